@@ -1,0 +1,53 @@
+/**
+ * Time, as a gate sees it: an instant to read and a callback to schedule. Everything is in seconds.
+ */
+
+/**
+ * What a gate needs of time. The default is the system's monotonic clock; `ManualClock` of `headgate/testing`
+ * is one that only a test moves.
+ *
+ * @example
+ * import { Throttle, type Clock } from 'headgate';
+ *
+ * const halfSpeed: Clock = {
+ *   now: () => performance.now() / 2000,
+ *   schedule(seconds, callback) {
+ *     const timer = setTimeout(callback, seconds * 2000);
+ *     return () => clearTimeout(timer);
+ *   },
+ * };
+ * const throttle = new Throttle(10, 2, 1, { clock: halfSpeed });
+ */
+export interface Clock {
+  /** The present instant in seconds since some fixed point. It should never step back; if it does, nothing breaks. */
+  now(): number;
+  /** Calls `callback` once, `seconds` (> 0, finite) from now, and returns a function that prevents it. */
+  schedule(seconds: number, callback: () => void): () => void;
+}
+
+/** The longest delay that setTimeout takes, in milliseconds. It fires longer ones at once. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** Held, since the lookup of the global costs a third of the reading. Fake timers replace its method as well. */
+const perf = globalThis.performance;
+
+/**
+ * The monotonic clock of the platform. `now` and `setTimeout` are looked up at each call, not once:
+ * fake timers replace them while a program runs.
+ */
+export const systemClock: Clock = {
+  now: () => perf.now() / 1000,
+
+  schedule(seconds, callback) {
+    // Rounding up spares an early firing; the subtraction keeps 0.1 s, computed as 100.00000000000001 ms, at 100.
+    let left = Math.max(1, Math.ceil(seconds * 1000 - 1e-6));
+    let timer: ReturnType<typeof setTimeout>;
+    const wait = (): void => {
+      const step = Math.min(left, LONGEST_MS);
+      left -= step;
+      timer = setTimeout(left > 0 ? wait : callback, step);
+    };
+    wait();
+    return () => clearTimeout(timer);
+  },
+};

@@ -1,0 +1,116 @@
+/**
+ * How headgate says no: the errors that callers catch, and the checks that refuse a bad argument by name.
+ */
+
+/** What a {@link ThrottleError} can carry beside its message. */
+export interface ThrottleErrorOptions {
+  /** What led to this error. */
+  cause?: unknown;
+  /** Seconds, > 0, after which another try may succeed. */
+  retryAfter?: number | undefined;
+}
+
+/**
+ * The base of every refusal by a gate. Arguments out of range are `RangeError`s and `TypeError`s instead:
+ * those are mistakes in the program, these happen in operation.
+ *
+ * @example
+ * try {
+ *   await throttle.run(work, 1, { timeout: 2 });
+ * } catch (error) {
+ *   if (!(error instanceof ThrottleError)) throw error;
+ *   console.warn(error.code, error.retryAfter);
+ * }
+ */
+export class ThrottleError extends Error {
+  /** A constant for programs, such as `ERR_THROTTLE_TIMEOUT`. */
+  readonly code: string;
+  /** Seconds until another try may succeed: a lower bound. Absent where nobody can know, as with a taken slot. */
+  declare readonly retryAfter?: number;
+
+  constructor(code: string, message: string, options: ThrottleErrorOptions = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.code = code;
+    if (options.retryAfter !== undefined) this.retryAfter = options.retryAfter;
+  }
+
+  override get name(): string {
+    return 'ThrottleError';
+  }
+}
+
+/** The permit could not be had within the `timeout`, or it was plain at once that it could not. */
+export class ThrottleTimeoutError extends ThrottleError {
+  constructor(message: string, options?: ThrottleErrorOptions) {
+    super('ERR_THROTTLE_TIMEOUT', message, options);
+  }
+
+  override get name(): string {
+    return 'ThrottleTimeoutError';
+  }
+}
+
+/** As many callers wait as `maxQueue` allows; this one was turned away. */
+export class QueueFullError extends ThrottleError {
+  constructor(message: string, options?: ThrottleErrorOptions) {
+    super('ERR_THROTTLE_QUEUE_FULL', message, options);
+  }
+
+  override get name(): string {
+    return 'QueueFullError';
+  }
+}
+
+/** The gate is closed for good. Its `cause` is the reason given to `close`. */
+export class ThrottleClosedError extends ThrottleError {
+  constructor(message: string, options?: ThrottleErrorOptions) {
+    super('ERR_THROTTLE_CLOSED', message, options);
+  }
+
+  override get name(): string {
+    return 'ThrottleClosedError';
+  }
+}
+
+/** The error for an argument: a TypeError for the wrong kind of thing, a RangeError for the wrong number. */
+export function invalid(name: string, expected: string, value: unknown, kind = 'number'): RangeError | TypeError {
+  const shown =
+    typeof value === 'string' ? JSON.stringify(value)
+    : typeof value === 'bigint' ? `${value}n`
+    : typeof value === 'function' ? 'a function'
+    : typeof value === 'object' && value !== null ? (Array.isArray(value) ? 'an array' : 'an object')
+    : String(value);
+  const Kind = typeof value === kind ? RangeError : TypeError;
+  return new Kind(`${name} must be ${expected}, received ${shown}`);
+}
+
+/** Refuses whatever is not a number from `min` to `max`, both included. NaN is in no range. */
+export function checkNumber(name: string, expected: string, value: unknown, min: number, max: number): void {
+  if (typeof value !== 'number' || !(value >= min && value <= max)) throw invalid(name, expected, value);
+}
+
+/** Refuses what is neither an integer >= 0 nor Infinity. */
+export function checkCount(name: string, value: unknown): void {
+  checkNumber(name, 'an integer >= 0', value, 0, Infinity);
+  if (value !== Infinity && !Number.isInteger(value)) throw invalid(name, 'an integer >= 0', value);
+}
+
+/** Refuses what cannot be called. */
+export function checkFunction(name: string, value: unknown): void {
+  if (typeof value !== 'function') throw invalid(name, 'a function', value, 'function');
+}
+
+/** Refuses an options bag that is none, such as a number given in its place. */
+export function checkOptions(options: unknown): void {
+  if (typeof options !== 'object' || options === null) throw invalid('options', 'an object', options, '');
+}
+
+/** Refuses what is no {@link AcquireOptions}, and whose signal has aborted already. */
+export function checkAcquireOptions(options: { signal?: AbortSignal | undefined; timeout?: number | undefined }): void {
+  checkOptions(options);
+  const { signal, timeout = 0 } = options;
+  checkNumber('timeout', 'a number >= 0', timeout, 0, Infinity);
+  if (signal === undefined) return;
+  if (typeof signal?.addEventListener !== 'function') throw invalid('signal', 'an AbortSignal', signal, '');
+  if (signal.aborted) throw signal.reason;
+}

@@ -1,0 +1,76 @@
+/**
+ * `map` over anything that can be iterated: one loop that pulls, and as many workers as the gate lets in.
+ */
+import { checkAcquireOptions, checkFunction } from './errors.js';
+import type { Permit } from './permit.js';
+
+/** Settings of `map`. */
+export interface MapOptions<T> {
+  /** Tokens for each item, or a function that says how many. Default 1. */
+  cost?: number | ((item: T) => number) | undefined;
+  /** Ends it: nothing more is pulled or started, and the promise rejects with the signal's `reason`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** What `map` needs of a gate. */
+interface Entrance {
+  acquire(cost: number, options: { signal: AbortSignal }): Promise<Permit>;
+}
+
+export function mapThrough<T, R>(
+  gate: Entrance,
+  items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
+  fn: (item: T, index: number) => R | PromiseLike<R>,
+  options: MapOptions<T> = {},
+): Promise<R[]> {
+  return new Promise((resolve, reject) => {
+    checkFunction('fn', fn);
+    checkAcquireOptions(options);
+    const { cost = 1, signal } = options;
+
+    const results: R[] = [];
+    /** Aborts on the first failure: whatever still waits for a permit leaves the queue. */
+    const stop = new AbortController();
+    /** The loop that pulls, and each worker. */
+    let running = 1;
+
+    const end = (settle: () => void): void => {
+      signal?.removeEventListener('abort', abort);
+      settle();
+    };
+    const fail = (error: unknown): void => {
+      stop.abort(error);
+      end(() => reject(error));
+    };
+    const abort = (): void => fail(signal?.reason);
+    const done = (): void => {
+      if (--running === 0) end(() => resolve(results));
+    };
+
+    const work = async (item: T, index: number, permit: Permit): Promise<void> => {
+      running++;
+      try {
+        results[index] = await fn(item, index);
+      } finally {
+        permit.release();
+      }
+    };
+    const pull = async (): Promise<void> => {
+      let index = 0;
+      for await (const item of items) {
+        if (stop.signal.aborted) return;
+        const permit = await gate.acquire(typeof cost === 'function' ? cost(item) : cost, { signal: stop.signal });
+        if (stop.signal.aborted) {
+          // Granted in the very tick of the failure, and nothing was done with it.
+          permit.refund();
+          permit.release();
+          return;
+        }
+        work(item, index++, permit).then(done, fail);
+      }
+    };
+
+    signal?.addEventListener('abort', abort);
+    pull().then(done, fail);
+  });
+}

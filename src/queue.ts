@@ -1,0 +1,202 @@
+/**
+ * Those who wait, in the order in which they came. Joining, leaving from either end and leaving from the middle are
+ * O(1), amortized; whoever leaves takes the timer and the listener along. The queue does not decide who is granted.
+ */
+import type { Clock } from './clock.js';
+import type { ThrottleTimeoutError } from './errors.js';
+
+interface Place {
+  readonly cost: number;
+  /** The instant at which it joined. */
+  readonly since: number;
+  readonly resolve: (value: unknown) => void;
+  /** Where it stands in the array. */
+  index: number;
+  /** Undoes the deadline and the abort wiring; most waiters have neither. */
+  disconnect: (() => void) | undefined;
+}
+
+/** A call of `acquire`. Its promise is settled with the permit. */
+interface Caller extends Place {
+  readonly fn: undefined;
+  readonly reject: (reason: unknown) => void;
+}
+
+/**
+ * A call of `run`. Its promise is fulfilled with this very object, whatever the outcome: so one callback serves all
+ * jobs, and none needs a rejecting function. Both would be a fifth of what a waiting job weighs.
+ */
+export interface Job<Permit, T = unknown> extends Place {
+  readonly fn: (permit: Permit) => T | PromiseLike<T>;
+  permit: Permit | undefined;
+  error: unknown;
+}
+
+export type Waiter<Permit> = Caller | Job<Permit>;
+
+/** How a waiter may leave before it is granted. */
+export interface Exits {
+  readonly signal: AbortSignal | undefined;
+  /** Seconds; `Infinity` for no deadline. */
+  readonly timeout: number;
+  /** The error, should the deadline come. */
+  readonly late: () => ThrottleTimeoutError;
+}
+
+/** The settling functions of the promise made last. One executor serves all promises: a closure each is garbage. */
+let resolveLast: (value: unknown) => void;
+let rejectLast: (reason: unknown) => void;
+const capture = (resolve: (value: unknown) => void, reject: (reason: unknown) => void): void => {
+  resolveLast = resolve;
+  rejectLast = reject;
+};
+
+export class WaitQueue<Permit> {
+  /** With holes where somebody left: a list of links would weigh more, and its old nodes would hold young ones back. */
+  #places: (Waiter<Permit> | undefined)[] = [];
+  /** The index of the first waiter, where there is one. */
+  #first = 0;
+  #size = 0;
+  #cost = 0;
+  readonly #clock: Clock;
+  readonly #review: () => void;
+  /** Those who wait on each signal: 50,000 listeners on one AbortSignal take seconds, one listener takes none. */
+  #bySignal: Map<AbortSignal, Set<Waiter<Permit>>> | undefined;
+
+  /**
+   * @param clock Times the deadlines.
+   * @param review Grants whoever can be granted. Called when a waiter left by itself, as another may now be first,
+   *   and before a deadline is enforced: a permit due at that very instant is still given.
+   */
+  constructor(clock: Clock, review: () => void) {
+    this.#clock = clock;
+    this.#review = review;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The sum of what all of them ask for. */
+  get cost(): number {
+    return this.#cost;
+  }
+
+  /** The first in line. */
+  get head(): Waiter<Permit> | undefined {
+    return this.#places[this.#first];
+  }
+
+  /** The last place, for a permit. */
+  join(cost: number, since: number, exits: Exits | undefined): Promise<Permit> {
+    const promise = new Promise<unknown>(capture) as Promise<Permit>;
+    const index = this.#places.length;
+    this.#append({ cost, since, resolve: resolveLast, index, disconnect: undefined, fn: undefined, reject: rejectLast }, exits);
+    return promise;
+  }
+
+  /** The last place, for a permit to call `fn` with. */
+  joinToRun<T>(cost: number, since: number, exits: Exits | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>> {
+    const promise = new Promise<unknown>(capture) as Promise<Job<Permit, T>>;
+    const index = this.#places.length;
+    this.#append({ cost, since, resolve: resolveLast, index, disconnect: undefined, fn, permit: undefined, error: undefined }, exits);
+    return promise;
+  }
+
+  /** Lets a waiter go with a permit. */
+  grant(waiter: Waiter<Permit>, permit: Permit): void {
+    this.#leave(waiter);
+    if (waiter.fn === undefined) waiter.resolve(permit);
+    else {
+      waiter.permit = permit;
+      waiter.resolve(waiter);
+    }
+  }
+
+  /** Lets a waiter go with an error. */
+  refuse(waiter: Waiter<Permit>, error: unknown): void {
+    this.#leave(waiter);
+    if (waiter.fn === undefined) waiter.reject(error);
+    else {
+      waiter.error = error;
+      waiter.resolve(waiter);
+    }
+  }
+
+  /** Refuses all for whom `refusal` has an error, in order. */
+  refuseAll(refusal: (waiter: Waiter<Permit>) => Error | undefined): void {
+    for (const waiter of this.#places.slice(this.#first)) {
+      const error = waiter && refusal(waiter);
+      if (error) this.refuse(waiter, error);
+    }
+  }
+
+  #append(waiter: Waiter<Permit>, exits: Exits | undefined): void {
+    this.#places.push(waiter);
+    this.#size++;
+    this.#cost += waiter.cost;
+    if (exits !== undefined) this.#connect(waiter, exits);
+  }
+
+  #leave(waiter: Waiter<Permit>): void {
+    this.#places[waiter.index] = undefined;
+    this.#size--;
+    this.#cost -= waiter.cost;
+    if (this.#size === 0) this.#restart([]);
+    else if (this.#places.length > 2 * this.#size + 64) this.#restart(this.#places.filter((place) => place !== undefined));
+    else while (this.#places[this.#first] === undefined) this.#first++;
+    waiter.disconnect?.();
+  }
+
+  /** Closes the holes once they are the most: each who left pays for moving one who stays. */
+  #restart(places: Waiter<Permit>[]): void {
+    for (let index = 0; index < places.length; index++) (places[index] as Waiter<Permit>).index = index;
+    this.#places = places;
+    this.#first = 0;
+    // An empty queue asks for nothing: what rounding left of the sum goes, too.
+    if (places.length === 0) this.#cost = 0;
+  }
+
+  #connect(waiter: Waiter<Permit>, { signal, timeout, late }: Exits): void {
+    let waiting = true;
+    let cancel: (() => void) | undefined;
+    waiter.disconnect = () => {
+      waiting = false;
+      cancel?.();
+      if (signal !== undefined) this.#unlisten(signal, waiter);
+    };
+    if (signal !== undefined) this.#listen(signal, waiter);
+    if (timeout === Infinity) return;
+    cancel = this.#clock.schedule(timeout, () => {
+      this.#review();
+      if (!waiting) return;
+      this.refuse(waiter, late());
+      this.#review();
+    });
+  }
+
+  #listen(signal: AbortSignal, waiter: Waiter<Permit>): void {
+    this.#bySignal ??= new Map();
+    const waiters = this.#bySignal.get(signal);
+    if (waiters !== undefined) {
+      waiters.add(waiter);
+      return;
+    }
+    this.#bySignal.set(signal, new Set([waiter]));
+    signal.addEventListener('abort', this.#onAbort);
+  }
+
+  #unlisten(signal: AbortSignal, waiter: Waiter<Permit>): void {
+    const waiters = this.#bySignal?.get(signal);
+    if (waiters === undefined || !waiters.delete(waiter) || waiters.size > 0) return;
+    this.#bySignal?.delete(signal);
+    signal.removeEventListener('abort', this.#onAbort);
+  }
+
+  /** One listener for all signals: the event says whose it is. */
+  readonly #onAbort = (event: Event): void => {
+    const signal = event.target as AbortSignal;
+    for (const waiter of this.#bySignal?.get(signal) ?? []) this.refuse(waiter, signal.reason);
+    this.#review();
+  };
+}

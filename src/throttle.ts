@@ -1,0 +1,623 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * The gate. It answers one question, "may this work start now, and if not, when?", for two limits at once: how many
+ * jobs run at a time (a semaphore) and how much work starts per period (a token bucket).
+ *
+ * Why first in, first out. A gate that lets whoever fits go first starves the large: with 10 tokens a second and a
+ * steady stream of jobs that cost 1, a job that costs 10 never sees 10 tokens at once. Here it waits a second at the
+ * most once it is first, and nobody passes it meanwhile, not even a `tryAcquire` that would fit. The price is
+ * head-of-line blocking: the jobs of 1 behind it wait for that second too, and the tokens that they could have used
+ * lie idle until the large one takes them. No token is lost by that (the bucket keeps them up to `burst`); what is
+ * lost is latency, at most `cost / rate` seconds for each large job ahead. Who minds gives large jobs a gate of
+ * their own.
+ *
+ * Why a bucket. Counting the calls of each period lets 2 x capacity through around its edge: 10 at 0.99 s, 10 more
+ * at 1.00 s. A bucket of `burst` tokens that refills evenly allows at most burst + rate x w in any span of w
+ * seconds: from a full bucket, 10 at once and one every 0.1 s from then on, 20 in the first second and 10 in each
+ * one after. An idle bucket is a full one, so a burst after silence costs no delay. Who may never see more than 10
+ * in any second asks for less: `burst: 1` makes it one every 0.1 s, and 11 in a closed second.
+ *
+ * What waiting costs. A waiter is a node in a list. It holds no slot while it waits for tokens, and no tokens while
+ * it waits for a slot; so nobody holds what another could use, and leaving is free. Only the head is ever timed: the
+ * instant at which it may start is a formula, so one timer is set for that instant and none while nobody waits. A
+ * burst that is smaller than what flows in during one tick of the platform's timers (about 2 ms) cannot use the full
+ * rate, since the bucket runs over before the timer fires: with `burst: 1`, more than some 500 a second is not
+ * reached.
+ *
+ * How it decides. `#startsAt` says from when a cost may start: never before a slot is free, the pause over and the
+ * tokens there. `#drain` grants the head for as long as that instant has come, and sets the timer for it if not.
+ * Whatever changes a limit (a release, a settlement, a pause, an abort, new settings, the timer) ends in `#drain`.
+ * Nothing else grants, except `#enter`, for a caller who finds nobody waiting, by the same `#startsAt`.
+ *
+ * Grants run no code of the caller's: they resolve a promise. So nothing re-enters the gate in the middle of a
+ * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context.
+ */
+import { type Budget, TokenBucket } from './bucket.js';
+import { type Clock, systemClock } from './clock.js';
+import {
+  checkAcquireOptions, checkCount, checkFunction, checkNumber, checkOptions, invalid, QueueFullError, ThrottleClosedError,
+  ThrottleTimeoutError,
+} from './errors.js';
+import { mapThrough, type MapOptions } from './map.js';
+import { Grant, type Issuer, type Permit } from './permit.js';
+import { type Exits, type Job, WaitQueue } from './queue.js';
+
+/** Settings of a {@link Throttle} beside its three numbers. */
+export interface ThrottleOptions {
+  /** The bucket's size: what may start at once after silence, and the largest cost. > 0. Default `max(1, capacity)`. */
+  burst?: number | undefined;
+  /** How many may wait: an integer >= 0, or `Infinity`, the default. The next one gets a {@link QueueFullError}. */
+  maxQueue?: number | undefined;
+  /** Where time comes from. Default: the platform's monotonic clock. */
+  clock?: Clock | undefined;
+  /** Named in every error message. */
+  name?: string | undefined;
+}
+
+/** How long a caller is ready to wait. */
+export interface AcquireOptions {
+  /** Leaves the queue when it aborts; the promise rejects with its `reason`. */
+  signal?: AbortSignal | undefined;
+  /** Seconds, >= 0. `0` means now or never. Default `Infinity`. */
+  timeout?: number | undefined;
+}
+
+/** The limits that {@link Throttle.configure} can change. What is left out stays. */
+export interface Limits {
+  /** Tokens per period, > 0; `Infinity` for no rate limit. */
+  capacity?: number | undefined;
+  /** How many at a time: an integer >= 0; `0` and `Infinity` for any number. */
+  concurrency?: number | undefined;
+  /** Seconds, > 0 and finite. */
+  period?: number | undefined;
+  /** The bucket's size, > 0. */
+  burst?: number | undefined;
+}
+
+/**
+ * A throttle: at most `concurrency` jobs at a time, and at most `capacity` tokens' worth of them started per
+ * `period` seconds, strictly in the order of the calls.
+ *
+ * A job that asks for a permit of the same throttle while it holds one can wait for itself: with `concurrency: 1`
+ * it always does, and with more it does when every running job waits for its second permit. Give the outer and the
+ * inner work a throttle each, or a `timeout`.
+ *
+ * @example
+ * import { Throttle } from 'headgate';
+ *
+ * const throttle = new Throttle(10, 2);             // 10 per second, 2 at a time
+ * const answers = await Promise.all(['a', 'b', 'c'].map((name) => throttle.run(async () => name.toUpperCase())));
+ */
+export class Throttle {
+  #capacity = 0;
+  #concurrency = 0;
+  #period = 0;
+  /** As it was given: left out, it follows `capacity`. */
+  #burst: number | undefined;
+  readonly #maxQueue: number;
+  readonly #clock: Clock;
+  readonly #name: string | undefined;
+
+  /** Absent where the rate is unlimited. */
+  #budget: Budget | undefined;
+  /** The largest cost that can be granted: finite. */
+  #maxCost = 0;
+  /** `concurrency` as a bound. */
+  #slots = 0;
+  #active = 0;
+  #pausedUntil = -Infinity;
+  /** All cost ever granted, and every debt: it only grows, so the difference of two readings is what came between. */
+  #spent = 0;
+  /** The latest instant seen. */
+  #latest = -Infinity;
+  /** The instant that the timer is set for. */
+  #wakesAt = Infinity;
+  #cancelTimer: (() => void) | undefined;
+  #closed: { readonly reason: unknown } | undefined;
+  #onIdle: (() => void)[] = [];
+  readonly #queue: WaitQueue<Permit>;
+  readonly #issuer: Issuer;
+
+  /**
+   * @param capacity Tokens per `period`: > 0; `Infinity` for no rate limit.
+   * @param concurrency How many at a time: an integer >= 0; `0` (the default) and `Infinity` for any number.
+   * @param period Seconds: > 0, finite. Default 1.
+   * @param options {@link ThrottleOptions}
+   * @throws {RangeError | TypeError} An argument is out of range; the message names it and the value received.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const api = new Throttle(5_000, 10, 3_600, { burst: 100, name: 'github' });
+   */
+  constructor(capacity: number, concurrency = 0, period = 1, options: ThrottleOptions = {}) {
+    checkOptions(options);
+    const { burst, maxQueue = Infinity, clock = systemClock, name } = options;
+    checkCount('maxQueue', maxQueue);
+    if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function') throw invalid('clock', 'a Clock', clock, 'object');
+    if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name, 'string');
+    this.#maxQueue = maxQueue;
+    this.#clock = clock;
+    this.#name = name;
+    this.#queue = new WaitQueue(clock, () => this.#review());
+    this.#issuer = {
+      release: () => {
+        this.#active--;
+        if (this.#queue.size > 0) this.#drain(this.#now());
+        else if (this.#onIdle.length > 0) this.#settleIdle();
+      },
+      settle: (permit, difference) => {
+        const now = this.#now();
+        this.#budget?.settle(now, difference, this.#spent - permit.mark);
+        if (difference > 0) this.#spent += difference;
+        this.#drain(now);
+      },
+    };
+    this.#limit(capacity, concurrency, period, burst);
+  }
+
+  /** Tokens per period. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** How many run at a time, as it was set: `0` and `Infinity` mean any number. */
+  get concurrency(): number {
+    return this.#concurrency;
+  }
+
+  /** Seconds. */
+  get period(): number {
+    return this.#period;
+  }
+
+  /** The bucket's size: what may start at once after silence, and the largest cost. */
+  get burst(): number {
+    return this.#burst ?? Math.max(1, this.#capacity);
+  }
+
+  /** The tokens at hand now. Below zero while a settled cost has left a debt. */
+  get tokens(): number {
+    return this.#budget === undefined ? this.burst : this.#budget.level(this.#now());
+  }
+
+  /** How many permits are out. */
+  get active(): number {
+    return this.#active;
+  }
+
+  /** How many callers wait. */
+  get waiting(): number {
+    return this.#queue.size;
+  }
+
+  /** Seconds until the pause ends: `0` when not paused, `Infinity` until `resume` is called. */
+  get pausedFor(): number {
+    return this.#pausedUntil === -Infinity ? 0 : Math.max(0, this.#pausedUntil - this.#now());
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#closed !== undefined;
+  }
+
+  /** The name given in the options. */
+  get name(): string | undefined {
+    return this.#name;
+  }
+
+  /**
+   * Waits for a permit. Callers are granted in the order of their calls. Release the permit when the work is done;
+   * `using`, or {@link Throttle.run}, does that by itself.
+   *
+   * @param cost Tokens: finite, from 0 to `burst`. `0` takes a slot and no token. Default 1.
+   * @returns A promise that rejects with
+   *   a `RangeError` or `TypeError` for an argument out of range;
+   *   the signal's `reason` once it aborts;
+   *   a {@link ThrottleTimeoutError} when `timeout` has passed, or at once when it is shorter than `estimateWait(cost)`;
+   *   a {@link QueueFullError} when `maxQueue` callers wait already;
+   *   a {@link ThrottleClosedError} when the throttle is closed, before or while waiting.
+   *   It never throws.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(10, 2);
+   * {
+   *   await using _ = await throttle.acquire(5, { timeout: 3 });
+   *   console.log('working');
+   * }                                                 // released here, however the block ends
+   */
+  acquire(cost = 1, options?: AcquireOptions): Promise<Permit> {
+    try {
+      const now = this.#enter(cost, options);
+      const permit = this.#queue.size === 0 ? this.#grant(now, 0, cost) : undefined;
+      if (permit !== undefined) return Promise.resolve(permit);
+      return this.#seated(now, this.#queue.join(cost, now, this.#exits(now, cost, options)));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Takes a permit if that is possible now and nobody waits, else returns `undefined`; so it does once closed.
+   *
+   * @param cost Tokens: finite, from 0 to `burst`. Default 1.
+   * @throws {RangeError | TypeError} `cost` is out of range.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(10);
+   * const permit = throttle.tryAcquire();
+   * console.log(permit ? 'in' : 'not now');
+   * permit?.release();
+   */
+  tryAcquire(cost = 1): Permit | undefined {
+    this.#checkCost(cost);
+    if (this.#closed !== undefined || this.#queue.size > 0) return undefined;
+    return this.#grant(this.#now(), 0, cost);
+  }
+
+  /**
+   * Waits for a permit, calls `fn` with it and releases it when what `fn` returned has settled. `fn` always starts
+   * asynchronously, in the asynchronous context of this call.
+   *
+   * @param fn The work. What it returns or throws is passed through untouched.
+   * @param cost Tokens, as for {@link Throttle.acquire}.
+   * @returns A promise that rejects as {@link Throttle.acquire} does, or with what `fn` throws. It never throws.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(10, 2);
+   * const sum = await throttle.run(() => 1 + 1);
+   */
+  run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
+    try {
+      checkFunction('fn', fn);
+      const now = this.#enter(cost, options);
+      const permit = this.#queue.size === 0 ? this.#grant(now, 0, cost) : undefined;
+      if (permit !== undefined) return Promise.resolve(permit).then((granted) => work(fn, granted));
+      return this.#seated(now, this.#queue.joinToRun(cost, now, this.#exits(now, cost, options), fn)).then(workOf<T>);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * A function with the parameters and the `this` of `fn` that runs each call through the throttle.
+   *
+   * @param cost Tokens for each call, or a function of the call's arguments that says how many. Default 1.
+   * @throws {TypeError} `fn` is not a function.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(1_000, 4);
+   * const send = throttle.wrap(async (text: string) => text.length, (text) => text.length);
+   * console.log(await send('hello'));
+   */
+  wrap<This, Args extends unknown[], R>(
+    fn: (this: This, ...args: Args) => R,
+    cost: number | ((...args: Args) => number) = 1,
+  ): (this: This, ...args: Args) => Promise<Awaited<R>> {
+    checkFunction('fn', fn);
+    const throttle = this;
+    return async function (this: This, ...args: Args): Promise<Awaited<R>> {
+      return throttle.run<Awaited<R>>(
+        () => fn.apply(this, args) as Awaited<R> | PromiseLike<Awaited<R>>,
+        typeof cost === 'function' ? cost(...args) : cost,
+      );
+    };
+  }
+
+  /**
+   * Calls `fn` for each item through the throttle and collects the results in the order of the items. Items are
+   * pulled lazily, one ahead of the work at the most, so `items` may be endless, or produce as slowly as it likes.
+   * On the first failure, of `fn` or of `items`, or when `signal` aborts, the promise rejects at once, nothing more
+   * is pulled or started, the iterator is closed, and running work is left to finish.
+   *
+   * @param items Anything for `for await`.
+   * @param options `cost`: tokens for each item, or a function of the item that says how many. `signal`: ends it.
+   * @returns A promise that rejects as {@link Throttle.acquire} does, or with what failed. It never throws.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(100, 4);
+   * const lengths = await throttle.map(['a', 'bb', 'ccc'], async (word) => word.length);
+   */
+  map<T, R>(
+    items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
+    fn: (item: T, index: number) => R | PromiseLike<R>,
+    options?: MapOptions<T>,
+  ): Promise<R[]> {
+    return mapThrough(this, items, fn, options);
+  }
+
+  /**
+   * Holds everyone who waits or comes, for at least `seconds` from now. The latest deadline asked for counts: a
+   * shorter pause never shortens a longer one, and `pause(0)` changes nothing. Running work goes on, and so does the
+   * refill, up to `burst`.
+   *
+   * @param seconds >= 0. Default `Infinity`: until `resume`.
+   * @throws {RangeError | TypeError} `seconds` is out of range.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(10, 2);
+   * const response = await throttle.run(async () => new Response('slow down', { status: 429 }));
+   * if (response.status === 429) throttle.pause(30);  // everyone still waiting waits at least 30 s more
+   */
+  pause(seconds: number = Infinity): void {
+    checkNumber('seconds', 'a number >= 0', seconds, 0, Infinity);
+    if (seconds === 0) return;
+    const now = this.#now();
+    this.#pausedUntil = Math.max(this.#pausedUntil, now + seconds);
+    this.#drain(now);
+  }
+
+  /** Ends every pause now. Whoever fits is granted before it returns. */
+  resume(): void {
+    this.#pausedUntil = -Infinity;
+    this.#drain(this.#now());
+  }
+
+  /** Resolves once nobody waits and the last permit is back; at once where that is so already. */
+  idle(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onIdle.push(resolve);
+      this.#settleIdle();
+    });
+  }
+
+  /**
+   * Closes the throttle for good: everyone who waits and everyone who comes gets a {@link ThrottleClosedError} with
+   * `reason` as its `cause`. Running work finishes; await {@link Throttle.idle} for that. Only the first call counts.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(10, 2);
+   * throttle.close(new Error('shutting down'));
+   * await throttle.idle();
+   */
+  close(reason?: unknown): void {
+    if (this.#closed !== undefined) return;
+    this.#closed = { reason };
+    // One error for all of them: a stack trace for each of 100,000 would take a second and say the same.
+    const error = this.#closedError();
+    this.#queue.refuseAll(() => error);
+    this.#review();
+  }
+
+  /** `close()`, then `idle()`: `await using throttle = new Throttle(10)` ends with nothing left running. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    return this.idle();
+  }
+
+  /**
+   * Seconds that a call of `acquire(cost)` would wait at least: what pause and tokens alone demand, for all who wait
+   * and `cost` behind them. Slots come back when they come back, so nobody can say how much longer it takes.
+   * `Infinity` while paused without an end.
+   *
+   * @throws {RangeError | TypeError} `cost` is out of range.
+   */
+  estimateWait(cost = 1): number {
+    this.#checkCost(cost);
+    return this.#estimate(this.#now(), cost);
+  }
+
+  /**
+   * Changes limits while the throttle is in use. What is left out stays, a `burst` that was never given follows
+   * `capacity`, and the tokens at hand stay as they are, but for what a smaller `burst` cannot hold. A lower
+   * `concurrency` revokes nothing: nothing starts until enough permits are back. Whoever waits with a cost that
+   * could now never be granted gets a `RangeError`; whoever fits is granted before it returns.
+   *
+   * @throws {RangeError | TypeError} A limit is out of range. Nothing changes then.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(10, 2);
+   * throttle.configure({ capacity: 100, period: 60 });
+   */
+  configure(limits: Limits): void {
+    if (limits === undefined) throw invalid('limits', 'an object', limits, 'object');
+    checkOptions(limits);
+    const { capacity = this.#capacity, concurrency = this.#concurrency, period = this.#period, burst = this.#burst } = limits;
+    this.#limit(capacity, concurrency, period, burst);
+    this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#oversize(waiter.cost) : undefined));
+    this.#review();
+  }
+
+  /** Checks the limits, all of them before any is set. */
+  #limit(capacity: number, concurrency: number, period: number, burst: number | undefined): void {
+    checkNumber('capacity', 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
+    checkCount('concurrency', concurrency);
+    checkNumber('period', 'a finite number > 0', period, Number.MIN_VALUE, Number.MAX_VALUE);
+    // An infinite bucket would be no limit at all, whatever the capacity says.
+    const maxBurst = capacity === Infinity ? Infinity : Number.MAX_VALUE;
+    if (burst !== undefined) checkNumber('burst', 'a finite number > 0', burst, Number.MIN_VALUE, maxBurst);
+    const size = burst ?? Math.max(1, capacity);
+    const rate = capacity / period;
+    // Rates beyond what numbers hold would refill everything at once, or nothing ever.
+    if (capacity < Infinity && !(rate < Infinity && size / rate < Infinity)) {
+      throw new RangeError(`capacity / period must be a finite rate that fills the burst in finite time, received ${capacity} / ${period}`);
+    }
+    if (capacity === Infinity) this.#budget = undefined;
+    else if (this.#budget === undefined) this.#budget = new TokenBucket(capacity, period, size);
+    else {
+      const now = this.#now();
+      this.#budget = new TokenBucket(capacity, period, size, Math.min(size, this.#budget.level(now)), now);
+    }
+    this.#capacity = capacity;
+    this.#concurrency = concurrency;
+    this.#slots = concurrency === 0 ? Infinity : concurrency;
+    this.#period = period;
+    this.#burst = burst;
+    this.#maxCost = Math.min(size, Number.MAX_VALUE);
+  }
+
+  /** The present instant; never before one seen earlier, so a clock that steps back grants nothing. */
+  #now(): number {
+    const now = this.#clock.now();
+    if (now > this.#latest) this.#latest = now;
+    return this.#latest;
+  }
+
+  /** The one decision: a permit, if a slot is free, no pause holds and the tokens are there; and then it is taken. */
+  #grant(now: number, waited: number, cost: number): Permit | undefined {
+    if (this.#active >= this.#slots || now < this.#pausedUntil) return undefined;
+    if (this.#budget !== undefined && !this.#budget.take(now, cost)) return undefined;
+    this.#active++;
+    this.#spent += cost;
+    return new Grant(this.#issuer, cost, waited, this.#spent);
+  }
+
+  /** Grants the head for as long as it fits, then sets the timer for the instant from which it will. */
+  #drain(now: number): void {
+    for (let head = this.#queue.head; head !== undefined; head = this.#queue.head) {
+      const permit = this.#grant(now, now - head.since, head.cost);
+      if (permit === undefined) return this.#wakeAt(now, this.#active < this.#slots ? this.#opensAt(now, head.cost) : Infinity);
+      this.#queue.grant(head, permit);
+    }
+    this.#wakeAt(now, Infinity);
+  }
+
+  /** The instant from which pause and tokens let `cost` through. */
+  #opensAt(now: number, cost: number): number {
+    const opens = Math.max(now, this.#pausedUntil);
+    return this.#budget === undefined || opens === Infinity ? opens : this.#budget.readyAt(opens, cost);
+  }
+
+  /** Something changed that may let the head go, or leave nobody. */
+  #review(): void {
+    if (this.#queue.size > 0) this.#drain(this.#now());
+    else this.#wakeAt(0, Infinity);
+    if (this.#onIdle.length > 0) this.#settleIdle();
+  }
+
+  #settleIdle(): void {
+    if (this.#active > 0 || this.#queue.size > 0) return;
+    for (const resolve of this.#onIdle.splice(0)) resolve();
+  }
+
+  /** Sets the timer for the instant `at`; `Infinity` for none. */
+  #wakeAt(now: number, at: number): void {
+    if (at === this.#wakesAt) return;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#wakesAt = at;
+    if (at === Infinity) return;
+    const set = this.#clock.now();
+    const delay = at - now;
+    this.#cancelTimer = this.#clock.schedule(delay, () => {
+      this.#wakesAt = Infinity;
+      // Timers fire up to a millisecond early: then it is set again. Otherwise its word is taken that `at` has come,
+      // though rounding, or a clock that stepped back, may say "not quite": so the head is never held for ever.
+      const fired = this.#clock.now();
+      const early = fired >= set && fired < set + delay;
+      if (!early && at > this.#latest) this.#latest = at;
+      this.#review();
+    });
+  }
+
+  /** Checks a call, and says when it came. */
+  #enter(cost: number, options: AcquireOptions | undefined): number {
+    this.#checkCost(cost);
+    if (options !== undefined) checkAcquireOptions(options);
+    if (this.#closed !== undefined) throw this.#closedError();
+    return this.#now();
+  }
+
+  /** Refuses whom the queue cannot serve; else, how the place in it may be left. */
+  #exits(now: number, cost: number, { signal, timeout = Infinity }: AcquireOptions = {}): Exits | undefined {
+    if (timeout === 0 || (timeout < Infinity && timeout < this.#estimate(now, cost))) throw this.#timeoutError(now, cost, timeout);
+    if (this.#queue.size >= this.#maxQueue) {
+      const { hint, retryAfter } = this.#advice(now, cost);
+      throw new QueueFullError(`${this.#label()} lets ${this.#maxQueue} wait and all places are taken; ${hint}`, { retryAfter });
+    }
+    if (signal === undefined && timeout === Infinity) return undefined;
+    return { signal, timeout, late: () => this.#timeoutError(this.#now(), cost, timeout) };
+  }
+
+  /** Somebody took the last place. Where it is also the first, it is timed. */
+  #seated<P>(now: number, promise: P): P {
+    if (this.#queue.size === 1) this.#drain(now);
+    return promise;
+  }
+
+  #timeoutError(now: number, cost: number, timeout: number): ThrottleTimeoutError {
+    const { hint, retryAfter } = this.#advice(now, cost);
+    return new ThrottleTimeoutError(`${this.#label()} has no permit for a cost of ${cost} within the timeout of ${timeout} s; ${hint}`, { retryAfter });
+  }
+
+  /** What a caller who is turned away can do. */
+  #advice(now: number, cost: number): { hint: string; retryAfter: number | undefined } {
+    const wait = this.#estimate(now, cost);
+    const where = `${this.#active} running, ${this.#queue.size} waiting`;
+    if (wait === Infinity) return { hint: `it is paused until resume() is called (${where})`, retryAfter: undefined };
+    if (wait > 0) return { hint: `retry in ${Number(wait.toPrecision(3))} s or later (${where})`, retryAfter: wait };
+    return { hint: `retry when a running job has ended (${where})`, retryAfter: undefined };
+  }
+
+  #estimate(now: number, cost: number): number {
+    return this.#opensAt(now, this.#queue.cost + cost) - now;
+  }
+
+  #checkCost(cost: number): void {
+    if (cost >= 0 && cost <= this.#maxCost && typeof cost === 'number') return;
+    checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
+    throw this.#oversize(cost);
+  }
+
+  #oversize(cost: number): RangeError {
+    return new RangeError(`cost must be at most the burst of ${this.burst}, received ${cost}: ${this.#label()} could never grant it`);
+  }
+
+  #closedError(): ThrottleClosedError {
+    return new ThrottleClosedError(`${this.#label()} is closed and grants nothing more`, { cause: this.#closed?.reason });
+  }
+
+  /** Which throttle, and its limits, for messages. */
+  #label(): string {
+    const rate = this.#capacity === Infinity ? 'any rate' : `${this.#capacity} per ${this.#period} s`;
+    const slots = this.#concurrency === 0 || this.#concurrency === Infinity ? 'any number' : this.#concurrency;
+    return `Throttle${this.#name === undefined ? '' : ` "${this.#name}"`} (${rate}, ${slots} at a time)`;
+  }
+}
+
+/** What `run` does once the queue has let it go. */
+function workOf<T>(job: Job<Permit, T>): Promise<T> {
+  const { permit } = job;
+  if (permit === undefined) throw job.error;
+  // The job is old by now: holding on to a new object, it would keep that from being collected young.
+  job.permit = undefined;
+  return work(job.fn, permit);
+}
+
+/** Calls `fn`, and releases before anybody can see that what it returned has settled. */
+function work<T>(fn: (permit: Permit) => T | PromiseLike<T>, permit: Permit): Promise<T> {
+  let result: T | PromiseLike<T>;
+  try {
+    result = fn(permit);
+  } catch (error) {
+    permit.release();
+    throw error;
+  }
+  // An async function with a `finally` would say the same and take a third longer.
+  return Promise.resolve(result).then(
+    (value) => {
+      permit.release();
+      return value;
+    },
+    (error: unknown) => {
+      permit.release();
+      throw error;
+    },
+  );
+}

@@ -1,0 +1,26 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
+const config: ReturnType<typeof defineConfig> = defineConfig({
+  resolve: {
+    alias: [
+      { find: /^headgate\/testing$/, replacement: source('src/testing.ts') },
+      { find: /^headgate$/, replacement: source('src/index.ts') },
+    ],
+  },
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 60_000,
+    execArgv: ['--expose-gc'],
+    coverage: {
+      provider: 'v8',
+      include: ['src/**'],
+      reporter: ['text', 'json-summary'],
+      thresholds: { lines: 98, branches: 98, functions: 98, statements: 98 },
+    },
+  },
+});
+
+export default config;
