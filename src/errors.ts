@@ -15,11 +15,15 @@ export interface ThrottleErrorOptions {
  * those are mistakes in the program, these happen in operation.
  *
  * @example
+ * import { Throttle, ThrottleError } from 'headgate';
+ *
+ * const throttle = new Throttle(1, 0, 60);
+ * await throttle.run(() => 'one a minute');
  * try {
- *   await throttle.run(work, 1, { timeout: 2 });
+ *   await throttle.run(() => 'another', 1, { timeout: 2 });
  * } catch (error) {
  *   if (!(error instanceof ThrottleError)) throw error;
- *   console.warn(error.code, error.retryAfter);
+ *   console.log(error.code);                            // → ERR_THROTTLE_TIMEOUT
  * }
  */
 export class ThrottleError extends Error {
@@ -72,45 +76,46 @@ export class ThrottleClosedError extends ThrottleError {
   }
 }
 
-/** The error for an argument: a TypeError for the wrong kind of thing, a RangeError for the wrong number. */
-export function invalid(name: string, expected: string, value: unknown, kind = 'number'): RangeError | TypeError {
+/** The error for an argument: a TypeError for the wrong kind of thing, a RangeError for a wrong number. */
+export function invalid(name: string, expected: string, value: unknown, Kind: ErrorConstructor = TypeError): Error {
   const shown =
     typeof value === 'string' ? JSON.stringify(value)
     : typeof value === 'bigint' ? `${value}n`
     : typeof value === 'function' ? 'a function'
-    : typeof value === 'object' && value !== null ? (Array.isArray(value) ? 'an array' : 'an object')
+    : Array.isArray(value) ? 'an array'
+    : typeof value === 'object' && value !== null ? 'an object'
     : String(value);
-  const Kind = typeof value === kind ? RangeError : TypeError;
   return new Kind(`${name} must be ${expected}, received ${shown}`);
 }
 
 /** Refuses whatever is not a number from `min` to `max`, both included. NaN is in no range. */
 export function checkNumber(name: string, expected: string, value: unknown, min: number, max: number): void {
-  if (typeof value !== 'number' || !(value >= min && value <= max)) throw invalid(name, expected, value);
+  if (typeof value !== 'number') throw invalid(name, expected, value);
+  if (!(value >= min && value <= max)) throw invalid(name, expected, value, RangeError);
 }
 
 /** Refuses what is neither an integer >= 0 nor Infinity. */
 export function checkCount(name: string, value: unknown): void {
   checkNumber(name, 'an integer >= 0', value, 0, Infinity);
-  if (value !== Infinity && !Number.isInteger(value)) throw invalid(name, 'an integer >= 0', value);
+  if (value !== Infinity && !Number.isInteger(value)) throw invalid(name, 'an integer >= 0', value, RangeError);
 }
 
 /** Refuses what cannot be called. */
 export function checkFunction(name: string, value: unknown): void {
-  if (typeof value !== 'function') throw invalid(name, 'a function', value, 'function');
+  if (typeof value !== 'function') throw invalid(name, 'a function', value);
 }
 
 /** Refuses an options bag that is none, such as a number given in its place. */
-export function checkOptions(options: unknown): void {
-  if (typeof options !== 'object' || options === null) throw invalid('options', 'an object', options, '');
+export function checkObject(name: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null) throw invalid(name, 'an object', value);
 }
 
 /** Refuses what is no {@link AcquireOptions}, and whose signal has aborted already. */
 export function checkAcquireOptions(options: { signal?: AbortSignal | undefined; timeout?: number | undefined }): void {
-  checkOptions(options);
+  checkObject('options', options);
   const { signal, timeout = 0 } = options;
   checkNumber('timeout', 'a number >= 0', timeout, 0, Infinity);
   if (signal === undefined) return;
-  if (typeof signal?.addEventListener !== 'function') throw invalid('signal', 'an AbortSignal', signal, '');
+  if (typeof signal?.addEventListener !== 'function') throw invalid('signal', 'an AbortSignal', signal);
   if (signal.aborted) throw signal.reason;
 }

@@ -2,7 +2,6 @@
  * Those who wait, in the order in which they came. Joining, leaving from either end and leaving from the middle are
  * O(1), amortized; whoever leaves takes the timer and the listener along. The queue does not decide who is granted.
  */
-import type { Clock } from './clock.js';
 import type { ThrottleTimeoutError } from './errors.js';
 
 interface Place {
@@ -58,18 +57,18 @@ export class WaitQueue<Permit> {
   #first = 0;
   #size = 0;
   #cost = 0;
-  readonly #clock: Clock;
+  readonly #schedule: (seconds: number, callback: () => void) => () => void;
   readonly #review: () => void;
   /** Those who wait on each signal: 50,000 listeners on one AbortSignal take seconds, one listener takes none. */
   #bySignal: Map<AbortSignal, Set<Waiter<Permit>>> | undefined;
 
   /**
-   * @param clock Times the deadlines.
+   * @param schedule Times the deadlines, as a clock does.
    * @param review Grants whoever can be granted. Called when a waiter left by itself, as another may now be first,
    *   and before a deadline is enforced: a permit due at that very instant is still given.
    */
-  constructor(clock: Clock, review: () => void) {
-    this.#clock = clock;
+  constructor(schedule: (seconds: number, callback: () => void) => () => void, review: () => void) {
+    this.#schedule = schedule;
     this.#review = review;
   }
 
@@ -167,7 +166,7 @@ export class WaitQueue<Permit> {
     };
     if (signal !== undefined) this.#listen(signal, waiter);
     if (timeout === Infinity) return;
-    cancel = this.#clock.schedule(timeout, () => {
+    cancel = this.#schedule(timeout, () => {
       this.#review();
       if (!waiting) return;
       this.refuse(waiter, late());

@@ -35,7 +35,7 @@
 import { type Budget, TokenBucket } from './bucket.js';
 import { type Clock, systemClock } from './clock.js';
 import {
-  checkAcquireOptions, checkCount, checkFunction, checkNumber, checkOptions, invalid, QueueFullError, ThrottleClosedError,
+  checkAcquireOptions, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, ThrottleClosedError,
   ThrottleTimeoutError,
 } from './errors.js';
 import { mapThrough, type MapOptions } from './map.js';
@@ -131,15 +131,15 @@ export class Throttle {
    * const api = new Throttle(5_000, 10, 3_600, { burst: 100, name: 'github' });
    */
   constructor(capacity: number, concurrency = 0, period = 1, options: ThrottleOptions = {}) {
-    checkOptions(options);
+    checkObject('options', options);
     const { burst, maxQueue = Infinity, clock = systemClock, name } = options;
     checkCount('maxQueue', maxQueue);
-    if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function') throw invalid('clock', 'a Clock', clock, 'object');
-    if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name, 'string');
+    if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function') throw invalid('clock', 'a Clock', clock);
+    if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
     this.#maxQueue = maxQueue;
     this.#clock = clock;
     this.#name = name;
-    this.#queue = new WaitQueue(clock, () => this.#review());
+    this.#queue = new WaitQueue(clock.schedule.bind(clock), () => this.#review());
     this.#issuer = {
       release: () => {
         this.#active--;
@@ -303,12 +303,9 @@ export class Throttle {
     cost: number | ((...args: Args) => number) = 1,
   ): (this: This, ...args: Args) => Promise<Awaited<R>> {
     checkFunction('fn', fn);
-    const throttle = this;
+    const run = this.run.bind(this);
     return async function (this: This, ...args: Args): Promise<Awaited<R>> {
-      return throttle.run<Awaited<R>>(
-        () => fn.apply(this, args) as Awaited<R> | PromiseLike<Awaited<R>>,
-        typeof cost === 'function' ? cost(...args) : cost,
-      );
+      return run<Awaited<R>>(() => fn.apply(this, args) as Awaited<R>, typeof cost === 'function' ? cost(...args) : cost);
     };
   }
 
@@ -426,8 +423,7 @@ export class Throttle {
    * throttle.configure({ capacity: 100, period: 60 });
    */
   configure(limits: Limits): void {
-    if (limits === undefined) throw invalid('limits', 'an object', limits, 'object');
-    checkOptions(limits);
+    checkObject('limits', limits);
     const { capacity = this.#capacity, concurrency = this.#concurrency, period = this.#period, burst = this.#burst } = limits;
     this.#limit(capacity, concurrency, period, burst);
     this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#oversize(waiter.cost) : undefined));
@@ -536,7 +532,8 @@ export class Throttle {
 
   /** Refuses whom the queue cannot serve; else, how the place in it may be left. */
   #exits(now: number, cost: number, { signal, timeout = Infinity }: AcquireOptions = {}): Exits | undefined {
-    if (timeout === 0 || (timeout < Infinity && timeout < this.#estimate(now, cost))) throw this.#timeoutError(now, cost, timeout);
+    // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
+    if (timeout === 0 || (timeout < Infinity && timeout * (1 + 1e-9) < this.#estimate(now, cost))) throw this.#timeoutError(now, cost, timeout);
     if (this.#queue.size >= this.#maxQueue) {
       const { hint, retryAfter } = this.#advice(now, cost);
       throw new QueueFullError(`${this.#label()} lets ${this.#maxQueue} wait and all places are taken; ${hint}`, { retryAfter });

@@ -1,0 +1,151 @@
+/** The arithmetic, in tables: no clock, no waiting. */
+import { describe, expect, test } from 'vitest';
+import { TokenBucket } from '../src/bucket.js';
+
+type Step = { t: number; take: number; ok: boolean; left: number };
+
+const scenarios: Record<string, { bucket: () => TokenBucket; steps: Step[] }> = {
+  'starts full and refills evenly': {
+    bucket: () => new TokenBucket(10, 1, 10),
+    steps: [
+      { t: 0, take: 10, ok: true, left: 0 },
+      { t: 0, take: 1, ok: false, left: 0 },
+      { t: 0.05, take: 1, ok: false, left: 0.5 },
+      { t: 0.1, take: 1, ok: true, left: 0 },
+      { t: 0.5, take: 4, ok: true, left: 0 },
+      { t: 100, take: 10, ok: true, left: 0 },
+    ],
+  },
+  'holds no more than the burst, however long it rests': {
+    bucket: () => new TokenBucket(10, 1, 3),
+    steps: [
+      { t: 1e9, take: 4, ok: false, left: 3 },
+      { t: 1e9, take: 3, ok: true, left: 0 },
+      { t: 1e9 + 1, take: 3, ok: true, left: 0 },
+    ],
+  },
+  'refills to a burst above the capacity': {
+    bucket: () => new TokenBucket(1, 1, 3),
+    steps: [
+      { t: 0, take: 3, ok: true, left: 0 },
+      { t: 1, take: 2, ok: false, left: 1 },
+      { t: 2, take: 2, ok: true, left: 0 },
+    ],
+  },
+  'a cost of nothing takes nothing, also from an empty bucket': {
+    bucket: () => new TokenBucket(1, 1, 1),
+    steps: [
+      { t: 0, take: 1, ok: true, left: 0 },
+      { t: 0, take: 0, ok: true, left: 0 },
+      { t: 1, take: 1, ok: true, left: 0 },
+    ],
+  },
+  'an instant from before neither refills nor drains': {
+    bucket: () => new TokenBucket(10, 1, 10),
+    steps: [
+      { t: 100, take: 10, ok: true, left: 0 },
+      { t: 40, take: 1, ok: false, left: 0 },
+      { t: 100.1, take: 1, ok: true, left: 0 },
+      { t: 99, take: 1, ok: false, left: 0 },
+      { t: 100.1, take: 1, ok: false, left: 0 },
+      { t: 100.2, take: 1, ok: true, left: 0 },
+    ],
+  },
+  'ten times 0.1 make one, and three times 0.1 make 0.3': {
+    bucket: () => new TokenBucket(1e-9, 1, 0.3),
+    steps: [
+      { t: 0, take: 0.1, ok: true, left: 0.2 },
+      { t: 0, take: 0.1, ok: true, left: 0.1 },
+      { t: 0, take: 0.1, ok: true, left: 0 },
+      { t: 0, take: 0.1, ok: false, left: 0 },
+    ],
+  },
+};
+
+describe('TokenBucket', () => {
+  test.each(Object.entries(scenarios))('%s', (_name, { bucket, steps }) => {
+    const tested = bucket();
+    for (const { t, take, ok, left } of steps) {
+      expect(tested.readyAt(t, take) <= t, `readyAt(${t}, ${take})`).toBe(ok);
+      expect(tested.take(t, take), `take(${t}, ${take})`).toBe(ok);
+      expect(tested.level(t)).toBeCloseTo(left, 9);
+    }
+  });
+
+  test.each([
+    // capacity, period, burst, spent at 0, from, cost, readyAt
+    [10, 1, 10, 10, 0, 1, 0.1],
+    [10, 1, 10, 10, 0.05, 1, 0.1],
+    [10, 1, 10, 4, 0, 6, 0],
+    [10, 1, 10, 4, 0, 7, 0.1],
+    [1, 60, 1, 1, 0, 1, 60],
+    [10, 1, 10, 10, 0, 30, 3],
+    [10, 1, 10, 0, 5, 30, 7],
+    [10, 1, 10, 10, 5, 30, 7],
+  ])('%d per %d s, burst %d, %d spent at 0: from %d on, a cost of %d is there at %d', (capacity, period, burst, spent, from, cost, at) => {
+    const bucket = new TokenBucket(capacity, period, burst);
+    expect(bucket.take(0, spent)).toBe(true);
+    expect(bucket.readyAt(from, cost)).toBeCloseTo(at, 9);
+  });
+
+  test('the instant that it names is one at which the cost fits, for awkward rates and instants', () => {
+    for (const rate of [1 / 3, 0.1, 7, 1e9, 1 / 604_800]) {
+      for (const start of [0, 0.1, 1e3, 1e6, 1.7e9]) {
+        const bucket = new TokenBucket(rate, 1, 1);
+        expect(bucket.take(start, 1)).toBe(true);
+        let now = start;
+        for (let n = 0; n < 1000; n++) {
+          const at = bucket.readyAt(now, 1);
+          // Where a step is finer than the instants that a number can name, it may be the same instant.
+          expect(at).toBeGreaterThanOrEqual(now);
+          now = at;
+          expect(bucket.readyAt(now, 1)).toBeLessThanOrEqual(now);
+          expect(bucket.take(now, 1)).toBe(true);
+        }
+      }
+    }
+  });
+
+  test.each([1 / 3, 0.1, 1e9, 1 / 604_800])('ten million takes at %d a second add up to the bound', (rate) => {
+    const burst = Math.max(1, rate);
+    const bucket = new TokenBucket(rate, 1, burst);
+    // A hundred at a time where the rate is vast: one would be finer than the instants that a number can name.
+    const cost = rate > 1e6 ? 100 : 1;
+    let now = 0;
+    let granted = 0;
+    for (let n = 0; n < 1e7; n++) {
+      now = bucket.readyAt(now, cost);
+      if (bucket.take(now, cost)) granted += cost;
+    }
+    const bound = burst + rate * now;
+    expect(granted / bound).toBeLessThan(1 + 1e-6);
+    // All but the last cost, which may not have flowed in yet.
+    expect((granted + cost) / bound).toBeGreaterThan(1 - 1e-6);
+  });
+
+  describe('settle', () => {
+    test.each([
+      // burst 10, 1 per s: spent at 0, spent at `t` after it, difference, level after it
+      ['gives back what was too much', 6, 0, 0, -4, 8],
+      ['takes a debt', 6, 0, 0, 3, 1],
+      ['takes a debt below nothing', 10, 0, 0, 5, -5],
+      ['gives back what time has not', 10, 2, 0, -6, 8],
+      ['gives nothing back to a full bucket', 10, 20, 0, -10, 10],
+      ['gives nothing back that the bucket could not have held: as if never spent, 10 less 9', 10, 9, 9, -10, 1],
+      ['gives all back under load', 10, 5, 5, -4, 4],
+    ])('%s', (_name, first, t, second, difference, level) => {
+      const bucket = new TokenBucket(1, 1, 10);
+      bucket.take(0, first);
+      if (second > 0) expect(bucket.take(t, second)).toBe(true);
+      bucket.settle(t, difference, second);
+      expect(bucket.level(t)).toBeCloseTo(level, 9);
+    });
+
+    test('an instant from before is not recorded', () => {
+      const bucket = new TokenBucket(1, 1, 10);
+      bucket.take(100, 10);
+      bucket.settle(50, -1, 0);
+      expect(bucket.level(101)).toBeCloseTo(2, 9);
+    });
+  });
+});

@@ -1,0 +1,48 @@
+/** The system clock, on fake timers and once on real ones. */
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { systemClock } from '../src/clock.js';
+
+describe('systemClock', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test('counts seconds, and fires after the delay, not before', async () => {
+    const start = systemClock.now();
+    await new Promise<void>((resolve) => systemClock.schedule(0.02, resolve));
+    // setTimeout may fire up to a millisecond early.
+    expect(systemClock.now() - start).toBeGreaterThanOrEqual(0.019);
+    expect(systemClock.now() - start).toBeLessThan(5);
+  });
+
+  test.each([
+    [0.1, 100],
+    [0.1 + 0.2, 300],
+    [0.0001, 1],
+    [1e-12, 1],
+    [0.1001, 101],
+    [2 ** 31 / 1000, 2 ** 31],
+    [1e7, 1e10],
+  ])('%d s is %d ms, never less, and a delay over 2^31 ms is chained', (seconds, ms) => {
+    vi.useFakeTimers();
+    const callback = vi.fn();
+    systemClock.schedule(seconds, callback);
+    expect(vi.getTimerCount()).toBe(1);
+    vi.advanceTimersByTime(ms - 1);
+    expect(callback).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(1);
+    expect(callback).toHaveBeenCalledOnce();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test.each([1, 1e7])('a delay of %d s can be cancelled, on its last stretch as well', (seconds) => {
+    vi.useFakeTimers();
+    const callback = vi.fn();
+    const cancel = systemClock.schedule(seconds, callback);
+    vi.advanceTimersByTime(seconds * 1000 - 1);
+    cancel();
+    expect(vi.getTimerCount()).toBe(0);
+    vi.advanceTimersByTime(1e10);
+    expect(callback).not.toHaveBeenCalled();
+  });
+});

@@ -1,0 +1,67 @@
+/**
+ * Runs every example of README.md and of the doc comments, as a newcomer would paste it: each is a module of its own.
+ * What an example prints is what its `// → ` comments say, in order. All of them pass the strict type check together.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { format } from 'node:util';
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
+
+interface Example {
+  name: string;
+  code: string;
+  file: string;
+}
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+mkdirSync(join(root, 'coverage'), { recursive: true });
+const folder = mkdtempSync(join(root, 'coverage', 'examples-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+afterEach(() => vi.unstubAllGlobals());
+
+const examples: Example[] = [];
+const collect = (source: string, code: string): void => {
+  const file = join(folder, `example-${examples.length}.ts`);
+  writeFileSync(file, `${code}\nexport {};\n`);
+  examples.push({ name: `${source} ${examples.length}: ${code.split('\n').find((line) => line !== '' && !line.startsWith('import')) ?? ''}`, code, file });
+};
+
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+for (const [, code = ''] of readme.matchAll(/^```ts\n(.*?)^```$/gms)) collect('README.md', code);
+const fromReadme = examples.length;
+for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts'))) {
+  const source = readFileSync(join(root, 'src', name), 'utf8');
+  for (const [, block = ''] of source.matchAll(/@example\n(.*?)(?=\n\s*\*\/|\n\s*\*\s*@)/gs)) collect(name, block.replaceAll(/^\s*\* ?/gm, ''));
+}
+
+describe('examples', () => {
+  test('are found', () => {
+    expect(fromReadme).toBeGreaterThanOrEqual(12);
+    expect(examples.length - fromReadme).toBeGreaterThanOrEqual(12);
+  });
+
+  test.each(examples)('$name', async ({ code, file }) => {
+    const printed: string[] = [];
+    const log = vi.spyOn(console, 'log').mockImplementation((...values: unknown[]) => void printed.push(format(...values)));
+    // The upstream of the recipes: refuses once, then serves.
+    const responses = [new Response('', { status: 429, headers: { 'retry-after': '0.01' } })];
+    vi.stubGlobal('fetch', async () => responses.pop() ?? new Response('ok'));
+    await import(pathToFileURL(file).href);
+    log.mockRestore();
+    const expected = [...code.matchAll(/\/\/ → (.*)$/gm)].map(([, text]) => text);
+    if (expected.length > 0) expect(printed).toEqual(expected);
+  });
+
+  test('type-check', () => {
+    const config = { extends: '../../tsconfig.json', compilerOptions: { isolatedDeclarations: false, declaration: false, noUnusedLocals: false, noUnusedParameters: false }, include: ['*.ts'] };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
+    const tsc = join(root, 'node_modules/typescript/bin/tsc');
+    expect(() => execFileSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8', stdio: 'pipe' })).not.toThrow();
+  });
+});
+
+test('the pictures and files that README.md points to are there', () => {
+  for (const [, target = ''] of readme.matchAll(/\]\((?!https?:|#)([^)]+)\)/g)) expect(() => readFileSync(join(root, target)), target).not.toThrow();
+});

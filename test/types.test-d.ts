@@ -1,0 +1,91 @@
+/**
+ * What the types allow and what they refuse. Nothing here runs: `npm run check:types` compiles it, and fails where an
+ * expected error does not come.
+ */
+import type { Clock, Limits, Permit, ThrottleError, ThrottleTimeoutError } from 'headgate';
+import { Throttle } from 'headgate';
+import { ManualClock } from 'headgate/testing';
+import { expectTypeOf } from 'vitest';
+
+const throttle = new Throttle(10, 2, 1, { burst: 5, maxQueue: 3, clock: new ManualClock(), name: 'api' });
+
+// Options: undefined is as good as absent, whatever exactOptionalPropertyTypes says; a misspelt one is an error.
+void new Throttle(10, undefined, undefined, { burst: undefined, maxQueue: undefined, clock: undefined, name: undefined });
+// @ts-expect-error a capacity is needed
+void new Throttle();
+// @ts-expect-error numbers are numbers
+void new Throttle('10');
+// @ts-expect-error a misspelt option
+void new Throttle(10, 2, 1, { bursts: 5 });
+// @ts-expect-error half a clock
+void new Throttle(10, 2, 1, { clock: { now: () => 0 } });
+
+// acquire and tryAcquire
+expectTypeOf(throttle.acquire()).toEqualTypeOf<Promise<Permit>>();
+expectTypeOf(throttle.acquire(2, { signal: undefined, timeout: undefined })).toEqualTypeOf<Promise<Permit>>();
+expectTypeOf(throttle.tryAcquire(2)).toEqualTypeOf<Permit | undefined>();
+// @ts-expect-error now or never takes no options
+throttle.tryAcquire(1, { timeout: 3 });
+// @ts-expect-error a signal is an AbortSignal
+void throttle.acquire(1, { signal: new AbortController() });
+// @ts-expect-error it may be undefined
+throttle.tryAcquire().release();
+
+// run: the result of the function, awaited
+expectTypeOf(throttle.run(() => 1)).toEqualTypeOf<Promise<number>>();
+expectTypeOf(throttle.run(async () => 'text')).toEqualTypeOf<Promise<string>>();
+expectTypeOf(throttle.run((permit) => permit.waited, 2, { timeout: 3 })).toEqualTypeOf<Promise<number>>();
+// @ts-expect-error a function, not its result
+void throttle.run(fetch('https://example.com'));
+// @ts-expect-error the permit is the only argument
+void throttle.run((permit: Permit, index: number) => index);
+
+// wrap: parameters, this and result stay
+const wrapped = throttle.wrap(function (this: { prefix: string }, name: string, times?: number) {
+  return Promise.resolve(`${this.prefix}${name}`.repeat(times ?? 1));
+}, (name, times) => name.length * (times ?? 1));
+const typed: (this: { prefix: string }, name: string, times?: number) => Promise<string> = wrapped;
+void typed;
+void wrapped.call({ prefix: '>' }, 'a', 2);
+// @ts-expect-error the wrong this
+void wrapped.call({}, 'a');
+// @ts-expect-error the wrong argument
+void wrapped.call({ prefix: '>' }, 1);
+// @ts-expect-error a cost function gets the arguments of the call
+throttle.wrap((name: string) => name, (name: number) => name);
+expectTypeOf(throttle.wrap((n: number) => n)).toEqualTypeOf<(this: unknown, n: number) => Promise<number>>();
+
+// map: items of all kinds, results in order
+expectTypeOf(throttle.map([1, 2], (item, index) => `${item + index}`)).toEqualTypeOf<Promise<string[]>>();
+expectTypeOf(throttle.map(new Set(['a']), async (item) => item.length)).toEqualTypeOf<Promise<number[]>>();
+declare const stream: AsyncIterable<{ size: number }>;
+expectTypeOf(throttle.map(stream, (item) => item, { cost: (item) => item.size })).toEqualTypeOf<Promise<{ size: number }[]>>();
+// @ts-expect-error not iterable
+void throttle.map(5, () => 1);
+// @ts-expect-error a cost function gets the item
+void throttle.map([1], () => 1, { cost: (item: string) => item.length });
+
+// Permits and throttles work with `using`.
+async function blocks(): Promise<void> {
+  using first = await throttle.acquire();
+  await using second = await throttle.acquire();
+  await using whole = throttle;
+  expectTypeOf(first.released).toEqualTypeOf<boolean>();
+  expectTypeOf(second.cost).toEqualTypeOf<number>();
+  // @ts-expect-error read only
+  second.cost = 3;
+  // @ts-expect-error a getter: configure() changes it
+  whole.capacity = 5;
+  // @ts-expect-error closing takes a while: `await using`
+  using sync = throttle;
+  void sync;
+}
+void blocks;
+
+expectTypeOf(throttle.configure).parameter(0).toEqualTypeOf<Limits>();
+// @ts-expect-error a misspelt limit
+throttle.configure({ cap: 5 });
+expectTypeOf(throttle.name).toEqualTypeOf<string | undefined>();
+expectTypeOf<ThrottleTimeoutError>().toExtend<ThrottleError>();
+expectTypeOf<ThrottleError['retryAfter']>().toEqualTypeOf<number | undefined>();
+expectTypeOf<ManualClock>().toExtend<Clock>();
