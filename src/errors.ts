@@ -33,7 +33,7 @@ export class ThrottleError extends Error {
   declare readonly retryAfter?: number;
 
   constructor(code: string, message: string, options: ThrottleErrorOptions = {}) {
-    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    super(message, options);
     this.code = code;
     if (options.retryAfter !== undefined) this.retryAfter = options.retryAfter;
   }

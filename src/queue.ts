@@ -86,19 +86,20 @@ export class WaitQueue<Permit> {
     return this.#places[this.#first];
   }
 
-  /** The last place, for a permit. */
-  join(cost: number, since: number, exits: Exits | undefined): Promise<Permit> {
-    const promise = new Promise<unknown>(capture) as Promise<Permit>;
+  /** Takes the last place: for a permit or, with `fn`, for a permit to call it with. */
+  join(cost: number, since: number, exits: Exits | undefined): Promise<Permit>;
+  join<T>(cost: number, since: number, exits: Exits | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>>;
+  join(cost: number, since: number, exits: Exits | undefined, fn?: Job<Permit>['fn']): Promise<unknown> {
+    const promise = new Promise<unknown>(capture);
     const index = this.#places.length;
-    this.#append({ cost, since, resolve: resolveLast, index, disconnect: undefined, fn: undefined, reject: rejectLast }, exits);
-    return promise;
-  }
-
-  /** The last place, for a permit to call `fn` with. */
-  joinToRun<T>(cost: number, since: number, exits: Exits | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>> {
-    const promise = new Promise<unknown>(capture) as Promise<Job<Permit, T>>;
-    const index = this.#places.length;
-    this.#append({ cost, since, resolve: resolveLast, index, disconnect: undefined, fn, permit: undefined, error: undefined }, exits);
+    const waiter: Waiter<Permit> =
+      fn === undefined
+        ? { cost, since, resolve: resolveLast, index, disconnect: undefined, fn, reject: rejectLast }
+        : { cost, since, resolve: resolveLast, index, disconnect: undefined, fn, permit: undefined, error: undefined };
+    this.#places.push(waiter);
+    this.#size++;
+    this.#cost += cost;
+    if (exits !== undefined) this.#connect(waiter, exits);
     return promise;
   }
 
@@ -112,12 +113,12 @@ export class WaitQueue<Permit> {
     }
   }
 
-  /** Lets a waiter go with an error. */
-  refuse(waiter: Waiter<Permit>, error: unknown): void {
+  /** Lets a waiter go with an error, made once it has left: what it says of the queue is said without it. */
+  refuse(waiter: Waiter<Permit>, reason: () => unknown): void {
     this.#leave(waiter);
-    if (waiter.fn === undefined) waiter.reject(error);
+    if (waiter.fn === undefined) waiter.reject(reason());
     else {
-      waiter.error = error;
+      waiter.error = reason();
       waiter.resolve(waiter);
     }
   }
@@ -126,15 +127,8 @@ export class WaitQueue<Permit> {
   refuseAll(refusal: (waiter: Waiter<Permit>) => Error | undefined): void {
     for (const waiter of this.#places.slice(this.#first)) {
       const error = waiter && refusal(waiter);
-      if (error) this.refuse(waiter, error);
+      if (error) this.refuse(waiter, () => error);
     }
-  }
-
-  #append(waiter: Waiter<Permit>, exits: Exits | undefined): void {
-    this.#places.push(waiter);
-    this.#size++;
-    this.#cost += waiter.cost;
-    if (exits !== undefined) this.#connect(waiter, exits);
   }
 
   #leave(waiter: Waiter<Permit>): void {
@@ -169,7 +163,7 @@ export class WaitQueue<Permit> {
     cancel = this.#schedule(timeout, () => {
       this.#review();
       if (!waiting) return;
-      this.refuse(waiter, late());
+      this.refuse(waiter, late);
       this.#review();
     });
   }
@@ -195,7 +189,7 @@ export class WaitQueue<Permit> {
   /** One listener for all signals: the event says whose it is. */
   readonly #onAbort = (event: Event): void => {
     const signal = event.target as AbortSignal;
-    for (const waiter of this.#bySignal?.get(signal) ?? []) this.refuse(waiter, signal.reason);
+    for (const waiter of this.#bySignal?.get(signal) ?? []) this.refuse(waiter, () => signal.reason);
     this.#review();
   };
 }

@@ -36,7 +36,7 @@ import { type Budget, TokenBucket } from './bucket.js';
 import { type Clock, systemClock } from './clock.js';
 import {
   checkAcquireOptions, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, ThrottleClosedError,
-  ThrottleTimeoutError,
+  type ThrottleErrorOptions, ThrottleTimeoutError,
 } from './errors.js';
 import { mapThrough, type MapOptions } from './map.js';
 import { Grant, type Issuer, type Permit } from './permit.js';
@@ -232,8 +232,7 @@ export class Throttle {
     try {
       const now = this.#enter(cost, options);
       const permit = this.#queue.size === 0 ? this.#grant(now, 0, cost) : undefined;
-      if (permit !== undefined) return Promise.resolve(permit);
-      return this.#seated(now, this.#queue.join(cost, now, this.#exits(now, cost, options)));
+      return permit === undefined ? this.#timed(now, this.#queue.join(cost, now, this.#exits(now, cost, options))) : Promise.resolve(permit);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -279,7 +278,7 @@ export class Throttle {
       const now = this.#enter(cost, options);
       const permit = this.#queue.size === 0 ? this.#grant(now, 0, cost) : undefined;
       if (permit !== undefined) return Promise.resolve(permit).then((granted) => work(fn, granted));
-      return this.#seated(now, this.#queue.joinToRun(cost, now, this.#exits(now, cost, options), fn)).then(workOf<T>);
+      return this.#timed(now, this.#queue.join(cost, now, this.#exits(now, cost, options), fn)).then(workOf<T>);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -442,7 +441,7 @@ export class Throttle {
     const rate = capacity / period;
     // Rates beyond what numbers hold would refill everything at once, or nothing ever.
     if (capacity < Infinity && !(rate < Infinity && size / rate < Infinity)) {
-      throw new RangeError(`capacity / period must be a finite rate that fills the burst in finite time, received ${capacity} / ${period}`);
+      throw new RangeError(`capacity / period must be a rate that fills the burst in finite time, received ${capacity} / ${period}`);
     }
     if (capacity === Infinity) this.#budget = undefined;
     else if (this.#budget === undefined) this.#budget = new TokenBucket(capacity, period, size);
@@ -532,38 +531,33 @@ export class Throttle {
 
   /** Refuses whom the queue cannot serve; else, how the place in it may be left. */
   #exits(now: number, cost: number, { signal, timeout = Infinity }: AcquireOptions = {}): Exits | undefined {
+    const late = (at: number): ThrottleTimeoutError =>
+      this.#refusal(ThrottleTimeoutError, at, cost, `has no permit for a cost of ${cost} within the timeout of ${timeout} s`);
     // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
-    if (timeout === 0 || (timeout < Infinity && timeout * (1 + 1e-9) < this.#estimate(now, cost))) throw this.#timeoutError(now, cost, timeout);
+    if (timeout === 0 || (timeout < Infinity && timeout * (1 + 1e-9) < this.#estimate(now, cost))) throw late(now);
     if (this.#queue.size >= this.#maxQueue) {
-      const { hint, retryAfter } = this.#advice(now, cost);
-      throw new QueueFullError(`${this.#label()} lets ${this.#maxQueue} wait and all places are taken; ${hint}`, { retryAfter });
+      throw this.#refusal(QueueFullError, now, cost, `lets ${this.#maxQueue} wait and all places are taken`);
     }
-    if (signal === undefined && timeout === Infinity) return undefined;
-    return { signal, timeout, late: () => this.#timeoutError(this.#now(), cost, timeout) };
+    return signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#now()) };
   }
 
-  /** Somebody took the last place. Where it is also the first, it is timed. */
-  #seated<P>(now: number, promise: P): P {
+  /** Somebody took the last place in the queue. Where it is also the first, it is timed. */
+  #timed<P>(now: number, promise: P): P {
     if (this.#queue.size === 1) this.#drain(now);
     return promise;
   }
 
-  #timeoutError(now: number, cost: number, timeout: number): ThrottleTimeoutError {
-    const { hint, retryAfter } = this.#advice(now, cost);
-    return new ThrottleTimeoutError(`${this.#label()} has no permit for a cost of ${cost} within the timeout of ${timeout} s; ${hint}`, { retryAfter });
-  }
-
-  /** What a caller who is turned away can do. */
-  #advice(now: number, cost: number): { hint: string; retryAfter: number | undefined } {
+  /** The error for a caller who is turned away, with what to do about it. */
+  #refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, now: number, cost: number, what: string): E {
     const wait = this.#estimate(now, cost);
+    const timed = wait > 0 && wait < Infinity;
+    const hint = timed ? `retry in ${Number(wait.toPrecision(3))} s or later` : wait > 0 ? 'it is paused until resume() is called' : 'retry when a running job has ended';
     const where = `${this.#active} running, ${this.#queue.size} waiting`;
-    if (wait === Infinity) return { hint: `it is paused until resume() is called (${where})`, retryAfter: undefined };
-    if (wait > 0) return { hint: `retry in ${Number(wait.toPrecision(3))} s or later (${where})`, retryAfter: wait };
-    return { hint: `retry when a running job has ended (${where})`, retryAfter: undefined };
+    return new Kind(`${this.#label()} ${what}; ${hint} (${where})`, { retryAfter: timed ? wait : undefined });
   }
 
   #estimate(now: number, cost: number): number {
-    return this.#opensAt(now, this.#queue.cost + cost) - now;
+    return Math.max(0, this.#opensAt(now, this.#queue.cost + cost) - now);
   }
 
   #checkCost(cost: number): void {

@@ -88,9 +88,9 @@ describe('construction', () => {
     ['name', () => new Throttle(1, 0, 1, { name: wrong(7) }), TypeError, 'name must be a string, received 7'],
     ['options', () => new Throttle(1, 0, 1, wrong(5)), TypeError, 'options must be an object, received 5'],
     ['options', () => new Throttle(1, 0, 1, wrong(null)), TypeError, 'options must be an object, received null'],
-    ['rate', () => new Throttle(1e300, 0, 1e-300), RangeError, 'capacity / period must be a finite rate that fills the burst in finite time, received 1e+300 / 1e-300'],
-    ['rate', () => new Throttle(1e-300, 0, 1e300), RangeError, 'capacity / period must be a finite rate that fills the burst in finite time, received 1e-300 / 1e+300'],
-    ['rate', () => new Throttle(1e-308, 0, 1, { burst: 1e10 }), RangeError, 'capacity / period must be a finite rate that fills the burst in finite time, received 1e-308 / 1'],
+    ['rate', () => new Throttle(1e300, 0, 1e-300), RangeError, 'capacity / period must be a rate that fills the burst in finite time, received 1e+300 / 1e-300'],
+    ['rate', () => new Throttle(1e-300, 0, 1e300), RangeError, 'capacity / period must be a rate that fills the burst in finite time, received 1e-300 / 1e+300'],
+    ['rate', () => new Throttle(1e-308, 0, 1, { burst: 1e10 }), RangeError, 'capacity / period must be a rate that fills the burst in finite time, received 1e-308 / 1'],
   ])('a bad %s is refused by name and value', (_name, make, Kind, message) => {
     expect(make).toThrow(new Kind(message));
   });
@@ -206,7 +206,7 @@ describe('errors are for people and for programs', () => {
     take(throttle);
     const late = throttle.acquire(1, { timeout: 3 }).catch((reason: unknown) => reason);
     await clock.advance(3);
-    expect(await late).toMatchObject({ code: 'ERR_THROTTLE_TIMEOUT', message: expect.stringContaining('within the timeout of 3 s; retry when a running job has ended') as string });
+    expect(await late).toMatchObject({ code: 'ERR_THROTTLE_TIMEOUT', message: expect.stringContaining('within the timeout of 3 s; retry when a running job has ended (1 running, 0 waiting)') as string });
   });
 
   test('a full queue', async () => {
