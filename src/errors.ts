@@ -81,9 +81,7 @@ export function invalid(name: string, expected: string, value: unknown, Kind: Er
   const shown =
     typeof value === 'string' ? JSON.stringify(value)
     : typeof value === 'bigint' ? `${value}n`
-    : typeof value === 'function' ? 'a function'
-    : Array.isArray(value) ? 'an array'
-    : typeof value === 'object' && value !== null ? 'an object'
+    : Object(value) === value ? typeof value
     : String(value);
   return new Kind(`${name} must be ${expected}, received ${shown}`);
 }

@@ -1,5 +1,6 @@
 /** Throttle: its surface, its errors and its corners. The promises as such: model.test.ts and traps.test.ts. */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
 import { QueueFullError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError, type Limits, type Permit, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
@@ -65,8 +66,8 @@ describe('construction', () => {
     ['capacity', () => new Throttle(wrong(5n)), TypeError, 'capacity must be a number > 0, received 5n'],
     ['capacity', () => new Throttle(wrong(null)), TypeError, 'capacity must be a number > 0, received null'],
     ['capacity', () => new Throttle(wrong(undefined)), TypeError, 'capacity must be a number > 0, received undefined'],
-    ['capacity', () => new Throttle(wrong([])), TypeError, 'capacity must be a number > 0, received an array'],
-    ['capacity', () => new Throttle(wrong({})), TypeError, 'capacity must be a number > 0, received an object'],
+    ['capacity', () => new Throttle(wrong([])), TypeError, 'capacity must be a number > 0, received object'],
+    ['capacity', () => new Throttle(wrong({})), TypeError, 'capacity must be a number > 0, received object'],
     ['capacity', () => new Throttle(wrong(Symbol('s'))), TypeError, 'capacity must be a number > 0, received Symbol(s)'],
     ['concurrency', () => new Throttle(1, 1.5), RangeError, 'concurrency must be an integer >= 0, received 1.5'],
     ['concurrency', () => new Throttle(1, -1), RangeError, 'concurrency must be an integer >= 0, received -1'],
@@ -82,9 +83,9 @@ describe('construction', () => {
     ['burst', () => new Throttle(1, 0, 1, { burst: wrong('9') }), TypeError, 'burst must be a finite number > 0, received "9"'],
     ['maxQueue', () => new Throttle(1, 0, 1, { maxQueue: -1 }), RangeError, 'maxQueue must be an integer >= 0, received -1'],
     ['maxQueue', () => new Throttle(1, 0, 1, { maxQueue: 0.5 }), RangeError, 'maxQueue must be an integer >= 0, received 0.5'],
-    ['clock', () => new Throttle(1, 0, 1, { clock: wrong({ now: () => 0 }) }), TypeError, 'clock must be a Clock, received an object'],
+    ['clock', () => new Throttle(1, 0, 1, { clock: wrong({ now: () => 0 }) }), TypeError, 'clock must be a Clock, received object'],
     ['clock', () => new Throttle(1, 0, 1, { clock: wrong(null) }), TypeError, 'clock must be a Clock, received null'],
-    ['clock', () => new Throttle(1, 0, 1, { clock: wrong(() => 0) }), TypeError, 'clock must be a Clock, received a function'],
+    ['clock', () => new Throttle(1, 0, 1, { clock: wrong(() => 0) }), TypeError, 'clock must be a Clock, received function'],
     ['name', () => new Throttle(1, 0, 1, { name: wrong(7) }), TypeError, 'name must be a string, received 7'],
     ['options', () => new Throttle(1, 0, 1, wrong(5)), TypeError, 'options must be an object, received 5'],
     ['options', () => new Throttle(1, 0, 1, wrong(null)), TypeError, 'options must be an object, received null'],
@@ -115,7 +116,7 @@ describe('bad input to calls: refused before anything is queued or spent', () =>
     ['acquire(timeout: -1)', (t) => t.acquire(1, { timeout: -1 }), RangeError, 'timeout must be a number >= 0, received -1'],
     ['acquire(timeout: NaN)', (t) => t.acquire(1, { timeout: NaN }), RangeError, 'timeout must be a number >= 0, received NaN'],
     ['acquire(timeout: "1")', (t) => t.acquire(1, { timeout: wrong('1') }), TypeError, 'timeout must be a number >= 0, received "1"'],
-    ['acquire(signal: {})', (t) => t.acquire(1, { signal: wrong({}) }), TypeError, 'signal must be an AbortSignal, received an object'],
+    ['acquire(signal: {})', (t) => t.acquire(1, { signal: wrong({}) }), TypeError, 'signal must be an AbortSignal, received object'],
     ['acquire(signal: null)', (t) => t.acquire(1, { signal: wrong(null) }), TypeError, 'signal must be an AbortSignal, received null'],
     ['acquire(1, 5)', (t) => t.acquire(1, wrong(5)), TypeError, 'options must be an object, received 5'],
     ['acquire(1, null)', (t) => t.acquire(1, wrong(null)), TypeError, 'options must be an object, received null'],
@@ -254,6 +255,40 @@ describe('errors are for people and for programs', () => {
     expect(new ThrottleError('ERR_MINE', 'mine')).toMatchObject({ name: 'ThrottleError', code: 'ERR_MINE', message: 'mine' });
     expect(new ThrottleTimeoutError('late', { cause, retryAfter: 2 })).toMatchObject({ cause, retryAfter: 2 });
     expect(new ThrottleError('ERR_MINE', 'mine').stack).toMatch(/^ThrottleError: mine/);
+  });
+});
+
+describe('one signal for many throttles', () => {
+  test('makes one listener, no warning, and every queue goes on', async () => {
+    const warned = vi.fn();
+    process.on('warning', warned);
+    const controller = new AbortController();
+    const throttles = Array.from({ length: 20 }, () => new Throttle(Infinity, 1));
+    const holds = throttles.map((throttle) => take(throttle));
+    const aborted = throttles.map((throttle) => throttle.acquire(1, { signal: controller.signal }));
+    const patient = throttles.map((throttle) => throttle.acquire());
+    expect(getEventListeners(controller.signal, 'abort').length).toBe(1);
+    controller.abort();
+    for (const { status } of await Promise.allSettled(aborted)) expect(status).toBe('rejected');
+    expect(getEventListeners(controller.signal, 'abort').length).toBe(0);
+    for (const hold of holds) hold.release();
+    expect((await Promise.all(patient)).length).toBe(20);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    process.off('warning', warned);
+    expect(warned).not.toHaveBeenCalled();
+  });
+
+  test('nobody is granted whose signal has aborted, though the one before left first', async () => {
+    const { throttle: heavy } = setUp(10, 0);
+    take(heavy, 5);
+    const second = new AbortController();
+    const large = heavy.acquire(10, { signal: second.signal }).catch(() => 'aborted');
+    const small = heavy.acquire(1, { signal: second.signal }).catch(() => 'aborted');
+    const other = heavy.acquire(1);
+    second.abort();
+    expect(await Promise.all([large, small])).toEqual(['aborted', 'aborted']);
+    expect([heavy.active, heavy.tokens]).toEqual([2, 4]);
+    (await other).release();
   });
 });
 
