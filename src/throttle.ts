@@ -21,7 +21,7 @@
  * it waits for a slot; so nobody holds what another could use, and leaving is free. Only the head is ever timed: the
  * instant at which it may start is a formula, so one timer is set for that instant and none while nobody waits. A
  * burst that is smaller than what flows in during one tick of the platform's timers (about 2 ms) cannot use the full
- * rate, since the bucket runs over before the timer fires: with `burst: 1`, count on 500 a second at the most.
+ * rate, since the bucket runs over before the timer fires: with `burst: 1`, count on 400 a second at the most.
  *
  * How it decides. `#startsAt` says from when a cost may start: never before a slot is free, the pause over and the
  * tokens there. `#drain` grants the head for as long as that instant has come, and sets the timer for it if not.

@@ -178,13 +178,14 @@ describe('errors are for people and for programs', () => {
     expect([throttle.waiting, clock.pending]).toEqual([0, 0]);
   });
 
-  test('a timeout just as long as the wait is met', async () => {
-    const { throttle, clock } = setUp(10);
+  test.each([0, 0.1, 0.7, 1e3, 1e6])('a timeout just as long as the wait is met, with the clock at %d', async (start) => {
+    const clock = new ManualClock(start);
+    const throttle = new Throttle(10, 0, 1, { clock });
     take(throttle, 10);
     const waits = [0.1, 0.2, 0.3].map(async (timeout) => (await throttle.acquire(1, { timeout })).waited);
     expect(throttle.waiting).toBe(3);
     await clock.advance(0.3);
-    expect((await Promise.all(waits)).map((waited) => Number(waited.toFixed(9)))).toEqual([0.1, 0.2, 0.3]);
+    expect((await Promise.all(waits)).map((waited) => Number(waited.toFixed(6)))).toEqual([0.1, 0.2, 0.3]);
   });
 
   test.each<[string, (throttle: Throttle) => void, string, number | undefined]>([
@@ -628,6 +629,47 @@ describe('estimateWait', () => {
     await clock.advance(11);
     expect(throttle.waiting).toBe(0);
     await Promise.all(waiting);
+  });
+});
+
+describe('timers', () => {
+  test('one is set for the head and stays, whoever joins, leaves or is served behind it', async () => {
+    const clock = new ManualClock();
+    const schedule = vi.spyOn(clock, 'schedule');
+    const throttle = new Throttle(10, 3, 1, { clock });
+    const held = take(throttle, 10);
+    const head = throttle.acquire(5);
+    expect(schedule).toHaveBeenCalledTimes(1);
+    const controller = new AbortController();
+    const gone = [throttle.acquire(1, { signal: controller.signal }), throttle.acquire(2, { signal: controller.signal })];
+    controller.abort();
+    await Promise.allSettled(gone);
+    const behind = throttle.acquire(1);
+    held.release();
+    held.settle(10);
+    throttle.resume();
+    throttle.configure({});
+    // Only new settings are a reason to look at the clock again.
+    expect(schedule.mock.calls.length).toBeLessThanOrEqual(2);
+    expect(clock.pending).toBe(1);
+    await clock.advance(0.6);
+    for (const permit of await Promise.all([head, behind])) permit.release();
+    expect(clock.pending).toBe(0);
+  });
+
+  test('what rounding leaves of a queue’s cost is gone with the queue', async () => {
+    const { throttle } = setUp(1, 1);
+    for (let round = 0; round < 100; round++) {
+      const hold = take(throttle, 0);
+      const waiting = [0.1, 0.2, 0.3].map((cost) => throttle.acquire(cost));
+      throttle.configure({ capacity: Infinity });
+      hold.release();
+      for (const one of waiting) (await one).release();
+      throttle.configure({ capacity: 1 });
+    }
+    expect(throttle.estimateWait(1)).toBe(0);
+    take(throttle, 1).release();
+    expect(throttle.estimateWait(0)).toBe(0);
   });
 });
 
