@@ -541,6 +541,15 @@ describe('map', () => {
     expect(throttle.active).toBe(0);
   });
 
+  test('leaves no listener on the signal, however it ends', async () => {
+    const { throttle } = setUp(Infinity, 1);
+    const { signal } = new AbortController();
+    await throttle.map([1, 2], (item) => item, { signal });
+    await throttle.map([1, 2], () => Promise.reject(new Error('x')), { signal }).catch(() => {});
+    await throttle.map([], () => 1, { signal });
+    expect(getEventListeners(signal, 'abort').length).toBe(0);
+  });
+
   test('a source that fails, a cost that cannot be had and a closed throttle reject', async () => {
     const { throttle } = setUp(10, 1);
     const broken = (function* (): Generator<number> {
