@@ -1,1 +1,64 @@
-console.log('bench')
+/**
+ * `npm run bench`: headgate beside its peers. Writes results.json and chart.svg, and prints both as tables.
+ *
+ * Each measurement is a process of its own: this very file, started with the names of a scenario and a contestant,
+ * which prints a number. One round measures everyone once, so that whatever slows the machine down for a while slows
+ * all of them; what is reported are medians over the rounds.
+ */
+// oxlint-disable no-await-in-loop -- two measurements at a time would disturb each other
+import { execFile } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import progress from 'cli-progress';
+import { chart } from './chart.js';
+import { evaluate, print, type Samples } from './report.js';
+import { type ScenarioId, scenarios, SLOW } from './scenarios.js';
+
+const ROUNDS = 7;
+/** The slow take part in the first round and in every third one after; so does the heap, which varies little. */
+const RARELY = 3;
+
+const [scenario, contestant] = process.argv.slice(2);
+if (scenario === undefined || contestant === undefined) await measureAll();
+else {
+  const value = await scenarios[scenario as ScenarioId].contestants[contestant]?.();
+  // Some leave timers and jobs behind that would keep the process alive.
+  process.stdout.write(JSON.stringify(value), () => process.exit());
+}
+
+async function measureAll(): Promise<void> {
+  const plan = Array.from({ length: ROUNDS }, (_, round) => measurements(round));
+  const bar = new progress.SingleBar({ format: '{bar} round {round}: {what}', hideCursor: true }, progress.Presets.shades_classic);
+  bar.start(plan.flat().length, 0, { round: 0, what: '' });
+  const samples: Samples = {};
+  for (const [round, parts] of plan.entries()) {
+    for (const [id, name] of parts) {
+      bar.update({ round: round + 1, what: `${scenarios[id].title}: ${name}` });
+      ((samples[id] ??= {})[name] ??= [])[round] = await measure(id, name);
+      bar.increment();
+    }
+  }
+  bar.stop();
+
+  const results = evaluate(samples, ROUNDS);
+  await writeFile(new URL('../results.json', import.meta.url), `${JSON.stringify(results, undefined, 2)}\n`);
+  await writeFile(new URL('../chart.svg', import.meta.url), chart(results));
+  print(results);
+}
+
+/** Who is measured in a round, and in which order: that is turned round every time, so that nobody is always first. */
+function measurements(round: number): (readonly [ScenarioId, string])[] {
+  return (Object.keys(scenarios) as ScenarioId[]).flatMap((id) => {
+    const { unit, contestants } = scenarios[id];
+    const names = Object.keys(contestants).filter((name) => round % RARELY === 0 || (unit === 'ns' && !SLOW.has(name)));
+    return (round % 2 === 0 ? names : names.toReversed()).map((name) => [id, name] as const);
+  });
+}
+
+async function measure(id: ScenarioId, name: string): Promise<number> {
+  const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', fileURLToPath(import.meta.url), id, name]);
+  const value: unknown = JSON.parse(stdout);
+  if (typeof value !== 'number' || !Number.isFinite(value)) throw new Error(`${id} of ${name} came out as ${stdout}`);
+  return value;
+}

@@ -1,0 +1,45 @@
+/**
+ * The little of each peer that the bench uses: so it can be type-checked where bench/node_modules is not installed.
+ */
+declare module 'p-limit' {
+  export default function pLimit(concurrency: number): <T>(fn: () => PromiseLike<T>) => Promise<T>;
+}
+
+declare module 'p-queue' {
+  export default class PQueue {
+    constructor(options: { concurrency: number });
+    add<T>(fn: () => PromiseLike<T>, options?: { signal: AbortSignal }): Promise<T>;
+  }
+}
+
+declare module 'async-sema' {
+  export class Sema {
+    constructor(slots: number);
+    acquire(): Promise<unknown>;
+    tryAcquire(): unknown;
+    release(): void;
+  }
+}
+
+declare module 'async-mutex' {
+  export class Semaphore {
+    constructor(slots: number);
+    acquire(): Promise<[value: number, release: () => void]>;
+    runExclusive<T>(fn: () => PromiseLike<T>): Promise<T>;
+  }
+}
+
+declare module 'limiter' {
+  export class RateLimiter {
+    constructor(options: { tokensPerInterval: number; interval: number });
+    removeTokens(count: number): Promise<number>;
+    tryRemoveTokens(count: number): boolean;
+  }
+}
+
+declare module 'bottleneck' {
+  export default class Bottleneck {
+    constructor(options: { maxConcurrent: number });
+    schedule<T>(fn: () => PromiseLike<T>): Promise<T>;
+  }
+}

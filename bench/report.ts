@@ -1,0 +1,126 @@
+/**
+ * What the samples say: medians, ratios, and whether the figures that headgate promises are reached.
+ */
+import os from 'node:os';
+import Table from 'cli-table3';
+import { FEW_ABORTED, FLOOR, HEADGATE, MANY_ABORTED, type ScenarioId, scenarios } from './scenarios.js';
+
+/** By scenario and contestant, one for each round; with holes where somebody sat out. */
+export type Samples = Partial<Record<ScenarioId, Record<string, number[]>>>;
+
+export interface Results {
+  readonly date: string;
+  readonly node: string;
+  readonly cpu: string;
+  readonly cpus: number;
+  readonly rounds: number;
+  readonly scenarios: Readonly<Record<ScenarioId, Outcome>>;
+  readonly figures: readonly Figure[];
+}
+
+export interface Outcome {
+  readonly title: string;
+  readonly unit: 'ns' | 'bytes';
+  /** For one operation, job or waiter. */
+  readonly medians: Readonly<Record<string, number>>;
+  /** How many times what headgate takes: the median of the ratios within each round. */
+  readonly ratios: Readonly<Record<string, number>>;
+}
+
+/** What was promised, and what came of it. */
+interface Figure {
+  readonly figure: string;
+  readonly most: number;
+  readonly measured: number;
+  readonly reached: boolean;
+}
+
+export function evaluate(samples: Samples, rounds: number): Results {
+  const of = (id: ScenarioId, name: string): number[] => {
+    const values = samples[id]?.[name];
+    if (values === undefined) throw new Error(`no samples for ${id} of ${name}`);
+    return values;
+  };
+  /** The median of the ratios within each round in which both took part. */
+  const ratio = (values: number[], base: number[]): number => median(values.map((value, round) => value / (base[round] ?? NaN)));
+  const compare = (id: ScenarioId, name: string): number => ratio(of(id, HEADGATE), of(id, name));
+  /** What aborting many takes, as a multiple of what aborting few takes. */
+  const growth = (many: ScenarioId, few: ScenarioId): number => (ratio(of(many, HEADGATE), of(few, HEADGATE)) * MANY_ABORTED) / FEW_ABORTED;
+  const figure = (text: string, most: number, measured: number): Figure => ({ figure: text, most, measured, reached: measured <= most });
+
+  return {
+    date: new Date().toISOString(),
+    node: process.version,
+    cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+    cpus: os.cpus().length,
+    rounds,
+    scenarios: Object.fromEntries(
+      Object.entries(scenarios).map(([key, { title, unit, contestants }]) => {
+        const id = key as ScenarioId;
+        const each = (value: (name: string) => number): Record<string, number> =>
+          Object.fromEntries(Object.keys(contestants).map((name) => [name, value(name)]));
+        const medians = each((name) => median(of(id, name)));
+        return [id, { title, unit, medians, ratios: each((name) => ratio(of(id, name), of(id, HEADGATE))) }];
+      }),
+    ) as Record<ScenarioId, Outcome>,
+    figures: [
+      figure('acquire + release / bare await', 3, compare('acquire', FLOOR)),
+      figure('acquire + release / limiter', 0.6, compare('acquire', 'limiter')),
+      figure('run / p-limit', 0.7, compare('run', 'p-limit')),
+      figure('20,000 jobs / p-limit', 0.5, compare('jobs20k', 'p-limit')),
+      figure('200,000 jobs / p-limit', 0.5, compare('jobs200k', 'p-limit')),
+      figure('20,000 jobs / async-sema', 0.9, compare('jobs20k', 'async-sema')),
+      figure('200,000 jobs / async-sema', 0.9, compare('jobs200k', 'async-sema')),
+      figure('heap per waiter, bytes', 280, median(of('heapAcquire', HEADGATE))),
+      figure('abort 50,000 / 5,000, one signal', 15, growth('abortShared', 'abortSharedFew')),
+      figure('abort 50,000 / 5,000, a signal each', 15, growth('abortEach', 'abortEachFew')),
+    ],
+  };
+}
+
+export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figures }: Results): void {
+  console.log(`\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of ${rounds} rounds, and how many times what headgate takes\n`);
+
+  const names = [...new Set(Object.values(outcomes).flatMap(({ medians }) => Object.keys(medians)))];
+  const style = { head: [], border: [] };
+  const table = new Table({ head: ['for each operation, job or waiter', ...names], colAligns: ['left', ...names.map(() => 'right' as const)], style });
+  for (const { title, unit, medians, ratios } of Object.values(outcomes)) {
+    const cell = (name: string): string => {
+      const [value, times] = [medians[name], ratios[name]];
+      return value === undefined || times === undefined ? 'n/a' : `${amount(value, unit)}\n${multiple(times)}`;
+    };
+    table.push([title, ...names.map(cell)]);
+  }
+  console.log(table.toString());
+  console.log('n/a: has no such operation, or (async-mutex) would take minutes.\n');
+
+  const promises = new Table({ head: ['figure', 'target', 'measured', ''], colAligns: ['left', 'right', 'right', 'left'], style });
+  for (const { figure, most, measured, reached } of figures) {
+    promises.push([figure, `<= ${most}`, brief(measured), reached ? 'reached' : 'MISSED']);
+  }
+  console.log(promises.toString());
+  const missed = figures.filter(({ reached }) => !reached);
+  console.log(missed.length === 0 ? 'All figures are reached.' : `${missed.length} of ${figures.length} figures are MISSED: ${missed.map(({ figure }) => figure).join('; ')}.`);
+}
+
+/** Three digits, with the unit that suits them. */
+export function amount(value: number, unit: Outcome['unit']): string {
+  if (unit === 'bytes') return `${brief(value)} B`;
+  if (value < 1e3) return `${brief(value)} ns`;
+  return value < 1e6 ? `${brief(value / 1e3)} µs` : `${brief(value / 1e6)} ms`;
+}
+
+export function multiple(times: number): string {
+  return `${brief(times)}×`;
+}
+
+function brief(value: number): string {
+  return value < 100 ? String(Number(value.toPrecision(3))) : Math.round(value).toLocaleString('en');
+}
+
+/** Of those that are numbers. */
+function median(values: number[]): number {
+  const sorted = values.filter((value) => !Number.isNaN(value)).toSorted((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle) - 1] ?? NaN)) / 2;
+}
