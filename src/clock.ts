@@ -19,7 +19,10 @@
  * const throttle = new Throttle(10, 2, 1, { clock: halfSpeed });
  */
 export interface Clock {
-  /** The present instant in seconds since some fixed point. It should never step back; if it does, nothing breaks. */
+  /**
+   * The present instant in seconds since some fixed point. It should never step back. If it does, nothing extra is
+   * granted: waiters go on by the timers, and no token flows in for others until it has caught up.
+   */
   now(): number;
   /** Calls `callback` once, `seconds` (> 0, finite) from now, and returns a function that prevents it. */
   schedule(seconds: number, callback: () => void): () => void;

@@ -58,7 +58,7 @@ export function mapThrough<T, R>(
     };
     const pull = async (): Promise<void> => {
       let index = 0;
-      for await (const item of items) {
+      for await (const item of (items as AsyncIterable<T>)[Symbol.asyncIterator] ? (items as AsyncIterable<T>) : awaited(items as Iterable<T>)) {
         if (stop.signal.aborted) return;
         const permit = await gate.acquire(typeof cost === 'function' ? cost(item) : cost, { signal: stop.signal });
         if (stop.signal.aborted) {
@@ -74,4 +74,9 @@ export function mapThrough<T, R>(
     signal?.addEventListener('abort', abort);
     pull().then(done, fail);
   });
+}
+
+/** `for await` does as much, but for one thing: where a value rejects, some engines leave a synchronous source open. */
+async function* awaited<T>(items: Iterable<T | PromiseLike<T>>): AsyncGenerator<T> {
+  for (const item of items) yield await item;
 }

@@ -192,7 +192,7 @@ export class Throttle {
 
   /** Seconds until the pause ends: `0` when not paused, `Infinity` until `resume` is called. */
   get pausedFor(): number {
-    return this.#pausedUntil === -Infinity ? 0 : Math.max(0, this.#pausedUntil - this.#now());
+    return Math.max(0, this.#pausedUntil - this.#now());
   }
 
   /** Whether `close` was called. */
@@ -442,12 +442,10 @@ export class Throttle {
     if (capacity < Infinity && !(rate < Infinity && size / rate < Infinity)) {
       throw new RangeError(`capacity / period must be a rate that fills the burst in finite time, received ${capacity} / ${period}`);
     }
-    if (capacity === Infinity) this.#budget = undefined;
-    else if (this.#budget === undefined) this.#budget = new TokenBucket(capacity, period, size);
-    else {
-      const now = this.#now();
-      this.#budget = new TokenBucket(capacity, period, size, Math.min(size, this.#budget.level(now)), now);
-    }
+    // A new throttle reads no clock: its bucket is full, whenever that is.
+    const now = this.#budget === undefined ? -Infinity : this.#now();
+    const tokens = Math.min(size, this.#budget?.level(now) ?? size);
+    this.#budget = capacity === Infinity ? undefined : new TokenBucket(capacity, period, size, tokens, now);
     this.#capacity = capacity;
     this.#concurrency = concurrency;
     this.#slots = concurrency === 0 ? Infinity : concurrency;
@@ -550,7 +548,7 @@ export class Throttle {
   #refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, now: number, cost: number, what: string): E {
     const wait = this.#estimate(now, cost);
     const timed = wait > 0 && wait < Infinity;
-    const hint = timed ? `retry in ${Number(wait.toPrecision(3))} s or later` : wait > 0 ? 'it is paused until resume() is called' : 'retry when a running job has ended';
+    const hint = timed ? `retry in ${Number(wait.toPrecision(3))} s or later` : wait > 0 ? 'it is paused until resume()' : 'retry when a running job has ended';
     const where = `${this.#active} running, ${this.#queue.size} waiting`;
     return new Kind(`${this.#label()} ${what}; ${hint} (${where})`, { retryAfter: timed ? wait : undefined });
   }
@@ -570,7 +568,7 @@ export class Throttle {
   }
 
   #closedError(): ThrottleClosedError {
-    return new ThrottleClosedError(`${this.#label()} is closed and grants nothing more`, { cause: this.#closed?.reason });
+    return new ThrottleClosedError(`${this.#label()} is closed`, { cause: this.#closed?.reason });
   }
 
   /** Which throttle, and its limits, for messages. */

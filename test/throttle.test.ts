@@ -191,7 +191,7 @@ describe('errors are for people and for programs', () => {
   test.each<[string, (throttle: Throttle) => void, string, number | undefined]>([
     ['a taken slot', () => {}, 'retry when a running job has ended (1 running, 0 waiting)', undefined],
     ['a pause with an end', (t) => t.pause(7), 'retry in 7 s or later (1 running, 0 waiting)', 7],
-    ['a pause without', (t) => t.pause(), 'it is paused until resume() is called (1 running, 0 waiting)', undefined],
+    ['a pause without', (t) => t.pause(), 'it is paused until resume() (1 running, 0 waiting)', undefined],
   ])('now or never, with %s', async (_name, prepare, hint, retryAfter) => {
     const { throttle } = setUp(Infinity, 1);
     take(throttle);
@@ -243,7 +243,7 @@ describe('errors are for people and for programs', () => {
     const later = throttle.acquire().catch((error: unknown) => error);
     for (const error of await Promise.all([waiting, job, later])) {
       expect(error).toBeInstanceOf(ThrottleClosedError);
-      expect(error).toMatchObject({ name: 'ThrottleClosedError', code: 'ERR_THROTTLE_CLOSED', cause: reason, message: 'Throttle (10 per 1 s, 1 at a time) is closed and grants nothing more' });
+      expect(error).toMatchObject({ name: 'ThrottleClosedError', code: 'ERR_THROTTLE_CLOSED', cause: reason, message: 'Throttle (10 per 1 s, 1 at a time) is closed' });
     }
     expect(throttle.tryAcquire()).toBeUndefined();
     expect([throttle.closed, throttle.waiting, throttle.active]).toEqual([true, 0, 1]);
@@ -548,6 +548,22 @@ describe('map', () => {
     await throttle.map([1, 2], () => Promise.reject(new Error('x')), { signal }).catch(() => {});
     await throttle.map([], () => 1, { signal });
     expect(getEventListeners(signal, 'abort').length).toBe(0);
+  });
+
+  test('closes a synchronous source whose item rejects, and refuses what is no source', async () => {
+    const { throttle } = setUp();
+    let closed = false;
+    const source = (function* (): Generator<Promise<number>> {
+      try {
+        yield Promise.reject(new Error('item'));
+      } finally {
+        closed = true;
+      }
+    })();
+    await expect(throttle.map(source, () => 1)).rejects.toThrow('item');
+    expect(closed).toBe(true);
+    expect(await throttle.map('ab', (letter) => letter.toUpperCase())).toEqual(['A', 'B']);
+    await expect(throttle.map(wrong(5), () => 1)).rejects.toThrow(TypeError);
   });
 
   test('a source that fails, a cost that cannot be had and a closed throttle reject', async () => {
