@@ -13,7 +13,7 @@ const COLUMN = 404;
 const HEADER = 72;
 const FOOTER = 46;
 const LABEL = 88;
-const BAR = 200;
+const BAR = 190;
 const ROW = 20;
 const PANEL_TITLE = 26;
 const PANEL_GAP = 18;
@@ -33,7 +33,7 @@ export function chart(results: Results): string {
     `<text id="title" x="${MARGIN}" y="32" font-size="18" font-weight="600" fill="${COLOURS.text}">Time per operation, as a multiple of headgate's</text>`,
     label(MARGIN, 52, `Shorter is faster; headgate = 1×. Medians of ${results.rounds} rounds on Node ${results.node}, ${results.cpus} × ${results.cpu}, ${date}.`),
     ...columns.flatMap((column, index) => drawColumn(column, MARGIN + index * (WIDTH - 2 * MARGIN - COLUMN))),
-    label(MARGIN, height - 34, `Bars longer than ${LONGEST}× are cut. headgate has both its limits on, rate and concurrency.`),
+    label(MARGIN, height - 34, `Bars longer than ${LONGEST}× are cut. headgate has both its limits on, rate and concurrency. bottleneck gets fewer jobs.`),
     label(MARGIN, height - 16, `“${FLOOR}” is an async function that does nothing: the floor under everything that returns a promise.`),
     '</svg>\n',
   ].join('\n');
@@ -75,8 +75,8 @@ function drawPanel({ title, unit, medians, ratios }: Outcome, x: number, y: numb
         `<text x="${left - 8}" y="${middle + 4}" text-anchor="end" ${text}>${name}</text>`,
         `<rect x="${left}" y="${middle - 7}" width="${length.toFixed(1)}" height="14" rx="2" fill="${colour}"/>`,
         times > LONGEST ? cut(left + BAR - 18, middle) : '',
-        `<text x="${left + BAR + 54}" y="${middle + 4}" text-anchor="end" ${text}>${multiple(times)}</text>`,
-        `<text x="${left + BAR + 116}" y="${middle + 4}" text-anchor="end" fill="${COLOURS.muted}">${amount(medians[name] ?? NaN, unit)}</text>`,
+        `<text x="${left + BAR + 60}" y="${middle + 4}" text-anchor="end" ${text}>${multiple(times)}</text>`,
+        `<text x="${left + BAR + 122}" y="${middle + 4}" text-anchor="end" fill="${COLOURS.muted}">${amount(medians[name] ?? NaN, unit)}</text>`,
       ];
     }),
     `<line x1="${one}" x2="${one}" y1="${top}" y2="${top + rows.length * ROW}" stroke="${COLOURS.headgate}" stroke-dasharray="2 3"/>`,

@@ -92,7 +92,7 @@ export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figu
     table.push([title, ...names.map(cell)]);
   }
   console.log(table.toString());
-  console.log('n/a: has no such operation, or (async-mutex) would take minutes.\n');
+  console.log('n/a: has no such operation, or (async-mutex) would take minutes. bottleneck gets fewer jobs: each takes the same time.\n');
 
   const promises = new Table({ head: ['figure', 'target', 'measured', ''], colAligns: ['left', 'right', 'right', 'left'], style });
   for (const { figure, most, measured, reached } of figures) {
