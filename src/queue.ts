@@ -34,7 +34,7 @@ export interface Job<Permit, T = unknown> extends Place {
 export type Waiter<Permit> = Caller | Job<Permit>;
 
 /** How a waiter may leave before it is granted. */
-export interface Exits {
+interface Exits {
   readonly signal: AbortSignal | undefined;
   /** Seconds; `Infinity` for no deadline. */
   readonly timeout: number;
@@ -113,10 +113,8 @@ export class WaitQueue<Permit> {
     return this.#places[this.#first];
   }
 
-  /** Takes the last place: for a permit or, with `fn`, for a permit to call it with. */
-  join(cost: number, since: number, exits: Exits | undefined): Promise<Permit>;
-  join<T>(cost: number, since: number, exits: Exits | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>>;
-  join(cost: number, since: number, exits: Exits | undefined, fn?: Job<Permit>['fn']): Promise<unknown> {
+  /** Takes the last place: for a permit or, with `fn`, as a {@link Job}. */
+  join(cost: number, since: number, exits: Exits | undefined, fn: Job<Permit>['fn'] | undefined): Promise<unknown> {
     const promise = new Promise<unknown>(capture);
     const index = this.#places.length;
     const waiter: Waiter<Permit> =

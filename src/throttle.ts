@@ -39,7 +39,7 @@ import {
 } from './errors.js';
 import { mapThrough, type MapOptions } from './map.js';
 import { Grant, type Issuer, type Permit } from './permit.js';
-import { type Exits, type Job, WaitQueue } from './queue.js';
+import { type Job, WaitQueue } from './queue.js';
 
 /** Settings of a {@link Throttle} beside its three numbers. */
 export interface ThrottleOptions {
@@ -101,7 +101,7 @@ export class Throttle {
   #budget: Budget | undefined;
   /** The largest cost that can be granted: finite. */
   #maxCost = 0;
-  /** `concurrency` as a bound. */
+  /** `concurrency` as a bound; none once closed. */
   #slots = 0;
   #active = 0;
   #pausedUntil = -Infinity;
@@ -231,7 +231,7 @@ export class Throttle {
     try {
       const now = this.#enter(cost, options);
       const permit = this.#queue.size === 0 ? this.#grant(now, 0, cost) : undefined;
-      return permit === undefined ? this.#timed(now, this.#queue.join(cost, now, this.#exits(now, cost, options))) : Promise.resolve(permit);
+      return permit === undefined ? this.#join(now, cost, options) : Promise.resolve(permit);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -253,8 +253,7 @@ export class Throttle {
    */
   tryAcquire(cost = 1): Permit | undefined {
     this.#checkCost(cost);
-    if (this.#closed !== undefined || this.#queue.size > 0) return undefined;
-    return this.#grant(this.#now(), 0, cost);
+    return this.#queue.size === 0 ? this.#grant(this.#now(), 0, cost) : undefined;
   }
 
   /**
@@ -277,7 +276,7 @@ export class Throttle {
       const now = this.#enter(cost, options);
       const permit = this.#queue.size === 0 ? this.#grant(now, 0, cost) : undefined;
       if (permit !== undefined) return Promise.resolve(permit).then((granted) => work(fn, granted));
-      return this.#timed(now, this.#queue.join(cost, now, this.#exits(now, cost, options), fn)).then(workOf<T>);
+      return this.#join(now, cost, options, fn).then(workOf<T>);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -382,6 +381,7 @@ export class Throttle {
   close(reason?: unknown): void {
     if (this.#closed !== undefined) return;
     this.#closed = { reason };
+    this.#slots = 0;
     // One error for all of them: a stack trace for each of 100,000 would take a second and say the same.
     const error = this.#closedError();
     this.#queue.refuseAll(() => error);
@@ -448,7 +448,7 @@ export class Throttle {
     this.#budget = capacity === Infinity ? undefined : new TokenBucket(capacity, period, size, tokens, now);
     this.#capacity = capacity;
     this.#concurrency = concurrency;
-    this.#slots = concurrency === 0 ? Infinity : concurrency;
+    if (this.#closed === undefined) this.#slots = concurrency === 0 ? Infinity : concurrency;
     this.#period = period;
     this.#burst = burst;
     this.#maxCost = Math.min(size, Number.MAX_VALUE);
@@ -522,12 +522,14 @@ export class Throttle {
   #enter(cost: number, options: AcquireOptions | undefined): number {
     this.#checkCost(cost);
     if (options !== undefined) checkAcquireOptions(options);
-    if (this.#closed !== undefined) throw this.#closedError();
     return this.#now();
   }
 
-  /** Refuses whom the queue cannot serve; else, how the place in it may be left. */
-  #exits(now: number, cost: number, { signal, timeout = Infinity }: AcquireOptions = {}): Exits | undefined {
+  /** A place in the queue, unless it is full or the deadline hopeless. */
+  #join(now: number, cost: number, options: AcquireOptions | undefined): Promise<Permit>;
+  #join<T>(now: number, cost: number, options: AcquireOptions | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>>;
+  #join(now: number, cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, fn?: Job<Permit>['fn']): Promise<unknown> {
+    if (this.#closed !== undefined) throw this.#closedError();
     const late = (at: number): ThrottleTimeoutError =>
       this.#refusal(ThrottleTimeoutError, at, cost, `has no permit for a cost of ${cost} within the timeout of ${timeout} s`);
     // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
@@ -535,11 +537,9 @@ export class Throttle {
     if (this.#queue.size >= this.#maxQueue) {
       throw this.#refusal(QueueFullError, now, cost, `lets ${this.#maxQueue} wait and all places are taken`);
     }
-    return signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#now()) };
-  }
-
-  /** Somebody took the last place in the queue. Where it is also the first, it is timed. */
-  #timed<P>(now: number, promise: P): P {
+    const exits = signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#now()) };
+    const promise = this.#queue.join(cost, now, exits, fn);
+    // Only the first in line is timed.
     if (this.#queue.size === 1) this.#drain(now);
     return promise;
   }
@@ -558,12 +558,11 @@ export class Throttle {
   }
 
   #checkCost(cost: number): void {
-    if (cost >= 0 && cost <= this.#maxCost && typeof cost === 'number') return;
-    checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
-    throw this.#oversize(cost);
+    if (!(cost >= 0 && cost <= this.#maxCost && typeof cost === 'number')) throw this.#oversize(cost);
   }
 
   #oversize(cost: number): RangeError {
+    checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
     return new RangeError(`cost must be at most the burst of ${this.burst}, received ${cost}: ${this.#label()} could never grant it`);
   }
 
