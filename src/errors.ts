@@ -95,7 +95,7 @@ export function checkNumber(name: string, expected: string, value: unknown, min:
 /** Refuses what is neither an integer >= 0 nor Infinity. */
 export function checkCount(name: string, value: unknown): void {
   checkNumber(name, 'an integer >= 0', value, 0, Infinity);
-  if (value !== Infinity && !Number.isInteger(value)) throw invalid(name, 'an integer >= 0', value, RangeError);
+  if ((value as number) % 1 > 0) throw invalid(name, 'an integer >= 0', value, RangeError);
 }
 
 /** Refuses what cannot be called. */

@@ -52,6 +52,9 @@ export function mapThrough<T, R>(
       running++;
       try {
         results[index] = await fn(item, index);
+      } catch (error) {
+        // Before the release, which would let the next one in.
+        fail(error);
       } finally {
         permit.release();
       }
@@ -67,7 +70,7 @@ export function mapThrough<T, R>(
           permit.release();
           return;
         }
-        work(item, index++, permit).then(done, fail);
+        void work(item, index++, permit).then(done);
       }
     };
 

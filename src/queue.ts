@@ -43,8 +43,9 @@ interface Exits {
 }
 
 /** The settling functions of the promise made last. One executor serves all promises: a closure each is garbage. */
-let resolveLast: (value: unknown) => void;
-let rejectLast: (reason: unknown) => void;
+const forget = (): void => {};
+let resolveLast: (value: unknown) => void = forget;
+let rejectLast: (reason: unknown) => void = forget;
 const capture = (resolve: (value: unknown) => void, reject: (reason: unknown) => void): void => {
   resolveLast = resolve;
   rejectLast = reject;
@@ -121,6 +122,8 @@ export class WaitQueue<Permit> {
       fn === undefined
         ? { cost, since, resolve: resolveLast, index, disconnect: undefined, fn, reject: rejectLast }
         : { cost, since, resolve: resolveLast, index, disconnect: undefined, fn, permit: undefined, error: undefined };
+    // Held on to, they would keep alive whatever waits last.
+    resolveLast = rejectLast = forget;
     this.#places.push(waiter);
     this.#size++;
     this.#cost += cost;

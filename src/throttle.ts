@@ -440,7 +440,7 @@ export class Throttle {
     const rate = capacity / period;
     // Rates beyond what numbers hold would refill everything at once, or nothing ever.
     if (capacity < Infinity && !(rate < Infinity && size / rate < Infinity)) {
-      throw new RangeError(`capacity / period must be a rate that fills the burst in finite time, received ${capacity} / ${period}`);
+      throw new RangeError(`capacity / period must fill the burst in finite time, received ${capacity} / ${period}`);
     }
     // A new throttle reads no clock: its bucket is full, whenever that is.
     const now = this.#budget === undefined ? -Infinity : this.#now();
@@ -509,11 +509,11 @@ export class Throttle {
     const delay = at - now;
     this.#cancelTimer = this.#clock.schedule(delay, () => {
       this.#wakesAt = Infinity;
-      // Timers fire up to a millisecond early: then it is set again. Otherwise its word is taken that `at` has come,
-      // though rounding, or a clock that stepped back, may say "not quite": so the head is never held for ever.
-      const fired = this.#clock.now();
-      const early = fired >= set && fired < set + delay;
-      if (!early && at > this.#latest) this.#latest = at;
+      // Timers fire up to a millisecond early: then it is set again, for the rest. Otherwise its word is taken that `at`
+      // has come, though rounding, or a clock that stepped back, may say "not quite": nobody is held for ever.
+      const elapsed = this.#clock.now() - set;
+      const reached = elapsed >= 0 && elapsed < delay ? now + elapsed : at;
+      if (reached > this.#latest) this.#latest = reached;
       this.#review();
     });
   }

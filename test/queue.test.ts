@@ -11,10 +11,10 @@ describe('WaitQueue', () => {
       fc.asyncProperty(fc.array(fc.oneof(fc.constant(-1), fc.nat(300)), { maxLength: 400, size: 'max' }), async (steps) => {
         const queue = setUp();
         const model: { id: number; waiter: NonNullable<typeof queue.head> }[] = [];
-        const settled: Promise<string>[] = [];
+        const settled: Promise<unknown>[] = [];
         steps.forEach((step, id) => {
           if (step < 0 || model.length === 0 || step % 3 === 0) {
-            settled.push(queue.join(0.1, id, undefined).catch((error: Error) => error.message));
+            settled.push(queue.join(0.1, id, undefined, undefined).catch((error: Error) => error.message));
             // The one who joined is known once it is first; until then, by its instant.
             model.push({ id, waiter: undefined as never });
           } else if (step % 3 === 1) {
@@ -38,7 +38,7 @@ describe('WaitQueue', () => {
 
   test('what rounding leaves of the sum goes with the last', () => {
     const queue = setUp();
-    for (const cost of [0.1, 0.2, 0.3]) void queue.join(cost, 0, undefined);
+    for (const cost of [0.1, 0.2, 0.3]) void queue.join(cost, 0, undefined, undefined);
     for (let left = 3; left > 0; left--) if (queue.head !== undefined) queue.grant(queue.head, '');
     expect(0.1 + 0.2 + 0.3 - 0.1 - 0.2 - 0.3).not.toBe(0);
     expect(queue.cost).toBe(0);
@@ -49,10 +49,10 @@ describe('WaitQueue', () => {
     if (gc === undefined) throw new Error('run with --expose-gc');
     const queue = setUp();
     const gone = new Error('gone');
-    void queue.join(1, -1, undefined);
+    void queue.join(1, -1, undefined, undefined);
     const rounds = async (count: number): Promise<void> => {
       for (let round = 0; round < count; round++) {
-        const joined = Array.from({ length: 1000 }, (_, n) => queue.join(1, n, undefined).catch(() => {}));
+        const joined = Array.from({ length: 1000 }, (_, n) => queue.join(1, n, undefined, undefined).catch(() => {}));
         queue.refuseAll((waiter) => (waiter.since >= 0 ? gone : undefined));
         await Promise.all(joined);
       }

@@ -2,21 +2,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
-import { QueueFullError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError, type Limits, type Permit, type ThrottleOptions } from 'headgate';
+import { QueueFullError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError, type Limits } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
-
-const setUp = (capacity = 10, concurrency = 0, period = 1, options: ThrottleOptions = {}): { clock: ManualClock; throttle: Throttle } => {
-  const clock = new ManualClock();
-  return { clock, throttle: new Throttle(capacity, concurrency, period, { clock, ...options }) };
-};
-
-/** The permit, which has to be there at once. */
-const take = (throttle: Throttle, cost?: number): Permit => {
-  const permit = throttle.tryAcquire(cost);
-  if (permit === undefined) throw new Error('no permit');
-  return permit;
-};
+import { setUp, take } from './support.js';
 
 const wrong = (value: unknown): never => value as never;
 
@@ -89,9 +78,9 @@ describe('construction', () => {
     ['name', () => new Throttle(1, 0, 1, { name: wrong(7) }), TypeError, 'name must be a string, received 7'],
     ['options', () => new Throttle(1, 0, 1, wrong(5)), TypeError, 'options must be an object, received 5'],
     ['options', () => new Throttle(1, 0, 1, wrong(null)), TypeError, 'options must be an object, received null'],
-    ['rate', () => new Throttle(1e300, 0, 1e-300), RangeError, 'capacity / period must be a rate that fills the burst in finite time, received 1e+300 / 1e-300'],
-    ['rate', () => new Throttle(1e-300, 0, 1e300), RangeError, 'capacity / period must be a rate that fills the burst in finite time, received 1e-300 / 1e+300'],
-    ['rate', () => new Throttle(1e-308, 0, 1, { burst: 1e10 }), RangeError, 'capacity / period must be a rate that fills the burst in finite time, received 1e-308 / 1'],
+    ['rate', () => new Throttle(1e300, 0, 1e-300), RangeError, 'capacity / period must fill the burst in finite time, received 1e+300 / 1e-300'],
+    ['rate', () => new Throttle(1e-300, 0, 1e300), RangeError, 'capacity / period must fill the burst in finite time, received 1e-300 / 1e+300'],
+    ['rate', () => new Throttle(1e-308, 0, 1, { burst: 1e10 }), RangeError, 'capacity / period must fill the burst in finite time, received 1e-308 / 1'],
   ])('a bad %s is refused by name and value', (_name, make, Kind, message) => {
     expect(make).toThrow(new Kind(message));
   });

@@ -245,7 +245,7 @@ describe('trap 6: grant and abort in one tick make a permit or a rejection, neve
       return () => holder.release();
     },
     resume: (throttle) => {
-      throttle.pause();
+      throttle.pause(60);
       return () => throttle.resume();
     },
     settle: (throttle) => {
@@ -271,6 +271,7 @@ describe('trap 6: grant and abort in one tick make a permit or a rejection, neve
       const stop = new AbortController();
       const granted = throttle.acquire(1, { signal: stop.signal });
       open();
+      expect(clock.pending).toBe(0);
       stop.abort();
       const permit = await granted;
       expect(permit.released).toBe(false);
@@ -882,7 +883,7 @@ describe('trap 15: long delays and a wall clock that jumps', () => {
     paused.acquire().then(record('pause'), () => {});
     const full = new Throttle(Infinity, 1);
     take(full);
-    full.acquire(1, { timeout: seconds }).then(() => {}, record('deadline'));
+    full.acquire(1, { timeout: seconds }).catch(record('deadline'));
     const due = seconds * 1_000;
     await vi.advanceTimersByTimeAsync(due / 2);
     await vi.advanceTimersByTimeAsync(due / 2 - 1);
@@ -1103,7 +1104,6 @@ describe('trap 18: no double burst beyond burst + rate x w [aiolimiter#298]', ()
     expectWithinRate(grants, throttle.burst, rate);
   });
 
-  test.todo('none at all beyond capacity with a sliding window');
 
   test('who wants no burst at all asks for it: one token apart, always', async () => {
     const { clock, throttle } = setUp(10, 0, 1, { burst: 1 });
