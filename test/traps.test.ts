@@ -708,6 +708,18 @@ describe('trap 12: a cancelled reservation lets nobody burst early [golang/go#69
     expect(throttle.tokens).toBe(10);
   });
 
+  test('a permit is settled once: what is said later neither refunds nor charges again', async () => {
+    const { throttle } = setUp(10);
+    const permit = take(throttle, 8);
+    permit.settle(3);
+    expect(throttle.tokens).toBe(7);
+    for (const again of [0, 3, 10]) permit.settle(again);
+    permit.refund();
+    permit.release();
+    permit.refund();
+    expect([throttle.tokens, permit.cost]).toEqual([7, 3]);
+  });
+
   test('a refund wakes the head and nobody else', async () => {
     const { clock, throttle } = setUp(10);
     const whole = take(throttle, 10);
@@ -1104,7 +1116,6 @@ describe('trap 18: no double burst beyond burst + rate x w [aiolimiter#298]', ()
     expectWithinRate(grants, throttle.burst, rate);
   });
 
-
   test('who wants no burst at all asks for it: one token apart, always', async () => {
     const { clock, throttle } = setUp(10, 0, 1, { burst: 1 });
     const granted: number[] = [];
@@ -1174,6 +1185,17 @@ describe('trap 20: small numbers and vast ones', () => {
     for (let index = 0; index < 10; index++) await clock.advance(0.1);
     expect(throttle.tryAcquire(1)).toBeDefined();
     expect(throttle.tryAcquire(0.1)).toBeUndefined();
+  });
+
+  test.each([
+    [0.1, 3, 0.3],
+    [0.1, 6, 0.6],
+    [0.7, 3, 2.1],
+    [1 / 3, 3, 1],
+  ])('%d, %d times, makes %d', (cost, times, burst) => {
+    const { throttle } = setUp(1, 0, 1, { burst });
+    for (let index = 0; index < times; index++) take(throttle, cost);
+    expect(throttle.tryAcquire(cost / 1_000)).toBeUndefined();
   });
 
   test('one refills ten times 0.1', async () => {
@@ -1268,6 +1290,7 @@ describe('trap 21: fake timers and injected clocks', () => {
     expect(ends).toEqual([['first', 100]]);
     await advance(150);
     throttle.pause(0.5);
+    throttle.pause(0.1);
     await advance(500);
     throttle.acquire().then(record('third'), () => {});
     await advance(1_000);
@@ -1342,6 +1365,19 @@ describe('trap 22: 100,000 waiters', () => {
     expect(order.every((value, index) => value === index)).toBe(true);
     expect(clock.delays.length).toBeLessThan(120);
     expect(clock.passing.pending).toBe(0);
+  });
+
+  test('who leaves behind the head has no timer set anew', () => {
+    const clock = new SkewedClock();
+    const throttle = new Throttle(10, 0, 1, { clock });
+    take(throttle, 10);
+    throttle.acquire().catch(() => {});
+    for (let index = 0; index < 1_000; index++) {
+      const stop = new AbortController();
+      throttle.acquire(1, { signal: stop.signal }).catch(() => {});
+      stop.abort();
+    }
+    expect([throttle.waiting, clock.passing.pending, clock.delays.length]).toEqual([1, 1, 1]);
   });
 
   test('100,000 synchronous functions, one at a time: no recursion, no chain', async () => {
