@@ -30,22 +30,21 @@ export function mapThrough<T, R>(
     if (typeof cost !== 'function') checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
 
     const results: R[] = [];
-    /** Aborts on the first failure: whatever still waits for a permit leaves the queue. */
-    const stop = new AbortController();
+    /** Aborts on the first failure: whatever waits for a permit leaves the queue. */
+    const end = new AbortController();
     /** The loop that pulls, and each worker. */
     let running = 1;
 
-    const end = (settle: () => void): void => {
-      signal?.removeEventListener('abort', abort);
-      settle();
-    };
     const fail = (error: unknown): void => {
-      stop.abort(error);
-      end(() => reject(error));
+      signal?.removeEventListener('abort', abort);
+      end.abort(error);
+      reject(error);
     };
     const abort = (): void => fail(signal?.reason);
     const done = (): void => {
-      if (--running === 0) end(() => resolve(results));
+      if (--running > 0) return;
+      signal?.removeEventListener('abort', abort);
+      resolve(results);
     };
 
     const work = async (item: T, index: number, permit: Permit): Promise<void> => {
@@ -62,9 +61,9 @@ export function mapThrough<T, R>(
     const pull = async (): Promise<void> => {
       let index = 0;
       for await (const item of (items as AsyncIterable<T>)[Symbol.asyncIterator] ? (items as AsyncIterable<T>) : awaited(items as Iterable<T>)) {
-        if (stop.signal.aborted) return;
-        const permit = await gate.acquire(typeof cost === 'function' ? cost(item) : cost, { signal: stop.signal });
-        if (stop.signal.aborted) {
+        if (end.signal.aborted) return;
+        const permit = await gate.acquire(typeof cost === 'function' ? cost(item) : cost, { signal: end.signal });
+        if (end.signal.aborted) {
           // Granted in the very tick of the failure, and nothing was done with it.
           permit.refund();
           permit.release();

@@ -177,7 +177,7 @@ export class Throttle {
 
   /** The tokens at hand now. Below zero while a settled cost has left a debt. */
   get tokens(): number {
-    return this.#budget === undefined ? this.burst : this.#budget.level(this.#now());
+    return this.#budget?.level(this.#now()) ?? this.burst;
   }
 
   /** How many permits are out. */
@@ -483,14 +483,14 @@ export class Throttle {
   /** The instant from which pause and tokens let `cost` through. */
   #opensAt(now: number, cost: number): number {
     const opens = Math.max(now, this.#pausedUntil);
-    return this.#budget === undefined || opens === Infinity ? opens : this.#budget.readyAt(opens, cost);
+    return this.#budget?.readyAt(opens, cost) ?? opens;
   }
 
   /** Something changed that may let the head go, or leave nobody. */
   #review(): void {
     if (this.#queue.size > 0) this.#drain(this.#now());
     else this.#wakeAt(0, Infinity);
-    if (this.#onIdle.length > 0) this.#settleIdle();
+    this.#settleIdle();
   }
 
   #settleIdle(): void {
@@ -535,7 +535,7 @@ export class Throttle {
     // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
     if (timeout === 0 || (timeout < Infinity && timeout * (1 + 1e-9) < this.#estimate(now, cost))) throw late(now);
     if (this.#queue.size >= this.#maxQueue) {
-      throw this.#refusal(QueueFullError, now, cost, `lets ${this.#maxQueue} wait and all places are taken`);
+      throw this.#refusal(QueueFullError, now, cost, `lets ${this.#maxQueue} wait, not more`);
     }
     const exits = signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#now()) };
     const promise = this.#queue.join(cost, now, exits, fn);
