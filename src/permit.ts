@@ -110,8 +110,7 @@ export class Grant implements Permit {
     this.release();
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     this.release();
-    return Promise.resolve();
   }
 }

@@ -561,9 +561,9 @@ export class Throttle {
     if (!(cost >= 0 && cost <= this.#maxCost && typeof cost === 'number')) throw this.#oversize(cost);
   }
 
-  #oversize(cost: number): RangeError {
+  #oversize(cost: number): Error {
     checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
-    return new RangeError(`cost must be at most the burst of ${this.burst}, received ${cost}: ${this.#label()} could never grant it`);
+    return invalid('cost', `at most ${this.burst}, the burst of ${this.#label()}`, cost, RangeError);
   }
 
   #closedError(): ThrottleClosedError {

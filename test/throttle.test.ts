@@ -100,7 +100,7 @@ describe('bad input to calls: refused before anything is queued or spent', () =>
       ],
     ),
     ...(['acquire', 'tryAcquire', 'estimateWait'] as const).map((method): (typeof calls)[number] => [
-      `${method}(11)`, (t) => t[method](11), RangeError, 'cost must be at most the burst of 10, received 11: Throttle (10 per 1 s, any number at a time) could never grant it',
+      `${method}(11)`, (t) => t[method](11), RangeError, 'cost must be at most 10, the burst of Throttle (10 per 1 s, any number at a time), received 11',
     ]),
     ['acquire(timeout: -1)', (t) => t.acquire(1, { timeout: -1 }), RangeError, 'timeout must be a number >= 0, received -1'],
     ['acquire(timeout: NaN)', (t) => t.acquire(1, { timeout: NaN }), RangeError, 'timeout must be a number >= 0, received NaN'],
@@ -750,7 +750,7 @@ describe('configure', () => {
     const limits: Limits = { burst: 2, concurrency: 2 };
     throttle.configure(limits);
     expect([throttle.waiting, throttle.active]).toEqual([0, 2]);
-    expect(await large).toMatchObject({ name: 'RangeError', message: expect.stringContaining('cost must be at most the burst of 2, received 8') as string });
+    expect(await large).toMatchObject({ name: 'RangeError', message: expect.stringContaining('cost must be at most 2, the burst of Throttle (10 per 1 s, 2 at a time), received 8') as string });
     (await small).release();
     hold.release();
   });
