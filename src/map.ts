@@ -59,8 +59,9 @@ export function mapThrough<T, R>(
       }
     };
     const pull = async (): Promise<void> => {
+      const stream = items as AsyncIterable<T>;
       let index = 0;
-      for await (const item of (items as AsyncIterable<T>)[Symbol.asyncIterator] ? (items as AsyncIterable<T>) : awaited(items as Iterable<T>)) {
+      for await (const item of stream[Symbol.asyncIterator] ? stream : awaited(items as Iterable<T>)) {
         if (end.signal.aborted) return;
         const permit = await gate.acquire(typeof cost === 'function' ? cost(item) : cost, { signal: end.signal });
         if (end.signal.aborted) {

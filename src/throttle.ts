@@ -17,16 +17,16 @@
  * one after. An idle bucket is a full one, so a burst after silence costs no delay. Who may never see more than 10
  * in any second asks for less: `burst: 1` makes it one every 0.1 s, and 11 in a closed second.
  *
- * What waiting costs. A waiter is a node in a list. It holds no slot while it waits for tokens, and no tokens while
+ * What waiting costs. A waiter is a place in a queue. It holds no slot while it waits for tokens, and no tokens while
  * it waits for a slot; so nobody holds what another could use, and leaving is free. Only the head is ever timed: the
  * instant at which it may start is a formula, so one timer is set for that instant and none while nobody waits. A
  * burst that is smaller than what flows in during one tick of the platform's timers (about 2 ms) cannot use the full
  * rate, since the bucket runs over before the timer fires: with `burst: 1`, count on 400 a second at the most.
  *
- * How it decides. `#startsAt` says from when a cost may start: never before a slot is free, the pause over and the
- * tokens there. `#drain` grants the head for as long as that instant has come, and sets the timer for it if not.
- * Whatever changes a limit (a release, a settlement, a pause, an abort, new settings, the timer) ends in `#drain`.
- * Nothing else grants, except `#enter`, for a caller who finds nobody waiting, by the same `#startsAt`.
+ * How it decides. `#grant` is the one place: a permit, if a slot is free, no pause holds and the tokens are there; it
+ * takes them in the same breath. `#drain` grants the head for as long as it gets one, and sets the timer for the
+ * instant from which it will. Whatever changes a limit (a release, a settlement, a pause, an abort, new settings, the
+ * timer) ends in `#drain`. A caller who finds nobody waiting asks `#grant` at once; whoever comes later joins the queue.
  *
  * Grants run no code of the caller's: they resolve a promise. So nothing re-enters the gate in the middle of a
  * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context.
@@ -548,7 +548,10 @@ export class Throttle {
   #refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, now: number, cost: number, what: string): E {
     const wait = this.#estimate(now, cost);
     const timed = wait > 0 && wait < Infinity;
-    const hint = timed ? `retry in ${Number(wait.toPrecision(3))} s or later` : wait > 0 ? 'it is paused until resume()' : 'retry when a running job has ended';
+    const hint =
+      timed ? `retry in ${Number(wait.toPrecision(3))} s or later`
+      : wait > 0 ? 'it is paused until resume()'
+      : 'retry when a running job has ended';
     const where = `${this.#active} running, ${this.#queue.size} waiting`;
     return new Kind(`${this.#label()} ${what}; ${hint} (${where})`, { retryAfter: timed ? wait : undefined });
   }
