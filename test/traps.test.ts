@@ -1647,6 +1647,20 @@ describe("trap 25: AsyncLocalStorage is the caller's [p-queue#200, bottleneck]",
     },
   };
 
+  test('run starts its function after it has returned, granted at once or by a release', async () => {
+    const { throttle } = setUp(10, 1);
+    const work = vi.fn();
+    const first = throttle.run(work);
+    expect(work).not.toHaveBeenCalled();
+    await first;
+    const holder = take(throttle);
+    const second = throttle.run(work);
+    holder.release();
+    expect(work).toHaveBeenCalledOnce();
+    await second;
+    expect(work).toHaveBeenCalledTimes(2);
+  });
+
   for (const [where, use] of Object.entries(uses)) {
     test.each(Object.entries(openings))(`${where}, granted %s`, async (_, opening) => {
       const { clock, throttle } = setUp(10, 1);
