@@ -62,7 +62,8 @@ export class TokenBucket implements Budget {
   take(now: number, cost: number): boolean {
     const level = this.level(now);
     if (cost - level > this.#slack && this.readyAt(now, cost) > now) return false;
-    this.#set(now, level - cost);
+    this.#tokens = level - cost;
+    if (now > this.#at) this.#at = now;
     return true;
   }
 
@@ -71,11 +72,7 @@ export class TokenBucket implements Budget {
     // What comes back late was in part refilled already: after a whole refill, 9 of 10 tokens spent and then a
     // refund of 10, ten more at once would make 19 in an instant. As if the cost had never been spent, a full
     // bucket less what was spent since is the most that can be there.
-    this.#set(now, difference > 0 ? level - difference : Math.max(level, Math.min(level - difference, this.burst - since)));
-  }
-
-  #set(now: number, tokens: number): void {
-    this.#tokens = tokens;
+    this.#tokens = difference > 0 ? level - difference : Math.max(level, Math.min(level - difference, this.burst - since));
     if (now > this.#at) this.#at = now;
   }
 }

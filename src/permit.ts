@@ -57,11 +57,14 @@ export interface Issuer {
   settle(permit: Grant, difference: number): void;
 }
 
+/** What has happened to a permit: one field for both, since permits are made by the million. */
+const RELEASED = 1;
+const SETTLED = 2;
+
 /** The permit of a {@link Throttle}. */
 export class Grant implements Permit {
   readonly #issuer: Issuer;
-  #released = false;
-  #settled = false;
+  #state = 0;
   /**
    * Resolving a promise with an object asks it for `then`. Found here, the search ends before Object.prototype:
    * a tenth of what an uncontended `acquire` takes.
@@ -84,19 +87,19 @@ export class Grant implements Permit {
   }
 
   get released(): boolean {
-    return this.#released;
+    return (this.#state & RELEASED) !== 0;
   }
 
   release(): void {
-    if (this.#released) return;
-    this.#released = true;
+    if (this.released) return;
+    this.#state |= RELEASED;
     this.#issuer.release();
   }
 
   settle(cost: number): void {
     checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
-    if (this.#settled) return;
-    this.#settled = true;
+    if ((this.#state & SETTLED) !== 0) return;
+    this.#state |= SETTLED;
     const difference = cost - this.cost;
     this.cost = cost;
     if (difference !== 0) this.#issuer.settle(this, difference);

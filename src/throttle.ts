@@ -457,8 +457,7 @@ export class Throttle {
   /** The present instant; never before one seen earlier, so a clock that steps back grants nothing. */
   #now(): number {
     const now = this.#clock.now();
-    if (now > this.#latest) this.#latest = now;
-    return this.#latest;
+    return now > this.#latest ? (this.#latest = now) : this.#latest;
   }
 
   /** The one decision: a permit, if a slot is free, no pause holds and the tokens are there; and then it is taken. */
