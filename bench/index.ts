@@ -15,7 +15,7 @@ import { chart } from './chart.js';
 import { evaluate, print, type Samples } from './report.js';
 import { type ScenarioId, scenarios, SLOW } from './scenarios.js';
 
-const ROUNDS = 15;
+const ROUNDS = 13;
 /** What takes longer than a moment takes part in every other round. */
 const OFTEN = 2;
 /** The slow take part in the first round and in every sixth one after; so does the heap, which varies little. */
@@ -57,7 +57,7 @@ function measurements(round: number): (readonly [ScenarioId, string])[] {
     const { unit, contestants } = scenarios[id];
     const pace = (name: string): number => (unit !== 'ns' || SLOW.has(name) ? RARELY : BRIEF.has(id) ? 1 : OFTEN);
     const names = Object.keys(contestants).filter((name) => round % pace(name) === 0);
-    return (round % 2 === 0 ? names : names.toReversed()).map((name) => [id, name] as const);
+    return (round % 4 < 2 ? names : names.toReversed()).map((name) => [id, name] as const);
   });
 }
 

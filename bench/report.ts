@@ -79,7 +79,7 @@ export function evaluate(samples: Samples, rounds: number): Results {
 }
 
 export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figures }: Results): void {
-  console.log(`\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of ${rounds} rounds, and how many times what headgate takes\n`);
+  console.log(`\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of up to ${rounds} rounds, and how many times what headgate takes\n`);
 
   const names = [...new Set(Object.values(outcomes).flatMap(({ medians }) => Object.keys(medians)))];
   const style = { head: [], border: [] };
