@@ -15,7 +15,7 @@ import { chart } from './chart.js';
 import { evaluate, print, type Samples } from './report.js';
 import { type ScenarioId, scenarios, SLOW } from './scenarios.js';
 
-const ROUNDS = 13;
+const ROUNDS = 9;
 /** What takes longer than a moment takes part in every other round. */
 const OFTEN = 2;
 /** The slow take part in the first round and in every sixth one after; so does the heap, which varies little. */
