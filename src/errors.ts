@@ -92,6 +92,11 @@ export function checkNumber(name: string, expected: string, value: unknown, min:
   if (!(value >= min && value <= max)) throw invalid(name, expected, value, RangeError);
 }
 
+/** Refuses what is no cost: tokens, finite and >= 0. */
+export function checkCost(cost: unknown): void {
+  checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
+}
+
 /** Refuses what is neither an integer >= 0 nor Infinity. */
 export function checkCount(name: string, value: unknown): void {
   checkNumber(name, 'an integer >= 0', value, 0, Infinity);

@@ -1,7 +1,7 @@
 /**
  * `map` over anything that can be iterated: one loop that pulls, and as many workers as the gate lets in.
  */
-import { checkAcquireOptions, checkFunction, checkNumber } from './errors.js';
+import { checkAcquireOptions, checkCost, checkFunction } from './errors.js';
 import type { Permit } from './permit.js';
 
 /** Settings of `map`. */
@@ -27,7 +27,7 @@ export function mapThrough<T, R>(
     checkFunction('fn', fn);
     checkAcquireOptions(options);
     const { cost = 1, signal } = options;
-    if (typeof cost !== 'function') checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
+    if (typeof cost !== 'function') checkCost(cost);
 
     const results: R[] = [];
     /** Aborts on the first failure: whatever waits for a permit leaves the queue. */

@@ -2,7 +2,7 @@
 /**
  * What a gate gives out: the right to work now, until it is released.
  */
-import { checkNumber } from './errors.js';
+import { checkCost } from './errors.js';
 
 /**
  * The right to do one piece of work. It holds a slot until it is released; its tokens stay spent.
@@ -97,7 +97,7 @@ export class Grant implements Permit {
   }
 
   settle(cost: number): void {
-    checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
+    checkCost(cost);
     if ((this.#state & SETTLED) !== 0) return;
     this.#state |= SETTLED;
     const difference = cost - this.cost;

@@ -34,7 +34,7 @@
 import { type Budget, TokenBucket } from './bucket.js';
 import { type Clock, systemClock } from './clock.js';
 import {
-  checkAcquireOptions, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, ThrottleClosedError,
+  checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, ThrottleClosedError,
   type ThrottleErrorOptions, ThrottleTimeoutError,
 } from './errors.js';
 import { mapThrough, type MapOptions } from './map.js';
@@ -564,7 +564,7 @@ export class Throttle {
   }
 
   #oversize(cost: number): Error {
-    checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
+    checkCost(cost);
     return invalid('cost', `at most ${this.burst}, the burst of ${this.#label()}`, cost, RangeError);
   }
 
