@@ -5,9 +5,10 @@
  */
 import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
-import { type Clock, type Limits, type Permit, QueueFullError, Throttle, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
+import { type Limits, type Permit, QueueFullError, Throttle, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { SkewedClock } from './support.js';
 
 type Outcome = 'granted' | 'timeout' | 'full' | 'closed' | 'aborted' | 'oversize';
 
@@ -400,24 +401,6 @@ describe('a random history ends as the reference says, after every step', () => 
 });
 
 describe('a clock that misbehaves grants nothing extra and holds nobody for ever', () => {
-  /** A clock whose reading is `skew` off, and whose timers fire after `haste` of their delay. */
-  class Unsteady implements Clock {
-    readonly true = new ManualClock(1000);
-    skew = 0;
-    haste = 1;
-    frozen: number | undefined;
-    scheduled = 0;
-
-    now(): number {
-      return this.frozen ?? this.true.now() + this.skew;
-    }
-
-    schedule(seconds: number, callback: () => void): () => void {
-      this.scheduled++;
-      return this.true.schedule(seconds * this.haste, callback);
-    }
-  }
-
   const costs = fc.array(fc.integer({ min: 0, max: 5 }), { minLength: 1, maxLength: 30 });
 
   /** The bound, by true time. */
@@ -434,17 +417,17 @@ describe('a clock that misbehaves grants nothing extra and holds nobody for ever
   test('stepping back, by any amount, at any time', async () => {
     await fc.assert(
       fc.asyncProperty(costs, fc.array(fc.record({ after: fc.double({ min: 0, max: 2, noNaN: true }), back: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 5000, noNaN: true })) }), { maxLength: 10 }), async (asked, steps) => {
-        const clock = new Unsteady();
+        const clock = new SkewedClock();
         const throttle = new Throttle(4, 0, 1, { burst: 5, clock });
         const grants: { at: number; cost: number }[] = [];
-        const jobs = asked.map((cost) => throttle.run(() => void grants.push({ at: clock.true.now(), cost }), cost));
+        const jobs = asked.map((cost) => throttle.run(() => void grants.push({ at: clock.passing.now(), cost }), cost));
         for (const { after, back } of steps) {
-          await clock.true.advance(after);
+          await clock.passing.advance(after);
           clock.skew -= back;
-          if (throttle.tryAcquire(1) !== undefined) grants.push({ at: clock.true.now(), cost: 1 });
+          if (throttle.tryAcquire(1) !== undefined) grants.push({ at: clock.passing.now(), cost: 1 });
         }
         // All that was asked for, at the rate of 4, and nothing later than that.
-        await clock.true.advance((asked.reduce((sum, cost) => sum + cost, 0) + steps.length) / 4);
+        await clock.passing.advance((asked.reduce((sum, cost) => sum + cost, 0) + steps.length) / 4);
         await Promise.all(jobs);
         expectBound(grants, 5, 4);
       }),
@@ -454,31 +437,31 @@ describe('a clock that misbehaves grants nothing extra and holds nobody for ever
   test('timers that fire early: no grant before its time, a handful of timers, no spin', async () => {
     await fc.assert(
       fc.asyncProperty(costs, fc.double({ min: 0.5, max: 0.999, noNaN: true }), async (asked, haste) => {
-        const clock = new Unsteady();
-        clock.haste = haste;
+        const clock = new SkewedClock();
+        clock.fires = (seconds) => seconds * haste;
         const throttle = new Throttle(4, 0, 1, { burst: 5, clock });
         const grants: { at: number; cost: number }[] = [];
-        const jobs = asked.map((cost) => throttle.run(() => void grants.push({ at: clock.true.now(), cost }), cost));
-        await clock.true.advance(asked.reduce((sum, cost) => sum + cost, 0) / 4 + 1);
+        const jobs = asked.map((cost) => throttle.run(() => void grants.push({ at: clock.passing.now(), cost }), cost));
+        await clock.passing.advance(asked.reduce((sum, cost) => sum + cost, 0) / 4 + 1);
         await Promise.all(jobs);
         expectBound(grants, 5, 4);
         // Each attempt is half of what is left at the most, down to the grain of the numbers.
-        expect(clock.scheduled).toBeLessThanOrEqual(asked.length * 64);
+        expect(clock.delays.length).toBeLessThanOrEqual(asked.length * 64);
       }),
     );
   });
 
   test('standing still: nothing is granted, and the timer is set again for the whole delay', async () => {
-    const clock = new Unsteady();
+    const clock = new SkewedClock();
     const throttle = new Throttle(4, 0, 1, { clock });
     throttle.tryAcquire(4);
     const waiting = throttle.acquire(1);
-    clock.frozen = clock.now();
-    await clock.true.advance(10);
+    const frozen = vi.spyOn(clock, 'now').mockReturnValue(clock.now());
+    await clock.passing.advance(10);
     expect(throttle.waiting).toBe(1);
-    expect(clock.scheduled).toBe(41);
-    clock.frozen = undefined;
-    await clock.true.advance(0.25);
+    expect(clock.delays.length).toBe(41);
+    frozen.mockRestore();
+    await clock.passing.advance(0.25);
     expect(throttle.waiting).toBe(0);
     (await waiting).release();
   });
