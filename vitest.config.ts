@@ -6,6 +6,8 @@ const source = (path: string): string => fileURLToPath(new URL(path, import.meta
 const config: ReturnType<typeof defineConfig> = defineConfig({
   resolve: {
     alias: [
+      { find: /^headgate\/fetch$/, replacement: source('src/fetch.ts') },
+      { find: /^headgate\/http$/, replacement: source('src/http/index.ts') },
       { find: /^headgate\/testing$/, replacement: source('src/testing.ts') },
       { find: /^headgate$/, replacement: source('src/index.ts') },
     ],

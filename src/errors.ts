@@ -54,6 +54,23 @@ export class ThrottleTimeoutError extends ThrottleError {
   }
 }
 
+/**
+ * The resources of a {@link Limiter} could not be had within its timeout. Its message may be shown to a client, who
+ * learns nothing about the resources from it; its `cause` says which of them was short.
+ */
+export class ServerBusyError extends ThrottleTimeoutError {
+  /** The HTTP status that fits; frameworks read it from errors. */
+  readonly status = 503;
+
+  constructor(options?: ThrottleErrorOptions) {
+    super('Server busy, please retry later', options);
+  }
+
+  override get name(): string {
+    return 'ServerBusyError';
+  }
+}
+
 /** As many callers wait as `maxQueue` allows; this one was turned away. */
 export class QueueFullError extends ThrottleError {
   constructor(message: string, options?: ThrottleErrorOptions) {

@@ -1,6 +1,7 @@
 /** headgate: a throttle for asynchronous TypeScript. The public names, nothing else. */
 export type { Clock } from './clock.js';
-export { QueueFullError, ThrottleClosedError, ThrottleError, type ThrottleErrorOptions, ThrottleTimeoutError } from './errors.js';
+export { QueueFullError, ServerBusyError, ThrottleClosedError, ThrottleError, type ThrottleErrorOptions, ThrottleTimeoutError } from './errors.js';
+export type { AcquireOptions, Gate, KeyedGate } from './gate.js';
 export type { MapOptions } from './map.js';
 export type { Permit } from './permit.js';
-export { type AcquireOptions, type Limits, Throttle, type ThrottleOptions } from './throttle.js';
+export { type Limits, Throttle, type ThrottleOptions } from './throttle.js';

@@ -2,6 +2,7 @@
  * `map` over anything that can be iterated: one loop that pulls, and as many workers as the gate lets in.
  */
 import { checkAcquireOptions, checkCost, checkFunction } from './errors.js';
+import type { Gate } from './gate.js';
 import type { Permit } from './permit.js';
 
 /** Settings of `map`. */
@@ -12,13 +13,8 @@ export interface MapOptions<T> {
   signal?: AbortSignal | undefined;
 }
 
-/** What `map` needs of a gate. */
-interface Entrance {
-  acquire(cost: number, options: { signal: AbortSignal }): Promise<Permit>;
-}
-
 export function mapThrough<T, R>(
-  gate: Entrance,
+  gate: Pick<Gate, 'acquire'>,
   items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
   fn: (item: T, index: number) => R | PromiseLike<R>,
   options: MapOptions<T> = {},

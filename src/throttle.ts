@@ -37,6 +37,7 @@ import {
   checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, ThrottleClosedError,
   type ThrottleErrorOptions, ThrottleTimeoutError,
 } from './errors.js';
+import type { AcquireOptions, Gate } from './gate.js';
 import { mapThrough, type MapOptions } from './map.js';
 import { Grant, type Issuer, type Permit } from './permit.js';
 import { type Job, WaitQueue } from './queue.js';
@@ -51,14 +52,6 @@ export interface ThrottleOptions {
   clock?: Clock | undefined;
   /** Named in every error message. */
   name?: string | undefined;
-}
-
-/** How long a caller is ready to wait. */
-export interface AcquireOptions {
-  /** Leaves the queue when it aborts; the promise rejects with its `reason`. */
-  signal?: AbortSignal | undefined;
-  /** Seconds, >= 0. `0` means now or never. Default `Infinity`. */
-  timeout?: number | undefined;
 }
 
 /** The limits that {@link Throttle.configure} can change. What is left out stays. */
@@ -87,7 +80,7 @@ export interface Limits {
  * const throttle = new Throttle(10, 2);             // 10 per second, 2 at a time
  * const answers = await Promise.all(['a', 'b', 'c'].map((name) => throttle.run(async () => name.toUpperCase())));
  */
-export class Throttle {
+export class Throttle implements Gate {
   #capacity = 0;
   #concurrency = 0;
   #period = 0;

@@ -1,0 +1,2 @@
+/** `headgate/fetch`: a `fetch` that keeps to the limits of an upstream. */
+export {};

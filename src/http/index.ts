@@ -1,0 +1,2 @@
+/** `headgate/http`: gates in front of HTTP handlers. The public names, nothing else. */
+export {};
