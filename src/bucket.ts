@@ -17,6 +17,8 @@ export interface Budget {
    * stands for a queue of costs that each fit.
    */
   readyAt(from: number, cost: number): number;
+  /** The instant from which it is as full as a new one, if nothing else is spent. */
+  fullAt(): number;
   /** Takes `cost`, if it fits at `now`: if `readyAt(now, cost) <= now`. */
   take(now: number, cost: number): boolean;
   /**
@@ -59,6 +61,10 @@ export class TokenBucket implements Budget {
     return from + (cost - this.burst) / this.#rate;
   }
 
+  fullAt(): number {
+    return this.#at + (this.burst - this.#tokens) / this.#rate;
+  }
+
   take(now: number, cost: number): boolean {
     const level = this.level(now);
     if (cost - level > this.#slack && this.readyAt(now, cost) > now) return false;
@@ -74,5 +80,39 @@ export class TokenBucket implements Budget {
     // bucket less what was spent since is the most that can be there.
     this.#tokens = difference > 0 ? level - difference : Math.max(level, Math.min(level - difference, this.burst - since));
     if (now > this.#at) this.#at = now;
+  }
+}
+
+/** Several budgets as one: they are met together or not at all. */
+export class CombinedBudget implements Budget {
+  readonly burst: number;
+  readonly #budgets: readonly Budget[];
+
+  constructor(budgets: readonly Budget[]) {
+    this.#budgets = budgets;
+    this.burst = Math.min(...budgets.map(({ burst }) => burst));
+  }
+
+  level(now: number): number {
+    return Math.min(...this.#budgets.map((budget) => budget.level(now)));
+  }
+
+  readyAt(from: number, cost: number): number {
+    return Math.max(...this.#budgets.map((budget) => budget.readyAt(from, cost)));
+  }
+
+  fullAt(): number {
+    return Math.max(...this.#budgets.map((budget) => budget.fullAt()));
+  }
+
+  take(now: number, cost: number): boolean {
+    // None spends while another refuses.
+    if (this.readyAt(now, cost) > now) return false;
+    for (const budget of this.#budgets) budget.take(now, cost);
+    return true;
+  }
+
+  settle(now: number, difference: number, since: number): void {
+    for (const budget of this.#budgets) budget.settle(now, difference, since);
   }
 }

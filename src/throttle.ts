@@ -31,7 +31,7 @@
  * Grants run no code of the caller's: they resolve a promise. So nothing re-enters the gate in the middle of a
  * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context.
  */
-import { type Budget, TokenBucket } from './bucket.js';
+import { type Budget, CombinedBudget } from './bucket.js';
 import { type Clock, systemClock } from './clock.js';
 import {
   checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, ThrottleClosedError,
@@ -41,11 +41,12 @@ import type { AcquireOptions, Gate } from './gate.js';
 import { mapThrough, type MapOptions } from './map.js';
 import { Grant, type Issuer, type Permit } from './permit.js';
 import { type Job, WaitQueue } from './queue.js';
+import { budgetFor, describeRates, type Rate } from './rate.js';
 
-/** Settings of a {@link Throttle} beside its three numbers. */
-export interface ThrottleOptions {
-  /** The bucket's size: what may start at once after silence, and the largest cost. > 0. Default `max(1, capacity)`. */
-  burst?: number | undefined;
+/** Settings of a {@link Throttle} beside its three numbers: in what sense the rate is meant, and these. */
+export interface ThrottleOptions extends Pick<Rate, 'burst' | 'window' | 'margin'> {
+  /** Further rates. A job starts once all of them let it, and spends from each at that instant, or from none. */
+  also?: readonly Rate[] | undefined;
   /** How many may wait: an integer >= 0, or `Infinity`, the default. The next one gets a {@link QueueFullError}. */
   maxQueue?: number | undefined;
   /** Where time comes from. Default: the platform's monotonic clock. */
@@ -90,9 +91,16 @@ export class Throttle implements Gate {
   readonly #clock: Clock;
   readonly #name: string | undefined;
 
-  /** Absent where the rate is unlimited. */
+  readonly #window: Rate['window'];
+  readonly #margin: number | undefined;
+  readonly #also: readonly { readonly rate: Rate; readonly budget: Budget | undefined }[];
+
+  /** What keeps `capacity` per `period`; absent where that is unlimited. */
+  #own: Budget | undefined;
+  /** What keeps that and all others. */
   #budget: Budget | undefined;
-  /** The largest cost that can be granted: finite. */
+  /** What all budgets can hold, which may be Infinity, and the largest cost that can be granted, which is finite. */
+  #size = 0;
   #maxCost = 0;
   /** `concurrency` as a bound; none once closed. */
   #slots = 0;
@@ -124,10 +132,14 @@ export class Throttle implements Gate {
    */
   constructor(capacity: number, concurrency = 0, period = 1, options: ThrottleOptions = {}) {
     checkObject('options', options);
-    const { burst, maxQueue = Infinity, clock = systemClock, name } = options;
+    const { burst, window, margin, also = [], maxQueue = Infinity, clock = systemClock, name } = options;
     checkCount('maxQueue', maxQueue);
     if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function') throw invalid('clock', 'a Clock', clock);
     if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
+    if (!Array.isArray(also)) throw invalid('also', 'an array of rates', also);
+    this.#window = window;
+    this.#margin = margin;
+    this.#also = also.map((rate: Rate, index) => ({ rate: { ...rate }, budget: budgetFor(rate, `also[${index}].`) }));
     this.#maxQueue = maxQueue;
     this.#clock = clock;
     this.#name = name;
@@ -136,14 +148,9 @@ export class Throttle implements Gate {
       release: () => {
         this.#active--;
         if (this.#queue.size > 0) this.#drain(this.#now());
-        else if (this.#onIdle.length > 0) this.#settleIdle();
+        else if (this.#active === 0) this.#rest();
       },
-      settle: (permit, difference) => {
-        const now = this.#now();
-        this.#budget?.settle(now, difference, this.#spent - permit.mark);
-        if (difference > 0) this.#spent += difference;
-        this.#drain(now);
-      },
+      settle: (permit, difference) => this.settled(permit, difference),
     };
     this.#limit(capacity, concurrency, period, burst);
   }
@@ -163,12 +170,12 @@ export class Throttle implements Gate {
     return this.#period;
   }
 
-  /** The bucket's size: what may start at once after silence, and the largest cost. */
+  /** What may start at once after silence, and the largest cost: the bucket's size, or the least of several. */
   get burst(): number {
-    return this.#burst ?? Math.max(1, this.#capacity);
+    return this.#size;
   }
 
-  /** The tokens at hand now. Below zero while a settled cost has left a debt. */
+  /** The tokens at hand now, of several rates the fewest. Below zero while a settled cost has left a debt. */
   get tokens(): number {
     return this.#budget?.level(this.#now()) ?? this.burst;
   }
@@ -343,20 +350,20 @@ export class Throttle implements Gate {
     if (seconds === 0) return;
     const now = this.#now();
     this.#pausedUntil = Math.max(this.#pausedUntil, now + seconds);
-    this.#drain(now);
+    this.#review(now);
   }
 
   /** Ends every pause now. Whoever fits is granted before it returns. */
   resume(): void {
     this.#pausedUntil = -Infinity;
-    this.#drain(this.#now());
+    this.#review();
   }
 
   /** Resolves once nobody waits and the last permit is back; at once where that is so already. */
   idle(): Promise<void> {
     return new Promise((resolve) => {
       this.#onIdle.push(resolve);
-      this.#settleIdle();
+      this.#rest();
     });
   }
 
@@ -423,28 +430,19 @@ export class Throttle implements Gate {
 
   /** Checks the limits, all of them before any is set. */
   #limit(capacity: number, concurrency: number, period: number, burst: number | undefined): void {
-    checkNumber('capacity', 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
     checkCount('concurrency', concurrency);
-    checkNumber('period', 'a finite number > 0', period, Number.MIN_VALUE, Number.MAX_VALUE);
-    // An infinite bucket would be no limit at all, whatever the capacity says.
-    const maxBurst = capacity === Infinity ? Infinity : Number.MAX_VALUE;
-    if (burst !== undefined) checkNumber('burst', 'a finite number > 0', burst, Number.MIN_VALUE, maxBurst);
-    const size = burst ?? Math.max(1, capacity);
-    const rate = capacity / period;
-    // Rates beyond what numbers hold would refill everything at once, or nothing ever.
-    if (capacity < Infinity && !(rate < Infinity && size / rate < Infinity)) {
-      throw new RangeError(`capacity / period must fill the burst in finite time, received ${capacity} / ${period}`);
-    }
-    // A new throttle reads no clock: its bucket is full, whenever that is.
-    const now = this.#budget === undefined ? -Infinity : this.#now();
-    const tokens = Math.min(size, this.#budget?.level(now) ?? size);
-    this.#budget = capacity === Infinity ? undefined : new TokenBucket(capacity, period, size, tokens, now);
+    // A new throttle reads no clock: its budget is full, whenever that is.
+    const now = this.#own === undefined ? -Infinity : this.#now();
+    this.#own = budgetFor({ capacity, period, burst, window: this.#window, margin: this.#margin }, '', now, this.#own);
+    const budgets = [this.#own, ...this.#also.map(({ budget }) => budget)].filter((budget) => budget !== undefined);
+    this.#budget = budgets.length > 1 ? new CombinedBudget(budgets) : budgets[0];
     this.#capacity = capacity;
     this.#concurrency = concurrency;
     if (this.#closed === undefined) this.#slots = concurrency === 0 ? Infinity : concurrency;
     this.#period = period;
     this.#burst = burst;
-    this.#maxCost = Math.min(size, Number.MAX_VALUE);
+    this.#size = Math.min(this.#budget?.burst ?? Infinity, burst ?? Infinity);
+    this.#maxCost = Math.min(this.#size, Number.MAX_VALUE);
   }
 
   /** The present instant; never before one seen earlier, so a clock that steps back grants nothing. */
@@ -479,15 +477,28 @@ export class Throttle implements Gate {
   }
 
   /** Something changed that may let the head go, or leave nobody. */
-  #review(): void {
-    if (this.#queue.size > 0) this.#drain(this.#now());
+  #review(now?: number): void {
+    if (this.#queue.size > 0) this.#drain(now ?? this.#now());
     else this.#wakeAt(0, Infinity);
-    this.#settleIdle();
+    this.#rest();
   }
 
-  #settleIdle(): void {
+  /** Where nothing runs and nobody waits, tells those who asked for it. */
+  #rest(): void {
     if (this.#active > 0 || this.#queue.size > 0) return;
-    for (const resolve of this.#onIdle.splice(0)) resolve();
+    if (this.#onIdle.length > 0) for (const resolve of this.#onIdle.splice(0)) resolve();
+    this.rested?.(this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity);
+  }
+
+  /** @internal Nothing runs, nobody waits; from that instant on it cannot be told from a new one. */
+  protected rested?(freshFrom: number): void;
+
+  /** @internal The true cost of a permit is known. */
+  protected settled(permit: Grant, difference: number): void {
+    const now = this.#now();
+    this.#budget?.settle(now, difference, this.#spent - permit.mark);
+    if (difference > 0) this.#spent += difference;
+    this.#review(now);
   }
 
   /** Sets the timer for the instant `at`; `Infinity` for none. */
@@ -567,7 +578,8 @@ export class Throttle implements Gate {
 
   /** Which throttle, and its limits, for messages. */
   #label(): string {
-    const rate = this.#capacity === Infinity ? 'any rate' : `${this.#capacity} per ${this.#period} s`;
+    const own = { capacity: this.#capacity, period: this.#period, window: this.#window };
+    const rate = describeRates([own, ...this.#also.map((also) => also.rate)]);
     const slots = this.#concurrency === 0 || this.#concurrency === Infinity ? 'any number' : this.#concurrency;
     return `Throttle${this.#name === undefined ? '' : ` "${this.#name}"`} (${rate}, ${slots} at a time)`;
   }

@@ -1,0 +1,60 @@
+/**
+ * A limit on the rate, as callers state it: how much may start per period, and in what sense. Checks it, and makes
+ * the budget that keeps it.
+ */
+import { type Budget, TokenBucket } from './bucket.js';
+import { checkNumber, checkObject, invalid } from './errors.js';
+import { SlidingWindow } from './window.js';
+
+/** A limit on the rate: `capacity` tokens per `period`. */
+export interface Rate {
+  /** Tokens per `period`, > 0; `Infinity` for no limit. */
+  readonly capacity: number;
+  /** Seconds, > 0 and finite. Default 1. */
+  readonly period?: number | undefined;
+  /** The bucket's size: what may start at once after silence. > 0. Default `max(1, capacity)`. */
+  readonly burst?: number | undefined;
+  /**
+   * `'sliding'`: no rolling `period` ever sees more than `capacity`. Left out, a bucket keeps the rate, which lets
+   * `burst` and one period's refill, together up to twice `capacity`, into one period after silence. A window
+   * remembers each grant for a period.
+   */
+  readonly window?: 'sliding' | undefined;
+  /** Seconds by which a sliding window is widened, for what the network adds or takes on the way. >= 0. Default 0. */
+  readonly margin?: number | undefined;
+}
+
+/**
+ * The budget that keeps `rate`, or none where it is unlimited.
+ *
+ * @param where Goes before the names of the arguments in errors.
+ * @param before The budget that this one replaces at `now`: what it had spent stays spent.
+ */
+export function budgetFor(rate: Rate, where: string, now: number = -Infinity, before?: Budget): Budget | undefined {
+  checkObject(where === '' ? 'rate' : where.slice(0, -1), rate);
+  const { capacity, period = 1, burst, window, margin } = rate;
+  checkNumber(`${where}capacity`, 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
+  checkNumber(`${where}period`, 'a finite number > 0', period, Number.MIN_VALUE, Number.MAX_VALUE);
+  // An infinite bucket would be no limit at all, whatever the capacity says.
+  const maxBurst = capacity === Infinity ? Infinity : Number.MAX_VALUE;
+  if (burst !== undefined) checkNumber(`${where}burst`, 'a finite number > 0', burst, Number.MIN_VALUE, maxBurst);
+  if (window !== undefined && window !== 'sliding') throw invalid(`${where}window`, '"sliding" or left out', window);
+  if (margin !== undefined) checkNumber(`${where}margin`, 'a finite number >= 0', margin, 0, Number.MAX_VALUE);
+  if (window === undefined && margin !== undefined) throw invalid(`${where}margin`, 'left out without window: "sliding"', margin, RangeError);
+  if (window !== undefined && burst !== undefined) throw invalid(`${where}burst`, 'left out: a sliding window lets its capacity start at once', burst, RangeError);
+  if (capacity === Infinity) return undefined;
+  const size = burst ?? (window === undefined ? Math.max(1, capacity) : capacity);
+  const speed = capacity / period;
+  // Rates beyond what numbers hold would refill everything at once, or nothing ever.
+  if (!(speed < Infinity && size / speed < Infinity)) {
+    throw new RangeError(`${where}capacity / ${where}period must fill the burst in finite time, received ${capacity} / ${period}`);
+  }
+  if (window !== undefined) return new SlidingWindow(capacity, period + (margin ?? 0), before instanceof SlidingWindow ? before : undefined);
+  return new TokenBucket(capacity, period, size, Math.min(size, before?.level(now) ?? size), now);
+}
+
+/** For messages: `10 per 1 s and 500 in any 60 s`. */
+export function describeRates(rates: readonly Rate[]): string {
+  const limited = rates.filter(({ capacity }) => capacity < Infinity);
+  return limited.map(({ capacity, period = 1, window }) => `${capacity} ${window === undefined ? 'per' : 'in any'} ${period} s`).join(' and ') || 'any rate';
+}
