@@ -101,7 +101,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
       rested: (throttle) => this.#rested(throttle),
       present: (throttle, keep) => {
         const present = this.#throttles.get(throttle.key);
-        if (present === undefined && keep && !this.#model.closed) this.#throttles.set(throttle.key, throttle);
+        if (present === undefined && keep) this.#throttles.set(throttle.key, throttle);
         return present ?? throttle;
       },
     };

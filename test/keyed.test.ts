@@ -1,6 +1,6 @@
 /** A throttle for each key: it behaves as if none were ever dropped, and remembers no more than that takes. */
 import fc from 'fast-check';
-import { type Clock, KeyedThrottle, type KeyedThrottleOptions, type Permit, QueueFullError, Throttle, ThrottleClosedError } from 'headgate';
+import { type Clock, KeyedThrottle, type KeyedThrottleOptions, type Limits, type Permit, QueueFullError, Throttle, ThrottleClosedError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 
@@ -165,18 +165,39 @@ describe('a key is dropped', () => {
     expect(several.keyed.size).toBe(0);
   });
 
-  test('never while it has limits of its own', async () => {
-    const { clock, keyed } = setUp(1, 1);
+  test('never while somebody waits, though nothing runs', async () => {
+    const { clock, keyed } = setUp(Infinity, 1);
+    const running = await keyed.acquire('a');
+    const waiting = keyed.acquire('a');
+    keyed.pause('a', 100);
+    running.release();
+    expect([keyed.size, keyed.peek('a')?.waiting]).toEqual([1, 1]);
+    await clock.advance(100);
+    expect((await waiting).waited).toBe(100);
+    expect(keyed.size).toBe(1);
+  });
+
+  test.each<Limits>([{ capacity: 9 }, { concurrency: 2 }, { period: 2 }, { burst: 9 }])('never while it has limits of its own: %o', async (limits) => {
+    const { clock, keyed } = setUp(10, 1, 1, { burst: 10 });
     keyed.tryAcquire('vip')?.release();
-    keyed.peek('vip')?.configure({ capacity: 100, burst: 100 });
+    keyed.peek('vip')?.configure(limits);
     await clock.advance(1e6);
     expect(keyed.size).toBe(1);
-    await keyed.run('vip', () => 1, 100);
+    await keyed.run('vip', () => 1, 9);
     await clock.advance(1e6);
-    expect(keyed.peek('vip')?.capacity).toBe(100);
-    keyed.peek('vip')?.configure({ capacity: 1, burst: 1 });
+    expect(keyed.peek('vip')).toMatchObject(limits);
+    keyed.peek('vip')?.configure({ capacity: 10, concurrency: 1, period: 1, burst: 10 });
     await clock.advance(1e6);
     expect(keyed.size).toBe(0);
+  });
+
+  test('without taking along the one that follows', async () => {
+    const { clock, keyed } = setUp(10);
+    keyed.tryAcquire('a', 10)?.release();
+    await clock.advance(1);
+    expect(keyed.peek('a')).toBeUndefined();
+    keyed.tryAcquire('a', 10)?.release();
+    expect([keyed.size, keyed.peek('a')?.tokens]).toEqual([1, 0]);
   });
 
   test('and its late debts are still paid, by the throttle that follows or by the old one, kept again', async () => {
@@ -207,6 +228,24 @@ describe('a key is dropped', () => {
     await clock.advance(0.5);
     // Looking at what the old one left in the heap does not drop the present one.
     expect([keyed.size, keyed.peek('a')?.tokens]).toEqual([1, 5]);
+  });
+
+  test('at its own instant, whatever the order in which many keys came to rest', () => {
+    const history = fc.array(fc.tuple(fc.nat(30), fc.integer({ min: 0, max: 16 }), fc.integer({ min: 0, max: 4 })), { maxLength: 200 });
+    fc.assert(
+      fc.property(history, (uses) => {
+        let now = 0;
+        const keyed = new KeyedThrottle<number>(1, 0, 1, { burst: 16, clock: { now: () => now, schedule: () => () => {} } });
+        const fullAt = new Map<number, number>();
+        for (const [name, cost, pause] of uses) {
+          const permit = keyed.tryAcquire(name, cost);
+          permit?.release();
+          if (permit !== undefined) fullAt.set(name, Math.max(now, fullAt.get(name) ?? now) + cost);
+          now += pause;
+          expect(keyed.size).toBe([...fullAt.values()].filter((at) => at > now).length);
+        }
+      }),
+    );
   });
 
   test('trap 27: only when idle, full and unpaused, and quota is never restored early', async () => {
@@ -372,16 +411,25 @@ describe('close', () => {
   });
 });
 
+const heap = (): number => {
+  globalThis.gc?.();
+  return process.memoryUsage().heapUsed;
+};
+
 describe('a million keys', () => {
+  test('are not needed to fill the memory, if one that is used a million times did: it does not', () => {
+    const { keyed } = setUp(1e9, 0, 3600);
+    const before = heap();
+    for (let index = 0; index < 1_000_000; index++) keyed.tryAcquire('a')?.release();
+    expect((heap() - before) / 1_000).toBeLessThan(1_000);
+    expect(keyed.size).toBe(1);
+  });
+
   test.each<{ title: string; capacity: number; every: number }>([
     { title: 'limited in concurrency alone', capacity: Infinity, every: 0 },
     { title: 'limited in rate, each a second later than the last thousand', capacity: 1, every: 1_000 },
   ])('$title: in sequence they leave a few thousand at the most', async ({ capacity, every }) => {
     const { clock, keyed } = setUp(capacity, 1, 1);
-    const heap = (): number => {
-      globalThis.gc?.();
-      return process.memoryUsage().heapUsed;
-    };
     const before = heap();
     for (let index = 0; index < 1_000_000; index++) {
       keyed.tryAcquire(`key ${index}`)?.release();
