@@ -3,6 +3,7 @@ export type { Clock } from './clock.js';
 export { QueueFullError, ServerBusyError, ThrottleClosedError, ThrottleError, type ThrottleErrorOptions, ThrottleTimeoutError } from './errors.js';
 export type { AcquireOptions, Gate, KeyedGate } from './gate.js';
 export { KeyedThrottle, type KeyedThrottleOptions } from './keyed.js';
+export { Limiter, type LimiterOptions, Resource, type Resources } from './limiter.js';
 export type { MapOptions } from './map.js';
 export type { Permit } from './permit.js';
 export type { Rate } from './rate.js';

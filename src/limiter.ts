@@ -1,0 +1,379 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * Several gates for one piece of work: a database and a disk, a queue and a quota. They are acquired one after another
+ * in one order, the same for everybody, so that two who need both can never hold one each and wait for the other.
+ * That order is Dijkstra's hierarchy of resources, of 1965; it is checked when a handler is defined, not when it hangs.
+ */
+import { type Clock, systemClock } from './clock.js';
+import {
+  checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, ServerBusyError, ThrottleTimeoutError,
+} from './errors.js';
+import type { AcquireOptions, Gate } from './gate.js';
+import type { Permit } from './permit.js';
+import { Throttle, type ThrottleOptions } from './throttle.js';
+
+/**
+ * Something of which only so many can be in use at a time: connections, workers, licences. A gate without a rate.
+ *
+ * @example
+ * import { Resource } from 'headgate';
+ *
+ * const database = new Resource(10, { name: 'database' });
+ * console.log(await database.run(() => database.active)); // → 1
+ */
+export class Resource implements Gate {
+  readonly #throttle: Throttle;
+
+  /**
+   * @param capacity How many can be in use at a time: an integer >= 1.
+   * @param options `name`, `maxQueue` and `clock` of {@link ThrottleOptions}.
+   * @throws {RangeError | TypeError} An argument is out of range; the message names it and the value received.
+   */
+  constructor(capacity: number, options: Pick<ThrottleOptions, 'name' | 'maxQueue' | 'clock'> = {}) {
+    checkNumber('capacity', 'an integer >= 1', capacity, 1, Number.MAX_SAFE_INTEGER);
+    checkCount('capacity', capacity);
+    checkObject('options', options);
+    const { name, maxQueue, clock } = options;
+    this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, clock });
+  }
+
+  /** How many can be in use at a time. */
+  get capacity(): number {
+    return this.#throttle.concurrency;
+  }
+
+  /** The same as `capacity`, under the name that a {@link Throttle} has for it. */
+  get concurrency(): number {
+    return this.#throttle.concurrency;
+  }
+
+  /** How many are in use. */
+  get active(): number {
+    return this.#throttle.active;
+  }
+
+  /** How many callers wait. */
+  get waiting(): number {
+    return this.#throttle.waiting;
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#throttle.closed;
+  }
+
+  /** The name given in the options. */
+  get name(): string | undefined {
+    return this.#throttle.name;
+  }
+
+  /** As {@link Throttle.acquire}. */
+  acquire(cost?: number, options?: AcquireOptions): Promise<Permit> {
+    return this.#throttle.acquire(cost, options);
+  }
+
+  /** As {@link Throttle.tryAcquire}. */
+  tryAcquire(cost?: number): Permit | undefined {
+    return this.#throttle.tryAcquire(cost);
+  }
+
+  /** As {@link Throttle.run}. */
+  run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T> {
+    return this.#throttle.run(fn, cost, options);
+  }
+
+  /** As {@link Throttle.pause}. */
+  pause(seconds?: number): void {
+    this.#throttle.pause(seconds);
+  }
+
+  /** As {@link Throttle.resume}. */
+  resume(): void {
+    this.#throttle.resume();
+  }
+
+  /** As {@link Throttle.idle}. */
+  idle(): Promise<void> {
+    return this.#throttle.idle();
+  }
+
+  /** As {@link Throttle.close}. */
+  close(reason?: unknown): void {
+    this.#throttle.close(reason);
+  }
+
+  /** `close()`, then `idle()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#throttle[Symbol.asyncDispose]();
+  }
+}
+
+/** Settings of a {@link Limiter}. */
+export interface LimiterOptions {
+  /** Seconds for all resources of a handler together: >= 0. `0` means now or never, `Infinity` for ever. */
+  timeout: number;
+  /** Every resource, in the order in which they are to be acquired. The scarcest first holds up the fewest. */
+  resources: readonly Gate[];
+  /** What the timeout is measured with. Default: the platform's monotonic clock. */
+  clock?: Clock | undefined;
+}
+
+/**
+ * Some of a limiter's resources, taken together: wraps a handler, decorates a method, and is a {@link Gate} of its
+ * own, for whatever takes one. `pause`, `resume` and `close` do that to each of them.
+ */
+export interface Resources extends Gate {
+  /**
+   * A function with the parameters and the `this` of `handler` that holds the resources while it runs.
+   *
+   * @returns A function whose promise rejects with a {@link ServerBusyError} when the resources cannot be had in
+   *   time, as a gate's `acquire` does otherwise, or with what `handler` throws, be that a timeout, too.
+   * @throws {TypeError} `handler` is not a function.
+   */
+  <This, Args extends unknown[], R>(
+    handler: (this: This, ...args: Args) => R,
+    context?: ClassMethodDecoratorContext,
+  ): (this: This, ...args: Args) => Promise<Awaited<R>>;
+  tryAcquire(cost?: number): Promise<Permit | undefined>;
+  /** Seconds: that of the limiter, which counts where `acquire` and `run` are given none. */
+  readonly timeout: number;
+}
+
+/**
+ * Hands out several resources at once, in one order, within one timeout.
+ *
+ * @example
+ * import { Limiter, Resource } from 'headgate';
+ *
+ * const database = new Resource(10);
+ * const files = new Resource(2);
+ * const limiter = new Limiter({ timeout: 5, resources: [database, files] });
+ *
+ * const report = limiter.resources([database, files])(async (name: string) => `report of ${name}`);
+ * console.log(await report('March')); // → report of March
+ *
+ * class Exports {
+ *   @limiter.resources([files])
+ *   async write(name: string): Promise<string> {
+ *     return `${name}.csv`;
+ *   }
+ * }
+ * console.log(await new Exports().write('March')); // → March.csv
+ */
+export class Limiter {
+  readonly #timeout: number;
+  readonly #clock: Clock;
+  /** Each resource, and its place in the order. */
+  readonly #order: ReadonlyMap<Gate, number>;
+
+  /**
+   * @param options {@link LimiterOptions}
+   * @throws {RangeError | TypeError} An option is out of range, no gate, or a gate is listed twice.
+   */
+  constructor(options: LimiterOptions) {
+    checkObject('options', options);
+    const { timeout, resources, clock = systemClock } = options;
+    checkNumber('timeout', 'a number >= 0', timeout, 0, Infinity);
+    if (!Array.isArray(resources)) throw invalid('resources', 'an array of gates', resources);
+    resources.forEach((gate: Partial<Gate> | undefined, index) => {
+      if (typeof gate?.acquire !== 'function') throw invalid(`resources[${index}]`, 'a Gate', gate);
+    });
+    this.#order = new Map(resources.map((gate: Gate, index) => [gate, index]));
+    if (this.#order.size < resources.length) throw new RangeError('resources must name each gate once');
+    this.#timeout = timeout;
+    this.#clock = clock;
+  }
+
+  /**
+   * Chooses what a handler needs. To be called where the handler is defined: a mistake shows at once.
+   *
+   * @param resources Of those that the limiter was made with, in the same order, each once.
+   * @throws {RangeError} One is not registered, out of order or listed twice, or there is none.
+   * @throws {TypeError} It is not an array.
+   */
+  resources(resources: readonly Gate[]): Resources {
+    this.#check(resources);
+    const gates = [...resources];
+    const acquire = (cost?: number, options?: AcquireOptions): Promise<Permit> => this.#acquire(gates, cost, options);
+    const run: Gate['run'] = async (fn, cost, options) => {
+      checkFunction('fn', fn);
+      const permit = await acquire(cost, options);
+      try {
+        return await fn(permit);
+      } finally {
+        permit.release();
+      }
+    };
+    const wrap = function <This, Args extends unknown[], R>(
+      handler: (this: This, ...args: Args) => R,
+      context?: ClassMethodDecoratorContext,
+    ): (this: This, ...args: Args) => Promise<Awaited<R>> {
+      checkFunction('handler', handler);
+      if (context !== undefined && context?.kind !== 'method') throw invalid('context', 'that of a method', context?.kind ?? context);
+      const limited = function (this: This, ...args: Args): Promise<Awaited<R>> {
+        return run<Awaited<R>>(() => handler.apply(this, args) as Awaited<R>);
+      };
+      // Frameworks look at both.
+      Object.defineProperty(limited, 'name', { value: handler.name, configurable: true });
+      return Object.defineProperty(limited, 'length', { value: handler.length, configurable: true });
+    };
+    return Object.assign(wrap, {
+      acquire,
+      run,
+      tryAcquire: (cost?: number) => this.#tryAcquire(gates, cost),
+      pause: (seconds?: number) => each(gates, (gate) => gate.pause(seconds)),
+      resume: () => each(gates, (gate) => gate.resume()),
+      close: (reason?: unknown) => each(gates, (gate) => gate.close(reason)),
+      timeout: this.#timeout,
+    });
+  }
+
+  /**
+   * Waits for all of `resources`, one after the other. One permit stands for all: it releases them in reverse.
+   *
+   * @param resources As for {@link Limiter.resources}.
+   * @param options `signal`, and a `timeout` in place of the limiter's: seconds, for all of them together.
+   * @returns A promise that rejects with a `RangeError` for resources that the limiter does not have, or not in that
+   *   order; with a {@link ServerBusyError} when they cannot be had in time; and otherwise as `acquire` of the gates
+   *   does. What was taken by then is given back. It never throws.
+   *
+   * @example
+   * import { Limiter, Resource } from 'headgate';
+   *
+   * const [database, files] = [new Resource(10), new Resource(2)];
+   * const limiter = new Limiter({ timeout: 5, resources: [database, files] });
+   * {
+   *   await using _ = await limiter.acquire([database, files]);
+   *   console.log(database.active, files.active); // → 1 1
+   * }
+   */
+  async acquire(resources: readonly Gate[], options?: AcquireOptions): Promise<Permit> {
+    this.#check(resources);
+    return this.#acquire([...resources], 1, options);
+  }
+
+  #check(resources: readonly Gate[]): void {
+    if (!Array.isArray(resources)) throw invalid('resources', 'an array of gates', resources);
+    if (resources.length === 0) throw new RangeError('resources must name at least one');
+    let last = -1;
+    resources.forEach((gate: Gate, index) => {
+      const place = this.#order.get(gate);
+      const named = typeof (gate as { name?: unknown })?.name === 'string' ? ` ("${(gate as { name?: string }).name}")` : '';
+      if (place === undefined) throw new RangeError(`resources[${index}]${named} is not registered: add it to the limiter's own resources`);
+      if (place === last) throw new RangeError(`resources[${index}]${named} is listed twice: it would wait for itself`);
+      if (place < last) {
+        throw new RangeError(`resources[${index}]${named} is out of order: the limiter has it at ${place}, before the one at ${last}`);
+      }
+      last = place;
+    });
+  }
+
+  async #acquire(gates: readonly Gate[], cost = 1, options: AcquireOptions = {}): Promise<Permit> {
+    checkAcquireOptions(options);
+    const { signal, timeout = this.#timeout } = options;
+    const start = this.#clock.now();
+    const permits: Permit[] = [];
+    try {
+      for (const gate of gates) {
+        const left = timeout - (this.#clock.now() - start);
+        permits.push(await gate.acquire(cost, { signal, timeout: Math.max(0, left) }));
+      }
+    } catch (error) {
+      giveBack(permits);
+      throw error instanceof ThrottleTimeoutError ? new ServerBusyError({ cause: error, retryAfter: error.retryAfter }) : error;
+    }
+    return new JointPermit(permits, cost, this.#clock.now() - start);
+  }
+
+  async #tryAcquire(gates: readonly Gate[], cost = 1): Promise<Permit | undefined> {
+    const permits: Permit[] = [];
+    try {
+      for (const gate of gates) {
+        const permit = await gate.tryAcquire(cost);
+        if (permit === undefined) {
+          giveBack(permits);
+          return undefined;
+        }
+        permits.push(permit);
+      }
+    } catch (error) {
+      giveBack(permits);
+      throw error;
+    }
+    return new JointPermit(permits, cost, 0);
+  }
+}
+
+/** One permit for several gates. */
+class JointPermit implements Permit {
+  readonly #permits: readonly Permit[];
+  #cost: number;
+  #settled = false;
+  #released = false;
+  readonly waited: number;
+
+  constructor(permits: readonly Permit[], cost: number, waited: number) {
+    this.#permits = permits.toReversed();
+    this.#cost = cost;
+    this.waited = waited;
+  }
+
+  get cost(): number {
+    return this.#cost;
+  }
+
+  get released(): boolean {
+    return this.#released;
+  }
+
+  release(): void {
+    this.#released = true;
+    const failure = all(this.#permits, (permit) => permit.release());
+    if (failure !== undefined) throw failure.error;
+  }
+
+  settle(cost: number): void {
+    checkCost(cost);
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#cost = cost;
+    const failure = all(this.#permits, (permit) => permit.settle(cost));
+    if (failure !== undefined) throw failure.error;
+  }
+
+  refund(): void {
+    this.settle(0);
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.release();
+    for (const permit of this.#permits) await permit[Symbol.asyncDispose]();
+  }
+}
+
+/** As if they had never been taken, last first. Why that is so matters more than an error on the way. */
+function giveBack(permits: readonly Permit[]): void {
+  all(permits.toReversed(), (permit) => permit.refund());
+  all(permits.toReversed(), (permit) => permit.release());
+}
+
+/** Does it to each, also when one fails: returns the first failure. */
+function all(permits: readonly Permit[], action: (permit: Permit) => void): { error: unknown } | undefined {
+  let failure: { error: unknown } | undefined;
+  for (const permit of permits) {
+    try {
+      action(permit);
+    } catch (error) {
+      failure ??= { error };
+    }
+  }
+  return failure;
+}
+
+async function each(gates: readonly Gate[], action: (gate: Gate) => void | Promise<void>): Promise<void> {
+  await Promise.all(gates.map(async (gate) => action(gate)));
+}
