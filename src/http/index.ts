@@ -1,2 +1,9 @@
 /** `headgate/http`: gates in front of HTTP handlers. The public names, nothing else. */
-export {};
+export type { Answer, CommonOptions, GatePerKey, LimitOptions, Refusal, SharedGate } from './decide.js';
+export { express, type ExpressRequest } from './express.js';
+export { fastify, type FastifyHook, type FastifyInstance, type FastifyReply, type FastifyRequest } from './fastify.js';
+export { hono, type HonoContext } from './hono.js';
+export type { Key, KeyValue } from './key.js';
+export { koa, type KoaContext } from './koa.js';
+export type { NodeRequest, NodeResponse } from './node.js';
+export { web } from './web.js';

@@ -1,0 +1,275 @@
+/**
+ * The decision that all adapters share: may this request run, and if not, what is its client told? An adapter shows
+ * it the request, carries out the verdict, and knows when the response is over.
+ *
+ * A refusal is the gate's word that the client, or everyone, has to wait. Whatever else goes wrong is an error, and
+ * belongs to the framework's error handler: nobody is told to come back later because a backend is down.
+ */
+import { checkCost, checkFunction, checkNumber, checkObject, invalid, ServerBusyError, ThrottleError, ThrottleTimeoutError } from '../errors.js';
+import type { AcquireOptions, Gate, KeyedGate } from '../gate.js';
+import { writeRateLimit, writeRetryAfter } from '../headers.js';
+import type { Permit } from '../permit.js';
+import { PREFIX } from './address.js';
+import { finder, type Key, type View } from './key.js';
+
+/** A request that was turned away. */
+export interface Refusal {
+  /** The HTTP status: `status` of the options for a limit of the client's own, 503 where the server is busy. */
+  readonly status: number;
+  /** Whole seconds, >= 1, after which another try may succeed: what `Retry-After` says. */
+  readonly retryAfter: number;
+  /** Whose limit it was. Absent where one gate serves everyone. */
+  readonly key?: string;
+  /** The refusal of the gate. */
+  readonly error: ThrottleError;
+}
+
+/** What `onLimited` may return; `undefined` stands for the default body. */
+export type Answer = Response | string | object | null | undefined | void;
+
+/** Settings of every adapter, beside the gate. `A` is what the framework hands to a handler. */
+export interface CommonOptions<A extends unknown[]> {
+  /** Tokens for a request, or a function that says how many: finite, >= 0. Default 1. */
+  cost?: number | ((...args: A) => number | PromiseLike<number>) | undefined;
+  /** Seconds that a request may queue, >= 0; `0` refuses at once. Default: the gate's own `timeout`, else 0. */
+  wait?: number | undefined;
+  /** `false` only watches: a request over the limit, or without a key, runs without a permit. Default `true`. */
+  block?: boolean | undefined;
+  /** The status for a client over its limit: an integer from 400 to 599. Default 429. */
+  status?: number | undefined;
+  /**
+   * Answers a refusal. It may return a `Response`, a string (sent as plain text), any other object (sent as JSON), or
+   * respond by the framework's own means before it is done; with `undefined`, the default is sent. Status,
+   * `Retry-After` and `RateLimit` are set before, and may be set anew. If it throws, the framework's log is told, and
+   * the default is sent. It is not called for a request without a key, nor with `block: false`.
+   */
+  onLimited?: ((refusal: Refusal, ...args: A) => Answer | PromiseLike<Answer>) | undefined;
+  /** Whether to send `RateLimit` and `RateLimit-Policy`, where the gate shows its numbers. Default `true`. */
+  headers?: boolean | undefined;
+  /** Which requests pass without being counted. */
+  skip?: ((...args: A) => boolean | PromiseLike<boolean>) | undefined;
+  /**
+   * Whether requests run without a permit while the gate itself fails. Default `false`: the framework's error
+   * handler gets the failure. A `RangeError` (a cost that is never granted) always goes there.
+   */
+  failOpen?: boolean | undefined;
+  /** How many bits of an IPv6 address tell a client: an integer from 1 to 128. Default 56. */
+  ipv6Prefix?: number | undefined;
+  /** Seconds, > 0, up to 2,147,483: a permit that is still held after so long counts as leaked, and is given back. */
+  ttl?: number | undefined;
+}
+
+/** One gate for everyone. */
+export interface SharedGate {
+  gate: Gate;
+  keyed?: undefined;
+  key?: undefined;
+}
+
+/** A gate for each key. */
+export interface GatePerKey<A extends unknown[]> {
+  gate?: undefined;
+  keyed: KeyedGate;
+  key: Key<A>;
+}
+
+/** What an adapter is made with: one gate for everyone, or one for each key; and {@link CommonOptions}. */
+export type LimitOptions<A extends unknown[]> = CommonOptions<A> & (SharedGate | GatePerKey<A>);
+
+/** Header fields, by name. */
+export type Fields = Readonly<Record<string, string>>;
+
+/** A response, whoever sends it. */
+export interface Reply {
+  readonly status: number;
+  /** A name may be there twice, if it is `set-cookie`, in lower case. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly body: string | Uint8Array<ArrayBuffer>;
+}
+
+/** What becomes of a request. */
+export type Verdict =
+  /** It runs. `release` is there if it holds a permit; it may be called any number of times. */
+  | { readonly runs: true; readonly fields: Fields; readonly release?: () => void }
+  /** It does not. No reply: the client has gone, or `onLimited` has responded by itself. */
+  | { readonly runs: false; readonly fields: Fields; readonly reply?: Reply };
+
+/** What the decision needs of a framework. */
+export interface Port<A extends unknown[]> extends View<A> {
+  /** A signal that aborts when the client goes. */
+  leaving(...args: A): AbortSignal;
+  gone(...args: A): boolean;
+  /** Prepares the response for a refusal. The function that it returns says whether somebody has responded since. */
+  refusing(status: number, fields: Fields, ...args: A): () => boolean;
+  /** Tells the framework's log. */
+  report(error: unknown, ...args: A): void;
+}
+
+/** The numbers that a gate may show. */
+type Numbers = Partial<Record<'capacity' | 'period' | 'burst' | 'tokens' | 'concurrency' | 'active', number>> & { name?: string | undefined };
+
+const JSON_TYPE = 'application/json';
+const NONE: Fields = {};
+const GONE: Verdict = { runs: false, fields: NONE };
+const UNLIMITED: Verdict = { runs: true, fields: NONE };
+
+/** The decision for the requests of one middleware. @throws {RangeError | TypeError} An option is out of range. */
+export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Port<A>): (...args: A) => Promise<Verdict> {
+  checkObject('options', options);
+  const { gate, keyed, key, cost = 1, block = true, status = 429, onLimited, headers = true, skip, failOpen = false, ipv6Prefix = PREFIX, ttl } = options;
+  const { acquire, show, timeout = 0 } = gateOf(gate, keyed);
+  const { wait = timeout } = options;
+  if ((key === undefined) !== (keyed === undefined)) throw invalid('key', 'given with keyed, and only there', key);
+  if (typeof cost !== 'function') checkCost(cost);
+  checkNumber('wait', 'a number >= 0', wait, 0, Infinity);
+  checkInteger('status', status, 400, 599);
+  checkInteger('ipv6Prefix', ipv6Prefix, 1, 128);
+  for (const [name, value] of Object.entries({ block, headers, failOpen })) if (typeof value !== 'boolean') throw invalid(name, 'a boolean', value);
+  for (const [name, value] of Object.entries({ onLimited, skip })) if (value !== undefined) checkFunction(name, value);
+  checkTtl(ttl);
+  const find = key === undefined ? undefined : finder(key, port, ipv6Prefix);
+  const fieldsOf = (whose: string | undefined, retryAfter?: number): Fields => (headers ? rateLimit(() => show(whose), retryAfter) : NONE);
+
+  return async function decide(...args) {
+    if (skip !== undefined && (await skip(...args))) return UNLIMITED;
+    const found = await find?.(...args);
+    if (found !== undefined && found.key === undefined) {
+      if (!block) return UNLIMITED;
+      port.refusing(400, NONE, ...args);
+      return { runs: false, fields: NONE, reply: problem(400, 'Bad Request', `The request has no ${found.missing}.`) };
+    }
+    const whose = found?.key;
+    const units = typeof cost === 'function' ? await cost(...args) : cost;
+    checkCost(units);
+    const signal = wait > 0 ? port.leaving(...args) : undefined;
+    let permit: Permit;
+    try {
+      permit = await acquire(whose, units, { timeout: wait, signal });
+    } catch (error) {
+      if (signal?.aborted === true) return GONE;
+      if (error instanceof ThrottleError) return refuse(error, whose, args);
+      if (failOpen && !(error instanceof RangeError)) return UNLIMITED;
+      throw error;
+    }
+    if (port.gone(...args)) {
+      // The work never happened.
+      permit.refund();
+      permit.release();
+      return GONE;
+    }
+    return { runs: true, fields: fieldsOf(whose), release: holding(permit, ttl) };
+  };
+
+  async function refuse(error: ThrottleError, whose: string | undefined, args: A): Promise<Verdict> {
+    const wanted = writeRetryAfter(error.retryAfter ?? 1);
+    const fields = fieldsOf(whose, Number(wanted));
+    if (!block) return { runs: true, fields };
+    const busy = error instanceof ServerBusyError || !(error instanceof ThrottleTimeoutError);
+    const refusal: Refusal = { status: busy ? 503 : status, retryAfter: Number(wanted), ...(whose !== undefined && { key: whose }), error };
+    const told = { 'Retry-After': wanted, ...fields };
+    const responded = port.refusing(refusal.status, told, ...args);
+    let reply: Reply | undefined;
+    try {
+      const answer = await onLimited?.(refusal, ...args);
+      // `return res.status(429).end()` returns the response: it was sent.
+      if (responded() || args.includes(answer)) return { runs: false, fields: told };
+      reply = await replyOf(answer, refusal.status);
+    } catch (failure) {
+      port.report(failure, ...args);
+      if (responded()) return { runs: false, fields: told };
+    }
+    return { runs: false, fields: told, reply: reply ?? defaultReply(refusal) };
+  }
+}
+
+/** The one way to ask, whichever of the two there is. */
+function gateOf(gate: Gate | undefined, keyed: KeyedGate | undefined): {
+  acquire: (key: string | undefined, cost: number, options: AcquireOptions) => Promise<Permit>;
+  show: (key: string | undefined) => unknown;
+  timeout?: number | undefined;
+} {
+  if ((gate === undefined) === (keyed === undefined)) throw new TypeError('options must have either gate or keyed, and not both');
+  if (keyed !== undefined) {
+    checkKeyed('keyed', keyed);
+    const { peek } = keyed as { peek?: (key: string) => unknown };
+    return { acquire: (key, ...rest) => keyed.acquire(key as string, ...rest), show: (key) => peek?.call(keyed, key as string) };
+  }
+  if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid('gate', 'a Gate (for a KeyedGate, there is keyed)', gate);
+  return { acquire: (_, ...rest) => gate.acquire(...rest), show: () => gate, timeout: (gate as { timeout?: number }).timeout };
+}
+
+/** Refuses what is no {@link KeyedGate}. */
+export function checkKeyed(name: string, value: unknown): asserts value is KeyedGate {
+  const keyed = value as KeyedGate | null | undefined;
+  if (keyed?.keyed !== true || typeof keyed.acquire !== 'function') throw invalid(name, 'a KeyedGate', value);
+}
+
+/** Refuses what is no `ttl`: no timer is set for longer than 2^31 milliseconds. */
+export function checkTtl(ttl: unknown): void {
+  if (ttl !== undefined) checkNumber('ttl', 'a number > 0, up to 2147483', ttl, Number.MIN_VALUE, 2_147_483);
+}
+
+function checkInteger(name: string, value: unknown, min: number, max: number): void {
+  const expected = `an integer from ${min} to ${max}`;
+  checkNumber(name, expected, value, min, max);
+  if (!Number.isInteger(value)) throw invalid(name, expected, value, RangeError);
+}
+
+/** Gives the permit back, now or when its time is up. */
+function holding(permit: Permit, ttl: number | undefined): () => void {
+  if (ttl === undefined) return () => permit.release();
+  const timer: unknown = setTimeout(() => permit.release(), ttl * 1000);
+  // A number in browsers and their like. In Node it would keep the process alive.
+  (timer as { unref?: () => void }).unref?.();
+  return () => {
+    clearTimeout(timer as number);
+    permit.release();
+  };
+}
+
+/** `RateLimit` and `RateLimit-Policy`, from what the gate shows of its numbers. */
+function rateLimit(show: () => unknown, retryAfter: number | undefined): Fields {
+  try {
+    const { capacity = 0, period = 0, burst = capacity, tokens, concurrency = 0, active, name = 'default' } = (show() ?? {}) as Numbers;
+    const quota =
+      capacity > 0 && capacity < Infinity && period > 0 && tokens !== undefined ?
+        { name, limit: capacity, window: period, remaining: tokens, reset: retryAfter ?? ((burst - tokens) * period) / capacity }
+      : concurrency > 0 && concurrency < Infinity && active !== undefined ?
+        { name, limit: concurrency, remaining: concurrency - active, reset: retryAfter }
+      : undefined;
+    if (quota === undefined) return NONE;
+    const { policy, state } = writeRateLimit(quota);
+    return { 'RateLimit-Policy': policy, RateLimit: state };
+  } catch {
+    // A gate of somebody else's, with something else by these names. The response matters more.
+    return NONE;
+  }
+}
+
+function defaultReply({ status, retryAfter, error }: Refusal): Reply {
+  if (error instanceof ServerBusyError) return json(status, JSON_TYPE, { detail: error.message });
+  const soon = `Retry in ${retryAfter} s.`;
+  if (status === 503) return problem(status, 'Service Unavailable', `The server is busy. ${soon}`);
+  return problem(status, 'Too Many Requests', `Too many requests. ${soon}`);
+}
+
+/** RFC 9457, section 3. */
+function problem(status: number, title: string, detail: string): Reply {
+  return json(status, 'application/problem+json', { type: 'about:blank', title, status, detail });
+}
+
+function json(status: number, type: string, value: object): Reply {
+  return { status, headers: [['Content-Type', type]], body: JSON.stringify(value) };
+}
+
+/** What `onLimited` returned, as it is to be sent. */
+async function replyOf(answer: Answer, status: number): Promise<Reply | undefined> {
+  if (answer === undefined || answer === null) return undefined;
+  if (typeof answer === 'string') return { status, headers: [['Content-Type', 'text/plain; charset=utf-8']], body: answer };
+  if (typeof answer !== 'object') throw invalid('what onLimited() returns', 'a Response, a string, an object or undefined', answer);
+  // Not by instanceof: there are runtimes with more than one class of that name.
+  const response = answer as Partial<Response>;
+  if (typeof response.arrayBuffer !== 'function' || response.headers === undefined) return json(status, JSON_TYPE, answer);
+  checkInteger('the status of what onLimited() returns', response.status, 200, 599);
+  return { status: response.status!, headers: [...response.headers], body: new Uint8Array(await response.arrayBuffer()) };
+}

@@ -1,0 +1,78 @@
+/**
+ * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
+ */
+import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
+import { headerOf, isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+
+/** A request of Express, or a bare one. */
+export interface ExpressRequest extends NodeRequest {
+  /** The client's address, by the application's `trust proxy` setting. */
+  readonly ip?: string | undefined;
+  readonly user?: unknown;
+  readonly params?: unknown;
+  readonly originalUrl?: string | undefined;
+}
+
+const port: Port<[ExpressRequest, NodeResponse]> = {
+  ip: (req) => req.ip ?? req.socket.remoteAddress,
+  user: (req) => req.user,
+  params: (req) => req.params,
+  own: (name, req) => ownOf(req, name),
+  header: (name, req) => headerOf(req, name),
+  method: (req) => req.method,
+  url: (req) => req.originalUrl ?? req.url,
+  leaving,
+  gone: isOver,
+  refusing(status, fields, _, res) {
+    announce(res, fields);
+    res.statusCode = status;
+    return () => res.headersSent;
+  },
+  // So does Express, with the errors that nobody handles.
+  report: (error) => console.error(error),
+};
+
+/**
+ * Middleware that lets requests through a gate. A permit is held until the response has been sent or the client has
+ * gone. Handlers after it run as ever; one that fails keeps its permit until the error's response was sent.
+ *
+ * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get `(req, res)`.
+ * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
+ *
+ * @example
+ * import createApp from 'express';
+ * import { Throttle } from 'headgate';
+ * import { express } from 'headgate/http';
+ *
+ * const app = createApp();
+ * app.use(express({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
+ * app.get('/', (req, res) => void res.send('hello'));
+ */
+export function express<Req extends ExpressRequest = ExpressRequest, Res extends NodeResponse = NodeResponse>(
+  options: LimitOptions<[req: Req, res: Res]>,
+): (req: Req, res: Res, next: (error?: unknown) => void) => void {
+  const decide = decider<[Req, Res]>(options, port);
+  return function headgate(req, res, next) {
+    void decide(req, res).then((verdict) => {
+      if (!verdict.runs) return verdict.reply && send(res, verdict.reply);
+      announce(res, verdict.fields);
+      if (verdict.release !== undefined) whenOver(req, res, verdict.release);
+      return next();
+      // To Express, an error that is nothing would mean that all is well.
+    }, (error: unknown) => next(error || new Error('a function of the options threw nothing')));
+  };
+}
+
+function announce(res: NodeResponse, fields: Fields): void {
+  if (res.headersSent) return;
+  for (const [name, value] of Object.entries(fields)) res.setHeader(name, value);
+}
+
+function send(res: NodeResponse, { status, headers, body }: Reply): void {
+  res.statusCode = status;
+  for (const [name, value] of headers) {
+    if (name === 'set-cookie') res.appendHeader(name, value);
+    else res.setHeader(name, value);
+  }
+  res.end(body);
+}

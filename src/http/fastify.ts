@@ -1,0 +1,99 @@
+/** A plugin for Fastify. */
+import { checkObject, invalid } from '../errors.js';
+import { decider, type LimitOptions, type Port } from './decide.js';
+import { headerOf, isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+
+/** A request of Fastify. */
+export interface FastifyRequest {
+  readonly raw: NodeRequest;
+  /** The client's address, by the server's `trustProxy` setting. */
+  readonly ip: string;
+  readonly user?: unknown;
+  readonly params: unknown;
+  readonly originalUrl: string;
+  readonly log: { error(error: unknown): void };
+}
+
+/** A reply of Fastify. */
+export interface FastifyReply {
+  readonly raw: NodeResponse;
+  readonly sent: boolean;
+  code(status: number): unknown;
+  header(name: string, value: string): unknown;
+  headers(fields: Record<string, string>): unknown;
+  send(payload: unknown): unknown;
+  hijack(): unknown;
+}
+
+/** When the decision is made: `onRequest`, the default, is before the body is read; `preHandler` after authentication. */
+export type FastifyHook = 'onRequest' | 'preValidation' | 'preHandler';
+
+/** A server of Fastify, or a part of it. */
+export interface FastifyInstance<Request, Reply> {
+  addHook(name: 'onRequest', hook: (request: Request, reply: Reply) => Promise<unknown>): unknown;
+}
+
+const port: Port<[FastifyRequest, FastifyReply]> = {
+  ip: (request) => request.ip,
+  user: (request) => request.user,
+  params: (request) => request.params,
+  own: (name, request) => ownOf(request, name),
+  header: (name, request) => headerOf(request.raw, name),
+  method: (request) => request.raw.method,
+  url: (request) => request.originalUrl,
+  leaving: (request, reply) => leaving(request.raw, reply.raw),
+  gone: (request, reply) => isOver(request.raw, reply.raw),
+  refusing(status, fields, _, reply) {
+    reply.code(status);
+    reply.headers(fields);
+    return () => reply.sent;
+  },
+  report: (error, request) => request.log.error(error),
+};
+
+/**
+ * A plugin that lets requests through a gate: those of the instance that registers it, and of the instances within.
+ * A permit is held until the response has been sent or the client has gone.
+ *
+ * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get `(request, reply)`; an
+ *   `onLimited` that sends the reply by itself returns it. `hook`: when the decision is made, see {@link FastifyHook}.
+ * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
+ *
+ * @example
+ * import createServer from 'fastify';
+ * import { Throttle } from 'headgate';
+ * import { fastify } from 'headgate/http';
+ *
+ * const server = createServer();
+ * await server.register(fastify({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
+ * server.get('/', async () => 'hello');
+ */
+export function fastify<Request extends FastifyRequest = FastifyRequest, Reply extends FastifyReply = FastifyReply>(
+  options: LimitOptions<[request: Request, reply: Reply]> & { hook?: FastifyHook | undefined },
+): (instance: FastifyInstance<Request, Reply>) => Promise<void> {
+  checkObject('options', options);
+  const { hook = 'onRequest' } = options;
+  if (!['onRequest', 'preValidation', 'preHandler'].includes(hook)) throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
+  const decide = decider<[Request, Reply]>(options, port);
+  const plugin = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
+    instance.addHook(hook as 'onRequest', async function headgate(request, reply) {
+      const verdict = await decide(request, reply);
+      if (verdict.runs) {
+        reply.headers(verdict.fields);
+        if (verdict.release !== undefined) whenOver(request.raw, reply.raw, verdict.release);
+        return undefined;
+      }
+      if (verdict.reply !== undefined) {
+        reply.code(verdict.reply.status);
+        for (const [name, value] of verdict.reply.headers) reply.header(name, value);
+        reply.send(verdict.reply.body);
+      } else if (port.gone(request, reply)) {
+        // Nothing will be sent: without this, the handler would run for it.
+        reply.hijack();
+      }
+      return reply;
+    });
+  };
+  // Registered as it is, in the instance itself: otherwise the hook would see no request but those of the plugin.
+  return Object.assign(plugin, { [Symbol.for('skip-override')]: true, [Symbol.for('fastify.display-name')]: 'headgate' });
+}

@@ -1,0 +1,87 @@
+/** Middleware for Hono, on Node and elsewhere. */
+import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
+import { isOver, leaving, ownOf, whenOver } from './node.js';
+import { announce, deliver, endWith } from './response.js';
+import { addressOf, nodeOf } from './runtime.js';
+
+/** A context of Hono. */
+export interface HonoContext {
+  readonly req: { readonly raw: Request; param(): unknown };
+  /** What the runtime hands over. */
+  readonly env: unknown;
+  /** What `c.set` has set. */
+  readonly var: object;
+  res: Response;
+  status(status: number): void;
+  header(name: string, value: string): void;
+  body(data: string | Uint8Array<ArrayBuffer> | null, status: number, headers: Record<string, string | string[]>): Response;
+}
+
+const port: Port<[HonoContext]> = {
+  ip: (c) => addressOf(c.req.raw, c.env),
+  user: (c) => ownOf(c.var, 'user'),
+  params: (c) => c.req.param(),
+  own: (name, c) => ownOf(c.var, name),
+  header: (name, c) => c.req.raw.headers.get(name) ?? undefined,
+  method: (c) => c.req.raw.method,
+  url: (c) => c.req.raw.url,
+  leaving(c) {
+    const node = nodeOf(c.env);
+    return node === undefined ? c.req.raw.signal : leaving(node.incoming, node.outgoing);
+  },
+  gone(c) {
+    const node = nodeOf(c.env);
+    return node === undefined ? c.req.raw.signal.aborted : isOver(node.incoming, node.outgoing);
+  },
+  refusing(status, fields, c) {
+    for (const [name, value] of Object.entries(fields)) c.header(name, value);
+    c.status(status);
+    return () => false;
+  },
+  report: (error) => console.error(error),
+};
+
+/**
+ * Middleware that lets requests through a gate. A permit is held until the response has been sent or the client has
+ * gone; where the runtime is not Node, until the body of the response was read, cancelled or broken off.
+ *
+ * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get `(c)`.
+ * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
+ *
+ * @example
+ * import { Hono } from 'hono';
+ * import { Throttle } from 'headgate';
+ * import { hono } from 'headgate/http';
+ *
+ * const app = new Hono();
+ * app.use(hono({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
+ * app.get('/', (c) => c.text('hello'));
+ */
+export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<[c: C]>): (c: C, next: () => Promise<void>) => Promise<Response | void> {
+  const decide = decider<[C]>(options, port);
+  return async function headgate(c, next) {
+    const verdict = await decide(c);
+    // 499 says in logs that the client has closed the request.
+    if (!verdict.runs) return respond(c, verdict.reply ?? { status: 499, headers: [], body: '' });
+    const { release } = verdict;
+    const node = nodeOf(c.env);
+    if (node !== undefined && release !== undefined) whenOver(node.incoming, node.outgoing, release);
+    const end = node === undefined && release !== undefined ? endWith(c.req.raw, release) : undefined;
+    try {
+      await next();
+    } catch (error) {
+      end?.();
+      throw error;
+    }
+    const response = deliver(c.req.raw, announce(c.res, verdict.fields), end);
+    if (response !== c.res) c.res = response;
+    return undefined;
+  };
+}
+
+function respond(c: HonoContext, { status, headers, body }: Reply): Response {
+  const cookies = headers.filter(([name]) => name === 'set-cookie').map(([, value]) => value);
+  const fields: Record<string, string | string[]> = Object.fromEntries(headers);
+  if (cookies.length > 0) fields['set-cookie'] = cookies;
+  return c.body(body.length === 0 ? null : body, status, fields);
+}

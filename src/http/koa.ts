@@ -1,0 +1,77 @@
+/** Middleware for Koa. */
+import { decider, type LimitOptions, type Port } from './decide.js';
+import { headerOf, isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+
+/** A context of Koa. */
+export interface KoaContext {
+  readonly req: NodeRequest;
+  readonly res: NodeResponse;
+  /** The client's address, by the application's `proxy` setting. */
+  readonly ip: string;
+  readonly state: { readonly user?: unknown };
+  readonly originalUrl: string;
+  readonly headerSent: boolean;
+  readonly app: { emit(event: 'error', error: unknown, ctx: object): unknown };
+  respond?: boolean | undefined;
+  status: number;
+  body?: unknown;
+  set(fields: { [name: string]: string }): unknown;
+  append(name: string, value: string): unknown;
+}
+
+const port: Port<[KoaContext]> = {
+  ip: (ctx) => ctx.ip || undefined,
+  user: (ctx) => ctx.state.user,
+  // A router's.
+  params: (ctx) => ownOf(ctx, 'params'),
+  own: (name, ctx) => ownOf(ctx, name),
+  header: (name, ctx) => headerOf(ctx.req, name),
+  method: (ctx) => ctx.req.method,
+  url: (ctx) => ctx.originalUrl,
+  leaving: (ctx) => leaving(ctx.req, ctx.res),
+  gone: (ctx) => isOver(ctx.req, ctx.res),
+  refusing(status, fields, ctx) {
+    const before = ctx.body;
+    ctx.set(fields);
+    ctx.status = status;
+    return () => ctx.body !== before || ctx.headerSent || ctx.respond === false;
+  },
+  report: (error, ctx) => ctx.app.emit('error', error, ctx),
+};
+
+/**
+ * Middleware that lets requests through a gate. A permit is held until the response has been sent or the client has
+ * gone, however long that takes after the middleware is done.
+ *
+ * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get `(ctx)`.
+ * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
+ *
+ * @example
+ * import Koa from 'koa';
+ * import { Throttle } from 'headgate';
+ * import { koa } from 'headgate/http';
+ *
+ * const app = new Koa();
+ * app.use(koa({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
+ * app.use((ctx) => void (ctx.body = 'hello'));
+ */
+export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[ctx: Ctx]>): (ctx: Ctx, next: () => Promise<unknown>) => Promise<void> {
+  const decide = decider<[Ctx]>(options, port);
+  return async function headgate(ctx, next) {
+    const verdict = await decide(ctx);
+    if (verdict.runs) {
+      ctx.set(verdict.fields);
+      if (verdict.release !== undefined) whenOver(ctx.req, ctx.res, verdict.release);
+      await next();
+    } else if (verdict.reply !== undefined) {
+      const { status, headers, body } = verdict.reply;
+      ctx.status = status;
+      for (const [name, value] of headers) {
+        if (name === 'set-cookie') ctx.append(name, value);
+        else ctx.set({ [name]: value });
+      }
+      // Koa takes plain bytes for an object.
+      ctx.body = typeof body === 'string' ? body : new Blob([body]);
+    }
+  };
+}

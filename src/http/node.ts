@@ -1,0 +1,63 @@
+/**
+ * What Node tells of a request and its response, be it HTTP/1 or HTTP/2, of `node:http` or of a framework upon it.
+ */
+
+/** The parts of `http.IncomingMessage` that matter here. */
+export interface NodeRequest {
+  readonly method?: string | undefined;
+  readonly url?: string | undefined;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly socket: NodeEmitter & { readonly remoteAddress?: string | undefined; readonly destroyed: boolean };
+}
+
+/** The parts of `http.ServerResponse` that matter here. */
+export interface NodeResponse extends NodeEmitter {
+  statusCode: number;
+  readonly headersSent: boolean;
+  /** Not there in HTTP/2. */
+  readonly closed?: boolean | undefined;
+  /** `null` while responses before it keep the socket busy. */
+  readonly socket: object | null | undefined;
+  setHeader(name: string, value: string): unknown;
+  appendHeader(name: string, value: string): unknown;
+  end(body?: string | Uint8Array): unknown;
+}
+
+interface NodeEmitter {
+  once(event: 'close', listener: () => void): unknown;
+  removeListener(event: 'close', listener: () => void): unknown;
+}
+
+/** Whether the response was sent, or nobody is there any more to send it to. */
+export function isOver(req: NodeRequest, res: NodeResponse): boolean {
+  const { stream } = res as { stream?: { readonly destroyed: boolean } };
+  return res.closed === true || req.socket.destroyed || stream?.destroyed === true;
+}
+
+/** Calls `end` once the response was sent or the client has gone. */
+export function whenOver(req: NodeRequest, res: NodeResponse, end: () => void): void {
+  res.once('close', end);
+  if (res.socket !== null) return;
+  // A pipelined request, whose turn has not come. If the client goes first, its response never tells.
+  const { socket } = req;
+  socket.once('close', end);
+  res.once('close', () => socket.removeListener('close', end));
+}
+
+/** A signal that aborts when the client goes. */
+export function leaving(req: NodeRequest, res: NodeResponse): AbortSignal {
+  const left = new AbortController();
+  whenOver(req, res, () => left.abort());
+  return left.signal;
+}
+
+/** The first value of a header field. */
+export function headerOf(req: Pick<NodeRequest, 'headers'>, name: string): string | undefined {
+  const value = req.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+/** What the framework, or whoever came before, has set on the request; nothing that all requests inherit. */
+export function ownOf(request: object, name: string): unknown {
+  return Object.hasOwn(request, name) ? (request as Record<string, unknown>)[name] : undefined;
+}

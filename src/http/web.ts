@@ -1,0 +1,73 @@
+/**
+ * A wrapper for handlers that take a `Request` and return a `Response`: Deno, Bun, workers, route handlers.
+ */
+import { checkFunction } from '../errors.js';
+import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
+import { ownOf } from './node.js';
+import { announce, deliver, endWith } from './response.js';
+import { addressOf } from './runtime.js';
+
+const port: Port<[request: Request, ...rest: unknown[]]> = {
+  ip: (request, connection) => addressOf(request, connection),
+  user: (request) => (request as { user?: unknown }).user,
+  params: () => undefined,
+  own: (name, request) => ownOf(request, name),
+  header: (name, request) => request.headers.get(name) ?? undefined,
+  method: (request) => request.method,
+  url: (request) => request.url,
+  leaving: (request) => request.signal,
+  gone: (request) => request.signal.aborted,
+  refusing: () => () => false,
+  report: (error) => console.error(error),
+};
+
+/**
+ * A handler that lets requests through a gate to `handler`. A permit is held until the body of the response was read
+ * to its end, cancelled or broken off, or the request's signal has aborted.
+ *
+ * Where the key is `'ip'`, the address comes from the second argument: Deno's `info`, Bun's `server`. Other runtimes
+ * do not tell it; there a function knows it.
+ *
+ * @param handler Gets the request and whatever else the runtime hands over.
+ * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get what `handler` gets.
+ * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
+ *
+ * @example
+ * import { Throttle } from 'headgate';
+ * import { web } from 'headgate/http';
+ *
+ * const fetch = web(async (request) => new Response(`you asked for ${request.url}`), { gate: new Throttle(1, 0, 60) });
+ * console.log((await fetch(new Request('http://localhost/first'))).status);  // → 200
+ * console.log((await fetch(new Request('http://localhost/second'))).status); // → 429
+ */
+export function web<Rest extends unknown[]>(
+  handler: (request: Request, ...rest: Rest) => Response | PromiseLike<Response>,
+  options: LimitOptions<[request: Request, ...rest: Rest]>,
+): (request: Request, ...rest: Rest) => Promise<Response> {
+  checkFunction('handler', handler);
+  const decide = decider<[request: Request, ...rest: Rest]>(options, port);
+  return async function headgate(request, ...rest) {
+    const verdict = await decide(request, ...rest);
+    if (!verdict.runs) return respond(request, verdict.fields, verdict.reply);
+    const end = verdict.release && endWith(request, verdict.release);
+    try {
+      return deliver(request, announce(await handler(request, ...rest), verdict.fields), end);
+    } catch (error) {
+      end?.();
+      throw error;
+    }
+  };
+}
+
+/** A refusal as a response. Without a reply, there is nobody to read it. */
+function respond(request: Request, fields: Fields, reply: Reply | undefined): Response {
+  // 499 says in logs that the client has closed the request.
+  if (reply === undefined) return new Response(null, { status: 499 });
+  const headers = new Headers(fields);
+  for (const [name, value] of reply.headers) {
+    if (name === 'set-cookie') headers.append(name, value);
+    else headers.set(name, value);
+  }
+  const empty = request.method === 'HEAD' || reply.body.length === 0;
+  return new Response(empty ? null : reply.body, { status: reply.status, headers });
+}
