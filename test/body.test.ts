@@ -1,0 +1,288 @@
+/** A response that tells when its body is done with, and is otherwise as good as the one it stands for. */
+import { once } from 'node:events';
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { releaseWhenRead } from '../src/body.js';
+
+const servers: Server[] = [];
+const serve = async (listener: RequestListener): Promise<string> => {
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  servers.push(server);
+  await once(server, 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+};
+afterEach(() => {
+  for (const server of servers.splice(0)) {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
+/** A stream that a test feeds by hand, and what became of it. */
+const source = (): { stream: ReadableStream<Uint8Array>; controller: ReadableStreamDefaultController<Uint8Array>; pulls: () => number; cancelled: () => unknown } => {
+  let controller!: ReadableStreamDefaultController<Uint8Array>;
+  let pulls = 0;
+  let cancelled: unknown;
+  const stream = new ReadableStream<Uint8Array>({
+    start: (own) => void (controller = own),
+    pull: () => void pulls++,
+    cancel: (reason) => void (cancelled = reason),
+  }, { highWaterMark: 0 });
+  return { stream, controller, pulls: () => pulls, cancelled: () => cancelled };
+};
+const settled = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+const bytes = (...values: number[]): Uint8Array<ArrayBuffer> => new Uint8Array(values);
+
+describe('the release', () => {
+  test('comes when the body has been read, not before', async () => {
+    const { stream, controller } = source();
+    const release = vi.fn();
+    const reader = releaseWhenRead(new Response(stream), release).body!.getReader();
+    controller.enqueue(bytes(1));
+    expect(await reader.read()).toEqual({ done: false, value: bytes(1) });
+    await settled();
+    expect(release).not.toHaveBeenCalled();
+    controller.close();
+    expect(await reader.read()).toEqual({ done: true, value: undefined });
+    expect(release).toHaveBeenCalledOnce();
+  });
+
+  test.each<[string, (response: Response) => Promise<unknown>]>([
+    ['text', (response) => response.text()],
+    ['json', (response) => response.json()],
+    ['arrayBuffer', (response) => response.arrayBuffer()],
+    ['blob', (response) => response.blob()],
+    ['for await', async (response) => {
+      for await (const _ of response.body!);
+    }],
+    ['pipeTo', (response) => response.body!.pipeTo(new WritableStream())],
+    ['text of a clone, and of itself', (response) => Promise.all([response.clone().text(), response.text()])],
+    ['text of a clone of a clone, then cancelled', async (response) => {
+      const clone = response.clone();
+      await clone.clone().text();
+      await Promise.all([response.body!.cancel(), clone.body!.cancel()]);
+    }],
+  ])('has come once %s is done', async (_, read) => {
+    const release = vi.fn();
+    await read(releaseWhenRead(new Response('[1, 2]'), release));
+    expect(release).toHaveBeenCalledOnce();
+    await settled();
+    expect(release).toHaveBeenCalledOnce();
+  });
+
+  test('comes when the body is cancelled, which reaches the source', async () => {
+    const { stream, cancelled } = source();
+    const release = vi.fn();
+    await releaseWhenRead(new Response(stream), release).body!.cancel('enough');
+    expect(release).toHaveBeenCalledOnce();
+    expect(cancelled()).toBe('enough');
+  });
+
+  test('comes when the body is cancelled while a chunk is awaited', async () => {
+    const { stream, cancelled } = source();
+    const release = vi.fn();
+    const reader = releaseWhenRead(new Response(stream), release).body!.getReader();
+    const pending = reader.read();
+    await settled();
+    await reader.cancel('enough');
+    expect(await pending).toEqual({ done: true, value: undefined });
+    await settled();
+    expect(release).toHaveBeenCalledOnce();
+    expect(cancelled()).toBe('enough');
+  });
+
+  test('comes when cancelling fails, or never ends', async () => {
+    const release = vi.fn();
+    const failing = new ReadableStream({ cancel: () => Promise.reject(new Error('no')) });
+    await expect(releaseWhenRead(new Response(failing), release).body!.cancel()).rejects.toThrow('no');
+    expect(release).toHaveBeenCalledOnce();
+    const endless = new ReadableStream({ cancel: () => new Promise(() => {}) });
+    void releaseWhenRead(new Response(endless), release).body!.cancel();
+    await settled();
+    expect(release).toHaveBeenCalledTimes(2);
+  });
+
+  test('comes when the body breaks off, and the reader gets the error', async () => {
+    const { stream, controller } = source();
+    const release = vi.fn();
+    const text = releaseWhenRead(new Response(stream), release).text();
+    await settled();
+    const error = new Error('connection lost');
+    controller.error(error);
+    await expect(text).rejects.toBe(error);
+    expect(release).toHaveBeenCalledOnce();
+  });
+
+  test('comes when the body breaks off and nobody reads', async () => {
+    const { stream, controller } = source();
+    const release = vi.fn();
+    const response = releaseWhenRead(new Response(stream), release);
+    const error = new Error('connection lost');
+    controller.error(error);
+    await settled();
+    expect(release).toHaveBeenCalledOnce();
+    await expect(response.text()).rejects.toBe(error);
+    await settled();
+    expect(release).toHaveBeenCalledOnce();
+  });
+
+  test.each<[string, () => Response]>([
+    ['no body', () => new Response(null)],
+    ['204', () => new Response(null, { status: 204 })],
+    ['205', () => new Response(null, { status: 205 })],
+    ['304', () => new Response(null, { status: 304 })],
+    ['an error', () => Response.error()],
+    ['a redirect', () => Response.redirect('https://example.com/')],
+    ['101, as far as a test can make one', () => Object.defineProperty(new Response(null), 'status', { value: 101 })],
+    ['a body that is locked', () => {
+      const response = new Response('x');
+      response.body!.getReader();
+      return response;
+    }],
+  ])('comes at once for %s, and the response is itself', (_, make) => {
+    const release = vi.fn();
+    const response = make();
+    expect(releaseWhenRead(response, release)).toBe(response);
+    expect(release).toHaveBeenCalledOnce();
+  });
+
+  test('comes at once for a body that was read already', async () => {
+    const release = vi.fn();
+    const response = new Response('x');
+    await response.text();
+    expect(releaseWhenRead(response, release)).toBe(response);
+    expect(release).toHaveBeenCalledOnce();
+    const partly = new Response('x');
+    const reader = partly.body!.getReader();
+    await reader.read();
+    reader.releaseLock();
+    expect(releaseWhenRead(partly, release)).toBe(partly);
+    expect(release).toHaveBeenCalledTimes(2);
+  });
+
+  test('comes once for a body without a single byte', async () => {
+    const release = vi.fn();
+    expect(await releaseWhenRead(new Response(''), release).text()).toBe('');
+    expect(release).toHaveBeenCalledOnce();
+  });
+});
+
+describe('the response', () => {
+  test('asks for a chunk only when its reader does', async () => {
+    const { stream, controller, pulls } = source();
+    const response = releaseWhenRead(new Response(stream), () => {});
+    await settled();
+    expect(pulls()).toBe(0);
+    const reader = response.body!.getReader();
+    for (let read = 1; read <= 3; read++) {
+      const chunk = reader.read();
+      await settled();
+      expect(pulls()).toBe(read);
+      controller.enqueue(bytes(read));
+      expect((await chunk).value).toEqual(bytes(read));
+      await settled();
+      expect(pulls()).toBe(read);
+    }
+  });
+
+  test('passes on every byte, in chunks as they are', async () => {
+    const chunks = Array.from({ length: 50 }, (_, index) => crypto.getRandomValues(new Uint8Array(index * 37 + 1)));
+    const make = (): Response => new Response(new ReadableStream({
+      start(controller) {
+        for (const chunk of chunks) controller.enqueue(chunk);
+        controller.close();
+      },
+    }));
+    const seen: Uint8Array[] = [];
+    for await (const chunk of releaseWhenRead(make(), () => {}).body!) seen.push(chunk);
+    expect(seen).toEqual(chunks);
+    const whole = Buffer.from(await releaseWhenRead(make(), () => {}).arrayBuffer());
+    expect(whole.equals(Buffer.concat(chunks))).toBe(true);
+  });
+
+  test('keeps status, text and headers, each cookie a line of its own', () => {
+    const headers = new Headers([['content-type', 'text/x'], ['x-a', '1'], ['set-cookie', 'a=1; Path=/'], ['set-cookie', 'b=2, c']]);
+    const original = new Response('x', { status: 418, statusText: "I'm a teapot", headers });
+    const response = releaseWhenRead(original, () => {});
+    expect(response).toBeInstanceOf(Response);
+    expect([response.status, response.statusText, response.ok, response.bodyUsed]).toEqual([418, "I'm a teapot", false, false]);
+    expect([...response.headers]).toEqual([...original.headers]);
+    expect(response.headers.getSetCookie()).toEqual(['a=1; Path=/', 'b=2, c']);
+  });
+
+  test('gives itself no content type where there was none', () => {
+    const bare = new Response(bytes(1));
+    expect([...releaseWhenRead(bare, () => {}).headers]).toEqual([]);
+  });
+
+  test('keeps what cannot be constructed: statuses and texts from a wire that respects nothing', async () => {
+    for (const [fact, value] of [['status', 999], ['status', 204], ['status', 0], ['statusText', 'zażółć']] as const) {
+      const original = Object.defineProperty(new Response('hello', { headers: { 'x-a': '1' } }), fact, { value });
+      Object.defineProperty(original, 'ok', { value: false });
+      const release = vi.fn();
+      const response = releaseWhenRead(original, release);
+      const clone = response.clone();
+      expect([response[fact], response.ok, clone[fact], response.headers.get('x-a')]).toEqual([value, false, value, '1']);
+      expect(release).not.toHaveBeenCalled();
+      expect(await Promise.all([response.text(), clone.text()])).toEqual(['hello', 'hello']);
+      expect(release).toHaveBeenCalledOnce();
+    }
+  });
+
+  test('keeps url, redirected and type, and so do its clones', async () => {
+    const url = await serve((request, response) => {
+      if (request.url === '/from') response.writeHead(302, { location: '/to' }).end();
+      else response.writeHead(200, 'Fine', [['set-cookie', 'a=1'], ['set-cookie', 'b=2']].flat()).end('there');
+    });
+    const original = await fetch(`${url}/from`);
+    const facts = (response: Response): unknown[] => [response.url, response.redirected, response.type, response.status, response.statusText, response.ok, [...response.headers]];
+    const expected = facts(original);
+    expect(expected.slice(0, 5)).toEqual([`${url}/to`, true, 'basic', 200, 'Fine']);
+    const release = vi.fn();
+    const response = releaseWhenRead(original, release);
+    const clone = response.clone();
+    const another = clone.clone();
+    expect([response, clone, another].map(facts)).toEqual([expected, expected, expected]);
+    expect(await Promise.all([response, clone, another].map((each) => each.text()))).toEqual(['there', 'there', 'there']);
+    expect(release).toHaveBeenCalledOnce();
+    expect(() => response.clone()).toThrow(TypeError);
+  });
+});
+
+describe('a body from a wire', () => {
+  test('that is cancelled closes the connection', async () => {
+    let sent!: ServerResponse;
+    const url = await serve((_, response) => {
+      sent = response;
+      response.write('first');
+    });
+    const release = vi.fn();
+    const response = releaseWhenRead(await fetch(url), release);
+    const closed = once(sent, 'close');
+    await response.body!.cancel();
+    expect(release).toHaveBeenCalledOnce();
+    await closed;
+  });
+
+  test('that the server breaks off releases', async () => {
+    const url = await serve((_, response) => {
+      response.writeHead(200, { 'content-length': '100' });
+      response.write('first', () => setTimeout(() => response.destroy(), 20));
+    });
+    const release = vi.fn();
+    const response = releaseWhenRead(await fetch(url), release);
+    await expect(response.text()).rejects.toThrow();
+    expect(release).toHaveBeenCalledOnce();
+  });
+
+  test('whose signal aborts releases though nobody reads', async () => {
+    const url = await serve((_, response) => void response.write('first'));
+    const release = vi.fn();
+    const stop = new AbortController();
+    const response = releaseWhenRead(await fetch(url, { signal: stop.signal }), release);
+    stop.abort(new Error('changed my mind'));
+    await vi.waitFor(() => expect(release).toHaveBeenCalledOnce());
+    await expect(response.text()).rejects.toThrow('changed my mind');
+  });
+});
