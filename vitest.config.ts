@@ -1,9 +1,18 @@
 import { fileURLToPath } from 'node:url';
+import { transform } from 'esbuild';
 import { defineConfig } from 'vitest/config';
 
 const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
+  plugins: [
+    {
+      // Node 20 has no decorators, and vite leaves them as they are.
+      name: 'decorators',
+      enforce: 'pre',
+      transform: (code, id) => (/^\s*@\w+[.(]/m.test(code) && id.endsWith('.ts') ? transform(code, { loader: 'ts', target: 'es2022', sourcemap: 'inline', sourcefile: id }) : undefined),
+    },
+  ],
   resolve: {
     alias: [
       { find: /^headgate\/fetch$/, replacement: source('src/fetch.ts') },

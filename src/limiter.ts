@@ -140,7 +140,8 @@ export interface Resources extends Gate {
 }
 
 /**
- * Hands out several resources at once, in one order, within one timeout.
+ * Hands out several resources at once, in one order, within one timeout. What `resources` returns wraps a function;
+ * before a method, as in `@limiter.resources([database])`, it is a standard decorator.
  *
  * @example
  * import { Limiter, Resource } from 'headgate';
@@ -151,14 +152,6 @@ export interface Resources extends Gate {
  *
  * const report = limiter.resources([database, files])(async (name: string) => `report of ${name}`);
  * console.log(await report('March')); // → report of March
- *
- * class Exports {
- *   @limiter.resources([files])
- *   async write(name: string): Promise<string> {
- *     return `${name}.csv`;
- *   }
- * }
- * console.log(await new Exports().write('March')); // → March.csv
  */
 export class Limiter {
   readonly #timeout: number;
