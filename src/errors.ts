@@ -114,10 +114,11 @@ export function checkCost(cost: unknown): void {
   checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
 }
 
-/** Refuses what is neither an integer >= 0 nor Infinity. */
-export function checkCount(name: string, value: unknown): void {
-  checkNumber(name, 'an integer >= 0', value, 0, Infinity);
-  if ((value as number) % 1 > 0) throw invalid(name, 'an integer >= 0', value, RangeError);
+/** Refuses what is neither an integer >= `min` nor Infinity. */
+export function checkCount(name: string, value: unknown, min: number = 0): void {
+  const expected = `an integer >= ${min}`;
+  checkNumber(name, expected, value, min, Infinity);
+  if ((value as number) % 1 > 0) throw invalid(name, expected, value, RangeError);
 }
 
 /** Refuses what cannot be called. */

@@ -89,8 +89,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   constructor(capacity: number, concurrency = 0, period = 1, options: KeyedThrottleOptions = {}) {
     this.#model = new Throttle(capacity, concurrency, period, options);
     const { maxKeys = Infinity, clock = systemClock } = options;
-    checkCount('maxKeys', maxKeys);
-    if (maxKeys < 1) throw invalid('maxKeys', 'an integer >= 1', maxKeys, RangeError);
+    checkCount('maxKeys', maxKeys, 1);
     this.#capacity = capacity;
     this.#concurrency = concurrency;
     this.#period = period;

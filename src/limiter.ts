@@ -30,8 +30,8 @@ export class Resource implements Gate {
    * @throws {RangeError | TypeError} An argument is out of range; the message names it and the value received.
    */
   constructor(capacity: number, options: Pick<ThrottleOptions, 'name' | 'maxQueue' | 'clock'> = {}) {
-    checkNumber('capacity', 'an integer >= 1', capacity, 1, Number.MAX_SAFE_INTEGER);
-    checkCount('capacity', capacity);
+    checkCount('capacity', capacity, 1);
+    if (capacity === Infinity) throw invalid('capacity', 'an integer >= 1', capacity, RangeError);
     checkObject('options', options);
     const { name, maxQueue, clock } = options;
     this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, clock });

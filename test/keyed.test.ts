@@ -79,8 +79,8 @@ describe('arguments', () => {
     ['capacity', () => new KeyedThrottle(0), 'capacity must be a number > 0, received 0'],
     ['concurrency', () => new KeyedThrottle(1, 1.5), 'concurrency must be an integer >= 0, received 1.5'],
     ['maxKeys', () => new KeyedThrottle(1, 0, 1, { maxKeys: 0 }), 'maxKeys must be an integer >= 1, received 0'],
-    ['maxKeys', () => new KeyedThrottle(1, 0, 1, { maxKeys: 1.5 }), 'maxKeys must be an integer >= 0, received 1.5'],
-    ['maxKeys', () => new KeyedThrottle(1, 0, 1, { maxKeys: NaN }), 'maxKeys must be an integer >= 0, received NaN'],
+    ['maxKeys', () => new KeyedThrottle(1, 0, 1, { maxKeys: 1.5 }), 'maxKeys must be an integer >= 1, received 1.5'],
+    ['maxKeys', () => new KeyedThrottle(1, 0, 1, { maxKeys: NaN }), 'maxKeys must be an integer >= 1, received NaN'],
   ])('%s is checked when it is made', (_, make, message) => {
     expect(make).toThrow(new RangeError(message));
   });
