@@ -1,0 +1,223 @@
+/** Several rates at once, and rates that hold in every window: what a throttle makes of them. */
+import fc from 'fast-check';
+import { type Rate, Throttle, type ThrottleOptions } from 'headgate';
+import { ManualClock } from 'headgate/testing';
+import { describe, expect, test } from 'vitest';
+import { Outcomes, setUp, take } from './support.js';
+
+/** The greatest sum of costs in any half-open span of `width` seconds. */
+const most = (grants: { at: number; cost: number }[], width: number): number =>
+  Math.max(0, ...grants.map(({ at: from }) => grants.filter(({ at }) => at >= from && at < from + width).reduce((sum, { cost }) => sum + cost, 0)));
+
+describe('arguments', () => {
+  test.each<[string, ThrottleOptions, Error]>([
+    ['window', { window: 'fixed' as never }, new TypeError('window must be "sliding" or left out, received "fixed"')],
+    ['margin', { window: 'sliding', margin: -1 }, new RangeError('margin must be a finite number >= 0, received -1')],
+    ['margin', { window: 'sliding', margin: Infinity }, new RangeError('margin must be a finite number >= 0, received Infinity')],
+    ['margin', { margin: 1 }, new RangeError('margin must be left out without window: "sliding", received 1')],
+    ['burst', { window: 'sliding', burst: 5 }, new RangeError('burst must be left out: a sliding window lets its capacity start at once, received 5')],
+    ['also', { also: { capacity: 1 } as never }, new TypeError('also must be an array of rates, received object')],
+    ['also', { also: [5 as never] }, new TypeError('also[0] must be an object, received 5')],
+    ['also', { also: [{ capacity: 1 }, { capacity: NaN }] }, new RangeError('also[1].capacity must be a number > 0, received NaN')],
+    ['also', { also: [{ capacity: 1, period: 0 }] }, new RangeError('also[0].period must be a finite number > 0, received 0')],
+    ['also', { also: [{ capacity: 1, burst: -1 }] }, new RangeError('also[0].burst must be a finite number > 0, received -1')],
+    ['also', { also: [{ capacity: 1, margin: 1 }] }, new RangeError('also[0].margin must be left out without window: "sliding", received 1')],
+    ['also', { also: [{ capacity: 1e300, period: 1e-300 }] }, new RangeError('also[0].capacity / also[0].period must fill the burst in finite time, received 1e+300 / 1e-300')],
+  ])('%s: %o is refused when it is made', (_, options, error) => {
+    expect(() => new Throttle(10, 0, 1, options)).toThrow(error);
+  });
+
+  test('undefined keeps the default, and rates that are changed afterwards change nothing', async () => {
+    const also = [{ capacity: 2, period: undefined as number | undefined }];
+    const { throttle } = setUp(10, 0, 1, { also, window: undefined, margin: undefined, burst: undefined });
+    (also[0] as { capacity: number }).capacity = 100;
+    also.pop();
+    take(throttle, 2);
+    expect(throttle.tryAcquire()).toBeUndefined();
+    await expect(throttle.acquire(1, { timeout: 0 })).rejects.toThrow('Throttle (10 per 1 s and 2 per 1 s, any number at a time)');
+  });
+
+  test('a cost that one of them can never grant is refused, and says so', async () => {
+    const { throttle } = setUp(10, 0, 1, { also: [{ capacity: 4, period: 60 }], name: 'both' });
+    await expect(throttle.acquire(5)).rejects.toThrow(new RangeError('cost must be at most 4, the burst of Throttle "both" (10 per 1 s and 4 per 60 s, any number at a time), received 5'));
+    expect(throttle.burst).toBe(4);
+    const { throttle: half } = setUp(0.5, 0, 1, { window: 'sliding', name: 'half' });
+    await expect(half.acquire()).rejects.toThrow('cost must be at most 0.5, the burst of Throttle "half" (0.5 in any 1 s, any number at a time), received 1');
+  });
+});
+
+describe('several rates', () => {
+  test('are met together or not at all: no token of one is spent while another refuses', async () => {
+    const { clock, throttle } = setUp(10, 0, 1, { also: [{ capacity: 3, period: 60 }] });
+    take(throttle, 3);
+    for (let index = 0; index < 100; index++) expect(throttle.tryAcquire(1)).toBeUndefined();
+    const waiting = throttle.acquire(3);
+    await clock.advance(59.9);
+    // The first rate's bucket is full, and all the refusals above have cost it nothing.
+    expect([throttle.waiting, throttle.estimateWait(0)]).toEqual([1, expect.closeTo(0.1)]);
+    await clock.advance(0.1);
+    expect((await waiting).waited).toBe(60);
+    expect(clock.pending).toBe(0);
+  });
+
+  test('10 a second and 15 a minute: both are seen', async () => {
+    const { clock, throttle } = setUp(10, 0, 1, { also: [{ capacity: 15, period: 60 }] });
+    const at: number[] = [];
+    const all = Array.from({ length: 17 }, () => throttle.run(() => at.push(clock.now())));
+    await clock.runAll();
+    await Promise.all(all);
+    expect(at.slice(0, 10)).toEqual(Array.from({ length: 10 }, () => 0));
+    expect(at.slice(10, 15).map((instant) => Number(instant.toFixed(6)))).toEqual([0.1, 0.2, 0.3, 0.4, 0.5]);
+    expect(at.slice(15).map((instant) => Number(instant.toFixed(6)))).toEqual([4, 8]);
+  });
+
+  test('where the first is unlimited, the others count; where all are, none', () => {
+    const { throttle } = setUp(Infinity, 0, 1, { also: [{ capacity: 2, period: 60 }, { capacity: Infinity }] });
+    expect([throttle.burst, throttle.tokens]).toEqual([2, 2]);
+    take(throttle, 2);
+    expect(throttle.tryAcquire()).toBeUndefined();
+    const { throttle: open } = setUp(Infinity, 0, 1, { also: [{ capacity: Infinity }] });
+    expect([open.burst, open.tokens, open.tryAcquire(1e300) !== undefined]).toEqual([Infinity, Infinity, true]);
+  });
+
+  test('corrections reach all of them', async () => {
+    const { clock, throttle } = setUp(10, 0, 1, { also: [{ capacity: 20, period: 60 }] });
+    const permit = take(throttle, 10);
+    permit.settle(4);
+    expect(throttle.tokens).toBe(6);
+    await clock.advance(10);
+    // Of the minute's twenty four are spent, less what came back since.
+    expect(throttle.estimateWait(10)).toBe(0);
+    take(throttle, 10).settle(40);
+    expect(throttle.tokens).toBeCloseTo(-30);
+    await clock.advance(4);
+    expect(throttle.tokens).toBeCloseTo(20 - 4 + 14 / 3 - 40, 0);
+  });
+
+  test('configure changes the first; what all of them have spent stays spent', async () => {
+    const { clock, throttle } = setUp(10, 0, 1, { also: [{ capacity: 12, period: 60 }] });
+    take(throttle, 10);
+    throttle.configure({ capacity: 100 });
+    expect(throttle.tokens).toBe(0);
+    await clock.advance(1);
+    expect(throttle.burst).toBe(12);
+    expect(throttle.tokens).toBeCloseTo(2.2);
+    throttle.configure({ capacity: Infinity });
+    expect(throttle.tokens).toBeCloseTo(2.2);
+    throttle.configure({ capacity: 1 });
+    expect(throttle.tokens).toBeCloseTo(1);
+  });
+});
+
+describe('a sliding window', () => {
+  test('trap 18: none beyond the capacity at any edge, where a bucket lets up to twice as much through', async () => {
+    for (const [options, expected] of [[{ window: 'sliding' }, 10], [{}, 19]] as const) {
+      const { clock, throttle } = setUp(10, 0, 1, options);
+      const grants: { at: number; cost: number }[] = [];
+      await clock.advance(0.95);
+      const all = Array.from({ length: 100 }, () => throttle.run(() => grants.push({ at: clock.now(), cost: 1 })));
+      await clock.runAll();
+      await Promise.all(all);
+      expect(most(grants, 1 - 1e-9)).toBe(expected);
+    }
+  });
+
+  test('grants again one period after each grant, with one timer at a time', async () => {
+    const { clock, throttle } = setUp(2, 0, 10, { window: 'sliding' });
+    const outcomes = new Outcomes();
+    take(throttle);
+    await clock.advance(4);
+    take(throttle);
+    for (const name of ['a', 'b', 'c']) outcomes.follow(name, throttle.acquire());
+    expect([clock.pending, throttle.estimateWait()]).toEqual([1, 10 + 10]);
+    await clock.advance(5.875);
+    expect(outcomes.order).toEqual([]);
+    await clock.advance(0.125);
+    expect(outcomes.order).toEqual(['a']);
+    await clock.advance(4);
+    expect(outcomes.order).toEqual(['a', 'b']);
+    await clock.advance(6);
+    expect([outcomes.order, clock.pending]).toEqual([['a', 'b', 'c'], 0]);
+  });
+
+  test('margin widens it for what the network adds', async () => {
+    const { clock, throttle } = setUp(2, 0, 1, { window: 'sliding', margin: 0.25 });
+    take(throttle, 2);
+    await clock.advance(1.249);
+    expect(throttle.tryAcquire()).toBeUndefined();
+    await clock.advance(0.001);
+    expect(throttle.tryAcquire(2)).toBeDefined();
+  });
+
+  test('configure keeps the grants that still count, whoever waits is timed anew', async () => {
+    const { clock, throttle } = setUp(2, 0, 10, { window: 'sliding' });
+    take(throttle, 2);
+    const waiting = throttle.acquire(2);
+    throttle.configure({ period: 3 });
+    await clock.advance(2.999);
+    expect(throttle.waiting).toBe(1);
+    await clock.advance(0.001);
+    await waiting;
+    throttle.configure({ capacity: 5 });
+    expect(throttle.tokens).toBe(3);
+    expect(() => throttle.configure({ burst: 3 })).toThrow(RangeError);
+    expect(throttle.tokens).toBe(3);
+    throttle.configure({ capacity: Infinity });
+    expect(throttle.tokens).toBe(Infinity);
+  });
+
+  test('refunds give back what still counts, and nothing that has left', async () => {
+    const { clock, throttle } = setUp(4, 0, 1, { window: 'sliding' });
+    const [first, second] = [take(throttle, 3), take(throttle, 1)];
+    second.refund();
+    expect(throttle.tokens).toBe(1);
+    await clock.advance(1);
+    take(throttle, 4);
+    first.refund();
+    expect(throttle.tokens).toBe(0);
+    await clock.advance(1);
+    take(throttle, 1).settle(6);
+    expect(throttle.tokens).toBe(-2);
+    await clock.advance(1);
+    expect(throttle.tokens).toBe(4);
+  });
+});
+
+test('every span sees at most what each rate allows, in order, and the first in line starts when all of them let it', async () => {
+  const quarter = (max: number): fc.Arbitrary<number> => fc.integer({ min: 0, max: max * 4 }).map((value) => value / 4);
+  const rates: { capacity: number; period: number; options: ThrottleOptions; windows: [width: number, at_most: (width: number) => number][] }[] = [
+    { capacity: 4, period: 1, options: { window: 'sliding' }, windows: [[1, () => 4]] },
+    { capacity: 4, period: 1, options: { window: 'sliding', also: [{ capacity: 8, period: 4, burst: 6 }] }, windows: [[1, () => 4], [2, (width) => 6 + 2 * width]] },
+    { capacity: 8, period: 2, options: { burst: 4, also: [{ capacity: 6, period: 3, window: 'sliding', margin: 0.5 }, { capacity: 16, period: 16 }] }, windows: [[1, (width) => 4 + 4 * width], [3.5, () => 6], [10, (width) => 16 + width]] },
+  ];
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...rates), fc.array(fc.record({ wait: quarter(2), cost: quarter(4), abort: fc.nat(5) }), { maxLength: 40 }), async ({ capacity, period, options, windows }, jobs) => {
+      const clock = new ManualClock();
+      const throttle = new Throttle(capacity, 0, period, { ...options, clock });
+      const started: number[] = [];
+      const grants: { at: number; cost: number }[] = [];
+      const all: Promise<unknown>[] = [];
+      for (const [index, { wait, cost, abort }] of jobs.entries()) {
+        await clock.advance(wait);
+        const leaver = new AbortController();
+        const run = throttle.run(() => {
+          started.push(index);
+          grants.push({ at: clock.now(), cost });
+        }, cost, { signal: leaver.signal });
+        all.push(run.catch(() => {}));
+        if (abort === 0) leaver.abort();
+      }
+      await clock.runAll();
+      await Promise.all(all);
+      expect(started).toEqual(started.toSorted((a, b) => a - b));
+      for (const [width, atMost] of windows) expect(most(grants, width - 1e-9)).toBeLessThanOrEqual(atMost(width) + 1e-9);
+      expect([throttle.active, throttle.waiting, clock.pending]).toEqual([0, 0, 0]);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('the types say what a rate may be', () => {
+  const rate: Rate = { capacity: 500, period: 60, window: 'sliding', margin: 0.1 };
+  expect(new Throttle(10, 2, 1, { also: [rate] }).burst).toBe(10);
+});

@@ -1,0 +1,184 @@
+/** The sliding window against the plainest thing that keeps its promise: a list of all grants, summed anew each time. */
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { SlidingWindow } from '../src/window.js';
+
+/** Everything ever granted. A grant at `t` counts in `[t, t + span)`. */
+class Log {
+  readonly grants: { at: number; cost: number }[] = [];
+  readonly capacity: number;
+  readonly span: number;
+
+  constructor(capacity: number, span: number) {
+    this.capacity = capacity;
+    this.span = span;
+  }
+
+  level(now: number): number {
+    return this.grants.filter(({ at }) => at + this.span > now).reduce((left, { cost }) => left - cost, this.capacity);
+  }
+
+  /** Nothing changes but at the instants at which a grant leaves. */
+  readyAt(from: number, cost: number): number {
+    const instants = [from, ...this.grants.map(({ at }) => at + this.span).filter((at) => at > from)].toSorted((a, b) => a - b);
+    return instants.find((at) => this.level(at) >= cost) ?? Infinity;
+  }
+}
+
+type Step = { wait: number } & ({ do: 'take'; cost: number } | { do: 'settle'; grant: number; cost: number });
+
+// Eighths add up without rounding, so the comparison is exact.
+const eighths = (max: number): fc.Arbitrary<number> => fc.integer({ min: 0, max: max * 8 }).map((value) => value / 8);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ wait: fc.oneof(fc.constant(0), eighths(3)), do: fc.constant('take' as const), cost: eighths(4) }) },
+  { weight: 1, arbitrary: fc.record({ wait: fc.oneof(fc.constant(0), eighths(1)), do: fc.constant('settle' as const), grant: fc.nat(10), cost: eighths(6) }) },
+);
+
+describe('a sliding window', () => {
+  test.each([
+    { title: 'starts with its capacity', at: 1e9, takes: [[0, 4, true], [0, 1, false]] },
+    { title: 'gives back each grant one period later, not evenly', at: 0, takes: [[0, 3, true], [0.5, 1, true], [0.999, 1, false], [1, 3, true], [1.499, 1, false], [1.5, 1, true]] },
+    { title: 'takes nothing for nothing, also when it is used up', at: 0, takes: [[0, 4, true], [0, 0, true], [1, 4, true]] },
+    { title: 'lets a stale instant change nothing', at: 5, takes: [[0, 4, true], [-3, 1, false], [0.999, 1, false], [1, 1, true]] },
+    { title: 'never lets more than its capacity through', at: 0, takes: [[0, 4.001, false], [100, 5, false], [100, 4, true]] },
+  ] as const)('$title', ({ at, takes }) => {
+    const window = new SlidingWindow(4, 1);
+    for (const [t, cost, ok] of takes) expect({ t, ok: window.take(at + t, cost) }).toEqual({ t, ok });
+  });
+
+  test('does what the log of all grants would, with costs that are corrected later', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+        const [window, log] = [new SlidingWindow(4, 2), new Log(4, 2)];
+        /** What was ever spent, and each grant with the reading of it. */
+        let spent = 0;
+        const grants: { entry: { at: number; cost: number }; cost: number; mark: number; settled: boolean }[] = [];
+        let now = 0;
+        for (const action of steps) {
+          now += action.wait;
+          if (action.do === 'take') {
+            const fits = log.level(now) >= action.cost;
+            expect(window.readyAt(now, action.cost) <= now).toBe(fits);
+            expect(window.take(now, action.cost)).toBe(fits);
+            if (fits) {
+              const entry = { at: now, cost: action.cost };
+              log.grants.push(entry);
+              spent += action.cost;
+              grants.push({ entry, cost: action.cost, mark: spent, settled: false });
+            }
+          } else {
+            const grant = grants[action.grant];
+            if (grant === undefined || grant.settled || action.cost === grant.cost) continue;
+            grant.settled = true;
+            const difference = action.cost - grant.cost;
+            window.settle(now, difference, spent - grant.mark);
+            // A debt counts from now on; what comes back was never spent in the first place.
+            if (difference > 0) {
+              log.grants.push({ at: now, cost: difference });
+              spent += difference;
+            } else grant.entry.cost += difference;
+          }
+          expect(window.level(now)).toBe(log.level(now));
+          for (const cost of [0, 0.125, 1, 3, 4]) expect(window.readyAt(now, cost)).toBe(log.readyAt(now, cost));
+          expect(window.readyAt(now + 0.5, 2)).toBe(log.readyAt(now + 0.5, 2));
+          const full = log.grants.filter(({ cost }) => cost > 0).map(({ at }) => at + 2);
+          if (window.fullAt() > now) expect(window.fullAt()).toBeGreaterThanOrEqual(Math.max(...full));
+          else expect(window.level(now)).toBe(4);
+        }
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  test('names the instant for a queue that needs more than one window holds: no earlier than it takes', () => {
+    fc.assert(
+      fc.property(fc.array(eighths(4).filter((cost) => cost > 0), { minLength: 1, maxLength: 30 }), fc.array(eighths(1), { maxLength: 10 }), (queue, before) => {
+        const window = new SlidingWindow(4, 2);
+        let now = 0;
+        for (const cost of before) {
+          now += 0.125;
+          window.take(now, cost);
+        }
+        const estimate = window.readyAt(now, queue.reduce((sum, cost) => sum + cost, 0));
+        for (const cost of queue) {
+          now = window.readyAt(now, cost);
+          expect(window.take(now, cost)).toBe(true);
+        }
+        expect(estimate).toBeLessThanOrEqual(now);
+      }),
+    );
+    const window = new SlidingWindow(4, 2);
+    window.take(0, 4);
+    expect([4, 8, 12].map((cost) => window.readyAt(1, cost))).toEqual([2, 4, 6]);
+  });
+
+  test('whenever the instant that it names has come, the cost fits: rounding cannot wedge it', () => {
+    const positive = fc.double({ min: 1e-3, max: 1e6, noNaN: true });
+    fc.assert(
+      fc.property(positive, positive, fc.double({ min: 0, max: 1e9, noNaN: true }), fc.array(fc.double({ min: 1e-3, max: 1, noNaN: true }), { minLength: 1, maxLength: 60 }), (capacity, span, start, shares) => {
+        const window = new SlidingWindow(capacity, span);
+        const grants: [number, number][] = [];
+        let now = start;
+        for (const share of shares) {
+          const cost = capacity * share;
+          now = window.readyAt(now, cost);
+          expect(window.take(now, cost)).toBe(true);
+          grants.push([now, cost]);
+        }
+        for (const [from] of grants) {
+          const seen = grants.filter(([at]) => at >= from && at < from + span).reduce((sum, [, cost]) => sum + cost, 0);
+          expect(seen).toBeLessThanOrEqual(capacity * (1 + 1e-9));
+        }
+      }),
+    );
+  });
+
+  test('trap 20: ten times 0.1 make one, and a million more keep to it', () => {
+    const window = new SlidingWindow(1, 1);
+    for (let index = 0; index < 10; index++) expect(window.take(0, 0.1)).toBe(true);
+    expect(window.take(0, 1e-9)).toBe(false);
+    let now = 0;
+    let granted = 10;
+    for (let index = 0; index < 1_000_000; index++) {
+      now = window.readyAt(now + 0.01, 0.1);
+      if (window.take(now, 0.1)) granted++;
+    }
+    expect(granted).toBe(1_000_010);
+    // Ten in every second, and no less: nothing was lost on the way.
+    expect(now).toBeGreaterThan(99_999);
+    expect(now).toBeLessThan(100_001 * 1.01);
+  });
+
+  test('trap 33: what comes back late never lands in another window', () => {
+    const window = new SlidingWindow(4, 1);
+    window.take(0, 4);
+    expect(window.take(1, 3)).toBe(true);
+    // The first four are back already; the refund of one of them may not make it five.
+    window.settle(1.5, -4, 3);
+    expect(window.level(1.5)).toBe(1);
+    window.settle(1.5, -3, 0);
+    expect(window.level(1.5)).toBe(4);
+  });
+
+  test('remembers no more grants than one window holds', () => {
+    const heap = (): number => {
+      globalThis.gc?.();
+      return process.memoryUsage().heapUsed;
+    };
+    const window = new SlidingWindow(1_000, 1);
+    const before = heap();
+    for (let index = 0; index < 2_000_000; index++) window.take(index / 1_000, 1);
+    // Three numbers each, twice as many where half of them have left.
+    expect(heap() - before).toBeLessThan(1_000 * 3 * 8 * 4 + 50_000);
+    expect(window.level(2_000)).toBe(1);
+  });
+
+  test('of another capacity or period takes over what counts', () => {
+    const first = new SlidingWindow(4, 1);
+    first.take(0, 3);
+    const wider = new SlidingWindow(10, 2, first);
+    expect([wider.level(1.5), wider.level(2)]).toEqual([7, 10]);
+    const narrower = new SlidingWindow(2, 1, first);
+    expect([narrower.level(0.5), narrower.readyAt(0.5, 1)]).toEqual([-1, 1]);
+  });
+});
