@@ -57,7 +57,7 @@ const port: Port<[HonoContext]> = {
  * app.use(hono({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * app.get('/', (c) => c.text('hello'));
  */
-export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<[c: C]>): (c: C, next: () => Promise<void>) => Promise<Response | void> {
+export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<[c: C]>): (c: C, next: () => Promise<void>) => Promise<Response | undefined> {
   const decide = decider<[C]>(options, port);
   return async function headgate(c, next) {
     const verdict = await decide(c);

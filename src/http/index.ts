@@ -5,5 +5,6 @@ export { fastify, type FastifyHook, type FastifyInstance, type FastifyReply, typ
 export { hono, type HonoContext } from './hono.js';
 export type { Key, KeyValue } from './key.js';
 export { koa, type KoaContext } from './koa.js';
+export { type BackendNeeds, concurrencyLimit, type ConcurrencyLimitOptions } from './limit.js';
 export type { NodeRequest, NodeResponse } from './node.js';
 export { web } from './web.js';

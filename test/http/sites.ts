@@ -1,0 +1,302 @@
+/**
+ * One small web site, served by each framework through its adapter: what the suites run against. And a client that
+ * sees what goes over the wire, and can hang up.
+ */
+import createExpress from 'express';
+import createFastify, { type FastifyBaseLogger } from 'fastify';
+import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
+import { Hono } from 'hono';
+import http, { type IncomingHttpHeaders, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
+import Koa from 'koa';
+import { express, fastify, hono, koa, type LimitOptions, web } from 'headgate/http';
+import { onTestFinished, vi } from 'vitest';
+
+/** Settings that fit every adapter: their functions ask for nothing of a framework. */
+export type AnyOptions = LimitOptions<never[]>;
+
+/** What the handler of a site returns: a text, or a stream of them. */
+export type Page = string | AsyncIterable<string>;
+
+export interface Setting {
+  /** Answers every request that gets through. */
+  handler?: (path: string) => Page | Promise<Page>;
+  /** Whom the site takes its client for. */
+  user?: unknown;
+  /** Whether the framework is told to trust a proxy. */
+  trustProxy?: boolean;
+  /** Where it listens. */
+  host?: string;
+}
+
+export interface Site {
+  readonly port: number;
+  /** What came to the framework's error handler. */
+  readonly failures: unknown[];
+  /** What the framework's log was told. */
+  readonly logged: unknown[];
+}
+
+export type Serve = (options: AnyOptions, setting?: Setting) => Promise<Site>;
+
+interface Plan extends Required<Omit<Setting, 'host'>> {
+  options: never;
+  failures: unknown[];
+  logged: unknown[];
+}
+
+const DONE = 'done';
+
+/** The frameworks, and how each serves the site: a server that does not listen yet. */
+const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
+  'node:http': ({ options, handler, user, failures, logged }) => {
+    logToConsole(logged);
+    const gate = express(options);
+    return http.createServer((req, res) => {
+      Object.assign(req, { user });
+      gate(req, res, (error) => {
+        void answer(res, error, async () => handler(req.url ?? ''), failures);
+      });
+    });
+  },
+
+  connect: ({ options, handler, user, failures, logged }) => {
+    logToConsole(logged);
+    type Next = (error?: unknown) => void;
+    type Layer = (req: http.IncomingMessage, res: http.ServerResponse, next: Next) => unknown;
+    const layers: Layer[] = [
+      (req, _res, next) => next(void Object.assign(req, { user })),
+      express(options),
+      (req, res, next) => Promise.resolve(handler(req.url ?? '')).then((page) => write(res, page)).catch(next),
+    ];
+    return http.createServer((req, res) => {
+      const step = (index: number, error?: unknown): void => {
+        const fail = (failure: unknown): void => {
+          failures.push(failure);
+          res.statusCode = 500;
+          res.end('failed');
+        };
+        if (error !== undefined) return fail(error);
+        try {
+          layers[index]?.(req, res, (failure) => step(index + 1, failure));
+        } catch (failure) {
+          fail(failure);
+        }
+      };
+      step(0);
+    });
+  },
+
+  express: ({ options, handler, user, trustProxy, failures, logged }) => {
+    logToConsole(logged);
+    const app = createExpress();
+    app.set('trust proxy', trustProxy);
+    app.use((req, _res, next) => next(void Object.assign(req, { user })));
+    app.use(express(options));
+    app.use((req, res) => {
+      const page = handler(req.url);
+      return page instanceof Promise ? page.then((later) => write(res, later)) : write(res, page);
+    });
+    app.use((error: unknown, _req: unknown, res: createExpress.Response, _next: unknown) => {
+      failures.push(error);
+      res.status(500).send('failed');
+    });
+    return http.createServer(app);
+  },
+
+  koa: ({ options, handler, user, trustProxy, failures, logged }) => {
+    const app = new Koa({ proxy: trustProxy });
+    app.on('error', (error) => void logged.push(error));
+    app.use(async (ctx, next) => {
+      ctx.state['user'] = user;
+      try {
+        await next();
+      } catch (error) {
+        failures.push(error);
+        ctx.status = 500;
+        ctx.body = 'failed';
+      }
+    });
+    app.use(koa(options));
+    app.use((ctx) => {
+      const put = (page: Page): void => void (ctx.body = typeof page === 'string' ? page : Readable.from(page));
+      const page = handler(ctx.url);
+      return page instanceof Promise ? page.then(put) : put(page);
+    });
+    const listener = app.callback();
+    return http.createServer((req, res) => void listener(req, res));
+  },
+
+  fastify: async ({ options, handler, user, trustProxy, failures, logged }) => {
+    const ignore = (): void => {};
+    const logger = { level: 'info', info: ignore, warn: ignore, debug: ignore, trace: ignore, fatal: ignore, silent: ignore, error: (error: unknown) => void logged.push(error), child: () => logger };
+    const server = createFastify({ trustProxy, loggerInstance: logger as unknown as FastifyBaseLogger, forceCloseConnections: true });
+    server.setErrorHandler((error, _request, reply) => {
+      failures.push(error);
+      return reply.code(500).send('failed');
+    });
+    server.addHook('onRequest', async (request) => void Object.assign(request, { user }));
+    await server.register(fastify(options));
+    server.all('/*', (request, reply) => {
+      const put = (page: Page): unknown => reply.send(typeof page === 'string' ? page : Readable.from(page));
+      const page = handler(request.url);
+      return page instanceof Promise ? page.then(put) : put(page);
+    });
+    await server.ready();
+    return server.server;
+  },
+
+  hono: ({ options, handler, user, failures, logged }) => {
+    logToConsole(logged);
+    const app = new Hono<{ Bindings: HttpBindings; Variables: { user: unknown } }>();
+    app.onError((error, c) => {
+      failures.push(error);
+      return c.text('failed', 500);
+    });
+    app.use((c, next) => {
+      c.set('user', user);
+      return next();
+    });
+    app.use(hono(options));
+    app.all('*', (c): Response | Promise<Response> => {
+      const put = (page: Page): Response => c.body(typeof page === 'string' ? page : bytes(page));
+      const { pathname, search } = new URL(c.req.url);
+      const page = handler(pathname + search);
+      return page instanceof Promise ? page.then(put) : put(page);
+    });
+    return fetchServer(app.fetch);
+  },
+
+  web: ({ options, handler, user, failures, logged }) => {
+    logToConsole(logged);
+    const put = (page: Page): Response => new Response(typeof page === 'string' ? page : bytes(page));
+    const guarded = web((request: Request, _env: unknown) => {
+      const { pathname, search } = new URL(request.url);
+      const page = handler(pathname + search);
+      return page instanceof Promise ? page.then(put) : put(page);
+    }, options);
+    return fetchServer((request, env) => guarded(Object.assign(request, { user }), env).catch((error: unknown) => {
+      failures.push(error);
+      return new Response('failed', { status: 500 });
+    }));
+  },
+};
+
+/** A server of Node for a `fetch` handler. */
+export const fetchServer = (fetch: (request: Request, env: HttpBindings) => unknown): Server =>
+  createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]['fetch'] }) as Server;
+
+/** The frameworks by name, each with a function that serves the site until the test is over. */
+export const sites: [name: string, serve: Serve][] = Object.entries(makers).map(([name, make]) => [name, async (options, setting = {}) => {
+  const { handler = () => DONE, user, trustProxy = false, host = '127.0.0.1' } = setting;
+  const failures: unknown[] = [];
+  const logged: unknown[] = [];
+  const server = await make({ options: options as never, handler, user, trustProxy, failures, logged });
+  onTestFinished(() => stop(server));
+  return { port: await listen(server, host), failures, logged };
+}]);
+
+/** Starts a server on a port of the system's choice. */
+export async function listen(server: Server, host = '127.0.0.1'): Promise<number> {
+  await new Promise<void>((resolve) => void server.listen(0, host, resolve));
+  return (server.address() as AddressInfo).port;
+}
+
+/** Stops a server and everyone who is still connected. */
+export async function stop(server: Server): Promise<void> {
+  const closed = new Promise((resolve) => void server.close(resolve));
+  server.closeAllConnections();
+  await closed;
+}
+
+function logToConsole(logged: unknown[]): void {
+  const log = vi.spyOn(console, 'error').mockImplementation((error: unknown) => void logged.push(error));
+  onTestFinished(() => log.mockRestore());
+}
+
+/** What the callback of a bare server does: an error is its own to handle. */
+async function answer(res: http.ServerResponse, error: unknown, handler: () => Promise<Page>, failures: unknown[]): Promise<void> {
+  try {
+    if (error !== undefined) throw error;
+    await write(res, await handler());
+  } catch (failure) {
+    failures.push(failure);
+    res.statusCode = 500;
+    res.end('failed');
+  }
+}
+
+async function write(res: http.ServerResponse, page: Page): Promise<void> {
+  if (typeof page === 'string') return void res.end(page);
+  for await (const chunk of page) if (!res.write(chunk) && !res.destroyed) await new Promise((resolve) => void res.once('drain', resolve).once('close', resolve as () => void));
+  res.end();
+}
+
+function bytes(page: AsyncIterable<string>): ReadableStream<Uint8Array> {
+  return Readable.toWeb(Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk))) as ReadableStream<Uint8Array>;
+}
+
+/** A response as it came over the wire. */
+export interface Seen {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
+
+/** A request under way. */
+export interface Call {
+  /** Everything, once it has come. */
+  readonly seen: Promise<Seen>;
+  /** The first bytes of the body. */
+  readonly started: Promise<string>;
+  hangUp(): void;
+}
+
+export interface Wanted {
+  method?: string;
+  headers?: Record<string, string | string[]>;
+  host?: string;
+  body?: string;
+}
+
+/** Sends a request on a connection of its own. */
+export function call({ port }: { port: number }, path = '/', { method = 'GET', headers = {}, host = '127.0.0.1', body }: Wanted = {}): Call {
+  const request = http.request({ host, port, path, method, headers, agent: false });
+  let start: (text: string) => void;
+  const started = new Promise<string>((resolve) => void (start = resolve));
+  const seen = new Promise<Seen>((resolve, reject) => {
+    request.once('error', reject);
+    request.once('response', (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        text += chunk;
+        start(text);
+      });
+      response.once('error', reject);
+      response.once('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text }));
+    });
+  });
+  seen.catch(() => {});
+  request.end(body);
+  return { seen, started, hangUp: () => void request.destroy() };
+}
+
+/** Sends a request and waits for all of its response. */
+export const get = (site: { port: number }, path?: string, wanted?: Wanted): Promise<Seen> => call(site, path, wanted).seen;
+
+/** Waits until something is so, for 10 s at the most. */
+export async function until(isSo: () => boolean, what = 'it'): Promise<void> {
+  const end = performance.now() + 10_000;
+  while (!isSo()) {
+    if (performance.now() > end) throw new Error(`${what} did not happen within 10 s: ${String(isSo)}`);
+    await new Promise((resolve) => void setTimeout(resolve, 1));
+  }
+}
+
+/** Something to wait for, and what ends the wait. */
+export class Latch {
+  open!: () => void;
+  readonly opened: Promise<void> = new Promise((resolve) => void (this.open = resolve));
+}
