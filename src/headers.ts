@@ -80,7 +80,7 @@ export function readRateLimit(text: string | null): number | undefined {
   if (text === null) return undefined;
   // Names may hold anything. A missing quote at the end is taken as there, so that no text is searched twice.
   const bare = text.replaceAll(/"(?:[^"\\]|\\.?)*(?:"|$)/g, '');
-  const members = /\breset=/.test(bare) ? [bare.replaceAll(',', ';')] : bare.split(',');
+  const members = /(?:^|[\s,])reset=/.test(bare) ? [bare.replaceAll(',', ';')] : bare.split(',');
   const usedUp = members.filter((member) => readNumber(parameter(member, 'r|remaining')) === 0);
   let longest: number | undefined;
   for (const member of usedUp.length > 0 ? usedUp : members) {

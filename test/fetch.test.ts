@@ -332,6 +332,32 @@ describe('trap 28: a pause holds everything queued and to come, not just the cal
     expect([upstream.times, pause.mock.calls]).toEqual([[0, 0, 1, 1, 3, 3], [[1], [2], [4]]]);
   });
 
+  test('what was sent together with a request that went well is no late one', async () => {
+    const slow = later();
+    const { clock, throttle, polite } = scene([new Response('ok'), slow.promise]);
+    const both = Promise.all([polite(URL_A), polite(URL_A)]);
+    await clock.advance(1);
+    slow.resolve(refusal());
+    await clock.advance(0);
+    expect(throttle.pausedFor).toBe(1);
+    await clock.advance(1);
+    expect((await both).map(({ status }) => status)).toEqual([200, 200]);
+  });
+
+  test('what was sent after the pause is no late one, though something from before ends meanwhile', async () => {
+    const [slow, next] = [later(), later()];
+    const { clock, throttle, polite } = scene([refusal(), slow.promise, next.promise]);
+    const both = Promise.all([polite(URL_A), polite(URL_A)]);
+    await clock.advance(1);
+    slow.resolve(new Response('ok'));
+    await clock.advance(0);
+    next.resolve(refusal());
+    await clock.advance(0);
+    expect(throttle.pausedFor).toBe(2);
+    await clock.advance(2);
+    expect((await both).map(({ status }) => status)).toEqual([200, 200]);
+  });
+
   test('what comes late and says how long is believed', async () => {
     const late = later();
     const { clock, throttle, polite, upstream } = scene([after(2), late.promise]);
@@ -810,6 +836,23 @@ describe('a keyed gate', () => {
     expect([gate.of('https://a.example').pausedFor, gate.of('https://b.example').pausedFor]).toEqual([0.5, 1]);
     await clock.advance(2);
     await both;
+  });
+
+  test('whose keys are no strings needs a key, of its type', async () => {
+    const clock = new ManualClock();
+    const gate = new ThrottleMap<number>({ clock });
+    const { fetch } = new Upstream(clock);
+    // @ts-expect-error An origin is no number.
+    throttledFetch(gate, { fetch });
+    // @ts-expect-error Nor is this.
+    throttledFetch(gate, { fetch, key: () => 'a' });
+    const polite: typeof globalThis.fetch = throttledFetch(gate, { fetch, key: (input, init) => (input as string).length + (init ? 1 : 0) });
+    await polite(URL_A);
+    await throttledFetch(gate, { fetch, key: 5 })(URL_A);
+    expect([...gate.throttles.keys()]).toEqual([URL_A.length, 5]);
+    const either = gate as unknown as Gate | KeyedGate;
+    await throttledFetch(either, { fetch, cost: 0 })(URL_A);
+    expect(gate.throttles.size).toBe(3);
   });
 
   test('keeps no key once nothing is under way', async () => {
