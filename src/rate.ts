@@ -43,7 +43,7 @@ export function budgetFor(rate: Rate, where: string, now: number = -Infinity, be
   if (window === undefined && margin !== undefined) throw invalid(`${where}margin`, 'left out without window: "sliding"', margin, RangeError);
   if (window !== undefined && burst !== undefined) throw invalid(`${where}burst`, 'left out: a sliding window lets its capacity start at once', burst, RangeError);
   if (capacity === Infinity) return undefined;
-  const size = burst ?? (window === undefined ? Math.max(1, capacity) : capacity);
+  const size = burst ?? Math.max(1, capacity);
   const speed = capacity / period;
   // Rates beyond what numbers hold would refill everything at once, or nothing ever.
   if (!(speed < Infinity && size / speed < Infinity)) {

@@ -72,7 +72,6 @@ export class SlidingWindow {
   }
 
   settle(now: number, difference: number, since: number): void {
-    this.#expire(now);
     if (difference > 0) return this.#add(now, difference);
     // A point within what the grant spent. Where that has left the window nothing comes back: what it took is there
     // again, and a second time would be too much for the present window.
@@ -94,7 +93,7 @@ export class SlidingWindow {
     this.#spent += cost;
     this.#total += cost;
     const last = this.#times.length - 1;
-    if (last >= this.#first && now <= (this.#times[last] as number)) {
+    if (now <= (this.#times[last] ?? -Infinity)) {
       this.#costs[last] = (this.#costs[last] as number) + cost;
       this.#marks[last] = this.#spent;
       return;

@@ -3,6 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SlidingWindow } from '../src/window.js';
 
+const heap = (): number => {
+  globalThis.gc?.();
+  return process.memoryUsage().heapUsed;
+};
+
 /** Everything ever granted. A grant at `t` counts in `[t, t + span)`. */
 class Log {
   readonly grants: { at: number; cost: number }[] = [];
@@ -137,6 +142,10 @@ describe('a sliding window', () => {
     const window = new SlidingWindow(1, 1);
     for (let index = 0; index < 10; index++) expect(window.take(0, 0.1)).toBe(true);
     expect(window.take(0, 1e-9)).toBe(false);
+    // These three make a little more than 0.3.
+    const third = new SlidingWindow(0.3, 1);
+    for (let index = 0; index < 3; index++) expect(third.take(0, 0.1)).toBe(true);
+    expect(third.readyAt(0, 0.1)).toBe(1);
     let now = 0;
     let granted = 10;
     for (let index = 0; index < 1_000_000; index++) {
@@ -160,17 +169,59 @@ describe('a sliding window', () => {
     expect(window.level(1.5)).toBe(4);
   });
 
+  test('finds the grant that is corrected, whatever rounding did to the sums', () => {
+    const [window, log] = [new SlidingWindow(1_000, 1_000), new Log(1_000, 1_000)];
+    const marks: number[] = [];
+    let spent = 0;
+    for (let index = 0; index < 900; index++) {
+      const cost = 0.1 + (index % 7) / 3;
+      window.take(index, cost);
+      log.grants.push({ at: index, cost });
+      marks.push((spent += cost));
+    }
+    for (let index = 0; index < 900; index += 2) {
+      const grant = log.grants[index] as { cost: number };
+      window.settle(900, -grant.cost, spent - (marks[index] as number));
+      grant.cost = 0;
+    }
+    for (let now = 1_000; now < 1_900; now++) expect(window.level(now)).toBeCloseTo(log.level(now), 9);
+  });
+
+  test('adds up anew before rounding has added up', () => {
+    const [window, log] = [new SlidingWindow(10, 1), new Log(10, 1)];
+    for (let index = 0; index < 300_000; index++) {
+      const [now, cost] = [index / 30, 0.1 + Math.sin(index) ** 2 / 7];
+      if (window.take(now, cost)) log.grants.push({ at: now, cost });
+      if (log.grants.length > 100) log.grants.splice(0, 50);
+      if (index % 1_000 === 0) expect(Math.abs(window.level(now) - log.level(now))).toBeLessThan(2e-14);
+    }
+  });
+
+  test('is full again at the instant that it names; a cost of nothing keeps nobody waiting', () => {
+    const window = new SlidingWindow(4, 1);
+    expect(window.fullAt()).toBe(-Infinity);
+    window.take(5, 0);
+    expect(window.fullAt()).toBe(-Infinity);
+    window.take(5, 1);
+    window.take(5.5, 1);
+    expect(window.fullAt()).toBe(6.5);
+  });
+
   test('remembers no more grants than one window holds', () => {
-    const heap = (): number => {
-      globalThis.gc?.();
-      return process.memoryUsage().heapUsed;
-    };
     const window = new SlidingWindow(1_000, 1);
     const before = heap();
     for (let index = 0; index < 2_000_000; index++) window.take(index / 1_000, 1);
     // Three numbers each, twice as many where half of them have left.
     expect(heap() - before).toBeLessThan(1_000 * 3 * 8 * 4 + 50_000);
     expect(window.level(2_000)).toBe(1);
+  });
+
+  test('remembers the grants of one instant as one', () => {
+    const window = new SlidingWindow(1e9, 1);
+    const before = heap();
+    for (let index = 0; index < 1_000_000; index++) window.take(0, 1);
+    expect(heap() - before).toBeLessThan(100_000);
+    expect(window.level(0)).toBe(1e9 - 1e6);
   });
 
   test('of another capacity or period takes over what counts', () => {
@@ -180,5 +231,14 @@ describe('a sliding window', () => {
     expect([wider.level(1.5), wider.level(2)]).toEqual([7, 10]);
     const narrower = new SlidingWindow(2, 1, first);
     expect([narrower.level(0.5), narrower.readyAt(0.5, 1)]).toEqual([-1, 1]);
+    // And knows them when they are corrected, or have left.
+    const second = new SlidingWindow(4, 1);
+    second.take(0, 4);
+    second.take(1, 2);
+    const third = new SlidingWindow(4, 1, second);
+    third.settle(1, -4, 2);
+    expect(third.level(1)).toBe(2);
+    third.settle(1, -1, 0);
+    expect(third.level(1)).toBe(3);
   });
 });
