@@ -22,7 +22,7 @@ export function releaseWhenRead(response: Response, release: () => void): Respon
     return response;
   }
   const reader = body.getReader();
-  // It settles in each of the three cases, once, and also for an error that comes while nobody reads.
+  // It settles in each of the three cases, once; where the platform reads ahead, for an error that nobody reads, too.
   void reader.closed.then(release, release);
   const passed = new ReadableStream<Uint8Array>({
     async pull(controller) {

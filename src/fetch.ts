@@ -103,7 +103,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
         }
         const current = next;
         if (attempt < limit && !body) next = copyOf(next);
-        const response = await send(current, init);
+        const response = await send(current, current === input ? init : besides(current as Request, init, signal));
         if (refusals.has(response.status)) {
           discarded = response;
           const told = readWait(response.headers, Date.now());
@@ -174,6 +174,14 @@ function canReplay(body: unknown): boolean {
 function copyOf(input: Input): Input {
   const request = asRequest(input);
   return request === undefined || request.body === null || request.bodyUsed ? input : request.clone();
+}
+
+/**
+ * What goes beside a copy. Its own signal follows that of the original only until garbage is collected, where `fetch` is
+ * undici's; so the signal is given once more. A referrer would be reset by that, unless it is given, too.
+ */
+function besides({ referrer, referrerPolicy }: Request, init: RequestInit | undefined, signal: AbortSignal | null = null): RequestInit {
+  return { referrer, referrerPolicy, ...init, signal };
 }
 
 function checkStatus(status: unknown): void {

@@ -183,6 +183,12 @@ describe('a request', () => {
     expect(throttle.tokens).toBe(99);
   });
 
+  test('with a relative URL is the affair of fetch, and costs as any other', async () => {
+    const { polite, throttle } = scene([]);
+    expect((await polite('/items')).status).toBe(200);
+    expect(throttle.tokens).toBe(99);
+  });
+
   test('keeps to the order of the calls and to both limits', async () => {
     const { clock, polite, upstream, throttle } = scene([], {}, [1, 1]);
     const outcomes = new Outcomes();
@@ -321,6 +327,18 @@ describe('trap 28: a pause holds everything queued and to come, not just the cal
     await clock.advance(0);
     expect(throttle.pausedFor).toBe(0);
     expect((await both).map(({ status }) => status)).toEqual([200, 200]);
+  });
+
+  test('what comes late from elsewhere through the same gate is a late one, too', async () => {
+    const late = later();
+    const { clock, throttle, polite } = scene([refusal(), late.promise]);
+    const both = Promise.all([polite(URL_A), polite('https://b.example/')]);
+    await clock.advance(0.5);
+    late.resolve(refusal());
+    await clock.advance(0);
+    expect(throttle.pausedFor).toBe(0.5);
+    await clock.advance(1);
+    await both;
   });
 
   test('what was sent after the pause closes the gate again, for twice as long', async () => {
@@ -567,13 +585,14 @@ describe('a refused request', () => {
     const texts: string[] = [];
     const refuse = reading(texts, () => after(1));
     const { clock, polite, upstream } = scene([refuse, refuse, refuse]);
-    const request = new Request(URL_A, { method: 'POST', body: 'hello', headers: { 'x-a': '1' } });
+    const request = new Request(URL_A, { method: 'POST', body: 'hello', headers: { 'x-a': '1' }, referrer: '', referrerPolicy: 'origin' });
     const clone = vi.spyOn(Request.prototype, 'clone');
     const response = polite(request);
     await clock.advance(60);
     expect([(await response).status, texts]).toEqual([429, ['hello', 'hello', 'hello']]);
     expect(upstream.calls[0]!.input).toBe(request);
     expect(upstream.calls.map(({ input }) => (input as Request).headers.get('x-a'))).toEqual(['1', '1', '1']);
+    for (const { input, init } of upstream.calls) expect({ ...init }).toEqual(input === request ? {} : { referrer: '', referrerPolicy: 'origin', signal: request.signal });
     expect(request.bodyUsed).toBe(true);
     // None for the last one, which nothing follows.
     expect(clone).toHaveBeenCalledTimes(2);
@@ -591,6 +610,17 @@ describe('a refused request', () => {
     expect(texts.toSorted()).toEqual(['', '', 'instead', 'instead']);
     expect(clone).not.toHaveBeenCalled();
     clone.mockRestore();
+  });
+
+  test('with a Request that has a body, and with init: both, each time', async () => {
+    const texts: string[] = [];
+    const { clock, polite, upstream } = scene([reading(texts, () => after(1))]);
+    const init = { headers: { 'x-a': '1' }, referrer: 'https://a.example/' };
+    const response = polite(new Request(URL_A, { method: 'POST', body: 'hello', referrerPolicy: 'origin' }), init);
+    await clock.advance(1);
+    expect([(await response).status, texts]).toEqual([200, ['hello']]);
+    expect(upstream.calls[0]!.init).toBe(init);
+    expect(upstream.calls[1]!.init).toMatchObject({ ...init, referrerPolicy: 'origin' });
   });
 
   test('with a Request and retries: 0: nothing is copied', async () => {
@@ -922,6 +952,29 @@ describe('against a real server', () => {
     const throttle = new Throttle(100, 1);
     const response = await throttledFetch(throttle, { hold: 'body' })(...make(url));
     expect([response.status, response.url, await response.text(), seen]).toEqual([200, url, 'ok', ['hello', 'hello']]);
+    expectNothingHeld(throttle);
+  });
+
+  test.each<[string, (url: string, signal: AbortSignal) => Parameters<typeof fetch>]>([
+    ['of its own', (url, signal) => [new Request(url, { method: 'POST', body: 'hello', signal })]],
+    ['in init', (url, signal) => [new Request(url, { method: 'POST', body: 'hello' }), { signal }]],
+  ])('a Request that is sent again is still aborted by the signal %s, after garbage is collected', async (_, make) => {
+    let asked = 0;
+    const url = await serve(async (request, response) => {
+      await read(request);
+      if (++asked === 1) response.writeHead(429, { 'retry-after': '0.02' }).end('slow down');
+    });
+    const throttle = new Throttle(100, 1);
+    const stop = new AbortController();
+    const reason = new Error('changed my mind');
+    const outcome = expect(throttledFetch(throttle)(...make(url, stop.signal))).rejects.toBe(reason);
+    await vi.waitFor(() => expect(asked).toBe(2));
+    for (let round = 0; round < 5; round++) {
+      globalThis.gc!();
+      await new Promise((resolve) => void setTimeout(resolve, 10));
+    }
+    stop.abort(reason);
+    await outcome;
     expectNothingHeld(throttle);
   });
 
