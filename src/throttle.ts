@@ -148,7 +148,7 @@ export class Throttle implements Gate {
       release: () => {
         this.#active--;
         if (this.#queue.size > 0) this.#drain(this.#now());
-        else if (this.#active === 0) this.#rest();
+        else if (this.#onIdle.length > 0 || this.rested !== undefined) this.#rest();
       },
       settle: (permit, difference) => this.settled(permit, difference),
     };

@@ -5,6 +5,9 @@
  * All spans are counted in the subject's unit: a second of a clock that a test moves, or as little real time as its
  * slack allows. A subject is seen to act late by up to its `grain`, which is half a unit, but never early: every
  * expectation tells right from wrong by a unit or so.
+ *
+ * A gate behind a round trip has to keep the order in which one caller called, a release included: whoever releases
+ * and then asks has released by the time that it is heard.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { getEventListeners } from 'node:events';
@@ -624,6 +627,17 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         expect(await takeAll(gate)).toHaveLength(1);
       }));
 
+      test('shares one listener with all who wait on its signal', on({ concurrency: 1 }, async ({ gate, settled, trace, ask }) => {
+        await take(gate);
+        const stop = new AbortController();
+        for (let count = 0; count < 20; count++) ask(`${count}`, 1, { signal: stop.signal });
+        await settled();
+        expect(getEventListeners(stop.signal, 'abort')).toHaveLength(1);
+        stop.abort();
+        await settled();
+        expect(trace.order).toHaveLength(20);
+      }));
+
       test('leaves no listener on the signal, nor does whoever is granted', on({ concurrency: 1 }, async ({ elapse, settled, trace, ask }) => {
         const stays = new AbortController();
         const stop = new AbortController();
@@ -930,6 +944,13 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         }, 0.5);
         expect(permit.released).toBe(true);
         expect(await takeAll(gate)).toHaveLength(1);
+      }));
+
+      test('lets thousands of synchronous functions through one slot, in order', on({ concurrency: 1 }, async ({ gate }) => {
+        const order: number[] = [];
+        const expected = Array.from({ length: grain === 0 ? 20_000 : 200 }, (_, index) => index);
+        await Promise.all(expected.map((index) => gate.run(() => order.push(index))));
+        expect(order).toEqual(expected);
       }));
 
       test('holds its slot until what its function returned has settled', on({ concurrency: 1 }, async ({ gate, elapse }) => {

@@ -6,10 +6,9 @@
  * belongs to the framework's error handler: nobody is told to come back later because a backend is down.
  */
 import { checkCost, checkFunction, checkNumber, checkObject, invalid, ServerBusyError, ThrottleError, ThrottleTimeoutError } from '../errors.js';
-import type { AcquireOptions, Gate, KeyedGate } from '../gate.js';
+import type { Gate, KeyedGate } from '../gate.js';
 import { writeRateLimit, writeRetryAfter } from '../headers.js';
 import type { Permit } from '../permit.js';
-import { PREFIX } from './address.js';
 import { finder, type Key, type View } from './key.js';
 
 /** A request that was turned away. */
@@ -82,8 +81,7 @@ export type Fields = Readonly<Record<string, string>>;
 /** A response, whoever sends it. */
 export interface Reply {
   readonly status: number;
-  /** A name may be there twice, if it is `set-cookie`, in lower case. */
-  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly headers: Readonly<Record<string, string | string[]>>;
   readonly body: string | Uint8Array<ArrayBuffer>;
 }
 
@@ -105,6 +103,11 @@ export interface Port<A extends unknown[]> extends View<A> {
   report(error: unknown, ...args: A): void;
 }
 
+/** A keyed gate that shows the gate of a key. */
+interface Peekable {
+  peek?(key: string): Numbers | undefined;
+}
+
 /** The numbers that a gate may show. */
 type Numbers = Partial<Record<'capacity' | 'period' | 'burst' | 'tokens' | 'concurrency' | 'active', number>> & { name?: string | undefined };
 
@@ -116,38 +119,40 @@ const UNLIMITED: Verdict = { runs: true, fields: NONE };
 /** The decision for the requests of one middleware. @throws {RangeError | TypeError} An option is out of range. */
 export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Port<A>): (...args: A) => Promise<Verdict> {
   checkObject('options', options);
-  const { gate, keyed, key, cost = 1, block = true, status = 429, onLimited, headers = true, skip, failOpen = false, ipv6Prefix = PREFIX, ttl } = options;
-  const { acquire, show, timeout = 0 } = gateOf(gate, keyed);
-  const { wait = timeout } = options;
+  const { gate, keyed, key, cost = 1, block = true, status = 429, onLimited, headers = true, skip, failOpen = false, ipv6Prefix = 56, ttl } = options;
+  if ((gate === undefined) === (keyed === undefined)) throw new TypeError('options must have either gate or keyed');
+  if (keyed !== undefined) checkKeyed('keyed', keyed);
+  else if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid('gate', 'a Gate (a KeyedGate is given as keyed)', gate);
   if ((key === undefined) !== (keyed === undefined)) throw invalid('key', 'given with keyed, and only there', key);
+  const { wait = (gate as { timeout?: number } | undefined)?.timeout ?? 0 } = options;
   if (typeof cost !== 'function') checkCost(cost);
   checkNumber('wait', 'a number >= 0', wait, 0, Infinity);
   checkInteger('status', status, 400, 599);
   checkInteger('ipv6Prefix', ipv6Prefix, 1, 128);
+  checkTtl(ttl);
   for (const [name, value] of Object.entries({ block, headers, failOpen })) if (typeof value !== 'boolean') throw invalid(name, 'a boolean', value);
   for (const [name, value] of Object.entries({ onLimited, skip })) if (value !== undefined) checkFunction(name, value);
-  checkTtl(ttl);
   const find = key === undefined ? undefined : finder(key, port, ipv6Prefix);
-  const fieldsOf = (whose: string | undefined, retryAfter?: number): Fields => (headers ? rateLimit(() => show(whose), retryAfter) : NONE);
 
   return async function decide(...args) {
-    if (skip !== undefined && (await skip(...args))) return UNLIMITED;
+    if (await skip?.(...args)) return UNLIMITED;
     const found = await find?.(...args);
     if (found !== undefined && found.key === undefined) {
       if (!block) return UNLIMITED;
       port.refusing(400, NONE, ...args);
       return { runs: false, fields: NONE, reply: problem(400, 'Bad Request', `The request has no ${found.missing}.`) };
     }
-    const whose = found?.key;
+    const whose = found?.key as string;
     const units = typeof cost === 'function' ? await cost(...args) : cost;
     checkCost(units);
     const signal = wait > 0 ? port.leaving(...args) : undefined;
+    const how = { timeout: wait, signal };
     let permit: Permit;
     try {
-      permit = await acquire(whose, units, { timeout: wait, signal });
+      permit = await (keyed === undefined ? gate.acquire(units, how) : keyed.acquire(whose, units, how));
     } catch (error) {
-      if (signal?.aborted === true) return GONE;
-      if (error instanceof ThrottleError) return refuse(error, whose, args);
+      if (signal?.aborted) return GONE;
+      if (error instanceof ThrottleError) return refuse(error, found?.key, args);
       if (failOpen && !(error instanceof RangeError)) return UNLIMITED;
       throw error;
     }
@@ -160,42 +165,36 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     return { runs: true, fields: fieldsOf(whose), release: holding(permit, ttl) };
   };
 
+  /** `RateLimit` and `RateLimit-Policy`, from what the gate shows of its numbers. */
+  function fieldsOf(whose: string, retryAfter?: number): Fields {
+    try {
+      return headers ? rateLimit((keyed === undefined ? (gate as Numbers) : (keyed as Peekable).peek?.(whose)) ?? {}, retryAfter) : NONE;
+    } catch {
+      // A gate of somebody else's, with something else by these names. The response matters more.
+      return NONE;
+    }
+  }
+
   async function refuse(error: ThrottleError, whose: string | undefined, args: A): Promise<Verdict> {
     const wanted = writeRetryAfter(error.retryAfter ?? 1);
-    const fields = fieldsOf(whose, Number(wanted));
-    if (!block) return { runs: true, fields };
+    const retryAfter = Number(wanted);
+    const shown = fieldsOf(whose as string, retryAfter);
+    if (!block) return { runs: true, fields: shown };
     const busy = error instanceof ServerBusyError || !(error instanceof ThrottleTimeoutError);
-    const refusal: Refusal = { status: busy ? 503 : status, retryAfter: Number(wanted), ...(whose !== undefined && { key: whose }), error };
-    const told = { 'Retry-After': wanted, ...fields };
-    const responded = port.refusing(refusal.status, told, ...args);
+    const refusal: Refusal = { status: busy ? 503 : status, retryAfter, ...(whose !== undefined && { key: whose }), error };
+    const fields = { 'Retry-After': wanted, ...shown };
+    const responded = port.refusing(refusal.status, fields, ...args);
     let reply: Reply | undefined;
     try {
       const answer = await onLimited?.(refusal, ...args);
       // `return res.status(429).end()` returns the response: it was sent.
-      if (responded() || args.includes(answer)) return { runs: false, fields: told };
+      if (args.includes(answer)) return { runs: false, fields };
       reply = await replyOf(answer, refusal.status);
     } catch (failure) {
       port.report(failure, ...args);
-      if (responded()) return { runs: false, fields: told };
     }
-    return { runs: false, fields: told, reply: reply ?? defaultReply(refusal) };
+    return responded() ? { runs: false, fields } : { runs: false, fields, reply: reply ?? defaultReply(refusal) };
   }
-}
-
-/** The one way to ask, whichever of the two there is. */
-function gateOf(gate: Gate | undefined, keyed: KeyedGate | undefined): {
-  acquire: (key: string | undefined, cost: number, options: AcquireOptions) => Promise<Permit>;
-  show: (key: string | undefined) => unknown;
-  timeout?: number | undefined;
-} {
-  if ((gate === undefined) === (keyed === undefined)) throw new TypeError('options must have either gate or keyed, and not both');
-  if (keyed !== undefined) {
-    checkKeyed('keyed', keyed);
-    const { peek } = keyed as { peek?: (key: string) => unknown };
-    return { acquire: (key, ...rest) => keyed.acquire(key as string, ...rest), show: (key) => peek?.call(keyed, key as string) };
-  }
-  if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid('gate', 'a Gate (for a KeyedGate, there is keyed)', gate);
-  return { acquire: (_, ...rest) => gate.acquire(...rest), show: () => gate, timeout: (gate as { timeout?: number }).timeout };
 }
 
 /** Refuses what is no {@link KeyedGate}. */
@@ -227,23 +226,15 @@ function holding(permit: Permit, ttl: number | undefined): () => void {
   };
 }
 
-/** `RateLimit` and `RateLimit-Policy`, from what the gate shows of its numbers. */
-function rateLimit(show: () => unknown, retryAfter: number | undefined): Fields {
-  try {
-    const { capacity = 0, period = 0, burst = capacity, tokens, concurrency = 0, active, name = 'default' } = (show() ?? {}) as Numbers;
-    const quota =
-      capacity > 0 && capacity < Infinity && period > 0 && tokens !== undefined ?
-        { name, limit: capacity, window: period, remaining: tokens, reset: retryAfter ?? ((burst - tokens) * period) / capacity }
-      : concurrency > 0 && concurrency < Infinity && active !== undefined ?
-        { name, limit: concurrency, remaining: concurrency - active, reset: retryAfter }
-      : undefined;
-    if (quota === undefined) return NONE;
-    const { policy, state } = writeRateLimit(quota);
-    return { 'RateLimit-Policy': policy, RateLimit: state };
-  } catch {
-    // A gate of somebody else's, with something else by these names. The response matters more.
-    return NONE;
-  }
+function rateLimit({ capacity = 0, period = 0, burst = capacity, tokens, concurrency = 0, active, name = 'default' }: Numbers, retryAfter: number | undefined): Fields {
+  const rated = capacity > 0 && capacity < Infinity && period > 0 && tokens !== undefined;
+  if (!rated && !(concurrency > 0 && concurrency < Infinity && active !== undefined)) return NONE;
+  const { policy, state } = writeRateLimit(
+    rated ?
+      { name, limit: capacity, window: period, remaining: tokens, reset: retryAfter ?? ((burst - tokens) * period) / capacity }
+    : { name, limit: concurrency, remaining: concurrency - active!, reset: retryAfter },
+  );
+  return { 'RateLimit-Policy': policy, RateLimit: state };
 }
 
 function defaultReply({ status, retryAfter, error }: Refusal): Reply {
@@ -259,17 +250,19 @@ function problem(status: number, title: string, detail: string): Reply {
 }
 
 function json(status: number, type: string, value: object): Reply {
-  return { status, headers: [['Content-Type', type]], body: JSON.stringify(value) };
+  return { status, headers: { 'Content-Type': type }, body: JSON.stringify(value) };
 }
 
 /** What `onLimited` returned, as it is to be sent. */
 async function replyOf(answer: Answer, status: number): Promise<Reply | undefined> {
   if (answer === undefined || answer === null) return undefined;
-  if (typeof answer === 'string') return { status, headers: [['Content-Type', 'text/plain; charset=utf-8']], body: answer };
-  if (typeof answer !== 'object') throw invalid('what onLimited() returns', 'a Response, a string, an object or undefined', answer);
+  if (typeof answer === 'string') return { status, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: answer };
   // Not by instanceof: there are runtimes with more than one class of that name.
   const response = answer as Partial<Response>;
   if (typeof response.arrayBuffer !== 'function' || response.headers === undefined) return json(status, JSON_TYPE, answer);
-  checkInteger('the status of what onLimited() returns', response.status, 200, 599);
-  return { status: response.status!, headers: [...response.headers], body: new Uint8Array(await response.arrayBuffer()) };
+  // That of Response.error() is 0, which nobody can send.
+  checkInteger('status', response.status, 200, 599);
+  const cookies = response.headers.getSetCookie();
+  const headers = { ...Object.fromEntries(response.headers), ...(cookies.length > 0 && { 'set-cookie': cookies }) };
+  return { status: response.status!, headers, body: new Uint8Array(await response.arrayBuffer()) };
 }

@@ -1,7 +1,7 @@
 /**
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
-import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
+import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
 import { headerOf, isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
 
 /** A request of Express, or a bare one. */
@@ -59,20 +59,17 @@ export function express<Req extends ExpressRequest = ExpressRequest, Res extends
       if (verdict.release !== undefined) whenOver(req, res, verdict.release);
       return next();
       // To Express, an error that is nothing would mean that all is well.
-    }, (error: unknown) => next(error || new Error('a function of the options threw nothing')));
+    }, (error: unknown) => next(error || new Error('nothing was thrown')));
   };
 }
 
-function announce(res: NodeResponse, fields: Fields): void {
+function announce(res: NodeResponse, fields: Reply['headers']): void {
   if (res.headersSent) return;
   for (const [name, value] of Object.entries(fields)) res.setHeader(name, value);
 }
 
 function send(res: NodeResponse, { status, headers, body }: Reply): void {
+  announce(res, headers);
   res.statusCode = status;
-  for (const [name, value] of headers) {
-    if (name === 'set-cookie') res.appendHeader(name, value);
-    else res.setHeader(name, value);
-  }
   res.end(body);
 }

@@ -19,8 +19,7 @@ export interface FastifyReply {
   readonly raw: NodeResponse;
   readonly sent: boolean;
   code(status: number): unknown;
-  header(name: string, value: string): unknown;
-  headers(fields: Record<string, string>): unknown;
+  headers(fields: Record<string, string | string[]>): unknown;
   send(payload: unknown): unknown;
   hijack(): unknown;
 }
@@ -85,7 +84,7 @@ export function fastify<Request extends FastifyRequest = FastifyRequest, Reply e
       }
       if (verdict.reply !== undefined) {
         reply.code(verdict.reply.status);
-        for (const [name, value] of verdict.reply.headers) reply.header(name, value);
+        reply.headers(verdict.reply.headers);
         reply.send(verdict.reply.body);
       } else if (port.gone(request, reply)) {
         // Nothing will be sent: without this, the handler would run for it.

@@ -1,7 +1,7 @@
 /** Middleware for Hono, on Node and elsewhere. */
-import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
+import { decider, type LimitOptions, type Port } from './decide.js';
 import { isOver, leaving, ownOf, whenOver } from './node.js';
-import { announce, deliver, endWith } from './response.js';
+import { announce, deliver, endWith, NOBODY } from './response.js';
 import { addressOf, nodeOf } from './runtime.js';
 
 /** A context of Hono. */
@@ -61,8 +61,10 @@ export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<
   const decide = decider<[C]>(options, port);
   return async function headgate(c, next) {
     const verdict = await decide(c);
-    // 499 says in logs that the client has closed the request.
-    if (!verdict.runs) return respond(c, verdict.reply ?? { status: 499, headers: [], body: '' });
+    if (!verdict.runs) {
+      const { status, headers, body } = verdict.reply ?? NOBODY;
+      return c.body(body.length === 0 ? null : body, status, headers);
+    }
     const { release } = verdict;
     const node = nodeOf(c.env);
     if (node !== undefined && release !== undefined) whenOver(node.incoming, node.outgoing, release);
@@ -77,11 +79,4 @@ export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<
     if (response !== c.res) c.res = response;
     return undefined;
   };
-}
-
-function respond(c: HonoContext, { status, headers, body }: Reply): Response {
-  const cookies = headers.filter(([name]) => name === 'set-cookie').map(([, value]) => value);
-  const fields: Record<string, string | string[]> = Object.fromEntries(headers);
-  if (cookies.length > 0) fields['set-cookie'] = cookies;
-  return c.body(body.length === 0 ? null : body, status, fields);
 }

@@ -40,116 +40,96 @@ export interface View<A extends unknown[]> {
 /** The key, or in words what the request lacks. */
 export type Found = { readonly key: string } | { readonly key?: undefined; readonly missing: string };
 
-const FORMS = "'ip', 'user', 'header:NAME', 'query:NAME', a template like 'user:{user.id}', or a function";
+const FORMS = "'ip', 'user', 'header:NAME', 'query:NAME', a template or a function";
 
 /** The function that finds the key of a request. @throws {TypeError} `key` has none of the forms. */
 export function finder<A extends unknown[]>(key: unknown, view: View<A>, prefix: number): (...args: A) => Found | Promise<Found> {
   if (typeof key === 'function') return async (...args) => answered(await key(...args));
   if (typeof key !== 'string') throw invalid('key', FORMS, key);
-  const address = template(key, 'ip:{ip}', view, prefix);
+  const address = template('ip:{ip}', view, prefix);
   if (key === 'ip') return address;
-  if (key === 'user' || key === 'user_or_ip') {
-    return (...args) => {
-      const user = view.user(...args);
-      return user === undefined || user === null || user === false || user === '' ? address(...args) : { key: `user:${identity(user)}` };
-    };
-  }
-  const header = /^header:([^{}]+)$/.exec(key)?.[1]?.toLowerCase();
-  if (header !== undefined) return template(key, `header:${header}:{headers.${header}}`, view, prefix);
-  return template(key, key.replace(/^query:([^{}]+)$/, 'query:$1:{query.$1}'), view, prefix);
+  if (key !== 'user' && key !== 'user_or_ip') return template(key.replace(/^(header|query):([^{}]+)$/, spellOut), view, prefix);
+  return (...args) => {
+    const user = view.user(...args);
+    // 0 is a user like any other.
+    return user || user === 0 ? { key: `user:${identity(user)}` } : address(...args);
+  };
+}
+
+/** A short form as the template that it stands for. */
+function spellOut(_: string, form: string, name: string): string {
+  return form === 'query' ? `query:${name}:{query.${name}}` : `header:${name.toLowerCase()}:{headers.${name.toLowerCase()}}`;
 }
 
 /** What a key function returned. */
 function answered(value: unknown): Found {
   if (value === undefined || value === null || value === '') return { missing: 'key by which to limit it' };
-  const key = plain(value);
-  if (key === undefined || typeof value === 'boolean') throw invalid('what key() returns', 'a string, a number or nothing', value);
-  return { key };
+  return { key: named('what key() returns', value) };
 }
 
 /** Whom a user object stands for. */
 function identity(user: unknown): string {
-  const id = Object(user) === user ? (user as { id?: unknown }).id : user;
-  const name = typeof id === 'boolean' ? undefined : plain(id);
-  if (name === undefined) throw invalid("the user's id", "a string or a number (or key a function that knows the user's name)", id);
+  return named("the user's id", Object(user) === user ? (user as { id?: unknown }).id : user);
+}
+
+function named(what: string, value: unknown): string {
+  const name = value === true ? undefined : plain(value);
+  if (name === undefined) throw invalid(what, 'a string or a number', value);
   return name;
 }
 
-/** Fills the places of `text` in. `key` is how it was given, for the error. */
-function template<A extends unknown[]>(key: string, text: string, view: View<A>, prefix: number): (...args: A) => Found {
+/** Fills the places of `text` in. */
+function template<A extends unknown[]>(text: string, view: View<A>, prefix: number): (...args: A) => Found {
   // Every other piece is a place.
   const pieces = text.split(/\{([^{}]+)\}/);
-  const inner = pieces.slice(2, -2).filter((_, index) => index % 2 === 0);
+  if (pieces.length < 3 || /[{}]/.test(pieces.join(''))) throw invalid('key', FORMS, text);
   // Punctuation between two places keeps `a:b` and `c` apart from `a` and `b:c`, once it is encoded in the values.
-  const marks = inner.map((between) => between.replaceAll(/[^ -/:-@[-`{-~]|%/g, ''));
-  if (pieces.length < 3 || pieces.some((piece) => /[{}]/.test(piece))) throw invalid('key', FORMS, key);
-  if (marks.includes('')) throw invalid('key', 'a template with punctuation between its places', key);
-  const special = new Set(marks.length === 0 ? '' : `%${marks.join('')}`);
-  const places = pieces.map((piece, index) => (index % 2 === 0 ? piece : place(key, piece, view, prefix)));
+  const marks = pieces.slice(2, -2).filter((_, index) => index % 2 === 0).map((between) => between.replaceAll(/[^ -/:-@[-`{-~]|%/g, ''));
+  if (marks.includes('')) throw invalid('key', 'a template with punctuation between its places', text);
+  const special = marks.length === 0 ? '' : `%${marks.join('')}`;
+  const parts = pieces.map((piece, index) => (index % 2 === 0 ? piece : place(piece, view, prefix)));
 
   return (...args) => {
-    let filled = '';
-    for (const [index, part] of places.entries()) {
+    let key = '';
+    for (const [index, part] of parts.entries()) {
       const value = typeof part === 'string' ? part : plain(part(args));
       if (value === undefined) return { missing: lack(pieces[index]!) };
-      filled += typeof part === 'string' ? part : encode(value, special);
+      key += typeof part === 'string' ? part : value.replaceAll(/[ -/:-@[-`{-~]/g, (mark) => (special.includes(mark) ? `%${mark.charCodeAt(0).toString(16)}` : mark));
     }
-    return { key: filled };
+    return { key };
   };
 }
 
 /** How to say that a place has no value. */
 function lack(name: string): string {
-  const [, where, what] = /^(headers|query)\.(.+)$/s.exec(name) ?? [];
-  if (where !== undefined) return `${where === 'query' ? 'query parameter' : 'header field'} "${what}"`;
-  return name === 'ip' ? 'client address' : `value for {${name}}`;
+  return name === 'ip' ? 'client address' : name.replace(/^(headers|query)\.(.+)$|(.+)/s, (_, where, what, other) => (
+    where === undefined ? `value for {${other}}` : `${where === 'query' ? 'query parameter' : 'header field'} "${what}"`
+  ));
 }
 
 /** Looks one place up. */
-function place<A extends unknown[]>(key: string, name: string, view: View<A>, prefix: number): (args: A) => unknown {
+function place<A extends unknown[]>(name: string, view: View<A>, prefix: number): (args: A) => unknown {
   const [root = '', ...path] = name.split('.');
-  const rest = path.join('.');
-  const search = (args: A): string => /\?([^#]*)/.exec(view.url(...args) ?? '')?.[1] ?? '';
-  switch (root) {
-    case 'query':
-      return (args) => new URLSearchParams(search(args)).get(rest);
-    case 'headers':
-      if (!/^[\w!#$%&'*+.^`|~-]+$/.test(rest)) throw invalid('key', 'made of header names that exist', key);
-      return (args) => view.header(rest.toLowerCase(), ...args);
-    case 'ip':
-      return (args) => walk(grouped(view.ip(...args), prefix), path);
-    case 'path':
-      // A client may send a whole URL where others send a path. Both mean the same.
-      return (args) => walk(/^(?:[a-z][a-z\d+.-]*:\/\/[^/?#]*)?([^?#]*)/i.exec(view.url(...args) ?? '')?.[1], path);
-    case 'method':
-      return (args) => walk(view.method(...args), path);
-    case 'user':
-      return (args) => walk(view.user(...args), path);
-    case 'params':
-      return (args) => walk(view.params(...args), path);
-    default:
-      return (args) => walk(view.own(root, ...args), path);
+  const rest = path.join('.').toLowerCase();
+  /** The path and the query. A client may send a whole URL where others send a path: both mean the same. */
+  const parts = (args: A): RegExpExecArray | null => /^(?:[a-z][\w+.-]*:\/\/[^/?#]*)?([^?#]*)\??([^#]*)/i.exec(view.url(...args) ?? '');
+  if (root === 'query') return (args) => new URLSearchParams(parts(args)?.[2]).get(path.join('.'));
+  if (root === 'headers') {
+    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(rest)) throw invalid('key', 'made of names that header fields can have', rest);
+    return (args) => view.header(rest, ...args);
   }
-}
-
-function grouped(address: string | undefined, prefix: number): string | undefined {
-  return address === undefined ? undefined : group(address, prefix);
-}
-
-/** Own properties only: nothing that every object has can stand for a client. */
-function walk(value: unknown, path: string[]): unknown {
-  let at = value;
-  for (const name of path) at = Object(at) === at && Object.hasOwn(at as object, name) ? (at as Record<string, unknown>)[name] : undefined;
-  return at;
+  const read = (args: A): unknown => {
+    if (root === 'path') return parts(args)?.[1];
+    if (root === 'user' || root === 'params' || root === 'method') return view[root](...args);
+    if (root !== 'ip') return view.own(root, ...args);
+    const address = view.ip(...args);
+    return address && group(address, prefix);
+  };
+  // Own properties only: nothing that every object has can stand for a client.
+  return (args) => path.reduce((at, step) => (Object(at) === at && Object.hasOwn(at as object, step) ? (at as Record<string, unknown>)[step] : undefined), read(args));
 }
 
 /** As text, if it is a plain value that says something. */
 function plain(value: unknown): string | undefined {
-  const telling = typeof value === 'number' ? Number.isFinite(value) : ['string', 'bigint', 'boolean'].includes(typeof value);
-  return telling && value !== '' ? String(value) : undefined;
-}
-
-function encode(value: string, special: ReadonlySet<string>): string {
-  if (special.size === 0) return value;
-  return value.replaceAll(/[ -/:-@[-`{-~]/g, (mark) => (special.has(mark) ? `%${mark.charCodeAt(0).toString(16)}` : mark));
+  return value !== '' && (Number.isFinite(value) || ['string', 'bigint', 'boolean'].includes(typeof value)) ? String(value) : undefined;
 }

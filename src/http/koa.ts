@@ -15,8 +15,7 @@ export interface KoaContext {
   respond?: boolean | undefined;
   status: number;
   body?: unknown;
-  set(fields: { [name: string]: string }): unknown;
-  append(name: string, value: string): unknown;
+  set(fields: { [name: string]: string | string[] }): unknown;
 }
 
 const port: Port<[KoaContext]> = {
@@ -66,10 +65,7 @@ export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[
     } else if (verdict.reply !== undefined) {
       const { status, headers, body } = verdict.reply;
       ctx.status = status;
-      for (const [name, value] of headers) {
-        if (name === 'set-cookie') ctx.append(name, value);
-        else ctx.set({ [name]: value });
-      }
+      ctx.set(headers);
       // Koa takes plain bytes for an object.
       ctx.body = typeof body === 'string' ? body : new Blob([body]);
     }

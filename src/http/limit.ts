@@ -42,8 +42,8 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
 export function concurrencyLimit<A extends unknown[]>(options: ConcurrencyLimitOptions<A>): CommonOptions<A> & GatePerKey<A> {
   const { maxConcurrent, backend, ...rest } = options;
   const { ttl } = rest;
-  checkCount('maxConcurrent', maxConcurrent);
-  if (maxConcurrent < 1 || maxConcurrent === Infinity) throw invalid('maxConcurrent', 'an integer >= 1', maxConcurrent, RangeError);
+  checkCount('maxConcurrent', maxConcurrent, 1);
+  if (maxConcurrent === Infinity) throw invalid('maxConcurrent', 'an integer >= 1', maxConcurrent, RangeError);
   checkTtl(ttl);
   const keyed = typeof backend === 'function' ? backend({ concurrency: maxConcurrent, ttl }) : (backend ?? new KeyedThrottle(Infinity, maxConcurrent));
   checkKeyed('backend', keyed);

@@ -18,8 +18,7 @@ export interface NodeResponse extends NodeEmitter {
   readonly closed?: boolean | undefined;
   /** `null` while responses before it keep the socket busy. */
   readonly socket: object | null | undefined;
-  setHeader(name: string, value: string): unknown;
-  appendHeader(name: string, value: string): unknown;
+  setHeader(name: string, value: string | string[]): unknown;
   end(body?: string | Uint8Array): unknown;
 }
 

@@ -2,7 +2,10 @@
  * When a response is over where only its `Response` is at hand, and not the socket behind it.
  */
 import { releaseWhenRead } from '../body.js';
-import type { Fields } from './decide.js';
+import type { Fields, Reply } from './decide.js';
+
+/** For a client that has gone. Logs know 499 as that. */
+export const NOBODY: Reply = { status: 499, headers: {}, body: '' };
 
 /** The end of a request: to be called when its response is over. The client's leaving calls it, too. */
 export function endWith({ signal }: Request, release: () => void): () => void {

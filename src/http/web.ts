@@ -4,7 +4,7 @@
 import { checkFunction } from '../errors.js';
 import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
 import { ownOf } from './node.js';
-import { announce, deliver, endWith } from './response.js';
+import { announce, deliver, endWith, NOBODY } from './response.js';
 import { addressOf } from './runtime.js';
 
 const port: Port<[request: Request, ...rest: unknown[]]> = {
@@ -48,7 +48,7 @@ export function web<Rest extends unknown[]>(
   const decide = decider<[request: Request, ...rest: Rest]>(options, port);
   return async function headgate(request, ...rest) {
     const verdict = await decide(request, ...rest);
-    if (!verdict.runs) return respond(request, verdict.fields, verdict.reply);
+    if (!verdict.runs) return respond(request, verdict.fields, verdict.reply ?? NOBODY);
     const end = verdict.release && endWith(request, verdict.release);
     try {
       return deliver(request, announce(await handler(request, ...rest), verdict.fields), end);
@@ -59,15 +59,11 @@ export function web<Rest extends unknown[]>(
   };
 }
 
-/** A refusal as a response. Without a reply, there is nobody to read it. */
-function respond(request: Request, fields: Fields, reply: Reply | undefined): Response {
-  // 499 says in logs that the client has closed the request.
-  if (reply === undefined) return new Response(null, { status: 499 });
-  const headers = new Headers(fields);
-  for (const [name, value] of reply.headers) {
-    if (name === 'set-cookie') headers.append(name, value);
-    else headers.set(name, value);
+function respond({ method }: Request, fields: Fields, { status, headers, body }: Reply): Response {
+  const all = new Headers(fields);
+  for (const [name, values] of Object.entries(headers)) {
+    all.delete(name);
+    for (const value of [values].flat()) all.append(name, value);
   }
-  const empty = request.method === 'HEAD' || reply.body.length === 0;
-  return new Response(empty ? null : reply.body, { status: reply.status, headers });
+  return new Response(method === 'HEAD' || body.length === 0 ? null : body, { status, headers: all });
 }
