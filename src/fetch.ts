@@ -13,7 +13,11 @@ type Input = Parameters<Fetch>[0];
 export interface ThrottledFetchOptions<K = string> {
   /** What sends the requests. Default: the global `fetch`, looked up at each request. */
   fetch?: Fetch | undefined;
-  /** For a keyed gate: the key, or a function of the arguments of `fetch` that says which. Default: the origin of the URL. */
+  /**
+   * For a keyed gate: the key, or a function of the arguments of `fetch` that says which. Default: the origin of the URL.
+   * A URL without one, such as a relative one where there is no `location`, goes to `fetch` for its error, and takes no
+   * permit. A `fetch` that can do something with it needs a key.
+   */
   key?: K | ((input: Input, init?: RequestInit) => K) | undefined;
   /** Tokens for each request, and for each time that it is sent again, or a function that says how many. Default 1. */
   cost?: number | ((input: Input, init?: RequestInit) => number) | undefined;
@@ -23,7 +27,7 @@ export interface ThrottledFetchOptions<K = string> {
   statuses?: readonly number[] | undefined;
   /** The longest pause in seconds, > 0. Default 300. Who is told to wait for longer gets the refusal instead. */
   maxPause?: number | undefined;
-  /** Whether the slot is free again once the headers are there, the default, or once the body is read, too. */
+  /** When the slot is free again: once the headers are there, the default, or once the body is read, cancelled or broken off. */
   hold?: 'headers' | 'body' | undefined;
 }
 

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { type AcquireOptions, type Gate, type KeyedGate, type Permit, Throttle, ThrottleClosedError, type ThrottleOptions } from 'headgate';
+import { type AcquireOptions, type Gate, type KeyedGate, KeyedThrottle, type Permit, Throttle, ThrottleClosedError, type ThrottleOptions } from 'headgate';
 import { throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
 import { ManualClock } from 'headgate/testing';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -666,7 +666,7 @@ describe('an abort', () => {
       expectNothingHeld(throttle);
     });
 
-    test('after the grant, before it is sent: it is not sent, and refunded', async () => {
+    test('trap 33: after the grant, before it is sent: it is not sent, and refunded', async () => {
       const { clock, throttle, polite, upstream } = scene([], { cost: 7 });
       const stop = new AbortController();
       const response = polite(...make(stop.signal));
@@ -776,7 +776,17 @@ describe('a gate that answers by promises', () => {
     expectNothingHeld(throttle);
   });
 
-  test.each([0, 2])('and cannot be paused: its error, the slot is free, the response is discarded (retries: %d)', async (retries) => {
+  test('trap 33: and fails is no upstream that refuses: its error, nothing is sent, nothing is tried again [firecrawl#3728]', async () => {
+    const { clock, throttle } = setUp(100, 1);
+    const upstream = new Upstream(clock);
+    const failure = Object.assign(new Error('connection lost'), { status: 429 });
+    const acquire = vi.fn(() => Promise.reject(failure));
+    const gate: Gate = { ...remote(clock, throttle), acquire };
+    await expect(throttledFetch(gate, { fetch: upstream.fetch })(URL_A)).rejects.toBe(failure);
+    expect([acquire.mock.calls.length, upstream.calls.length]).toEqual([1, 0]);
+  });
+
+  test.each([0, 2])('trap 33: and cannot be paused: its error, the slot is free, the response is discarded (retries: %d)', async (retries) => {
     const { clock, throttle } = setUp(100, 1);
     const cancelled = vi.fn();
     const upstream = new Upstream(clock, new Response(new ReadableStream({ cancel: cancelled }), { status: 429 }));
@@ -797,6 +807,17 @@ describe('a keyed gate', () => {
     const upstream = new Upstream(clock, ...answers);
     return { clock, gate, upstream, polite: throttledFetch(gate, { fetch: upstream.fetch, ...options }) };
   };
+
+  test('can be a KeyedThrottle', async () => {
+    const clock = new ManualClock();
+    const gate = new KeyedThrottle(100, 1, 1, { clock });
+    const upstream = new Upstream(clock, after(5));
+    const polite = throttledFetch(gate, { fetch: upstream.fetch });
+    const all = Promise.all([polite(URL_A), polite(URL_A), polite('https://b.example/')]);
+    await clock.advance(5);
+    expect((await all).map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(upstream.times).toEqual([0, 0, 5, 5]);
+  });
 
   test('has the origin of the URL for a key', async () => {
     const { gate, polite } = keyedScene([]);
