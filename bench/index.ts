@@ -21,7 +21,7 @@ const OFTEN = 2;
 /** The slow take part in the first round and in every sixth one after; so does the heap, which varies little. */
 const RARELY = 6;
 /** A matter of nanoseconds, measured within a moment: what disturbs the machine for as long is told by many rounds. */
-const BRIEF: ReadonlySet<ScenarioId> = new Set(['acquire', 'tryAcquire', 'run']);
+const BRIEF: ReadonlySet<ScenarioId> = new Set(['acquire', 'tryAcquire', 'run', 'keyed', 'window', 'express']);
 
 const [scenario, contestant] = process.argv.slice(2);
 if (scenario === undefined || contestant === undefined) await measureAll();

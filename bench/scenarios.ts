@@ -5,8 +5,9 @@
  * pays for a call site that another one made polymorphic, or for a heap that another one has filled.
  */
 // oxlint-disable no-await-in-loop -- one after the other is what is measured
-import { Throttle } from 'headgate';
+import { type Clock, KeyedThrottle, Throttle } from 'headgate';
 import { bytesEach, type Effort, nanosecondsEach } from './measure.js';
+import { nanosecondsPerRequest } from './server.js';
 
 export interface Scenario {
   readonly title: string;
@@ -17,9 +18,12 @@ export interface Scenario {
 
 export type ScenarioId =
   | 'acquire' | 'tryAcquire' | 'run' | 'jobs20k' | 'jobs200k'
-  | 'abortShared' | 'abortSharedFew' | 'abortEach' | 'abortEachFew' | 'heapAcquire' | 'heapRun';
+  | 'abortShared' | 'abortSharedFew' | 'abortEach' | 'abortEachFew' | 'heapAcquire' | 'heapRun'
+  | 'keyed' | 'window' | 'express';
 
 export const HEADGATE = 'headgate';
+/** What headgate's own parts are measured against: a single throttle, a bucket, Express alone. */
+export const ITSELF = { keyed: 'one throttle', window: 'a bucket', express: 'Express alone' } as const;
 /** An async function that does nothing, awaited: the floor under everything that returns a promise. */
 export const FLOOR = 'bare await';
 /** Those on which everybody else would wait. They take part in some of the rounds only. */
@@ -263,4 +267,50 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
       [FLOOR],
     ),
   },
+  keyed: {
+    title: 'run, one of many keys',
+    unit: 'ns',
+    contestants: {
+      headgate: () => {
+        const keyed = new KeyedThrottle(TOKENS, SLOTS);
+        return nanosecondsEach(BATCH, BRIEF, async () => {
+          for (let i = 0; i < BATCH; i++) await keyed.run('key', nothing);
+        });
+      },
+      [ITSELF.keyed]: () => {
+        const throttle = new Throttle(TOKENS, SLOTS);
+        return nanosecondsEach(BATCH, BRIEF, async () => {
+          for (let i = 0; i < BATCH; i++) await throttle.run(nothing);
+        });
+      },
+    },
+  },
+  window: {
+    title: 'acquire and release, a window of 1,000 grants',
+    unit: 'ns',
+    contestants: {
+      headgate: () => paced(new Throttle(1_000, SLOTS, 1, { window: 'sliding', clock: pacer() })),
+      [ITSELF.window]: () => paced(new Throttle(1_000, SLOTS, 1, { clock: pacer() })),
+    },
+  },
+  express: {
+    title: 'a request to Express',
+    unit: 'ns',
+    contestants: {
+      headgate: () => nanosecondsPerRequest(true),
+      [ITSELF.express]: () => nanosecondsPerRequest(false),
+    },
+  },
 };
+
+/** A clock on which each reading comes just late enough for another grant, so that the window is always full. */
+function pacer(): Clock {
+  let now = 0;
+  return { now: () => (now += 1.001e-3), schedule: () => () => {} };
+}
+
+function paced(throttle: Throttle): Promise<number> {
+  return nanosecondsEach(BATCH, BRIEF, async () => {
+    for (let i = 0; i < BATCH; i++) (await throttle.acquire()).release();
+  });
+}
