@@ -1,0 +1,180 @@
+/** The short form: at most so many requests of one client at a time. Its behaviour is that of django-smart-ratelimit, bettered. */
+import { Throttle } from 'headgate';
+import { type BackendNeeds, concurrencyLimit } from 'headgate/http';
+import { describe, expect, test, vi } from 'vitest';
+import { KeyedThrottle } from '../../src/keyed.js';
+import { call, get, Latch, sites, until } from './sites.js';
+
+/** A backend that shows what it holds. */
+const watched = (): { keyed: KeyedThrottle; backend: (needs: BackendNeeds) => KeyedThrottle; asked: BackendNeeds[] } => {
+  const asked: BackendNeeds[] = [];
+  let keyed!: KeyedThrottle;
+  return {
+    get keyed() {
+      return keyed;
+    },
+    asked,
+    backend: (needs) => {
+      asked.push(needs);
+      return (keyed = new KeyedThrottle(Infinity, needs.concurrency));
+    },
+  };
+};
+
+describe.each(sites)('concurrency_limit: %s', (_, serve) => {
+  const as = (user: string): { headers: Record<string, string> } => ({ headers: { 'x-user': user } });
+  const key = 'header:x-user';
+
+  test('semaphore_contract', async () => {
+    const latches = [new Latch(), new Latch()];
+    const counts = watched();
+    let inside = 0;
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 2, backend: counts.backend }), {
+      handler: async () => (await latches[inside++]?.opened, 'done'),
+    });
+    const first = call(site, '/', as('a'));
+    await until(() => inside === 1);
+    const second = call(site, '/', as('a'));
+    await until(() => inside === 2);
+    // Two slots a key, and no third; those of another key are free.
+    expect(counts.keyed.peek('header:x-user:a')?.active).toBe(2);
+    expect([(await get(site, '/', as('a'))).status, (await get(site, '/', as('b'))).status]).toEqual([429, 200]);
+    // A slot that comes back is given again, once.
+    latches[0]?.open();
+    await first.seen;
+    await until(() => counts.keyed.peek('header:x-user:a')?.active === 1);
+    expect((await get(site, '/', as('a'))).status).toBe(200);
+    latches[1]?.open();
+    await second.seen;
+    await until(() => (counts.keyed.peek('header:x-user:a')?.active ?? 0) === 0);
+  });
+
+  test('reclaims_leaked_slot', async () => {
+    const counts = watched();
+    const leak = new Latch();
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, ttl: 0.06, backend: counts.backend }), {
+      handler: async (path) => (path === '/leak' && (await leak.opened), 'done'),
+    });
+    expect(counts.asked).toEqual([{ concurrency: 1, ttl: 0.06 }]);
+    const leaked = call(site, '/leak', as('a'));
+    await until(() => counts.keyed.peek('header:x-user:a')?.active === 1);
+    expect((await get(site, '/', as('a'))).status).toBe(429);
+    await until(() => (counts.keyed.peek('header:x-user:a')?.active ?? 0) === 0);
+    expect((await get(site, '/', as('a'))).status).toBe(200);
+    leak.open();
+    await leaked.seen;
+  });
+
+  test('blocks_over_capacity_request', async () => {
+    const latch = new Latch();
+    let inside = 0;
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 2 }), { handler: async () => (inside++, await latch.opened, 'done') });
+    const calls = [call(site, '/', as('a')), call(site, '/', as('a'))];
+    await until(() => inside === 2);
+    const over = await get(site, '/', as('a'));
+    expect([over.status, over.headers['retry-after'], over.headers['ratelimit']]).toEqual([429, '1', '"default";r=0;t=1']);
+    latch.open();
+    expect((await Promise.all(calls.map(({ seen }) => seen))).map(({ status }) => status)).toEqual([200, 200]);
+  });
+
+  test('releases_slot_after_each_request', async () => {
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, wait: 5 }));
+    for (let index = 0; index < 5; index++) expect((await get(site, '/', as('a'))).status).toBe(200);
+  });
+
+  test('non_block_allows_over_capacity', async () => {
+    const latch = new Latch();
+    const counts = watched();
+    let inside = 0;
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, block: false, backend: counts.backend }), {
+      handler: async () => (inside++, await latch.opened, 'done'),
+    });
+    const calls = [1, 2, 3].map(() => call(site, '/', as('a')));
+    await until(() => inside === 3);
+    expect(counts.keyed.peek('header:x-user:a')?.active).toBe(1);
+    latch.open();
+    expect((await Promise.all(calls.map(({ seen }) => seen))).map(({ status }) => status)).toEqual([200, 200, 200]);
+  });
+
+  test('callable_key', async () => {
+    const latch = new Latch();
+    let turn = 0;
+    const keys = ['a', 'a', 'b'];
+    const site = await serve(concurrencyLimit({ key: async () => keys[turn++], maxConcurrent: 1 }), { handler: async (path) => (path === '/slow' && (await latch.opened), 'done') });
+    const slow = call(site, '/slow');
+    await until(() => turn === 1);
+    expect([(await get(site)).status, (await get(site)).status]).toEqual([429, 200]);
+    latch.open();
+    expect((await slow.seen).status).toBe(200);
+  });
+
+  test('async_view', async () => {
+    const counts = watched();
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, backend: counts.backend }), {
+      handler: async () => {
+        await new Promise((resolve) => void setTimeout(resolve, 20));
+        return `inside: ${counts.keyed.peek('header:x-user:a')?.active}`;
+      },
+    });
+    const answers = await Promise.all([get(site, '/', as('a')), get(site, '/', as('a'))]);
+    expect(answers.map(({ status }) => status).toSorted()).toEqual([200, 429]);
+    expect(answers.map(({ body }) => body)).toContain('inside: 1');
+    await until(() => (counts.keyed.peek('header:x-user:a')?.active ?? 0) === 0);
+  });
+
+  test('response_callback', async () => {
+    const latch = new Latch();
+    let inside = 0;
+    const onLimited = vi.fn((_refusal: unknown) => ({ detail: 'five exports at a time' }));
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, onLimited }), { handler: async () => (inside++, await latch.opened, 'done') });
+    const slow = call(site, '/', as('a'));
+    await until(() => inside === 1);
+    const seen = await get(site, '/', as('a'));
+    expect([seen.status, JSON.parse(seen.body)]).toEqual([429, { detail: 'five exports at a time' }]);
+    expect(onLimited.mock.calls[0]?.[0]).toMatchObject({ status: 429, retryAfter: 1, key: 'header:x-user:a' });
+    latch.open();
+    await slow.seen;
+  });
+
+  test('view_exception', async () => {
+    const counts = watched();
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, backend: counts.backend }), { handler: () => { throw new Error('no'); } });
+    for (let index = 0; index < 3; index++) {
+      expect((await get(site, '/', as('a'))).status).toBe(500);
+      await until(() => (counts.keyed.peek('header:x-user:a')?.active ?? 0) === 0);
+    }
+  });
+});
+
+test('what is given beside is passed on as it is', () => {
+  const backend = new KeyedThrottle(Infinity, 3);
+  const skip = (): boolean => false;
+  const onLimited = (): undefined => undefined;
+  expect(concurrencyLimit({ key: 'ip', maxConcurrent: 3, backend, ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited }))
+    .toEqual({ key: 'ip', keyed: backend, ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited });
+});
+
+test('unless a backend says otherwise, this process counts', () => {
+  const { keyed } = concurrencyLimit({ key: 'ip', maxConcurrent: 5 });
+  expect(keyed).toBeInstanceOf(KeyedThrottle);
+  expect((keyed as KeyedThrottle).peek('ip:::1')).toBeUndefined();
+});
+
+test.each<[string, object, string]>([
+  ['no maxConcurrent', { key: 'ip' }, 'TypeError: maxConcurrent must be an integer >= 1, received undefined'],
+  ['maxConcurrent of nothing', { key: 'ip', maxConcurrent: 0 }, 'RangeError: maxConcurrent must be an integer >= 1, received 0'],
+  ['half of one', { key: 'ip', maxConcurrent: 1.5 }, 'RangeError: maxConcurrent must be an integer >= 1, received 1.5'],
+  ['no end', { key: 'ip', maxConcurrent: Infinity }, 'RangeError: maxConcurrent must be an integer >= 1, received Infinity'],
+  ['a ttl of nothing', { key: 'ip', maxConcurrent: 1, ttl: 0 }, 'RangeError: ttl must be a number > 0, up to 2147483, received 0'],
+  ['a backend that is a name', { key: 'ip', maxConcurrent: 1, backend: 'redis' }, 'TypeError: backend must be a KeyedGate, received "redis"'],
+  ['a backend without keys', { key: 'ip', maxConcurrent: 1, backend: new Throttle(1) }, 'TypeError: backend must be a KeyedGate, received object'],
+  ['a backend that makes nothing', { key: 'ip', maxConcurrent: 1, backend: () => undefined }, 'TypeError: backend must be a KeyedGate, received undefined'],
+])('%s is refused at definition', (_, options, message) => {
+  expect(() => {
+    try {
+      concurrencyLimit(options as never);
+    } catch (error) {
+      throw new Error(String(error), { cause: error });
+    }
+  }).toThrow(message);
+});
