@@ -1,9 +1,9 @@
 /** Every gate of this process keeps the promises of conformance.ts, and so can one whose answers take a round trip. */
 import { type AcquireOptions, type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { conformance, type Settings, type Stage, type Subject } from './conformance.js';
+import { conformance, type Features, type Settings, type Stage, type Subject } from './conformance.js';
 
-const features = { rate: true, pause: true, foresight: true };
+const features: Features = { rate: true, pause: true, foresight: true };
 
 const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
@@ -13,9 +13,9 @@ const GRAIN_SECONDS = 0.1;
 type Make = (capacity: number, concurrency: number, period: number, options: ThrottleOptions) => Gate;
 
 /** What is made of `settings`, with a clock that the suite moves. */
-const byHand = (make: Make): Subject => ({
+const byHand = (make: Make, has: Features = features): Subject => ({
   grain: 0,
-  features,
+  features: has,
   async make({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Stage> {
     const clock = new ManualClock();
     const gate = make(capacity, concurrency, period, { burst, clock });
@@ -49,7 +49,8 @@ const TRIP_MILLISECONDS = 2;
 
 /**
  * A gate that lives elsewhere: whatever is asked or told takes a trip there, and every answer one back. Trips take
- * equally long, so what is sent first arrives first: that is all it takes to keep the order of the calls.
+ * equally long, so what is sent first arrives first: that is all it takes to keep every promise of the suite. What it
+ * cannot do is to let the next in before `release` has returned, which nobody can see who hears of it a trip later.
  */
 class Remote implements Gate {
   readonly #gate: Gate;
@@ -153,6 +154,8 @@ conformance(
     };
   }),
 );
+
+conformance('a Resource', byHand((_, concurrency, __, { clock }) => new Resource(concurrency || 1_000, { clock }), { ...features, rate: false }));
 
 conformance(
   'a Limiter of one Throttle',
