@@ -9,19 +9,19 @@ import { SlidingWindow } from './window.js';
 /** A limit on the rate: `capacity` tokens per `period`. */
 export interface Rate {
   /** Tokens per `period`, > 0; `Infinity` for no limit. */
-  readonly capacity: number;
+  capacity: number;
   /** Seconds, > 0 and finite. Default 1. */
-  readonly period?: number | undefined;
+  period?: number | undefined;
   /** The bucket's size: what may start at once after silence. > 0. Default `max(1, capacity)`. */
-  readonly burst?: number | undefined;
+  burst?: number | undefined;
   /**
    * `'sliding'`: no rolling `period` ever sees more than `capacity`. Left out, a bucket keeps the rate, which lets
    * `burst` and one period's refill, together up to twice `capacity`, into one period after silence. A window
    * remembers each grant for a period.
    */
-  readonly window?: 'sliding' | undefined;
+  window?: 'sliding' | undefined;
   /** Seconds by which a sliding window is widened, for what the network adds or takes on the way. >= 0. Default 0. */
-  readonly margin?: number | undefined;
+  margin?: number | undefined;
 }
 
 /**

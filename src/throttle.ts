@@ -15,7 +15,8 @@
  * at 1.00 s. A bucket of `burst` tokens that refills evenly allows at most burst + rate x w in any span of w
  * seconds: from a full bucket, 10 at once and one every 0.1 s from then on, 20 in the first second and 10 in each
  * one after. An idle bucket is a full one, so a burst after silence costs no delay. Who may never see more than 10
- * in any second asks for less: `burst: 1` makes it one every 0.1 s, and 11 in a closed second.
+ * in any second has two ways: `burst: 1` makes it one every 0.1 s, and 11 in a closed second; `window: 'sliding'`
+ * remembers each grant for a second, lets 10 go at once and the next when the first of them is a second old.
  *
  * What waiting costs. A waiter is a place in a queue. It holds no slot while it waits for tokens, and no tokens while
  * it waits for a slot; so nobody holds what another could use, and leaving is free. Only the head is ever timed: the

@@ -2,8 +2,9 @@
  * What the types allow and what they refuse. Nothing here runs: `npm run check:types` compiles it, and fails where an
  * expected error does not come.
  */
-import type { Clock, Limits, Permit, ThrottleError, ThrottleTimeoutError } from 'headgate';
-import { Throttle } from 'headgate';
+import type { Clock, Gate, KeyedGate, Limits, Permit, Resources, ServerBusyError, ThrottleError, ThrottleTimeoutError } from 'headgate';
+import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
+import { throttledFetch } from 'headgate/fetch';
 import { ManualClock } from 'headgate/testing';
 import { expectTypeOf } from 'vitest';
 
@@ -89,3 +90,78 @@ expectTypeOf(throttle.name).toEqualTypeOf<string | undefined>();
 expectTypeOf<ThrottleTimeoutError>().toExtend<ThrottleError>();
 expectTypeOf<ThrottleError['retryAfter']>().toEqualTypeOf<number | undefined>();
 expectTypeOf<ManualClock>().toExtend<Clock>();
+
+// Gates: whatever has the six methods is one, and so is everything of ours.
+expectTypeOf<Throttle>().toExtend<Gate>();
+expectTypeOf<Resource>().toExtend<Gate>();
+expectTypeOf<Resources>().toExtend<Gate>();
+expectTypeOf<KeyedThrottle>().toExtend<KeyedGate>();
+expectTypeOf<KeyedThrottle<number>>().toExtend<KeyedGate<number>>();
+// @ts-expect-error a gate for each key is not one for all
+void ((keyed: KeyedThrottle): Gate => keyed);
+// @ts-expect-error and the other way round
+void ((gate: Throttle): KeyedGate => gate);
+
+// Keys: a string unless it is said otherwise
+const keyed = new KeyedThrottle<number>(10, 2, 1, { maxKeys: 5, burst: 3 });
+expectTypeOf(keyed.run(5, (permit) => permit.cost)).toEqualTypeOf<Promise<number>>();
+expectTypeOf(keyed.tryAcquire(5)).toEqualTypeOf<Permit | undefined>();
+expectTypeOf(keyed.peek(5)).toEqualTypeOf<Throttle | undefined>();
+// @ts-expect-error not a key of its own
+void keyed.acquire('5');
+// @ts-expect-error the key comes first
+void new KeyedThrottle(1).run(() => 1);
+
+// Rates
+void new Throttle(1, 0, 1, { window: 'sliding', margin: 1, also: [{ capacity: 1 }, { capacity: 1, period: 2, window: 'sliding' }] });
+// @ts-expect-error the only window there is slides
+void new Throttle(1, 0, 1, { window: 'fixed' });
+// @ts-expect-error a rate has a capacity
+void new Throttle(1, 0, 1, { also: [{ period: 1 }] });
+
+// Limiter: parameters, this and result stay; both limits are asked for
+const limiter = new Limiter({ timeout: 1, resources: [throttle, new Resource(1)] });
+// @ts-expect-error a timeout is part of it
+void new Limiter({ resources: [] });
+// @ts-expect-error gates, not keyed ones
+void new Limiter({ timeout: 1, resources: [keyed] });
+const limited = limiter.resources([throttle])(function (this: { prefix: string }, name: string, times?: number) {
+  return `${this.prefix}${name}`.repeat(times ?? 1);
+});
+const kept: (this: { prefix: string }, name: string, times?: number) => Promise<string> = limited;
+void kept;
+// @ts-expect-error the wrong argument
+void limited.call({ prefix: '>' }, 1);
+class Reports {
+  prefix = '>';
+
+  @limiter.resources([throttle])
+  async write(name: string): Promise<string> {
+    return `${this.prefix}${name}`;
+  }
+
+  // @ts-expect-error what is decorated becomes asynchronous
+  @limiter.resources([throttle])
+  now(): number {
+    return 1;
+  }
+
+  // @ts-expect-error a method, not a getter
+  @limiter.resources([throttle])
+  get title(): string {
+    return '';
+  }
+}
+expectTypeOf(new Reports().write('a')).toEqualTypeOf<Promise<string>>();
+expectTypeOf(limiter.acquire([throttle], { timeout: 1 })).toEqualTypeOf<Promise<Permit>>();
+expectTypeOf<ServerBusyError>().toExtend<ThrottleTimeoutError>();
+expectTypeOf<ServerBusyError['status']>().toEqualTypeOf<503>();
+
+// fetch: the very type of fetch; a key only where there are keys of that kind
+expectTypeOf(throttledFetch(throttle)).toEqualTypeOf<typeof globalThis.fetch>();
+expectTypeOf(throttledFetch(new KeyedThrottle(1))).toEqualTypeOf<typeof globalThis.fetch>();
+void throttledFetch(keyed, { key: () => 5 });
+// @ts-expect-error origins are strings, its keys are numbers
+void throttledFetch(keyed);
+// @ts-expect-error there is no such option
+void throttledFetch(throttle, { retry: 5 });
