@@ -3,6 +3,8 @@ import fc from 'fast-check';
 import { type Rate, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
+import type { Budget } from '../src/bucket.js';
+import { budgetFor } from '../src/rate.js';
 import { Outcomes, setUp, take } from './support.js';
 
 /** The greatest sum of costs in any half-open span of `width` seconds. */
@@ -195,14 +197,15 @@ test('every span sees at most what each rate allows, in order, and the first in 
       const clock = new ManualClock();
       const throttle = new Throttle(capacity, 0, period, { ...options, clock });
       const started: number[] = [];
-      const grants: { at: number; cost: number }[] = [];
+      const grants: { at: number; cost: number; asked: number }[] = [];
       const all: Promise<unknown>[] = [];
       for (const [index, { wait, cost, abort }] of jobs.entries()) {
         await clock.advance(wait);
+        const asked = clock.now();
         const leaver = new AbortController();
         const run = throttle.run(() => {
           started.push(index);
-          grants.push({ at: clock.now(), cost });
+          grants.push({ at: clock.now(), cost, asked });
         }, cost, { signal: leaver.signal });
         all.push(run.catch(() => {}));
         if (abort === 0) leaver.abort();
@@ -211,6 +214,14 @@ test('every span sees at most what each rate allows, in order, and the first in 
       await Promise.all(all);
       expect(started).toEqual(started.toSorted((a, b) => a - b));
       for (const [width, atMost] of windows) expect(most(grants, width - 1e-9)).toBeLessThanOrEqual(atMost(width) + 1e-9);
+      // Each as soon as it was asked for, the one before had started, and every budget, on its own, let it.
+      const budgets = [{ capacity, period, burst: options.burst, window: options.window }, ...(options.also ?? [])].map((rate) => budgetFor(rate, '') as Budget);
+      let last = 0;
+      for (const { at, cost, asked } of grants) {
+        last = Math.max(asked, last, ...budgets.map((budget) => budget.readyAt(Math.max(asked, last), cost)));
+        expect(at).toBeCloseTo(last, 9);
+        for (const budget of budgets) budget.take(last, cost);
+      }
       expect([throttle.active, throttle.waiting, clock.pending]).toEqual([0, 0, 0]);
     }),
     { numRuns: 300 },
