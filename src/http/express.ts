@@ -24,9 +24,10 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
   leaving,
   gone: isOver,
   refusing(status, fields, _, res) {
+    const begun = res.headersSent;
     announce(res, fields);
     res.statusCode = status;
-    return () => res.headersSent;
+    return () => res.headersSent !== begun;
   },
   // So does Express, with the errors that nobody handles.
   report: (error) => console.error(error),
@@ -69,7 +70,9 @@ function announce(res: NodeResponse, fields: Reply['headers']): void {
 }
 
 function send(res: NodeResponse, { status, headers, body }: Reply): void {
+  // A response that has begun can only be ended.
+  const rest = res.headersSent ? '' : body;
   announce(res, headers);
   res.statusCode = status;
-  res.end(body);
+  res.end(rest);
 }
