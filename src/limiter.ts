@@ -112,7 +112,10 @@ export class Resource implements Gate {
 export interface LimiterOptions {
   /** Seconds for all resources of a handler together: >= 0. `0` means now or never, `Infinity` for ever. */
   timeout: number;
-  /** Every resource, in the order in which they are to be acquired. The scarcest first holds up the fewest. */
+  /**
+   * Every resource, in the order in which they are to be acquired. What has a rate comes last: a start that it allowed,
+   * held up by another resource, would happen later, together with those that it allows then.
+   */
   resources: readonly Gate[];
   /** What the timeout is measured with. Default: the platform's monotonic clock. */
   clock?: Clock | undefined;

@@ -51,9 +51,12 @@ export interface Subject {
   make(settings: Settings): Promise<Stage>;
   /** Seconds by which an instant may be seen too late: 0 for a clock that a test moves. */
   grain: number;
-  /** What it does not have leaves its tests out: they are reported as skipped. */
+  /** What it does not have it is not asked for. */
   features: Features;
 }
+
+/** `test`, or what takes its place where there is nothing to test. */
+const testIf = (has: boolean): Pick<typeof test, 'each'> & ((name: string, body: () => Promise<void>) => void) => (has ? test : Object.assign(() => {}, { each: () => () => {} }));
 
 const wrong = (value: unknown): never => value as never;
 
@@ -197,7 +200,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
 
   // What takes real time mostly sleeps, and may do so side by side.
   const section = grain === 0 ? describe : describe.concurrent;
-  const sectionIf = (feature: boolean): typeof section => (feature ? section : describe.skip);
+  const sectionIf = (feature: boolean): ((title: string, tests: () => void) => void) => (feature ? section : () => {});
 
   describe(`${name} is a gate`, () => {
     section('concurrency', () => {
@@ -402,7 +405,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         expect(await takeAll(gate)).toHaveLength(5);
       }));
 
-      test.runIf(features.rate)('small costs do not starve a large one: nobody passes it, be the tokens there or not', on({ capacity: 4, period: unit }, async ({ gate, elapse, settled, now, trace, ask }) => {
+      testIf(features.rate)('small costs do not starve a large one: nobody passes it, be the tokens there or not', on({ capacity: 4, period: unit }, async ({ gate, elapse, settled, now, trace, ask }) => {
         const from = now();
         await take(gate, 4);
         const to = now();
@@ -541,7 +544,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         expect(await takeAll(gate)).toHaveLength(1);
       }));
 
-      test.runIf(features.rate)('has spent no token, by whichever way it left', on({ capacity: 4, period: long }, async ({ gate, settled, trace, ask }) => {
+      testIf(features.rate)('has spent no token, by whichever way it left', on({ capacity: 4, period: long }, async ({ gate, settled, trace, ask }) => {
         const all = await take(gate, 4);
         const stop = new AbortController();
         for (const call of ['a', 'b', 'c']) ask(call, 2, { signal: stop.signal });
@@ -556,7 +559,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         await take(gate, 4);
       }));
 
-      test.runIf(features.rate)('has spent no token, though it was there while a slot was not', on({ capacity: 4, concurrency: 1, period: long }, async ({ gate, settled, trace, ask }) => {
+      testIf(features.rate)('has spent no token, though it was there while a slot was not', on({ capacity: 4, concurrency: 1, period: long }, async ({ gate, settled, trace, ask }) => {
         const holder = await take(gate, 0);
         const stop = new AbortController();
         ask('acquire', 4, { signal: stop.signal });
@@ -602,7 +605,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         expect(await takeAll(gate)).toHaveLength(1);
       }));
 
-      test.runIf(features.rate)('together with all who share its signal lets none of them in, though the tokens are there', on({ capacity: 4, period: long }, async ({ gate, settled, trace, ask }) => {
+      testIf(features.rate)('together with all who share its signal lets none of them in, though the tokens are there', on({ capacity: 4, period: long }, async ({ gate, settled, trace, ask }) => {
         await take(gate, 2);
         const stop = new AbortController();
         ask('heavy', 4, { signal: stop.signal });
@@ -1055,7 +1058,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         expect(await takeAll(gate)).toHaveLength(1);
       }));
 
-      test.runIf(features.rate)('tokens go on refilling, up to the burst', on({ capacity: 2, period: unit }, async ({ gate, elapse, now, trace, ask }) => {
+      testIf(features.rate)('tokens go on refilling, up to the burst', on({ capacity: 2, period: unit }, async ({ gate, elapse, now, trace, ask }) => {
         await take(gate, 2);
         const from = now();
         await gate.pause(2 * unit);
@@ -1067,7 +1070,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         expectBetween(trace.at('second'), from + 3 * unit, to + 3 * unit);
       }));
 
-      test.runIf(features.foresight)('whoever could not be let in before its end is refused at once', on({}, async ({ gate, settled, trace, ask }) => {
+      testIf(features.foresight)('whoever could not be let in before its end is refused at once', on({}, async ({ gate, settled, trace, ask }) => {
         await gate.pause(long);
         ask('hopeless', 1, { timeout: long / 2 });
         await settled();
@@ -1083,7 +1086,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         paused: { has: features.pause, prepare: (gate) => gate.pause(), then: (gate) => gate.resume() },
       };
       for (const [state, { has, prepare, then }] of Object.entries(gates)) {
-        test.runIf(has)(`a signal aborted beforehand rejects with its reason and takes nothing, on a gate that is ${state}`, on({ concurrency: 2 }, async ({ gate, settled }) => {
+        testIf(has)(`a signal aborted beforehand rejects with its reason and takes nothing, on a gate that is ${state}`, on({ concurrency: 2 }, async ({ gate, settled }) => {
           await take(gate);
           await prepare(gate);
           const reason = new Error('changed my mind');
@@ -1100,7 +1103,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         }));
       }
 
-      test.runIf(features.rate)('a signal aborted beforehand spends no token', on({ capacity: 3, period: long }, async ({ gate }) => {
+      testIf(features.rate)('a signal aborted beforehand spends no token', on({ capacity: 3, period: long }, async ({ gate }) => {
         const signal = AbortSignal.abort();
         expect(await refusal(() => gate.acquire(3, { signal }))).toBe(signal.reason);
         expect(await refusal(() => gate.run(() => {}, 3, { signal }))).toBe(signal.reason);
@@ -1195,7 +1198,7 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         }));
       });
 
-      test.runIf(features.rate && features.foresight)('that cannot be met are refused at once, and cost nothing', on({ capacity: 1, period: long, burst: 4 }, async ({ gate, settled, trace, ask }) => {
+      testIf(features.rate && features.foresight)('that cannot be met are refused at once, and cost nothing', on({ capacity: 1, period: long, burst: 4 }, async ({ gate, settled, trace, ask }) => {
         const all = await take(gate, 4);
         ask('hopeless', 2, { timeout: 1.5 * long });
         trace.follow('hopeless run', gate.run(() => {}, 2, { timeout: 1.5 * long }));
@@ -1310,14 +1313,14 @@ export function conformance(name: string, { make, grain, features }: Subject): v
         await take(gate);
       })());
 
-      test.runIf(features.pause).each(numbers)('pause(%s): seconds', (seconds, Kind) => on({}, async ({ gate }) => {
+      testIf(features.pause).each(numbers)('pause(%s): seconds', (seconds, Kind) => on({}, async ({ gate }) => {
         const error = await refusal(() => gate.pause(wrong(seconds)));
         expect(error).toBeInstanceOf(Kind);
         expect(error.message).toMatch(/^seconds must be .*, received /);
         await take(gate);
       })());
 
-      test.runIf(features.rate)('no token is spent on them', on({ capacity: 4, period: long }, async ({ gate }) => {
+      testIf(features.rate)('no token is spent on them', on({ capacity: 4, period: long }, async ({ gate }) => {
         await Promise.all(calls.map(async ([, , , call]) => refusal(() => call(gate))));
         await take(gate, 4);
       }));
