@@ -239,9 +239,8 @@ function rateLimit({ capacity = 0, period = 0, burst = capacity, tokens, concurr
 
 function defaultReply({ status, retryAfter, error }: Refusal): Reply {
   if (error instanceof ServerBusyError) return json(status, JSON_TYPE, { detail: error.message });
-  const soon = `Retry in ${retryAfter} s.`;
-  if (status === 503) return problem(status, 'Service Unavailable', `The server is busy. ${soon}`);
-  return problem(status, 'Too Many Requests', `Too many requests. ${soon}`);
+  const title = status === 503 ? 'Service Unavailable' : 'Too Many Requests';
+  return problem(status, title, `${title}: retry in ${retryAfter} s.`);
 }
 
 /** RFC 9457, section 3. */

@@ -2,7 +2,7 @@
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
 import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
-import { headerOf, isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
 
 /** A request of Express, or a bare one. */
 export interface ExpressRequest extends NodeRequest {
@@ -18,9 +18,9 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
   user: (req) => req.user,
   params: (req) => req.params,
   own: (name, req) => ownOf(req, name),
-  header: (name, req) => headerOf(req, name),
+  header: (name, req) => req.headers[name],
   method: (req) => req.method,
-  url: (req) => req.originalUrl ?? req.url,
+  url: (req) => (req.originalUrl ?? req.url)!,
   leaving,
   gone: isOver,
   refusing(status, fields, _, res) {

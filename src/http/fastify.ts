@@ -1,7 +1,7 @@
 /** A plugin for Fastify. */
 import { checkObject, invalid } from '../errors.js';
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { headerOf, isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
 
 /** A request of Fastify. */
 export interface FastifyRequest {
@@ -37,7 +37,7 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
   user: (request) => request.user,
   params: (request) => request.params,
   own: (name, request) => ownOf(request, name),
-  header: (name, request) => headerOf(request.raw, name),
+  header: (name, request) => request.raw.headers[name],
   method: (request) => request.raw.method,
   url: (request) => request.originalUrl,
   leaving: (request, reply) => leaving(request.raw, reply.raw),
@@ -74,8 +74,8 @@ export function fastify<Request extends FastifyRequest = FastifyRequest, Reply e
   const { hook = 'onRequest' } = options;
   if (!['onRequest', 'preValidation', 'preHandler'].includes(hook)) throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
   const decide = decider<[Request, Reply]>(options, port);
-  const plugin = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
-    instance.addHook(hook as 'onRequest', async function headgate(request, reply) {
+  const headgate = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
+    instance.addHook(hook as 'onRequest', async (request, reply) => {
       const verdict = await decide(request, reply);
       if (verdict.runs) {
         reply.headers(verdict.fields);
@@ -94,5 +94,5 @@ export function fastify<Request extends FastifyRequest = FastifyRequest, Reply e
     });
   };
   // Registered as it is, in the instance itself: otherwise the hook would see no request but those of the plugin.
-  return Object.assign(plugin, { [Symbol.for('skip-override')]: true, [Symbol.for('fastify.display-name')]: 'headgate' });
+  return Object.assign(headgate, { [Symbol.for('skip-override')]: true });
 }

@@ -22,7 +22,7 @@ const port: Port<[HonoContext]> = {
   user: (c) => ownOf(c.var, 'user'),
   params: (c) => c.req.param(),
   own: (name, c) => ownOf(c.var, name),
-  header: (name, c) => c.req.raw.headers.get(name) ?? undefined,
+  header: (name, c) => c.req.raw.headers.get(name),
   method: (c) => c.req.raw.method,
   url: (c) => c.req.raw.url,
   leaving(c) {

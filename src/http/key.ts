@@ -30,11 +30,11 @@ export interface View<A extends unknown[]> {
   params(...args: A): unknown;
   /** What the framework itself sets of that name on its request. */
   own(name: string, ...args: A): unknown;
-  /** The first value of the field; the name is in lower case. */
-  header(name: string, ...args: A): string | undefined;
-  method(...args: A): string | undefined;
+  /** The name is in lower case. */
+  header(name: string, ...args: A): unknown;
+  method(...args: A): unknown;
   /** As the client sent it: a path or a whole URL. */
-  url(...args: A): string | undefined;
+  url(...args: A): string;
 }
 
 /** The key, or in words what the request lacks. */
@@ -73,7 +73,7 @@ function identity(user: unknown): string {
 }
 
 function named(what: string, value: unknown): string {
-  const name = value === true ? undefined : plain(value);
+  const name = typeof value === 'boolean' ? undefined : plain(value);
   if (name === undefined) throw invalid(what, 'a string or a number', value);
   return name;
 }
@@ -93,18 +93,11 @@ function template<A extends unknown[]>(text: string, view: View<A>, prefix: numb
     let key = '';
     for (const [index, part] of parts.entries()) {
       const value = typeof part === 'string' ? part : plain(part(args));
-      if (value === undefined) return { missing: lack(pieces[index]!) };
+      if (value === undefined) return { missing: `value for {${pieces[index]}}` };
       key += typeof part === 'string' ? part : value.replaceAll(/[ -/:-@[-`{-~]/g, (mark) => (special.includes(mark) ? `%${mark.charCodeAt(0).toString(16)}` : mark));
     }
     return { key };
   };
-}
-
-/** How to say that a place has no value. */
-function lack(name: string): string {
-  return name === 'ip' ? 'client address' : name.replace(/^(headers|query)\.(.+)$|(.+)/s, (_, where, what, other) => (
-    where === undefined ? `value for {${other}}` : `${where === 'query' ? 'query parameter' : 'header field'} "${what}"`
-  ));
 }
 
 /** Looks one place up. */
@@ -112,7 +105,7 @@ function place<A extends unknown[]>(name: string, view: View<A>, prefix: number)
   const [root = '', ...path] = name.split('.');
   const rest = path.join('.').toLowerCase();
   /** The path and the query. A client may send a whole URL where others send a path: both mean the same. */
-  const parts = (args: A): RegExpExecArray | null => /^(?:[a-z][\w+.-]*:\/\/[^/?#]*)?([^?#]*)\??([^#]*)/i.exec(view.url(...args) ?? '');
+  const parts = (args: A): RegExpExecArray | null => /^(?:[a-z][\w+.-]*:\/\/[^/?#]*)?([^?#]*)\??([^#]*)/i.exec(view.url(...args));
   if (root === 'query') return (args) => new URLSearchParams(parts(args)?.[2]).get(path.join('.'));
   if (root === 'headers') {
     if (!/^[\w!#$%&'*+.^`|~-]+$/.test(rest)) throw invalid('key', 'made of names that header fields can have', rest);

@@ -1,6 +1,6 @@
 /** Middleware for Koa. */
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { headerOf, isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
 
 /** A context of Koa. */
 export interface KoaContext {
@@ -24,7 +24,7 @@ const port: Port<[KoaContext]> = {
   // A router's.
   params: (ctx) => ownOf(ctx, 'params'),
   own: (name, ctx) => ownOf(ctx, name),
-  header: (name, ctx) => headerOf(ctx.req, name),
+  header: (name, ctx) => ctx.req.headers[name],
   method: (ctx) => ctx.req.method,
   url: (ctx) => ctx.originalUrl,
   leaving: (ctx) => leaving(ctx.req, ctx.res),

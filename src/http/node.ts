@@ -50,12 +50,6 @@ export function leaving(req: NodeRequest, res: NodeResponse): AbortSignal {
   return left.signal;
 }
 
-/** The first value of a header field. */
-export function headerOf(req: Pick<NodeRequest, 'headers'>, name: string): string | undefined {
-  const value = req.headers[name];
-  return Array.isArray(value) ? value[0] : value;
-}
-
 /** What the framework, or whoever came before, has set on the request; nothing that all requests inherit. */
 export function ownOf(request: object, name: string): unknown {
   return Object.hasOwn(request, name) ? (request as Record<string, unknown>)[name] : undefined;

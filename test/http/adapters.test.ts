@@ -6,7 +6,8 @@ import type { Refusal } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
 import { KeyedThrottle } from '../../src/keyed.js';
-import { call, get, Latch, sites, until } from './sites.js';
+import { call, get, Latch, until } from './client.js';
+import { sites } from './sites.js';
 
 /** A gate whose `acquire` does as it is told. */
 const gateThat = (acquire: () => Promise<never>): Gate => ({ acquire }) as unknown as Gate;
@@ -119,7 +120,7 @@ describe.each(sites)('%s', (name, serve) => {
       const seen = await get(site);
       expect(seen.status).toBe(429);
       expect(seen.headers).toMatchObject({ 'retry-after': '1', 'content-type': PROBLEM });
-      expect(JSON.parse(seen.body)).toEqual({ type: 'about:blank', title: 'Too Many Requests', status: 429, detail: 'Too many requests. Retry in 1 s.' });
+      expect(JSON.parse(seen.body)).toEqual({ type: 'about:blank', title: 'Too Many Requests', status: 429, detail: 'Too Many Requests: retry in 1 s.' });
       expect(handler).not.toHaveBeenCalled();
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
@@ -157,7 +158,7 @@ describe.each(sites)('%s', (name, serve) => {
       await until(() => gate.waiting === 1);
       const seen = await get(site);
       expect([seen.status, seen.headers['retry-after'], seen.headers['content-type']]).toEqual([503, '1', PROBLEM]);
-      expect(JSON.parse(seen.body)).toMatchObject({ title: 'Service Unavailable', detail: 'The server is busy. Retry in 1 s.' });
+      expect(JSON.parse(seen.body)).toMatchObject({ title: 'Service Unavailable', detail: 'Service Unavailable: retry in 1 s.' });
       holder?.release();
       expect((await queued.seen).status).toBe(200);
     });
@@ -469,7 +470,7 @@ describe.each(sites)('%s', (name, serve) => {
       for (const user of [undefined, null, false, '']) expect(await keyOf(key, '/', {}, { user })).toBe('ip:127.0.0.1');
     });
 
-    test.each([[{}], [{ id: null }], [{ id: '' }], [{ id: {} }], [{ id: Number.NaN }], [true]])("'user' takes %j for a mistake: the error handler gets it", async (user) => {
+    test.each([[{}], [{ id: null }], [{ id: '' }], [{ id: {} }], [{ id: Number.NaN }], [{ id: false }], [true]])("'user' takes %j for a mistake: the error handler gets it", async (user) => {
       expect(await keyOf('user', '/', {}, { user })).toMatch(/^500 failed TypeError: the user's id must be a string or a number/);
     });
 
@@ -477,15 +478,15 @@ describe.each(sites)('%s', (name, serve) => {
       expect(await keyOf('header:X-Api-Key', '/', { headers: { 'x-api-key': 'a:b%' } })).toBe('header:x-api-key:a:b%');
       expect(await keyOf('header:x-api-key', '/', { headers: { 'X-API-KEY': 'k' } })).toBe('header:x-api-key:k');
       expect(await keyOf('header:x-api-key', '/', { headers: { 'X-API-KEY': ['k', 'l'] } })).toBe('header:x-api-key:k, l');
-      expect(detail(await keyOf('header:x-api-key'))).toBe('The request has no header field "x-api-key".');
-      expect(detail(await keyOf('header:x-api-key', '/', { headers: { 'x-api-key': '' } }))).toBe('The request has no header field "x-api-key".');
+      expect(detail(await keyOf('header:x-api-key'))).toBe('The request has no value for {headers.x-api-key}.');
+      expect(detail(await keyOf('header:x-api-key', '/', { headers: { 'x-api-key': '' } }))).toBe('The request has no value for {headers.x-api-key}.');
     });
 
     test("'query:NAME' is the first parameter of that name", async () => {
       expect(await keyOf('query:tag', '/?tag=a&tag=b')).toBe('query:tag:a');
       expect(await keyOf('query:tag', '/x?x=1&tag=%C3%A4+b#tag')).toBe('query:tag:ä b');
       expect(await keyOf('query:tag', '/?tag[]=1&tag[x]=2&tag=3')).toBe('query:tag:3');
-      for (const path of ['/', '/?', '/?tag=', '/?tags=1', '/tag=1']) expect(detail(await keyOf('query:tag', path))).toBe('The request has no query parameter "tag".');
+      for (const path of ['/', '/?', '/?tag=', '/?tags=1', '/tag=1']) expect(detail(await keyOf('query:tag', path))).toBe('The request has no value for {query.tag}.');
     });
 
     test("a template is filled in", async () => {
@@ -508,7 +509,7 @@ describe.each(sites)('%s', (name, serve) => {
 
     test.each(['{user.constructor.name}', '{user.__proto__.x}', '{user.toString.name}', '{user.list}', '{user.id.length}', '{user.nan}', '{user.none}', '{constructor.name}', '{query.a}x:{query.b}'])('%s has no value', async (key) => {
       const answer = detail(await keyOf(key, '/?b=1', {}, { user: { id: 'ada', list: [1], nan: Number.NaN, none: null } }));
-      expect(answer).toBe(key.includes('query') ? 'The request has no query parameter "a".' : `The request has no value for ${key}.`);
+      expect(answer).toBe(`The request has no value for ${key.includes('query') ? '{query.a}' : key}.`);
     });
 
     test('a function says it, also later', async () => {
@@ -516,7 +517,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect(await keyOf(async () => 7)).toBe('7');
       expect(await keyOf(() => 8n)).toBe('8');
       for (const nothing of [undefined, null, '']) expect(detail(await keyOf(async () => nothing))).toBe('The request has no key by which to limit it.');
-      for (const wrong of [{}, true, Number.NaN]) expect(await keyOf(() => wrong)).toMatch(/^500 failed (Type|Range)Error: what key\(\) returns must be a string or a number, received/);
+      for (const wrong of [{}, true, false, Number.NaN]) expect(await keyOf(() => wrong)).toMatch(/^500 failed (Type|Range)Error: what key\(\) returns must be a string or a number, received/);
     });
 
     test('a request without a key is refused with 400, and onLimited is not asked', async () => {
@@ -526,7 +527,7 @@ describe.each(sites)('%s', (name, serve) => {
       const site = await serve({ keyed, key: 'header:x-key', onLimited }, { handler });
       const seen = await get(site);
       expect([seen.status, seen.headers['content-type'], seen.headers['retry-after'], seen.headers['ratelimit']]).toEqual([400, expect.stringMatching(/^application\/problem\+json(;|$)/), undefined, undefined]);
-      expect(JSON.parse(seen.body)).toEqual({ type: 'about:blank', title: 'Bad Request', status: 400, detail: 'The request has no header field "x-key".' });
+      expect(JSON.parse(seen.body)).toEqual({ type: 'about:blank', title: 'Bad Request', status: 400, detail: 'The request has no value for {headers.x-key}.' });
       expect([onLimited.mock.calls, handler.mock.calls, keyed.size]).toEqual([[], [], 0]);
       const watching = await serve({ keyed, key: 'header:x-key', block: false }, { handler });
       expect((await get(watching)).status).toBe(200);

@@ -3,7 +3,8 @@ import { Throttle } from 'headgate';
 import { type BackendNeeds, concurrencyLimit } from 'headgate/http';
 import { describe, expect, test, vi } from 'vitest';
 import { KeyedThrottle } from '../../src/keyed.js';
-import { call, get, Latch, sites, until } from './sites.js';
+import { call, get, Latch, until } from './client.js';
+import { sites } from './sites.js';
 
 /** A backend that shows what it holds. */
 const watched = (): { keyed: KeyedThrottle; backend: (needs: BackendNeeds) => KeyedThrottle; asked: BackendNeeds[] } => {

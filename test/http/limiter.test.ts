@@ -1,7 +1,8 @@
 /** Several resources in front of HTTP handlers. The behaviour is that of fastapi-concurrency-limiter, bettered. */
 import { describe, expect, test } from 'vitest';
 import { Limiter, Resource } from '../../src/limiter.js';
-import { call, get, Latch, sites, until } from './sites.js';
+import { call, get, Latch, until } from './client.js';
+import { sites } from './sites.js';
 
 const setUp = (timeout = 0, connections = 1): { database: Resource; files: Resource; limiter: Limiter } => {
   const database = new Resource(connections, { name: 'database' });

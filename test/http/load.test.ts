@@ -4,7 +4,8 @@
 import autocannon from 'autocannon';
 import { Throttle } from 'headgate';
 import { expect, test } from 'vitest';
-import { sites, until } from './sites.js';
+import { until } from './client.js';
+import { sites } from './sites.js';
 
 const LIMIT = 8;
 const REQUESTS = 20_000;

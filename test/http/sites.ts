@@ -1,17 +1,14 @@
-/**
- * One small web site, served by each framework through its adapter: what the suites run against. And a client that
- * sees what goes over the wire, and can hang up.
- */
+/** One small web site, served by each framework through its adapter: what the suites run against. */
 import createExpress from 'express';
 import createFastify, { type FastifyBaseLogger } from 'fastify';
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
-import http, { type IncomingHttpHeaders, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import http, { type Server } from 'node:http';
 import { Readable } from 'node:stream';
 import Koa from 'koa';
 import { express, fastify, hono, koa, type LimitOptions, web } from 'headgate/http';
 import { onTestFinished, vi } from 'vitest';
+import { listen, stop } from './client.js';
 
 /** Settings that fit every adapter: their functions ask for nothing of a framework. */
 export type AnyOptions = LimitOptions<never[]>;
@@ -197,19 +194,6 @@ export const sites: [name: string, serve: Serve][] = Object.entries(makers).map(
   return { port: await listen(server, host), failures, logged };
 }]);
 
-/** Starts a server on a port of the system's choice. */
-export async function listen(server: Server, host = '127.0.0.1'): Promise<number> {
-  await new Promise<void>((resolve) => void server.listen(0, host, resolve));
-  return (server.address() as AddressInfo).port;
-}
-
-/** Stops a server and everyone who is still connected. */
-export async function stop(server: Server): Promise<void> {
-  const closed = new Promise((resolve) => void server.close(resolve));
-  server.closeAllConnections();
-  await closed;
-}
-
 function logToConsole(logged: unknown[]): void {
   const log = vi.spyOn(console, 'error').mockImplementation((error: unknown) => void logged.push(error));
   onTestFinished(() => log.mockRestore());
@@ -235,68 +219,4 @@ async function write(res: http.ServerResponse, page: Page): Promise<void> {
 
 function bytes(page: AsyncIterable<string>): ReadableStream<Uint8Array> {
   return Readable.toWeb(Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk))) as ReadableStream<Uint8Array>;
-}
-
-/** A response as it came over the wire. */
-export interface Seen {
-  readonly status: number;
-  readonly headers: IncomingHttpHeaders;
-  readonly body: string;
-}
-
-/** A request under way. */
-export interface Call {
-  /** Everything, once it has come. */
-  readonly seen: Promise<Seen>;
-  /** The first bytes of the body. */
-  readonly started: Promise<string>;
-  hangUp(): void;
-}
-
-export interface Wanted {
-  method?: string;
-  headers?: Record<string, string | string[]>;
-  host?: string;
-  body?: string;
-}
-
-/** Sends a request on a connection of its own. */
-export function call({ port }: { port: number }, path = '/', { method = 'GET', headers = {}, host = '127.0.0.1', body }: Wanted = {}): Call {
-  const request = http.request({ host, port, path, method, headers, agent: false });
-  let start: (text: string) => void;
-  const started = new Promise<string>((resolve) => void (start = resolve));
-  const seen = new Promise<Seen>((resolve, reject) => {
-    request.once('error', reject);
-    request.once('response', (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        text += chunk;
-        start(text);
-      });
-      response.once('error', reject);
-      response.once('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text }));
-    });
-  });
-  seen.catch(() => {});
-  request.end(body);
-  return { seen, started, hangUp: () => void request.destroy() };
-}
-
-/** Sends a request and waits for all of its response. */
-export const get = (site: { port: number }, path?: string, wanted?: Wanted): Promise<Seen> => call(site, path, wanted).seen;
-
-/** Waits until something is so, for 10 s at the most. */
-export async function until(isSo: () => boolean, what = 'it'): Promise<void> {
-  const end = performance.now() + 10_000;
-  while (!isSo()) {
-    if (performance.now() > end) throw new Error(`${what} did not happen within 10 s: ${String(isSo)}`);
-    await new Promise((resolve) => void setTimeout(resolve, 1));
-  }
-}
-
-/** Something to wait for, and what ends the wait. */
-export class Latch {
-  open!: () => void;
-  readonly opened: Promise<void> = new Promise((resolve) => void (this.open = resolve));
 }
