@@ -1,6 +1,6 @@
 /** Nothing is left behind: neither waiters, listeners and timers, nor memory. */
 import { getEventListeners } from 'node:events';
-import { Throttle } from 'headgate';
+import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
 import { beforeAll, expect, test } from 'vitest';
 import { setUp, take } from './support.js';
 
@@ -73,6 +73,50 @@ test('a million acquires, granted, aborted, timed out, refused: everything is ba
   expect({ active: throttle.active + rated.active, waiting: throttle.waiting + rated.waiting, listeners: getEventListeners(lasting, 'abort').length, timers: clock.pending })
     .toEqual({ active: 0, waiting: 0, listeners: 0, timers: 0 });
   expect(after - before).toBeLessThan(2 * MEGABYTE);
+});
+
+test('keys, windows and several resources, granted, aborted, timed out, refused: everything is back where it was', { timeout: 60_000 }, async () => {
+  const { clock, throttle } = setUp(8, 0, 1, { window: 'sliding', also: [{ capacity: 60, period: 10 }] });
+  const keyed = new KeyedThrottle<number>(40, 2, 1, { clock, maxQueue: 4, maxKeys: 20 });
+  const resources = [new Resource(3, { clock }), new Resource(1, { clock }), throttle];
+  const limiter = new Limiter({ timeout: 0.5, resources, clock });
+  const all = limiter.resources(resources);
+  const lasting = new AbortController().signal;
+  let key = 0;
+
+  const round = async (): Promise<void> => {
+    const stop = new AbortController();
+    const ends: Promise<unknown>[] = [];
+    for (let index = 0; index < 6; index++) {
+      // More keys than there may be, and more who wait for one of them.
+      key++;
+      ends.push(
+        keyed.run(key, ignore, 1, { signal: lasting, timeout: 60 }).catch(ignore),
+        keyed.run(0, ignore, 1, { signal: stop.signal }).catch(ignore),
+        keyed.acquire(key, 5).then((permit) => permit[Symbol.asyncDispose](), ignore),
+        all.run(ignore, 1, { signal: lasting }).catch(ignore),
+        all.acquire(1, { signal: stop.signal }).then((permit) => permit.release(), ignore),
+        all.acquire(1, { timeout: 0 }).then((permit) => permit.release(), ignore),
+        all.tryAcquire().then((permit) => permit?.refund() ?? permit?.release()),
+        limiter.resources([resources[1] as Resource])(() => Promise.reject(new Error('its own')))().catch(ignore),
+      );
+    }
+    stop.abort(0);
+    await clock.runAll();
+    await Promise.all(ends);
+  };
+
+  for (let index = 0; index < 400; index++) await round();
+  await clock.advance(10);
+  const before = await heapUsed();
+  for (let index = 0; index < 4_000; index++) await round();
+  await clock.advance(10);
+  const after = await heapUsed();
+  const gates = [...resources, ...Array.from({ length: key + 1 }, (_, name) => keyed.peek(name))];
+  expect(gates.map((gate) => (gate === undefined ? 0 : gate.active + gate.waiting)).filter((count) => count > 0)).toEqual([]);
+  expect({ keys: keyed.size, tokens: throttle.tokens, listeners: getEventListeners(lasting, 'abort').length, timers: clock.pending })
+    .toEqual({ keys: 0, tokens: 8, listeners: 0, timers: 0 });
+  expect(after - before).toBeLessThan(MEGABYTE);
 });
 
 test('a million waiters join and abort behind a head that is stuck for ever: the queue does not grow', async () => {
