@@ -94,9 +94,10 @@ export type Verdict =
 
 /** What the decision needs of a framework. */
 export interface Port<A extends unknown[]> extends View<A> {
-  /** A signal that aborts when the client goes. */
-  leaving(...args: A): AbortSignal;
-  gone(...args: A): boolean;
+  /** Whether the response was sent, or the client has gone. */
+  over(...args: A): boolean;
+  /** Calls `end` when it is: at least once, if it is not so yet. */
+  whenOver(end: () => void, ...args: A): void;
   /** Prepares the response for a refusal. The function that it returns says whether somebody has responded since. */
   refusing(status: number, fields: Fields, ...args: A): () => boolean;
   /** Tells the framework's log. */
@@ -135,8 +136,8 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
   const find = key === undefined ? undefined : finder(key, port, ipv6Prefix);
 
   return async function decide(...args) {
-    if (await skip?.(...args)) return UNLIMITED;
-    const found = await find?.(...args);
+    if (skip !== undefined && (await skip(...args))) return UNLIMITED;
+    const found = find === undefined ? undefined : await find(...args);
     if (found !== undefined && found.key === undefined) {
       if (!block) return UNLIMITED;
       port.refusing(400, NONE, ...args);
@@ -145,18 +146,25 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     const whose = found?.key as string;
     const units = typeof cost === 'function' ? await cost(...args) : cost;
     checkCost(units);
-    const signal = wait > 0 ? port.leaving(...args) : undefined;
-    const how = { timeout: wait, signal };
+    // The functions of the options may have taken their time.
+    if (port.over(...args)) return GONE;
+    let waits = wait > 0;
+    const left = waits ? new AbortController() : undefined;
+    // Whoever waits no more need not leave: an abort costs more than all the rest.
+    if (left !== undefined) port.whenOver(() => waits && left.abort('the client has gone'), ...args);
+    const how = { timeout: wait, signal: left?.signal };
     let permit: Permit;
     try {
       permit = await (keyed === undefined ? gate.acquire(units, how) : keyed.acquire(whose, units, how));
     } catch (error) {
-      if (signal?.aborted) return GONE;
+      if (left?.signal.aborted) return GONE;
       if (error instanceof ThrottleError) return refuse(error, found?.key, args);
       if (failOpen && !(error instanceof RangeError)) return UNLIMITED;
       throw error;
+    } finally {
+      waits = false;
     }
-    if (port.gone(...args)) {
+    if (port.over(...args)) {
       // The work never happened.
       permit.refund();
       permit.release();

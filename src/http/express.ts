@@ -2,7 +2,7 @@
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
 import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
-import { isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
 
 /** A request of Express, or a bare one. */
 export interface ExpressRequest extends NodeRequest {
@@ -21,8 +21,8 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
   header: (name, req) => req.headers[name],
   method: (req) => req.method,
   url: (req) => (req.originalUrl ?? req.url)!,
-  leaving,
-  gone: isOver,
+  whenOver: (end, req, res) => whenOver(req, res, end),
+  over: isOver,
   refusing(status, fields, _, res) {
     const begun = res.headersSent;
     announce(res, fields);

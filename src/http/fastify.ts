@@ -1,7 +1,7 @@
 /** A plugin for Fastify. */
 import { checkObject, invalid } from '../errors.js';
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
 
 /** A request of Fastify. */
 export interface FastifyRequest {
@@ -40,8 +40,8 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
   header: (name, request) => request.raw.headers[name],
   method: (request) => request.raw.method,
   url: (request) => request.originalUrl,
-  leaving: (request, reply) => leaving(request.raw, reply.raw),
-  gone: (request, reply) => isOver(request.raw, reply.raw),
+  whenOver: (end, request, reply) => whenOver(request.raw, reply.raw, end),
+  over: (request, reply) => isOver(request.raw, reply.raw),
   refusing(status, fields, _, reply) {
     reply.code(status);
     reply.headers(fields);
@@ -86,7 +86,7 @@ export function fastify<Request extends FastifyRequest = FastifyRequest, Reply e
         reply.code(verdict.reply.status);
         reply.headers(verdict.reply.headers);
         reply.send(verdict.reply.body);
-      } else if (port.gone(request, reply)) {
+      } else if (port.over(request, reply)) {
         // Nothing will be sent: without this, the handler would run for it.
         reply.hijack();
       }

@@ -1,6 +1,6 @@
 /** Middleware for Hono, on Node and elsewhere. */
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, leaving, ownOf, whenOver } from './node.js';
+import { isOver, ownOf, whenOver } from './node.js';
 import { announce, deliver, endWith, NOBODY } from './response.js';
 import { addressOf, nodeOf } from './runtime.js';
 
@@ -25,13 +25,14 @@ const port: Port<[HonoContext]> = {
   header: (name, c) => c.req.raw.headers.get(name),
   method: (c) => c.req.raw.method,
   url: (c) => c.req.raw.url,
-  leaving(c) {
-    const node = nodeOf(c.env);
-    return node === undefined ? c.req.raw.signal : leaving(node.incoming, node.outgoing);
-  },
-  gone(c) {
+  over(c) {
     const node = nodeOf(c.env);
     return node === undefined ? c.req.raw.signal.aborted : isOver(node.incoming, node.outgoing);
+  },
+  whenOver(end, c) {
+    const node = nodeOf(c.env);
+    if (node === undefined) c.req.raw.signal.addEventListener('abort', end);
+    else whenOver(node.incoming, node.outgoing, end);
   },
   refusing(status, fields, c) {
     for (const [name, value] of Object.entries(fields)) c.header(name, value);

@@ -1,6 +1,6 @@
 /** Middleware for Koa. */
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, leaving, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
 
 /** A context of Koa. */
 export interface KoaContext {
@@ -27,8 +27,8 @@ const port: Port<[KoaContext]> = {
   header: (name, ctx) => ctx.req.headers[name],
   method: (ctx) => ctx.req.method,
   url: (ctx) => ctx.originalUrl,
-  leaving: (ctx) => leaving(ctx.req, ctx.res),
-  gone: (ctx) => isOver(ctx.req, ctx.res),
+  whenOver: (end, ctx) => whenOver(ctx.req, ctx.res, end),
+  over: (ctx) => isOver(ctx.req, ctx.res),
   refusing(status, fields, ctx) {
     const before = ctx.body;
     ctx.set(fields);

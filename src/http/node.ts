@@ -23,7 +23,7 @@ export interface NodeResponse extends NodeEmitter {
 }
 
 interface NodeEmitter {
-  once(event: 'close', listener: () => void): unknown;
+  on(event: 'close', listener: () => void): unknown;
   removeListener(event: 'close', listener: () => void): unknown;
 }
 
@@ -33,21 +33,14 @@ export function isOver(req: NodeRequest, res: NodeResponse): boolean {
   return res.closed === true || req.socket.destroyed || stream?.destroyed === true;
 }
 
-/** Calls `end` once the response was sent or the client has gone. */
+/** Calls `end` when the response was sent or the client has gone: at least once. */
 export function whenOver(req: NodeRequest, res: NodeResponse, end: () => void): void {
-  res.once('close', end);
+  res.on('close', end);
   if (res.socket !== null) return;
   // A pipelined request, whose turn has not come. If the client goes first, its response never tells.
   const { socket } = req;
-  socket.once('close', end);
-  res.once('close', () => socket.removeListener('close', end));
-}
-
-/** A signal that aborts when the client goes. */
-export function leaving(req: NodeRequest, res: NodeResponse): AbortSignal {
-  const left = new AbortController();
-  whenOver(req, res, () => left.abort());
-  return left.signal;
+  socket.on('close', end);
+  res.on('close', () => socket.removeListener('close', end));
 }
 
 /** What the framework, or whoever came before, has set on the request; nothing that all requests inherit. */

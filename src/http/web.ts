@@ -15,8 +15,8 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
   header: (name, request) => request.headers.get(name),
   method: (request) => request.method,
   url: (request) => request.url,
-  leaving: (request) => request.signal,
-  gone: (request) => request.signal.aborted,
+  whenOver: (end, request) => request.signal.addEventListener('abort', end),
+  over: (request) => request.signal.aborted,
   refusing: () => () => false,
   report: (error) => console.error(error),
 };
