@@ -82,7 +82,7 @@ export type Fields = Readonly<Record<string, string>>;
 export interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[]>>;
-  readonly body: string | Uint8Array<ArrayBuffer>;
+  readonly body: string | ArrayBuffer;
 }
 
 /** What becomes of a request. */
@@ -271,5 +271,6 @@ async function replyOf(answer: Answer, status: number): Promise<Reply | undefine
   checkInteger('status', response.status, 200, 599);
   const cookies = response.headers.getSetCookie();
   const headers = { ...Object.fromEntries(response.headers), ...(cookies.length > 0 && { 'set-cookie': cookies }) };
-  return { status: response.status!, headers, body: new Uint8Array(await response.arrayBuffer()) };
+  const body = await response.arrayBuffer();
+  return { status: response.status!, headers, body: body.byteLength === 0 ? '' : body };
 }

@@ -71,7 +71,7 @@ function announce(res: NodeResponse, fields: Reply['headers']): void {
 
 function send(res: NodeResponse, { status, headers, body }: Reply): void {
   // A response that has begun can only be ended.
-  const rest = res.headersSent ? '' : body;
+  const rest = res.headersSent ? '' : typeof body === 'string' ? body : new Uint8Array(body);
   announce(res, headers);
   res.statusCode = status;
   res.end(rest);

@@ -85,7 +85,8 @@ export function fastify<Request extends FastifyRequest = FastifyRequest, Reply e
       if (verdict.reply !== undefined) {
         reply.code(verdict.reply.status);
         reply.headers(verdict.reply.headers);
-        reply.send(verdict.reply.body);
+        const { body } = verdict.reply;
+        reply.send(typeof body === 'string' ? body : new Uint8Array(body));
       } else if (port.over(request, reply)) {
         // Nothing will be sent: without this, the handler would run for it.
         reply.hijack();

@@ -14,7 +14,7 @@ export interface HonoContext {
   res: Response;
   status(status: number): void;
   header(name: string, value: string): void;
-  body(data: string | Uint8Array<ArrayBuffer> | null, status: number, headers: Record<string, string | string[]>): Response;
+  body(data: string | ArrayBuffer | null, status: number, headers: Record<string, string | string[]>): Response;
 }
 
 const port: Port<[HonoContext]> = {
@@ -64,7 +64,7 @@ export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<
     const verdict = await decide(c);
     if (!verdict.runs) {
       const { status, headers, body } = verdict.reply ?? NOBODY;
-      return c.body(body.length === 0 ? null : body, status, headers);
+      return c.body(body || null, status, headers);
     }
     const { release } = verdict;
     const node = nodeOf(c.env);

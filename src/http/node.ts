@@ -15,7 +15,7 @@ export interface NodeResponse extends NodeEmitter {
   statusCode: number;
   readonly headersSent: boolean;
   /** Not there in HTTP/2. */
-  readonly closed?: boolean | undefined;
+  readonly writableFinished?: boolean | undefined;
   /** `null` while responses before it keep the socket busy. */
   readonly socket: object | null | undefined;
   setHeader(name: string, value: string | string[]): unknown;
@@ -23,19 +23,21 @@ export interface NodeResponse extends NodeEmitter {
 }
 
 interface NodeEmitter {
-  on(event: 'close', listener: () => void): unknown;
+  on(event: 'close' | 'finish', listener: () => void): unknown;
   removeListener(event: 'close', listener: () => void): unknown;
 }
 
 /** Whether the response was sent, or nobody is there any more to send it to. */
 export function isOver(req: NodeRequest, res: NodeResponse): boolean {
   const { stream } = res as { stream?: { readonly destroyed: boolean } };
-  return res.closed === true || req.socket.destroyed || stream?.destroyed === true;
+  return res.writableFinished === true || req.socket.destroyed || stream?.destroyed === true;
 }
 
 /** Calls `end` when the response was sent or the client has gone: at least once. */
 export function whenOver(req: NodeRequest, res: NodeResponse, end: () => void): void {
   res.on('close', end);
+  // Where no server is behind it, as in a cloud function, a response that was sent does not close.
+  res.on('finish', end);
   if (res.socket !== null) return;
   // A pipelined request, whose turn has not come. If the client goes first, its response never tells.
   const { socket } = req;

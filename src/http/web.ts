@@ -65,5 +65,5 @@ function respond({ method }: Request, fields: Fields, { status, headers, body }:
     all.delete(name);
     for (const value of [values].flat()) all.append(name, value);
   }
-  return new Response(method === 'HEAD' || body.length === 0 ? null : body, { status, headers: all });
+  return new Response(method === 'HEAD' ? null : body || null, { status, headers: all });
 }

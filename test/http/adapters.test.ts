@@ -1,7 +1,7 @@
 /**
  * One suite of behaviour that every adapter passes, on the real frameworks and over real sockets.
  */
-import { type Gate, QueueFullError, ServerBusyError, Throttle, ThrottleTimeoutError } from 'headgate';
+import { type Gate, type Permit, QueueFullError, ServerBusyError, Throttle, ThrottleTimeoutError } from 'headgate';
 import type { Refusal } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
@@ -410,11 +410,35 @@ describe.each(sites)('%s', (name, serve) => {
       expect([gate.active, site.failures]).toEqual([0, []]);
     });
 
+    test('while its key is looked up never queues', async () => {
+      const gate = new KeyedThrottle(Infinity, 1);
+      const holder = gate.tryAcquire('me');
+      const latch = new Latch();
+      const key = vi.fn(async () => (await latch.opened, 'me'));
+      const site = await serve({ keyed: gate, key, wait: 60 });
+      const gone = call(site);
+      await until(() => key.mock.calls.length === 1);
+      gone.hangUp();
+      await new Promise((resolve) => void setTimeout(resolve, 50));
+      latch.open();
+      await new Promise((resolve) => void setTimeout(resolve, 10));
+      expect(gate.peek('me')?.waiting).toBe(0);
+      holder?.release();
+      expect([site.failures, site.logged]).toEqual([[], []]);
+    });
+
     test.each([0, 60])('before a slow gate grants (wait: %i) costs nothing', async (wait) => {
       const inner = new Throttle(10, 1, 60, { clock: new ManualClock() });
       const latch = new Latch();
       const calls: unknown[] = [];
-      const gate = { acquire: async (cost: number) => (calls.push(cost), await latch.opened, inner.acquire(cost)) } as unknown as Gate;
+      const permits: Permit[] = [];
+      const acquire = async (cost: number): Promise<Permit> => {
+        calls.push(cost);
+        await latch.opened;
+        permits.push(await inner.acquire(cost));
+        return permits[0]!;
+      };
+      const gate = { acquire } as unknown as Gate;
       const handler = vi.fn(() => 'done');
       const site = await serve({ gate, wait }, { handler });
       const gone = call(site);
@@ -422,9 +446,8 @@ describe.each(sites)('%s', (name, serve) => {
       gone.hangUp();
       await new Promise((resolve) => void setTimeout(resolve, 50));
       latch.open();
-      await until(() => inner.active === 0 && inner.tokens === 10);
-      await new Promise((resolve) => void setTimeout(resolve, 10));
-      expect(inner.active).toBe(0);
+      await until(() => permits[0]?.released === true);
+      expect([inner.active, inner.tokens]).toEqual([0, 10]);
       expect(handler).not.toHaveBeenCalled();
       expect([site.failures, site.logged]).toEqual([[], []]);
     });

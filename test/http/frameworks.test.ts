@@ -6,7 +6,7 @@ import { streamSSE } from 'hono/streaming';
 import http from 'node:http';
 import http2 from 'node:http2';
 import net from 'node:net';
-import { Readable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import Koa from 'koa';
 import { type KeyedGate, Throttle, ThrottleTimeoutError } from 'headgate';
 import { concurrencyLimit, express, fastify, hono, koa, type Refusal } from 'headgate/http';
@@ -200,6 +200,33 @@ describe('node:http', () => {
     latch.open();
     await new Promise((resolve) => void setTimeout(resolve, 20));
     expect([gate.active, gate.waiting, ran.mock.calls]).toEqual([0, 0, []]);
+  });
+
+  test('a response without a server behind it gives the permit back when it is finished', async () => {
+    const gate = new Throttle(Infinity, 1);
+    const req = new http.IncomingMessage(new net.Socket());
+    const res = new http.ServerResponse(req);
+    res.assignSocket(new Writable({ write: (_chunk, _encoding, done) => done() }) as net.Socket);
+    await new Promise<void>((resolve) => express({ gate })(req, res, () => resolve()));
+    expect(gate.active).toBe(1);
+    res.end('done');
+    await until(() => gate.active === 0);
+    // And nothing runs for a request that was answered already.
+    const ran = vi.fn();
+    express({ gate })(req, res, ran);
+    await new Promise((resolve) => void setTimeout(resolve, 10));
+    expect([ran.mock.calls, gate.active]).toEqual([[], 0]);
+  });
+
+  test('a request that runs aborts nothing when it is over', async () => {
+    const abort = vi.spyOn(AbortController.prototype, 'abort');
+    const gate = new Throttle(Infinity, 1);
+    const limited = express({ gate, wait: 5 });
+    const site = await start(http.createServer((req, res) => limited(req, res, () => res.end('done'))));
+    expect((await get(site)).status).toBe(200);
+    await until(() => gate.active === 0);
+    expect(abort).not.toHaveBeenCalled();
+    abort.mockRestore();
   });
 
   test('HTTP/2: the limit, a refusal, a client that goes', async () => {
