@@ -140,7 +140,6 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     const found = find === undefined ? undefined : await find(...args);
     if (found !== undefined && found.key === undefined) {
       if (!block) return UNLIMITED;
-      port.refusing(400, NONE, ...args);
       return { runs: false, fields: NONE, reply: problem(400, 'Bad Request', `The request has no ${found.missing}.`) };
     }
     const whose = found?.key as string;

@@ -29,8 +29,7 @@ interface NodeEmitter {
 
 /** Whether the response was sent, or nobody is there any more to send it to. */
 export function isOver(req: NodeRequest, res: NodeResponse): boolean {
-  const { stream } = res as { stream?: { readonly destroyed: boolean } };
-  return res.writableFinished === true || req.socket.destroyed || stream?.destroyed === true;
+  return res.writableFinished === true || req.socket.destroyed;
 }
 
 /** Calls `end` when the response was sent or the client has gone: at least once. */
