@@ -112,7 +112,6 @@ interface Peekable {
 /** The numbers that a gate may show. */
 type Numbers = Partial<Record<'capacity' | 'period' | 'burst' | 'tokens' | 'concurrency' | 'active', number>> & { name?: string | undefined };
 
-const JSON_TYPE = 'application/json';
 const NONE: Fields = {};
 const GONE: Verdict = { runs: false, fields: NONE };
 const UNLIMITED: Verdict = { runs: true, fields: NONE };
@@ -120,7 +119,7 @@ const UNLIMITED: Verdict = { runs: true, fields: NONE };
 /** The decision for the requests of one middleware. @throws {RangeError | TypeError} An option is out of range. */
 export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Port<A>): (...args: A) => Promise<Verdict> {
   checkObject('options', options);
-  const { gate, keyed, key, cost = 1, block = true, status = 429, onLimited, headers = true, skip, failOpen = false, ipv6Prefix = 56, ttl } = options;
+  const { gate, keyed, key, cost = 1, block = true, status = 429, onLimited = () => {}, headers = true, skip, failOpen = false, ipv6Prefix = 56, ttl } = options;
   if ((gate === undefined) === (keyed === undefined)) throw new TypeError('options must have either gate or keyed');
   if (keyed !== undefined) checkKeyed('keyed', keyed);
   else if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid('gate', 'a Gate (a KeyedGate is given as keyed)', gate);
@@ -132,7 +131,8 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
   checkInteger('ipv6Prefix', ipv6Prefix, 1, 128);
   checkTtl(ttl);
   for (const [name, value] of Object.entries({ block, headers, failOpen })) if (typeof value !== 'boolean') throw invalid(name, 'a boolean', value);
-  for (const [name, value] of Object.entries({ onLimited, skip })) if (value !== undefined) checkFunction(name, value);
+  checkFunction('onLimited', onLimited);
+  if (skip !== undefined) checkFunction('skip', skip);
   const find = key === undefined ? undefined : finder(key, port, ipv6Prefix);
 
   return async function decide(...args) {
@@ -193,7 +193,7 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     const responded = port.refusing(refusal.status, fields, ...args);
     let reply: Reply | undefined;
     try {
-      const answer = await onLimited?.(refusal, ...args);
+      const answer = await onLimited(refusal, ...args);
       // `return res.status(429).end()` returns the response: it was sent.
       if (args.includes(answer)) return { runs: false, fields };
       reply = await replyOf(answer, refusal.status);
@@ -245,7 +245,7 @@ function rateLimit({ capacity = 0, period = 0, burst = capacity, tokens, concurr
 }
 
 function defaultReply({ status, retryAfter, error }: Refusal): Reply {
-  if (error instanceof ServerBusyError) return json(status, JSON_TYPE, { detail: error.message });
+  if (error instanceof ServerBusyError) return json(status, 'application/json', { detail: error.message });
   const title = status === 503 ? 'Service Unavailable' : 'Too Many Requests';
   return problem(status, title, `${title}: retry in ${retryAfter} s.`);
 }
@@ -265,7 +265,7 @@ async function replyOf(answer: Answer, status: number): Promise<Reply | undefine
   if (typeof answer === 'string') return { status, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: answer };
   // Not by instanceof: there are runtimes with more than one class of that name.
   const response = answer as Partial<Response>;
-  if (typeof response.arrayBuffer !== 'function' || response.headers === undefined) return json(status, JSON_TYPE, answer);
+  if (typeof response.arrayBuffer !== 'function' || response.headers === undefined) return json(status, 'application/json', answer);
   // That of Response.error() is 0, which nobody can send.
   checkInteger('status', response.status, 200, 599);
   const cookies = response.headers.getSetCookie();

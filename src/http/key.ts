@@ -52,7 +52,7 @@ export function finder<A extends unknown[]>(key: unknown, view: View<A>, prefix:
   return (...args) => {
     const user = view.user(...args);
     // 0 is a user like any other.
-    return user || user === 0 ? { key: `user:${identity(user)}` } : address(...args);
+    return user || user === 0 ? { key: `user:${named("the user's id", (user as { id?: unknown }).id ?? user)}` } : address(...args);
   };
 }
 
@@ -65,11 +65,6 @@ function spellOut(_: string, form: string, name: string): string {
 function answered(value: unknown): Found {
   if (value === undefined || value === null || value === '') return { missing: 'key by which to limit it' };
   return { key: named('what key() returns', value) };
-}
-
-/** Whom a user object stands for. */
-function identity(user: unknown): string {
-  return named("the user's id", Object(user) === user ? (user as { id?: unknown }).id : user);
 }
 
 function named(what: string, value: unknown): string {
