@@ -10,7 +10,6 @@ export interface KoaContext {
   readonly ip: string;
   readonly state: { readonly user?: unknown };
   readonly originalUrl: string;
-  readonly headerSent: boolean;
   readonly app: { emit(event: 'error', error: unknown, ctx: object): unknown };
   respond?: boolean | undefined;
   status: number;
@@ -19,7 +18,7 @@ export interface KoaContext {
 }
 
 const port: Port<[KoaContext]> = {
-  ip: (ctx) => ctx.ip || undefined,
+  ip: (ctx) => ctx.ip,
   user: (ctx) => ctx.state.user,
   // A router's.
   params: (ctx) => ownOf(ctx, 'params'),
@@ -33,7 +32,7 @@ const port: Port<[KoaContext]> = {
     const before = ctx.body;
     ctx.set(fields);
     ctx.status = status;
-    return () => ctx.body !== before || ctx.headerSent || ctx.respond === false;
+    return () => ctx.body !== before || ctx.respond === false;
   },
   report: (error, ctx) => ctx.app.emit('error', error, ctx),
 };

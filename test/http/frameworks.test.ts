@@ -306,7 +306,8 @@ describe('koa', () => {
     });
     app.use(koa({ gate: full(), onLimited: () => {} }));
     const site = await start(http.createServer((req, res) => void app.callback()(req, res)));
-    expect((await get(site)).status).toBe(429);
+    const { status, body } = await get(site);
+    expect([status, JSON.parse(body)]).toMatchObject([429, { status: 429 }]);
   });
 
   test("a key knows a router's parameters and what came before", async () => {

@@ -1,43 +1,88 @@
-import createExpress, { type Request as Req } from 'express';
+/**
+ * What the adapters' types allow and what they refuse, handed to the real frameworks without a cast. Nothing here runs:
+ * `npm run check:types` compiles it, and fails where an expected error does not come.
+ */
+import createExpress, { type Request, type Response as ExpressResponse } from 'express';
 import createFastify from 'fastify';
-import { Hono } from 'hono';
+import { type Context, Hono } from 'hono';
 import http from 'node:http';
+import http2 from 'node:http2';
 import Koa from 'koa';
-import { type KeyedGate, Throttle } from 'headgate';
-import { concurrencyLimit, express, fastify, hono, koa, web } from 'headgate/http';
+import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
+import { concurrencyLimit, express, fastify, hono, koa, type Refusal, web } from 'headgate/http';
+import { expectTypeOf } from 'vitest';
+
 const gate = new Throttle(1);
-declare const keyed: KeyedGate;
+const keyed = new KeyedThrottle(1);
+const database = new Resource(1);
+
+// One gate, or one for each key, and never both.
+express({ gate });
+express({ gate: database });
+express({ gate: new Limiter({ timeout: 1, resources: [database] }).resources([database]) });
+express({ keyed, key: 'ip' });
+// @ts-expect-error a gate is needed
+express({});
+// @ts-expect-error one of them
+express({ gate, keyed, key: 'ip' });
+// @ts-expect-error a key is needed
+express({ keyed });
+// @ts-expect-error a single gate has no keys
+express({ gate, key: 'ip' });
+// @ts-expect-error a keyed gate is given as keyed
+express({ gate: keyed });
+// @ts-expect-error keys are strings
+express({ keyed: new KeyedThrottle<number>(1), key: 'ip' });
+// @ts-expect-error a misspelt option
+express({ gate, waits: 5 });
+express({ gate, wait: undefined, cost: undefined, block: undefined, status: undefined, onLimited: undefined, headers: undefined, skip: undefined, failOpen: undefined, ipv6Prefix: undefined, ttl: undefined });
+
+// Express, Connect, node:http, HTTP/2
 const app = createExpress();
 app.use(express({ gate }));
-app.get('/x', express({ keyed, key: (req) => req.ip }), (_req, res) => void res.send('x'));
-app.get('/y/:id', express({ keyed, key: (req: Req) => req.get('x'), onLimited: (_r, _req, res) => void res.end('no') }), (_req, res) => void res.send('x'));
-app.use('/p', express({ gate, onLimited: (refusal, _req: Req, res: createExpress.Response) => res.status(refusal.status).json({}) }));
-app.use(express({ gate, onLimited: (refusal, _req, res) => { res.statusCode = refusal.status; } }));
-const k = new Koa();
-k.use(koa({ gate }));
-k.use(koa({ keyed, key: (ctx) => ctx.ip, cost: async () => 2 }));
-k.use(koa({ gate, onLimited: (_r, ctx: Koa.Context) => { ctx.body = { a: ctx.host }; } }));
-const f = createFastify();
-await f.register(fastify({ gate }));
-await f.register(fastify({ keyed, key: (request) => request.ip, hook: 'preHandler' }));
-f.register(fastify({ gate, onLimited: (_refusal, _request, reply) => reply.send({}) }));
-const h = new Hono();
-h.use(hono({ gate }));
-h.use('*', hono({ keyed, key: (c) => c.req.raw.url }));
-h.get('/x', hono({ gate }), (c) => c.text('x'));
-const ht = new Hono<{ Variables: { user: { id: string } }; Bindings: { X: string } }>();
-ht.use(hono({ gate }));
-ht.use(hono({ keyed, key: (c) => c.req.raw.url, onLimited: () => new Response('') }));
-import type { Context } from 'hono';
-h.use(hono({ keyed, key: (c: Context) => c.req.header('x') , onLimited: (_r, c) => c.json({}) }));
-const m = express({ gate });
-http.createServer((req, res) => m(req, res, () => res.end()));
-web((_request: Request, _info: { remoteAddr: string }) => new Response(''), { keyed, key: (request, info) => info.remoteAddr + request.url });
-web(async () => new Response(''), { gate });
-app.get('/export', express(concurrencyLimit({ key: 'user', maxConcurrent: 5 })), (_req, res) => void res.send('x'));
-app.get('/export', express(concurrencyLimit({ key: (req: Req) => req.ip, maxConcurrent: 5, ttl: 60, onLimited: (refusal, req) => `${refusal.status} ${req.path}` })), (_req, res) => void res.send('x'));
-k.use(koa(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
-f.register(fastify(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
-h.use(hono(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
-h.use(hono(concurrencyLimit({ key: (c: Context) => c.req.header('x'), maxConcurrent: 5 })));
-web(() => new Response(''), concurrencyLimit({ key: 'ip', maxConcurrent: 5 }));
+app.use('/path', express({ keyed, key: (req) => req.ip }));
+app.get('/:id', express({ keyed, key: (req: Request) => req.get('x'), cost: async (req) => Number(req.params['id']) }), (_req, res) => void res.send());
+app.use(express({ gate, onLimited: ({ status }, _req: Request, res: ExpressResponse) => res.status(status).json({}) }));
+app.get('/export', express(concurrencyLimit({ key: 'user', maxConcurrent: 5 })), (_req, res) => void res.send());
+app.use(express(concurrencyLimit({ key: (req: Request) => req.ip, maxConcurrent: 5, onLimited: ({ retryAfter }, req) => `${retryAfter} ${req.path}` })));
+const limited = express({ gate });
+http.createServer((req, res) => limited(req, res, () => res.end()));
+const limited2 = express<http2.Http2ServerRequest, http2.Http2ServerResponse>({ gate });
+http2.createServer((req, res) => limited2(req, res, () => res.end()));
+
+// Koa
+new Koa()
+  .use(koa({ gate }))
+  .use(koa({ keyed, key: (ctx) => ctx.ip, skip: (ctx) => ctx.originalUrl === '/health' }))
+  .use(koa({ gate, onLimited: (_refusal, ctx: Koa.Context) => void (ctx.body = ctx.host) }))
+  .use(koa(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
+
+// Fastify
+const server = createFastify();
+void server.register(fastify({ gate }));
+void server.register(fastify({ keyed, key: (request) => request.ip, hook: 'preHandler' }));
+void server.register(fastify({ gate, onLimited: (_refusal, _request, reply) => reply.send({}) as object }));
+void server.register(fastify(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
+// @ts-expect-error too late for a decision
+fastify({ gate, hook: 'onSend' });
+
+// Hono
+const typed = new Hono<{ Variables: { user: { id: string } }; Bindings: { secret: string } }>();
+typed.use(hono({ gate }));
+typed.use('*', hono({ keyed, key: (c) => c.req.raw.url }));
+typed.get('/', hono({ gate, onLimited: () => new Response('') }), (c) => c.text(c.var.user.id));
+typed.use(hono({ keyed, key: (c: Context) => c.req.header('x'), onLimited: (_refusal, c) => c.json({}) }));
+typed.use(hono(concurrencyLimit({ key: (c: Context) => c.req.header('x'), maxConcurrent: 5 })));
+
+// Request to Response
+expectTypeOf(web(() => new Response(), { gate })).toEqualTypeOf<(request: globalThis.Request) => Promise<Response>>();
+expectTypeOf(web(async (_request, _info: { port: number }) => new Response(), { keyed, key: (request, info) => request.url + info.port }))
+  .toEqualTypeOf<(request: globalThis.Request, info: { port: number }) => Promise<Response>>();
+web(() => new Response(), concurrencyLimit({ key: 'ip', maxConcurrent: 5 }));
+// @ts-expect-error a handler answers
+web(() => 'text', { gate });
+
+// What onLimited is told
+express({ gate, onLimited: (refusal) => void expectTypeOf(refusal).toEqualTypeOf<Refusal>() });
+// @ts-expect-error a number is no answer
+express({ gate, onLimited: () => 429 });
