@@ -24,13 +24,15 @@ export interface NodeResponse extends NodeEmitter {
 
 interface NodeEmitter {
   on(event: 'close' | 'finish', listener: () => void): unknown;
-  removeListener(event: 'close', listener: () => void): unknown;
 }
 
 /** Whether the response was sent, or nobody is there any more to send it to. */
 export function isOver(req: NodeRequest, res: NodeResponse): boolean {
   return res.writableFinished === true || req.socket.destroyed;
 }
+
+/** What to call when a socket closes. One listener serves all of them: more than ten would look like a leak. */
+const pipelined = new WeakMap<object, Set<() => void>>();
 
 /** Calls `end` when the response was sent or the client has gone: at least once. */
 export function whenOver(req: NodeRequest, res: NodeResponse, end: () => void): void {
@@ -40,8 +42,10 @@ export function whenOver(req: NodeRequest, res: NodeResponse, end: () => void): 
   if (res.socket !== null) return;
   // A pipelined request, whose turn has not come. If the client goes first, its response never tells.
   const { socket } = req;
-  socket.on('close', end);
-  res.on('close', () => socket.removeListener('close', end));
+  const ends = pipelined.get(socket) ?? new Set();
+  if (!pipelined.has(socket)) socket.on('close', () => ends.forEach((each) => each()));
+  pipelined.set(socket, ends.add(end));
+  res.on('close', () => ends.delete(end));
 }
 
 /** What the framework, or whoever came before, has set on the request; nothing that all requests inherit. */
