@@ -149,6 +149,13 @@ describe('node:http', () => {
     const latch = new Latch();
     const limited = express({ gate, wait: 60 });
     const paths: string[] = [];
+    const permits: WeakRef<object>[] = [];
+    const acquire = gate.acquire.bind(gate);
+    gate.acquire = async (...args) => {
+      const permit = await acquire(...args);
+      permits.push(new WeakRef(permit));
+      return permit;
+    };
     const sockets: [socket: net.Socket, listeners: number][] = [];
     const server = http.createServer((req, res) => limited(req, res, () => {
       paths.push(req.url ?? '');
@@ -182,6 +189,10 @@ describe('node:http', () => {
     await until(() => gate.active === 0);
     // One that stays as long as the socket, however many wait for their turn.
     expect([socket!.listenerCount('close') - listeners!, warned.mock.calls]).toEqual([1, []]);
+    // And what is over is not held on to for as long as the connection lasts.
+    await new Promise((resolve) => void setTimeout(resolve, 10));
+    globalThis.gc?.();
+    expect(permits.slice(10, 20).map((permit) => permit.deref())).toEqual(Array.from({ length: 10 }));
     stays.destroy();
   });
 
@@ -382,11 +393,13 @@ describe('fastify', () => {
   });
 
   test('onLimited sends the reply, and returns nothing', async () => {
-    const server = createFastify();
+    const warnings: string[] = [];
+    const server = createFastify({ logger: { level: 'warn', stream: { write: (line: string) => void warnings.push(line) } } });
     onTestFinished(() => server.close());
     await server.register(fastify({ gate: full(), onLimited: (_refusal, _request, reply) => void reply.send({ own: true }) }));
     server.get('/', async () => 'done');
     expect(await server.inject('/')).toMatchObject({ statusCode: 429, body: '{"own":true}' });
+    expect(warnings).toEqual([]);
   });
 
   test('injected requests give their permits back', async () => {
