@@ -156,6 +156,17 @@ describe('web', () => {
     expect(names).toEqual(['acme:/a']);
   });
 
+  test('a refusal without a body has none', async () => {
+    const onLimited = (): Response => new Response(null, { status: 204 });
+    const app = new Hono();
+    app.use(hono({ gate: full(), onLimited }));
+    for (const response of [await web(() => new Response('done'), { gate: full(), onLimited })(new Request(url)), await app.request('/')]) {
+      expect([response.status, response.body, response.headers.get('retry-after')]).toEqual([204, null, '1']);
+    }
+    const { status, body } = await web(() => new Response('done'), { gate: full() })(new Request(url, { method: 'HEAD' }));
+    expect([status, body]).toEqual([429, null]);
+  });
+
   test('a handler that is none is refused', () => {
     expect(() => web('no' as never, { gate: full() })).toThrow('handler must be a function, received "no"');
   });
