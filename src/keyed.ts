@@ -3,54 +3,57 @@
  * is what matters. A key's throttle is dropped exactly when it cannot be told from a new one: nothing runs, nobody
  * waits, the budget is full, no pause holds, and its limits are those of all. So dropping restores no quota early.
  *
- * No timer does it. A throttle that comes to rest says from which instant it is as good as new. These instants are
- * kept in a heap, one for each throttle, and calls take what is due from its top, a few at a time.
+ * No timer does it. A throttle that comes to rest says from which instant it is as good as new. By these instants they
+ * are kept in a heap, and now and then a call takes what is due from its top. What was used again meanwhile is let go,
+ * and comes back when it rests: so all this is O(log n) for each time that a throttle comes to rest, amortized.
  */
 import { type Clock, systemClock } from './clock.js';
 import { checkCount, invalid, QueueFullError } from './errors.js';
 import type { AcquireOptions, KeyedGate } from './gate.js';
-import type { Grant, Permit } from './permit.js';
-import { Throttle, type ThrottleOptions } from './throttle.js';
+import type { Permit } from './permit.js';
+import { type Keeper, Throttle, type ThrottleOptions } from './throttle.js';
 
 /** Settings of a {@link KeyedThrottle}: those of each key's throttle, and how many keys there may be. */
 export interface KeyedThrottleOptions extends ThrottleOptions {
-  /** How many keys may be live at a time: an integer >= 1, or `Infinity`, the default. The next gets a {@link QueueFullError}. */
+  /**
+   * How many keys may be live at a time: an integer >= 1, or `Infinity`, the default. The next gets a {@link QueueFullError}.
+   * A debt that comes late, for a key that was dropped, is kept all the same.
+   */
   maxKeys?: number | undefined;
 }
 
-/** The throttle of one key. */
-class KeyThrottle<K> extends Throttle {
+/** What is kept of a key. */
+class Entry<K> implements Keeper {
   readonly key: K;
+  readonly throttle: Throttle;
   /** The instant from which it is as good as new. It holds while nothing runs and nobody waits. */
   freshFrom = -Infinity;
-  /** The instant for which it is in the heap; Infinity where it is not. */
-  dueAt = Infinity;
+  /** Its place in the heap; -1 where it has none. */
+  place = -1;
   readonly #keyed: Keyed<K>;
 
   constructor(key: K, keyed: Keyed<K>, capacity: number, concurrency: number, period: number, options: ThrottleOptions) {
-    super(capacity, concurrency, period, options);
     this.key = key;
     this.#keyed = keyed;
+    this.throttle = new Throttle(capacity, concurrency, period, options, this);
   }
 
-  protected override rested(freshFrom: number): void {
+  rested(freshFrom: number): void {
     this.freshFrom = freshFrom;
     this.#keyed.rested(this);
   }
 
-  /** A debt that comes after this was dropped is the key's all the same. What would come back is there already. */
-  protected override settled(permit: Grant, difference: number): void {
-    const present = this.#keyed.present(this, difference > 0);
-    if (present === this) super.settled(permit, difference);
-    else if (difference > 0) present.settled(permit, difference);
+  /** A debt that comes after this was dropped is the key's all the same. */
+  heir(): Throttle {
+    return this.#keyed.present(this).throttle;
   }
 }
 
-/** What a key's throttle tells, and asks, those that keep it. */
+/** What an entry tells, and asks, those that keep it. */
 interface Keyed<K> {
-  rested(throttle: KeyThrottle<K>): void;
-  /** The key's throttle by now; `throttle` itself, kept again if need be, where there is none. */
-  present(throttle: KeyThrottle<K>, keep: boolean): KeyThrottle<K>;
+  rested(entry: Entry<K>): void;
+  /** The entry of its key by now: `entry` itself, kept again, where there is none. */
+  present(entry: Entry<K>): Entry<K>;
 }
 
 /**
@@ -74,9 +77,9 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   readonly #maxKeys: number;
   /** Never used: it has checked the arguments, shows what a new one is like and, once closed, stands for every key. */
   readonly #model: Throttle;
-  readonly #throttles = new Map<K, KeyThrottle<K>>();
-  readonly #resting = new Heap<KeyThrottle<K>>();
-  readonly #keeper: Keyed<K>;
+  readonly #entries = new Map<K, Entry<K>>();
+  readonly #resting = new Heap<Entry<K>>();
+  readonly #keyed: Keyed<K>;
   #calls = 0;
 
   /**
@@ -96,12 +99,12 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     this.#options = { ...options };
     this.#clock = clock;
     this.#maxKeys = maxKeys;
-    this.#keeper = {
-      rested: (throttle) => this.#rested(throttle),
-      present: (throttle, keep) => {
-        const present = this.#throttles.get(throttle.key);
-        if (present === undefined && keep) this.#throttles.set(throttle.key, throttle);
-        return present ?? throttle;
+    this.#keyed = {
+      rested: (entry) => this.#rested(entry),
+      present: (entry) => {
+        const present = this.#entries.get(entry.key) ?? entry;
+        this.#entries.set(entry.key, present);
+        return present;
       },
     };
   }
@@ -109,7 +112,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   /** How many keys are live: their throttles can be told from new ones. */
   get size(): number {
     this.#sweep(Infinity);
-    return this.#throttles.size;
+    return this.#entries.size;
   }
 
   /** Whether `close` was called. */
@@ -189,7 +192,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
 
   /** Ends every pause of `key` now. */
   resume(key: K): void {
-    this.#throttles.get(key)?.resume();
+    this.#entries.get(key)?.throttle.resume();
   }
 
   /**
@@ -197,15 +200,15 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    * that was configured is kept. Use it at once: when next asked, it may be another.
    */
   peek(key: K): Throttle | undefined {
-    const throttle = this.#throttles.get(key);
-    if (throttle === undefined || !this.#isFresh(throttle, this.#clock.now())) return throttle;
-    this.#throttles.delete(key);
+    const entry = this.#entries.get(key);
+    if (entry === undefined || !this.#isFresh(entry, this.#clock.now())) return entry?.throttle;
+    this.#drop(entry);
     return undefined;
   }
 
   /** Resolves once nobody waits and every permit is back, for each of the keys that are live now. */
   async idle(): Promise<void> {
-    await Promise.all(Array.from(this.#throttles.values(), (throttle) => throttle.idle()));
+    await Promise.all(Array.from(this.#entries.values(), ({ throttle }) => throttle.idle()));
   }
 
   /**
@@ -214,7 +217,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    */
   close(reason?: unknown): void {
     this.#model.close(reason);
-    for (const throttle of this.#throttles.values()) throttle.close(reason);
+    for (const { throttle } of this.#entries.values()) throttle.close(reason);
   }
 
   /** `close()`, then `idle()`. */
@@ -226,104 +229,102 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   #of(key: K): Throttle {
     // Now and then is enough, and spares most calls the reading of the clock.
     if ((++this.#calls & 15) === 0) this.#sweep(48);
-    return this.#throttles.get(key) ?? this.#add(key);
+    return this.#entries.get(key)?.throttle ?? this.#add(key);
   }
 
   #add(key: K): Throttle {
     if (this.#model.closed) return this.#model;
     if (key === undefined || key === null) throw invalid('key', 'one that tells callers apart', key);
-    while (this.#throttles.size >= this.#maxKeys) if (!this.#sweep(16)) throw this.#full();
-    const throttle = new KeyThrottle(key, this.#keeper, this.#capacity, this.#concurrency, this.#period, this.#options);
-    this.#throttles.set(key, throttle);
+    while (this.#entries.size >= this.#maxKeys) if (!this.#sweep(16)) throw this.#full();
+    const entry = new Entry(key, this.#keyed, this.#capacity, this.#concurrency, this.#period, this.#options);
+    this.#entries.set(key, entry);
     // It rests until it is used. If that fails (a bad argument), it goes with the next sweep.
-    this.#rested(throttle);
-    return throttle;
+    this.#rested(entry);
+    return entry.throttle;
   }
 
-  /** Sees to it that a throttle at rest is looked at again, not later than it is fresh. */
-  #rested(throttle: KeyThrottle<K>): void {
-    if (this.#model.closed) this.#drop(throttle);
-    else if (throttle.freshFrom < throttle.dueAt) this.#resting.push((throttle.dueAt = throttle.freshFrom), throttle);
+  /** Sees to it that what is at rest is looked at again at the instant from which it is fresh. */
+  #rested(entry: Entry<K>): void {
+    // Whoever holds on to what `peek` has shown uses one of their own, once that was dropped.
+    if (this.#entries.get(entry.key) !== entry) return;
+    if (this.#model.closed) this.#drop(entry);
+    else this.#resting.put(entry);
   }
 
-  /** Drops what is fresh, looking at `most` throttles. Returns whether any was due. */
+  /** Drops what is fresh, looking at `most` entries. Returns whether any was due. */
   #sweep(most: number): boolean {
     const now = this.#clock.now();
-    const due = this.#resting.least <= now;
-    for (let count = 0; count < most && this.#resting.least <= now; count++) {
-      const at = this.#resting.least;
-      const throttle = this.#resting.pop();
-      // It was due earlier, and was looked at then.
-      if (throttle.dueAt !== at) continue;
-      throttle.dueAt = Infinity;
-      if (this.#isFresh(throttle, now)) this.#drop(throttle);
-      // Used in the meantime. Where it is in use, or has limits of its own, it says so itself when that ends.
-      else if (throttle.freshFrom > now) this.#rested(throttle);
+    let count = 0;
+    for (let next = this.#resting.first; next !== undefined && next.freshFrom <= now && count < most; next = this.#resting.first, count++) {
+      if (this.#isFresh(next, now)) this.#drop(next);
+      // It is in use, or has limits of its own. When that ends, it says so itself.
+      else this.#resting.remove(next);
     }
-    return due;
+    return count > 0;
   }
 
-  /** One that was dropped before may not take the present one of its key along. */
-  #drop(throttle: KeyThrottle<K>): void {
-    if (this.#throttles.get(throttle.key) === throttle) this.#throttles.delete(throttle.key);
+  #drop(entry: Entry<K>): void {
+    this.#entries.delete(entry.key);
+    this.#resting.remove(entry);
   }
 
-  #isFresh(throttle: KeyThrottle<K>, now: number): boolean {
+  #isFresh({ throttle, freshFrom }: Entry<K>, now: number): boolean {
     const model = this.#model;
     return (
-      throttle.active === 0 && throttle.waiting === 0 && throttle.freshFrom <= now &&
+      throttle.active === 0 && throttle.waiting === 0 && freshFrom <= now &&
       throttle.capacity === model.capacity && throttle.concurrency === model.concurrency &&
       throttle.period === model.period && throttle.burst === model.burst
     );
   }
 
   #full(): QueueFullError {
-    const next = this.#resting.least - this.#clock.now();
     const name = this.name === undefined ? '' : ` "${this.name}"`;
-    const hint = next < Infinity ? `retry in ${Number(next.toPrecision(3))} s or later` : 'retry when a running job has ended';
-    return new QueueFullError(`KeyedThrottle${name} has ${this.#maxKeys} keys in use, as many as maxKeys allows; ${hint}`, {
-      retryAfter: next < Infinity ? next : undefined,
-    });
+    return new QueueFullError(`KeyedThrottle${name} has ${this.#maxKeys} keys in use, as many as maxKeys allows; retry later, or allow more`);
   }
 }
 
-/** A binary heap: Williams' of 1964. */
-class Heap<T> {
-  readonly #keys: number[] = [];
-  readonly #values: T[] = [];
+/** What a heap orders, and where it has it. */
+interface Placed {
+  readonly freshFrom: number;
+  place: number;
+}
 
-  /** The least key; Infinity where there is none. */
-  get least(): number {
-    return this.#keys[0] ?? Infinity;
+/** A binary heap by `freshFrom`, Williams' of 1964, in which each knows its place, so that it can be moved or taken out. */
+class Heap<T extends Placed> {
+  readonly #items: T[] = [];
+
+  /** The one with the least `freshFrom`. */
+  get first(): T | undefined {
+    return this.#items[0];
   }
 
-  push(key: number, value: T): void {
-    let index = this.#keys.length;
-    for (let parent; index > 0 && key < (this.#keys[(parent = (index - 1) >> 1)] as number); index = parent) this.#move(parent, index);
-    this.#keys[index] = key;
-    this.#values[index] = value;
+  /** Puts it where it belongs, be it new, or there already with another `freshFrom`. */
+  put(item: T): void {
+    this.#sift(item, item.place < 0 ? this.#items.length : item.place);
   }
 
-  /** Takes out the value of the least key. There has to be one. */
-  pop(): T {
-    const least = this.#values[0] as T;
-    const key = this.#keys.pop() as number;
-    const value = this.#values.pop() as T;
-    const { length } = this.#keys;
-    if (length === 0) return least;
-    let index = 0;
-    for (let child; (child = 2 * index + 1) < length; index = child) {
-      if (child + 1 < length && (this.#keys[child + 1] as number) < (this.#keys[child] as number)) child++;
-      if (key <= (this.#keys[child] as number)) break;
-      this.#move(child, index);
+  remove(item: T): void {
+    const { place } = item;
+    if (place < 0) return;
+    item.place = -1;
+    const last = this.#items.pop();
+    if (last !== undefined && last !== item) this.#sift(last, place);
+  }
+
+  /** Moves `item` from the hole at `place` up or down to where it belongs. */
+  #sift(item: T, place: number): void {
+    const items = this.#items;
+    for (let parent; place > 0 && item.freshFrom < (items[(parent = (place - 1) >> 1)] as T).freshFrom; place = parent) this.#set(place, items[parent] as T);
+    for (let child; (child = 2 * place + 1) < items.length; place = child) {
+      if (child + 1 < items.length && (items[child + 1] as T).freshFrom < (items[child] as T).freshFrom) child++;
+      if (item.freshFrom <= (items[child] as T).freshFrom) break;
+      this.#set(place, items[child] as T);
     }
-    this.#keys[index] = key;
-    this.#values[index] = value;
-    return least;
+    this.#set(place, item);
   }
 
-  #move(from: number, to: number): void {
-    this.#keys[to] = this.#keys[from] as number;
-    this.#values[to] = this.#values[from] as T;
+  #set(place: number, item: T): void {
+    this.#items[place] = item;
+    item.place = place;
   }
 }

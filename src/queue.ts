@@ -89,15 +89,17 @@ export class WaitQueue<Permit> {
   #cost = 0;
   readonly #schedule: (seconds: number, callback: () => void) => () => void;
   readonly #review: () => void;
+  readonly #lastLook: (timeout: number) => void;
 
   /**
    * @param schedule Times the deadlines, as a clock does.
-   * @param review Grants whoever can be granted. Called when a waiter left by itself, as another may now be first,
-   *   and before a deadline is enforced: a permit due at that very instant is still given.
+   * @param review Grants whoever can be granted. Called when a waiter left by itself, as another may now be first.
+   * @param lastLook The same, before a deadline is enforced: a permit due at that very instant is still given.
    */
-  constructor(schedule: (seconds: number, callback: () => void) => () => void, review: () => void) {
+  constructor(schedule: (seconds: number, callback: () => void) => () => void, review: () => void, lastLook: (timeout: number) => void) {
     this.#schedule = schedule;
     this.#review = review;
+    this.#lastLook = lastLook;
   }
 
   get size(): number {
@@ -193,7 +195,7 @@ export class WaitQueue<Permit> {
     if (signal !== undefined) listen(signal, leave);
     if (timeout === Infinity) return;
     cancel = this.#schedule(timeout, () => {
-      this.#review();
+      this.#lastLook(timeout);
       if (!waiting) return;
       this.refuse(waiter, late);
       this.#review();

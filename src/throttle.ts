@@ -44,6 +44,14 @@ import { Grant, type Issuer, type Permit } from './permit.js';
 import { type Job, WaitQueue } from './queue.js';
 import { budgetFor, describeRates, type Rate } from './rate.js';
 
+/** Keeps a throttle for as long as it makes a difference. */
+export interface Keeper {
+  /** Nothing runs, nobody waits; from the instant `freshFrom` it cannot be told from a new one, if nothing happens until then. */
+  rested(freshFrom: number): void;
+  /** Who has to pay its debts by now. */
+  heir(): Throttle;
+}
+
 /** Settings of a {@link Throttle} beside its three numbers: in what sense the rate is meant, and these. */
 export interface ThrottleOptions extends Pick<Rate, 'burst' | 'window' | 'margin'> {
   /** Further rates. A job starts once all of them let it, and spends from each at that instant, or from none. */
@@ -64,9 +72,12 @@ export interface Limits {
   concurrency?: number | undefined;
   /** Seconds, > 0 and finite. */
   period?: number | undefined;
-  /** The bucket's size, > 0. */
+  /** The bucket's size, > 0. A sliding window has none. */
   burst?: number | undefined;
 }
+
+/** By how much of a timeout rounding may be off. */
+const ROUNDING = 1e-9;
 
 /**
  * A throttle: at most `concurrency` jobs at a time, and at most `capacity` tokens' worth of them started per
@@ -91,6 +102,7 @@ export class Throttle implements Gate {
   readonly #maxQueue: number;
   readonly #clock: Clock;
   readonly #name: string | undefined;
+  readonly #keeper: Keeper | undefined;
 
   readonly #window: Rate['window'];
   readonly #margin: number | undefined;
@@ -131,7 +143,10 @@ export class Throttle implements Gate {
    *
    * const api = new Throttle(5_000, 10, 3_600, { burst: 100, name: 'github' });
    */
-  constructor(capacity: number, concurrency = 0, period = 1, options: ThrottleOptions = {}) {
+  constructor(capacity: number, concurrency?: number, period?: number, options?: ThrottleOptions);
+  /** @internal */
+  constructor(capacity: number, concurrency: number, period: number, options: ThrottleOptions, keeper: Keeper);
+  constructor(capacity: number, concurrency = 0, period = 1, options: ThrottleOptions = {}, keeper?: Keeper) {
     checkObject('options', options);
     const { burst, window, margin, also = [], maxQueue = Infinity, clock = systemClock, name } = options;
     checkCount('maxQueue', maxQueue);
@@ -141,17 +156,18 @@ export class Throttle implements Gate {
     this.#window = window;
     this.#margin = margin;
     this.#also = also.map((rate: Rate, index) => ({ rate: { ...rate }, budget: budgetFor(rate, `also[${index}].`) }));
+    this.#keeper = keeper;
     this.#maxQueue = maxQueue;
     this.#clock = clock;
     this.#name = name;
-    this.#queue = new WaitQueue(clock.schedule.bind(clock), () => this.#review());
+    this.#queue = new WaitQueue(clock.schedule.bind(clock), () => this.#review(), (timeout) => this.#lastLook(timeout));
     this.#issuer = {
       release: () => {
         this.#active--;
         if (this.#queue.size > 0) this.#drain(this.#now());
-        else if (this.#onIdle.length > 0 || this.rested !== undefined) this.#rest();
+        else if (this.#onIdle.length > 0 || keeper !== undefined) this.#rest();
       },
-      settle: (permit, difference) => this.settled(permit, difference),
+      settle: (permit, difference) => (difference > 0 ? (keeper?.heir() ?? this) : this).#settle(permit, difference),
     };
     this.#limit(capacity, concurrency, period, burst);
   }
@@ -408,10 +424,11 @@ export class Throttle implements Gate {
   }
 
   /**
-   * Changes limits while the throttle is in use. What is left out stays, a `burst` that was never given follows
-   * `capacity`, and the tokens at hand stay as they are, but for what a smaller `burst` cannot hold. A lower
-   * `concurrency` revokes nothing: nothing starts until enough permits are back. Whoever waits with a cost that
-   * could now never be granted gets a `RangeError`; whoever fits is granted before it returns.
+   * Changes limits while the throttle is in use. What is left out stays, and a `burst` that was never given follows
+   * `capacity`. The tokens at hand stay as they are, but for what a smaller `burst` cannot hold; in a sliding window
+   * the grants that still count do. Only an unlimited rate forgets. A lower `concurrency` revokes nothing: nothing
+   * starts until enough permits are back. Whoever waits with a cost that could now never be granted gets a
+   * `RangeError`; whoever fits is granted before it returns.
    *
    * @throws {RangeError | TypeError} A limit is out of range. Nothing changes then.
    *
@@ -484,18 +501,22 @@ export class Throttle implements Gate {
     this.#rest();
   }
 
+  /** Before somebody is late: what rounding kept from the instant of the head by now has come. */
+  #lastLook(timeout: number): void {
+    const wait = this.#wakesAt - this.#now();
+    if (wait > 0 && wait <= timeout * ROUNDING) this.#latest = this.#wakesAt;
+    this.#review();
+  }
+
   /** Where nothing runs and nobody waits, tells those who asked for it. */
   #rest(): void {
     if (this.#active > 0 || this.#queue.size > 0) return;
     if (this.#onIdle.length > 0) for (const resolve of this.#onIdle.splice(0)) resolve();
-    this.rested?.(this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity);
+    this.#keeper?.rested(this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity);
   }
 
-  /** @internal Nothing runs, nobody waits; from that instant on it cannot be told from a new one. */
-  protected rested?(freshFrom: number): void;
-
-  /** @internal The true cost of a permit is known. */
-  protected settled(permit: Grant, difference: number): void {
+  /** The true cost of a permit is known. */
+  #settle(permit: Grant, difference: number): void {
     const now = this.#now();
     this.#budget?.settle(now, difference, this.#spent - permit.mark);
     if (difference > 0) this.#spent += difference;
@@ -537,7 +558,7 @@ export class Throttle implements Gate {
     const late = (at: number): ThrottleTimeoutError =>
       this.#refusal(ThrottleTimeoutError, at, cost, `has no permit for a cost of ${cost} within the timeout of ${timeout} s`);
     // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
-    if (timeout === 0 || (timeout < Infinity && timeout * (1 + 1e-9) < this.#estimate(now, cost))) throw late(now);
+    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost))) throw late(now);
     if (this.#queue.size >= this.#maxQueue) {
       throw this.#refusal(QueueFullError, now, cost, `lets ${this.#maxQueue} wait, not more`);
     }
@@ -561,7 +582,11 @@ export class Throttle implements Gate {
   }
 
   #estimate(now: number, cost: number): number {
-    return Math.max(0, this.#opensAt(now, this.#queue.cost + cost) - now);
+    const opens = this.#opensAt(now, this.#queue.cost + cost);
+    let wait = Math.max(0, opens - now);
+    // Whoever waits so long comes late enough, rounding or not.
+    while (now + wait < opens) wait *= 1 + Number.EPSILON;
+    return wait;
   }
 
   #checkCost(cost: number): void {

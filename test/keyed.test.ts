@@ -342,10 +342,9 @@ describe('maxKeys', () => {
     await keyed.run('b', () => 1);
     const refused: unknown = await keyed.acquire('c').catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(QueueFullError);
-    expect(refused).toMatchObject({
-      message: 'KeyedThrottle "users" has 2 keys in use, as many as maxKeys allows; retry in 10 s or later',
-      retryAfter: 10,
-    });
+    expect(refused).toMatchObject({ message: 'KeyedThrottle "users" has 2 keys in use, as many as maxKeys allows; retry later, or allow more' });
+    // One of them is running, and nobody knows for how long.
+    expect(refused).not.toHaveProperty('retryAfter');
     await expect(keyed.run('c', () => 1)).rejects.toThrow(QueueFullError);
     expect(keyed.tryAcquire('c')).toBeUndefined();
     expect(() => keyed.pause('c')).toThrow(QueueFullError);
@@ -358,12 +357,10 @@ describe('maxKeys', () => {
     expect(keyed.size).toBe(2);
   });
 
-  test('finds the one key that is free among many, and says nothing of time where a slot is all that counts', async () => {
+  test('finds the one key that is free among many', async () => {
     const { keyed } = setUp(Infinity, 1, 1, { maxKeys: 1_000 });
     const permits = Array.from({ length: 1_000 }, (_, index) => keyed.tryAcquire(`${index}`));
-    const refused: unknown = await keyed.acquire('more').catch((error: unknown) => error);
-    expect(refused).toMatchObject({ message: 'KeyedThrottle has 1000 keys in use, as many as maxKeys allows; retry when a running job has ended' });
-    expect(refused).not.toHaveProperty('retryAfter');
+    await expect(keyed.acquire('more')).rejects.toThrow('KeyedThrottle has 1000 keys in use, as many as maxKeys allows; retry later, or allow more');
     permits[777]?.release();
     expect(keyed.tryAcquire('more')).toBeDefined();
     expect(keyed.tryAcquire('one more')).toBeUndefined();
