@@ -3,7 +3,8 @@
  * remembers every grant for one period, so it needs memory for as many as one window holds. Pure arithmetic over
  * `(now, cost)`: no timer, no promise, no clock. Instants and durations are seconds.
  *
- * This is the "sliding window log" of the literature. A grant at `t` counts in `[t, t + period)`.
+ * This is the "sliding window log" of the literature. A grant at `t` counts in `[t, t + period)`: of a period with
+ * both its ends one more grant may be part, which is what a margin is for.
  */
 export class SlidingWindow {
   readonly burst: number;
@@ -11,7 +12,10 @@ export class SlidingWindow {
   readonly #span: number;
   /** What rounding may swallow: ten costs of 0.1 make one, although their sum is not quite 1. */
   readonly #slack: number;
-  /** The grants, oldest first, those of one instant as one: when, how much, and all that was spent up to then. */
+  /**
+   * The grants, oldest first, those of one instant as one: when, how much, and all that was spent up to then. The
+   * marks tell grants apart; where a cost was corrected they are no longer the sums of the costs.
+   */
   #times: number[] = [];
   #costs: number[] = [];
   #marks: number[] = [];
@@ -19,9 +23,10 @@ export class SlidingWindow {
   #first = 0;
   /** The sum of what counts. */
   #total = 0;
-  /** All that was ever spent, and as much of it as has left the window. */
+  /** All that was spent, as much of it as has left the window, and the mark up to which costs were corrected. */
   #spent = 0;
   #gone = 0;
+  #corrected = 0;
 
   /**
    * @param capacity What may start in any `span`.
@@ -40,6 +45,7 @@ export class SlidingWindow {
     this.#total = before.#total;
     this.#spent = before.#spent;
     this.#gone = before.#gone;
+    this.#corrected = before.#corrected;
   }
 
   level(now: number): number {
@@ -50,13 +56,28 @@ export class SlidingWindow {
   readyAt(from: number, cost: number): number {
     // Whoever comes last in a queue has at most `burst` in the span before; the rest of the queue came before that.
     const spans = Math.max(0, Math.ceil(cost / this.burst - 1e-12) - 1);
-    let over = this.#total + (cost - spans * this.burst) - this.burst;
-    let at = from;
-    for (let index = this.#first; over > this.#slack && index < this.#times.length; index++) {
-      over -= this.#costs[index] as number;
-      at = Math.max(from, (this.#times[index] as number) + this.#span);
-    }
+    const over = this.#total + (cost - spans * this.burst) - this.burst;
+    const at = over > this.#slack ? Math.max(from, this.#leaves(over - this.#slack)) : from;
     return at + spans * this.#span;
+  }
+
+  /** The instant at which the oldest grants, `cost` in all, have left the window. */
+  #leaves(cost: number): number {
+    let index = this.#first;
+    if (this.#corrected <= this.#gone) index = this.#find(this.#gone + cost);
+    else for (let left = cost - (this.#costs[index] ?? 0); left > 0 && index < this.#times.length - 1; ) left -= this.#costs[++index] as number;
+    return (this.#times[Math.min(index, this.#times.length - 1)] as number) + this.#span;
+  }
+
+  /** The index of the first grant whose mark is not below `mark`. */
+  #find(mark: number): number {
+    let low = this.#first;
+    for (let high = this.#marks.length; low < high; ) {
+      const middle = (low + high) >> 1;
+      if ((this.#marks[middle] as number) < mark) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   fullAt(): number {
@@ -77,15 +98,19 @@ export class SlidingWindow {
     // again, and a second time would be too much for the present window.
     const point = this.#spent - since + difference / 2;
     if (point <= this.#gone) return;
-    let low = this.#first;
-    for (let high = this.#marks.length; low < high; ) {
-      const middle = (low + high) >> 1;
-      if ((this.#marks[middle] as number) < point) low = middle + 1;
-      else high = middle;
+    const index = this.#find(point);
+    const cost = this.#costs[index];
+    // Corrected to nothing before, and forgotten.
+    if (cost === undefined) return;
+    this.#costs[index] = cost + difference;
+    this.#total += difference;
+    this.#corrected = Math.max(this.#corrected, this.#marks[index] as number);
+    // The latest grant that counts is the one until which the window is not full.
+    while (this.#times.length > this.#first && (this.#costs.at(-1) as number) <= this.#slack) {
+      this.#times.pop();
+      this.#marks.pop();
+      this.#total -= this.#costs.pop() as number;
     }
-    const back = Math.min(-difference, this.#costs[low] ?? 0);
-    this.#costs[low] = (this.#costs[low] ?? 0) - back;
-    this.#total -= back;
   }
 
   #add(now: number, cost: number): void {
@@ -113,11 +138,14 @@ export class SlidingWindow {
     if (first > length / 2 || first === length) this.#compact();
   }
 
-  /** Forgets what counts no more, and what rounding left of the sum. */
+  /** Forgets what counts no more, and what rounding left of the sums. */
   #compact(): void {
     this.#times = this.#times.slice(this.#first);
     this.#costs = this.#costs.slice(this.#first);
-    this.#marks = this.#marks.slice(this.#first);
+    this.#marks = this.#marks.slice(this.#first).map((mark) => mark - this.#gone);
+    this.#spent -= this.#gone;
+    this.#corrected -= this.#gone;
+    this.#gone = 0;
     this.#first = 0;
     this.#total = this.#costs.reduce((sum, cost) => sum + cost, 0);
   }

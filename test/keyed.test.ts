@@ -248,6 +248,16 @@ describe('a key is dropped', () => {
     );
   });
 
+  test('never while it is closed by itself', async () => {
+    const { clock, keyed } = setUp();
+    keyed.tryAcquire('a')?.release();
+    keyed.peek('a')?.close('banned');
+    await clock.advance(1e6);
+    expect(keyed.size).toBe(1);
+    await expect(keyed.acquire('a')).rejects.toMatchObject({ cause: 'banned' });
+    expect(keyed.tryAcquire('b')).toBeDefined();
+  });
+
   test('trap 27: only when idle, full and unpaused, and quota is never restored early', async () => {
     const { clock, keyed } = setUp(10, 0, 100);
     keyed.tryAcquire('a', 10)?.release();
@@ -288,14 +298,15 @@ describe('against throttles that are kept for ever', () => {
   test.each<{ title: string; options: KeyedThrottleOptions }>([
     { title: 'a bucket', options: { burst: 4 } },
     { title: 'a bucket, and a slower one', options: { burst: 4, also: [{ capacity: 8, period: 8, burst: 8 }] } },
+    { title: 'a sliding window', options: { window: 'sliding' } },
   ])('$title: whatever is asked, the answer is the same, and whoever could tell is still there', ({ options }) => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
         // Nobody waits here, so nothing is ever scheduled.
         let now = 0;
         const clock: Clock = { now: () => now, schedule: () => () => {} };
-        const keyed = new KeyedThrottle(2, 2, 1, { ...options, clock });
-        const kept = new Map(['a', 'b', 'c'].map((name) => [name, new Throttle(2, 2, 1, { ...options, clock })]));
+        const keyed = new KeyedThrottle(4, 2, 2, { ...options, clock });
+        const kept = new Map(['a', 'b', 'c'].map((name) => [name, new Throttle(4, 2, 2, { ...options, clock })]));
         const permits: { permit: Permit; twin: Permit }[] = [];
         for (const action of steps) {
           const pair = 'permit' in action ? permits[action.permit % Math.max(1, permits.length)] : undefined;
@@ -321,14 +332,19 @@ describe('against throttles that are kept for ever', () => {
           let live = 0;
           for (const [name, twin] of kept) {
             // Of several rates, `tokens` is the least; the cost that fits after a while shows the rest.
-            const asNew = twin.active === 0 && twin.pausedFor === 0 && (options.also === undefined ? twin.tokens === 4 : undefined);
+            const asNew = twin.active === 0 && twin.pausedFor === 0 && (options.also === undefined ? twin.tokens === twin.burst : undefined);
             if (asNew !== undefined && !asNew) live++;
             const throttle = keyed.peek(name);
             if (asNew !== undefined) expect(throttle === undefined).toBe(asNew);
-            for (const cost of [0, 1, 4]) expect(throttle?.estimateWait(cost) ?? 0).toBe(twin.estimateWait(cost));
+            for (const cost of [0, 1, twin.burst]) expect(throttle?.estimateWait(cost) ?? 0).toBe(twin.estimateWait(cost));
           }
           if (options.also === undefined) expect(keyed.size).toBe(live);
         }
+        // In the end nothing is left, whatever the rates.
+        for (const { permit } of permits) permit.release();
+        for (const name of kept.keys()) keyed.resume(name);
+        now += 1e6;
+        expect(keyed.size).toBe(0);
       }),
       { numRuns: 2_000 },
     );
@@ -365,6 +381,23 @@ describe('maxKeys', () => {
     expect(keyed.tryAcquire('more')).toBeDefined();
     expect(keyed.tryAcquire('one more')).toBeUndefined();
   });
+});
+
+test('a late debt is kept, also beyond maxKeys', () => {
+  let now = 0;
+  const keyed = new KeyedThrottle<number>(10, 0, 1, { maxKeys: 1, clock: { now: () => now, schedule: () => () => {} } });
+  const permits = Array.from({ length: 3 }, (_, name) => {
+    const permit = keyed.tryAcquire(name);
+    permit?.release();
+    now += 1;
+    return permit;
+  });
+  expect(keyed.size).toBe(0);
+  for (const permit of permits) permit?.settle(11);
+  expect(keyed.size).toBe(3);
+  expect(keyed.tryAcquire(5)).toBeUndefined();
+  now += 1;
+  expect(keyed.tryAcquire(5)).toBeDefined();
 });
 
 describe('close', () => {
@@ -408,6 +441,12 @@ describe('close', () => {
   });
 });
 
+const refund = (keyed: KeyedThrottle, name: string): void => {
+  const permit = keyed.tryAcquire(name, 1_000);
+  permit?.release();
+  permit?.refund();
+};
+
 const heap = (): number => {
   globalThis.gc?.();
   return process.memoryUsage().heapUsed;
@@ -420,6 +459,24 @@ describe('a million keys', () => {
     for (let index = 0; index < 1_000_000; index++) keyed.tryAcquire('a')?.release();
     expect((heap() - before) / 1_000).toBeLessThan(1_000);
     expect(keyed.size).toBe(1);
+  });
+
+  test.each<{ title: string; use: (keyed: KeyedThrottle, index: number) => void }>([
+    { title: 'the refunds of one', use: (keyed) => refund(keyed, 'a') },
+    { title: 'the refunds of many', use: (keyed, index) => refund(keyed, `${index}`) },
+    {
+      title: 'pauses that end early',
+      use: (keyed) => {
+        keyed.pause('a', 86_400);
+        keyed.resume('a');
+      },
+    },
+  ])('nor do $title, however long a refill takes', ({ use }) => {
+    const { keyed } = setUp(100_000, 0, 86_400);
+    const before = heap();
+    for (let index = 0; index < 200_000; index++) use(keyed, index);
+    expect((heap() - before) / 1_000).toBeLessThan(1_000);
+    expect(keyed.size).toBe(0);
   });
 
   test.each<{ title: string; capacity: number; every: number }>([

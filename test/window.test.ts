@@ -115,6 +115,8 @@ describe('a sliding window', () => {
     const window = new SlidingWindow(4, 2);
     window.take(0, 4);
     expect([4, 8, 12].map((cost) => window.readyAt(1, cost))).toEqual([2, 4, 6]);
+    // 0.1 + 0.2 is a little more than three windows, but not the cost of a fourth.
+    expect(new SlidingWindow(0.1, 1).readyAt(0, 0.1 + 0.2)).toBe(2);
   });
 
   test('whenever the instant that it names has come, the cost fits: rounding cannot wedge it', () => {
@@ -205,6 +207,22 @@ describe('a sliding window', () => {
     window.take(5, 1);
     window.take(5.5, 1);
     expect(window.fullAt()).toBe(6.5);
+  });
+
+  test('is full again at once where the latest grants never happened', () => {
+    const window = new SlidingWindow(4, 1);
+    for (const [now, cost] of [[0, 1], [0.25, 2], [0.5, 0.5], [0.5, 0.25]] as const) window.take(now, cost);
+    window.settle(0.5, -2, 0.75);
+    expect(window.fullAt()).toBe(1.5);
+    window.settle(0.5, -0.25, 0);
+    expect(window.fullAt()).toBe(1.5);
+    window.settle(0.5, -0.5, 0.25);
+    // With the last of them went the one that was undone before.
+    expect([window.fullAt(), window.level(0.5)]).toEqual([1, 3]);
+    window.settle(0.5, -1, 2.75);
+    expect([window.fullAt(), window.level(0.5)]).toEqual([-Infinity, 4]);
+    window.settle(0.5, -0.25, 0);
+    expect(window.level(0.5)).toBe(4);
   });
 
   test('remembers no more grants than one window holds', () => {
