@@ -14,7 +14,8 @@ export interface ThrottledFetchOptions<K = string> {
   /** What sends the requests. Default: the global `fetch`, looked up at each request. */
   fetch?: Fetch | undefined;
   /**
-   * For a keyed gate: the key, or a function of the arguments of `fetch` that says which. Default: the origin of the URL.
+   * For a keyed gate: the key, or a function of the arguments of `fetch` that says which. Default: the origin of the URL
+   * that is asked for, wherever it redirects to; all `data:` URLs share one.
    * A URL without one, such as a relative one where there is no `location`, goes to `fetch` for its error, and takes no
    * permit. A `fetch` that can do something with it needs a key.
    */
@@ -38,7 +39,8 @@ export interface ThrottledFetchOptions<K = string> {
  * How long is for the upstream to say, in `Retry-After`, `RateLimit`, `RateLimit-Reset` or `X-RateLimit-Reset`. Where
  * it does not, or where that is over already, it is 1 s after the first attempt, 2 s after the second, then 4 s. Up to
  * a quarter is added to either at random, so that not all clients of an upstream come back at once. A refusal without
- * a word on how long is a late one when the gate was paused while it was under way: the gate is not paused again.
+ * a word on how long is a late one when this function paused the gate while it was under way: the gate is not paused
+ * again.
  *
  * A refused request queues again, behind all others, unless
  *   it was sent again `retries` times already;
@@ -52,7 +54,7 @@ export interface ThrottledFetchOptions<K = string> {
  * @param gate Any gate, or a keyed one: then only the key is paused.
  * @returns A function with the type of `fetch`. It rejects as `fetch` does, with the signal's reason at once also while
  *   it waits for the gate; besides with a `ThrottleError` where the gate refuses, and with whatever else the gate fails
- *   with. What was never sent is refunded. It never throws.
+ *   with. A request that is aborted before it was sent is refunded. It never throws.
  * @throws {RangeError | TypeError} An option is out of range, or a key was given for a gate that has none.
  *
  * @example
@@ -82,11 +84,14 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   /** What is under way, by key: the requests sent since its last pause. A refusal of any other is a late one. */
   const rounds = new Map<K, { size: number }>();
 
-  return async (input, init) => {
+  return async (asked, given) => {
     const send = own ?? globalThis.fetch;
-    const key = keyOf(input, init);
-    if (key === undefined) return send(input, init);
-    const price = typeof cost === 'function' ? cost(input, init) : cost;
+    const key = keyOf(asked, given);
+    if (key === undefined) return send(asked, given);
+    const price = typeof cost === 'function' ? cost(asked, given) : cost;
+    // As they are now, like `fetch`: the caller may change them while the request waits.
+    const input = asked instanceof URL ? new URL(asked) : asked;
+    const init = given && { ...given, ...(given.headers && { headers: copyOfHeaders(given.headers) }) };
     const { signal = asRequest(input)?.signal, body } = init ?? {};
     // Whatever else a signal may be is for fetch to complain about.
     const exits = typeof signal?.addEventListener === 'function' ? { signal } : undefined;
@@ -125,12 +130,21 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
         held = true;
         return watched;
       } finally {
-        discarded?.body?.cancel().catch(() => {});
         if (--round.size === 0 && rounds.get(key) === round) rounds.delete(key);
         if (!held) permit.release();
+        void discard(discarded);
       }
     }
   };
+}
+
+/** Frees the connection of a response that nobody will read. */
+async function discard(response: Response | undefined): Promise<void> {
+  try {
+    await response?.body?.cancel();
+  } catch {
+    // It was broken off by itself.
+  }
 }
 
 function isKeyed<K>(gate: Gate | KeyedGate<K>): gate is KeyedGate<K> {
@@ -172,6 +186,11 @@ function asRequest(input: Input): Request | undefined {
 /** Whether a body can be sent once more. What is not known to be, a stream above all, is not. */
 function canReplay(body: unknown): boolean {
   return !body || typeof body === 'string' || ArrayBuffer.isView(body) || [ArrayBuffer, Blob, FormData, URLSearchParams].some((Kind) => body instanceof Kind);
+}
+
+function copyOfHeaders(headers: HeadersInit): HeadersInit {
+  if (headers instanceof Headers) return new Headers(headers);
+  return Symbol.iterator in headers ? [...headers] : { ...headers };
 }
 
 /** What to send the next time: `fetch` uses up the body of a Request. */

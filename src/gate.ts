@@ -15,7 +15,8 @@ export interface AcquireOptions {
 /**
  * A gate: whoever wants to work asks it for a permit, and waits until there is one. What a method does is told at
  * {@link Throttle}. `acquire` and `run` report by rejecting; the others answer at once or, where that takes a round
- * trip, by a promise.
+ * trip, by a promise. Whoever composes gates relies on them: that `timeout` and `signal` are kept to, and that a
+ * permit's `release` and `settle` do not throw.
  *
  * @example
  * import { type Gate, Throttle } from 'headgate';

@@ -1,7 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
  * Several gates for one piece of work: a database and a disk, a queue and a quota. They are acquired one after another
- * in one order, the same for everybody, so that two who need both can never hold one each and wait for the other.
+ * in one order, the same for everybody, so that two who need both can never hold one each and wait for the other. That
+ * holds for what a handler asks for at once: one that holds some and calls another that needs more is on its own.
  * That order is Dijkstra's hierarchy of resources, of 1965; it is checked when a handler is defined, not when it hangs.
  */
 import { type Clock, systemClock } from './clock.js';
@@ -172,7 +173,7 @@ export class Limiter {
     checkNumber('timeout', 'a number >= 0', timeout, 0, Infinity);
     if (!Array.isArray(resources)) throw invalid('resources', 'an array of gates', resources);
     resources.forEach((gate: Partial<Gate> | undefined, index) => {
-      if (typeof gate?.acquire !== 'function') throw invalid(`resources[${index}]`, 'a Gate', gate);
+      if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid(`resources[${index}]`, 'a Gate', gate);
     });
     this.#order = new Map(resources.map((gate: Gate, index) => [gate, index]));
     if (this.#order.size < resources.length) throw new RangeError('resources must name each gate once');
@@ -194,11 +195,16 @@ export class Limiter {
     const run: Gate['run'] = async (fn, cost, options) => {
       checkFunction('fn', fn);
       const permit = await acquire(cost, options);
+      let result;
       try {
-        return await fn(permit);
-      } finally {
-        permit.release();
+        result = await fn(permit);
+      } catch (error) {
+        // It matters more than one that comes while releasing.
+        all([permit], (held) => held.release());
+        throw error;
       }
+      permit.release();
+      return result;
     };
     const wrap = function <This, Args extends unknown[], R>(
       handler: (this: This, ...args: Args) => R,
@@ -213,7 +219,7 @@ export class Limiter {
       Object.defineProperty(limited, 'name', { value: handler.name, configurable: true });
       return Object.defineProperty(limited, 'length', { value: handler.length, configurable: true });
     };
-    return Object.assign(wrap, {
+    return Object.assign(Object.defineProperty(wrap, 'name', { value: undefined }), {
       acquire,
       run,
       tryAcquire: (cost?: number) => this.#tryAcquire(gates, cost),
@@ -276,7 +282,7 @@ export class Limiter {
       }
     } catch (error) {
       giveBack(permits);
-      throw error instanceof ThrottleTimeoutError ? new ServerBusyError({ cause: error, retryAfter: error.retryAfter }) : error;
+      throw error instanceof ThrottleTimeoutError && error !== signal?.reason ? new ServerBusyError({ cause: error, retryAfter: error.retryAfter }) : error;
     }
     return new JointPermit(permits, cost, this.#clock.now() - start);
   }
@@ -323,6 +329,7 @@ class JointPermit implements Permit {
   }
 
   release(): void {
+    if (this.#released) return;
     this.#released = true;
     const failure = all(this.#permits, (permit) => permit.release());
     if (failure !== undefined) throw failure.error;

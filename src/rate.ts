@@ -15,9 +15,9 @@ export interface Rate {
   /** The bucket's size: what may start at once after silence. > 0. Default `max(1, capacity)`. */
   burst?: number | undefined;
   /**
-   * `'sliding'`: no rolling `period` ever sees more than `capacity`. Left out, a bucket keeps the rate, which lets
-   * `burst` and one period's refill, together up to twice `capacity`, into one period after silence. A window
-   * remembers each grant for a period.
+   * `'sliding'`: no rolling `period` ever sees more than `capacity`; a grant counts until exactly one period later.
+   * Left out, a bucket keeps the rate, which lets `burst` and one period's refill into one period after silence:
+   * with the default `burst`, twice `capacity`. A window remembers each grant for a period.
    */
   window?: 'sliding' | undefined;
   /** Seconds by which a sliding window is widened, for what the network adds or takes on the way. >= 0. Default 0. */
@@ -28,7 +28,8 @@ export interface Rate {
  * The budget that keeps `rate`, or none where it is unlimited.
  *
  * @param where Goes before the names of the arguments in errors.
- * @param before The budget that this one replaces at `now`: what it had spent stays spent.
+ * @param before The budget that this one replaces at `now`: the tokens of a bucket stay, and the grants of a window
+ *   that still count.
  */
 export function budgetFor(rate: Rate, where: string, now: number = -Infinity, before?: Budget): Budget | undefined {
   checkObject(where === '' ? 'rate' : where.slice(0, -1), rate);
@@ -39,7 +40,7 @@ export function budgetFor(rate: Rate, where: string, now: number = -Infinity, be
   const maxBurst = capacity === Infinity ? Infinity : Number.MAX_VALUE;
   if (burst !== undefined) checkNumber(`${where}burst`, 'a finite number > 0', burst, Number.MIN_VALUE, maxBurst);
   if (window !== undefined && window !== 'sliding') throw invalid(`${where}window`, '"sliding" or left out', window);
-  if (margin !== undefined) checkNumber(`${where}margin`, 'a finite number >= 0', margin, 0, Number.MAX_VALUE);
+  if (margin !== undefined) checkNumber(`${where}margin`, 'a finite number >= 0', margin, 0, Number.MAX_VALUE - period);
   if (window === undefined && margin !== undefined) throw invalid(`${where}margin`, 'left out without window: "sliding"', margin, RangeError);
   if (window !== undefined && burst !== undefined) throw invalid(`${where}burst`, 'left out: a sliding window lets its capacity start at once', burst, RangeError);
   if (capacity === Infinity) return undefined;
@@ -50,7 +51,7 @@ export function budgetFor(rate: Rate, where: string, now: number = -Infinity, be
     throw new RangeError(`${where}capacity / ${where}period must fill the burst in finite time, received ${capacity} / ${period}`);
   }
   if (window !== undefined) return new SlidingWindow(capacity, period + (margin ?? 0), before instanceof SlidingWindow ? before : undefined);
-  return new TokenBucket(capacity, period, size, Math.min(size, before?.level(now) ?? size), now);
+  return new TokenBucket(capacity, period, size, before?.level(now), now);
 }
 
 /** For messages: `10 per 1 s and 500 in any 60 s`. */

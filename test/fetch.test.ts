@@ -178,9 +178,40 @@ describe('a request', () => {
     const input = new Request(URL_A);
     expect(await polite(input, init)).toBe(answer);
     expect(upstream.calls[0]!.input).toBe(input);
-    expect(upstream.calls[0]!.init).toBe(init);
+    expect(upstream.calls[0]!.init).toEqual(init);
     expectNothingHeld(throttle);
     expect(throttle.tokens).toBe(99);
+  });
+
+  test.each<[string, () => HeadersInit, (headers: HeadersInit) => void]>([
+    ['a Headers', () => new Headers({ 'x-n': '0' }), (headers) => (headers as Headers).set('x-n', '1')],
+    ['an object', () => ({ 'x-n': '0' }), (headers) => void ((headers as Record<string, string>)['x-n'] = '1')],
+    ['a list', () => [['x-n', '0']], (headers) => void ((headers as string[][])[0] = ['x-n', '1'])],
+  ])('is the one that was asked for, whatever becomes of the URL, the init and its headers (%s) while it waits', async (_, make, change) => {
+    const { clock } = setUp();
+    const keyed = new KeyedThrottle(100, 0, 1, { clock });
+    const upstream = new Upstream(clock);
+    keyed.pause('https://a.example', 5);
+    const url = new URL(URL_A);
+    const headers = make();
+    const init = { method: 'POST', headers };
+    const response = throttledFetch(keyed, { fetch: upstream.fetch })(url, init);
+    url.hostname = 'b.example';
+    change(headers);
+    init.method = 'DELETE';
+    await clock.advance(5);
+    await response;
+    const [{ input, init: sent } = {}] = upstream.calls;
+    expect([(input as URL).href, sent?.method, new Headers(sent?.headers).get('x-n')]).toEqual([URL_A, 'POST', '0']);
+  });
+
+  test('whose refusal has a body that cannot be cancelled gives its slot back all the same', async () => {
+    const odd = { status: 429, headers: new Headers(), body: {} } as unknown as Response;
+    const { clock, polite, throttle } = scene([odd], {}, [100, 1]);
+    const response = polite(URL_A);
+    await clock.advance(1);
+    expect((await response).status).toBe(200);
+    expectNothingHeld(throttle);
   });
 
   test('with a relative URL is the affair of fetch, and costs as any other', async () => {
@@ -619,7 +650,7 @@ describe('a refused request', () => {
     const response = polite(new Request(URL_A, { method: 'POST', body: 'hello', referrerPolicy: 'origin' }), init);
     await clock.advance(1);
     expect([(await response).status, texts]).toEqual([200, ['hello']]);
-    expect(upstream.calls[0]!.init).toBe(init);
+    expect(upstream.calls[0]!.init).toEqual(init);
     expect(upstream.calls[1]!.init).toMatchObject({ ...init, referrerPolicy: 'origin' });
   });
 

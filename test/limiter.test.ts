@@ -1,6 +1,6 @@
 /** Several gates in one order: what a limiter promises beyond what its gates do. */
 import fc from 'fast-check';
-import { type Gate, Limiter, type Permit, QueueFullError, Resource, ServerBusyError, Throttle, ThrottleError, ThrottleTimeoutError } from 'headgate';
+import { type Gate, KeyedThrottle, Limiter, type Permit, QueueFullError, Resource, ServerBusyError, Throttle, ThrottleError, ThrottleTimeoutError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import { Outcomes } from './support.js';
@@ -71,6 +71,7 @@ describe('definition', () => {
     ['a timeout >= 0', () => new Limiter({ timeout: -1, resources: [] }), new RangeError('timeout must be a number >= 0, received -1')],
     ['resources', () => new Limiter({ timeout: 1 } as never), new TypeError('resources must be an array of gates, received undefined')],
     ['gates', () => new Limiter({ timeout: 1, resources: [database, {} as never] }), new TypeError('resources[1] must be a Gate, received object')],
+    ['gates for all, not for each key', () => new Limiter({ timeout: 1, resources: [new KeyedThrottle(1) as never] }), new TypeError('resources[0] must be a Gate, received object')],
     ['each once', () => new Limiter({ timeout: 1, resources: [database, database] }), new RangeError('resources must name each gate once')],
     ['options', () => new Limiter(5 as never), new TypeError('options must be an object, received 5')],
     ['a list to choose from', () => limiter.resources(database as never), new TypeError('resources must be an array of gates, received object')],
@@ -87,6 +88,14 @@ describe('definition', () => {
     const limited = limiter.resources(chosen)(() => [database.active, files.active]);
     chosen.push(files);
     expect(await limited()).toEqual([1, 0]);
+    const acquired = limiter.acquire(chosen);
+    chosen.pop();
+    using permit = await acquired;
+    expect([permit.released, database.active, files.active]).toEqual([false, 1, 1]);
+  });
+
+  test('resources taken together have no name, unless they are given one', () => {
+    expect(() => new Limiter({ timeout: 1, resources: [database] }).resources([limiter.resources([database])])).toThrow(new RangeError("resources[0] is not registered: add it to the limiter's own resources"));
   });
 });
 
@@ -202,6 +211,16 @@ describe('a limited handler', () => {
     expect(database.active).toBe(0);
   });
 
+  test('an abort is told by its own reason, be that a timeout', async () => {
+    const { files, limiter } = setUp();
+    await files.acquire();
+    const controller = new AbortController();
+    const waiting = rejection(limiter.acquire([files], { signal: controller.signal }));
+    const reason = new ThrottleTimeoutError('the deadline of somebody further up');
+    controller.abort(reason);
+    expect(await waiting).toBe(reason);
+  });
+
   test('FIFO: those who need the same come in the order of their calls', async () => {
     const { clock, database, files, limiter } = setUp(Infinity);
     const order: number[] = [];
@@ -248,6 +267,27 @@ describe('a permit for several', () => {
     expect([slow.active, fast.active, slow.tokens, fast.tokens]).toEqual([0, 0, 10, 18]);
   });
 
+  test('await using waits for what each of them has to do', async () => {
+    const order: string[] = [];
+    const slow = (name: string): Gate =>
+      Object.assign(new Throttle(10), {
+        acquire: async () =>
+          ({
+            release: () => order.push(`${name} is told`),
+            async [Symbol.asyncDispose]() {
+              await new Promise((resolve) => void setTimeout(resolve, 5));
+              order.push(`${name} is back`);
+            },
+          }) as unknown as Permit,
+      });
+    const gates = [slow('first'), slow('second')];
+    {
+      await using _ = await new Limiter({ timeout: 1, resources: gates }).acquire(gates);
+      order.push('works');
+    }
+    expect(order).toEqual(['works', 'second is told', 'first is told', 'second is back', 'first is back']);
+  });
+
   test('one that fails to come back keeps none of the others', async () => {
     const { database, files } = setUp();
     const failing: Gate = Object.assign(new Throttle(10), {
@@ -257,6 +297,23 @@ describe('a permit for several', () => {
     const permit = await limiter.acquire([database, failing, files]);
     expect(() => permit.settle(3)).toThrow('lost, too');
     expect(() => permit.release()).toThrow('lost');
+    permit.release();
+    // What the handler itself has to say matters more.
+    const both = limiter.resources([database, failing]);
+    await expect(both(() => Promise.reject(new Error('its own')))()).rejects.toThrow('its own');
+    await expect(both(() => 'well')()).rejects.toThrow('lost');
+    expect(database.active).toBe(0);
+    // Of two that fail, the one that was to go first is told of.
+    const worse: Gate = Object.assign(new Throttle(10), {
+      acquire: async () => ({ release: () => { throw new Error('lost before'); } }) as unknown as Permit,
+      pause: () => { throw new Error('no pause'); },
+    });
+    const two = new Limiter({ timeout: 0, resources: [failing, worse, database] }).resources([failing, worse, database]);
+    const joint = await two.acquire();
+    expect(() => joint.release()).toThrow('lost before');
+    await expect(two.pause(5)).rejects.toThrow('no pause');
+    expect(database.tryAcquire()).toBeUndefined();
+    database.resume();
     expect([database.active, files.active]).toEqual([0, 0]);
     await files.acquire();
     // Why nothing was had matters more.

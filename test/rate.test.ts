@@ -24,6 +24,7 @@ describe('arguments', () => {
     ['also', { also: [{ capacity: 1, period: 0 }] }, new RangeError('also[0].period must be a finite number > 0, received 0')],
     ['also', { also: [{ capacity: 1, burst: -1 }] }, new RangeError('also[0].burst must be a finite number > 0, received -1')],
     ['also', { also: [{ capacity: 1, margin: 1 }] }, new RangeError('also[0].margin must be left out without window: "sliding", received 1')],
+    ['margin', { also: [{ capacity: 1, period: 1e308, window: 'sliding', margin: 1e308 }] }, new RangeError('also[0].margin must be a finite number >= 0, received 1e+308')],
     ['also', { also: [{ capacity: 1e300, period: 1e-300 }] }, new RangeError('also[0].capacity / also[0].period must fill the burst in finite time, received 1e+300 / 1e-300')],
   ])('%s: %o is refused when it is made', (_, options, error) => {
     expect(() => new Throttle(10, 0, 1, options)).toThrow(error);
@@ -183,6 +184,30 @@ describe('a sliding window', () => {
     await clock.advance(1);
     expect(throttle.tokens).toBe(4);
   });
+});
+
+test('a timeout that is exactly what estimateWait says is met, and who comes again so much later finds a permit, whatever rounding does', async () => {
+  const seconds = fc.double({ min: 0.001, max: 50, noNaN: true });
+  await fc.assert(
+    fc.asyncProperty(seconds, seconds, seconds, fc.integer({ min: 1, max: 9 }), seconds, fc.constantFrom<ThrottleOptions>({}, { window: 'sliding' }, { also: [{ capacity: 3, period: 7 }] }), async (start, rest, pause, capacity, period, options) => {
+      const used = async (): Promise<{ clock: ManualClock; throttle: Throttle; estimate: number }> => {
+        const clock = new ManualClock(start);
+        const throttle = new Throttle(capacity, 0, period, { ...options, clock });
+        take(throttle, throttle.burst);
+        await clock.advance(rest);
+        if (pause > 25) throttle.pause(pause);
+        return { clock, throttle, estimate: throttle.estimateWait() };
+      };
+      const [waits, returns] = [await used(), await used()];
+      const outcomes = new Outcomes();
+      outcomes.follow('permit', waits.throttle.acquire(1, { timeout: waits.estimate }));
+      await waits.clock.advance(waits.estimate);
+      expect(outcomes.order).toEqual(['permit']);
+      await returns.clock.advance(returns.estimate);
+      expect(returns.throttle.tryAcquire()).toBeDefined();
+    }),
+    { numRuns: 2_000 },
+  );
 });
 
 test('every span sees at most what each rate allows, in order, and the first in line starts when all of them let it', async () => {
