@@ -503,8 +503,7 @@ export class Throttle implements Gate {
 
   /** Before somebody is late: what rounding kept from the instant of the head by now has come. */
   #lastLook(timeout: number): void {
-    const wait = this.#wakesAt - this.#now();
-    if (wait > 0 && wait <= timeout * ROUNDING) this.#latest = this.#wakesAt;
+    if (this.#wakesAt - this.#now() <= timeout * ROUNDING) this.#latest = Math.max(this.#latest, this.#wakesAt);
     this.#review();
   }
 
