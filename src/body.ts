@@ -16,23 +16,29 @@ const FACTS = ['status', 'statusText', 'ok', 'url', 'redirected', 'type'] as con
  * @returns A response that is as good as the original, to be used in its place.
  */
 export function releaseWhenRead(response: Response, release: () => void): Response {
-  const { body } = response;
-  if (body === null || body.locked || response.bodyUsed) {
-    release();
-    return response;
-  }
+  if (isUnread(response)) return disguise(construct(passOn(response.body, release), response), response);
+  release();
+  return response;
+}
+
+/** Whether there is a body, and nobody else who reads it. */
+export function isUnread(response: Response): response is Response & { body: ReadableStream<Uint8Array> } {
+  return response.body !== null && !response.body.locked && !response.bodyUsed;
+}
+
+/** What `body` has to say; `release` is called as by {@link releaseWhenRead}. */
+export function passOn(body: ReadableStream<Uint8Array>, release: () => void): ReadableStream<Uint8Array<ArrayBuffer>> {
   const reader = body.getReader();
   // It settles in each of the three cases, once; where the platform reads ahead, for an error that nobody reads, too.
   void reader.closed.then(release, release);
-  const passed = new ReadableStream<Uint8Array>({
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({
     async pull(controller) {
       const { done, value } = await reader.read();
       if (done) controller.close();
-      else controller.enqueue(value);
+      else controller.enqueue(value as Uint8Array<ArrayBuffer>);
     },
     cancel: (reason) => reader.cancel(reason),
   }, { highWaterMark: 0 });
-  return disguise(construct(passed, response), response);
 }
 
 function construct(body: ReadableStream, original: Response): Response {

@@ -24,19 +24,19 @@ const MOST = 999_999_999_999_999;
 
 /** `Retry-After`: whole seconds, rounded up and at least 1, so that whoever honours it comes late enough. */
 export function writeRetryAfter(seconds: number): string {
-  return String(Math.min(MOST, Math.max(1, Math.ceil(seconds))));
+  return whole(Math.max(1, Math.ceil(seconds)));
 }
 
 /** The `RateLimit-Policy` and `RateLimit` fields for a limit. Their numbers are integers, so nothing is promised too early. */
 export function writeRateLimit({ name, limit, window, remaining, reset }: Quota): { policy: string; state: string } {
   // A quoted string of a structured field is ASCII that can be printed.
   const label = `"${name.replaceAll(/[^\x20-\x7e]/g, '?').replaceAll(/["\\]/g, String.raw`\$&`)}"`;
-  const left = `;r=${whole(Math.max(0, remaining))}`;
-  const until = reset === undefined ? '' : `;t=${whole(Math.ceil(Math.max(0, reset)))}`;
-  if (window === undefined) return { policy: `${label};q=${whole(limit)};qu="concurrent-requests"`, state: `${label}${left}${until}` };
   // Half a unit per second is one in two; ten in half a second are twenty in one.
-  const span = Math.ceil(Math.max(window, window / limit));
-  return { policy: `${label};q=${whole((limit * span) / window + 1e-9)};w=${whole(span)}`, state: `${label}${left}${until}` };
+  const span = window && Math.ceil(Math.max(window, window / limit));
+  return {
+    policy: `${label};q=${span ? `${whole((limit * span) / window + 1e-9)};w=${whole(span)}` : `${whole(limit)};qu="concurrent-requests"`}`,
+    state: `${label};r=${whole(Math.max(0, remaining))}${reset === undefined ? '' : `;t=${whole(Math.ceil(Math.max(0, reset)))}`}`,
+  };
 }
 
 function whole(value: number): string {

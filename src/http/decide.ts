@@ -122,7 +122,7 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
   const { gate, keyed, key, cost = 1, block = true, status = 429, onLimited = () => {}, headers = true, skip, failOpen = false, ipv6Prefix = 56, ttl } = options;
   if ((gate === undefined) === (keyed === undefined)) throw new TypeError('options must have either gate or keyed');
   if (keyed !== undefined) checkKeyed('keyed', keyed);
-  else if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid('gate', 'a Gate (a KeyedGate is given as keyed)', gate);
+  else if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid('gate', 'a Gate, not a KeyedGate', gate);
   if ((key === undefined) !== (keyed === undefined)) throw invalid('key', 'given with keyed, and only there', key);
   const { wait = (gate as { timeout?: number } | undefined)?.timeout ?? 0 } = options;
   if (typeof cost !== 'function') checkCost(cost);

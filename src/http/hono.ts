@@ -1,7 +1,7 @@
 /** Middleware for Hono, on Node and elsewhere. */
 import { decider, type LimitOptions, type Port } from './decide.js';
 import { isOver, ownOf, whenOver } from './node.js';
-import { announce, deliver, endWith, NOBODY } from './response.js';
+import { deliver, endWith, NOBODY } from './response.js';
 import { addressOf, nodeOf } from './runtime.js';
 
 /** A context of Hono. */
@@ -76,7 +76,7 @@ export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<
       end?.();
       throw error;
     }
-    const response = deliver(c.req.raw, announce(c.res, verdict.fields), end);
+    const response = deliver(c.req.raw, c.res, verdict.fields, end);
     if (response !== c.res) c.res = response;
     return undefined;
   };

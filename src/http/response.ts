@@ -1,7 +1,7 @@
 /**
  * When a response is over where only its `Response` is at hand, and not the socket behind it.
  */
-import { releaseWhenRead } from '../body.js';
+import { isUnread, passOn } from '../body.js';
 import type { Fields, Reply } from './decide.js';
 
 /** For a client that has gone. Logs know 499 as that. */
@@ -17,33 +17,27 @@ export function endWith({ signal }: Request, release: () => void): () => void {
   return end;
 }
 
-/** The response to send in place of `response`: it calls `end`. */
-export function deliver({ method }: Request, response: Response, end: (() => void) | undefined): Response {
-  if (end === undefined) return response;
-  if (method !== 'HEAD') return releaseWhenRead(response, end);
-  // Nobody reads the body of an answer to HEAD.
-  end();
-  return response;
-}
-
-/** The response with `fields`, but for those it has. Never fails for their sake. */
-export function announce(response: Response, fields: Fields): Response {
+/** The response to send in place of `response`: it calls `end`, and has `fields`, but for those that it had. */
+export function deliver({ method }: Request, response: Response, fields: Fields, end: (() => void) | undefined): Response {
   const missing = Object.entries(fields).filter(([name]) => !response.headers.has(name));
+  // Nobody reads the body of an answer to HEAD, and there are statuses of strangers that no Response can be made with.
+  if (end !== undefined && method !== 'HEAD' && response.status < 600 && isUnread(response)) {
+    return announce(new Response(passOn(response.body, end), response), missing);
+  }
+  end?.();
   try {
-    for (const [name, value] of missing) response.headers.set(name, value);
-    return response;
+    return announce(response, missing);
   } catch {
     // What fetch() and Response.redirect() return cannot be changed.
-    return copy(response, missing);
   }
-}
-
-function copy(response: Response, fields: [name: string, value: string][]): Response {
   try {
-    const changed = new Response(response.body, response);
-    for (const [name, value] of fields) changed.headers.set(name, value);
-    return changed;
+    return announce(new Response(response.body, response), missing);
   } catch {
     return response;
   }
+}
+
+function announce(response: Response, fields: [name: string, value: string][]): Response {
+  for (const [name, value] of fields) response.headers.set(name, value);
+  return response;
 }

@@ -27,11 +27,11 @@ export function addressOf(request: Request, connection: unknown): string | undef
   if (remoteAddr !== undefined) return remoteAddr.hostname;
   const { requestIP } = (server ?? {}) as Partial<BunServer>;
   if (typeof requestIP === 'function') return requestIP.call(server, request)?.address;
-  throw new TypeError('this runtime does not tell the address of a client: key must be a function that knows it');
+  throw new TypeError('this runtime tells no addresses of clients: key must be a function that knows it');
 }
 
 /** Node's request and response, if they are there. */
 export function nodeOf(connection: unknown): NodeConnection | undefined {
-  const { incoming, outgoing } = (connection ?? {}) as Partial<NodeConnection>;
-  return incoming === undefined || outgoing === undefined ? undefined : { incoming, outgoing };
+  const node = connection as NodeConnection | undefined;
+  return node?.incoming && node.outgoing ? node : undefined;
 }

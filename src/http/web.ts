@@ -4,7 +4,7 @@
 import { checkFunction } from '../errors.js';
 import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
 import { ownOf } from './node.js';
-import { announce, deliver, endWith, NOBODY } from './response.js';
+import { deliver, endWith, NOBODY } from './response.js';
 import { addressOf } from './runtime.js';
 
 const port: Port<[request: Request, ...rest: unknown[]]> = {
@@ -51,7 +51,7 @@ export function web<Rest extends unknown[]>(
     if (!verdict.runs) return respond(request, verdict.fields, verdict.reply ?? NOBODY);
     const end = verdict.release && endWith(request, verdict.release);
     try {
-      return deliver(request, announce(await handler(request, ...rest), verdict.fields), end);
+      return deliver(request, await handler(request, ...rest), verdict.fields, end);
     } catch (error) {
       end?.();
       throw error;
