@@ -29,8 +29,8 @@ export function writeRetryAfter(seconds: number): string {
 
 /** The `RateLimit-Policy` and `RateLimit` fields for a limit. Their numbers are integers, so nothing is promised too early. */
 export function writeRateLimit({ name, limit, window, remaining, reset }: Quota): { policy: string; state: string } {
-  // A quoted string of a structured field is ASCII that can be printed.
-  const label = `"${name.replaceAll(/[^\x20-\x7e]/g, '?').replaceAll(/["\\]/g, String.raw`\$&`)}"`;
+  // A string of a structured field is ASCII that can be printed, quoted as JSON does.
+  const label = JSON.stringify(name.replaceAll(/[^ -~]/g, '?'));
   // Half a unit per second is one in two; ten in half a second are twenty in one.
   const span = window && Math.ceil(Math.max(window, window / limit));
   return {

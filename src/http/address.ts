@@ -5,11 +5,13 @@
 
 /**
  * The name under which an address counts: an IPv4 address as it is, also where it is mapped into IPv6; of an IPv6
- * address the network of `prefix` bits, in one spelling. What is no address stays as it is.
+ * address the network of `prefix` bits, in one spelling. A port is left out. What is no address stays as it is.
  */
 export function group(address: string, prefix: number): string {
-  const words = parse(address.replace(/%.*/s, ''));
-  if (words === undefined) return address;
+  // Some proxies write the port of the connection behind the address: it would make every connection a client.
+  const host = address.replace(/^"?\[(.*)\].*|^([^:]*):\d+$/s, '$1$2');
+  const words = parse(host.replace(/%.*/s, ''));
+  if (words === undefined) return host;
   const [a, b, c, d, e, mapped, high = 0, low = 0] = words;
   if (!(a || b || c || d || e) && mapped === 0xffff) return [high >> 8, high & 255, low >> 8, low & 255].join('.');
   const kept = words.slice(0, Math.ceil(prefix / 16));

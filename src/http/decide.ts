@@ -38,9 +38,10 @@ export interface CommonOptions<A extends unknown[]> {
   status?: number | undefined;
   /**
    * Answers a refusal. It may return a `Response`, a string (sent as plain text), any other object (sent as JSON), or
-   * respond by the framework's own means before it is done; with `undefined`, the default is sent. Status,
-   * `Retry-After` and `RateLimit` are set before, and may be set anew. If it throws, the framework's log is told, and
-   * the default is sent. It is not called for a request without a key, nor with `block: false`.
+   * respond by the framework's own means before it is done (what goes on after that has to be awaited); with
+   * `undefined`, the default is sent. `Retry-After` and `RateLimit` are set before, and may be set anew. If it throws,
+   * the framework's log is told, and the default is sent. It is not called for a request without a key, nor with
+   * `block: false`.
    */
   onLimited?: ((refusal: Refusal, ...args: A) => Answer | PromiseLike<Answer>) | undefined;
   /** Whether to send `RateLimit` and `RateLimit-Policy`, where the gate shows its numbers. Default `true`. */
@@ -87,7 +88,7 @@ export interface Reply {
 
 /** What becomes of a request. */
 export type Verdict =
-  /** It runs. `release` is there if it holds a permit; it may be called any number of times. */
+  /** It runs. `release` is there if it holds a permit, which `whenOver` gives back: that may come sooner, and more than once. */
   | { readonly runs: true; readonly fields: Fields; readonly release?: () => void }
   /** It does not. No reply: the client has gone, or `onLimited` has responded by itself. */
   | { readonly runs: false; readonly fields: Fields; readonly reply?: Reply };
@@ -96,8 +97,8 @@ export type Verdict =
 export interface Port<A extends unknown[]> extends View<A> {
   /** Whether the response was sent, or the client has gone. */
   over(...args: A): boolean;
-  /** Calls `end` when it is: at least once, if it is not so yet. */
-  whenOver(end: () => void, ...args: A): void;
+  /** Calls `end` when it is: at least once, if it is not so yet. Where it can be taken back, what it returns does so. */
+  whenOver(end: () => void, ...args: A): (() => void) | undefined;
   /** Prepares the response for a refusal. The function that it returns says whether somebody has responded since. */
   refusing(status: number, fields: Fields, ...args: A): () => boolean;
   /** Tells the framework's log. */
@@ -110,7 +111,7 @@ interface Peekable {
 }
 
 /** The numbers that a gate may show. */
-type Numbers = Partial<Record<'capacity' | 'period' | 'burst' | 'tokens' | 'concurrency' | 'active', number>> & { name?: string | undefined };
+type Numbers = Partial<Record<'capacity' | 'period' | 'burst' | 'tokens' | 'concurrency' | 'active', number>> & { name?: string | undefined; estimateWait?(cost: number): number };
 
 const NONE: Fields = {};
 const GONE: Verdict = { runs: false, fields: NONE };
@@ -120,7 +121,7 @@ const UNLIMITED: Verdict = { runs: true, fields: NONE };
 export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Port<A>): (...args: A) => Promise<Verdict> {
   checkObject('options', options);
   const { gate, keyed, key, cost = 1, block = true, status = 429, onLimited = () => {}, headers = true, skip, failOpen = false, ipv6Prefix = 56, ttl } = options;
-  if ((gate === undefined) === (keyed === undefined)) throw new TypeError('options must have either gate or keyed');
+  if ((gate === undefined) === (keyed === undefined)) throw new TypeError('options need either gate or keyed');
   if (keyed !== undefined) checkKeyed('keyed', keyed);
   else if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid('gate', 'a Gate, not a KeyedGate', gate);
   if ((key === undefined) !== (keyed === undefined)) throw invalid('key', 'given with keyed, and only there', key);
@@ -147,21 +148,22 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     checkCost(units);
     // The functions of the options may have taken their time.
     if (port.over(...args)) return GONE;
-    let waits = wait > 0;
-    const left = waits ? new AbortController() : undefined;
-    // Whoever waits no more need not leave: an abort costs more than all the rest.
-    if (left !== undefined) port.whenOver(() => waits && left.abort('the client has gone'), ...args);
+    const left = wait > 0 ? new AbortController() : undefined;
+    let end = (): void => left?.abort('the client has gone');
+    // Once for a request, whatever the end means by then: there are frameworks with many listeners of their own.
+    let forget = left && port.whenOver(() => end(), ...args);
     const how = { timeout: wait, signal: left?.signal };
     let permit: Permit;
     try {
       permit = await (keyed === undefined ? gate.acquire(units, how) : keyed.acquire(whose, units, how));
     } catch (error) {
-      if (left?.signal.aborted) return GONE;
+      // Whoever waits no more need not leave: an abort costs more than all the rest.
+      end = () => {};
+      forget?.();
+      if (port.over(...args)) return GONE;
       if (error instanceof ThrottleError) return refuse(error, found?.key, args);
       if (failOpen && !(error instanceof RangeError)) return UNLIMITED;
       throw error;
-    } finally {
-      waits = false;
     }
     if (port.over(...args)) {
       // The work never happened.
@@ -169,7 +171,13 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
       permit.release();
       return GONE;
     }
-    return { runs: true, fields: fieldsOf(whose), release: holding(permit, ttl) };
+    const release = holding(permit, ttl);
+    end = () => {
+      forget?.();
+      release();
+    };
+    if (left === undefined) forget = port.whenOver(end, ...args);
+    return { runs: true, fields: fieldsOf(whose), release: end };
   };
 
   /** `RateLimit` and `RateLimit-Policy`, from what the gate shows of its numbers. */
@@ -194,9 +202,8 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     let reply: Reply | undefined;
     try {
       const answer = await onLimited(refusal, ...args);
-      // `return res.status(429).end()` returns the response: it was sent.
-      if (args.includes(answer)) return { runs: false, fields };
-      reply = await replyOf(answer, refusal.status);
+      // `return res.status(429).end()` returns the response, which is no body.
+      if (!args.includes(answer)) reply = await replyOf(answer, refusal.status);
     } catch (failure) {
       port.report(failure, ...args);
     }
@@ -233,14 +240,23 @@ function holding(permit: Permit, ttl: number | undefined): () => void {
   };
 }
 
-function rateLimit({ capacity = 0, period = 0, burst = capacity, tokens, concurrency = 0, active, name = 'default' }: Numbers, retryAfter: number | undefined): Fields {
+function rateLimit(gate: Numbers, retryAfter: number | undefined): Fields {
+  // Whoever peeks somewhere else gets an answer too late for this response, or none.
+  if (gate instanceof Promise) gate.catch(() => {});
+  const { capacity = 0, period = 0, burst = capacity, tokens, concurrency = 0, active, name = 'default' } = gate;
   const rated = capacity > 0 && capacity < Infinity && period > 0 && tokens !== undefined;
   if (!rated && !(concurrency > 0 && concurrency < Infinity && active !== undefined)) return NONE;
-  const { policy, state } = writeRateLimit(
-    rated ?
-      { name, limit: capacity, window: period, remaining: tokens, reset: retryAfter ?? ((burst - tokens) * period) / capacity }
-    : { name, limit: concurrency, remaining: concurrency - active!, reset: retryAfter },
-  );
+  const remaining = rated ? tokens : concurrency - active!;
+  // All of it is there again when the largest cost would fit.
+  const full = rated ? (gate.estimateWait?.(burst) ?? ((burst - tokens) * period) / capacity) : undefined;
+  const { policy, state } = writeRateLimit({
+    name,
+    limit: rated ? capacity : concurrency,
+    window: rated ? period : undefined,
+    // What is left is not enough for whoever is refused.
+    remaining: retryAfter === undefined ? remaining : 0,
+    reset: retryAfter ?? (full === Infinity ? undefined : full),
+  });
   return { 'RateLimit-Policy': policy, RateLimit: state };
 }
 

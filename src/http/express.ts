@@ -57,10 +57,9 @@ export function express<Req extends ExpressRequest = ExpressRequest, Res extends
     void decide(req, res).then((verdict) => {
       if (!verdict.runs) return verdict.reply && send(res, verdict.reply);
       announce(res, verdict.fields);
-      if (verdict.release !== undefined) whenOver(req, res, verdict.release);
       return next();
-      // To Express, an error that is nothing would mean that all is well.
-    }, (error: unknown) => next(error || new Error('nothing was thrown')));
+      // To Express, an error that is nothing would mean that all is well, and some strings mean other things.
+    }, (error: unknown) => next(Object(error) === error ? error : new Error(`${String(error)} was thrown`)));
   };
 }
 

@@ -79,7 +79,6 @@ export function fastify<Request extends FastifyRequest = FastifyRequest, Reply e
       const verdict = await decide(request, reply);
       if (verdict.runs) {
         reply.headers(verdict.fields);
-        if (verdict.release !== undefined) whenOver(request.raw, reply.raw, verdict.release);
         return undefined;
       }
       if (verdict.reply !== undefined) {

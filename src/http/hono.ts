@@ -1,8 +1,8 @@
 /** Middleware for Hono, on Node and elsewhere. */
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, ownOf, whenOver } from './node.js';
-import { deliver, endWith, NOBODY } from './response.js';
-import { addressOf, nodeOf } from './runtime.js';
+import { ownOf } from './node.js';
+import { deliver, NOBODY } from './response.js';
+import { addressOf, isDone, nodeOf, whenDone } from './runtime.js';
 
 /** A context of Hono. */
 export interface HonoContext {
@@ -25,15 +25,8 @@ const port: Port<[HonoContext]> = {
   header: (name, c) => c.req.raw.headers.get(name),
   method: (c) => c.req.raw.method,
   url: (c) => c.req.raw.url,
-  over(c) {
-    const node = nodeOf(c.env);
-    return node === undefined ? c.req.raw.signal.aborted : isOver(node.incoming, node.outgoing);
-  },
-  whenOver(end, c) {
-    const node = nodeOf(c.env);
-    if (node === undefined) c.req.raw.signal.addEventListener('abort', end);
-    else whenOver(node.incoming, node.outgoing, end);
-  },
+  over: (c) => isDone(c.req.raw, c.env),
+  whenOver: (end, c) => whenDone(end, c.req.raw, c.env),
   refusing(status, fields, c) {
     for (const [name, value] of Object.entries(fields)) c.header(name, value);
     c.status(status);
@@ -66,10 +59,7 @@ export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<
       const { status, headers, body } = verdict.reply ?? NOBODY;
       return c.body(body || null, status, headers);
     }
-    const { release } = verdict;
-    const node = nodeOf(c.env);
-    if (node !== undefined && release !== undefined) whenOver(node.incoming, node.outgoing, release);
-    const end = node === undefined && release !== undefined ? endWith(c.req.raw, release) : undefined;
+    const end = nodeOf(c.env) === undefined ? verdict.release : undefined;
     try {
       await next();
     } catch (error) {

@@ -5,6 +5,7 @@
  */
 import { invalid } from '../errors.js';
 import { group } from './address.js';
+import { ownOf } from './node.js';
 
 /** What a key function returns: who it is, or nothing where it cannot tell. */
 export type KeyValue = string | number | bigint | null | undefined;
@@ -16,7 +17,7 @@ export type KeyValue = string | number | bigint | null | undefined;
  * - `'user'` (or `'user_or_ip'`): the `id` of the user whom the framework knows, else the address.
  * - `'header:NAME'`, `'query:NAME'`: a header field, the first parameter of that name in the query.
  * - a template such as `'{user.id}:{params.project}'`. Its places are `user`, `params`, `query`, `headers`, `ip`,
- *   `method`, `path` (as the client spelled it), and own properties of the framework's request, by path.
+ *   `method`, `path` (as the client spelled it), and properties of the framework's request, by path.
  *   Values are percent-encoded as far as it takes to keep them apart.
  * - a function of what the framework hands to its handlers.
  */
@@ -28,7 +29,7 @@ export interface View<A extends unknown[]> {
   ip(...args: A): string | undefined;
   user(...args: A): unknown;
   params(...args: A): unknown;
-  /** What the framework itself sets of that name on its request. */
+  /** What the framework has of that name on its request. */
   own(name: string, ...args: A): unknown;
   /** The name is in lower case. */
   header(name: string, ...args: A): unknown;
@@ -113,8 +114,7 @@ function place<A extends unknown[]>(name: string, view: View<A>, prefix: number)
     const address = view.ip(...args);
     return address && group(address, prefix);
   };
-  // Own properties only: nothing that every object has can stand for a client.
-  return (args) => path.reduce((at, step) => (Object(at) === at && Object.hasOwn(at as object, step) ? (at as Record<string, unknown>)[step] : undefined), read(args));
+  return (args) => path.reduce(ownOf, read(args));
 }
 
 /** As text, if it is a plain value that says something. */

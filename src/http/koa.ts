@@ -59,7 +59,6 @@ export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[
     const verdict = await decide(ctx);
     if (verdict.runs) {
       ctx.set(verdict.fields);
-      if (verdict.release !== undefined) whenOver(ctx.req, ctx.res, verdict.release);
       await next();
     } else if (verdict.reply !== undefined) {
       const { status, headers, body } = verdict.reply;

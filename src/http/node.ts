@@ -34,21 +34,22 @@ export function isOver(req: NodeRequest, res: NodeResponse): boolean {
 /** What to call when a socket closes. One listener serves all of them: more than ten would look like a leak. */
 const pipelined = new WeakMap<object, Set<() => void>>();
 
-/** Calls `end` when the response was sent or the client has gone: at least once. */
-export function whenOver(req: NodeRequest, res: NodeResponse, end: () => void): void {
+/** Calls `end` when the response was sent or the client has gone: at least once. It cannot be taken back. */
+export function whenOver(req: NodeRequest, res: NodeResponse, end: () => void): undefined {
   res.on('close', end);
   // Where no server is behind it, as in a cloud function, a response that was sent does not close.
   res.on('finish', end);
-  if (res.socket !== null) return;
+  if (res.socket !== null) return undefined;
   // A pipelined request, whose turn has not come. If the client goes first, its response never tells.
   const { socket } = req;
   const ends = pipelined.get(socket) ?? new Set();
   if (!pipelined.has(socket)) socket.on('close', () => ends.forEach((each) => each()));
   pipelined.set(socket, ends.add(end));
   res.on('close', () => ends.delete(end));
+  return undefined;
 }
 
-/** What the framework, or whoever came before, has set on the request; nothing that all requests inherit. */
-export function ownOf(request: object, name: string): unknown {
-  return Object.hasOwn(request, name) ? (request as Record<string, unknown>)[name] : undefined;
+/** A property of `object`, its class's getters included; of any object whatever, nothing: that can stand for nobody. */
+export function ownOf(object: unknown, name: string): unknown {
+  return Object(object) !== object || name in Object.prototype ? undefined : (object as Record<string, unknown>)[name];
 }

@@ -1,7 +1,7 @@
 /**
  * What runtimes hand to a `fetch` handler beside the request, and where in it they tell the client's address.
  */
-import type { NodeRequest, NodeResponse } from './node.js';
+import { isOver, type NodeRequest, type NodeResponse, whenOver } from './node.js';
 
 /** Node's own request and response, where `@hono/node-server` runs the handler. */
 export interface NodeConnection {
@@ -34,4 +34,21 @@ export function addressOf(request: Request, connection: unknown): string | undef
 export function nodeOf(connection: unknown): NodeConnection | undefined {
   const node = connection as NodeConnection | undefined;
   return node?.incoming && node.outgoing ? node : undefined;
+}
+
+/** Whether the response was sent, or the client has gone. */
+export function isDone({ signal }: Request, connection: unknown): boolean {
+  const node = nodeOf(connection);
+  return node === undefined ? signal.aborted : isOver(node.incoming, node.outgoing);
+}
+
+/**
+ * Calls `end` when that is so; what it returns takes that back. Where Node runs the handler, its own word counts: the
+ * signal of a request never tells that its client has gone before its turn came.
+ */
+export function whenDone(end: () => void, { signal }: Request, connection: unknown): (() => void) | undefined {
+  const node = nodeOf(connection);
+  if (node !== undefined) return whenOver(node.incoming, node.outgoing, end);
+  signal.addEventListener('abort', end);
+  return () => signal.removeEventListener('abort', end);
 }

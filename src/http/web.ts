@@ -4,8 +4,8 @@
 import { checkFunction } from '../errors.js';
 import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
 import { ownOf } from './node.js';
-import { deliver, endWith, NOBODY } from './response.js';
-import { addressOf } from './runtime.js';
+import { deliver, NOBODY } from './response.js';
+import { addressOf, isDone, nodeOf, whenDone } from './runtime.js';
 
 const port: Port<[request: Request, ...rest: unknown[]]> = {
   ip: (request, connection) => addressOf(request, connection),
@@ -15,15 +15,16 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
   header: (name, request) => request.headers.get(name),
   method: (request) => request.method,
   url: (request) => request.url,
-  whenOver: (end, request) => request.signal.addEventListener('abort', end),
-  over: (request) => request.signal.aborted,
+  over: (request, connection) => isDone(request, connection),
+  whenOver: (end, request, connection) => whenDone(end, request, connection),
   refusing: () => () => false,
   report: (error) => console.error(error),
 };
 
 /**
  * A handler that lets requests through a gate to `handler`. A permit is held until the body of the response was read
- * to its end, cancelled or broken off, or the request's signal has aborted.
+ * to its end, cancelled or broken off, or the request's signal has aborted; on Node (where `@hono/node-server` hands
+ * over its `incoming` and `outgoing`: pass them on) until the response has been sent or the client has gone.
  *
  * Where the key is `'ip'`, the address comes from the second argument: Deno's `info`, Bun's `server`. Other runtimes
  * do not tell it; there a function knows it.
@@ -49,7 +50,7 @@ export function web<Rest extends unknown[]>(
   return async function headgate(request, ...rest) {
     const verdict = await decide(request, ...rest);
     if (!verdict.runs) return respond(request, verdict.fields, verdict.reply ?? NOBODY);
-    const end = verdict.release && endWith(request, verdict.release);
+    const end = nodeOf(rest[0]) === undefined ? verdict.release : undefined;
     try {
       return deliver(request, await handler(request, ...rest), verdict.fields, end);
     } catch (error) {

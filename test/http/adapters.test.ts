@@ -656,8 +656,8 @@ describe.each(sites)('%s', (name, serve) => {
     const keyed = onePerKey();
     test.each<[string, unknown, string]>([
       ['nothing', undefined, 'TypeError: options must be an object, received undefined'],
-      ['no gate', {}, 'TypeError: options must have either gate or keyed'],
-      ['two gates', { gate, keyed, key: 'ip' }, 'TypeError: options must have either gate or keyed'],
+      ['no gate', {}, 'TypeError: options need either gate or keyed'],
+      ['two gates', { gate, keyed, key: 'ip' }, 'TypeError: options need either gate or keyed'],
       ['a gate that is none', { gate: 7 }, 'TypeError: gate must be a Gate, not a KeyedGate, received 7'],
       ['a gate that is null', { gate: null }, 'TypeError: gate must be a Gate, not a KeyedGate, received null'],
       ['a keyed gate as a gate', { gate: keyed }, 'TypeError: gate must be a Gate, not a KeyedGate, received object'],
