@@ -1,10 +1,11 @@
 /**
  * One suite of behaviour that every adapter passes, on the real frameworks and over real sockets.
  */
-import { type Gate, type Permit, QueueFullError, ServerBusyError, Throttle, ThrottleTimeoutError } from 'headgate';
+import net from 'node:net';
+import { type Gate, type Permit, QueueFullError, ServerBusyError, Throttle, type ThrottleOptions, ThrottleTimeoutError } from 'headgate';
 import type { Refusal } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { KeyedThrottle } from '../../src/keyed.js';
 import { call, get, Latch, until } from './client.js';
 import { sites } from './sites.js';
@@ -268,6 +269,38 @@ describe.each(sites)('%s', (name, serve) => {
       expect([headers['ratelimit-policy'], headers['ratelimit']]).toEqual(['"default";q=2;qu="concurrent-requests"', '"default";r=1']);
     });
 
+    test.each<[string, ThrottleOptions, number]>([
+      ['a slower rate', { also: [{ capacity: 10, period: 120 }] }, 24],
+      ['a sliding window', { window: 'sliding' }, 60],
+      ['a burst above the capacity', { burst: 20 }, 12],
+    ])('say when all is there again, with %s, too', async (_, options, seconds) => {
+      const site = await serve({ gate: new Throttle(10, 0, 60, { clock: new ManualClock(), ...options }), cost: 2 });
+      expect((await get(site)).headers['ratelimit']).toBe(`"default";r=${(options.burst ?? 10) - 2};t=${seconds}`);
+    });
+
+    test('leave nothing to whoever is refused, and know no end of a pause without one', async () => {
+      const gate = new Throttle(10, 1, 60, { clock: new ManualClock() });
+      const site = await serve({ gate });
+      gate.tryAcquire(3);
+      expect((await get(site)).headers['ratelimit']).toBe('"default";r=0;t=1');
+      const paused = await serve({ gate: Object.assign(new Throttle(10), { estimateWait: () => Infinity }) });
+      expect((await get(paused)).headers['ratelimit']).toBe('"default";r=9');
+    });
+
+    test('do without a gate that looks its numbers up elsewhere, or fails to', async () => {
+      const keyed = onePerKey();
+      const unhandled = vi.fn();
+      process.on('unhandledRejection', unhandled);
+      onTestFinished(() => void process.off('unhandledRejection', unhandled));
+      for (const peek of [async () => { throw outage; }, async () => ({ capacity: 1, period: 1, tokens: 1 }), () => { throw outage; }]) {
+        const site = await serve({ keyed: Object.assign(Object.create(keyed) as KeyedThrottle, { acquire: keyed.acquire.bind(keyed), peek }), key: () => 'me' });
+        const { status, headers } = await get(site);
+        expect([status, headers['ratelimit']]).toEqual([200, undefined]);
+        await until(() => keyed.size === 0);
+      }
+      expect(unhandled).not.toHaveBeenCalled();
+    });
+
     test("tell of a key's own limit", async () => {
       const site = await serve({ keyed: new KeyedThrottle(2, 0, 60, { clock: new ManualClock() }), key: 'header:x-key' });
       const remaining = async (key: string): Promise<unknown> => (await get(site, '/', { headers: { 'x-key': key } })).headers['ratelimit'];
@@ -364,6 +397,40 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   describe('trap 31: a client that hangs up', () => {
+    test.each(['destroy', 'end', 'resetAndDestroy'] as const)('with requests whose turn has not come frees all their slots (%s)', async (leave) => {
+      const gate = new Throttle(Infinity, 3);
+      const site = await serve({ gate }, { handler: () => new Promise(() => {}) });
+      for (let round = 0; round < 3; round++) {
+        const socket = net.connect(site.port, '127.0.0.1');
+        socket.on('error', () => {});
+        for (let index = 0; index < 3; index++) socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n');
+        await until(() => gate.active > 0);
+        await new Promise((resolve) => void setTimeout(resolve, 10));
+        socket[leave]();
+        if (leave === 'end') socket.destroySoon();
+        await until(() => gate.active === 0, 'the release of all permits');
+      }
+    });
+
+    test('before a slow gate refuses or fails is not served all the same', async () => {
+      for (const [options, error] of [[{ block: false }, new QueueFullError('full')], [{}, new QueueFullError('full')], [{ failOpen: true }, outage]] as const) {
+        const latch = new Latch();
+        const acquire = vi.fn(async () => {
+          await latch.opened;
+          throw error;
+        });
+        const [handler, onLimited] = [vi.fn(() => 'done'), vi.fn()];
+        const site = await serve({ gate: gateThat(acquire), ...options, onLimited }, { handler });
+        const gone = call(site);
+        await until(() => acquire.mock.calls.length === 1);
+        gone.hangUp();
+        await new Promise((resolve) => void setTimeout(resolve, 50));
+        latch.open();
+        await new Promise((resolve) => void setTimeout(resolve, 10));
+        expect([handler.mock.calls, onLimited.mock.calls, site.failures]).toEqual([[], [], []]);
+      }
+    });
+
     test('in the queue leaves it, and its handler never runs', async () => {
       const gate = new Throttle(Infinity, 1);
       const holder = gate.tryAcquire();

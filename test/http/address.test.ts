@@ -64,7 +64,18 @@ test.each([
   expect(group(address, prefix)).toBe(expected);
 });
 
-test.each(['', 'unknown', '_hidden', '1.2.3', '1.2.3.4:80', '999.1.1.1', ':::', '1::2::3', '1:2:3:4:5:6:7', '1:2:3:4:5:6:7:8:9', '12345::', 'g::', '::1.2.3', '::1.2.3.256', '1.2.3.4::', '::1]/x[', '[::1]', '::1 ', 'a:b'])('%j is no address, and stays as it is', (text) => {
+test.each([
+  ['203.0.113.7:50001', '203.0.113.7'],
+  ['[2001:db8::1]:50001', '2001:db8:0:0::/56'],
+  ['[2001:db8::1]', '2001:db8:0:0::/56'],
+  ['"[2001:db8::1]:50001"', '2001:db8:0:0::/56'],
+  ['[::ffff:203.0.113.7]:50001', '203.0.113.7'],
+  ['unknown:50001', 'unknown'],
+])('the port of %s makes no other client', (address, expected) => {
+  expect(group(address, 56)).toBe(expected);
+});
+
+test.each(['', 'unknown', '_hidden', '1.2.3', '999.1.1.1', ':::', '1::2::3', '1:2:3:4:5:6:7', '1:2:3:4:5:6:7:8:9', '12345::', 'g::', '::1.2.3', '::1.2.3.256', '1.2.3.4::', '::1]/x[', '::1 ', 'a:b'])('%j is no address, and stays as it is', (text) => {
   expect(ipaddr.IPv6.isValid(text)).toBe(false);
   expect(group(text, 56)).toBe(text);
 });

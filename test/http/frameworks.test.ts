@@ -8,7 +8,7 @@ import http2 from 'node:http2';
 import net from 'node:net';
 import { Readable, Writable } from 'node:stream';
 import Koa from 'koa';
-import { type KeyedGate, Throttle, ThrottleTimeoutError } from 'headgate';
+import { type KeyedGate, KeyedThrottle, Throttle, ThrottleTimeoutError } from 'headgate';
 import { concurrencyLimit, express, fastify, hono, koa, type Refusal } from 'headgate/http';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { call, get, Latch, listen, type Seen, stop, until } from './client.js';
@@ -78,14 +78,53 @@ describe('express', () => {
     expect(short(await get(site, '/out'))).toEqual([200, undefined, 'begun ']);
   });
 
-  test('a function that throws nothing is an error all the same', async () => {
+  test.each([undefined, 'route', 'router', 0])('a function that throws %j is an error all the same', async (thrown) => {
     const failures: unknown[] = [];
     const app = createExpress();
-    app.use(express({ gate: new Throttle(1), skip: () => Promise.reject(undefined as never) }), (_req, res) => void res.send('let in'));
+    app.use(express({ gate: new Throttle(1), skip: () => Promise.reject(thrown as never) }), (_req, res) => void res.send('let in'));
     app.use((error: unknown, _req: ExpressRequest, res: ExpressResponse, _next: NextFunction) => (failures.push(error), res.sendStatus(500)));
     const site = await start(http.createServer(app));
     expect((await get(site)).status).toBe(500);
-    expect(failures).toEqual([new Error('nothing was thrown')]);
+    expect(failures).toEqual([new Error(`${thrown} was thrown`)]);
+  });
+
+  test('an onLimited that only prepares the response leaves the rest to the default', async () => {
+    const app = createExpress();
+    app.use(express({ gate: full(), onLimited: (_refusal, _req, res: ExpressResponse) => res.set('Retry-After', '60') }));
+    const site = await start(http.createServer(app));
+    const { status, headers, body } = await get(site);
+    expect([status, headers['retry-after'], JSON.parse(body)]).toEqual([429, '60', expect.objectContaining({ status: 429 })]);
+  });
+
+  test('many limits on one route are no leak of listeners', async () => {
+    const warned = vi.fn();
+    process.on('warning', warned);
+    onTestFinished(() => void process.off('warning', warned));
+    const gate = new Throttle(Infinity, 100);
+    const app = createExpress();
+    for (let index = 0; index < 6; index++) app.use(express({ gate, wait: 1 }));
+    app.get('/', (_req, res) => void res.send(String(gate.active)));
+    const site = await start(http.createServer(app));
+    expect((await get(site)).body).toBe('6');
+    await until(() => gate.active === 0);
+    expect(warned).not.toHaveBeenCalled();
+  });
+
+  test('a template sees what classes compute', async () => {
+    class User {
+      get id(): number {
+        return 42;
+      }
+    }
+    const keyed = new KeyedThrottle(Infinity, 1);
+    const acquire = vi.spyOn(keyed, 'acquire');
+    const app = createExpress();
+    app.use((req, _res, next) => next(void Object.assign(req, { user: new User() })));
+    app.use('/user', express({ keyed, key: 'user:{user.id}' }), (_req, res) => void res.send('done'));
+    app.use('/nobody', express({ keyed, key: '{user.constructor.name}' }), (_req, res) => void res.send('done'));
+    const site = await start(http.createServer(app));
+    expect([(await get(site, '/user')).status, (await get(site, '/nobody')).status]).toEqual([200, 400]);
+    expect(acquire.mock.calls.map(([key]) => key)).toEqual(['user:42']);
   });
 
   test('a piped response holds the permit to its end, and lets go when the client does', async () => {

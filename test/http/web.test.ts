@@ -1,6 +1,6 @@
 /** Handlers that know nothing but `Request` and `Response`, with the classes that the platform has for them. */
 import { Hono } from 'hono';
-import { type Gate, type KeyedGate, Throttle, ThrottleTimeoutError } from 'headgate';
+import { type Gate, type KeyedGate, KeyedThrottle, Throttle, ThrottleTimeoutError } from 'headgate';
 import { concurrencyLimit, hono, web } from 'headgate/http';
 import { describe, expect, test, vi } from 'vitest';
 import { Latch, until } from './client.js';
@@ -131,14 +131,30 @@ describe('web', () => {
     expect([gate.active, ran.mock.calls.length]).toEqual([0, 2]);
   });
 
-  test('leaves no listener on the signal of a request', async () => {
+  test('tells each client its own numbers, though all get the same response', async () => {
+    const same = new Response(null, { status: 204 });
+    const keyed = new KeyedThrottle(3, 0, 60);
+    const handler = web(() => same, { keyed, key: 'header:x-key' });
+    const left = async (key: string): Promise<unknown> => (await handler(new Request(url, { headers: { 'x-key': key } }))).headers.get('ratelimit')?.split(';')[1];
+    expect([await left('a'), await left('a'), await left('b')]).toEqual(['r=2', 'r=1', 'r=2']);
+    expect(same.headers.has('ratelimit')).toBe(false);
+  });
+
+  test('a response that nobody could make is sent as it is, and holds nothing', async () => {
+    const gate = new Throttle(Infinity, 1);
+    const odd = Object.defineProperty(new Response('odd'), 'status', { value: 999 });
+    expect(await web(() => odd, { gate })(new Request(url))).toBe(odd);
+    expect(gate.active).toBe(0);
+  });
+
+  test.each([0, 5])('leaves no listener on the signal of a request (wait: %i)', async (wait) => {
     const gate = new Throttle(Infinity, 1);
     const lasting = new AbortController();
     const add = vi.spyOn(AbortSignal.prototype, 'addEventListener');
     const remove = vi.spyOn(AbortSignal.prototype, 'removeEventListener');
     const request = new Request(url, { signal: lasting.signal });
     const before = add.mock.calls.length;
-    await (await web(() => new Response('done'), { gate })(request)).text();
+    await (await web(() => new Response('done'), { gate, wait })(request)).text();
     await until(() => gate.active === 0);
     const added = add.mock.calls.slice(before).map(([, listener]) => listener);
     expect(added).toHaveLength(1);
