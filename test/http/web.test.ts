@@ -159,6 +159,10 @@ describe('web', () => {
     const added = add.mock.calls.slice(before).map(([, listener]) => listener);
     expect(added).toHaveLength(1);
     expect(remove.mock.calls.map(([, listener]) => listener)).toContain(added[0]);
+    // Nor does one that is refused.
+    const counts = [add.mock.calls.length, remove.mock.calls.length];
+    expect((await web(() => new Response('done'), { gate: full(), wait: wait / 1_000 })(request)).status).toBe(429);
+    expect(add.mock.calls.length - counts[0]!).toBe(remove.mock.calls.length - counts[1]!);
     add.mockRestore();
     remove.mockRestore();
   });
