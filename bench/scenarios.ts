@@ -7,7 +7,6 @@
 // oxlint-disable no-await-in-loop -- one after the other is what is measured
 import { type Clock, KeyedThrottle, Throttle } from 'headgate';
 import { bytesEach, type Effort, nanosecondsEach } from './measure.js';
-import { nanosecondsPerRequest } from './server.js';
 
 export interface Scenario {
   readonly title: string;
@@ -297,8 +296,8 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     title: 'a request to Express',
     unit: 'ns',
     contestants: {
-      headgate: () => nanosecondsPerRequest(true),
-      [ITSELF.express]: () => nanosecondsPerRequest(false),
+      headgate: async () => (await import('./server.js')).nanosecondsPerRequest(true),
+      [ITSELF.express]: async () => (await import('./server.js')).nanosecondsPerRequest(false),
     },
   },
 };
