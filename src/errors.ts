@@ -114,11 +114,15 @@ export function checkCost(cost: unknown): void {
   checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
 }
 
+/** Refuses whatever is not an integer from `min` to `max`, both included. */
+export function checkInteger(name: string, expected: string, value: unknown, min: number, max: number): void {
+  checkNumber(name, expected, value, min, max);
+  if (!Number.isInteger(value)) throw invalid(name, expected, value, RangeError);
+}
+
 /** Refuses what is neither an integer >= `min` nor Infinity. */
 export function checkCount(name: string, value: unknown, min: number = 0): void {
-  const expected = `an integer >= ${min}`;
-  checkNumber(name, expected, value, min, Infinity);
-  if ((value as number) % 1 > 0) throw invalid(name, expected, value, RangeError);
+  if (value !== Infinity) checkInteger(name, `an integer >= ${min}`, value, min, Number.MAX_VALUE);
 }
 
 /** Refuses what cannot be called. */

@@ -2,7 +2,7 @@
  * `headgate/fetch`: a `fetch` that keeps to the limits of an upstream, and that listens when the upstream says no.
  */
 import { releaseWhenRead } from './body.js';
-import { checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid } from './errors.js';
+import { checkCost, checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from './errors.js';
 import type { Gate, KeyedGate } from './gate.js';
 import { readWait } from './headers.js';
 
@@ -75,7 +75,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   if (typeof cost !== 'function') checkCost(cost);
   checkCount('retries', retries);
   if (!Array.isArray(statuses)) throw invalid('statuses', 'an array', statuses);
-  for (const status of statuses) checkStatus(status);
+  for (const status of statuses) checkInteger('statuses', 'integers from 100 to 999', status, 100, 999);
   const refusals = new Set<number>(statuses);
   checkNumber('maxPause', 'a number > 0', maxPause, Number.MIN_VALUE, Infinity);
   if (hold !== 'headers' && hold !== 'body') throw invalid('hold', '"headers" or "body"', hold);
@@ -205,10 +205,4 @@ function copyOf(input: Input): Input {
  */
 function besides({ referrer, referrerPolicy }: Request, init: RequestInit | undefined, signal: AbortSignal | null = null): RequestInit {
   return { referrer, referrerPolicy, ...init, signal };
-}
-
-function checkStatus(status: unknown): void {
-  const expected = 'integers from 100 to 999';
-  checkNumber('statuses', expected, status, 100, 999);
-  if (!Number.isInteger(status)) throw invalid('statuses', expected, status, RangeError);
 }

@@ -32,7 +32,7 @@ class Entry<K> implements Keeper {
   place = -1;
   readonly #keyed: Keyed<K>;
 
-  constructor(key: K, keyed: Keyed<K>, capacity: number, concurrency: number, period: number, options: ThrottleOptions) {
+  constructor(key: K, keyed: Keyed<K>, { capacity, concurrency, period }: Throttle, options: ThrottleOptions) {
     this.key = key;
     this.#keyed = keyed;
     this.throttle = new Throttle(capacity, concurrency, period, options, this);
@@ -69,9 +69,6 @@ interface Keyed<K> {
 export class KeyedThrottle<K = string> implements KeyedGate<K> {
   /** Tells it from a gate without keys. */
   readonly keyed = true as const;
-  readonly #capacity: number;
-  readonly #concurrency: number;
-  readonly #period: number;
   readonly #options: KeyedThrottleOptions;
   readonly #clock: Clock;
   readonly #maxKeys: number;
@@ -93,9 +90,6 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     this.#model = new Throttle(capacity, concurrency, period, options);
     const { maxKeys = Infinity, clock = systemClock } = options;
     checkCount('maxKeys', maxKeys, 1);
-    this.#capacity = capacity;
-    this.#concurrency = concurrency;
-    this.#period = period;
     this.#options = { ...options };
     this.#clock = clock;
     this.#maxKeys = maxKeys;
@@ -236,7 +230,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     if (this.#model.closed) return this.#model;
     if (key === undefined || key === null) throw invalid('key', 'one that tells callers apart', key);
     while (this.#entries.size >= this.#maxKeys) if (!this.#sweep(16)) throw this.#full();
-    const entry = new Entry(key, this.#keyed, this.#capacity, this.#concurrency, this.#period, this.#options);
+    const entry = new Entry(key, this.#keyed, this.#model, this.#options);
     this.#entries.set(key, entry);
     // It rests until it is used. If that fails (a bad argument), it goes with the next sweep.
     this.#rested(entry);

@@ -7,7 +7,7 @@
  */
 import { type Clock, systemClock } from './clock.js';
 import {
-  checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, ServerBusyError, ThrottleTimeoutError,
+  checkAcquireOptions, checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid, ServerBusyError, ThrottleTimeoutError,
 } from './errors.js';
 import type { AcquireOptions, Gate } from './gate.js';
 import type { Permit } from './permit.js';
@@ -31,8 +31,7 @@ export class Resource implements Gate {
    * @throws {RangeError | TypeError} An argument is out of range; the message names it and the value received.
    */
   constructor(capacity: number, options: Pick<ThrottleOptions, 'name' | 'maxQueue' | 'clock'> = {}) {
-    checkCount('capacity', capacity, 1);
-    if (capacity === Infinity) throw invalid('capacity', 'an integer >= 1', capacity, RangeError);
+    checkInteger('capacity', 'an integer >= 1', capacity, 1, Number.MAX_VALUE);
     checkObject('options', options);
     const { name, maxQueue, clock } = options;
     this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, clock });

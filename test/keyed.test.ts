@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { type Clock, KeyedThrottle, type KeyedThrottleOptions, type Limits, type Permit, QueueFullError, Throttle, ThrottleClosedError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
+import { heap } from './support.js';
 
 const setUp = (capacity = 10, concurrency = 0, period = 1, options: KeyedThrottleOptions = {}): { clock: ManualClock; keyed: KeyedThrottle } => {
   const clock = new ManualClock();
@@ -445,11 +446,6 @@ const refund = (keyed: KeyedThrottle, name: string): void => {
   const permit = keyed.tryAcquire(name, 1_000);
   permit?.release();
   permit?.refund();
-};
-
-const heap = (): number => {
-  globalThis.gc?.();
-  return process.memoryUsage().heapUsed;
 };
 
 describe('a million keys', () => {

@@ -1,4 +1,4 @@
-/** Test doubles that traps.test.ts and leak.test.ts share. */
+/** Test doubles and instruments that several files share. */
 import { type Clock, type Permit, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 
@@ -13,6 +13,12 @@ export const take = (throttle: Throttle, cost?: number): Permit => {
   const permit = throttle.tryAcquire(cost);
   if (permit === undefined) throw new Error('no permit');
   return permit;
+};
+
+/** Bytes on the heap, once what can be collected is. */
+export const heap = (): number => {
+  globalThis.gc?.();
+  return process.memoryUsage().heapUsed;
 };
 
 /** What became of promises, in the order in which it did: `a` for a permit or a result, `a!` for a rejection. */

@@ -2,11 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SlidingWindow } from '../src/window.js';
-
-const heap = (): number => {
-  globalThis.gc?.();
-  return process.memoryUsage().heapUsed;
-};
+import { heap } from './support.js';
 
 /** Everything ever granted. A grant at `t` counts in `[t, t + span)`. */
 class Log {

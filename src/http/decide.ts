@@ -5,7 +5,7 @@
  * A refusal is the gate's word that the client, or everyone, has to wait. Whatever else goes wrong is an error, and
  * belongs to the framework's error handler: nobody is told to come back later because a backend is down.
  */
-import { checkCost, checkFunction, checkNumber, checkObject, invalid, ServerBusyError, ThrottleError, ThrottleTimeoutError } from '../errors.js';
+import { checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid, ServerBusyError, ThrottleError, ThrottleTimeoutError } from '../errors.js';
 import type { Gate, KeyedGate } from '../gate.js';
 import { writeRateLimit, writeRetryAfter } from '../headers.js';
 import type { Permit } from '../permit.js';
@@ -128,8 +128,8 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
   const { wait = (gate as { timeout?: number } | undefined)?.timeout ?? 0 } = options;
   if (typeof cost !== 'function') checkCost(cost);
   checkNumber('wait', 'a number >= 0', wait, 0, Infinity);
-  checkInteger('status', status, 400, 599);
-  checkInteger('ipv6Prefix', ipv6Prefix, 1, 128);
+  checkInteger('status', 'an integer from 400 to 599', status, 400, 599);
+  checkInteger('ipv6Prefix', 'an integer from 1 to 128', ipv6Prefix, 1, 128);
   checkTtl(ttl);
   for (const [name, value] of Object.entries({ block, headers, failOpen })) if (typeof value !== 'boolean') throw invalid(name, 'a boolean', value);
   checkFunction('onLimited', onLimited);
@@ -222,12 +222,6 @@ export function checkTtl(ttl: unknown): void {
   if (ttl !== undefined) checkNumber('ttl', 'a number > 0, up to 2147483', ttl, Number.MIN_VALUE, 2_147_483);
 }
 
-function checkInteger(name: string, value: unknown, min: number, max: number): void {
-  const expected = `an integer from ${min} to ${max}`;
-  checkNumber(name, expected, value, min, max);
-  if (!Number.isInteger(value)) throw invalid(name, expected, value, RangeError);
-}
-
 /** Gives the permit back, now or when its time is up. */
 function holding(permit: Permit, ttl: number | undefined): () => void {
   if (ttl === undefined) return () => permit.release();
@@ -283,7 +277,7 @@ async function replyOf(answer: Answer, status: number): Promise<Reply | undefine
   const response = answer as Partial<Response>;
   if (typeof response.arrayBuffer !== 'function' || response.headers === undefined) return json(status, 'application/json', answer);
   // That of Response.error() is 0, which nobody can send.
-  checkInteger('status', response.status, 200, 599);
+  checkInteger('status', 'an integer from 200 to 599', response.status, 200, 599);
   const cookies = response.headers.getSetCookie();
   const headers = { ...Object.fromEntries(response.headers), ...(cookies.length > 0 && { 'set-cookie': cookies }) };
   const body = await response.arrayBuffer();

@@ -2,7 +2,7 @@
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
 import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
-import { isOver, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } from './node.js';
 
 /** A request of Express, or a bare one. */
 export interface ExpressRequest extends NodeRequest {
@@ -17,7 +17,7 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
   ip: (req) => req.ip ?? req.socket.remoteAddress,
   user: (req) => req.user,
   params: (req) => req.params,
-  own: (name, req) => ownOf(req, name),
+  own: (name, req) => propertyOf(req, name),
   header: (name, req) => req.headers[name],
   method: (req) => req.method,
   url: (req) => (req.originalUrl ?? req.url)!,

@@ -1,7 +1,7 @@
 /** A plugin for Fastify. */
 import { checkObject, invalid } from '../errors.js';
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } from './node.js';
 
 /** A request of Fastify. */
 export interface FastifyRequest {
@@ -36,7 +36,7 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
   ip: (request) => request.ip,
   user: (request) => request.user,
   params: (request) => request.params,
-  own: (name, request) => ownOf(request, name),
+  own: (name, request) => propertyOf(request, name),
   header: (name, request) => request.raw.headers[name],
   method: (request) => request.raw.method,
   url: (request) => request.originalUrl,

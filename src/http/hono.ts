@@ -1,6 +1,6 @@
 /** Middleware for Hono, on Node and elsewhere. */
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { ownOf } from './node.js';
+import { propertyOf } from './node.js';
 import { deliver, NOBODY } from './response.js';
 import { addressOf, isDone, nodeOf, whenDone } from './runtime.js';
 
@@ -19,9 +19,9 @@ export interface HonoContext {
 
 const port: Port<[HonoContext]> = {
   ip: (c) => addressOf(c.req.raw, c.env),
-  user: (c) => ownOf(c.var, 'user'),
+  user: (c) => propertyOf(c.var, 'user'),
   params: (c) => c.req.param(),
-  own: (name, c) => ownOf(c.var, name),
+  own: (name, c) => propertyOf(c.var, name),
   header: (name, c) => c.req.raw.headers.get(name),
   method: (c) => c.req.raw.method,
   url: (c) => c.req.raw.url,

@@ -5,7 +5,7 @@
  */
 import { invalid } from '../errors.js';
 import { group } from './address.js';
-import { ownOf } from './node.js';
+import { propertyOf } from './node.js';
 
 /** What a key function returns: who it is, or nothing where it cannot tell. */
 export type KeyValue = string | number | bigint | null | undefined;
@@ -114,7 +114,7 @@ function place<A extends unknown[]>(name: string, view: View<A>, prefix: number)
     const address = view.ip(...args);
     return address && group(address, prefix);
   };
-  return (args) => path.reduce(ownOf, read(args));
+  return (args) => path.reduce(propertyOf, read(args));
 }
 
 /** As text, if it is a plain value that says something. */

@@ -1,6 +1,6 @@
 /** Middleware for Koa. */
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, type NodeRequest, type NodeResponse, ownOf, whenOver } from './node.js';
+import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } from './node.js';
 
 /** A context of Koa. */
 export interface KoaContext {
@@ -21,8 +21,8 @@ const port: Port<[KoaContext]> = {
   ip: (ctx) => ctx.ip,
   user: (ctx) => ctx.state.user,
   // A router's.
-  params: (ctx) => ownOf(ctx, 'params'),
-  own: (name, ctx) => ownOf(ctx, name),
+  params: (ctx) => propertyOf(ctx, 'params'),
+  own: (name, ctx) => propertyOf(ctx, name),
   header: (name, ctx) => ctx.req.headers[name],
   method: (ctx) => ctx.req.method,
   url: (ctx) => ctx.originalUrl,

@@ -1,7 +1,7 @@
 /**
  * The short form for the most common wish: at most so many requests of one client at a time.
  */
-import { checkCount, invalid } from '../errors.js';
+import { checkInteger } from '../errors.js';
 import type { KeyedGate } from '../gate.js';
 import { KeyedThrottle } from '../keyed.js';
 import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './decide.js';
@@ -42,8 +42,7 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
 export function concurrencyLimit<A extends unknown[]>(options: ConcurrencyLimitOptions<A>): CommonOptions<A> & GatePerKey<A> {
   const { maxConcurrent, backend, ...rest } = options;
   const { ttl } = rest;
-  checkCount('maxConcurrent', maxConcurrent, 1);
-  if (maxConcurrent === Infinity) throw invalid('maxConcurrent', 'an integer >= 1', maxConcurrent, RangeError);
+  checkInteger('maxConcurrent', 'an integer >= 1', maxConcurrent, 1, Number.MAX_VALUE);
   checkTtl(ttl);
   const keyed = typeof backend === 'function' ? backend({ concurrency: maxConcurrent, ttl }) : (backend ?? new KeyedThrottle(Infinity, maxConcurrent));
   checkKeyed('backend', keyed);

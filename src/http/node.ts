@@ -50,6 +50,6 @@ export function whenOver(req: NodeRequest, res: NodeResponse, end: () => void): 
 }
 
 /** A property of `object`, its class's getters included; of any object whatever, nothing: that can stand for nobody. */
-export function ownOf(object: unknown, name: string): unknown {
+export function propertyOf(object: unknown, name: string): unknown {
   return Object(object) !== object || name in Object.prototype ? undefined : (object as Record<string, unknown>)[name];
 }

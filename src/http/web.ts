@@ -3,7 +3,7 @@
  */
 import { checkFunction } from '../errors.js';
 import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
-import { ownOf } from './node.js';
+import { propertyOf } from './node.js';
 import { deliver, NOBODY } from './response.js';
 import { addressOf, isDone, nodeOf, whenDone } from './runtime.js';
 
@@ -11,7 +11,7 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
   ip: (request, connection) => addressOf(request, connection),
   user: (request) => (request as { user?: unknown }).user,
   params: () => undefined,
-  own: (name, request) => ownOf(request, name),
+  own: (name, request) => propertyOf(request, name),
   header: (name, request) => request.headers.get(name),
   method: (request) => request.method,
   url: (request) => request.url,

@@ -8,28 +8,12 @@ import http2 from 'node:http2';
 import net from 'node:net';
 import { Readable, Writable } from 'node:stream';
 import Koa from 'koa';
-import { type KeyedGate, KeyedThrottle, Throttle, ThrottleTimeoutError } from 'headgate';
+import { KeyedThrottle, Throttle } from 'headgate';
 import { concurrencyLimit, express, fastify, hono, koa, type Refusal } from 'headgate/http';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { call, get, Latch, listen, type Seen, stop, until } from './client.js';
+import { full, namesakes } from './gates.js';
 import { fetchServer } from './sites.js';
-
-/** A gate that is full. */
-const full = (): Throttle => {
-  const gate = new Throttle(Infinity, 1);
-  gate.tryAcquire();
-  return gate;
-};
-
-/** A keyed gate that refuses, and tells whom. */
-const namesakes = (): { keyed: KeyedGate; names: string[] } => {
-  const names: string[] = [];
-  const acquire = async (name: string): Promise<never> => {
-    names.push(name);
-    throw new ThrottleTimeoutError('full');
-  };
-  return { keyed: { keyed: true, acquire } as unknown as KeyedGate, names };
-};
 
 const start = async (server: http.Server): Promise<{ port: number }> => {
   onTestFinished(() => stop(server));

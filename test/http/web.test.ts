@@ -1,26 +1,10 @@
 /** Handlers that know nothing but `Request` and `Response`, with the classes that the platform has for them. */
 import { Hono } from 'hono';
-import { type Gate, type KeyedGate, KeyedThrottle, Throttle, ThrottleTimeoutError } from 'headgate';
+import { type Gate, KeyedThrottle, Throttle } from 'headgate';
 import { concurrencyLimit, hono, web } from 'headgate/http';
 import { describe, expect, test, vi } from 'vitest';
 import { Latch, until } from './client.js';
-
-/** A gate that is full. */
-const full = (): Throttle => {
-  const gate = new Throttle(Infinity, 1);
-  gate.tryAcquire();
-  return gate;
-};
-
-/** A keyed gate that refuses, and tells whom. */
-const namesakes = (): { keyed: KeyedGate; names: string[] } => {
-  const names: string[] = [];
-  const acquire = async (name: string): Promise<never> => {
-    names.push(name);
-    throw new ThrottleTimeoutError('full');
-  };
-  return { keyed: { keyed: true, acquire } as unknown as KeyedGate, names };
-};
+import { full, namesakes } from './gates.js';
 
 describe('the address on other runtimes', () => {
   const key = 'ip';
