@@ -32,7 +32,7 @@ export interface Rate {
  *   that still count.
  */
 export function budgetFor(rate: Rate, where: string, now: number = -Infinity, before?: Budget): Budget | undefined {
-  checkObject(where === '' ? 'rate' : where.slice(0, -1), rate);
+  checkObject(where.slice(0, -1), rate);
   const { capacity, period = 1, burst, window, margin } = rate;
   checkNumber(`${where}capacity`, 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
   checkNumber(`${where}period`, 'a finite number > 0', period, Number.MIN_VALUE, Number.MAX_VALUE);
