@@ -17,12 +17,14 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     alias: [
       { find: /^headgate\/fetch$/, replacement: source('src/fetch.ts') },
       { find: /^headgate\/http$/, replacement: source('src/http/index.ts') },
+      { find: /^headgate\/redis$/, replacement: source('src/redis/index.ts') },
       { find: /^headgate\/testing$/, replacement: source('src/testing.ts') },
       { find: /^headgate$/, replacement: source('src/index.ts') },
     ],
   },
   test: {
     include: ['test/**/*.test.ts'],
+    globalSetup: 'test/redis/setup.ts',
     testTimeout: 60_000,
     execArgv: ['--expose-gc'],
     coverage: {

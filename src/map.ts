@@ -1,5 +1,5 @@
 /**
- * `map` over anything that can be iterated: one loop that pulls, and as many workers as the gate lets in.
+ * `map` over anything that can be iterated: one loop that pulls, and as many workers as the gate lets in. And `wrap`.
  */
 import { checkAcquireOptions, checkCost, checkFunction } from './errors.js';
 import type { Gate } from './gate.js';
@@ -78,4 +78,16 @@ export function mapThrough<T, R>(
 /** `for await` does as much, but for one thing: where a value rejects, some engines leave a synchronous source open. */
 async function* awaited<T>(items: Iterable<T | PromiseLike<T>>): AsyncGenerator<T> {
   for (const item of items) yield await item;
+}
+
+/** A function with the parameters and the `this` of `fn` that runs each call through `gate`. */
+export function wrapThrough<This, Args extends unknown[], R>(
+  gate: Pick<Gate, 'run'>,
+  fn: (this: This, ...args: Args) => R,
+  cost: number | ((...args: Args) => number),
+): (this: This, ...args: Args) => Promise<Awaited<R>> {
+  checkFunction('fn', fn);
+  return async function (this: This, ...args: Args): Promise<Awaited<R>> {
+    return gate.run<Awaited<R>>(() => fn.apply(this, args) as Awaited<R>, typeof cost === 'function' ? cost(...args) : cost);
+  };
 }

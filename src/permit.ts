@@ -117,3 +117,25 @@ export class Grant implements Permit {
     this.release();
   }
 }
+
+/** Calls `fn`, and releases before anybody can see that what it returned has settled. */
+export function work<P extends Permit, T>(fn: (permit: P) => T | PromiseLike<T>, permit: P): Promise<T> {
+  let result: T | PromiseLike<T>;
+  try {
+    result = fn(permit);
+  } catch (error) {
+    permit.release();
+    throw error;
+  }
+  // An async function with a `finally` would say the same and take a third longer.
+  return Promise.resolve(result).then(
+    (value) => {
+      permit.release();
+      return value;
+    },
+    (error: unknown) => {
+      permit.release();
+      throw error;
+    },
+  );
+}

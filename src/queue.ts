@@ -57,7 +57,8 @@ const capture = (resolve: (value: unknown) => void, reject: (reason: unknown) =>
  */
 const leavers = new WeakMap<AbortSignal, Set<() => () => void>>();
 
-function listen(signal: AbortSignal, leave: () => () => void): void {
+/** Lets `leave` be called when `signal` aborts. What it returns is called once all have left who wait on that signal. */
+export function listen(signal: AbortSignal, leave: () => () => void): void {
   const known = leavers.get(signal);
   if (known !== undefined) known.add(leave);
   else {
@@ -66,7 +67,7 @@ function listen(signal: AbortSignal, leave: () => () => void): void {
   }
 }
 
-function unlisten(signal: AbortSignal, leave: () => () => void): void {
+export function unlisten(signal: AbortSignal, leave: () => () => void): void {
   const known = leavers.get(signal);
   if (known === undefined || !known.delete(leave) || known.size > 0) return;
   leavers.delete(signal);

@@ -54,8 +54,9 @@ export function budgetFor(rate: Rate, where: string, now: number = -Infinity, be
   return new TokenBucket(capacity, period, size, before?.level(now), now);
 }
 
-/** For messages: `10 per 1 s and 500 in any 60 s`. */
-export function describeRates(rates: readonly Rate[]): string {
+/** For messages: `10 per 1 s and 500 in any 60 s, 2 at a time`. */
+export function describeLimits(rates: readonly Rate[], concurrency: number): string {
   const limited = rates.filter(({ capacity }) => capacity < Infinity);
-  return limited.map(({ capacity, period = 1, window }) => `${capacity} ${window === undefined ? 'per' : 'in any'} ${period} s`).join(' and ') || 'any rate';
+  const rate = limited.map(({ capacity, period = 1, window }) => `${capacity} ${window === undefined ? 'per' : 'in any'} ${period} s`).join(' and ') || 'any rate';
+  return `${rate}, ${concurrency === 0 || concurrency === Infinity ? 'any number' : concurrency} at a time`;
 }

@@ -35,14 +35,14 @@
 import { type Budget, CombinedBudget } from './bucket.js';
 import { type Clock, systemClock } from './clock.js';
 import {
-  checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, ThrottleClosedError,
+  checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError,
   type ThrottleErrorOptions, ThrottleTimeoutError,
 } from './errors.js';
 import type { AcquireOptions, Gate } from './gate.js';
-import { mapThrough, type MapOptions } from './map.js';
-import { Grant, type Issuer, type Permit } from './permit.js';
+import { mapThrough, type MapOptions, wrapThrough } from './map.js';
+import { Grant, type Issuer, type Permit, work } from './permit.js';
 import { type Job, WaitQueue } from './queue.js';
-import { budgetFor, describeRates, type Rate } from './rate.js';
+import { budgetFor, describeLimits, type Rate } from './rate.js';
 
 /** Keeps a throttle for as long as it makes a difference. */
 export interface Keeper {
@@ -316,11 +316,7 @@ export class Throttle implements Gate {
     fn: (this: This, ...args: Args) => R,
     cost: number | ((...args: Args) => number) = 1,
   ): (this: This, ...args: Args) => Promise<Awaited<R>> {
-    checkFunction('fn', fn);
-    const run = this.run.bind(this);
-    return async function (this: This, ...args: Args): Promise<Awaited<R>> {
-      return run<Awaited<R>>(() => fn.apply(this, args) as Awaited<R>, typeof cost === 'function' ? cost(...args) : cost);
-    };
+    return wrapThrough(this, fn, cost);
   }
 
   /**
@@ -570,14 +566,7 @@ export class Throttle implements Gate {
 
   /** The error for a caller who is turned away, with what to do about it. */
   #refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, now: number, cost: number, what: string): E {
-    const wait = this.#estimate(now, cost);
-    const timed = wait > 0 && wait < Infinity;
-    const hint =
-      timed ? `retry in ${Number(wait.toPrecision(3))} s or later`
-      : wait > 0 ? 'it is paused until resume()'
-      : 'retry when a running job has ended';
-    const where = `${this.#active} running, ${this.#queue.size} waiting`;
-    return new Kind(`${this.#label()} ${what}; ${hint} (${where})`, { retryAfter: timed ? wait : undefined });
+    return refusal(Kind, `${this.#label()} ${what}`, this.#estimate(now, cost), this.#active, this.#queue.size);
   }
 
   #estimate(now: number, cost: number): number {
@@ -604,9 +593,7 @@ export class Throttle implements Gate {
   /** Which throttle, and its limits, for messages. */
   #label(): string {
     const own = { capacity: this.#capacity, period: this.#period, window: this.#window };
-    const rate = describeRates([own, ...this.#also.map((also) => also.rate)]);
-    const slots = this.#concurrency === 0 || this.#concurrency === Infinity ? 'any number' : this.#concurrency;
-    return `Throttle${this.#name === undefined ? '' : ` "${this.#name}"`} (${rate}, ${slots} at a time)`;
+    return `Throttle${this.#name === undefined ? '' : ` "${this.#name}"`} (${describeLimits([own, ...this.#also.map((also) => also.rate)], this.#concurrency)})`;
   }
 }
 
@@ -617,26 +604,4 @@ function workOf<T>(job: Job<Permit, T>): Promise<T> {
   // The job is old by now: holding on to a new object, it would keep that from being collected young.
   job.permit = undefined;
   return work(job.fn, permit);
-}
-
-/** Calls `fn`, and releases before anybody can see that what it returned has settled. */
-function work<T>(fn: (permit: Permit) => T | PromiseLike<T>, permit: Permit): Promise<T> {
-  let result: T | PromiseLike<T>;
-  try {
-    result = fn(permit);
-  } catch (error) {
-    permit.release();
-    throw error;
-  }
-  // An async function with a `finally` would say the same and take a third longer.
-  return Promise.resolve(result).then(
-    (value) => {
-      permit.release();
-      return value;
-    },
-    (error: unknown) => {
-      permit.release();
-      throw error;
-    },
-  );
 }

@@ -1,0 +1,25 @@
+/**
+ * What can go wrong where a gate is kept elsewhere. Neither is a refusal, so neither is a `ThrottleError`: nobody is
+ * told to come back later because a backend is down.
+ */
+
+/**
+ * Redis refused, did not answer in time, or is gone. Its `cause` says which. Whether the call took effect is not known;
+ * what it may have taken is given back as soon as Redis answers again, and lapses within `ttl` otherwise.
+ */
+export class ThrottleBackendError extends Error {
+  readonly code = 'ERR_THROTTLE_BACKEND';
+
+  override get name(): string {
+    return 'ThrottleBackendError';
+  }
+}
+
+/** The reason with which `permit.signal` aborts: the permit may be somebody else's from now on. */
+export class LeaseLostError extends Error {
+  readonly code = 'ERR_THROTTLE_LEASE_LOST';
+
+  override get name(): string {
+    return 'LeaseLostError';
+  }
+}

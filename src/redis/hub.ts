@@ -1,0 +1,142 @@
+/**
+ * What all throttles of a process that use one client share: the client, one channel on which the process is told what
+ * others have done, and whether Redis answers at all.
+ */
+import type { Clock } from '../clock.js';
+import { type Driver, driverFor, type RedisConnection, type Script } from './client.js';
+
+/** A throttle, as the hub sees it. */
+export interface Member {
+  /** Something was told to it: one event a line. */
+  hear(events: string[]): void;
+  /** Messages may have been lost. */
+  reconcile(): void;
+}
+
+/** Seconds after which Redis is tried again, where nobody has to wait for the answer. */
+const PROBE_SECONDS = 1;
+
+const hubs = new WeakMap<object, Hub>();
+/** Those who gave nothing but a URL, and the same one, share a client. */
+const byUrl = new Map<string, Hub>();
+
+/** The hub of a client. */
+export function hubOf(client: RedisConnection): Hub {
+  const url = typeof client === 'object' && client !== null && Object.keys(client).join() === 'url' ? (client as { url: string }).url : undefined;
+  const known = url === undefined ? hubs.get(client) : byUrl.get(url);
+  if (known !== undefined) return known;
+  const hub: Hub = new Hub(driverFor(client), () => (url === undefined ? hubs.delete(client) : byUrl.delete(url)));
+  if (url === undefined) hubs.set(client, hub);
+  else byUrl.set(url, hub);
+  return hub;
+}
+
+export class Hub {
+  readonly #driver: Driver;
+  readonly #forget: () => void;
+  /** Tells this process from all others. Not made at once: some platforms have no randomness to give while they start. */
+  #id: string | undefined;
+  #instances = 0;
+  #users = 0;
+  /** Those who have something at stake now. */
+  readonly #members = new Map<string, Member>();
+  #listening: Promise<void> | undefined;
+  #heard = false;
+  #downUntil: number | undefined;
+
+  constructor(driver: Driver, forget: () => void) {
+    this.#driver = driver;
+    this.#forget = forget;
+  }
+
+  /** A throttle begins to use it. */
+  join(): void {
+    this.#users++;
+  }
+
+  /** A throttle has ended. With the last one, the connections that are ours end. */
+  quit(): void {
+    if (--this.#users > 0) return;
+    this.#forget();
+    this.#driver.close();
+  }
+
+  /** A name that no other throttle has, in any process. */
+  name(): string {
+    this.#id ??= Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => (byte % 36).toString(36)).join('');
+    return `${this.#id}.${(this.#instances++).toString(36)}`;
+  }
+
+  /** `member` has something at stake from now on, under a name of {@link Hub.name}. */
+  enter(name: string, member: Member): void {
+    this.#members.set(name.slice(name.indexOf('.') + 1), member);
+    this.#driver.hold(true);
+    this.#listen();
+  }
+
+  leave(name: string): void {
+    this.#members.delete(name.slice(name.indexOf('.') + 1));
+    if (this.#members.size === 0) this.#driver.hold(false);
+  }
+
+  /** Whether Redis failed the last call; then, now and then, it is to be tried again. */
+  isDown(now: number, probe: () => void): boolean {
+    if (this.#downUntil === undefined) return false;
+    if (now >= this.#downUntil) {
+      this.#downUntil = now + PROBE_SECONDS;
+      probe();
+    }
+    return true;
+  }
+
+  /**
+   * Runs a script, within `timeout` seconds.
+   *
+   * @param late Called when the answer comes after all: so Redis answers again.
+   */
+  call(script: Script, keys: string[], args: string[], clock: Clock, timeout: number, late: () => void): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      let open = true;
+      const end = (): boolean => {
+        const first = open;
+        open = false;
+        cancel();
+        return first;
+      };
+      const fail = (error: unknown): void => {
+        if (!end()) return;
+        this.#downUntil = clock.now() + PROBE_SECONDS;
+        reject(error);
+      };
+      const cancel = clock.schedule(timeout, () => fail(new Error(`no answer within ${timeout} s`)));
+      const succeed = (reply: unknown): void => {
+        this.#downUntil = undefined;
+        if (!this.#heard) this.#listen();
+        if (end()) resolve(reply);
+        else late();
+      };
+      try {
+        this.#driver.run(script, keys, args).then(succeed, fail);
+      } catch (error) {
+        fail(error);
+      }
+    });
+  }
+
+  /** Once it does, everyone is to ask what was said before. */
+  #listen(): void {
+    if (this.#listening !== undefined) return;
+    const missed = (): void => {
+      this.#heard = true;
+      for (const member of [...this.#members.values()]) member.reconcile();
+    };
+    this.#listening = this.#driver
+      .listen(`headgate:${this.#id}`, (message) => this.#hear(message), missed)
+      .then(missed, () => void (this.#listening = undefined));
+  }
+
+  #hear(message: string): void {
+    const [instance = '', ...events] = message.split('\n');
+    this.#members.get(instance)?.hear(events);
+  }
+}

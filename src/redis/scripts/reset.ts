@@ -1,0 +1,20 @@
+/**
+ * Forgets the state of a throttle, and tells everyone who was in it: who held a lease has lost it, who waits comes
+ * again. What the keys hold is told in `step.ts`.
+ */
+export const RESET = /* lua */ `
+local STATE, QUEUE, LEASES = unpack(KEYS)
+local call = redis.call
+local messages = {}
+local function tell(id, event)
+  local whom, serial = string.match(id, '^(.*)%.(.*)$')
+  messages[whom] = (messages[whom] or '') .. '\\n' .. event .. ' ' .. serial
+end
+for _, id in ipairs(call('ZRANGE', LEASES, 0, -1)) do tell(id, 'X') end
+for _, id in ipairs(call('ZRANGE', QUEUE, 0, -1)) do tell(id, 'Z') end
+for whom, events in pairs(messages) do
+  local hub, instance = string.match(whom, '^(.-)%.(.*)$')
+  call('PUBLISH', 'headgate:' .. hub, instance .. events)
+end
+return call('DEL', unpack(KEYS))
+`;

@@ -1,0 +1,858 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * The gate for many processes and hosts. What is decided, is decided in Redis, by one script (`scripts/step.ts`); this
+ * is what a process has to do with it.
+ *
+ * One call a tick. Whatever is asked for (permits, releases, renewals) goes into the outbox, in the order of the calls,
+ * and leaves it when the tick ends, as one call of the script. Its answer says what became of each at once, and what
+ * others did since comes by message: both are the same events, heard in one place, `#hearOne`.
+ *
+ * Told, not polling. Nobody asks again and again whether it is its turn. The alarm of a throttle rings for four
+ * reasons only: the head of the queue is ours and due; a third of `ttl` has passed and what is ours has to be renewed;
+ * a failed call is to be tried again; or too much time has passed since the last renewal, and the leases are lost.
+ *
+ * Renewing is asking. For each lease it says "I hold this slot still", for each waiter "I wait here still, since then".
+ * Whoever Redis knows no more, since it lost its data or gave up on this process, takes the slot or the place up again
+ * by that; whoever was granted and has not heard of it, hears of it now. So no loss of a message, a connection or a
+ * server needs a remedy of its own: all end in `#renew`.
+ *
+ * Giving back is certain in the end. A release or a cancellation that fails is sent again until it is heard, or until
+ * the lease has lapsed by itself.
+ */
+import { type Clock, systemClock } from '../clock.js';
+import {
+  checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
+} from '../errors.js';
+import type { AcquireOptions, Gate } from '../gate.js';
+import { mapThrough, type MapOptions, wrapThrough } from '../map.js';
+import { type Permit, work } from '../permit.js';
+import { listen, unlisten } from '../queue.js';
+import { describeLimits } from '../rate.js';
+import { type Limits, Throttle } from '../throttle.js';
+import { type RedisConnection, Script } from './client.js';
+import { LeaseLostError, ThrottleBackendError } from './errors.js';
+import { type Hub, hubOf, type Member } from './hub.js';
+import { Lease, type RedisPermit } from './lease.js';
+import { INSPECT } from './scripts/inspect.js';
+import { RESET } from './scripts/reset.js';
+import { STEP } from './scripts/step.js';
+
+/** Settings of a {@link RedisKeyedThrottle}, and but for the key those of a {@link RedisThrottle}. */
+export interface RedisOptionsOfAll {
+  /**
+   * The client: one of ioredis or node-redis (single, cluster or sentinel), which is used and never closed; `{ url }`,
+   * or other options for `createClient` of the package `redis`, for one of our own, closed with the last throttle that
+   * uses it; or any object with `eval(script, keys, args)` and `subscribe(channel, listener)`.
+   */
+  client: RedisConnection;
+  /** Tokens per `period`: > 0; `Infinity`, the default, for no rate limit. */
+  capacity?: number | undefined;
+  /** How many at a time: an integer >= 0; `0` (the default) and `Infinity` for any number. */
+  concurrency?: number | undefined;
+  /** Seconds: > 0, finite. Default 1. */
+  period?: number | undefined;
+  /** The bucket's size: what may start at once after silence. > 0. Default `max(1, capacity)`. */
+  burst?: number | undefined;
+  /**
+   * Seconds, from 0.05 to 2,000,000, after which the permits of a process that has died are given back. A living one
+   * renews them every third of it, however long its work takes. Default 60.
+   */
+  ttl?: number | undefined;
+  /** What the names of all keys begin with: a string without braces. Default `headgate`. */
+  prefix?: string | undefined;
+  /**
+   * What happens while Redis fails. `false`, the default: callers get a {@link ThrottleBackendError}. `true`: a
+   * `Throttle` of this process with the same limits decides, until Redis answers again.
+   */
+  failOpen?: boolean | undefined;
+  /** Seconds, > 0, within which Redis has to answer. Default 2. */
+  commandTimeout?: number | undefined;
+  /** How many may wait, in all processes: an integer >= 0, or `Infinity`, the default. */
+  maxQueue?: number | undefined;
+  /** Named in every error message. */
+  name?: string | undefined;
+  /** Where this process' timers come from; the limits go by the server's clock. Default: the platform's monotonic clock. */
+  clock?: Clock | undefined;
+}
+
+/** Settings of a {@link RedisThrottle}. */
+export interface RedisThrottleOptions extends RedisOptionsOfAll {
+  /** What the limits are about. All throttles of one `key` and one `prefix` share them, in whatever process. */
+  key: string;
+}
+
+/** What a throttle on Redis is at, at one instant. */
+export interface RedisState {
+  /** Who holds a permit, in no particular order. `age`: seconds since the grant. `owner`: tells holders' throttles apart. */
+  active: { slot: number; owner: string; age: number; cost: number }[];
+  /** Who waits, in order. `age`: seconds since the call. */
+  waiting: { owner: string; age: number; cost: number }[];
+  /** The tokens at hand: `Infinity` without a rate limit. Below zero while a settled cost has left a debt. */
+  tokens: number;
+  /** Seconds until the pause ends: `0` when not paused, `Infinity` until `resume` is called. */
+  pausedFor: number;
+}
+
+/** What decides while Redis does not. */
+export type Local = Pick<Throttle, 'acquire' | 'tryAcquire' | 'pause' | 'resume'>;
+
+/** How a throttle is part of a keyed one, and how tests move the server's clock. */
+export interface Inside {
+  /** Nothing is at stake any more. */
+  rested?(): void;
+  readonly local?: Local;
+  /** The server's clock, in seconds. */
+  readonly serverTime?: (() => number) | undefined;
+}
+
+/** A call of `acquire`, `run` or `tryAcquire` whose answer is open. */
+interface Call {
+  readonly cost: number;
+  /** The limit that it goes by. */
+  concurrency: number;
+  /** The instant of the call, and seconds from then. */
+  readonly since: number;
+  readonly timeout: number;
+  readonly signal: AbortSignal | undefined;
+  /** `tryAcquire`: a refusal is no error. */
+  readonly tries: boolean;
+  /** Its place in the queue, once it has one. */
+  ticket: string | undefined;
+  readonly resolve: (permit: Lease | undefined) => void;
+  readonly reject: (reason: unknown) => void;
+  disconnect: (() => void) | undefined;
+}
+
+/** Something for the script to do. */
+interface Op {
+  readonly args: readonly string[];
+  /** The call that it asks a permit for. */
+  readonly asks?: string;
+  /** Until when it is tried again, where it has failed. */
+  readonly until?: number;
+  readonly done?: () => void;
+  readonly failed?: (error: ThrottleBackendError) => void;
+}
+
+const step = new Script(STEP);
+const inspection = new Script(INSPECT);
+const clearance = new Script(RESET);
+
+/** What stands for Infinity among microseconds: the largest integer that a double holds exactly. */
+const FOREVER = Number.MAX_SAFE_INTEGER;
+/** The share of `ttl` after the last renewal when leases count as lost: the rest is for timers that are late. */
+const SAFE_SHARE = 0.9;
+/** How many leases and waiters are renewed by one call, so that it does not keep others from theirs. */
+const RENEWED_AT_ONCE = 500;
+/** Seconds until a failed call is tried again: the first time, and at most. */
+const FIRST_RETRY = 0.1;
+const LAST_RETRY = 2;
+
+const micros = (seconds: number): string => (seconds === Infinity ? FOREVER : Math.min(FOREVER, Math.round(seconds * 1e6))).toString();
+const bound = (count: number): string => (count === Infinity ? '-1' : count.toString());
+const ignore = (): void => {};
+
+/** Calls `fn` when the present tick ends: when no promise continuation is left to run, where the platform can tell. */
+function atEndOfTick(fn: () => void): void {
+  const { nextTick } = (globalThis as { process?: { nextTick?: (fn: () => void) => void } }).process ?? {};
+  queueMicrotask(nextTick === undefined ? fn : () => nextTick(fn));
+}
+
+/**
+ * A throttle that any number of processes and hosts share through Redis 6.2 or later, Valkey, or a Redis Cluster: at
+ * most `concurrency` jobs at a time and `capacity` tokens' worth started per `period` seconds, in the order in which
+ * the calls arrive in Redis, whoever makes them. It does what {@link Throttle} does, and answers by promises.
+ *
+ * @example
+ * import { RedisThrottle } from 'headgate/redis';
+ * import { createClient } from 'redis';
+ *
+ * const client = await createClient({ url: process.env.REDIS_URL }).connect();
+ * const throttle = new RedisThrottle({ client, key: 'payments', capacity: 10, concurrency: 2 });
+ * const answer = await throttle.run(async (permit) => `done in slot ${permit.slot}`);
+ * console.log(answer);                              // → done in slot 1
+ * await throttle.close();
+ * client.destroy();
+ */
+export class RedisThrottle implements Gate {
+  readonly #key: string;
+  readonly #keys: string[];
+  readonly #ttl: number;
+  readonly #failOpen: boolean;
+  readonly #commandTimeout: number;
+  readonly #maxQueue: number;
+  readonly #clock: Clock;
+  readonly #inside: Inside;
+  readonly #hub: Hub;
+  /** Has checked the limits and shows them; decides while Redis fails. */
+  readonly #local: Throttle;
+
+  /** What it is called in Redis: `hub.instance`. */
+  #owner = '';
+  #serial = 0;
+  readonly #calls = new Map<string, Call>();
+  readonly #leases = new Map<string, Lease>();
+  #outbox: Op[] = [];
+  #flushing = false;
+  /** How many calls of the script are open. */
+  #open = 0;
+  /** Whether something is at stake, and so the hub knows this. */
+  #live = false;
+  /** Whether Redis has these limits. */
+  #configured = false;
+
+  /** The instant of the latest renewal that succeeded: until `ttl` after it, nothing of ours lapses. */
+  #renewed = 0;
+  #renewing = false;
+  /** The instant at which the script is to be called, as it has said, and what it calls that instant. */
+  #dueAt = Infinity;
+  #due = 0;
+  /** The latest such instant that has come. */
+  #reached = 0;
+  /** The instant of the next try, and seconds to the one after it, after a failure. */
+  #retryAt = Infinity;
+  #pauseBeforeRetry = 0;
+  #ringsAt = Infinity;
+  #cancelAlarm: (() => void) | undefined;
+
+  #closed: { readonly reason: unknown } | undefined;
+  #gone = false;
+  #onIdle: (() => void)[] = [];
+  readonly #member: Member = {
+    hear: (events) => {
+      for (const event of events) this.#hearOne(event);
+      this.#settleDown();
+    },
+    reconcile: () => void this.#renew(),
+  };
+
+  /**
+   * Connects to nothing yet.
+   *
+   * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
+   */
+  constructor(options: RedisThrottleOptions);
+  /** @internal */
+  constructor(options: RedisThrottleOptions, inside: Inside);
+  constructor(options: RedisThrottleOptions, inside: Inside = {}) {
+    checkObject('options', options);
+    const { client, key, capacity = Infinity, concurrency, period, burst, ttl = 60, prefix = 'headgate', failOpen = false, commandTimeout = 2, maxQueue = Infinity, name, clock = systemClock } = options;
+    if (typeof key !== 'string') throw invalid('key', 'a string', key);
+    if (key === '') throw invalid('key', 'a string that is not empty', key, RangeError);
+    if (typeof prefix !== 'string') throw invalid('prefix', 'a string', prefix);
+    if (/[{}]/.test(prefix)) throw invalid('prefix', 'a string without braces', prefix, RangeError);
+    checkNumber('ttl', 'a number from 0.05 to 2000000', ttl, 0.05, 2_000_000);
+    checkNumber('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
+    if (typeof failOpen !== 'boolean') throw invalid('failOpen', 'a boolean', failOpen);
+    this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock });
+    this.#key = key;
+    // All under one hash tag: a cluster keeps them on one node.
+    const base = `{${prefix}:${key}}`;
+    this.#keys = [base, ...['queue', 'leases', 'owners', 'items', 'slots'].map((part) => `${base}:${part}`)];
+    this.#ttl = ttl;
+    this.#failOpen = failOpen;
+    this.#commandTimeout = commandTimeout;
+    this.#maxQueue = maxQueue;
+    this.#clock = clock;
+    this.#inside = inside;
+    this.#hub = hubOf(client);
+    if (inside.rested === undefined) this.#hub.join();
+  }
+
+  /** What the limits are about. */
+  get key(): string {
+    return this.#key;
+  }
+
+  /** Tokens per period, as it was set here. */
+  get capacity(): number {
+    return this.#local.capacity;
+  }
+
+  /** How many run at a time, as it was set here: `0` and `Infinity` mean any number. */
+  get concurrency(): number {
+    return this.#local.concurrency;
+  }
+
+  /** Seconds. */
+  get period(): number {
+    return this.#local.period;
+  }
+
+  /** What may start at once after silence, and the largest cost. */
+  get burst(): number {
+    return this.#local.burst;
+  }
+
+  /** How many permits are held through this object; {@link RedisThrottle.inspect} counts those of all processes. */
+  get held(): number {
+    return this.#leases.size + this.#local.active;
+  }
+
+  /** How many callers of this object wait. */
+  get waiting(): number {
+    return this.#calls.size + this.#local.waiting;
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#closed !== undefined;
+  }
+
+  /** The name given in the options. */
+  get name(): string | undefined {
+    return this.#local.name;
+  }
+
+  /**
+   * Waits for a permit. Callers of all processes are granted in the order in which their calls arrive in Redis. Release
+   * the permit when the work is done; `using`, or {@link RedisThrottle.run}, does that by itself.
+   *
+   * @param cost Tokens: finite, from 0 to `burst`. `0` takes a slot and no token. Default 1.
+   * @returns A promise that rejects as that of {@link Throttle.acquire}, and with a {@link ThrottleBackendError} when
+   *   Redis fails. It never throws.
+   *
+   * @example
+   * import { RedisThrottle } from 'headgate/redis';
+   *
+   * const throttle = new RedisThrottle({ client: { url: process.env.REDIS_URL! }, key: 'reports', concurrency: 3 });
+   * {
+   *   await using permit = await throttle.acquire(1, { timeout: 10 });
+   *   console.log(permit.slot);                        // → 1
+   * }
+   * await throttle.close();
+   */
+  acquire(cost = 1, options?: AcquireOptions): Promise<RedisPermit> {
+    try {
+      this.#checkCost(cost);
+      if (options !== undefined) checkAcquireOptions(options);
+      if (this.#closed !== undefined) throw this.#closedError();
+      return this.#ask(cost, options, false) as Promise<Lease>;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Takes a permit if that is possible now and nobody waits in any process, else resolves with `undefined`; so it does
+   * once closed.
+   *
+   * @param cost Tokens: finite, from 0 to `burst`. Default 1.
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for a `cost` out of range, and with a
+   *   {@link ThrottleBackendError} when Redis fails.
+   */
+  async tryAcquire(cost = 1): Promise<RedisPermit | undefined> {
+    this.#checkCost(cost);
+    return this.#closed === undefined ? this.#ask(cost, { timeout: 0 }, true) : undefined;
+  }
+
+  /**
+   * Waits for a permit, calls `fn` with it and releases it when what `fn` returned has settled.
+   *
+   * @returns A promise that rejects as that of {@link RedisThrottle.acquire}, or with what `fn` throws. It never throws.
+   */
+  run<T>(fn: (permit: RedisPermit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
+    try {
+      checkFunction('fn', fn);
+      return this.acquire(cost, options).then((permit) => work(fn, permit));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** A function that runs each call of `fn` through the throttle, as {@link Throttle.wrap} makes it. */
+  wrap<This, Args extends unknown[], R>(
+    fn: (this: This, ...args: Args) => R,
+    cost: number | ((...args: Args) => number) = 1,
+  ): (this: This, ...args: Args) => Promise<Awaited<R>> {
+    return wrapThrough(this, fn, cost);
+  }
+
+  /** Calls `fn` for each item through the throttle, as {@link Throttle.map} does. */
+  map<T, R>(
+    items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
+    fn: (item: T, index: number) => R | PromiseLike<R>,
+    options?: MapOptions<T>,
+  ): Promise<R[]> {
+    return mapThrough(this, items, fn, options);
+  }
+
+  /**
+   * Holds everyone who waits or comes, in all processes, for at least `seconds` from when it arrives. The latest
+   * deadline asked for counts.
+   *
+   * @param seconds >= 0. Default `Infinity`: until `resume`.
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for `seconds` out of range, and with a
+   *   {@link ThrottleBackendError} when Redis fails.
+   */
+  async pause(seconds: number = Infinity): Promise<void> {
+    checkNumber('seconds', 'a number >= 0', seconds, 0, Infinity);
+    if (seconds > 0) await this.#tell(['P', micros(seconds)], (local) => local.pause(seconds));
+  }
+
+  /** Ends every pause now, in all processes. */
+  async resume(): Promise<void> {
+    await this.#tell(['U'], (local) => local.resume());
+  }
+
+  /**
+   * Changes limits while the throttle is in use. `concurrency` is that of callers of this object; the rate is that of
+   * all, until another states its own. Whoever waits with a cost that could now never be granted gets a `RangeError`.
+   *
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for a limit out of range, when nothing has
+   *   changed, and with a {@link ThrottleBackendError} when Redis fails: then the limits change with the next call.
+   */
+  async configure(limits: Limits): Promise<void> {
+    this.#local.configure(limits);
+    this.#configured = false;
+    this.#enter();
+    for (const [serial, call] of this.#calls) this.#follow(serial, call);
+    await this.#tell([], ignore);
+  }
+
+  /** Resolves once nobody waits here, the last permit of this object is back, and Redis knows. */
+  async idle(): Promise<void> {
+    await Promise.all([this.#local.idle(), new Promise<void>((resolve) => {
+      this.#onIdle.push(resolve);
+      this.#rest();
+    })]);
+  }
+
+  /**
+   * Closes this object for good, in this process alone: everyone who waits and everyone who comes gets a
+   * {@link ThrottleClosedError} with `reason` as its `cause`. Running work finishes, and is renewed until then. A client
+   * of our own is closed when the last permit is back; one that was given never is. Only the first call counts.
+   *
+   * @returns A promise that resolves once Redis knows, or cannot be told. It never rejects.
+   */
+  async close(reason?: unknown): Promise<void> {
+    if (this.#closed !== undefined) return;
+    this.#closed = { reason };
+    const error = this.#closedError();
+    this.#local.close(reason);
+    for (const [serial, call] of this.#calls) {
+      this.#leave(serial, call);
+      if (call.tries) call.resolve(undefined);
+      else call.reject(error);
+    }
+    if (this.#live) await this.#tell([], ignore).catch(ignore);
+    else this.#rest();
+  }
+
+  /** `close()`, then `idle()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+    await this.idle();
+  }
+
+  /**
+   * The state of all processes: who holds and who waits, the tokens and the pause. It takes as long as there are many.
+   *
+   * @returns A promise that rejects with a {@link ThrottleBackendError} when Redis fails.
+   *
+   * @example
+   * import { RedisThrottle } from 'headgate/redis';
+   *
+   * const throttle = new RedisThrottle({ client: { url: process.env.REDIS_URL! }, key: 'exports', concurrency: 3 });
+   * await throttle.run(async () => {
+   *   const { active, waiting } = await throttle.inspect();
+   *   console.log(active.length, waiting.length);      // → 1 0
+   * });
+   * await throttle.close();
+   */
+  async inspect(): Promise<RedisState> {
+    type Item = [id: string, item: string, score: string];
+    const [now, numbers, leases, queue] = (await this.#query(inspection)) as [string, (string | null)[], Item[], Item[]];
+    const [capacity, period, burst, tokens, since, paused] = numbers.map((number) => Number(number ?? 0)) as [number, number, number, number, number, number];
+    const known = numbers[0] !== null;
+    const age = (from: string | number): number => Math.max(0, (Number(now) - Number(from)) / 1e6);
+    const owner = (id: string): string => id.slice(0, id.lastIndexOf('.'));
+    const rated = known ? capacity >= 0 : this.capacity < Infinity;
+    const level = known ? Math.min(burst, tokens + age(since) * 1e6 * (capacity / period)) : this.burst;
+    return {
+      active: leases.map(([id, item]) => {
+        const [slot = 0, granted = 0, cost = 0] = item.split(' ').map(Number);
+        return { slot, owner: owner(id), age: age(granted), cost };
+      }),
+      waiting: queue.map(([id, item, ticket]) => ({ owner: owner(id), age: age(ticket), cost: Number(item.split(' ')[0]) })),
+      tokens: rated ? level : Infinity,
+      pausedFor: paused >= FOREVER ? Infinity : Math.max(0, (paused - Number(now)) / 1e6),
+    };
+  }
+
+  /**
+   * Forgets all of it, in all processes: a full bucket, no pause, nobody inside. Who holds a permit loses it, and its
+   * `signal` aborts; who waits comes again, in the old order.
+   *
+   * @returns A promise that rejects with a {@link ThrottleBackendError} when Redis fails.
+   */
+  async reset(): Promise<void> {
+    await this.#query(clearance);
+  }
+
+  /** Whether nothing is at stake, so that a keyed throttle need not keep it. @internal */
+  get rests(): boolean {
+    return !this.#live;
+  }
+
+  /** Asks Redis for a permit; `undefined` where somebody only tries. */
+  #ask(cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, tries: boolean): Promise<Lease | undefined> {
+    return new Promise((resolve, reject) => {
+      const { concurrency } = this;
+      const since = this.#clock.now();
+      const call: Call = { cost, concurrency, since, timeout, signal, tries, ticket: undefined, resolve, reject, disconnect: undefined };
+      if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) return this.#decideHere(call);
+      this.#enter();
+      const serial = (this.#serial++).toString(36);
+      this.#calls.set(serial, call);
+      if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#connect(serial, call);
+      const limit = bound(concurrency || Infinity);
+      const args = ['A', serial, cost.toString(), limit, timeout === Infinity ? '-1' : micros(timeout), bound(this.#maxQueue)];
+      this.#send({ args, asks: serial });
+    });
+  }
+
+  /** Something will be at stake. */
+  #enter(): void {
+    if (this.#live) return;
+    this.#live = true;
+    this.#renewed = this.#clock.now();
+    if (this.#owner === '') this.#owner = this.#hub.name();
+    this.#hub.enter(this.#owner, this.#member);
+  }
+
+  /** How a caller may leave before it is granted. */
+  #connect(serial: string, call: Call): void {
+    const { signal, timeout } = call;
+    const leave = (reason: () => unknown): void => {
+      this.#leave(serial, call);
+      call.reject(reason());
+    };
+    const aborted = (): (() => void) => {
+      leave(() => signal?.reason);
+      return ignore;
+    };
+    const cancel = timeout < Infinity ? this.#clock.schedule(timeout, () => leave(() => this.#late(call, 0))) : undefined;
+    if (signal !== undefined) listen(signal, aborted);
+    call.disconnect = () => {
+      cancel?.();
+      if (signal !== undefined) unlisten(signal, aborted);
+    };
+  }
+
+  /** Gives up a place, and whatever was granted on the way to it. */
+  #leave(serial: string, call: Call): void {
+    this.#calls.delete(serial);
+    call.disconnect?.();
+    this.#giveBack('C', serial);
+  }
+
+  /** Says until it is heard, or of no use any more, that something is free. */
+  #giveBack(kind: 'C' | 'R', serial: string): void {
+    this.#send({ args: [kind, serial], until: this.#clock.now() + this.#ttl });
+  }
+
+  /** Says something that concerns everyone, or nothing. While Redis fails, the local throttle is told instead. */
+  async #tell(args: readonly string[], instead: (local: Local) => void): Promise<void> {
+    if (this.#gone) return;
+    this.#enter();
+    await new Promise<void>((resolve, reject) => {
+      const failed = (error: ThrottleBackendError): void => {
+        if (!this.#failOpen) return reject(error);
+        instead(this.#inside.local ?? this.#local);
+        resolve();
+      };
+      this.#send({ args, done: resolve, failed });
+    });
+  }
+
+  #send(op: Op): void {
+    this.#outbox.push(op);
+    if (this.#flushing) return;
+    this.#flushing = true;
+    atEndOfTick(() => this.#flush());
+  }
+
+  #flush(): void {
+    this.#flushing = false;
+    const ops = this.#outbox;
+    this.#outbox = [];
+    if (ops.length > 0) void this.#call(ops);
+  }
+
+  /** Calls the script. Resolves with whether it answered. */
+  async #call(ops: readonly Op[]): Promise<boolean> {
+    const { capacity, period, burst } = this.#local;
+    const rated = capacity < Infinity;
+    const configures = !this.#configured;
+    const limits = rated ? [capacity.toString(), (period * 1e6).toString(), burst.toString()] : ['-1', '1', '0'];
+    const args = [this.#owner, micros(this.#ttl), ...limits, configures ? '1' : '0', this.#reached.toString(), this.#serverTime()];
+    for (const op of ops) args.push(...op.args);
+    if (configures) this.#configured = true;
+    this.#open++;
+    let reply: string[];
+    try {
+      reply = (await this.#hub.call(step, this.#keys, args, this.#clock, this.#commandTimeout, () => this.#again())) as string[];
+    } catch (error) {
+      this.#open--;
+      if (configures) this.#configured = false;
+      this.#fail(ops, new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${(error as Error)?.message ?? String(error)}`, { cause: error }));
+      return false;
+    }
+    this.#open--;
+    this.#retryAt = Infinity;
+    this.#pauseBeforeRetry = 0;
+    const [timing = '', ...events] = reply;
+    this.#dueAt = Infinity;
+    if (timing !== '') this.#hearOne(`H ${timing}`);
+    for (const event of events) this.#hearOne(event);
+    for (const op of ops) op.done?.();
+    this.#settleDown();
+    return true;
+  }
+
+  /** Runs a script that is no step. */
+  async #query(script: Script): Promise<unknown> {
+    try {
+      return await this.#hub.call(script, this.#keys, [this.#serverTime()], this.#clock, this.#commandTimeout, ignore);
+    } catch (error) {
+      throw new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${(error as Error)?.message ?? String(error)}`, { cause: error });
+    }
+  }
+
+  /** What became of somebody. Whoever has left meanwhile is known no more, and has told so. */
+  #hearOne(event: string): void {
+    const [kind, serial = '', ...numbers] = event.split(' ');
+    const call = this.#calls.get(serial);
+    const [first = 0, second = 0, third = 0] = numbers.map(Number);
+    if (kind === 'H') {
+      // Due so many microseconds from now, at an instant of the server's clock.
+      if (Number(serial) >= 1e15) return;
+      this.#dueAt = this.#clock.now() + Number(serial) / 1e6;
+      this.#due = first;
+    } else if (kind === 'G') {
+      if (call === undefined) return;
+      const lease = new Lease(
+        { release: () => this.#release(serial), settle: (grant, difference) => this.#settle(grant.mark, difference) },
+        call.cost, this.#clock.now() - call.since, third, first, numbers[1] as string, () => this.#checkLeases(),
+      );
+      this.#leases.set(serial, lease);
+      this.#calls.delete(serial);
+      call.disconnect?.();
+      call.resolve(lease);
+    } else if (kind === 'Q') {
+      if (call === undefined) return;
+      call.ticket = numbers[0];
+      if (call.concurrency !== this.concurrency) this.#follow(serial, call);
+    } else if (kind === 'L' || kind === 'F') {
+      const more = { wait: first >= FOREVER ? Infinity : first / 1e6, running: second, waiting: third };
+      const error = (late: Call): Error =>
+        kind === 'L' ? this.#late(late, more.wait, more.running, more.waiting)
+        : refusal(QueueFullError, `${this.#label()} lets ${this.#maxQueue} wait, not more`, more.wait, more.running, more.waiting);
+      this.#refuse(serial, error);
+    } else if (kind === 'O') {
+      this.#refuse(serial, ({ cost }) => this.#oversize(cost, first));
+    } else if (kind === 'X') {
+      const lease = this.#leases.get(serial);
+      if (lease !== undefined) this.#lose([[serial, lease]], 'its lease was reset, or given to another');
+    } else if (kind === 'Z') void this.#renew();
+  }
+
+  #refuse(serial: string, reason: (call: Call) => Error): void {
+    const call = this.#calls.get(serial);
+    if (call === undefined) return;
+    this.#calls.delete(serial);
+    call.disconnect?.();
+    if (call.tries) call.resolve(undefined);
+    else call.reject(reason(call));
+  }
+
+  /** What it said may be unknown, and what it asked for, too. */
+  #fail(ops: readonly Op[], error: ThrottleBackendError): void {
+    const now = this.#clock.now();
+    for (const { asks, until, failed, ...op } of ops) {
+      failed?.(error);
+      if (until !== undefined && now < until) this.#outbox.push({ ...op, until });
+      const call = asks === undefined ? undefined : this.#calls.get(asks);
+      if (call === undefined || call.ticket !== undefined || this.#failOpen) continue;
+      this.#drop(asks as string, call);
+      call.reject(error);
+    }
+    // Whoever waits in Redis goes on waiting there, until its place has lapsed.
+    const lapsed = now >= this.#renewed + this.#ttl;
+    if (this.#failOpen || lapsed) {
+      for (const [serial, call] of this.#calls) {
+        this.#drop(serial, call);
+        if (this.#failOpen) this.#decideHere(call);
+        else call.reject(error);
+      }
+    }
+    this.#pauseBeforeRetry = Math.min(LAST_RETRY, this.#ttl / 3, this.#pauseBeforeRetry * 2 || FIRST_RETRY);
+    this.#retryAt = now + this.#pauseBeforeRetry;
+    this.#settleDown();
+  }
+
+  /** As `#leave`, but what is given back goes with the next try. */
+  #drop(serial: string, call: Call): void {
+    this.#calls.delete(serial);
+    call.disconnect?.();
+    this.#outbox.push({ args: ['C', serial], until: this.#clock.now() + this.#ttl });
+  }
+
+  /** The local throttle takes over a call. */
+  #decideHere({ cost, since, timeout, signal, tries, resolve, reject }: Call): void {
+    const local = this.#inside.local ?? this.#local;
+    const lend = (permit: Permit): Lease => {
+      const issuer = { release: () => permit.release(), settle: () => permit.settle(lease.cost) };
+      const lease: Lease = new Lease(issuer, cost, this.#clock.now() - since, 0, 0, '', ignore);
+      return lease;
+    };
+    if (tries) {
+      const permit = local.tryAcquire(cost);
+      return resolve(permit && lend(permit));
+    }
+    const left = timeout === Infinity ? Infinity : Math.max(0, timeout - (this.#clock.now() - since));
+    local.acquire(cost, { signal, timeout: left }).then((permit) => resolve(lend(permit)), reject);
+  }
+
+  #release(serial: string): void {
+    this.#leases.delete(serial);
+    this.#giveBack('R', serial);
+  }
+
+  /** A cost was corrected. It is said once: said twice, it could count twice. */
+  #settle(mark: number, difference: number): void {
+    if (this.#gone) return;
+    this.#enter();
+    this.#send({ args: ['S', difference.toString(), mark.toString()] });
+  }
+
+  /** Tells Redis, and asks it, about all that is ours. */
+  async #renew(): Promise<void> {
+    if (this.#renewing || !this.#live) return;
+    this.#renewing = true;
+    const since = this.#clock.now();
+    const ops: Op[] = [];
+    for (const [serial, { slot, granted, cost, mark }] of this.#leases) ops.push({ args: ['K', serial, slot.toString(), granted, cost.toString(), mark.toString()] });
+    for (const [serial, call] of this.#calls) if (call.ticket !== undefined) ops.push(this.#place(serial, call));
+    const calls: Promise<boolean>[] = [];
+    for (let from = 0; from < ops.length; from += RENEWED_AT_ONCE) calls.push(this.#call(ops.slice(from, from + RENEWED_AT_ONCE)));
+    const answers = await Promise.all(calls);
+    this.#renewing = false;
+    if (answers.every(Boolean)) this.#renewed = Math.max(this.#renewed, since);
+    this.#settleDown();
+  }
+
+  /** States the limit by which a waiter goes. */
+  #follow(serial: string, call: Call): void {
+    call.concurrency = this.concurrency;
+    if (call.ticket !== undefined) this.#send(this.#place(serial, call));
+  }
+
+  #place(serial: string, { cost, concurrency, ticket }: Call): Op {
+    return { args: ['W', serial, cost.toString(), bound(concurrency || Infinity), ticket as string] };
+  }
+
+  /** Redis answers again, though too late for the call. */
+  #again(): void {
+    if (!this.#live) return;
+    this.#retryAt = this.#clock.now();
+    this.#settleDown();
+  }
+
+  /** Where the last renewal was too long ago, others may have what was leased to us. */
+  #checkLeases(): void {
+    if (this.#leases.size === 0 || this.#clock.now() < this.#renewed + SAFE_SHARE * this.#ttl) return;
+    this.#lose([...this.#leases], `its lease was not renewed for ${SAFE_SHARE} of its ttl of ${this.#ttl} s`);
+  }
+
+  #lose(leases: readonly (readonly [string, Lease])[], why: string): void {
+    const error = new LeaseLostError(`A permit of ${this.#label()} is lost: ${why}`);
+    for (const [serial, lease] of leases) {
+      this.#leases.delete(serial);
+      // Where it lingers in Redis, it is free.
+      this.#outbox.push({ args: ['R', serial], until: this.#clock.now() + this.#ttl });
+      lease.lose(error);
+    }
+    this.#send({ args: [] });
+  }
+
+  /** Sets the alarm anew, and ends what has ended. */
+  #settleDown(): void {
+    this.#rest();
+    const failing = this.#retryAt < Infinity;
+    const holds = this.#leases.size > 0;
+    const next = !this.#live ? Infinity : Math.min(
+      this.#calls.size > 0 && !failing ? this.#dueAt : Infinity,
+      (holds || this.#calls.size > 0) && !failing && !this.#renewing ? this.#renewed + this.#ttl / 3 : Infinity,
+      holds ? this.#renewed + SAFE_SHARE * this.#ttl : Infinity,
+      this.#retryAt,
+    );
+    if (next === this.#ringsAt) return;
+    this.#cancelAlarm?.();
+    this.#cancelAlarm = undefined;
+    this.#ringsAt = next;
+    if (next < Infinity) this.#cancelAlarm = this.#clock.schedule(Math.max(1e-6, next - this.#clock.now()), () => this.#ring());
+  }
+
+  #ring(): void {
+    this.#ringsAt = Infinity;
+    const now = this.#clock.now();
+    this.#checkLeases();
+    if (now >= this.#retryAt) {
+      // Until that has failed, too.
+      this.#retryAt = Infinity;
+      this.#flush();
+      void this.#renew();
+    } else if (now >= this.#renewed + this.#ttl / 3) void this.#renew();
+    if (now >= this.#dueAt) {
+      this.#dueAt = Infinity;
+      this.#reached = this.#due;
+      void this.#call([]);
+    }
+    this.#settleDown();
+  }
+
+  /** Where nothing is at stake, tells those who asked for it. */
+  #rest(): void {
+    if (this.#calls.size > 0 || this.#leases.size > 0 || this.#outbox.length > 0 || this.#open > 0) return;
+    if (this.#live) {
+      this.#live = false;
+      this.#hub.leave(this.#owner);
+      this.#inside.rested?.();
+    }
+    for (const resolve of this.#onIdle.splice(0)) resolve();
+    if (this.#closed === undefined || this.#gone) return;
+    this.#gone = true;
+    if (this.#inside.rested === undefined) this.#hub.quit();
+  }
+
+  #serverTime(): string {
+    const { serverTime } = this.#inside;
+    return serverTime === undefined ? '' : micros(serverTime());
+  }
+
+  #late({ cost, timeout }: Call, wait: number, running?: number, waiting?: number): ThrottleTimeoutError {
+    const what = `${this.#label()} has no permit for a cost of ${cost} within the timeout of ${timeout} s`;
+    return refusal(ThrottleTimeoutError, what, wait, running ?? this.held, waiting ?? this.waiting);
+  }
+
+  #checkCost(cost: number): void {
+    checkCost(cost);
+    if (cost > this.burst) throw this.#oversize(cost, this.burst);
+  }
+
+  #oversize(cost: number, burst: number): Error {
+    return invalid('cost', `at most ${burst}, the burst of ${this.#label()}`, cost, RangeError);
+  }
+
+  #closedError(): ThrottleClosedError {
+    return new ThrottleClosedError(`${this.#label()} is closed`, { cause: this.#closed?.reason });
+  }
+
+  /** Which throttle, and its limits, for messages. */
+  #label(): string {
+    const { name, capacity, period, concurrency } = this;
+    return `RedisThrottle${name === undefined ? '' : ` "${name}"`} (key "${this.#key}", ${describeLimits([{ capacity, period }], concurrency)})`;
+  }
+}
