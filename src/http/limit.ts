@@ -11,7 +11,7 @@ import type { Key } from './key.js';
 export interface BackendNeeds {
   /** How many a key may hold at a time: an integer >= 1. */
   readonly concurrency: number;
-  /** Seconds after which a permit that is still held counts as leaked. */
+  /** Seconds after which the permit of a process that has died is given back. The backend's own default where absent. */
   readonly ttl?: number | undefined;
 }
 
@@ -23,6 +23,12 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
   maxConcurrent: number;
   /** Who counts: a gate with limits of its own, or a function that makes one. Default: this process. */
   backend?: KeyedGate | ((needs: BackendNeeds) => KeyedGate) | undefined;
+  /**
+   * Seconds, > 0, up to 2,147,483. A `backend` that is a function is given it, and alone sees to it: a process that
+   * lives keeps its permits for as long as its requests take. Otherwise a permit that is still held after so long
+   * counts as leaked, and is given back.
+   */
+  ttl?: number | undefined;
 }
 
 /**
@@ -38,13 +44,24 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
  * const app = createApp();
  * const exports = express(concurrencyLimit({ key: 'user', maxConcurrent: 5, ttl: 600 }));
  * app.get('/export', exports, (req, res) => void res.send('all of it'));
+ *
+ * @example
+ * import { concurrencyLimit, express } from 'headgate/http';
+ * import { RedisKeyedThrottle } from 'headgate/redis';
+ *
+ * const client = { url: process.env.REDIS_URL! };
+ * const exports = express(concurrencyLimit({
+ *   key: 'user', maxConcurrent: 5, ttl: 60,                 // in all processes; one that dies leaves its slots after 60 s
+ *   backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl }),
+ * }));
  */
 export function concurrencyLimit<A extends unknown[]>(options: ConcurrencyLimitOptions<A>): CommonOptions<A> & GatePerKey<A> {
-  const { maxConcurrent, backend, ...rest } = options;
-  const { ttl } = rest;
+  const { maxConcurrent, backend, ttl, ...rest } = options;
   checkInteger('maxConcurrent', 'an integer >= 1', maxConcurrent, 1, Number.MAX_VALUE);
   checkTtl(ttl);
-  const keyed = typeof backend === 'function' ? backend({ concurrency: maxConcurrent, ttl }) : (backend ?? new KeyedThrottle(Infinity, maxConcurrent));
+  const made = typeof backend === 'function';
+  const keyed = made ? backend({ concurrency: maxConcurrent, ttl }) : (backend ?? new KeyedThrottle(Infinity, maxConcurrent));
   checkKeyed('backend', keyed);
-  return { ...rest, keyed };
+  // Two who see to it would be one too many: the adapter cannot tell a request that takes long from one that has leaked.
+  return { ...rest, keyed, ...(!made && { ttl }) };
 }

@@ -51,19 +51,34 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
   });
 
   test('reclaims_leaked_slot', async () => {
-    const counts = watched();
+    const keyed = new KeyedThrottle(Infinity, 1);
     const leak = new Latch();
-    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, ttl: 0.06, backend: counts.backend }), {
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, ttl: 0.06, backend: keyed }), {
       handler: async (path) => (path === '/leak' && (await leak.opened), 'done'),
     });
-    expect(counts.asked).toEqual([{ concurrency: 1, ttl: 0.06 }]);
     const leaked = call(site, '/leak', as('a'));
-    await until(() => counts.keyed.peek('header:x-user:a')?.active === 1);
+    await until(() => keyed.peek('header:x-user:a')?.active === 1);
     expect((await get(site, '/', as('a'))).status).toBe(429);
-    await until(() => (counts.keyed.peek('header:x-user:a')?.active ?? 0) === 0);
+    await until(() => (keyed.peek('header:x-user:a')?.active ?? 0) === 0);
     expect((await get(site, '/', as('a'))).status).toBe(200);
     leak.open();
     await leaked.seen;
+  });
+
+  test('reclaims_leaked_slot is the business of a backend that was told the ttl', async () => {
+    const counts = watched();
+    const latch = new Latch();
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, ttl: 0.02, backend: counts.backend }), {
+      handler: async () => (await latch.opened, 'done'),
+    });
+    expect(counts.asked).toEqual([{ concurrency: 1, ttl: 0.02 }]);
+    const slow = call(site, '/', as('a'));
+    await until(() => counts.keyed.peek('header:x-user:a')?.active === 1);
+    await new Promise((resolve) => void setTimeout(resolve, 60));
+    expect(counts.keyed.peek('header:x-user:a')?.active).toBe(1);
+    latch.open();
+    expect((await slow.seen).status).toBe(200);
+    await until(() => (counts.keyed.peek('header:x-user:a')?.active ?? 0) === 0);
   });
 
   test('blocks_over_capacity_request', async () => {
@@ -153,6 +168,14 @@ test('what is given beside is passed on as it is', () => {
   const onLimited = (): undefined => undefined;
   expect(concurrencyLimit({ key: 'ip', maxConcurrent: 3, backend, ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited }))
     .toEqual({ key: 'ip', keyed: backend, ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited });
+});
+
+test('whoever makes the backend gets the ttl as it is, and nobody else does', () => {
+  const asked: BackendNeeds[] = [];
+  const backend = (needs: BackendNeeds): KeyedThrottle => (asked.push(needs), new KeyedThrottle(Infinity, needs.concurrency));
+  const options = [{}, { ttl: undefined }, { ttl: 60 }].map((given) => concurrencyLimit({ key: 'ip', maxConcurrent: 3, backend, ...given }));
+  expect(asked).toEqual([undefined, undefined, 60].map((ttl) => ({ concurrency: 3, ttl })));
+  expect(options.filter((each) => 'ttl' in each)).toEqual([]);
 });
 
 test('unless a backend says otherwise, this process counts', () => {
