@@ -105,7 +105,8 @@ export class Hub {
       };
       const fail = (error: unknown): void => {
         if (!end()) return;
-        this.#downUntil = clock.now() + PROBE_SECONDS;
+        // A key that holds something else is the fault of that key: Redis has answered.
+        if (!/WRONGTYPE/.test((error as Error)?.message)) this.#downUntil = clock.now() + PROBE_SECONDS;
         reject(error);
       };
       const cancel = clock.schedule(timeout, () => fail(new Error(`no answer within ${timeout} s`)));

@@ -96,12 +96,12 @@ export class RedisKeyedThrottle implements KeyedGate<string> {
 
   /** The state of `key` in all processes, as {@link RedisThrottle.inspect} tells it. */
   inspect(key: string): Promise<RedisState> {
-    return this.#with(key, (throttle) => throttle.inspect());
+    return this.#look(key, (throttle) => throttle.inspect());
   }
 
   /** Forgets all of `key`, in all processes, as {@link RedisThrottle.reset} does. */
   reset(key: string): Promise<void> {
-    return this.#with(key, (throttle) => throttle.reset());
+    return this.#look(key, (throttle) => throttle.reset());
   }
 
   /** Resolves once nobody waits here, the last permit of this object is back, and Redis knows. */
@@ -130,7 +130,7 @@ export class RedisKeyedThrottle implements KeyedGate<string> {
     try {
       const throttle = this.#throttles.get(key) ?? this.#add(key);
       const result = use(throttle);
-      // It was refused before it began, or only looked.
+      // It was refused before it began.
       if (throttle.rests) this.#throttles.delete(key);
       return result;
     } catch (error) {
@@ -138,8 +138,19 @@ export class RedisKeyedThrottle implements KeyedGate<string> {
     }
   }
 
+  /** As `#with`, for what a closed throttle does as well: of that very key, not of what stands for it. */
+  async #look<T>(key: string, use: (throttle: RedisThrottle) => Promise<T>): Promise<T> {
+    return use(this.#throttles.get(key) ?? this.#make(key));
+  }
+
   #add(key: string): RedisThrottle {
     if (this.closed) return this.#model;
+    const throttle = this.#make(key);
+    this.#throttles.set(key, throttle);
+    return throttle;
+  }
+
+  #make(key: string): RedisThrottle {
     if (typeof key !== 'string') throw invalid('key', 'a string', key);
     const local = this.#local;
     const own: Local = {
@@ -148,8 +159,6 @@ export class RedisKeyedThrottle implements KeyedGate<string> {
       pause: (seconds) => local.pause(key, seconds),
       resume: () => local.resume(key),
     };
-    const throttle = new RedisThrottle({ ...this.#options, key }, { ...this.#inside, local: own, rested: () => void this.#throttles.delete(key) });
-    this.#throttles.set(key, throttle);
-    return throttle;
+    return new RedisThrottle({ ...this.#options, key }, { ...this.#inside, local: own, rested: () => void this.#throttles.delete(key) });
   }
 }

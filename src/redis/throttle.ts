@@ -118,6 +118,8 @@ interface Call {
   readonly tries: boolean;
   /** Its place in the queue, once it has one. */
   ticket: string | undefined;
+  /** Redis has forgotten it, before its answer was heard. */
+  forgotten: boolean;
   readonly resolve: (permit: Lease | undefined) => void;
   readonly reject: (reason: unknown) => void;
   disconnect: (() => void) | undefined;
@@ -151,6 +153,9 @@ const LAST_RETRY = 2;
 const micros = (seconds: number): string => (seconds === Infinity ? FOREVER : Math.min(FOREVER, Math.round(seconds * 1e6))).toString();
 const bound = (count: number): string => (count === Infinity ? '-1' : count.toString());
 const ignore = (): void => {};
+
+/** Why a lease is lost that Redis has forgotten. */
+const RESET_SINCE = 'its lease was reset, or given to another';
 
 /** Calls `fn` when the present tick ends: when no promise continuation is left to run, where the platform can tell. */
 function atEndOfTick(fn: () => void): void {
@@ -204,6 +209,10 @@ export class RedisThrottle implements Gate {
   /** The instant of the latest renewal that succeeded: until `ttl` after it, nothing of ours lapses. */
   #renewed = 0;
   #renewing = false;
+  /** Whether what a renewal has said may be forgotten again by the time it is answered. */
+  #renewsAgain = false;
+  /** How many times a message told when the script is to be called. */
+  #timings = 0;
   /** The instant at which the script is to be called, as it has said, and what it calls that instant. */
   #dueAt = Infinity;
   #due = 0;
@@ -220,10 +229,13 @@ export class RedisThrottle implements Gate {
   #onIdle: (() => void)[] = [];
   readonly #member: Member = {
     hear: (events) => {
-      for (const event of events) this.#hearOne(event);
+      for (const event of events) {
+        if (event.startsWith('H')) this.#timings++;
+        this.#hearOne(event);
+      }
       this.#settleDown();
     },
-    reconcile: () => void this.#renew(),
+    reconcile: () => this.#renewAnew(),
   };
 
   /**
@@ -500,7 +512,7 @@ export class RedisThrottle implements Gate {
     return new Promise((resolve, reject) => {
       const { concurrency } = this;
       const since = this.#clock.now();
-      const call: Call = { cost, concurrency, since, timeout, signal, tries, ticket: undefined, resolve, reject, disconnect: undefined };
+      const call: Call = { cost, concurrency, since, timeout, signal, tries, ticket: undefined, forgotten: false, resolve, reject, disconnect: undefined };
       if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) return this.#decideHere(call);
       this.#enter();
       const serial = (this.#serial++).toString(36);
@@ -589,6 +601,7 @@ export class RedisThrottle implements Gate {
     const args = [this.#owner, micros(this.#ttl), ...limits, configures ? '1' : '0', this.#reached.toString(), this.#serverTime()];
     for (const op of ops) args.push(...op.args);
     if (configures) this.#configured = true;
+    const timings = this.#timings;
     this.#open++;
     let reply: string[];
     try {
@@ -603,8 +616,11 @@ export class RedisThrottle implements Gate {
     this.#retryAt = Infinity;
     this.#pauseBeforeRetry = 0;
     const [timing = '', ...events] = reply;
+    const [dueAt, due] = [this.#dueAt, this.#due];
     this.#dueAt = Infinity;
     if (timing !== '') this.#hearOne(`H ${timing}`);
+    // Whether a message that came meanwhile is older or newer than the answer cannot be told; to be early does no harm.
+    if (timings !== this.#timings && dueAt < this.#dueAt) [this.#dueAt, this.#due] = [dueAt, due];
     for (const event of events) this.#hearOne(event);
     for (const op of ops) op.done?.();
     this.#settleDown();
@@ -633,17 +649,19 @@ export class RedisThrottle implements Gate {
     } else if (kind === 'G') {
       if (call === undefined) return;
       const lease = new Lease(
-        { release: () => this.#release(serial), settle: (grant, difference) => this.#settle(grant.mark, difference) },
+        { release: () => this.#release(serial), settle: (grant, difference) => this.#settle(grant.mark, difference, numbers[1] as string) },
         call.cost, this.#clock.now() - call.since, third, first, numbers[1] as string, () => this.#checkLeases(),
       );
       this.#leases.set(serial, lease);
       this.#calls.delete(serial);
       call.disconnect?.();
       call.resolve(lease);
+      if (call.forgotten) this.#lose([[serial, lease]], RESET_SINCE);
     } else if (kind === 'Q') {
       if (call === undefined) return;
       call.ticket = numbers[0];
-      if (call.concurrency !== this.concurrency) this.#follow(serial, call);
+      if (call.forgotten || call.concurrency !== this.concurrency) this.#follow(serial, call);
+      call.forgotten = false;
     } else if (kind === 'L' || kind === 'F') {
       const more = { wait: first >= FOREVER ? Infinity : first / 1e6, running: second, waiting: third };
       const error = (late: Call): Error =>
@@ -652,10 +670,12 @@ export class RedisThrottle implements Gate {
       this.#refuse(serial, error);
     } else if (kind === 'O') {
       this.#refuse(serial, ({ cost }) => this.#oversize(cost, first));
-    } else if (kind === 'X') {
+    } else if (kind === 'X' || kind === 'Z') {
       const lease = this.#leases.get(serial);
-      if (lease !== undefined) this.#lose([[serial, lease]], 'its lease was reset, or given to another');
-    } else if (kind === 'Z') void this.#renew();
+      if (lease !== undefined) this.#lose([[serial, lease]], RESET_SINCE);
+      else if (call?.ticket !== undefined) this.#renewAnew();
+      else if (call !== undefined) call.forgotten = true;
+    }
   }
 
   #refuse(serial: string, reason: (call: Call) => Error): void {
@@ -721,10 +741,10 @@ export class RedisThrottle implements Gate {
   }
 
   /** A cost was corrected. It is said once: said twice, it could count twice. */
-  #settle(mark: number, difference: number): void {
+  #settle(mark: number, difference: number, granted: string): void {
     if (this.#gone) return;
     this.#enter();
-    this.#send({ args: ['S', difference.toString(), mark.toString()] });
+    this.#send({ args: ['S', difference.toString(), mark.toString(), granted] });
   }
 
   /** Tells Redis, and asks it, about all that is ours. */
@@ -740,13 +760,21 @@ export class RedisThrottle implements Gate {
     const answers = await Promise.all(calls);
     this.#renewing = false;
     if (answers.every(Boolean)) this.#renewed = Math.max(this.#renewed, since);
+    if (this.#renewsAgain) this.#renewAnew();
     this.#settleDown();
   }
 
-  /** States the limit by which a waiter goes. */
+  /** Renews once more, where one that is under way may have come too early. */
+  #renewAnew(): void {
+    this.#renewsAgain = this.#renewing;
+    void this.#renew();
+  }
+
+  /** States the limit by which a waiter goes; of one whose place is not known yet, once it is. */
   #follow(serial: string, call: Call): void {
+    if (call.ticket === undefined) return;
     call.concurrency = this.concurrency;
-    if (call.ticket !== undefined) this.#send(this.#place(serial, call));
+    this.#send(this.#place(serial, call));
   }
 
   #place(serial: string, { cost, concurrency, ticket }: Call): Op {

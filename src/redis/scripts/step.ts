@@ -6,8 +6,8 @@
  * is `hub.instance.serial`; all but the last part is its owner, and what comes before the first dot tells its channel.
  *
  * state   hash: `at` the latest instant, `ticket` the last one given out, `capacity`, `period` and `burst` (capacity -1:
- *         no rate), `tokens` at `since`, `paused` until, `spent` in all, `queued` cost, `life` the latest expiry of
- *         anything, and for whom (`head`) and for when (`due`) a timer was last asked for.
+ *         no rate), `tokens` at `since`, `paused` until, `spent` in all since `born`, `queued` cost, `life` the
+ *         latest expiry of anything, and for whom (`head`) and for when (`due`) a timer was last asked for.
  * queue   sorted set of ids by ticket: an instant, made unique, so that even those who come back after the loss of
  *         all data come back in their old order.
  * leases  sorted set of ids by expiry.
@@ -21,7 +21,7 @@ local owner, ttl, configures, told, clock = ARGV[1], tonumber(ARGV[2]), ARGV[6],
 local call, format, floor, ceil, min, max = redis.call, string.format, math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
 
-local state = call('HMGET', STATE, 'at', 'ticket', 'capacity', 'period', 'burst', 'tokens', 'since', 'paused', 'spent', 'queued', 'life', 'head', 'due')
+local state = call('HMGET', STATE, 'at', 'ticket', 'capacity', 'period', 'burst', 'tokens', 'since', 'paused', 'spent', 'queued', 'life', 'head', 'due', 'born')
 local function stored(index) return tonumber(state[index]) or 0 end
 
 -- Time. The latest instant seen wins over a clock that stepped back; then the word of a timer, set for an instant that
@@ -34,6 +34,7 @@ local now = max(clock, stored(1))
 if clock < now then now = max(now, told) end
 
 local ticket, paused, spent, queued, life, head, due = stored(2), stored(8), stored(9), stored(10), stored(11), state[12], stored(13)
+local born = state[14] and stored(14) or now
 local active, waiting = call('ZCARD', LEASES), call('ZCARD', QUEUE)
 local capacity, period, burst, tokens, since = stored(3), stored(4), stored(5), stored(6), stored(7)
 local rate = capacity / period
@@ -67,11 +68,13 @@ local function spend(cost)
   if capacity < 0 then return end
   tokens, since = level(now) - cost, now
 end
-local function settle(difference, mark)
+-- Of a grant that was forgotten with the state of then, all that is known was spent after it.
+local function settle(difference, mark, granted)
+  if granted < born then mark = 0 end
   if capacity >= 0 then
     local have = level(now)
     if difference > 0 then tokens = have - difference
-    else tokens = max(have, min(have - difference, burst - (spent - mark))) end
+    else tokens = max(have, min(have - difference, burst - max(0, spent - mark))) end
     since = now
   end
   if difference > 0 then spent = spent + difference end
@@ -87,12 +90,12 @@ local function hold(id, slot, granted, cost, mark, expiry)
 end
 local function release(id)
   if call('ZREM', LEASES, id) == 0 then return end
-  local slot, cost, mark = string.match(item(id), '^(%S+) %S+ (%S+) (%S+)$')
+  local slot, granted, cost, mark = string.match(item(id), '^(%S+) (%S+) (%S+) (%S+)$')
   call('HDEL', ITEMS, id)
   if slot then call('SETBIT', SLOTS, slot - 1, 0) end
   active = active - 1
   if active == 0 then call('DEL', SLOTS) end
-  return tonumber(cost), tonumber(mark)
+  return tonumber(cost), tonumber(mark), tonumber(granted)
 end
 local function leave(id)
   if call('ZREM', QUEUE, id) == 0 then return false end
@@ -181,7 +184,7 @@ end
 for _, at in ipairs(lost) do
   local slot = tonumber(ARGV[at + 2])
   if call('GETBIT', SLOTS, slot - 1) == 0 then
-    hold(owner .. '.' .. ARGV[at + 1], slot, tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), min(spent, tonumber(ARGV[at + 5])), now + ttl)
+    hold(owner .. '.' .. ARGV[at + 1], slot, tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), now + ttl)
   else tell(owner, 'X ' .. ARGV[at + 1]) end
 end
 
@@ -192,7 +195,8 @@ while ARGV[index] do
   local id = owner .. '.' .. (serial or '')
   if kind == 'A' or kind == 'W' then
     local cost, concurrency = tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3])
-    if changed then drain() end
+    -- Not before all have said by which limit they wait, and where.
+    if changed and kind == 'A' then drain() end
     changed = kind == 'W'
     if capacity >= 0 and cost > burst then
       leave(id)
@@ -227,13 +231,13 @@ while ARGV[index] do
     index, changed = index + 2, true
   elseif kind == 'C' then
     if not leave(id) then
-      local cost, mark = release(id)
-      if cost then settle(-cost, mark) end
+      local cost, mark, granted = release(id)
+      if cost then settle(-cost, mark, granted) end
     end
     index, changed = index + 2, true
   elseif kind == 'S' then
-    settle(tonumber(ARGV[index + 1]), tonumber(ARGV[index + 2]))
-    index, changed = index + 3, true
+    settle(tonumber(ARGV[index + 1]), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]))
+    index, changed = index + 4, true
   elseif kind == 'P' then
     drain()
     paused = min(FOREVER, max(paused, now + tonumber(ARGV[index + 1])))
@@ -285,7 +289,7 @@ if active == 0 and waiting == 0 then
   end
 end
 call('HSET', STATE, 'at', now, 'ticket', ticket, 'capacity', capacity, 'period', period, 'burst', burst, 'tokens', tokens, 'since', since,
-  'paused', paused, 'spent', spent, 'queued', queued, 'life', life, 'head', head, 'due', due)
+  'paused', paused, 'spent', spent, 'queued', queued, 'life', life, 'head', head, 'due', due, 'born', born)
 local span = format('%.0f', ceil((min(FOREVER, max(life, full, paused)) - now) / 1000) + 1)
 call('PEXPIRE', STATE, span)
 if active > 0 or waiting > 0 then call('PEXPIRE', ITEMS, span) end
