@@ -10,8 +10,6 @@ export interface IoredisClient {
   eval(script: string, numberOfKeys: number, ...args: string[]): Promise<unknown>;
   subscribe(...channels: string[]): Promise<unknown>;
   duplicate(): unknown;
-  on(event: string, listener: (...args: unknown[]) => void): unknown;
-  readonly isCluster: boolean;
 }
 
 /** A client of node-redis, the package `redis`: from `createClient`, `createCluster` or `createSentinel`. */
@@ -21,6 +19,13 @@ export interface NodeRedisClient {
   subscribe(channel: string, listener: (message: string, channel: string) => void): Promise<unknown>;
   duplicate(): unknown;
   on(event: string, listener: (...args: unknown[]) => void): unknown;
+}
+
+/** A pool of such clients: from `createClientPool`. */
+export interface NodeRedisPool {
+  evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  execute(fn: (client: never) => unknown): Promise<unknown>;
 }
 
 /** Any other client, in the least words. */
@@ -38,13 +43,15 @@ export interface RedisOptions {
 }
 
 /** The connection to Redis: a client that the user has, or the options for one of ours. */
-export type RedisConnection = IoredisClient | NodeRedisClient | RedisCommands | RedisOptions;
+export type RedisConnection = IoredisClient | NodeRedisClient | NodeRedisPool | RedisCommands | RedisOptions;
+
+const ignore = (): void => {};
 
 /** A script, and what Redis calls it. */
 export class Script {
   readonly source: string;
   #sha: string | undefined;
-  #hashing: Promise<void> | undefined;
+  #hashes = false;
 
   constructor(source: string) {
     this.source = source;
@@ -52,30 +59,31 @@ export class Script {
 
   /** Its SHA-1 in hexadecimal, as Redis names scripts; `undefined` for a moment at first. */
   get sha(): string | undefined {
-    this.#hashing ??= crypto.subtle.digest('SHA-1', new TextEncoder().encode(this.source)).then((digest) => {
-      this.#sha = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
-    });
+    if (!this.#hashes) {
+      this.#hashes = true;
+      this.#hash().catch(ignore);
+    }
     return this.#sha;
+  }
+
+  async #hash(): Promise<void> {
+    const digest = await crypto.subtle.digest('SHA-1', new TextEncoder().encode(this.source));
+    this.#sha = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
   }
 }
 
 /** What the gate needs of a client. */
 export interface Driver {
   run(script: Script, keys: string[], args: string[]): Promise<unknown>;
-  /** Listens on `channel`. `missed` is called after every interruption: messages may have been lost. */
-  listen(channel: string, listener: (message: string) => void, missed: () => void): Promise<void>;
+  /** Listens on `channel` until it is closed. Whenever that begins, messages may have been lost: `missed` is called. */
+  listen(channel: string, listener: Listener, missed: () => void): void;
   /** Whether anything depends on it, and so the process should stay alive for it. */
   hold(needed: boolean): void;
-  /** Ends the connections that are ours. */
+  /** Ends the connections that are ours, and leaves no trace on others. */
   close(): void;
 }
 
-/** What both kinds of connections of our own have. */
-interface Own {
-  on(event: string, listener: (...args: unknown[]) => void): unknown;
-  disconnect?(): unknown;
-  destroy?(): unknown;
-}
+type Listener = (message: string) => void;
 
 /** Runs by name what Redis has seen before, and in full what it has not, or not since it was restarted. */
 async function evaluate(script: Script, bySha: (sha: string) => Promise<unknown>, inFull: () => Promise<unknown>): Promise<unknown> {
@@ -84,132 +92,259 @@ async function evaluate(script: Script, bySha: (sha: string) => Promise<unknown>
   try {
     return await bySha(sha);
   } catch (error) {
-    if (!/^NOSCRIPT/.test((error as Error)?.message)) throw error;
+    if ((error as { message?: string } | undefined)?.message?.startsWith('NOSCRIPT') !== true) throw error;
     return inFull();
   }
 }
 
-/** What ends with an error event is told by the calls that fail; without a listener, it would end the process. */
-const ignore = (): void => {};
-
 /** The driver for `connection`. Nothing is connected before it is used. @throws {TypeError} It is no client. */
 export function driverFor(connection: RedisConnection): Driver {
-  const client = connection as Partial<IoredisClient & NodeRedisClient> | null | undefined;
+  const client = connection as Partial<IoredisClient & NodeRedisClient & NodeRedisPool & RedisCommands> | null | undefined;
   if (typeof client !== 'object' || client === null) throw invalid('client', 'a Redis client, or options for one', client);
-  if (typeof client.evalSha === 'function') return nodeRedis(client as NodeRedisClient);
-  if (typeof client.evalsha === 'function') return ioredis(client as unknown as IoredisClient);
-  if (typeof client.eval === 'function' && typeof client.subscribe === 'function') return custom(client as unknown as RedisCommands);
+  const has = (...names: (keyof typeof client)[]): boolean => names.every((name) => typeof client[name] === 'function');
+  if (has('evalSha', 'duplicate') || has('evalSha', 'execute')) return nodeRedis(client as NodeRedisClient | NodeRedisPool);
+  if (has('evalsha', 'duplicate')) return ioredis(client as IoredisClient);
+  if (has('eval', 'subscribe')) return custom(client as RedisCommands);
   if ('url' in client || 'socket' in client) return fromOptions(client as RedisOptions);
   throw new TypeError('client must be an ioredis or node-redis client, { url }, or an object with eval(script, keys, args) and subscribe(channel, listener)');
 }
 
-function ioredis(client: IoredisClient): Driver {
-  let subscriber: IoredisClient | undefined;
-  return {
-    run: (script, keys, args) =>
-      evaluate(script, (sha) => client.evalsha(sha, keys.length, ...keys, ...args), () => client.eval(script.source, keys.length, ...keys, ...args)),
-    async listen(channel, listener, missed) {
-      if (subscriber === undefined) {
-        // A cluster has a connection for messages already.
-        subscriber = client.isCluster ? client : (client.duplicate() as IoredisClient);
-        const own = subscriber;
-        own.on('message', (from, message) => {
-          if (from === channel) listener(message as string);
-        });
-        if (!client.isCluster) {
-          own.on('error', ignore);
-          own.on('connect', () => (own as { stream?: { unref?(): void } }).stream?.unref?.());
-        }
-        // It subscribes again by itself, but says not when it has: asked once more, its answer says so.
-        const again = (): void => void own.subscribe(channel).then(missed, ignore);
-        for (const event of ['ready', '+node', '-node']) own.on(event, again);
-      }
-      await subscriber.subscribe(channel);
-    },
-    hold: ignore,
-    close() {
-      if (subscriber !== client) (subscriber as Own | undefined)?.disconnect?.();
-    },
+/** One subscription: whether it is there yet, and how to end it. */
+interface Subscription {
+  readonly begun: Promise<unknown>;
+  readonly end: () => void;
+}
+
+/** Begins a subscription, and calls `lost` when it has ended by itself, or may have missed something. */
+type Subscribe = (lost: () => void) => Subscription | Promise<Subscription>;
+
+/** Milliseconds until a subscription that was lost is replaced: the first time, at most, and by chance on top of it. */
+const FIRST_PAUSE = 50;
+const LAST_PAUSE = 1_000;
+const JITTER = 100;
+
+/** Keeps a subscription: whenever one fails or is lost, another one takes its place. Returns how to stop that. */
+function keep(subscribe: Subscribe, missed: () => void): () => void {
+  let failures = 0;
+  let stopped = false;
+  let stop = ignore;
+  const begin = async (): Promise<void> => {
+    let over = false;
+    let end = ignore;
+    const lost = (): void => {
+      if (over) return;
+      over = true;
+      end();
+      if (stopped) return;
+      const timer: unknown = setTimeout(() => void begin(), Math.min(LAST_PAUSE, FIRST_PAUSE * 2 ** failures++) + Math.random() * JITTER);
+      // It is no reason for the process to stay.
+      (timer as { unref?(): void }).unref?.();
+    };
+    stop = lost;
+    if (stopped) return;
+    try {
+      const subscription = await subscribe(lost);
+      ({ end } = subscription);
+      if (over) end();
+      await subscription.begun;
+      if (over) return;
+      failures = 0;
+      missed();
+    } catch {
+      lost();
+    }
+  };
+  void begin();
+  return () => {
+    stopped = true;
+    stop();
   };
 }
 
-function nodeRedis(client: NodeRedisClient): Driver {
-  // A cluster and a sentinel have a connection for messages already.
-  const single = 'unref' in client;
-  let subscriber: NodeRedisClient | undefined;
-  let connected: Promise<unknown> | undefined;
+/** As much of an emitter as is used here. */
+interface Emitter {
+  on(event: string, listener: (...args: unknown[]) => void): unknown;
+  off(event: string, listener: (...args: unknown[]) => void): unknown;
+}
+
+/** Calls `listener` on those events. Returns how to stop that. */
+function on(emitter: Emitter, events: string[], listener: () => void): () => void {
+  for (const event of events) emitter.on(event, listener);
+  return () => {
+    for (const event of events) emitter.off(event, listener);
+  };
+}
+
+interface IoredisNode extends Emitter {
+  duplicate(options: object): IoredisNode;
+  subscribe(channel: string): Promise<unknown>;
+  disconnect(): void;
+  readonly stream?: { unref?(): void };
+}
+
+function ioredis(client: IoredisClient): Driver {
+  let stop = ignore;
   return {
     run: (script, keys, args) =>
-      evaluate(script, (sha) => client.evalSha(sha, { keys, arguments: args }), () => client.eval(script.source, { keys, arguments: args })),
-    async listen(channel, listener, missed) {
-      if (subscriber === undefined) {
-        subscriber = single ? (client.duplicate() as NodeRedisClient) : client;
-        for (const event of ['ready', 'node-ready', 'topology-change']) subscriber.on(event, missed);
-        if (single) {
-          const own = subscriber as NodeRedisClient & { connect(): Promise<unknown>; unref(): void };
-          own.on('error', ignore);
-          own.on('connect', () => own.unref());
-          connected = own.connect();
-        }
-      }
-      await connected;
-      await subscriber.subscribe(channel, listener);
+      evaluate(script, (sha) => client.evalsha(sha, keys.length, ...keys, ...args), () => client.eval(script.source, keys.length, ...keys, ...args)),
+    listen(channel, listener, missed) {
+      stop = keep((lost) => {
+        // What is published in a cluster is heard at each of its nodes.
+        const cluster = 'nodes' in client ? (client as IoredisClient & Emitter & { nodes(): IoredisNode[] }) : undefined;
+        const nodes = cluster?.nodes() ?? [client as IoredisClient & IoredisNode];
+        const node = nodes[Math.floor(Math.random() * nodes.length)];
+        if (node === undefined) throw new Error('the cluster has no nodes yet');
+        const own = node.duplicate({ retryStrategy: null, enableOfflineQueue: true });
+        own.on('error', ignore);
+        own.on('connect', () => own.stream?.unref?.());
+        own.on('end', lost);
+        own.on('message', (from, message) => {
+          if (from === channel) listener(message as string);
+        });
+        const forget = cluster === undefined ? ignore : on(cluster, ['-node'], lost);
+        const end = (): void => {
+          forget();
+          own.disconnect();
+        };
+        return { begun: own.subscribe(channel), end };
+      }, missed);
     },
     hold: ignore,
-    close() {
-      if (subscriber !== client) (subscriber as Own | undefined)?.destroy?.();
+    close: () => stop(),
+  };
+}
+
+interface NodeRedisNode extends NodeRedisClient {
+  duplicate(): NodeRedisNode;
+  connect(): Promise<unknown>;
+  ref(): void;
+  unref(): void;
+  destroy(): void;
+  readonly isOpen: boolean;
+}
+
+interface NodeRedisCluster extends NodeRedisClient, Emitter {
+  getRandomNode(): unknown;
+  nodeClient(node: unknown): Promise<NodeRedisNode>;
+}
+
+interface NodeRedisSentinel extends NodeRedisClient, Emitter {
+  unsubscribe(channel: string, listener: Listener): Promise<unknown>;
+  readonly isOpen: boolean;
+}
+
+function nodeRedis(client: NodeRedisClient | NodeRedisPool): Driver {
+  // The replies are to be strings, whatever the user has them mapped to.
+  const plain = (client as { withTypeMapping?(mapping: object): NodeRedisClient }).withTypeMapping?.({}) ?? client;
+  let stop = ignore;
+  return {
+    run: (script, keys, args) =>
+      evaluate(script, (sha) => plain.evalSha(sha, { keys, arguments: args }), () => plain.eval(script.source, { keys, arguments: args })),
+    listen(channel, listener, missed) {
+      stop = keep(subscriptionOf(client, channel, listener, missed), missed);
     },
+    hold: ignore,
+    close: () => stop(),
+  };
+}
+
+/** How to subscribe through `client`. */
+function subscriptionOf(client: NodeRedisClient | NodeRedisPool, channel: string, listener: Listener, missed: () => void): Subscribe {
+  const through = (own: NodeRedisNode, forget: () => void, lost: () => void): Subscription => {
+    const end = (): void => {
+      forget();
+      try {
+        own.destroy();
+      } catch {
+        // It has ended already.
+      }
+    };
+    own.unref();
+    own.on('error', lost);
+    return { begun: own.connect().then(() => own.subscribe(channel, listener)), end };
+  };
+  if ('unref' in client) return (lost) => through((client as NodeRedisNode).duplicate(), ignore, lost);
+  if ('execute' in client) return async (lost) => through((await client.execute((node: NodeRedisNode) => node.duplicate())) as NodeRedisNode, ignore, lost);
+  if ('nodeClient' in client) {
+    // What is published in a cluster is heard at each of its nodes.
+    const cluster = client as NodeRedisCluster;
+    return async (lost) => through((await cluster.nodeClient(cluster.getRandomNode())).duplicate(), on(cluster, ['node-disconnect'], lost), lost);
+  }
+  // A sentinel takes its subscriptions to each new master by itself. It does not say whether it has; asked again, it does.
+  const sentinel = client as NodeRedisSentinel;
+  return (lost) => {
+    if (!sentinel.isOpen) throw new Error('the client is not connected');
+    const forget = on(sentinel, ['topology-change', 'ready'], () => void sentinel.subscribe(channel, listener).then(missed, lost));
+    const end = (): void => {
+      forget();
+      // Closed, it would connect anew for that.
+      if (sentinel.isOpen) sentinel.unsubscribe(channel, listener).catch(ignore);
+    };
+    return { begun: sentinel.subscribe(channel, listener), end };
   };
 }
 
 function custom(client: RedisCommands): Driver {
+  let stop = ignore;
   return {
     run: (script, keys, args) => client.eval(script.source, keys, args),
-    listen: async (channel, listener) => void (await client.subscribe(channel, listener)),
+    listen(channel, listener, missed) {
+      stop = keep(() => ({ begun: client.subscribe(channel, listener), end: ignore }), missed);
+    },
     hold: ignore,
-    close: ignore,
+    close: () => stop(),
   };
 }
 
 /** A client of our own, made when it is first needed. */
 function fromOptions(options: RedisOptions): Driver {
-  type Client = NodeRedisClient & Own & { connect(): Promise<unknown>; ref(): void; unref(): void; readonly isOpen: boolean };
-  let driver: Promise<Driver> | undefined;
-  let client: Client | undefined;
+  let made: Promise<NodeRedisNode> | undefined;
+  let connecting: Promise<unknown> | undefined;
   let needed = false;
   let closed = false;
-  const start = async (): Promise<Driver> => {
+  let stop = ignore;
+  const make = async (): Promise<NodeRedisNode> => {
     const { createClient } = await import('redis').catch((cause: unknown) => {
       throw new Error('client: { url } needs the package "redis": npm install redis, or pass a client that you have', { cause });
     });
-    const made = createClient(options) as unknown as Client;
-    made.on('error', ignore);
-    made.on('connect', () => (needed ? made.ref() : made.unref()));
-    client = made;
-    await made.connect();
-    return nodeRedis(made);
+    const client = createClient(options) as unknown as NodeRedisNode;
+    client.on('error', ignore);
+    if (!needed) client.unref();
+    return client;
   };
-  const started = (): Promise<Driver> => {
+  const get = (): Promise<NodeRedisNode> => {
     if (closed) return Promise.reject(new Error('the connection is closed'));
-    driver ??= start().catch((error: unknown) => {
-      driver = undefined;
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
       throw error;
     });
-    return driver;
+    return made;
+  };
+  const hold = async (): Promise<void> => {
+    const client = await made;
+    if (needed) client?.ref();
+    else client?.unref();
   };
   return {
-    run: async (script, keys, args) => (await started()).run(script, keys, args),
-    listen: async (channel, listener, missed) => (await started()).listen(channel, listener, missed),
+    async run(script, keys, args) {
+      const client = await get();
+      // It connects again by itself, unless the options say otherwise.
+      if (!client.isOpen && !closed) connecting = client.connect();
+      await connecting;
+      return nodeRedis(client).run(script, keys, args);
+    },
+    listen(channel, listener, missed) {
+      stop = keep(async (lost) => subscriptionOf(await get(), channel, listener, missed)(lost), missed);
+    },
     hold(wanted) {
       if (wanted === needed) return;
       needed = wanted;
-      if (wanted) client?.ref();
-      else client?.unref();
+      hold().catch(ignore);
     },
     close() {
       closed = true;
-      void driver?.then((open) => open.close(), ignore);
-      client?.destroy?.();
+      stop();
+      made?.then((client) => client.destroy()).catch(ignore);
     },
   };
 }

@@ -40,8 +40,7 @@ export class Hub {
   #users = 0;
   /** Those who have something at stake now. */
   readonly #members = new Map<string, Member>();
-  #listening: Promise<void> | undefined;
-  #heard = false;
+  #listening = false;
   #downUntil: number | undefined;
 
   constructor(driver: Driver, forget: () => void) {
@@ -112,7 +111,6 @@ export class Hub {
       const cancel = clock.schedule(timeout, () => fail(new Error(`no answer within ${timeout} s`)));
       const succeed = (reply: unknown): void => {
         this.#downUntil = undefined;
-        if (!this.#heard) this.#listen();
         if (end()) resolve(reply);
         else late();
       };
@@ -124,16 +122,13 @@ export class Hub {
     });
   }
 
-  /** Once it does, everyone is to ask what was said before. */
+  /** Whenever that begins, everyone is to ask what was said before. */
   #listen(): void {
-    if (this.#listening !== undefined) return;
-    const missed = (): void => {
-      this.#heard = true;
-      for (const member of [...this.#members.values()]) member.reconcile();
-    };
-    this.#listening = this.#driver
-      .listen(`headgate:${this.#id}`, (message) => this.#hear(message), missed)
-      .then(missed, () => void (this.#listening = undefined));
+    if (this.#listening) return;
+    this.#listening = true;
+    this.#driver.listen(`headgate:${this.#id}`, (message) => this.#hear(message), () => {
+      for (const member of this.#members.values()) member.reconcile();
+    });
   }
 
   #hear(message: string): void {

@@ -1,5 +1,5 @@
 /** The public names of `headgate/redis`. */
-export { type IoredisClient, type NodeRedisClient, type RedisCommands, type RedisConnection, type RedisOptions } from './client.js';
+export { type IoredisClient, type NodeRedisClient, type NodeRedisPool, type RedisCommands, type RedisConnection, type RedisOptions } from './client.js';
 export { LeaseLostError, ThrottleBackendError } from './errors.js';
 export { RedisKeyedThrottle } from './keyed.js';
 export { type RedisPermit } from './lease.js';
