@@ -65,7 +65,7 @@ export interface RedisOptionsOfAll {
    * `Throttle` of this process with the same limits decides, until Redis answers again.
    */
   failOpen?: boolean | undefined;
-  /** Seconds, > 0, within which Redis has to answer. Default 2. */
+  /** Seconds, > 0, within which Redis has to answer: nine tenths of `ttl` at most, since a lease is lost by then. Default 2. */
   commandTimeout?: number | undefined;
   /** How many may wait, in all processes: an integer >= 0, or `Infinity`, the default. */
   maxQueue?: number | undefined;
@@ -404,7 +404,9 @@ export class RedisThrottle implements Gate {
 
   /** Ends every pause now, in all processes. */
   async resume(): Promise<void> {
-    await this.#tell(['U'], (local) => local.resume());
+    // Whoever waits here, since Redis failed, may do so longer than it fails.
+    (this.#inside.local ?? this.#local).resume();
+    await this.#tell(['U'], ignore);
   }
 
   /**
@@ -513,8 +515,15 @@ export class RedisThrottle implements Gate {
       const { concurrency } = this;
       const since = this.#clock.now();
       const call: Call = { cost, concurrency, since, timeout, signal, tries, ticket: undefined, forgotten: false, resolve, reject, disconnect: undefined };
-      if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) return this.#decideHere(call);
+      if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) {
+        if (this.#calls.size > 0) {
+          this.#moveHere();
+          this.#send({ args: [] });
+        }
+        return this.#decideHere(call);
+      }
       this.#enter();
+      if (this.#calls.size === 0 && this.#leases.size === 0) this.#renewed = since;
       const serial = (this.#serial++).toString(36);
       this.#calls.set(serial, call);
       if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#connect(serial, call);
@@ -605,7 +614,10 @@ export class RedisThrottle implements Gate {
     this.#open++;
     let reply: string[];
     try {
-      reply = (await this.#hub.call(step, this.#keys, args, this.#clock, this.#commandTimeout, () => this.#again())) as string[];
+      // A lease that takes longer to be heard of may be lost already.
+      const within = Math.min(this.#commandTimeout, SAFE_SHARE * this.#ttl);
+      // What is no answer fails here.
+      reply = Array.from((await this.#hub.call(step, this.#keys, args, this.#clock, within, () => this.#again())) as unknown[], String);
     } catch (error) {
       this.#open--;
       if (configures) this.#configured = false;
@@ -623,6 +635,8 @@ export class RedisThrottle implements Gate {
     if (timings !== this.#timings && dueAt < this.#dueAt) [this.#dueAt, this.#due] = [dueAt, due];
     for (const event of events) this.#hearOne(event);
     for (const op of ops) op.done?.();
+    // What failed before, and would be tried again only now that nothing fails.
+    if (!this.#flushing) this.#flush();
     this.#settleDown();
     return true;
   }
@@ -641,6 +655,8 @@ export class RedisThrottle implements Gate {
     const [kind, serial = '', ...numbers] = event.split(' ');
     const call = this.#calls.get(serial);
     const [first = 0, second = 0, third = 0] = numbers.map(Number);
+    // What was renewed before this was known here did not speak of it.
+    if ((kind === 'G' || kind === 'Q') && call?.ticket === undefined) this.#renewed = Math.min(this.#renewed, call?.since ?? Infinity);
     if (kind === 'H') {
       // Due so many microseconds from now, at an instant of the server's clock.
       if (Number(serial) >= 1e15) return;
@@ -700,11 +716,11 @@ export class RedisThrottle implements Gate {
     }
     // Whoever waits in Redis goes on waiting there, until its place has lapsed.
     const lapsed = now >= this.#renewed + this.#ttl;
-    if (this.#failOpen || lapsed) {
+    if (this.#failOpen) this.#moveHere();
+    else if (lapsed) {
       for (const [serial, call] of this.#calls) {
         this.#drop(serial, call);
-        if (this.#failOpen) this.#decideHere(call);
-        else call.reject(error);
+        call.reject(error);
       }
     }
     this.#pauseBeforeRetry = Math.min(LAST_RETRY, this.#ttl / 3, this.#pauseBeforeRetry * 2 || FIRST_RETRY);
@@ -719,6 +735,14 @@ export class RedisThrottle implements Gate {
     this.#outbox.push({ args: ['C', serial], until: this.#clock.now() + this.#ttl });
   }
 
+  /** The local throttle takes over all who wait, before anyone who comes later. */
+  #moveHere(): void {
+    for (const [serial, call] of this.#calls) {
+      this.#drop(serial, call);
+      this.#decideHere(call);
+    }
+  }
+
   /** The local throttle takes over a call. */
   #decideHere({ cost, since, timeout, signal, tries, resolve, reject }: Call): void {
     const local = this.#inside.local ?? this.#local;
@@ -728,8 +752,12 @@ export class RedisThrottle implements Gate {
       return lease;
     };
     if (tries) {
-      const permit = local.tryAcquire(cost);
-      return resolve(permit && lend(permit));
+      try {
+        const permit = local.tryAcquire(cost);
+        return resolve(permit && lend(permit));
+      } catch (error) {
+        return reject(error);
+      }
     }
     const left = timeout === Infinity ? Infinity : Math.max(0, timeout - (this.#clock.now() - since));
     local.acquire(cost, { signal, timeout: left }).then((permit) => resolve(lend(permit)), reject);

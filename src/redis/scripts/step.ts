@@ -198,19 +198,22 @@ while ARGV[index] do
     -- Not before all have said by which limit they wait, and where.
     if changed and kind == 'A' then drain() end
     changed = kind == 'W'
+    -- A client whose connection broke may have sent again what was heard already.
+    local known = item(id)
+    local slot, granted, _, mark = string.match(known, '^(%S+) (%S+) (%S+) (%S+)$')
     if capacity >= 0 and cost > burst then
       leave(id)
       tell(owner, format('O %s %.17g', serial, burst))
+    elseif slot then
+      call('ZADD', LEASES, now + ttl, id)
+      life = max(life, now + ttl)
+      tell(owner, format('G %s %s %s %s', serial, slot, granted, mark))
     elseif kind == 'W' then
-      local slot, granted, _, mark = string.match(item(id), '^(%S+) (%S+) (%S+) (%S+)$')
-      if slot then
-        call('ZADD', LEASES, now + ttl, id)
-        life = max(life, now + ttl)
-        tell(owner, format('G %s %s %s %s', serial, slot, granted, mark))
-      else
-        join(id, ARGV[index + 2], ARGV[index + 3], ARGV[index + 4])
-        ticket, waits = max(ticket, tonumber(ARGV[index + 4])), true
-      end
+      join(id, ARGV[index + 2], ARGV[index + 3], ARGV[index + 4])
+      ticket, waits = max(ticket, tonumber(ARGV[index + 4])), true
+    elseif known ~= '' then
+      waits = true
+      tell(owner, format('Q %s %.0f', serial, tonumber(call('ZSCORE', QUEUE, id))))
     elseif waiting == 0 and open(cost, concurrency) then
       grant(id, cost)
     else
@@ -300,6 +303,6 @@ end
 if waiting > 0 then
   call('PEXPIRE', QUEUE, span)
   call('PEXPIRE', OWNERS, span)
-end
+elseif waits then call('DEL', OWNERS) end
 return answer
 `;
