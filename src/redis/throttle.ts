@@ -116,6 +116,8 @@ interface Call {
   readonly signal: AbortSignal | undefined;
   /** `tryAcquire`: a refusal is no error. */
   readonly tries: boolean;
+  /** Its time was up before Redis had answered. */
+  overdue: boolean;
   /** Its place in the queue, once it has one. */
   ticket: string | undefined;
   /** Redis has forgotten it, before its answer was heard. */
@@ -142,6 +144,8 @@ const clearance = new Script(RESET);
 
 /** What stands for Infinity among microseconds: the largest integer that a double holds exactly. */
 const FOREVER = Number.MAX_SAFE_INTEGER;
+/** A span of so many microseconds, some thirty years, is one until then. */
+const ENDLESS = 1e15;
 /** The share of `ttl` after the last renewal when leases count as lost: the rest is for timers that are late. */
 const SAFE_SHARE = 0.9;
 /** How many leases and waiters are renewed by one call, so that it does not keep others from theirs. */
@@ -221,6 +225,8 @@ export class RedisThrottle implements Gate {
   /** The instant of the next try, and seconds to the one after it, after a failure. */
   #retryAt = Infinity;
   #pauseBeforeRetry = 0;
+  /** Why Redis has not answered lately. */
+  #failure: ThrottleBackendError | undefined;
   #ringsAt = Infinity;
   #cancelAlarm: (() => void) | undefined;
 
@@ -514,7 +520,7 @@ export class RedisThrottle implements Gate {
     return new Promise((resolve, reject) => {
       const { concurrency } = this;
       const since = this.#clock.now();
-      const call: Call = { cost, concurrency, since, timeout, signal, tries, ticket: undefined, forgotten: false, resolve, reject, disconnect: undefined };
+      const call: Call = { cost, concurrency, since, timeout, signal, tries, overdue: false, ticket: undefined, forgotten: false, resolve, reject, disconnect: undefined };
       if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) {
         if (this.#calls.size > 0) {
           this.#moveHere();
@@ -553,7 +559,12 @@ export class RedisThrottle implements Gate {
       leave(() => signal?.reason);
       return ignore;
     };
-    const cancel = timeout < Infinity ? this.#clock.schedule(timeout, () => leave(() => this.#late(call, 0))) : undefined;
+    const expired = (): void => {
+      // As long as Redis has not answered, nobody knows whether the limits were in the way: it says so, or it fails.
+      if (call.ticket === undefined) call.overdue = true;
+      else leave(() => this.#failure ?? this.#late(call, 0));
+    };
+    const cancel = timeout < Infinity ? this.#clock.schedule(timeout, expired) : undefined;
     if (signal !== undefined) listen(signal, aborted);
     call.disconnect = () => {
       cancel?.();
@@ -627,6 +638,7 @@ export class RedisThrottle implements Gate {
     this.#open--;
     this.#retryAt = Infinity;
     this.#pauseBeforeRetry = 0;
+    this.#failure = undefined;
     const [timing = '', ...events] = reply;
     const [dueAt, due] = [this.#dueAt, this.#due];
     this.#dueAt = Infinity;
@@ -641,8 +653,9 @@ export class RedisThrottle implements Gate {
     return true;
   }
 
-  /** Runs a script that is no step. */
+  /** Runs a script that is no step, after all that was asked for before. */
   async #query(script: Script): Promise<unknown> {
+    this.#flush();
     try {
       return await this.#hub.call(script, this.#keys, [this.#serverTime()], this.#clock, this.#commandTimeout, ignore);
     } catch (error) {
@@ -659,7 +672,7 @@ export class RedisThrottle implements Gate {
     if ((kind === 'G' || kind === 'Q') && call?.ticket === undefined) this.#renewed = Math.min(this.#renewed, call?.since ?? Infinity);
     if (kind === 'H') {
       // Due so many microseconds from now, at an instant of the server's clock.
-      if (Number(serial) >= 1e15) return;
+      if (Number(serial) >= ENDLESS) return;
       this.#dueAt = this.#clock.now() + Number(serial) / 1e6;
       this.#due = first;
     } else if (kind === 'G') {
@@ -676,10 +689,14 @@ export class RedisThrottle implements Gate {
     } else if (kind === 'Q') {
       if (call === undefined) return;
       call.ticket = numbers[0];
+      if (call.overdue) {
+        this.#leave(serial, call);
+        return call.reject(this.#late(call, 0));
+      }
       if (call.forgotten || call.concurrency !== this.concurrency) this.#follow(serial, call);
       call.forgotten = false;
     } else if (kind === 'L' || kind === 'F') {
-      const more = { wait: first >= FOREVER ? Infinity : first / 1e6, running: second, waiting: third };
+      const more = { wait: first >= ENDLESS ? Infinity : first / 1e6, running: second, waiting: third };
       const error = (late: Call): Error =>
         kind === 'L' ? this.#late(late, more.wait, more.running, more.waiting)
         : refusal(QueueFullError, `${this.#label()} lets ${this.#maxQueue} wait, not more`, more.wait, more.running, more.waiting);
@@ -706,6 +723,7 @@ export class RedisThrottle implements Gate {
   /** What it said may be unknown, and what it asked for, too. */
   #fail(ops: readonly Op[], error: ThrottleBackendError): void {
     const now = this.#clock.now();
+    this.#failure = error;
     for (const { asks, until, failed, ...op } of ops) {
       failed?.(error);
       if (until !== undefined && now < until) this.#outbox.push({ ...op, until });
