@@ -1,0 +1,894 @@
+/** What a `RedisThrottle` has beyond a gate: slots, leases, many objects on one key, and what travels over the wire. */
+import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
+import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import { ManualClock } from 'headgate/testing';
+import type { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Outcomes } from '../support.js';
+import { freshKey, ioredis, sleep, until } from './support.js';
+
+let client: Redis;
+/** As another process would have. */
+let elsewhere: Redis;
+const closing: (() => Promise<void>)[] = [];
+beforeAll(() => {
+  const [here, there] = [ioredis(), ioredis()];
+  client = here.client;
+  elsewhere = there.client;
+  closing.push(here.close, there.close);
+});
+afterAll(async () => {
+  for (const close of closing) await close();
+});
+
+const opened: RedisThrottle[] = [];
+const wires: Wire[] = [];
+afterEach(async () => {
+  vi.restoreAllMocks();
+  for (const wire of wires.splice(0)) wire.letGo();
+  for (const throttle of opened.splice(0)) await throttle.close();
+});
+
+const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
+  const throttle = new RedisThrottle({ client, key: freshKey(), ttl: 5, ...options });
+  opened.push(throttle);
+  return throttle;
+};
+
+/** Two objects on one key, as in two processes. */
+const openTwo = (here: Partial<RedisThrottleOptions>, there: Partial<RedisThrottleOptions> = here): [RedisThrottle, RedisThrottle] => {
+  const key = freshKey();
+  return [open({ key, ...here }), open({ key, client: elsewhere, ...there })];
+};
+
+const take = async (throttle: RedisThrottle, cost?: number): Promise<RedisPermit> => (await throttle.tryAcquire(cost)) ?? expect.fail('there is no permit');
+
+const takeAll = async (throttle: RedisThrottle, count: number): Promise<RedisPermit[]> => Promise.all(Array.from({ length: count }, () => take(throttle)));
+
+const releaseAll = (permits: readonly (RedisPermit | undefined)[]): void => permits.forEach((permit) => permit?.release());
+
+const waitingIn = async (throttle: RedisThrottle): Promise<number> => (await throttle.inspect()).waiting.length;
+
+const errorOf = (promise: Promise<unknown>): Promise<Error> => promise.then(() => expect.fail('it was not refused'), (error: unknown) => error as Error);
+
+/** A client whose answers can be held back, though they were given, and whose messages come at once. */
+class Wire implements RedisCommands {
+  #held: Promise<void> | undefined;
+  #letGo = (): void => {};
+  calls = 0;
+
+  constructor() {
+    wires.push(this);
+  }
+
+  async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
+    this.calls++;
+    const answer = await client.eval(script, keys.length, ...keys, ...args);
+    await this.#held;
+    return answer;
+  }
+
+  async subscribe(channel: string, listener: (message: string) => void): Promise<void> {
+    const subscriber = client.duplicate();
+    onTestFinished(() => subscriber.disconnect());
+    subscriber.on('message', (_, message: string) => listener(message));
+    await subscriber.subscribe(channel);
+  }
+
+  hold(): void {
+    this.#held = new Promise((resolve) => (this.#letGo = resolve));
+  }
+
+  letGo(): void {
+    this.#held = undefined;
+    this.#letGo();
+  }
+}
+
+describe('permit.slot', () => {
+  test('is the lowest that is free, keeps its number, and comes again after the release', async () => {
+    const [here, there] = openTwo({ concurrency: 4 });
+    const permits: RedisPermit[] = [];
+    for (const throttle of [here, there, there, here]) permits.push(await take(throttle));
+    expect(permits.map(({ slot }) => slot)).toEqual([1, 2, 3, 4]);
+    permits[2]?.release();
+    permits[0]?.release();
+    const again = [await take(here), await take(here)];
+    expect(again.map(({ slot }) => slot)).toEqual([1, 3]);
+    expect(permits.map(({ slot }) => slot)).toEqual([1, 2, 3, 4]);
+    const waiting = there.acquire();
+    await until('it waits', async () => (await waitingIn(here)) === 1);
+    permits[1]?.release();
+    expect((await waiting).slot).toBe(2);
+    releaseAll([...permits, ...again, await waiting]);
+  });
+
+  test('is unique among hundreds, without a limit, and again when half of them have gone', async () => {
+    const throttle = open();
+    const permits = await takeAll(throttle, 300);
+    expect(permits.map(({ slot }) => slot)).toEqual(permits.map((_, index) => index + 1));
+    releaseAll(permits.filter((_, index) => index % 2 === 0));
+    const again = await takeAll(throttle, 150);
+    expect(again.map(({ slot }) => slot)).toEqual(again.map((_, index) => 2 * index + 1));
+    releaseAll([...permits, ...again]);
+  });
+
+  test('never exceeds the limit of its caller, though others have a larger one', async () => {
+    const [small, large] = openTwo({ concurrency: 2 }, { concurrency: 4 });
+    const permits = await takeAll(large, 4);
+    const waiting = small.acquire();
+    await until('it waits', async () => (await waitingIn(large)) === 1);
+    releaseAll(permits.slice(0, 2));
+    await sleep(30);
+    // Two still run, and its own limit is two.
+    expect(await waitingIn(large)).toBe(1);
+    permits[3]?.release();
+    expect((await waiting).slot).toBeLessThanOrEqual(2);
+    releaseAll([...permits, await waiting]);
+  });
+});
+
+describe('different limits on one key', () => {
+  test('concurrency is judged by the caller’s own', async () => {
+    const [small, large] = openTwo({ concurrency: 1 }, { concurrency: 3 });
+    const first = await take(small);
+    expect(await small.tryAcquire()).toBeUndefined();
+    const more = [await take(large), await take(large)];
+    expect(await large.tryAcquire()).toBeUndefined();
+    releaseAll(more);
+    // One runs still, and that is enough for the small one.
+    await large.idle();
+    expect(await small.tryAcquire()).toBeUndefined();
+    first.release();
+    (await take(small)).release();
+  });
+
+  test('the bucket is that of whoever came last with a new one', async () => {
+    const [first, second] = openTwo({ capacity: 10, period: 1_000 }, { capacity: 4, period: 1_000 });
+    releaseAll([await take(first, 3)]);
+    releaseAll([await take(second, 1)]);
+    // 7 were left, of which the smaller bucket holds 4.
+    expect((await first.inspect()).tokens).toBeCloseTo(3, 1);
+    const error = await errorOf(first.acquire(5));
+    expect(error).toBeInstanceOf(RangeError);
+    expect(error.message).toContain('cost must be at most 4, the burst of RedisThrottle');
+    await first.configure({ capacity: 20 });
+    // What was spent stays spent: a larger bucket brings no tokens.
+    expect((await second.inspect()).tokens).toBeCloseTo(3, 1);
+  });
+});
+
+describe('permit.signal', () => {
+  test('is one signal, which a release leaves alone', async () => {
+    const throttle = open({ concurrency: 1 });
+    const permit = await take(throttle);
+    const { signal } = permit;
+    expect(permit.signal).toBe(signal);
+    permit.release();
+    await throttle.idle();
+    expect([signal.aborted, permit.signal.aborted]).toEqual([false, false]);
+  });
+
+  test('aborts once Redis was not told for 0.9 of the ttl, also if it is asked for only then', async () => {
+    const clock = new ManualClock();
+    const wire = new Wire();
+    const throttle = open({ client: wire, clock, ttl: 10, concurrency: 2, commandTimeout: 1_000 });
+    const [permit, other] = [await take(throttle), await take(throttle)];
+    const { signal } = permit;
+    wire.hold();
+    await clock.advance(8.9);
+    expect(signal.aborted).toBe(false);
+    await clock.advance(0.2);
+    expect(signal.reason).toBeInstanceOf(LeaseLostError);
+    expect((signal.reason as Error).message).toContain('is lost: its lease was not renewed for 0.9 of its ttl of 10 s');
+    expect(other.signal.reason).toBe(signal.reason);
+    expect(throttle.held).toBe(0);
+    wire.letGo();
+    await until('both are back', async () => (await throttle.inspect()).active.length === 0);
+  });
+});
+
+describe('inspect', () => {
+  test('an unused key has full bucket, no pause and nobody in it', async () => {
+    expect(await open({ capacity: 3, burst: 5 }).inspect()).toEqual({ active: [], waiting: [], tokens: 5, pausedFor: 0 });
+    expect(await open({ concurrency: 3 }).inspect()).toEqual({ active: [], waiting: [], tokens: Infinity, pausedFor: 0 });
+  });
+
+  test('tells who holds and who waits, in order, of all objects', async () => {
+    const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
+    const permits = [await take(here, 2), await take(there, 0.5)];
+    const calls = [];
+    for (const [throttle, cost] of [[there, 3], [here, 1], [there, 0]] as const) {
+      const place = calls.push(throttle.acquire(cost));
+      await until('it waits', async () => (await waitingIn(here)) === place);
+    }
+    await sleep(20);
+    const { active, waiting, tokens, pausedFor } = await there.inspect();
+    const bySlot = active.toSorted((a, b) => a.slot - b.slot);
+    expect(bySlot).toMatchObject([{ slot: 1, cost: 2 }, { slot: 2, cost: 0.5 }]);
+    const [own, other] = bySlot.map(({ owner }) => owner);
+    expect(own).not.toBe(other);
+    expect(waiting.map(({ owner, cost }) => [owner, cost])).toEqual([[other, 3], [own, 1], [other, 0]]);
+    for (const { age } of [...active, ...waiting]) expect(age).toBeGreaterThan(0.015);
+    for (const { age } of [...active, ...waiting]) expect(age).toBeLessThan(10);
+    expect(tokens).toBeCloseTo(7.5, 0);
+    expect(pausedFor).toBe(0);
+    releaseAll(permits);
+    for (const call of calls) (await call).release();
+  });
+
+  test('tells a debt, a pause, and an endless one', async () => {
+    const throttle = open({ capacity: 4, period: 1_000 });
+    const permit = await take(throttle, 1);
+    permit.settle(9);
+    permit.release();
+    await throttle.pause(50);
+    const { tokens, pausedFor } = await throttle.inspect();
+    expect(tokens).toBeCloseTo(-5, 1);
+    expect(pausedFor).toBeGreaterThan(40);
+    expect(pausedFor).toBeLessThanOrEqual(50);
+    await throttle.pause();
+    expect((await throttle.inspect()).pausedFor).toBe(Infinity);
+    await throttle.pause(1);
+    expect((await throttle.inspect()).pausedFor).toBe(Infinity);
+    await throttle.resume();
+    expect((await throttle.inspect()).pausedFor).toBe(0);
+  });
+
+  test('sees what was called before it', async () => {
+    const throttle = open({ concurrency: 2, capacity: 5, period: 1_000 });
+    const held = await take(throttle, 2);
+    const second = throttle.acquire();
+    expect((await throttle.inspect()).active.length).toBe(2);
+    held.refund();
+    held.release();
+    const { active, tokens } = await throttle.inspect();
+    expect(active.length).toBe(1);
+    expect(tokens).toBeCloseTo(4, 1);
+    (await second).release();
+    await throttle.run(() => {});
+    expect((await throttle.inspect()).active).toEqual([]);
+    const last = throttle.acquire();
+    await throttle.reset();
+    await until('it is lost', async () => (await last).signal.aborted);
+  });
+
+  test('changes nothing, and creates nothing', async () => {
+    const throttle = open({ capacity: 1 });
+    await throttle.inspect();
+    expect(await client.keys(`*${throttle.key}*`)).toEqual([]);
+  });
+});
+
+describe('reset', () => {
+  test('who holds loses it and hears of it, who waits comes again in order, and the bucket is full', async () => {
+    const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
+    const held = [await take(here, 5), await take(there, 5)];
+    const signals = held.map(({ signal }) => signal);
+    const outcomes = new Outcomes();
+    let place = 0;
+    for (const [name, throttle] of [['a', there], ['b', here], ['c', there], ['d', here]] as const) {
+      outcomes.follow(name, throttle.acquire(2));
+      place++;
+      await until('it waits', async () => (await waitingIn(here)) === place);
+    }
+    await here.reset();
+    await until('the first two are in', () => outcomes.order.length === 2);
+    for (const signal of signals) {
+      await until('it is told', () => signal.aborted);
+      expect(signal.reason).toBeInstanceOf(LeaseLostError);
+      expect((signal.reason as Error).message).toContain('was reset');
+    }
+    // What was lost is released in vain, and only once.
+    releaseAll(held);
+    await sleep(30);
+    const state = await here.inspect();
+    expect([state.active.length, state.waiting.length]).toEqual([2, 2]);
+    expect(new Set(state.active.map(({ slot }) => slot))).toEqual(new Set([1, 2]));
+    expect(state.tokens).toBeCloseTo(6, 1);
+    for (let index = 0; index < 4; index++) {
+      await until(`${index + 1} are in`, () => outcomes.order.length > index);
+      (outcomes.permit(outcomes.order[index] as string) as RedisPermit).release();
+    }
+    // Of each object: which of the two comes back first is for the network to say.
+    expect(outcomes.order.filter((name) => 'ac'.includes(name))).toEqual(['a', 'c']);
+    expect(outcomes.order.filter((name) => 'bd'.includes(name))).toEqual(['b', 'd']);
+    await Promise.all([here.idle(), there.idle()]);
+    expect((await here.inspect()).active).toEqual([]);
+  });
+
+  test('ends an endless pause', async () => {
+    const throttle = open({ concurrency: 1 });
+    await throttle.pause();
+    const waiting = throttle.acquire();
+    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    await throttle.reset();
+    (await waiting).release();
+  });
+
+  test('new calls right behind it are granted, and no more than fit', async () => {
+    const [here, there] = openTwo({ concurrency: 3 });
+    const held = await takeAll(here, 3);
+    const calls = Array.from({ length: 6 }, (_, index) => (index % 2 === 0 ? here : there).run(async ({ slot }) => {
+      running.push(slot);
+      most = Math.max(most, running.length);
+      expect(new Set(running).size).toBe(running.length);
+      await sleep(10);
+      running.splice(running.indexOf(slot), 1);
+    }));
+    const running: number[] = [];
+    let most = 0;
+    await until('they wait', async () => (await waitingIn(here)) === 6);
+    const reset = here.reset();
+    const late = [here, there, here].map((throttle) => throttle.run(() => sleep(10)));
+    await reset;
+    await Promise.all([...calls, ...late]);
+    expect(most).toBeLessThanOrEqual(3);
+    releaseAll(held);
+  });
+
+  test('is heard by who was granted before it and has not heard of that', async () => {
+    const wire = new Wire();
+    const [here, there] = openTwo({ concurrency: 1, client: wire }, { concurrency: 1 });
+    (await take(here)).release();
+    await here.idle();
+    wire.hold();
+    const call = here.acquire();
+    await until('it is in', async () => (await there.inspect()).active.length === 1);
+    await there.reset();
+    await sleep(30);
+    wire.letGo();
+    const permit = await call;
+    expect(permit.signal.reason).toBeInstanceOf(LeaseLostError);
+    (await take(there)).release();
+  });
+
+  test('is heard by who waits since before it and has not heard of that', async () => {
+    const wire = new Wire();
+    const [here, there] = openTwo({ concurrency: 1, client: wire, ttl: 60 }, { concurrency: 1 });
+    (await take(here)).release();
+    await here.idle();
+    const held = await take(there);
+    wire.hold();
+    const call = here.acquire();
+    await until('it waits', async () => (await waitingIn(there)) === 1);
+    await there.reset();
+    await sleep(30);
+    wire.letGo();
+    const permit = await call;
+    expect([permit.slot, permit.signal.aborted, held.signal.aborted]).toEqual([1, false, true]);
+    permit.release();
+    await here.idle();
+  });
+
+  test('is heard by who waits, though it comes in the middle of a renewal', async () => {
+    const clock = new ManualClock();
+    const wire = new Wire();
+    const [here, there] = openTwo({ concurrency: 1, client: wire, clock, ttl: 60, commandTimeout: 1_000 }, { concurrency: 1, ttl: 60 });
+    const held = await take(there);
+    const call = here.acquire();
+    await until('it waits', async () => (await waitingIn(there)) === 1);
+    // It knows that it waits, too.
+    await sleep(20);
+    wire.hold();
+    const before = wire.calls;
+    await clock.advance(20.1);
+    expect(wire.calls).toBe(before + 1);
+    await there.inspect();
+    await there.reset();
+    await sleep(30);
+    wire.letGo();
+    const permit = await call;
+    expect(held.signal.aborted).toBe(true);
+    permit.release();
+    await here.idle();
+  });
+});
+
+describe('configure', () => {
+  test('a higher concurrency lets in who waits here', async () => {
+    const throttle = open({ concurrency: 1 });
+    const held = await take(throttle);
+    const waiting = [throttle.acquire(), throttle.acquire()];
+    await until('they wait', async () => (await waitingIn(throttle)) === 2);
+    await throttle.configure({ concurrency: 3 });
+    expect(throttle.concurrency).toBe(3);
+    releaseAll([held, ...(await Promise.all(waiting))]);
+  });
+
+  test('a higher concurrency lets in who has only just asked', async () => {
+    const throttle = open({ concurrency: 1, ttl: 60 });
+    const held = await take(throttle);
+    const inTick = throttle.acquire();
+    await throttle.configure({ concurrency: 2 });
+    const second = await inTick;
+    const inFlight = throttle.acquire();
+    await Promise.resolve();
+    await throttle.configure({ concurrency: 3 });
+    releaseAll([held, second, await inFlight]);
+  });
+
+  test('a lower concurrency lets nobody in, though the rate is raised with it', async () => {
+    const throttle = open({ capacity: 1, period: 1_000, concurrency: 2 });
+    const held = await take(throttle);
+    const waiting = throttle.acquire();
+    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    await throttle.configure({ capacity: Infinity, concurrency: 1 });
+    const { active, waiting: queue, tokens } = await throttle.inspect();
+    expect([active.length, queue.length, tokens]).toEqual([1, 1, Infinity]);
+    held.release();
+    (await waiting).release();
+  });
+
+  test('a higher rate lets in who waits in another object', async () => {
+    const [here, there] = openTwo({ capacity: 1, period: 1_000 });
+    (await take(here)).release();
+    const waiting = there.acquire();
+    await until('it waits', async () => (await waitingIn(here)) === 1);
+    await here.configure({ capacity: 1_000, period: 1 });
+    (await waiting).release();
+  });
+
+  test('who could never be granted any more gets a RangeError, also in another object', async () => {
+    const [here, there] = openTwo({ capacity: 8, period: 1_000 });
+    (await take(here, 8)).release();
+    const outcomes = new Outcomes();
+    outcomes.follow('small', there.acquire(2));
+    outcomes.follow('large', there.acquire(5));
+    outcomes.follow('own', here.acquire(8));
+    await until('they wait', async () => (await waitingIn(here)) === 3);
+    await here.configure({ burst: 4 });
+    await until('two have left', () => outcomes.order.length === 2);
+    expect(outcomes.order.toSorted()).toEqual(['large!', 'own!']);
+    for (const [name, cost] of [['large', 5], ['own', 8]] as const) {
+      expect(outcomes.error(name)).toBeInstanceOf(RangeError);
+      expect(outcomes.error(name).message).toContain(`cost must be at most 4, the burst of RedisThrottle (key "${here.key}"`);
+      expect(outcomes.error(name).message).toContain(`received ${cost}`);
+    }
+    expect(await waitingIn(there)).toBe(1);
+    await here.configure({ period: 0.1 });
+    await until('the last is in', () => outcomes.order.length === 3);
+    (outcomes.permit('small') as RedisPermit).release();
+  });
+
+  test('a bad limit changes nothing', async () => {
+    const throttle = open({ capacity: 4, concurrency: 2, period: 3, burst: 5 });
+    const wrong: [object, string][] = [
+      [{ capacity: 0 }, 'capacity must be a number > 0, received 0'],
+      [{ concurrency: -1 }, 'concurrency must be an integer >= 0, received -1'],
+      [{ capacity: 9, period: Infinity }, 'period must be a finite number > 0, received Infinity'],
+      [{ capacity: 9, burst: Number.NaN }, 'burst must be a finite number > 0, received NaN'],
+      [{ capacity: '9' }, 'capacity must be a number > 0, received "9"'],
+    ];
+    for (const [limits, message] of wrong) await expect(throttle.configure(limits)).rejects.toThrow(message);
+    await expect(throttle.configure(5 as never)).rejects.toThrow('limits must be an object, received 5');
+    expect([throttle.capacity, throttle.concurrency, throttle.period, throttle.burst]).toEqual([4, 2, 3, 5]);
+    expect((await throttle.inspect()).tokens).toBe(5);
+  });
+});
+
+describe('refusals', () => {
+  test('maxQueue counts who waits anywhere', async () => {
+    const [here, there] = openTwo({ concurrency: 1, maxQueue: 2, name: 'mail' });
+    const held = await take(here);
+    const waiting = [here.acquire(), there.acquire()];
+    await until('they wait', async () => (await waitingIn(here)) === 2);
+    for (const throttle of [here, there]) {
+      const error = await errorOf(throttle.acquire());
+      expect(error).toBeInstanceOf(QueueFullError);
+      expect(error.message).toBe(`RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) lets 2 wait, not more; retry when a running job has ended (1 running, 2 waiting)`);
+    }
+    held.release();
+    for (const call of waiting) (await call).release();
+  });
+
+  test('what tokens make hopeless is refused at once, and says when to come again', async () => {
+    const [here, there] = openTwo({ capacity: 10, period: 100, concurrency: 5 });
+    (await take(here, 10)).release();
+    const waiting = there.acquire(2);
+    await until('it waits', async () => (await waitingIn(here)) === 1);
+    const error = (await errorOf(here.acquire(1, { timeout: 25 }))) as ThrottleTimeoutError;
+    expect(error).toBeInstanceOf(ThrottleTimeoutError);
+    // Twenty for who waits, ten for itself.
+    expect(error.retryAfter).toBeGreaterThan(28);
+    expect(error.retryAfter).toBeLessThanOrEqual(30);
+    expect(error.message).toMatch(/^RedisThrottle \(key ".+", 10 per 100 s, 5 at a time\) has no permit for a cost of 1 within the timeout of 25 s; retry in [\d.]+ s or later \(0 running, 1 waiting\)$/);
+    await here.configure({ capacity: 1e6 });
+    (await waiting).release();
+  });
+
+  test('a pause makes it hopeless, too; an endless one names what ends it', async () => {
+    const [here, there] = openTwo({ concurrency: 1 });
+    await there.pause(60);
+    const error = (await errorOf(here.acquire(1, { timeout: 30 }))) as ThrottleTimeoutError;
+    expect(error.retryAfter).toBeGreaterThan(50);
+    expect(error.retryAfter).toBeLessThanOrEqual(60);
+    await there.pause();
+    const endless = (await errorOf(here.acquire(1, { timeout: 30 }))) as ThrottleTimeoutError;
+    expect(endless.message).toContain('it is paused until resume()');
+    expect('retryAfter' in endless).toBe(false);
+    await there.resume();
+  });
+
+  test('a taken slot: nobody knows for how long', async () => {
+    const throttle = open({ concurrency: 1 });
+    const held = await take(throttle);
+    for (const timeout of [0, 0.05]) {
+      const error = (await errorOf(throttle.acquire(1, { timeout }))) as ThrottleTimeoutError;
+      expect(error).toBeInstanceOf(ThrottleTimeoutError);
+      expect(error.message).toContain(`within the timeout of ${timeout} s; retry when a running job has ended (1 running, 0 waiting)`);
+      expect('retryAfter' in error).toBe(false);
+    }
+    held.release();
+  });
+});
+
+describe('close', () => {
+  test('gives up the places, in Redis and here; what runs goes on, is renewed, and idle waits for it', async () => {
+    const [here, there] = openTwo({ concurrency: 1, ttl: 0.6 });
+    const held = await take(here);
+    const waiting = [here.acquire(), here.run(() => 'never')];
+    const other = there.acquire();
+    await until('they wait', async () => (await waitingIn(there)) === 3);
+    const reason = new Error('bye');
+    const closed = here.close(reason);
+    for (const call of waiting) {
+      const error = await errorOf(call);
+      expect(error).toBeInstanceOf(ThrottleClosedError);
+      expect(error.cause).toBe(reason);
+      expect(error.message).toContain(`RedisThrottle (key "${here.key}", any rate, 1 at a time) is closed`);
+    }
+    await closed;
+    expect(await waitingIn(there)).toBe(1);
+    await expect(here.acquire()).rejects.toThrow(ThrottleClosedError);
+    expect(await here.tryAcquire()).toBeUndefined();
+    await sleep(1_000);
+    expect([here.held, held.signal.aborted, await waitingIn(there)]).toEqual([1, false, 1]);
+    let idle = false;
+    const ended = here.idle().then(() => (idle = true));
+    await sleep(10);
+    expect(idle).toBe(false);
+    held.release();
+    await ended;
+    (await other).release();
+    await there.idle();
+  });
+
+  test('of an unused one, twice, and by await using', async () => {
+    const throttle = open({ concurrency: 1 });
+    {
+      await using used = throttle;
+      expect(used.closed).toBe(false);
+      await using _ = await used.acquire();
+    }
+    expect([throttle.closed, throttle.held]).toEqual([true, 0]);
+    await throttle.close(new Error('again'));
+    expect((await errorOf(throttle.acquire())).cause).toBeUndefined();
+    await using unused = open();
+    await unused.idle();
+  });
+
+  test('idle resolves at once where nothing runs, and after all that is called before', async () => {
+    const throttle = open({ concurrency: 2 });
+    await throttle.idle();
+    const done: number[] = [];
+    const jobs = [30, 10, 20].map((ms) => throttle.run(async () => {
+      await sleep(ms);
+      done.push(ms);
+    }));
+    await throttle.idle();
+    expect(done.length).toBe(3);
+    await Promise.all(jobs);
+    expect((await throttle.inspect()).active).toEqual([]);
+  });
+});
+
+describe('wrap and map', () => {
+  test('a wrapped function keeps its this, its arguments, its result, and goes through the gate', async () => {
+    const throttle = open({ capacity: 10, period: 1_000 });
+    const account = {
+      balance: 5,
+      add: throttle.wrap(function add(this: { balance: number }, sum: number, factor: number) {
+        return (this.balance += sum * factor);
+      }, (sum) => sum),
+    };
+    expect(await account.add(3, 2)).toBe(11);
+    expect((await throttle.inspect()).tokens).toBeCloseTo(7, 1);
+    await expect(throttle.wrap(() => Promise.reject(new Error('its own')))()).rejects.toThrow('its own');
+  });
+
+  test('map gives the results in order, pulls lazily and ends at the first failure', async () => {
+    const throttle = open({ concurrency: 2 });
+    let running = 0;
+    let most = 0;
+    const results = await throttle.map([3, 1, 2, 5, 4], async (item, index) => {
+      most = Math.max(most, ++running);
+      await sleep(item * 3);
+      running--;
+      return item * 10 + index;
+    });
+    expect([results, most]).toEqual([[30, 11, 22, 53, 44], 2]);
+    let pulled = 0;
+    const endless = function* (): Generator<number> {
+      for (;;) yield pulled++;
+    };
+    await expect(throttle.map(endless(), (item) => (item === 5 ? Promise.reject(new Error('five')) : sleep(1)))).rejects.toThrow('five');
+    expect(pulled).toBeLessThan(10);
+    await throttle.idle();
+    expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
+  });
+});
+
+describe('settling', () => {
+  test('a late refund of what Redis has forgotten makes no second burst', async () => {
+    const throttle = open({ capacity: 20, burst: 2 });
+    const first = await take(throttle, 2);
+    first.release();
+    await until('it is forgotten', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
+    const second = await take(throttle, 2);
+    first.refund();
+    expect(await throttle.tryAcquire(2)).toBeUndefined();
+    second.release();
+  });
+
+  test('nor does it fill a bucket beyond its burst that is full again', async () => {
+    const throttle = open({ capacity: 20, burst: 2 });
+    const first = await take(throttle, 2);
+    first.release();
+    await until('it is forgotten', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
+    first.refund();
+    const permits = await Promise.all([throttle.tryAcquire(2), throttle.tryAcquire(2)]);
+    expect(permits.map(Boolean)).toEqual([true, false]);
+    releaseAll(permits);
+  });
+
+  test('nor after a reset', async () => {
+    const throttle = open({ capacity: 2, period: 1_000 });
+    const first = await take(throttle, 2);
+    await throttle.reset();
+    const second = await take(throttle, 1);
+    first.refund();
+    expect((await throttle.inspect()).tokens).toBeCloseTo(1, 1);
+    releaseAll([first, second]);
+  });
+});
+
+describe('one call a tick', () => {
+  /** The calls for `throttle` from here on: how many, and by what. */
+  const count = (throttle: RedisThrottle): { (): number; inFull(): number; names(): unknown[] } => {
+    const key = `{headgate:${throttle.key}}`;
+    const [inFull, byName] = [vi.spyOn(client, 'eval'), vi.spyOn(client, 'evalsha')];
+    const of = (calls: unknown[][]): unknown[][] => calls.filter((call) => call.includes(key));
+    const first = (): number => of(inFull.mock.calls).length;
+    const names = (): unknown[] => of(byName.mock.calls).map(([sha]) => sha);
+    return Object.assign(() => first() + names().length, { inFull: first, names });
+  };
+
+  test('acquires, releases, refunds, aborts and a pause of one tick travel together', async () => {
+    const throttle = open({ capacity: 100, period: 1_000, concurrency: 20 });
+    const held = await takeAll(throttle, 20);
+    const leaver = new AbortController();
+    const left = Array.from({ length: 5 }, () => errorOf(throttle.acquire(1, { signal: leaver.signal })));
+    await until('they wait', async () => (await waitingIn(throttle)) === 5);
+    const calls = count(throttle);
+    for (const permit of held) permit.refund();
+    releaseAll(held);
+    leaver.abort();
+    const more = Array.from({ length: 10 }, () => throttle.acquire());
+    const runs = Array.from({ length: 5 }, () => throttle.run(() => sleep(5)));
+    const tries = [throttle.tryAcquire(), throttle.tryAcquire()];
+    await throttle.pause(0.001);
+    expect(calls()).toBe(1);
+    await Promise.all(left);
+    releaseAll(await Promise.all([...more, ...tries]));
+    await Promise.all(runs);
+  });
+
+  test('a hundred acquires of one tick are one call, and so are their releases', async () => {
+    const throttle = open({ concurrency: 100 });
+    const calls = count(throttle);
+    const permits = await Promise.all(Array.from({ length: 100 }, () => throttle.acquire()));
+    expect(calls()).toBe(1);
+    releaseAll(permits);
+    await throttle.idle();
+    expect(calls()).toBe(2);
+  });
+
+  test('also those that continuations of the same tick bring about', async () => {
+    const throttle = open({ concurrency: 100 });
+    const calls = count(throttle);
+    const permits = await Promise.all(Array.from({ length: 10 }, async (_, index) => {
+      for (let turn = 0; turn < index; turn++) await Promise.resolve();
+      return throttle.acquire();
+    }));
+    expect(calls()).toBe(1);
+    releaseAll(permits);
+  });
+
+  test('the renewals of all leases and waiters are one call', async () => {
+    const clock = new ManualClock();
+    const throttle = open({ clock, ttl: 30, concurrency: 50 });
+    const held = await takeAll(throttle, 50);
+    const waiting = Array.from({ length: 50 }, () => throttle.acquire());
+    await until('they wait', async () => (await waitingIn(throttle)) === 50);
+    await sleep(20);
+    const calls = count(throttle);
+    await clock.advance(10);
+    expect(calls()).toBe(1);
+    await sleep(20);
+    expect(calls()).toBe(1);
+    releaseAll(held);
+    releaseAll(await Promise.all(waiting));
+  });
+
+  test('a release is sent by the end of the same tick', async () => {
+    const throttle = open({ concurrency: 1 });
+    const held = await take(throttle);
+    const calls = count(throttle);
+    const sent = new Promise<number>((resolve) => void setImmediate(() => resolve(calls())));
+    held.release();
+    expect(await sent).toBe(1);
+    await throttle.idle();
+  });
+
+  test('who releases and then tries in one tick finds the slot free', async () => {
+    const throttle = open({ concurrency: 1, capacity: 1, period: 1_000 });
+    const held = await take(throttle);
+    const calls = count(throttle);
+    held.refund();
+    held.release();
+    const again = await take(throttle);
+    expect([again.slot, calls()]).toEqual([1, 1]);
+    again.release();
+  });
+
+  test('the script goes by its name once Redis has seen it', async () => {
+    const throttle = open({ concurrency: 1 });
+    (await take(throttle)).release();
+    await throttle.idle();
+    const calls = count(throttle);
+    (await take(throttle)).release();
+    await throttle.idle();
+    expect(calls.inFull()).toBe(0);
+    expect(calls.names()).toEqual([expect.stringMatching(/^[0-9a-f]{40}$/), expect.stringMatching(/^[0-9a-f]{40}$/)]);
+  });
+});
+
+describe('what crosses on the wire', () => {
+  test('who aborts while the answer is under way gives back the slot and the tokens', async () => {
+    const wire = new Wire();
+    const [here, there] = openTwo({ client: wire, concurrency: 1, capacity: 3, period: 1_000 }, { concurrency: 1, capacity: 3, period: 1_000 });
+    wire.hold();
+    const leaver = new AbortController();
+    const reason = new Error('gone');
+    const call = errorOf(here.acquire(3, { signal: leaver.signal }));
+    await until('it is granted', async () => (await there.inspect()).active.length === 1);
+    leaver.abort(reason);
+    expect(await call).toBe(reason);
+    wire.letGo();
+    await here.idle();
+    const state = await there.inspect();
+    expect([state.active, state.tokens]).toEqual([[], 3]);
+  });
+
+  test('also when it is the grant to a waiter that is under way', async () => {
+    const [here, there] = openTwo({ concurrency: 1, capacity: 4, period: 1_000 });
+    for (let round = 0; round < 20; round++) {
+      const held = await take(here, 0);
+      const leaver = new AbortController();
+      const call = there.acquire(4, { signal: leaver.signal }).then((permit) => permit, () => undefined);
+      await until('it waits', async () => (await waitingIn(here)) === 1);
+      held.release();
+      await new Promise((resolve) => void setTimeout(resolve, (round % 5) / 4));
+      leaver.abort();
+      const permit = await call;
+      permit?.refund();
+      permit?.release();
+      await Promise.all([here.idle(), there.idle()]);
+      const state = await here.inspect();
+      expect(state.active).toEqual([]);
+      expect(state.tokens).toBeCloseTo(4, 2);
+    }
+  });
+
+  test('a late answer does not put off the turn that a message has told', async () => {
+    const wire = new Wire();
+    const limits = { capacity: 1, period: 0.3, burst: 1 };
+    const [here, there] = openTwo({ ...limits, client: wire, ttl: 60, commandTimeout: 10 }, { ...limits, ttl: 60 });
+    // From here on it hears messages.
+    const listening = here.run(() => {});
+    await listening;
+    await here.idle();
+    await sleep(350);
+    const held = await take(there);
+    const leaver = new AbortController();
+    const ahead = errorOf(there.acquire(1, { signal: leaver.signal }));
+    await until('it waits', async () => (await waitingIn(there)) === 1);
+    wire.hold();
+    const call = here.acquire();
+    await until('both wait', async () => (await waitingIn(there)) === 2);
+    leaver.abort();
+    await ahead;
+    await until('it is first', async () => (await waitingIn(there)) === 1);
+    await sleep(20);
+    wire.letGo();
+    const granted = await Promise.race([call, sleep(5_000)]);
+    expect(granted).toBeDefined();
+    releaseAll([held, await call]);
+  });
+
+  test('a key that holds something else spoils nothing for others, not even where they need not ask', async () => {
+    const [careless, other] = [open({ concurrency: 1, failOpen: true, ttl: 60 }), open({ concurrency: 1, ttl: 0.3 })];
+    await client.set(`{headgate:${other.key}}`, 'mine', 'PX', 10_000);
+    const held = await take(careless);
+    expect(held.slot).toBe(1);
+    expect((await errorOf(other.acquire())).message).toContain('WRONGTYPE');
+    expect(await careless.tryAcquire()).toBeUndefined();
+    held.release();
+    await client.del(`{headgate:${other.key}}`);
+    await other.idle();
+  });
+});
+
+describe('the object', () => {
+  test('shows its limits and who is here', async () => {
+    const throttle = open({ key: 'reports', prefix: freshKey(), capacity: 5, concurrency: 2, period: 1_000, burst: 8, name: 'paper' });
+    expect([throttle.key, throttle.capacity, throttle.concurrency, throttle.period, throttle.burst, throttle.name]).toEqual(['reports', 5, 2, 1_000, 8, 'paper']);
+    expect([throttle.held, throttle.waiting, throttle.closed]).toEqual([0, 0, false]);
+    const held = await takeAll(throttle, 2);
+    const waiting = throttle.acquire();
+    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    expect([throttle.held, throttle.waiting]).toEqual([2, 1]);
+    releaseAll(held);
+    (await waiting).release();
+    await throttle.close();
+    expect(throttle.closed).toBe(true);
+  });
+
+  test('has no limit where none is given', () => {
+    const { capacity, concurrency, period, burst, name } = open();
+    expect([capacity, concurrency, period, burst, name]).toEqual([Infinity, 0, 1, Infinity, undefined]);
+  });
+
+  test('an option that is undefined keeps its default', async () => {
+    const throttle = open({ capacity: undefined, concurrency: undefined, period: undefined, burst: undefined, ttl: undefined, prefix: undefined, failOpen: undefined, commandTimeout: undefined, maxQueue: undefined, name: undefined, clock: undefined });
+    (await take(throttle)).release();
+    expect([throttle.capacity, throttle.period]).toEqual([Infinity, 1]);
+  });
+
+  const wrong: [string, unknown, ErrorConstructor, string][] = [
+    ['client', undefined, TypeError, 'client must be a Redis client, or options for one, received undefined'],
+    ['client', 'redis://host', TypeError, 'client must be a Redis client, or options for one, received "redis://host"'],
+    ['client', {}, TypeError, 'client must be an ioredis or node-redis client'],
+    ['key', 5, TypeError, 'key must be a string, received 5'],
+    ['key', '', RangeError, 'key must be a string that is not empty, received ""'],
+    ['prefix', 5, TypeError, 'prefix must be a string, received 5'],
+    ['prefix', 'a{b', RangeError, 'prefix must be a string without braces, received "a{b"'],
+    ['prefix', 'a}b', RangeError, 'prefix must be a string without braces, received "a}b"'],
+    ['capacity', 0, RangeError, 'capacity must be a number > 0, received 0'],
+    ['capacity', '5', TypeError, 'capacity must be a number > 0, received "5"'],
+    ['concurrency', 1.5, RangeError, 'concurrency must be an integer >= 0, received 1.5'],
+    ['period', Infinity, RangeError, 'period must be a finite number > 0, received Infinity'],
+    ['burst', -1, RangeError, 'burst must be a finite number > 0, received -1'],
+    ['ttl', 0.04, RangeError, 'ttl must be a number from 0.05 to 2000000, received 0.04'],
+    ['ttl', 2_000_001, RangeError, 'ttl must be a number from 0.05 to 2000000, received 2000001'],
+    ['ttl', Number.NaN, RangeError, 'ttl must be a number from 0.05 to 2000000, received NaN'],
+    ['ttl', '60', TypeError, 'ttl must be a number from 0.05 to 2000000, received "60"'],
+    ['commandTimeout', 0, RangeError, 'commandTimeout must be a finite number > 0, received 0'],
+    ['commandTimeout', Infinity, RangeError, 'commandTimeout must be a finite number > 0, received Infinity'],
+    ['failOpen', 1, TypeError, 'failOpen must be a boolean, received 1'],
+    ['maxQueue', -1, RangeError, 'maxQueue must be an integer >= 0, received -1'],
+    ['maxQueue', 0.5, RangeError, 'maxQueue must be an integer >= 0, received 0.5'],
+    ['name', 5, TypeError, 'name must be a string, received 5'],
+    ['clock', 5, TypeError, 'clock must be'],
+  ];
+  test.each(wrong)('%s: %j is refused', (option, value, Kind, message) => {
+    const make = (): RedisThrottle => open({ [option]: value });
+    expect(make).toThrow(Kind);
+    expect(make).toThrow(message);
+  });
+
+  test('so are options that are none', () => {
+    expect(() => new RedisThrottle(5 as never)).toThrow('options must be an object, received 5');
+  });
+});
