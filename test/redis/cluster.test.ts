@@ -1,0 +1,315 @@
+/** A gate on a Redis Cluster, and on a master that sentinels replace: nodes come, go and change places under it. */
+import { Cluster as IoredisCluster, Redis } from 'ioredis';
+import { RedisKeyedThrottle, type RedisConnection, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
+import { createCluster, createSentinel } from 'redis';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { ask, type Cluster, type Sentinels, startCluster, startSentinels } from './clusters.js';
+import { freshKey, sleep, until } from './support.js';
+
+/** Seconds within which a dead node is replaced, its clients have noticed and everyone was told, and some. */
+const RECOVERY = 15;
+
+interface Kind {
+  readonly name: string;
+  /** A client, connected; it is closed when the test is finished. */
+  connect(): Promise<RedisConnection>;
+}
+
+/** A throttle that is closed when the test is finished. Its leases outlive any failover. */
+const open = (client: RedisConnection, key: string, options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
+  const throttle = new RedisThrottle({ client, key, concurrency: 1, ttl: 60, commandTimeout: 1, ...options });
+  onTestFinished(() => throttle.close());
+  return throttle;
+};
+
+/** Resolves with a permit once Redis gives one, however often it fails until then. */
+const persist = async (throttle: RedisThrottle): Promise<RedisPermit> => {
+  const end = performance.now() + RECOVERY * 1_000;
+  for (;;) {
+    try {
+      return await throttle.acquire();
+    } catch (error) {
+      if (!(error instanceof ThrottleBackendError) || performance.now() > end) throw error;
+      await sleep(20);
+    }
+  }
+};
+
+/** A promise that a failing test may leave behind. */
+const later = <T>(promise: Promise<T>): Promise<T> => {
+  promise.catch(() => {});
+  return promise;
+};
+
+/** Milliseconds that `work` takes. */
+const timed = async (work: () => Promise<unknown>): Promise<number> => {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+};
+
+describe('a Redis Cluster', () => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await startCluster({ replica: true });
+  });
+  afterAll(() => cluster.stop());
+
+  const kinds: Kind[] = [
+    {
+      name: 'Cluster of ioredis',
+      async connect() {
+        const client = new IoredisCluster(cluster.nodes.map(({ port }) => ({ host: '127.0.0.1', port })));
+        client.on('error', () => {});
+        onTestFinished(() => client.disconnect());
+        await until('a client', () => client.status === 'ready');
+        return client;
+      },
+    },
+    {
+      name: 'createCluster of node-redis',
+      async connect() {
+        const client = createCluster({ rootNodes: cluster.nodes.map(({ port }) => ({ url: `redis://127.0.0.1:${port}` })) });
+        client.on('error', () => {});
+        onTestFinished(() => client.destroy());
+        await client.connect();
+        return client;
+      },
+    },
+  ];
+
+  describe.each(kinds)('$name', ({ connect }) => {
+    it('keeps many keys on all nodes, each on one', async () => {
+      const [here, there] = await Promise.all([connect(), connect()]);
+      const prefix = freshKey();
+      const settings = { concurrency: 1, capacity: 1_000, period: 60, prefix, ttl: 60 };
+      const gates = [here, there].map((client) => new RedisKeyedThrottle({ client, ...settings }));
+      onTestFinished(async () => void (await Promise.all(gates.map((gate) => gate.close()))));
+      const running = new Map<string, number>();
+      const order: string[] = [];
+      await Promise.all(Array.from({ length: 300 }, (_, index) => {
+        const key = `key ${index % 60}`;
+        return (gates[index % 2] as RedisKeyedThrottle).run(key, async () => {
+          running.set(key, (running.get(key) ?? 0) + 1);
+          expect(running.get(key)).toBe(1);
+          await sleep(1);
+          order.push(key);
+          running.set(key, 0);
+        });
+      }));
+      expect(order).toHaveLength(300);
+      const sizes = await Promise.all(cluster.nodes.slice(0, 3).map(async ({ port }) => ((await ask(port, 'KEYS', `{${prefix}:*`)) as string[]).length));
+      expect(Math.min(...sizes)).toBeGreaterThan(0);
+    });
+
+    it('is first come, first served between two clients, who are told by message', async () => {
+      const clients = await Promise.all([connect(), connect()]);
+      const key = freshKey();
+      const throttles = clients.map((client) => open(client, key));
+      const held = await (throttles[0] as RedisThrottle).acquire();
+      const order: number[] = [];
+      const all: Promise<void>[] = [];
+      for (let index = 0; index < 20; index++) {
+        const throttle = throttles[index % 2] as RedisThrottle;
+        all.push(later(throttle.run(() => void order.push(index))));
+        await until('its place', async () => (await throttle.inspect()).waiting.length === index + 1);
+      }
+      await held.release();
+      // A third of the ttl is 20 s: so this is by message.
+      expect(await timed(() => Promise.all(all))).toBeLessThan(3_000);
+      expect(order).toEqual(Array.from({ length: 20 }, (_, index) => index));
+    });
+
+    it('sends the script to each node that does not know it', async () => {
+      const client = await connect();
+      const keys = await Promise.all([0, 1, 2].map((master) => cluster.keyOn(master)));
+      const throttles = keys.map((key) => open(client, key));
+      await Promise.all(throttles.map((throttle) => throttle.run(() => {})));
+      await Promise.all(cluster.nodes.slice(0, 3).map(({ port }) => ask(port, 'SCRIPT', 'FLUSH')));
+      expect(await Promise.all(throttles.map((throttle) => throttle.run(() => 'done')))).toEqual(['done', 'done', 'done']);
+    });
+
+    it('asks what it has missed when its subscriber was gone', async () => {
+      const [here, there] = await Promise.all([connect(), connect()]);
+      const key = await cluster.keyOn(2);
+      const held = await open(here, key).acquire();
+      const waiting = later(open(there, key).acquire());
+      await until('both in Redis and both subscribed', async () => (await subscribers()) >= 2 && (await open(here, key).inspect()).waiting.length === 1);
+      await Promise.all(cluster.nodes.map(({ port }) => ask(port, 'CLIENT', 'KILL', 'TYPE', 'pubsub')));
+      // Nobody hears of this.
+      await held.release();
+      expect(await timed(() => waiting)).toBeLessThan(3_000);
+    });
+  });
+
+  /** How many listen to channels of ours, on all nodes. */
+  const subscribers = async (): Promise<number> => {
+    const channels = await Promise.all(cluster.nodes.map(async ({ port }) => (await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]));
+    return channels.flat().length;
+  };
+
+  it('goes on through a slot that moves to another node', async () => {
+    const clients = await Promise.all(kinds.map((kind) => kind.connect()));
+    const key = await cluster.keyOn(1);
+    const slot = String(await cluster.slotOf(key));
+    const throttles = clients.map((client) => open(client, key));
+    const held = await (throttles[0] as RedisThrottle).acquire();
+    const waiting = later((throttles[1] as RedisThrottle).acquire());
+    await until('a waiter', async () => (await (throttles[0] as RedisThrottle).inspect()).waiting.length === 1);
+    const [, from, to] = cluster.nodes.map(({ port }) => port) as [number, number, number];
+    const [fromId, toId] = (await Promise.all([from, to].map((port) => ask(port, 'CLUSTER', 'MYID')))) as [string, string];
+    await ask(to, 'CLUSTER', 'SETSLOT', slot, 'IMPORTING', fromId);
+    await ask(from, 'CLUSTER', 'SETSLOT', slot, 'MIGRATING', toId);
+    const keys = (await ask(from, 'CLUSTER', 'GETKEYSINSLOT', slot, '100')) as string[];
+    expect(keys.length).toBeGreaterThan(1);
+    await ask(from, 'MIGRATE', '127.0.0.1', String(to), '', '0', '5000', 'KEYS', ...keys);
+    for (const port of [to, from]) await ask(port, 'CLUSTER', 'SETSLOT', slot, 'NODE', toId);
+    expect(held.signal.aborted).toBe(false);
+    await held.release();
+    const next = await waiting;
+    expect(next.slot).toBe(1);
+    expect(await (throttles[0] as RedisThrottle).tryAcquire()).toBeUndefined();
+    await next.release();
+    await until('nothing left', async () => (await ask(to, 'CLUSTER', 'COUNTKEYSINSLOT', slot)) === 0);
+  });
+
+  it('bounds the calls for the keys of a dead node, serves the others, and serves it again when it is back', async () => {
+    const [dead, alive] = await Promise.all([cluster.keyOn(1), cluster.keyOn(2)]);
+    const node = cluster.nodes[1] as Cluster['nodes'][number];
+    const setups = await Promise.all(kinds.map(async ({ connect }) => {
+      const [here, there] = await Promise.all([connect(), connect()]);
+      const stricken = open(here, dead, { concurrency: 4 });
+
+      return { stricken, holder: await stricken.acquire(), spared: open(there, alive, { concurrency: 4 }) };
+    }));
+    await node.kill();
+    await Promise.all(setups.map(async ({ stricken, spared }) => {
+      expect(await timed(() => expect(stricken.acquire()).rejects.toThrow(ThrottleBackendError))).toBeLessThan(2_500);
+      expect(await spared.run(() => 'done')).toBe('done');
+    }));
+    await node.start();
+    await Promise.all(setups.map(async ({ stricken, holder }) => {
+      const again = await persist(stricken);
+      expect(holder.signal.aborted).toBe(false);
+      await Promise.all([again.release(), holder.release()]);
+    }));
+  });
+
+  it('goes on where a replica takes over: who holds still holds, who waits is next in order', async () => {
+    const master = cluster.nodes[0] as Cluster['nodes'][number];
+    const successor = cluster.nodes[3] as Cluster['nodes'][number];
+    const setups = await Promise.all(kinds.map(async ({ connect }) => {
+      const [here, there] = await Promise.all([connect(), connect()]);
+      return queueUp(await cluster.keyOn(0), here, there);
+    }));
+    await until('a replica that has it all', async () => (await ask(master.port, 'WAIT', '1', '1000')) === 1);
+    await master.kill();
+    await until('a successor', async () => String(await ask(successor.port, 'ROLE')).startsWith('master'));
+    await Promise.all(setups.map((setup) => setup.verify()));
+  });
+});
+
+/** One who holds and some who wait in a known order, in two clients; and what must be true of them after a failover. */
+async function queueUp(key: string, here: RedisConnection, there: RedisConnection): Promise<{ verify(): Promise<void> }> {
+  const throttles = [open(here, key, { concurrency: 2, ttl: 20 }), open(there, key, { concurrency: 2, ttl: 20 })] as const;
+  const held = await Promise.all([throttles[0].acquire(), throttles[1].acquire()]);
+  expect(new Set(held.map(({ slot }) => slot))).toEqual(new Set([1, 2]));
+  const order: number[] = [];
+  let running = 2;
+  let most = 0;
+  const waiting: Promise<void>[] = [];
+  for (let index = 0; index < 6; index++) {
+    const throttle = throttles[index % 2] as RedisThrottle;
+    waiting.push(later(throttle.run(async () => {
+      order.push(index);
+      most = Math.max(most, ++running);
+      await sleep(30);
+      running--;
+    })));
+    await until('its place', async () => (await throttle.inspect()).waiting.length === index + 1);
+  }
+  return {
+    async verify() {
+      // Nobody was let in for the sake of the failover.
+      await sleep(300);
+      expect(order).toEqual([]);
+      expect(held.map(({ signal }) => signal.aborted)).toEqual([false, false]);
+      await until('the same object asks again', () => throttles[0].inspect().then(({ active }) => active.length === 2, () => false), RECOVERY);
+      // With one slot left they go one by one.
+      running--;
+      await held[1].release();
+      expect(await timed(() => Promise.all(waiting))).toBeLessThan(RECOVERY * 1_000);
+      expect(order).toEqual([0, 1, 2, 3, 4, 5]);
+      expect(most).toBe(2);
+      await held[0].release();
+      await Promise.all(throttles.map((throttle) => throttle.idle()));
+      const { active, waiting: left } = await throttles[1].inspect();
+      expect([active, left]).toEqual([[], []]);
+    },
+  };
+}
+
+describe('sentinels', () => {
+  let sentinels: Sentinels;
+  beforeAll(async () => {
+    sentinels = await startSentinels();
+  });
+  afterAll(() => sentinels.stop());
+
+  const kinds: Kind[] = [
+    {
+      name: 'ioredis',
+      async connect() {
+        const client = new Redis({ sentinels: sentinels.sentinels, name: sentinels.name });
+        client.on('error', () => {});
+        onTestFinished(() => client.disconnect());
+        await until('a client', () => client.status === 'ready');
+        return client;
+      },
+    },
+    {
+      name: 'createSentinel of node-redis',
+      async connect() {
+        const client = createSentinel({ name: sentinels.name, sentinelRootNodes: sentinels.sentinels });
+        client.on('error', () => {});
+        onTestFinished(() => client.destroy());
+        await client.connect();
+        return client;
+      },
+    },
+  ];
+
+  it.each(kinds)('$name: told by message, from one client to the other', async ({ connect }) => {
+    const [here, there] = await Promise.all([connect(), connect()]);
+    const key = freshKey();
+    const held = await open(here, key).acquire();
+    const throttle = open(there, key);
+    const waiting = later(throttle.acquire());
+    await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
+    await held.release();
+    expect(await timed(() => waiting)).toBeLessThan(2_000);
+  });
+
+  it('after a failover the same throttles go on: who holds still holds, who waits is next in order', async () => {
+    const { master } = sentinels;
+    const setups = await Promise.all(kinds.map(async ({ connect }) => {
+      const [here, there] = await Promise.all([connect(), connect()]);
+      return { queue: await queueUp(freshKey(), here, there), here, there };
+    }));
+    await until('a replica that has it all', async () => (await ask(master.port, 'WAIT', '1', '1000')) === 1);
+    await master.kill();
+    await sentinels.promoted();
+    // The new master does not know the script.
+    await Promise.all(setups.map(({ queue }) => queue.verify()));
+    // Messages of the new master arrive as those of the old one did.
+    await Promise.all(setups.map(async ({ here, there }) => {
+      const key = freshKey();
+      const held = await persist(open(here, key));
+      const throttle = open(there, key);
+      const waiting = later(throttle.acquire());
+      await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
+      await held.release();
+      expect(await timed(() => waiting)).toBeLessThan(2_000);
+    }));
+  });
+});
