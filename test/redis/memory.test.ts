@@ -1,0 +1,180 @@
+/** What a throttle costs Redis: bytes while it is used, nothing once it is not. */
+import { RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type RedisServer, startRedis } from './server.js';
+import { freshKey, ioredis, until } from './support.js';
+
+const MANY = 5_000;
+const MOST_BYTES = 250;
+
+let server: RedisServer;
+let client: Redis;
+let end: () => Promise<void>;
+beforeAll(async () => {
+  server = await startRedis();
+  ({ client, close: end } = ioredis(server.url));
+});
+afterAll(async () => {
+  await end();
+  await server.stop();
+});
+
+const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => new RedisThrottle({ client, key: freshKey(), ttl: 60, commandTimeout: 10, ...options });
+
+const used = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1]);
+
+/** The bytes of the keys alone, as Redis tells them. */
+const weight = async (): Promise<number> => {
+  let sum = 0;
+  for (const key of await client.keys('*')) sum += (await client.memory('USAGE', key, 'SAMPLES', 0)) ?? 0;
+  return sum;
+};
+
+/** Keys, and those of them that would stay for ever. */
+const left = async (): Promise<{ keys: string[]; eternal: string[] }> => {
+  const keys = await client.keys('*');
+  const ages = await Promise.all(keys.map((key) => client.pttl(key)));
+  return { keys, eternal: keys.filter((_, index) => ages[index] === -1) };
+};
+
+const gone = (): Promise<void> => until('no key is left', async () => (await client.dbsize()) === 0, 5);
+
+describe('bytes', () => {
+  test(`at most ${MOST_BYTES} a lease and a waiter, of ${MANY} each on one key`, async () => {
+    const throttle = open({ concurrency: MANY, capacity: 1e6 });
+    // The scripts, the buffers of the connections and the throttle itself are there before.
+    (await throttle.acquire()).release();
+    await throttle.idle();
+    const [before, nothing] = [await used(), await weight()];
+    const permits = await Promise.all(Array.from({ length: MANY }, () => throttle.acquire()));
+    const [middle, leases] = [await used(), await weight()];
+    const waiting = Array.from({ length: MANY }, () => throttle.acquire());
+    await until('all wait', async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === MANY);
+    const [after, both] = [await used(), await weight()];
+
+    const perLease = Math.max(middle - before, leases - nothing) / MANY;
+    const perWaiter = Math.max(after - middle, both - leases) / MANY;
+    const figures = `${perLease.toFixed(0)} bytes a lease, ${perWaiter.toFixed(0)} bytes a waiter`;
+    expect(perLease, figures).toBeLessThanOrEqual(MOST_BYTES);
+    expect(perWaiter, figures).toBeLessThanOrEqual(MOST_BYTES);
+    // Less than an id and a score would mean that it was not measured at all.
+    expect(Math.min(perLease, perWaiter), figures).toBeGreaterThan(40);
+
+    expect((await left()).eternal).toEqual([]);
+    for (const permit of permits) permit.release();
+    for (const call of waiting) void call.then((permit) => permit.release());
+    await throttle.idle();
+    await gone();
+  });
+});
+
+describe('keys', () => {
+  /** Each leaves something behind that vanishes by itself. */
+  const uses: Record<string, (throttle: RedisThrottle) => Promise<void>> = {
+    'a release, without a rate': async (throttle) => throttle.run(() => {}),
+    'tokens that flow in again': async (throttle) => {
+      await throttle.configure({ capacity: 10, burst: 5 });
+      await throttle.run(() => {}, 5);
+    },
+    'a debt': async (throttle) => {
+      await throttle.configure({ capacity: 20 });
+      await throttle.run((permit) => permit.settle(25));
+    },
+    'a refund': async (throttle) => {
+      await throttle.configure({ capacity: 1, period: 1_000 });
+      await throttle.run((permit) => permit.refund());
+    },
+    'a refund after the release': async (throttle) => {
+      await throttle.configure({ capacity: 1, period: 1_000 });
+      const permit = await throttle.acquire();
+      permit.release();
+      permit.refund();
+    },
+    'a pause that ends': async (throttle) => throttle.pause(0.3),
+    'an endless pause that was ended': async (throttle) => {
+      await throttle.pause();
+      await throttle.resume();
+    },
+    'an endless pause that was reset': async (throttle) => {
+      await throttle.pause();
+      await throttle.reset();
+    },
+    'a rate that was lifted': async (throttle) => {
+      await throttle.configure({ capacity: 1, period: 1e6 });
+      await throttle.run(() => {});
+      await throttle.configure({ capacity: Infinity });
+    },
+    'waiters that left': async (throttle) => {
+      await throttle.configure({ concurrency: 1 });
+      await throttle.run(async () => {
+        await throttle.acquire(1, { timeout: 0.05 }).catch(() => {});
+        await throttle.acquire(1, { timeout: 0 }).catch(() => {});
+        const leaver = new AbortController();
+        const place = throttle.acquire(1, { signal: leaver.signal }).catch(() => {});
+        await Promise.resolve();
+        leaver.abort();
+        await place;
+      });
+    },
+    'waiters that were granted': async (throttle) => {
+      await throttle.configure({ concurrency: 1 });
+      await Promise.all([1, 2, 3].map(() => throttle.run(() => {})));
+    },
+    'leases that were renewed': async (throttle) => throttle.run(() => new Promise((resolve) => void setTimeout(resolve, 700))),
+    'a look, and a change of limits': async (throttle) => {
+      await throttle.inspect();
+      await throttle.configure({ capacity: 5 });
+    },
+  };
+
+  test('none is left once nothing is to be remembered, whatever was done; until then, each has a TTL', async () => {
+    const eternal = new Set<string>();
+    const over = new AbortController();
+    const watch = (async () => {
+      while (!over.signal.aborted) for (const key of (await left()).eternal) eternal.add(key);
+    })();
+    const throttles = Object.keys(uses).map((key) => open({ key, ttl: 0.6 }));
+    await Promise.all(Object.values(uses).map((use, index) => use(throttles[index] as RedisThrottle)));
+    await Promise.all(throttles.map((throttle) => throttle.close()));
+    await gone();
+    over.abort();
+    await watch;
+    expect([...eternal]).toEqual([]);
+  });
+
+  test('a process that ended without a word leaves none when its ttl has passed', async () => {
+    const answers = { up: true };
+    const never = new Promise<never>(() => {});
+    const mortal = {
+      eval: (script: string, keys: string[], args: string[]): Promise<unknown> => (answers.up ? client.eval(script, keys.length, ...keys, ...args) : never),
+      subscribe: (): Promise<void> => Promise.resolve(),
+    };
+    const throttle = open({ client: mortal, ttl: 0.5, concurrency: 1, commandTimeout: 0.1 });
+    await throttle.acquire();
+    const place = throttle.acquire().catch(() => {});
+    await until('it waits', async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === 1);
+    answers.up = false;
+    expect((await left()).keys.length).toBe(6);
+    expect((await left()).eternal).toEqual([]);
+    await gone();
+    await place;
+  });
+
+  test('a long pause and a slow rate are kept for that long, and not for ever', async () => {
+    const [paused, slow] = [open({ key: 'paused' }), open({ key: 'slow', capacity: 1, period: 1_000 })];
+    await paused.pause(100);
+    await slow.run(() => {});
+    await slow.idle();
+    for (const [key, seconds] of [['paused', 100], ['slow', 1_000]] as const) {
+      const milliseconds = await client.pttl(`{headgate:${key}}`);
+      expect(milliseconds / 1_000, key).toBeGreaterThan(seconds - 10);
+      expect(milliseconds / 1_000, key).toBeLessThan(seconds + 1);
+    }
+    await paused.pause();
+    expect(await client.pttl('{headgate:paused}')).toBeGreaterThan(1e9);
+    await paused.resume();
+    await slow.reset();
+    expect(await client.dbsize()).toBe(0);
+  });
+});
