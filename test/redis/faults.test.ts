@@ -77,11 +77,15 @@ class Scene {
     return goOn;
   }
 
-  /** A network between a client and the server, that can lose what the server says and cut connections. */
-  async network(): Promise<{ url: string; deaf: boolean; cut(): void }> {
+  /** A network between a client and the server, that can lose what the server says, cut connections and let none be made. */
+  async network(): Promise<{ url: string; deaf: boolean; closed: boolean; cut(): void }> {
     const sockets = new Set<Socket>();
-    const state = { url: '', deaf: false, cut: () => sockets.forEach((socket) => socket.destroy()) };
+    const state = { url: '', deaf: false, closed: false, cut: () => sockets.forEach((socket) => socket.destroy()) };
     const proxy = createServer((near) => {
+      if (state.closed) {
+        near.destroy();
+        return;
+      }
       const far = createConnection({ host: '127.0.0.1', port: this.server.port });
       sockets.add(near);
       near.on('data', (data) => void far.write(data));
@@ -105,7 +109,7 @@ class Scene {
 }
 
 /** How many servers run at a time: with more, the timers of all tests would be late. */
-const turns = new Throttle(Infinity, 8);
+const turns = new Throttle(Infinity, 6);
 
 /** A test with a server of its own. */
 const scene = (name: string, body: (it: Scene) => Promise<void>, settings?: Record<string, string>): void =>
@@ -120,7 +124,11 @@ const scene = (name: string, body: (it: Scene) => Promise<void>, settings?: Reco
 
 /** The clients, each a way to connect. Each call makes a connection of its own. */
 const clients: [string, (it: Scene, url?: string) => Promise<RedisConnection>][] = [
-  ['ioredis', async (it, url) => it.ioredis({}, url)],
+  ['ioredis', async (it, url) => {
+    const client = it.ioredis({}, url);
+    await client.ping();
+    return client;
+  }],
   ['node-redis', (it, url) => it.nodeRedis(url)],
 ];
 /** What is given makes the connection. */
@@ -173,7 +181,7 @@ describe('a call whose answer is lost', () => {
   });
 
   scene('is given back at once, though another call has been answered meanwhile', async (it) => {
-    const throttle = it.throttle(it.ioredis(), { concurrency: 4, ttl: 20, commandTimeout: 0.3 });
+    const throttle = it.throttle(await clients[0]![1](it), { concurrency: 4, ttl: 20, commandTimeout: 0.3 });
     await throttle.run(() => {});
     const goOn = await it.hang();
     const first = throttle.acquire();
@@ -198,7 +206,7 @@ describe('a call whose answer is lost', () => {
       },
       subscribe: async () => {},
     }, { concurrency: 1, ttl: 0.3, commandTimeout: 3 });
-    const other = it.throttle(it.ioredis(), { key: throttle.key, concurrency: 1, ttl: 5 });
+    const other = it.throttle(await clients[0]![1](it), { key: throttle.key, concurrency: 1, ttl: 5 });
     delay = 700;
     const late = throttle.acquire().then(() => 'granted', (error: unknown) => error);
     await until('granted there', async () => (await other.inspect()).active.length === 1);
@@ -207,7 +215,7 @@ describe('a call whose answer is lost', () => {
   });
 
   scene('a permit that is asked for while another answer is long in coming is not lost at once', async (it) => {
-    const throttle = it.throttle(it.ioredis(), { concurrency: 4, ttl: 0.5, commandTimeout: 3 });
+    const throttle = it.throttle(await clients[0]![1](it), { concurrency: 4, ttl: 0.5, commandTimeout: 3 });
     await throttle.run(() => {});
     const goOn = await it.hang();
     const pausing = throttle.pause(0.01).catch((error: unknown) => error);
@@ -224,7 +232,7 @@ describe('a call whose answer is lost', () => {
 
 describe('failOpen', () => {
   scene('a cost that can be granted no more is refused by the local throttle, and nobody behind it is lost', async (it) => {
-    const throttle = it.throttle(it.ioredis(), { capacity: 10, failOpen: true, commandTimeout: 0.2 });
+    const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, failOpen: true, commandTimeout: 0.2 });
     await throttle.run(() => {});
     await it.hang();
     const trying = throttle.tryAcquire(5);
@@ -236,7 +244,7 @@ describe('failOpen', () => {
   });
 
   scene('whoever waits in the local throttle, since it is paused, goes on by a resume that Redis hears', async (it) => {
-    const throttle = it.throttle(it.ioredis(), { concurrency: 10, failOpen: true, commandTimeout: 0.2 });
+    const throttle = it.throttle(await clients[0]![1](it), { concurrency: 10, failOpen: true, commandTimeout: 0.2 });
     await throttle.run(() => {});
     const goOn = await it.hang();
     await throttle.pause();
@@ -248,7 +256,7 @@ describe('failOpen', () => {
   });
 
   scene('nobody passes those who wait in Redis, though it was another throttle that failed', async (it) => {
-    const client = it.ioredis();
+    const client = await clients[0]![1](it);
     const options = { concurrency: 1, failOpen: true, commandTimeout: 0.2, ttl: 20 };
     const throttle = it.throttle(client, options);
     await throttle.acquire();
@@ -309,4 +317,390 @@ describe('clients that are odd', () => {
     await throttle.close();
   });
 });
-void ThrottleClosedError; void ThrottleError; void ThrottleTimeoutError; void LeaseLostError; void RedisKeyedThrottle; void times; void clients;
+
+/** A connection takes longer than a command. */
+const untilConnected = (throttle: RedisThrottle): Promise<void> => until('it is connected', () => throttle.inspect().then(() => true, () => false));
+
+/** What the server knows, told through a connection of its own. */
+const watch = (it: Scene, { key }: RedisThrottle): (() => Promise<{ slots: number[]; waiting: number }>) => {
+  const observer = it.throttle(it.admin, { key });
+  return async () => {
+    const { active, waiting } = await observer.inspect();
+    return { slots: active.map(({ slot }) => slot).toSorted((a, b) => a - b), waiting: waiting.length };
+  };
+};
+
+/** Waits until the server knows so much. While it is down, it knows nothing. */
+const untilKnown = (known: () => Promise<{ slots: number[]; waiting: number }>, slotsTaken: number[], waiting: number): Promise<void> => {
+  const wanted = JSON.stringify({ slots: slotsTaken, waiting });
+  return until(wanted, async () => JSON.stringify(await known().catch(() => undefined)) === wanted);
+};
+
+describe('a server that is killed and started again', () => {
+  for (const [name, connect] of all) {
+    scene(`without its data: holders keep their slots, waiters their order: ${name}`, async (it) => {
+      const net = await it.network();
+      const here = it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 });
+      const there = it.throttle(await connect(it, net.url), { key: here.key, concurrency: 3, ttl: 3, commandTimeout: 2 });
+      const known = watch(it, here);
+      const permits = [await here.acquire(), await here.acquire(), await here.acquire()] as const;
+      const outcomes = new Outcomes();
+      for (const [index, waiter] of ['a', 'b', 'c', 'd', 'e'].entries()) {
+        outcomes.follow(waiter, (index % 2 === 0 ? here : there).acquire());
+        await untilKnown(known, [1, 2, 3], index + 1);
+      }
+      // So those who hold come back first; who waits elsewhere, after those.
+      net.closed = true;
+      net.cut();
+      await it.server.kill();
+      permits[1].release();
+      await it.server.start();
+      await until('the holders are back', () => outcomes.order.length > 0);
+      expect(outcomes.order).toEqual(['a']);
+      expect(outcomes.permit('a')).toMatchObject({ slot: 2 });
+      await untilKnown(known, [1, 2, 3], 2);
+      net.closed = false;
+      await untilKnown(known, [1, 2, 3], 4);
+      expect(permits.map(({ slot, signal }) => [slot, signal.aborted])).toEqual([[1, false], [2, false], [3, false]]);
+      for (const permit of permits) permit.release();
+      await until('they go on', () => outcomes.order.length === 3);
+      outcomes.permit('c').release();
+      await until('and on', () => outcomes.order.length === 4);
+      outcomes.permit('a').release();
+      await until('and on', () => outcomes.order.length === 5);
+      expect(new Set(outcomes.order.slice(1, 3))).toEqual(new Set(['b', 'c']));
+      expect(outcomes.order.slice(3)).toEqual(['d', 'e']);
+      for (const last of ['b', 'd', 'e']) outcomes.permit(last).release();
+      await Promise.all([here.idle(), there.idle()]);
+      expect(await it.admin.dbsize()).toBe(0);
+    });
+
+    scene(`with its data: all goes on, nothing is doubled: ${name}`, async (it) => {
+      const throttles = [it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 })];
+      throttles.push(it.throttle(await connect(it), { key: throttles[0]!.key, concurrency: 3, ttl: 3, commandTimeout: 2 }));
+      const known = watch(it, throttles[0]!);
+      const taken = new Set<number>();
+      let done = 0;
+      const job = async (throttle: RedisThrottle): Promise<void> => {
+        try {
+          await throttle.run(async ({ slot, signal }) => {
+            if (taken.has(slot) || slot > 3) throw new Error(`slot ${slot} is given twice, or out of range`);
+            taken.add(slot);
+            await sleep(10);
+            taken.delete(slot);
+            if (signal.aborted) throw signal.reason;
+            done++;
+          });
+        } catch (error) {
+          // Its call was under way when the connection broke: it asks again.
+          if (!(error instanceof ThrottleBackendError)) throw error;
+          await sleep(20);
+          return job(throttle);
+        }
+      };
+      const jobs = times(80, (index) => job(throttles[index % 2]!));
+      await until('some are done', () => done > 10);
+      await it.server.kill();
+      await it.server.start();
+      const more = times(20, (index) => job(throttles[index % 2]!));
+      await Promise.all([...jobs, ...more]);
+      expect(done).toBe(100);
+      await untilKnown(known, [], 0);
+      await Promise.all(throttles.map((throttle) => throttle.idle()));
+      expect(await it.admin.dbsize()).toBe(0);
+    }, { appendonly: 'yes', appendfsync: 'always' });
+
+    scene(`down for longer than ttl: nobody hangs, and afterwards all is as new: ${name}`, async (it) => {
+      const throttle = it.throttle(await connect(it), { concurrency: 2, ttl: 0.6, commandTimeout: 0.3 });
+      await untilConnected(throttle);
+      const permits = [await throttle.acquire(), await throttle.acquire()];
+      const waiters = times(3, () => throttle.acquire().then(() => 'granted', (error: unknown) => error));
+      await until('they wait', async () => (await throttle.inspect()).waiting.length === 3);
+      const losses: unknown[] = [];
+      for (const { signal } of permits) signal.addEventListener('abort', () => losses.push(signal.reason));
+      const since = performance.now();
+      await it.server.kill();
+      await until('both are lost', () => losses.length === 2, 2);
+      expect(performance.now() - since).toBeLessThan(600 + 100);
+      expect(losses).toEqual([expect.any(LeaseLostError), expect.any(LeaseLostError)]);
+      for (const error of await Promise.all(waiters)) expect(error).toBeInstanceOf(ThrottleBackendError);
+      expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
+      await it.server.start();
+      for (const permit of permits) permit.release();
+      await until('it works again', () => throttle.run(({ slot }) => slot === 1).catch(() => false));
+      await throttle.idle();
+      expect(losses).toHaveLength(2);
+      await until('nothing is left', async () => (await it.admin.dbsize()) === 0);
+    });
+  }
+});
+
+describe('each call is bounded', () => {
+  const calls: Record<string, (throttle: RedisThrottle) => Promise<unknown>> = {
+    acquire: (throttle) => throttle.acquire(),
+    'acquire of one who would wait for a second': (throttle) => throttle.acquire(1, { timeout: 5 }),
+    tryAcquire: (throttle) => throttle.tryAcquire(),
+    run: (throttle) => throttle.run(() => {}),
+    pause: (throttle) => throttle.pause(0.01),
+    resume: (throttle) => throttle.resume(),
+    inspect: (throttle) => throttle.inspect(),
+    reset: (throttle) => throttle.reset(),
+    configure: (throttle) => throttle.configure({ concurrency: 5 }),
+  };
+  const failures: Record<string, (it: Scene) => Promise<() => unknown>> = {
+    async down(it) {
+      await it.server.kill();
+      return () => it.server.start();
+    },
+    hung: (it) => it.hang(),
+    async 'hung in a pause of its clients'(it) {
+      await it.admin.client('PAUSE', 900, 'ALL');
+      return () => {};
+    },
+  };
+  for (const [name, connect] of all) {
+    for (const [failure, fail] of Object.entries(failures)) {
+      scene(`${name}, ${failure}`, async (it) => {
+        const throttle = it.throttle(await connect(it), { concurrency: 10, ttl: 10, commandTimeout: 0.4, name: 'mails' });
+        await untilConnected(throttle);
+        await throttle.run(() => {});
+        const recover = await fail(it);
+        const since = performance.now();
+        const errors = await Promise.all(Object.values(calls).map((call) => call(throttle).then(() => 'done', (error: unknown) => error)));
+        const closing = it.throttle(it.admin, { key: throttle.key, commandTimeout: 0.4 });
+        const waiter = closing.acquire().catch((error: unknown) => error);
+        expect(await closing.close(new Error('the end'))).toBeUndefined();
+        expect(await waiter).toBeInstanceOf(ThrottleClosedError);
+        expect(performance.now() - since).toBeLessThan(2 * 400 + 150);
+        for (const [index, error] of errors.entries()) {
+          expect(error, Object.keys(calls)[index]).toBeInstanceOf(ThrottleBackendError);
+          expect(error).not.toBeInstanceOf(ThrottleError);
+          expect(error).toMatchObject({ code: 'ERR_THROTTLE_BACKEND', cause: expect.any(Error), message: expect.stringContaining('"mails"') });
+        }
+        expect(throttle.concurrency).toBe(5);
+        await recover();
+        await until('the next works', () => throttle.run(({ slot }) => slot > 0).catch(() => false), 4);
+        // Whatever was taken in vain is back long before it would lapse.
+        await until('nothing is held', async () => (await throttle.inspect()).active.length === 0, 3);
+        await throttle.idle();
+        expect(await it.admin.dbsize()).toBe(0);
+      });
+    }
+  }
+
+  scene('an answer in time is used, however close', async (it) => {
+    const throttle = it.throttle(await clients[0]![1](it), { concurrency: 1, ttl: 10, commandTimeout: 0.6 });
+    await throttle.run(() => {});
+    const goOn = await it.hang();
+    const acquiring = throttle.acquire();
+    await sleep(300);
+    goOn();
+    expect((await acquiring).slot).toBe(1);
+  });
+});
+
+describe('failOpen: the local throttle decides', () => {
+  for (const [name, connect] of clients) {
+    for (const failure of ['down', 'hung']) {
+      scene(`${name}, ${failure}`, async (it) => {
+        const options = { concurrency: 2, failOpen: true, ttl: 10, commandTimeout: 0.3 };
+        const throttle = it.throttle(await connect(it), options);
+        const known = watch(it, throttle);
+        const held = [await throttle.acquire(), await throttle.acquire()];
+        const outcomes = new Outcomes();
+        const stop = new AbortController();
+        for (const waiter of ['a', 'b', 'c']) outcomes.follow(waiter, throttle.acquire());
+        outcomes.follow('aborted', throttle.acquire(1, { signal: stop.signal }));
+        outcomes.follow('late', throttle.acquire(1, { timeout: 1 }));
+        await untilKnown(known, [1, 2], 5);
+        const goOn = failure === 'hung' ? await it.hang() : (await it.server.kill(), () => it.server.start());
+        outcomes.follow('d', throttle.acquire());
+        await until('it is decided here', () => outcomes.order.length > 0, 2);
+        await until('for two', () => outcomes.order.length > 1, 2);
+        const since = performance.now();
+        outcomes.follow('e', throttle.acquire());
+        expect(await throttle.tryAcquire()).toBeUndefined();
+        expect(performance.now() - since).toBeLessThan(150);
+        stop.abort(new Error('enough'));
+        await until('it is late', () => outcomes.order.includes('late!'), 3);
+        expect(outcomes.order).toEqual(['a', 'b', 'aborted!', 'late!']);
+        expect(outcomes.error('late')).toBeInstanceOf(ThrottleTimeoutError);
+        for (const next of ['a', 'b', 'c', 'd', 'e']) {
+          await until(`${next} has its turn`, () => outcomes.order.includes(next));
+          expect(outcomes.permit(next)).toMatchObject({ slot: 0 });
+          outcomes.permit(next).release();
+        }
+        expect(outcomes.order.slice(4)).toEqual(['c', 'd', 'e']);
+        await goOn();
+        for (const permit of held) permit.release();
+        await until('Redis is used again', () => throttle.run(({ slot }) => slot > 0), 5);
+        await throttle.idle();
+        await until('nothing is left', async () => (await it.admin.dbsize()) === 0);
+      });
+    }
+  }
+
+  scene('the rate is kept there as well', async (it) => {
+    const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, burst: 5, failOpen: true, commandTimeout: 0.2 });
+    await it.server.kill();
+    const since = performance.now();
+    const instants: number[] = [];
+    await Promise.all(times(10, () => throttle.run(() => void instants.push(performance.now() - since))));
+    expect(instants[9]! - instants[4]!).toBeGreaterThan(500 - 5);
+    expect(instants[4]! - instants[0]!).toBeLessThan(100);
+  });
+});
+
+describe('SCRIPT FLUSH', () => {
+  for (const [name, connect] of all) {
+    scene(`is not noticed: ${name}`, async (it) => {
+      const throttle = it.throttle(await connect(it), { concurrency: 2, ttl: 0.5 });
+      const stop = new AbortController();
+      const flush = (async () => {
+        while (!stop.signal.aborted) await it.admin.script('FLUSH');
+      })();
+      const order: number[] = [];
+      await Promise.all(times(50, (index) => throttle.run(() => void order.push(index))));
+      expect(order).toEqual(times(50, (index) => index));
+      const permit = await throttle.acquire();
+      await sleep(700);
+      expect(permit.signal.aborted).toBe(false);
+      await throttle.inspect();
+      await throttle.reset();
+      stop.abort();
+      await flush;
+      await throttle.idle();
+    });
+  }
+});
+
+describe('CLIENT KILL', () => {
+  for (const [name, connect] of all) {
+    scene(`of all connections, while some hold and some wait: ${name}`, async (it) => {
+      const here = it.throttle(await connect(it), { concurrency: 1, ttl: 20, commandTimeout: 2 });
+      const there = it.throttle(await connect(it), { key: here.key, concurrency: 1, ttl: 20, commandTimeout: 2 });
+      const known = watch(it, here);
+      const permit = await here.acquire();
+      const outcomes = new Outcomes();
+      outcomes.follow('first', there.acquire());
+      await untilKnown(known, [1], 1);
+      outcomes.follow('second', here.acquire());
+      await untilKnown(known, [1], 2);
+      await sleep(SETTLE_MILLISECONDS);
+      // Who kills is spared, by default.
+      for (const type of ['NORMAL', 'PUBSUB']) await it.admin.call('CLIENT', 'KILL', 'TYPE', type);
+      // Published while nobody hears it.
+      permit.release();
+      await until('it is heard of after all', () => outcomes.order.length > 0, 4);
+      expect(outcomes.order).toEqual(['first']);
+      await it.admin.call('CLIENT', 'KILL', 'TYPE', 'NORMAL');
+      outcomes.permit('first').release();
+      await until('the queue goes on', () => outcomes.order.length > 1, 4);
+      outcomes.permit('second').release();
+      await Promise.all([here.idle(), there.idle()]);
+      expect(await it.admin.dbsize()).toBe(0);
+    });
+  }
+});
+
+describe('messages that are lost', () => {
+  const ttl = 1.5;
+  /** A client by hand, on a connection of the scene, that hears what `passes`. */
+  const partial = (it: Scene, passes: (message: string) => boolean, subscribed: () => Promise<void> = async () => {}): RedisConnection => {
+    const commands = it.ioredis();
+    const subscriber = it.ioredis();
+    return {
+      eval: (script: string, keys: string[], args: string[]) => commands.eval(script, keys.length, ...keys, ...args),
+      async subscribe(channel: string, listener: (message: string) => void) {
+        await subscribed();
+        subscriber.on('message', (from, message) => void (from === channel && passes(message) && listener(message)));
+        await subscriber.subscribe(channel);
+      },
+    };
+  };
+  let rejections = 0;
+  let dropped = 0;
+  const lossy: [string, (it: Scene) => RedisConnection][] = [
+    ['a grant', (it) => partial(it, (message) => !/\nG/.test(message) || dropped++ > 0)],
+    ['all of them', (it) => partial(it, () => false)],
+    ['for a subscription that is refused at first', (it) => partial(it, () => true, async () => {
+      if (rejections++ === 0) throw new Error('not now');
+    })],
+    ['for a subscription that is never answered', (it) => partial(it, () => true, () => new Promise(() => {}))],
+  ];
+  for (const [what, make] of lossy) {
+    scene(`${what}: whoever waits hears of its grant within ttl / 3`, async (it) => {
+      const holder = it.throttle(await clients[0]![1](it), { concurrency: 1, ttl });
+      const throttle = it.throttle(make(it), { key: holder.key, concurrency: 1, ttl });
+      const known = watch(it, holder);
+      const permit = await holder.acquire();
+      const next = throttle.acquire();
+      await untilKnown(known, [1], 1);
+      await sleep(200);
+      const since = performance.now();
+      permit.release();
+      expect((await next).slot).toBe(1);
+      expect(performance.now() - since).toBeLessThan((ttl / 3) * 1_000 + 200);
+    });
+  }
+});
+
+describe('clients that are no use', () => {
+  for (const [what, value] of [['nothing', undefined], ['null', null], ['a URL', 'redis://localhost'], ['a number', 6379], ['a function', () => {}]] as const) {
+    test(`${what}: a TypeError that names the argument and what it is`, () => {
+      for (const Kind of [RedisThrottle, RedisKeyedThrottle]) {
+        expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(TypeError);
+        expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(/client must be .*received/);
+      }
+    });
+  }
+
+  for (const [what, value] of [['an empty object', {}], ['only eval', { eval() {} }], ['only subscribe', { subscribe() {} }]] as const) {
+    test(`${what}: a TypeError that says what would do`, () => {
+      expect(() => new RedisThrottle({ client: value, key: 'key' })).toThrow(/client must be an ioredis or node-redis client/);
+    });
+  }
+
+  scene('an ioredis client that connects when it is used, is connected', async (it) => {
+    const throttle = it.throttle(it.ioredis({ lazyConnect: true }), { concurrency: 1 });
+    expect(await throttle.run(({ slot }) => slot)).toBe(1);
+  });
+
+  scene('a node-redis client that was never connected fails at once, and works once it is', async (it) => {
+    const client = createClient({ url: it.server.url });
+    const throttle = it.throttle(client, { concurrency: 1 });
+    await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
+    await expect(throttle.inspect()).rejects.toThrow(ThrottleBackendError);
+    await client.connect();
+    it.ending(() => client.destroy());
+    expect(await throttle.run(({ slot }) => slot)).toBe(1);
+  });
+
+  for (const [name, connect] of clients) {
+    scene(`one that is closed under us: the permit is lost, the waiter fails, the rest ends: ${name}`, async (it) => {
+      const client = await connect(it);
+      const throttle = it.throttle(client, { concurrency: 1, ttl: 0.6, commandTimeout: 0.3 });
+      const { signal } = await throttle.acquire();
+      const waiting = throttle.acquire().catch((error: unknown) => error);
+      await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+      const closable = client as unknown as { disconnect?(): void; destroy?(): void };
+      if (closable.destroy === undefined) closable.disconnect?.();
+      else closable.destroy();
+      await until('it is lost', () => signal.aborted, 2);
+      expect(signal.reason).toBeInstanceOf(LeaseLostError);
+      expect(await waiting).toBeInstanceOf(ThrottleBackendError);
+      await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
+      await throttle.close();
+      await throttle.idle();
+    });
+  }
+
+  scene('one of our own, whose options let it give up, ends without a word', async (it) => {
+    const client = { url: it.server.url, socket: { reconnectStrategy: false } };
+    const throttle = it.throttle(client, { concurrency: 1, ttl: 0.3, commandTimeout: 0.2 });
+    await it.server.kill();
+    await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
+    await throttle.close();
+    await throttle.idle();
+  });
+});
