@@ -429,6 +429,7 @@ export class RedisThrottle implements Gate {
     for (const [serial, call] of this.#calls) this.#follow(serial, call);
     await this.#tell([], ignore);
   }
+    if (this.#gone) return;
 
   /** Resolves once nobody waits here, the last permit of this object is back, and Redis knows. */
   async idle(): Promise<void> {
@@ -617,7 +618,7 @@ export class RedisThrottle implements Gate {
     const { capacity, period, burst } = this.#local;
     const rated = capacity < Infinity;
     const configures = !this.#configured;
-    const limits = rated ? [capacity.toString(), (period * 1e6).toString(), burst.toString()] : ['-1', '1', '0'];
+    const limits = rated ? [capacity.toString(), (period * 1e6).toString(), burst.toString()] : ['-1', '1', Math.min(burst, Number.MAX_VALUE).toString()];
     const args = [this.#owner, micros(this.#ttl), ...limits, configures ? '1' : '0', this.#reached.toString(), this.#serverTime()];
     for (const op of ops) args.push(...op.args);
     if (configures) this.#configured = true;

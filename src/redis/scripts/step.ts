@@ -169,7 +169,7 @@ if not state[3] or configures == '1' then
   rate = capacity / period
   if not state[3] or before < 0 then tokens = burst else tokens = min(burst, have) end
   since = now
-  if capacity >= 0 and waiting > 0 then
+  if waiting > 0 then
     for _, id in ipairs(call('ZRANGE', QUEUE, 0, -1)) do
       if (tonumber(string.match(item(id), '^%S+')) or 0) > burst then
         local whom, serial = split(id)
@@ -201,7 +201,7 @@ while ARGV[index] do
     -- A client whose connection broke may have sent again what was heard already.
     local known = item(id)
     local slot, granted, _, mark = string.match(known, '^(%S+) (%S+) (%S+) (%S+)$')
-    if capacity >= 0 and cost > burst then
+    if cost > burst then
       leave(id)
       tell(owner, format('O %s %.17g', serial, burst))
     elseif slot then

@@ -1,0 +1,409 @@
+/**
+ * Random histories of two objects on one key, as in two processes, against the reference of the core (reference.ts).
+ *
+ * The server's clock and the timers of both are one clock that only the test moves, in whole microseconds. The second
+ * of these histories is 2^20 of them, so that all rates are powers of two here, too, and every instant, slot and level
+ * of tokens is compared for equality.
+ */
+import { getEventListeners } from 'node:events';
+import fc from 'fast-check';
+import { type Clock, type Limits } from 'headgate';
+import { type RedisCommands, type RedisPermit, type RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
+import { anyOperation, bursts, capacities, concurrencies, expectWithinRate, type Held, type Operation, type Outcome, outcomeOf, periods, Reference, type Waiting } from '../reference.js';
+import { freshKey, ioredis } from './support.js';
+
+/** Microseconds of what the histories call a second. */
+const UNIT = 2 ** 20;
+/** The server's clock is ahead of the process' by this much. */
+const HEAD_START = 2 ** 40;
+/** So long that nothing has to be renewed within a history. */
+const LONG_TTL = 2_000_000;
+
+/** Whole microseconds, which only a test moves. */
+class Microseconds implements Clock {
+  ticks = 0;
+  #fired = 0;
+  #serial = 0;
+  #timers: { readonly at: number; readonly serial: number; readonly callback: () => void }[] = [];
+
+  /** A trifle later with each timer, as real time is: a sum of two floats may be less than the float of the sum. */
+  now(): number {
+    return this.ticks / 1e6 + this.#fired * 1e-10;
+  }
+
+  schedule(seconds: number, callback: () => void): () => void {
+    const timer = { at: Math.max(this.ticks, Math.round((this.now() + seconds) * 1e6)), serial: this.#serial++, callback };
+    this.#timers.push(timer);
+    return () => void (this.#timers = this.#timers.filter((other) => other !== timer));
+  }
+
+  /** Lets time pass, and what falls due fire, with all its consequences in between. */
+  async advance(ticks: number, settle: () => Promise<void>): Promise<void> {
+    const end = this.ticks + ticks;
+    for (;;) {
+      const [next] = this.#timers.filter(({ at }) => at <= end).toSorted((a, b) => a.at - b.at || a.serial - b.serial);
+      if (next === undefined) break;
+      this.#timers = this.#timers.filter((other) => other !== next);
+      this.ticks = Math.max(this.ticks, next.at);
+      this.#fired++;
+      next.callback();
+      await settle();
+    }
+    this.ticks = end;
+  }
+}
+
+let client: Redis;
+let subscriber: Redis;
+const closing: (() => Promise<void>)[] = [];
+beforeAll(() => {
+  const [commands, messages] = [ioredis(), ioredis()];
+  client = commands.client;
+  subscriber = messages.client;
+  closing.push(commands.close, messages.close);
+});
+afterAll(async () => {
+  for (const close of closing) await close();
+});
+
+const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+
+/** The client of one process. */
+class Wire implements RedisCommands {
+  calls = 0;
+  dead = false;
+  readonly #open = new Set<Promise<unknown>>();
+
+  async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
+    if (this.dead) return new Promise(() => {});
+    this.calls++;
+    // The keys expire by the true time, which has nothing to do with that of the histories.
+    const timeless = script.replace("local span = format(", "local span = '60000' or format(");
+    const answer = client.eval(timeless, keys.length, ...keys, ...args);
+    this.#open.add(answer);
+    return answer.finally(() => this.#open.delete(answer));
+  }
+
+  async subscribe(channel: string, listener: (message: string) => void): Promise<void> {
+    subscriber.on('message', (from: string, message: string) => {
+      if (from === channel && !this.dead) listener(message);
+    });
+    await subscriber.subscribe(channel);
+  }
+
+  async answered(): Promise<void> {
+    await Promise.allSettled(this.#open);
+  }
+}
+
+/** Resolves when everything that was said has been heard, and all that it brought about has, too. */
+const settler = (wires: readonly Wire[]) => async (): Promise<void> => {
+  const calls = (): number => wires.reduce((sum, wire) => sum + wire.calls, 0);
+  for (let seen = -1; seen !== calls(); ) {
+    seen = calls();
+    await turn();
+    for (const wire of wires) await wire.answered();
+    // Messages come in order: what was published before the answers has come before this one.
+    if (seen !== calls() || seen > 0) await subscriber.ping();
+    await turn();
+  }
+};
+
+type Options = Partial<RedisThrottleOptions>;
+
+const openOn = (wire: Wire, key: string, clock: Microseconds, options: Options, serverTime = (): number => (clock.ticks + HEAD_START) / 1e6): RedisThrottle =>
+  new Gate({ client: wire, key, clock, ttl: LONG_TTL, commandTimeout: LONG_TTL, ...options }, { serverTime });
+
+/** The reference, with two callers whose limits of concurrency differ, and instants that are whole microseconds. */
+class SharedReference extends Reference {
+  readonly callerOf: number[] = [];
+  readonly limits: [number, number];
+  readonly shut: [boolean, boolean] = [false, false];
+
+  constructor(capacity: number, concurrency: [number, number], period: number, burst: number | undefined, maxQueue: number) {
+    super(capacity, 0, period, burst, maxQueue);
+    this.limits = concurrency;
+  }
+
+  override limitOf(id: number): number {
+    return this.limits[this.callerOf[id] as 0 | 1];
+  }
+
+  override wait(cost: number): number {
+    return Math.ceil(super.wait(cost) * UNIT) / UNIT;
+  }
+
+  override acquire(id: number, cost: number, timeout: number, signal: number | undefined): void {
+    this.closed = this.shut[this.callerOf[id] as 0 | 1];
+    super.acquire(id, cost, timeout, signal);
+  }
+
+  override tryAcquire(id: number, cost: number): void {
+    this.closed = this.shut[this.callerOf[id] as 0 | 1];
+    super.tryAcquire(id, cost);
+  }
+
+  /** Whether it cannot be told from new, so that Redis has forgotten it. */
+  get isNew(): boolean {
+    return this.active === 0 && this.queue.length === 0 && this.pausedUntil <= this.time && (this.capacity === Infinity || this.tokens >= this.size);
+  }
+
+  /** How many were granted before it was forgotten last. */
+  #before = 0;
+
+  forget(): void {
+    this.#before = this.grants.length;
+    this.debts = [];
+  }
+
+  override spentSince(held: Held): number {
+    const index = Math.max(this.grants.indexOf(held), this.#before - 1);
+    const later = this.grants.slice(index + 1).reduce((sum, one) => sum + (this.asked.get(one.id) ?? 0), 0);
+    return later + this.debts.filter((debt) => debt.after > index).reduce((sum, debt) => sum + debt.amount, 0);
+  }
+
+  /** The rate is that of all, the concurrency that of one. What is new starts full. */
+  configureOne(caller: 0 | 1, { concurrency = this.limits[caller], ...rate }: Limits): void {
+    const { isNew } = this;
+    this.limits[caller] = concurrency;
+    this.configure(rate);
+    if (isNew) this.tokens = this.size;
+  }
+
+  close(caller: 0 | 1): void {
+    this.shut[caller] = true;
+    this.dismiss(({ id }) => this.callerOf[id] === caller, 'closed');
+  }
+}
+
+const caller = fc.constantFrom(0 as const, 1 as const);
+const history = fc.record({
+  capacity: capacities,
+  concurrency: fc.tuple(concurrencies, concurrencies),
+  period: periods,
+  burst: bursts,
+  maxQueue: fc.constantFrom(Infinity, Infinity, 0, 2, 5),
+  operations: fc.array(fc.tuple(caller, anyOperation), { maxLength: 40, size: 'max' }),
+});
+
+/** The limits of a history in true seconds. */
+const inSeconds = ({ period, ...limits }: Limits): Limits => (period === undefined ? limits : { ...limits, period: (period * UNIT) / 1e6 });
+
+/** Two objects, the model of both, and what became of the calls. */
+class Pair {
+  readonly clock: Microseconds = new Microseconds();
+  readonly throttles: [RedisThrottle, RedisThrottle];
+  readonly settle: () => Promise<void>;
+  readonly model: SharedReference;
+  readonly permits: Map<number, RedisPermit> = new Map();
+  readonly log: [id: number, outcome: Outcome, waited: number][] = [];
+  readonly #finish: Map<number, () => void> = new Map();
+  readonly #signals: AbortController[] = [0, 1, 2].map(() => new AbortController());
+  readonly #aborts: unknown[] = [];
+  #serial = 0;
+
+  constructor(wires: [Wire, Wire], { capacity, concurrency, period, burst, maxQueue }: Omit<typeof history extends fc.Arbitrary<infer H> ? H : never, 'operations'>) {
+    const key = freshKey();
+    const [here, there] = concurrency;
+    const limits = { capacity, period: (period * UNIT) / 1e6, burst, maxQueue };
+    this.throttles = [openOn(wires[0], key, this.clock, { ...limits, concurrency: here }), openOn(wires[1], key, this.clock, { ...limits, concurrency: there })];
+    this.settle = settler(wires);
+    this.model = new SharedReference(capacity, [here, there], period, burst, maxQueue);
+  }
+
+  async play(who: 0 | 1, operation: Operation): Promise<void> {
+    const { model, clock } = this;
+    if (model.isNew) {
+      // By the true time, the key would have expired, and no two scripts run in the same microsecond.
+      await client.del(`{headgate:${this.throttles[0].key}}`);
+      model.forget();
+      model.advance(1 / UNIT);
+      await clock.advance(1, this.settle);
+    }
+    const throttle = this.throttles[who];
+    const id = this.#serial++;
+    model.callerOf[id] = who;
+    const held = 'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
+    // What is closed says no more, once it holds nothing.
+    const shut = model.shut[operation.do === 'settle' && held !== undefined ? (model.callerOf[held.id] as 0 | 1) : who];
+    if (shut && ['settle', 'pause', 'resume', 'configure'].includes(operation.do)) return;
+    switch (operation.do) {
+      case 'acquire':
+      case 'run': {
+        const { cost, signal } = operation;
+        // No two deadlines, and no deadline and turn, in the same instant: who comes first then is for the network to say.
+        const timeout = operation.timeout === 0 || operation.timeout === Infinity ? operation.timeout : operation.timeout + (1_000 + 977 * id) / UNIT;
+        model.asked.set(id, cost);
+        model.acquire(id, cost, timeout, signal);
+        const granted = (permit: RedisPermit): void => {
+          this.permits.set(id, permit);
+          this.log.push([id, 'granted', Math.round(permit.waited * 1e6) / UNIT]);
+        };
+        const refused = (error: unknown): void => void this.log.push([id, outcomeOf(error, this.#aborts), 0]);
+        const options = { timeout: (timeout * UNIT) / 1e6, signal: signal === undefined ? undefined : (this.#signals[signal] as AbortController).signal };
+        if (operation.do === 'acquire') throttle.acquire(cost, options).then(granted, refused);
+        else {
+          throttle.run((permit) => {
+            granted(permit);
+            return new Promise<void>((resolve) => this.#finish.set(id, resolve));
+          }, cost, options).catch(refused);
+        }
+        break;
+      }
+      case 'tryAcquire': {
+        const { cost } = operation;
+        if (cost > model.size) {
+          await expect(throttle.tryAcquire(cost)).rejects.toThrow(RangeError);
+          break;
+        }
+        model.asked.set(id, cost);
+        model.tryAcquire(id, cost);
+        void throttle.tryAcquire(cost).then((permit) => {
+          if (permit === undefined) return undefined;
+          this.permits.set(id, permit);
+          return this.log.push([id, 'granted', Math.round(permit.waited * 1e6) / UNIT]);
+        });
+        break;
+      }
+      case 'release':
+        if (held !== undefined) this.release(held);
+        break;
+      case 'settle':
+        if (held === undefined) break;
+        model.settle(held, operation.cost);
+        this.permits.get(held.id)?.settle(operation.cost);
+        break;
+      case 'abort': {
+        const reason = new Error(`abort ${id}`);
+        this.#aborts.push(reason);
+        this.#signals[operation.signal]?.abort(reason);
+        model.dismiss((one) => one.signal === operation.signal, 'aborted');
+        this.#signals[operation.signal] = new AbortController();
+        break;
+      }
+      case 'pause':
+        void throttle.pause((operation.seconds * UNIT) / 1e6);
+        if (operation.seconds > 0) model.pausedUntil = Math.max(model.pausedUntil, model.time + operation.seconds);
+        break;
+      case 'resume':
+        void throttle.resume();
+        model.pausedUntil = 0;
+        model.drain();
+        break;
+      case 'configure': {
+        const { concurrency: _, ...rate } = operation.limits;
+        model.configureOne(who, operation.limits);
+        // Both know the same rate; else a key that Redis has forgotten would have that of whoever comes first.
+        void throttle.configure(inSeconds(operation.limits));
+        await this.settle();
+        void this.throttles[1 - who as 0 | 1].configure(inSeconds(rate));
+        break;
+      }
+      case 'close':
+        void throttle.close();
+        model.close(who);
+        break;
+      case 'advance':
+        model.advance(operation.seconds);
+        await clock.advance(operation.seconds * UNIT, this.settle);
+        break;
+    }
+    await this.settle();
+  }
+
+  release(held: Held): void {
+    this.model.release(held);
+    const finish = this.#finish.get(held.id);
+    if (finish !== undefined) finish();
+    else this.permits.get(held.id)?.release();
+  }
+
+  /** Everything that can be seen is as the model says. */
+  async compare(): Promise<void> {
+    const { model, log, permits } = this;
+    const now = this.clock.ticks + HEAD_START;
+    expect(model.time * UNIT).toBe(this.clock.ticks);
+    const byId = (entries: typeof log): typeof log => entries.toSorted(([a], [b]) => a - b);
+    expect(byId(log)).toEqual(byId(model.log));
+    for (const who of [0, 1] as const) {
+      const grantsOf = (entries: typeof log): number[] => entries.filter(([id, outcome]) => outcome === 'granted' && model.callerOf[id] === who).map(([id]) => id);
+      const order = grantsOf(log);
+      expect(order).toEqual(grantsOf(model.log));
+      // FIFO: ids count the calls.
+      expect(order).toEqual(order.toSorted((a, b) => a - b));
+      const own = (one: Held | Waiting): boolean => model.callerOf[one.id] === who;
+      expect(this.throttles[who].held).toBe(model.grants.filter((one) => !one.released && own(one)).length);
+      expect(this.throttles[who].waiting).toBe(model.queue.filter(own).length);
+      expect(this.throttles[who].closed).toBe(model.shut[who]);
+    }
+    const running = model.grants.filter(({ released }) => !released).toSorted((a, b) => a.slot - b.slot);
+    for (const { id, slot } of model.grants) expect(permits.get(id)?.slot).toBe(slot);
+
+    const { active, waiting, tokens, pausedFor } = await this.throttles[0].inspect();
+    const instant = (age: number): number => (now - Math.round(age * 1e6) - HEAD_START) / UNIT;
+    expect(active.toSorted((a, b) => a.slot - b.slot).map(({ slot, cost, age }) => [slot, cost, instant(age)])).toEqual(running.map(({ slot, id, at }) => [slot, model.asked.get(id), at]));
+    expect(waiting.map(({ cost }) => cost)).toEqual(model.queue.map(({ cost }) => cost));
+    // Whose it is: each object is one owner.
+    const owners = new Map<string, number | undefined>();
+    const places = [...active.toSorted((a, b) => a.slot - b.slot).map(({ owner }, index) => [owner, running[index]?.id] as const), ...waiting.map(({ owner }, index) => [owner, model.queue[index]?.id] as const)];
+    for (const [owner, id] of places) {
+      const who = model.callerOf[id as number];
+      expect(owners.get(owner) ?? who).toBe(who);
+      owners.set(owner, who);
+    }
+    if (model.capacity === Infinity) expect(tokens).toBe(Infinity);
+    else expect(tokens).toBeCloseTo(model.tokens, 9);
+    const pause = Math.max(0, model.pausedUntil - model.time);
+    if (pause === Infinity) expect(pausedFor).toBe(Infinity);
+    else expect(pausedFor).toBeCloseTo((pause * UNIT) / 1e6, 9);
+    this.#signals.forEach(({ signal }, index) => {
+      expect(getEventListeners(signal, 'abort').length).toBe(model.queue.some((one) => one.signal === index) ? 1 : 0);
+    });
+  }
+
+  async end(): Promise<void> {
+    const ending = this.throttles.map((throttle) => throttle.close());
+    for (const finish of this.#finish.values()) finish();
+    for (const permit of this.permits.values()) permit.release();
+    await this.settle();
+    await Promise.all(ending);
+    await Promise.all(this.throttles.map((throttle) => throttle.idle()));
+    for (const throttle of this.throttles) expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
+    await this.throttles[0].reset();
+  }
+}
+
+/** Two clients that are in use for longer than a history, so that each does not subscribe anew. */
+const wires = (): [Wire, Wire] => {
+  const pair: [Wire, Wire] = [new Wire(), new Wire()];
+  for (const wire of pair) openOn(wire, freshKey(), new Microseconds(), {});
+  return pair;
+};
+
+describe('a random history of two objects on one key', () => {
+  test('is as the reference says, after every step: grants, order, instants, slots, tokens, pause, queue', async () => {
+    const seen = new Map<string, number>();
+    const both = wires();
+    await fc.assert(
+      fc.asyncProperty(history, async ({ operations, ...settings }) => {
+        const pair = new Pair(both, settings);
+        for (const [who, operation] of operations) {
+          await pair.play(who, operation);
+          await pair.compare();
+          seen.set(operation.do, (seen.get(operation.do) ?? 0) + 1);
+        }
+        expectWithinRate(pair.model);
+        for (const [, outcome] of pair.log) seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
+        await pair.end();
+      }),
+      { numRuns: 300 },
+    );
+    // A history that never grants, refuses or aborts proves nothing.
+    for (const what of ['granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire']) {
+      expect(seen.get(what), what).toBeGreaterThan(10);
+    }
+  });
+});
