@@ -120,6 +120,8 @@ interface Call {
   overdue: boolean;
   /** Its place in the queue, once it has one. */
   ticket: string | undefined;
+  /** The latest instant, in microseconds of the server, at which it is known to have waited. */
+  waitedAt: number;
   /** Redis has forgotten it, before its answer was heard. */
   forgotten: boolean;
   readonly resolve: (permit: Lease | undefined) => void;
@@ -235,7 +237,10 @@ export class RedisThrottle implements Gate {
   #onIdle: (() => void)[] = [];
   readonly #member: Member = {
     hear: (events) => {
+      // Whoever was kept from hearing for so long may have lost what it was granted: the renewal that is due tells.
+      const late = this.#clock.now() >= this.#renewed + SAFE_SHARE * this.#ttl;
       for (const event of events) {
+        if (late && event.startsWith('G')) continue;
         if (event.startsWith('H')) this.#timings++;
         this.#hearOne(event);
       }
@@ -424,12 +429,12 @@ export class RedisThrottle implements Gate {
    */
   async configure(limits: Limits): Promise<void> {
     this.#local.configure(limits);
+    if (this.#gone) return;
     this.#configured = false;
     this.#enter();
     for (const [serial, call] of this.#calls) this.#follow(serial, call);
     await this.#tell([], ignore);
   }
-    if (this.#gone) return;
 
   /** Resolves once nobody waits here, the last permit of this object is back, and Redis knows. */
   async idle(): Promise<void> {
@@ -521,7 +526,7 @@ export class RedisThrottle implements Gate {
     return new Promise((resolve, reject) => {
       const { concurrency } = this;
       const since = this.#clock.now();
-      const call: Call = { cost, concurrency, since, timeout, signal, tries, overdue: false, ticket: undefined, forgotten: false, resolve, reject, disconnect: undefined };
+      const call: Call = { cost, concurrency, since, timeout, signal, tries, overdue: false, ticket: undefined, waitedAt: 0, forgotten: false, resolve, reject, disconnect: undefined };
       if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) {
         if (this.#calls.size > 0) {
           this.#moveHere();
@@ -677,7 +682,8 @@ export class RedisThrottle implements Gate {
       this.#dueAt = this.#clock.now() + Number(serial) / 1e6;
       this.#due = first;
     } else if (kind === 'G') {
-      if (call === undefined) return;
+      // A grant before it came back to the queue was lost, however late one hears of it.
+      if (call === undefined || second < call.waitedAt) return;
       const lease = new Lease(
         { release: () => this.#release(serial), settle: (grant, difference) => this.#settle(grant.mark, difference, numbers[1] as string) },
         call.cost, this.#clock.now() - call.since, third, first, numbers[1] as string, () => this.#checkLeases(),
@@ -690,6 +696,7 @@ export class RedisThrottle implements Gate {
     } else if (kind === 'Q') {
       if (call === undefined) return;
       call.ticket = numbers[0];
+      call.waitedAt = Math.max(call.waitedAt, second);
       if (call.overdue) {
         this.#leave(serial, call);
         return call.reject(this.#late(call, 0));

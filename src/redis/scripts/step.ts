@@ -211,6 +211,8 @@ while ARGV[index] do
     elseif kind == 'W' then
       join(id, ARGV[index + 2], ARGV[index + 3], ARGV[index + 4])
       ticket, waits = max(ticket, tonumber(ARGV[index + 4])), true
+      -- Whatever it was granted before is no more.
+      tell(owner, format('Q %s %s %.0f', serial, ARGV[index + 4], now))
     elseif known ~= '' then
       waits = true
       tell(owner, format('Q %s %.0f', serial, tonumber(call('ZSCORE', QUEUE, id))))
@@ -230,7 +232,8 @@ while ARGV[index] do
     end
     index = index + (kind == 'A' and 6 or 5)
   elseif kind == 'R' then
-    release(id)
+    -- A renewal that came late may have put it back into the queue.
+    if not release(id) then leave(id) end
     index, changed = index + 2, true
   elseif kind == 'C' then
     if not leave(id) then

@@ -1,0 +1,580 @@
+/** One gate for many processes: real ones, which work, die and hang. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import { type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freshKey, ioredis, redisUrl, sleep, until } from './support.js';
+import type { Command, ObeyingSettings, Phase } from './worker.js';
+import type { Kind } from './worker-client.js';
+import type { Account, CrowdSettings, Hold, Word } from './worker-crowd.js';
+import type { LoopSettings, Said } from './worker-loop.js';
+
+/** How late, in milliseconds, a process may be on a machine that has other things to do. */
+const SLACK = 1_200;
+
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
+/** Milliseconds of the clock that all processes of this machine share. */
+const now = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+let folder = '';
+const workers = new Set<Worker>();
+/** What is done when all tests are: those that run side by side have no hooks of their own. */
+const endings: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  // Within node_modules, so that the clients are found from there.
+  const cache = here('../../node_modules/.cache');
+  mkdirSync(cache, { recursive: true });
+  folder = mkdtempSync(join(cache, 'headgate-'));
+  await build({
+    entryPoints: ['worker', 'worker-crowd', 'worker-loop'].map((name) => here(`${name}.ts`)),
+    outdir: folder,
+    outExtension: { '.js': '.mjs' },
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    external: ['ioredis', 'redis'],
+    alias: { headgate: here('../../src/index.ts'), 'headgate/redis': here('../../src/redis/index.ts') },
+  });
+});
+
+afterAll(async () => {
+  await Promise.all([...Array.from(workers, (worker) => worker.kill()), ...endings.map((end) => end())]);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** What a worker says: `event`, and the instant `at` in milliseconds. */
+interface Line {
+  event: string;
+  at: number;
+  name?: string;
+  slot?: number;
+  lost?: boolean;
+  /** The instant of the grant, in microseconds of the server. */
+  granted?: string;
+  error?: string;
+}
+
+/** A process of its own. */
+class Worker {
+  readonly lines: Line[] = [];
+  /** How it ended: a number is its exit code. */
+  readonly ended: Promise<number | string>;
+  readonly #child: ChildProcess;
+
+  constructor(script: string, settings: object) {
+    this.#child = fork(join(folder, `${script}.mjs`), [JSON.stringify(settings)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [] });
+    if (this.#child.stdout !== null) createInterface(this.#child.stdout).on('line', (line) => void this.lines.push(JSON.parse(line) as Line));
+    this.ended = new Promise((resolve) => {
+      this.#child.once('close', (code, signal) => {
+        workers.delete(this);
+        resolve(code ?? signal ?? '');
+      });
+    });
+    // One that died on its own account hears no more.
+    this.#child.on('error', () => {});
+    workers.add(this);
+  }
+
+  /** Waits until it has ended, however it did. */
+  async ends(): Promise<number | string> {
+    return Promise.race([this.ended, sleep(20_000).then(() => 'it lives on')]);
+  }
+
+  tell(command: Command | { do: 'go' }): void {
+    this.#child.send(command);
+  }
+
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.ended;
+  }
+
+  said(event: string, name?: string): Line | undefined {
+    return this.lines.find((line) => line.event === event && (name === undefined || line.name === name));
+  }
+
+  /** Waits until it has said so. */
+  async says(event: string, name?: string): Promise<Line> {
+    await until(`a worker says ${event}${name === undefined ? '' : ` ${name}`}`, () => this.said(event, name), 20);
+    return this.said(event, name) as Line;
+  }
+
+  /** Waits until it has said so for the `count`th time. */
+  async saysTimes(event: string, count: number): Promise<void> {
+    await until(`a worker says ${event} ${count} times`, () => this.lines.filter((line) => line.event === event).length >= count, 20);
+  }
+}
+
+type Settings = Omit<RedisThrottleOptions, 'client'>;
+
+/** A worker that is there, and waits to be told what to do. */
+async function obeying(kind: Kind, throttle: Settings, dies?: Phase): Promise<Worker> {
+  const settings: ObeyingSettings = { kind, url: redisUrl(), throttle, ...(dies && { dies }) };
+  const worker = new Worker('worker', settings);
+  await worker.says('ready');
+  return worker;
+}
+
+/** A throttle of this process, which takes part. */
+function taking(throttle: Settings): RedisThrottle {
+  const { client, close } = ioredis();
+  const made = new RedisThrottle({ ...throttle, client });
+  endings.push(async () => {
+    await made.close();
+    await close();
+  });
+  return made;
+}
+
+/** Whose keys are left in Redis. */
+async function keysOf(key: string): Promise<string[]> {
+  const { client, close } = ioredis();
+  const found: string[] = [];
+  for await (const keys of client.scanStream({ match: `{headgate:${key}}*`, count: 1_000 })) found.push(...(keys as string[]));
+  await close();
+  return found;
+}
+
+/** All slots can be had at once, and nothing stays behind. */
+async function isAsNew(throttle: RedisThrottle): Promise<void> {
+  const all = await Promise.all(Array.from({ length: throttle.concurrency }, () => throttle.tryAcquire(0)));
+  const slots = all.map((permit) => permit?.slot ?? 0).toSorted((one, other) => one - other);
+  expect(slots).toEqual(Array.from({ length: throttle.concurrency }, (_, index) => index + 1));
+  for (const permit of all) permit?.release();
+  await throttle.idle();
+  expect(await throttle.inspect()).toMatchObject({ active: [], waiting: [], pausedFor: 0 });
+  await until('no key is left', async () => (await keysOf(throttle.key)).length === 0);
+}
+
+describe('eight processes and ten thousand calls', () => {
+  const PROCESSES = 8;
+  const CALLS = 1_250;
+  const limits = { concurrency: 6, capacity: 3_000, period: 1, burst: 40 };
+  const settings: Settings = { key: freshKey(), ttl: 10, ...limits };
+  const accounts: Account[] = [];
+  let throttle: RedisThrottle;
+  /** Held all along: so the books of Redis are never closed, and what was spent in all is one sum. */
+  let held: RedisPermit;
+  let ends: (number | string)[] = [];
+
+  /** What one grant was about. */
+  interface Grant {
+    id: string;
+    slot: number;
+    granted: number;
+    mark: number;
+    asked: number;
+    /** Its place in the queue, unless it was granted at once. */
+    ticket: number | undefined;
+    order: number;
+    process: number;
+    hold: Hold | undefined;
+  }
+  let grants: Grant[] = [];
+
+  beforeAll(async () => {
+    throttle = taking(settings);
+    held = await throttle.acquire(0);
+    const crowd = Array.from({ length: PROCESSES }, (_, index) => {
+      const own: CrowdSettings = { kind: index % 2 === 0 ? 'ioredis' : 'node-redis', url: redisUrl(), throttle: settings, seed: index, calls: CALLS, callers: 6, costs: [0.25, 0.5, 1, 1, 2, 5] };
+      return new Worker('worker-crowd', own);
+    });
+    await Promise.all(crowd.map((worker) => worker.says('ready')));
+    for (const worker of crowd) worker.tell({ do: 'go' });
+    ends = await Promise.all(crowd.map((worker) => worker.ends()));
+    for (const worker of crowd) accounts.push(worker.said('account') as unknown as Account);
+    grants = accounts.flatMap(({ words, holds }, process) => {
+      const asked = new Map<string, number>();
+      const tickets = new Map<string, number>();
+      const known = new Map(holds.map((hold) => [`${hold.slot} ${hold.granted} ${hold.mark}`, hold]));
+      const found = new Map<string, Grant>();
+      const hear = (word: Word): void => {
+        if (word.kind === 'asked') asked.set(word.id, word.cost);
+        else if (word.kind === 'queued') tickets.set(word.id, Number(word.ticket));
+        else if (!found.has(word.id)) {
+          const { id, slot, granted, mark, order } = word;
+          found.set(id, { id, slot, granted: Number(granted), mark, order, process, asked: asked.get(id) as number, ticket: tickets.get(id), hold: known.get(`${slot} ${granted} ${mark}`) });
+        }
+      };
+      // A message may come before the answer that tells the place.
+      for (const word of words) if (word.kind !== 'granted') hear(word);
+      for (const word of words) if (word.kind === 'granted') hear(word);
+      return [...found.values()];
+    });
+    // In the order of the script: what was spent in all grows with each.
+    grants.sort((one, other) => one.granted - other.granted || one.mark - other.mark);
+  }, 60_000);
+
+  it('settle every call, in all ways there are', () => {
+    expect(ends).toEqual(Array.from({ length: PROCESSES }, () => 0));
+    const outcomes: Record<string, number> = {};
+    for (const account of accounts) for (const [name, count] of Object.entries(account.outcomes)) outcomes[name] = (outcomes[name] ?? 0) + count;
+    expect(Object.keys(outcomes).toSorted()).toEqual(['AbortError', 'ThrottleTimeoutError', 'granted', 'tried']);
+    expect(Object.values(outcomes).reduce((sum, count) => sum + count)).toBe(PROCESSES * CALLS);
+    expect(outcomes['granted']).toBeGreaterThan(PROCESSES * CALLS * 0.6);
+    // The trace is whole: whoever held a permit is known to have been granted it.
+    expect(accounts.flatMap(({ holds }) => holds)).toHaveLength(outcomes['granted'] as number);
+    expect(grants.filter(({ hold }) => hold !== undefined)).toHaveLength(outcomes['granted'] as number);
+    expect(grants.filter(({ asked }) => asked === undefined)).toEqual([]);
+  });
+
+  it('never hold more than so many permits, from hearing of the grant to calling release, and never one slot twice', () => {
+    const holds = accounts.flatMap((account) => account.holds);
+    const edges = holds.flatMap(({ heard, released, slot }) => [{ at: heard, slot, enters: true }, { at: released, slot, enters: false }]);
+    edges.sort((one, other) => one.at - other.at || Number(one.enters) - Number(other.enters));
+    const taken = new Set<number>();
+    let most = 0;
+    for (const { slot, enters } of edges) {
+      if (enters) {
+        if (taken.has(slot) || slot === held.slot || !(slot >= 1 && slot <= limits.concurrency)) throw new Error(`slot ${slot} is given to two`);
+        taken.add(slot);
+        most = Math.max(most, taken.size);
+      } else taken.delete(slot);
+    }
+    expect(taken.size).toBe(0);
+    expect(most).toBe(limits.concurrency - 1);
+  });
+
+  it('never exceed the rate, between any two grants, by the clock of Redis', () => {
+    const rate = limits.capacity / limits.period / 1e6;
+    let excess = 0;
+    let highest = 0;
+    let last: Grant | undefined;
+    for (const grant of grants) {
+      // Whoever left before hearing of it pays nothing; a refund counts as if it had been known from the start.
+      const truly = Math.min(grant.asked, grant.hold?.cost ?? 0);
+      // What was spent in all tells of debts, too, that were taken since the last grant.
+      const spent = grant.mark - (last?.mark ?? 0);
+      expect(spent).toBeGreaterThan(grant.asked - 1e-6);
+      // Of all spans that end here, the one in which the most was spent beyond what flowed in.
+      excess = Math.max(excess + spent - (grant.asked - truly) - rate * (grant.granted - (last?.granted ?? grant.granted)), truly);
+      highest = Math.max(highest, excess);
+      last = grant;
+    }
+    expect(highest).toBeLessThanOrEqual(limits.burst * (1 + 1e-6));
+    // And the bucket was the limit at times.
+    expect(highest).toBeGreaterThan(limits.burst * 0.8);
+  });
+
+  it('grant in the order of tickets, and at once only while nobody waits', () => {
+    const queued = grants.filter(({ ticket }) => ticket !== undefined);
+    expect(queued.length).toBeGreaterThan(1_000);
+    let latest = 0;
+    for (const { ticket = 0 } of queued) {
+      expect(ticket).toBeGreaterThan(latest);
+      latest = ticket;
+    }
+    // From the end: the oldest ticket of those that were granted later.
+    let oldest: Grant | undefined;
+    let atOnce = 0;
+    const queuedAt = new Map(accounts.flatMap(({ words }) => words.flatMap((word) => (word.kind === 'queued' ? [[word.id, word.order] as const] : []))));
+    for (const grant of grants.toReversed()) {
+      if (grant.ticket !== undefined) {
+        oldest = grant;
+        continue;
+      }
+      atOnce++;
+      if (oldest === undefined) continue;
+      expect(oldest.ticket).toBeGreaterThanOrEqual(grant.granted);
+      // Within one call of the script, the order of its answers tells.
+      if (oldest.ticket === grant.granted && oldest.process === grant.process) expect(queuedAt.get(oldest.id)).toBeGreaterThan(grant.order);
+    }
+    expect(atOnce).toBeGreaterThan(100);
+  });
+
+  it('leave nothing behind', async () => {
+    expect(held.signal.aborted).toBe(false);
+    const { active, waiting } = await throttle.inspect();
+    expect(active).toMatchObject([{ slot: held.slot }]);
+    expect(waiting).toEqual([]);
+    held.release();
+    await until('the bucket is full again', async () => (await throttle.inspect()).tokens === limits.burst);
+    await isAsNew(throttle);
+  });
+});
+
+const KINDS = ['ioredis', 'node-redis'] as const;
+
+/** Those whose death leaves a lease behind, which Redis has to take back. */
+const LEASED: ReadonlySet<Phase> = new Set(['calling', 'granted', 'holding', 'releasing']);
+
+describe.concurrent('kill -9', () => {
+  const cases = KINDS.flatMap((kind) => (['connecting', 'calling', 'queued', 'granted', 'holding', 'releasing', 'released'] as const).map((phase) => [phase, kind] as const));
+
+  it.each(cases)('in the middle of it, %s, by %s: what is lost comes back within ttl, and not before', async (phase, kind) => {
+    const ttl = 0.9;
+    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
+    const throttle = taking(settings);
+    const awaited = phase === 'queued' || phase === 'granted';
+    const first = awaited ? await throttle.acquire() : undefined;
+    const worker = await obeying(kind, settings, phase);
+    // Who is to die while it connects asks before it is told to.
+    if (phase !== 'connecting') worker.tell({ do: 'acquire', name: 'its' });
+    if (awaited) await worker.says('queued');
+    else if (phase === 'releasing' || phase === 'released') {
+      await worker.says('granted');
+      worker.tell({ do: 'release', name: 'its' });
+    }
+    if (phase !== 'granted') expect(await worker.ends()).toBe('SIGKILL');
+    const next = throttle.acquire();
+    const after = throttle.acquire();
+    first?.release();
+    expect(await worker.ends()).toBe('SIGKILL');
+    const permit = await next;
+    const heard = now();
+    const { at: asked } = worker.said('asks') as Line;
+    const { at: died } = worker.said('dies') as Line;
+    if (LEASED.has(phase)) expect(heard).toBeGreaterThan(asked + ttl * 1_000);
+    if (phase === 'connecting' || phase === 'released') expect(heard).toBeLessThan(died + SLACK);
+    expect(heard).toBeLessThan(died + ttl * 1_000 + SLACK);
+    expect(permit.slot).toBe(1);
+    permit.release();
+    (await after).release();
+    await throttle.idle();
+    await isAsNew(throttle);
+  });
+
+  it('of the head that waits for tokens: those behind it get on, in order', async () => {
+    const ttl = 0.9;
+    const settings: Settings = { key: freshKey(), ttl, capacity: 10, burst: 10, period: 100 };
+    const throttle = taking(settings);
+    (await throttle.acquire(10)).release();
+    const [head, behind] = await Promise.all([obeying('ioredis', settings, 'queued'), obeying('node-redis', settings)]);
+    head.tell({ do: 'acquire', name: 'its', cost: 9 });
+    expect(await head.ends()).toBe('SIGKILL');
+    // Nobody will set the timer of the dead. The next needs what flows in during 0.5 s.
+    behind.tell({ do: 'acquire', name: 'one', cost: 0.05 });
+    await behind.says('queued');
+    const last = (await throttle.acquire(0)) as RedisPermit & { granted: string };
+    const { at, granted } = await behind.says('granted', 'one');
+    expect(Number(last.granted)).toBeGreaterThanOrEqual(Number(granted));
+    expect(at).toBeLessThan((head.said('dies') as Line).at + ttl * 1_000 + SLACK);
+    await behind.kill();
+  });
+
+  it('of others never takes a permit from one who lives, however long it works', async () => {
+    const ttl = 0.9;
+    const settings: Settings = { key: freshKey(), ttl, concurrency: 2 };
+    const [living, doomed] = await Promise.all([obeying('node-redis', settings), obeying('ioredis', settings)]);
+    living.tell({ do: 'acquire', name: 'its' });
+    const { slot } = await living.says('granted');
+    doomed.tell({ do: 'acquire', name: 'its' });
+    await doomed.says('granted');
+    const throttle = taking(settings);
+    const one = throttle.acquire();
+    const two = throttle.acquire();
+    await doomed.kill();
+    const permit = await one;
+    expect(permit.slot).not.toBe(slot);
+    await sleep(3 * ttl * 1_000);
+    expect(throttle.waiting).toBe(1);
+    expect((await throttle.inspect()).active).toHaveLength(2);
+    expect(living.said('lost')).toBeUndefined();
+    living.tell({ do: 'release', name: 'its' });
+    const { slot: freed } = await two;
+    expect(freed).toBe(slot);
+    expect(permit.signal.aborted).toBe(false);
+    permit.release();
+    (await two).release();
+    await throttle.idle();
+    await isAsNew(throttle);
+    await living.kill();
+  });
+});
+
+describe('fifteen processes killed at random', () => {
+  it('leave the rest a gate that lets so many in and no more, and as it was', async () => {
+    const ttl = 0.6;
+    const settings: Settings = { key: freshKey(), ttl, concurrency: 3, capacity: 400, burst: 20 };
+    const everyone: Worker[] = [];
+    const start = (seed: number): Worker => {
+      const own: LoopSettings = { kind: KINDS[seed % 2] as Kind, url: redisUrl(), throttle: settings, seed, callers: 3 };
+      const worker = new Worker('worker-loop', own);
+      everyone.push(worker);
+      return worker;
+    };
+    const living = Array.from({ length: 5 }, (_, seed) => start(seed));
+    await Promise.all(living.map((worker) => worker.says('took')));
+    const killed = new Map<Worker, number>();
+    for (let kill = 0; kill < 15; kill++) {
+      await sleep(Math.random() * 250);
+      const [victim] = living.splice(Math.floor(Math.random() * living.length), 1) as [Worker];
+      await victim.kill();
+      killed.set(victim, now());
+      // Two in three are replaced, and killed perhaps before they are there.
+      if (kill % 3 !== 0 || living.length === 0) living.push(start(100 + kill));
+    }
+    if (living.length === 0) living.push(start(200));
+    const since = now();
+    // Those who are left get on, and so they have once what the dead held has lapsed.
+    await until('all go on', () => living.every((worker) => worker.lines.filter(({ event, at }) => event === 'took' && at > since + ttl * 1_000).length > 5), 20);
+    for (const worker of living) worker.tell({ do: 'go' });
+    expect(await Promise.all(living.map((worker) => worker.ends()))).toEqual(living.map(() => 0));
+
+    interface Span {
+      slot: number;
+      from: number;
+      /** Nobody else may have the slot before this instant. */
+      until: number;
+    }
+    const spans: Span[] = everyone.flatMap((worker) => {
+      const lines = worker.lines as Said[];
+      const renewed = lines.filter(({ event }) => event === 'renewed').map(({ at }) => at);
+      const ends = new Map(lines.flatMap((line) => (line.event === 'gives' || line.event === 'lost' ? [[line.name, line.at] as const] : [])).toReversed());
+      return lines.flatMap((line) => {
+        if (line.event !== 'took') return [];
+        // The lease of one who died lapses `ttl` after its last word of it.
+        const lapses = Math.max(line.asked, ...renewed.filter((at) => at > line.at)) + ttl * 1_000;
+        return [{ slot: line.slot, from: line.at, until: ends.get(line.name) ?? lapses }];
+      });
+    });
+    expect(everyone.flatMap((worker) => worker.lines.filter(({ event }) => event === 'failed'))).toEqual([]);
+    expect(spans.length).toBeGreaterThan(100);
+    for (let slot = 1; slot <= 3; slot++) {
+      const own = spans.filter((span) => span.slot === slot).toSorted((one, other) => one.from - other.from);
+      for (const [index, { until: end }] of own.entries()) expect(own[index + 1]?.from ?? Infinity).toBeGreaterThanOrEqual(end);
+    }
+    expect(spans.filter(({ slot }) => !(slot >= 1 && slot <= 3))).toEqual([]);
+
+    const throttle = taking(settings);
+    await isAsNew(throttle);
+  });
+});
+
+describe.concurrent('a process whose event loop is blocked for longer than ttl', () => {
+  const ttl = 0.6;
+
+  it.each(KINDS)('loses its permit, and knows it as soon as it looks, %s', async (kind) => {
+    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
+    const throttle = taking(settings);
+    const worker = await obeying(kind, settings);
+    worker.tell({ do: 'acquire', name: 'its' });
+    const { at: taken } = await worker.says('granted');
+    // It waits behind itself for two more, and somebody else comes after them.
+    worker.tell({ do: 'acquire', name: 'second' });
+    worker.tell({ do: 'acquire', name: 'third' });
+    await worker.saysTimes('queued', 2);
+    const mine = throttle.acquire();
+    await until('all wait', async () => (await throttle.inspect()).waiting.length === 3);
+    worker.tell({ do: 'block', seconds: 3 * ttl, look: 'its', release: 'its' });
+    const permit = await mine;
+    const heard = now();
+    expect(heard - taken).toBeGreaterThan(ttl * 1_000);
+    expect(worker.said('looked')).toBeUndefined();
+    expect(await worker.says('looked')).toMatchObject({ lost: true, error: 'LeaseLostError' });
+    expect(await worker.says('lost', 'its')).toMatchObject({ error: 'LeaseLostError' });
+    // They get their places back, ahead of who comes now.
+    await until('its waiters are back', async () => (await throttle.inspect()).waiting.length === 2);
+    const late = throttle.acquire();
+    await until('one more waits', async () => (await throttle.inspect()).waiting.length === 3);
+    // What it released was no longer its own.
+    expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
+    expect(permit.signal.aborted).toBe(false);
+    expect(worker.said('granted', 'second')).toBeUndefined();
+    permit.release();
+    await worker.says('granted', 'second');
+    worker.tell({ do: 'release', name: 'second' });
+    await worker.says('granted', 'third');
+    worker.tell({ do: 'release', name: 'third' });
+    (await late).release();
+    await throttle.idle();
+    await until('the last release is heard', async () => (await throttle.inspect()).active.length === 0);
+    await isAsNew(throttle);
+    await worker.kill();
+  });
+
+  it.each(KINDS)('while it waits, and is granted in vain: it waits on in its place, %s', async (kind) => {
+    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
+    const throttle = taking(settings);
+    const first = await throttle.acquire();
+    const worker = await obeying(kind, settings);
+    worker.tell({ do: 'acquire', name: 'its' });
+    await worker.says('queued');
+    const mine = throttle.acquire();
+    await until('both wait', async () => (await throttle.inspect()).waiting.length === 2);
+    worker.tell({ do: 'block', seconds: 3 * ttl });
+    await sleep(50);
+    first.release();
+    const permit = await mine;
+    await worker.says('looked');
+    await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
+    const late = throttle.acquire();
+    await until('another waits behind it', async () => (await throttle.inspect()).waiting.length === 2);
+    // It has heard by now of the grant that has lapsed, and does not believe it.
+    await sleep(ttl * 1_000);
+    expect(worker.said('granted', 'its')).toBeUndefined();
+    expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
+    permit.release();
+    expect(await worker.says('granted', 'its')).toMatchObject({ lost: false, slot: 1 });
+    expect((await throttle.inspect()).active).toHaveLength(1);
+    expect(throttle.waiting).toBe(1);
+    worker.tell({ do: 'release', name: 'its' });
+    (await late).release();
+    await throttle.idle();
+    await isAsNew(throttle);
+    await worker.kill();
+  });
+
+  it.each(KINDS)('before it hears that it was granted at once: an answer that late is none, %s', async (kind) => {
+    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
+    const throttle = taking(settings);
+    const worker = await obeying(kind, settings);
+    // Connected, and so what is asked is sent at once.
+    worker.tell({ do: 'acquire', name: 'before' });
+    await worker.says('granted');
+    worker.tell({ do: 'release', name: 'before' });
+    await until('it is free', async () => (await throttle.inspect()).active.length === 0);
+    worker.tell({ do: 'acquire and block', name: 'its', seconds: 3 * ttl });
+    await until('it holds', async () => (await throttle.inspect()).active.length === 1);
+    const permit = await throttle.acquire();
+    expect(worker.said('refused')).toBeUndefined();
+    expect(await worker.says('refused', 'its')).toMatchObject({ error: 'ThrottleBackendError' });
+    // It gives back what it was granted, which is not its own any more.
+    await sleep(ttl * 1_000);
+    expect(worker.said('granted', 'its')).toBeUndefined();
+    expect(permit.signal.aborted).toBe(false);
+    expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
+    permit.release();
+    await throttle.idle();
+    await isAsNew(throttle);
+    await worker.kill();
+  });
+});
+
+describe.concurrent('a process that has nothing left to do', () => {
+  const ALL = [...KINDS, 'url'] as const;
+
+  it.each(ALL)('ends by itself though it never closes its throttle, %s', async (kind) => {
+    const settings: Settings = { key: freshKey(), ttl: 30, concurrency: 1 };
+    const throttle = taking(settings);
+    const worker = await obeying(kind, settings);
+    worker.tell({ do: 'acquire', name: 'its' });
+    await worker.says('granted');
+    worker.tell({ do: 'release', name: 'its' });
+    await (kind === 'url' ? until('it is free', async () => (await throttle.inspect()).active.length === 0) : worker.says('gave back'));
+    worker.tell({ do: 'part', end: true });
+    expect(await worker.ends()).toBe(0);
+  });
+
+  it.each(ALL)('lives for as long as a call waits, %s', async (kind) => {
+    const settings: Settings = { key: freshKey(), ttl: 1, concurrency: 1 };
+    const throttle = taking(settings);
+    const permit = await throttle.acquire();
+    const worker = await obeying(kind, settings);
+    worker.tell({ do: 'acquire', name: 'its' });
+    if (kind === 'url') await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    else await worker.says('queued');
+    worker.tell({ do: 'part', end: false });
+    await sleep(1_500);
+    permit.release();
+    await worker.says('granted');
+    await worker.kill();
+  });
+});
