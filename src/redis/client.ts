@@ -25,7 +25,7 @@ export interface NodeRedisClient {
 export interface NodeRedisPool {
   evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
-  execute(fn: (client: never) => unknown): Promise<unknown>;
+  execute(fn: (client: NodeRedisClient) => unknown): Promise<unknown>;
 }
 
 /** Any other client, in the least words. */
@@ -264,7 +264,7 @@ function subscriptionOf(client: NodeRedisClient | NodeRedisPool, channel: string
     return { begun: own.connect().then(() => own.subscribe(channel, listener)), end };
   };
   if ('unref' in client) return (lost) => through((client as NodeRedisNode).duplicate(), ignore, lost);
-  if ('execute' in client) return async (lost) => through((await client.execute((node: NodeRedisNode) => node.duplicate())) as NodeRedisNode, ignore, lost);
+  if ('execute' in client) return async (lost) => through((await client.execute((node) => node.duplicate())) as NodeRedisNode, ignore, lost);
   if ('nodeClient' in client) {
     // What is published in a cluster is heard at each of its nodes.
     const cluster = client as NodeRedisCluster;

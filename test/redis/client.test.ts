@@ -1,0 +1,400 @@
+/** Whatever client the user has: it is told by what it can do, used, and left as it was. */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { EventEmitter } from 'node:events';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import { Redis } from 'ioredis';
+import { type NodeRedisClient, type RedisCommands, type RedisConnection, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
+import { createClient, createClientPool, RESP_TYPES } from 'redis';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { ask } from './clusters.js';
+import { type RedisServer, startRedis } from './server.js';
+import { freshKey, until } from './support.js';
+
+type NodeRedis = NodeRedisClient & { withTypeMapping(mapping: object): NodeRedisClient };
+
+const PASSWORD = 'open sesame';
+
+/** Clients, named as their packages name them. Each has a throttle of its own in the tests, so each is connected twice. */
+interface Kind {
+  readonly name: string;
+  connect(): Promise<{ client: RedisConnection; ping?: () => Promise<unknown>; close: () => void }>;
+}
+
+let server: RedisServer;
+let socket = '';
+let folder = '';
+
+beforeAll(async () => {
+  // Within node_modules, so that the clients are found from there.
+  const cache = fileURLToPath(new URL('../../node_modules/.cache', import.meta.url));
+  mkdirSync(cache, { recursive: true });
+  folder = mkdtempSync(join(cache, 'headgate-clients-'));
+  socket = join(folder, 'redis.sock');
+  server = await startRedis({ unixsocket: socket });
+});
+
+afterAll(async () => {
+  await server.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const open = (client: RedisConnection, options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
+  const throttle = new RedisThrottle({ client, key: freshKey(), concurrency: 1, ttl: 60, ...options });
+  onTestFinished(() => throttle.close());
+  return throttle;
+};
+
+/** A promise that a failing test may leave behind. */
+const later = <T>(promise: Promise<T>): Promise<T> => {
+  promise.catch(() => {});
+  return promise;
+};
+
+const viaIoredis = (name: string, options: object, ready = true): Kind => ({
+  name: `ioredis, ${name}`,
+  async connect() {
+    const client = new Redis({ port: server.port, host: '127.0.0.1', ...options });
+    client.on('error', () => {});
+    if (ready) await until('a client', () => client.status === 'ready');
+    return { client, ping: () => client.ping(), close: () => client.disconnect() };
+  },
+});
+
+const viaNodeRedis = (name: string, options: object, adapt = (client: NodeRedis): RedisConnection => client): Kind => ({
+  name: `node-redis, ${name}`,
+  async connect() {
+    const client = createClient({ url: server.url, ...options });
+    client.on('error', () => {});
+    await client.connect();
+    return { client: adapt(client), ping: () => client.ping(), close: () => client.destroy() };
+  },
+});
+
+const viaOptions = (name: string, options: () => RedisConnection): Kind => ({
+  name: `options, ${name}`,
+  connect: async () => ({ client: options(), close: () => {} }),
+});
+
+/** A client of an unknown kind: all that is asked of it, by a connection of its own each. */
+const custom = (): { client: RedisCommands; close: () => void } => {
+  const commands = new Redis(server.port, '127.0.0.1', { lazyConnect: true });
+  const messages = new Redis(server.port, '127.0.0.1', { lazyConnect: true });
+  return {
+    client: {
+      eval: (script, keys, args) => commands.eval(script, keys.length, ...keys, ...args),
+      async subscribe(channel, listener) {
+        messages.on('message', (from, message) => void (from === channel && listener(message)));
+        await messages.subscribe(channel);
+      },
+    },
+    close() {
+      commands.disconnect();
+      messages.disconnect();
+    },
+  };
+};
+
+const kinds: Kind[] = [
+  viaIoredis('as it comes', {}),
+  viaIoredis('not connected yet', {}, false),
+  viaIoredis('lazyConnect', { lazyConnect: true }, false),
+  viaIoredis('without an offline queue', { enableOfflineQueue: false }),
+  viaIoredis('keyPrefix, db, RESP2', { keyPrefix: 'mine:', db: 3, protocol: 2 }),
+  viaIoredis('enableAutoPipelining, resp3', { enableAutoPipelining: true, replyMapping: 'resp3' }),
+  viaIoredis('that never connects again', { retryStrategy: () => null }),
+  viaNodeRedis('as it comes', {}),
+  viaNodeRedis('RESP2, database', { RESP: 2, database: 4 }),
+  viaNodeRedis('without an offline queue', { disableOfflineQueue: true }),
+  viaNodeRedis('that never connects again', { socket: { reconnectStrategy: false } }),
+  viaNodeRedis('replies mapped to buffers', {}, (client) => client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer })),
+  {
+    name: 'node-redis, a pool',
+    async connect() {
+      const client = createClientPool({ url: server.url }, { minimum: 1, maximum: 3 });
+      client.on('error', () => {});
+      await client.connect();
+      return { client, ping: () => client.ping(), close: () => client.destroy() };
+    },
+  },
+  viaOptions('a url and more', () => ({ url: server.url, name: 'limits' })),
+  viaOptions('a url of a unix socket', () => ({ url: `unix://${socket}`, database: 0 })),
+  viaOptions('host, port and database', () => ({ socket: { host: '127.0.0.1', port: server.port }, database: 5, name: 'limits' })),
+  viaOptions('a path', () => ({ socket: { path: socket } })),
+  { name: 'custom', connect: async () => custom() },
+];
+
+/** Channels of throttles that somebody listens to. */
+const channels = async (): Promise<string[]> => (await ask(server.port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[];
+
+describe.each(kinds)('$name', ({ name, connect }) => {
+  it('is told by message, even if the connection for that was lost; lives on and is used again', async () => {
+    const [here, there] = await Promise.all([connect(), connect()]);
+    for (const { close } of [here, there]) onTestFinished(close);
+    for (let round = 0; round < 2; round++) {
+      const key = freshKey();
+      const [first, second] = [here, there].map(({ client }) => open(client, { key })) as [RedisThrottle, RedisThrottle];
+      for (const kill of name === 'custom' ? [false] : [false, true]) {
+        const held = await first.acquire();
+        const start = performance.now();
+        const waiting = later(second.run((permit) => permit.slot));
+        await until('a waiter, told of what happens', async () => (await first.inspect()).waiting.length === 1 && (await channels()).length === 2);
+        if (kill) await ask(server.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub');
+        held.release();
+        expect(await waiting).toBe(1);
+        // A third of the ttl is 20 s.
+        expect(performance.now() - start).toBeLessThan(3_000);
+      }
+      await Promise.all([first.close(), second.close()]);
+      await Promise.all([here.ping?.(), there.ping?.()]);
+      if (name === 'custom') return;
+      await until('nothing of ours is left', async () => (await channels()).length === 0);
+    }
+  });
+});
+
+it('hundreds of throttles on one client use one connection more, and no listener', async () => {
+  const warned = vi.fn();
+  process.on('warning', warned);
+  onTestFinished(() => void process.off('warning', warned));
+  const url = server.url;
+  const nodeRedis = createClient({ url });
+  const ioredis = new Redis(url);
+  onTestFinished(() => {
+    nodeRedis.destroy();
+    ioredis.disconnect();
+  });
+  await nodeRedis.connect();
+  const listeners = (client: EventEmitter): number => client.eventNames().reduce((sum, event) => sum + client.listenerCount(event), 0);
+  const connections = async (): Promise<number> => String(await ask(server.port, 'CLIENT', 'LIST')).trim().split('\n').length;
+  for (const client of [nodeRedis, ioredis] as const) {
+    const [before, connected] = [listeners(client), await connections()];
+    const throttles = Array.from({ length: 300 }, () => new RedisThrottle({ client, key: freshKey(), concurrency: 1 }));
+    const permits = await Promise.all(throttles.map((throttle) => throttle.acquire()));
+    await until('its subscriber', async () => (await channels()).length === 1);
+    expect(await connections()).toBe(connected + 1);
+    expect(listeners(client)).toBe(before);
+    for (const permit of permits) permit.release();
+    await Promise.all(throttles.map((throttle) => throttle.close()));
+    await until('nothing of ours is left', async () => (await channels()).length === 0);
+    expect(await connections()).toBe(connected);
+  }
+  expect(warned).not.toHaveBeenCalled();
+});
+
+it('a url that is used by several throttles is one client, which ends with the last of them', async () => {
+  const connections = async (): Promise<number> => String(await ask(server.port, 'CLIENT', 'LIST')).trim().split('\n').length;
+  const before = await connections();
+  const [one, other] = [open({ url: server.url }), open({ url: server.url })];
+  const permits = await Promise.all([one.acquire(), other.acquire()]);
+  await until('its subscriber', async () => (await channels()).length === 1);
+  expect(await connections()).toBe(before + 2);
+  await one.close();
+  permits[0].release();
+  await one.idle();
+  expect(await connections()).toBe(before + 2);
+  await other.close();
+  // Closed, but held: its lease is to be renewed.
+  expect(await connections()).toBe(before + 2);
+  permits[1].release();
+  await until('no connection of ours', async () => (await connections()) === before);
+});
+
+it('a server that is not there yet fails the calls in time, and is used when it is', async () => {
+  const errors = vi.fn();
+  process.on('unhandledRejection', errors);
+  onTestFinished(() => void process.off('unhandledRejection', errors));
+  const late = await startRedis();
+  await late.kill();
+  onTestFinished(() => late.stop());
+  const { port } = late;
+  const ioredis = new Redis({ port, host: '127.0.0.1' });
+  ioredis.on('error', () => {});
+  const nodeRedis = createClient({ url: late.url });
+  nodeRedis.on('error', () => {});
+  onTestFinished(() => {
+    ioredis.disconnect();
+    nodeRedis.destroy();
+  });
+  const connecting = nodeRedis.connect();
+  const key = freshKey();
+  const throttles = [ioredis, nodeRedis, { url: late.url }].map((client) => open(client as RedisConnection, { key, commandTimeout: 0.2, ttl: 3 }));
+  await Promise.all(throttles.map((throttle) => expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError)));
+  await late.start();
+  await connecting;
+  await until('all are served', () => Promise.all(throttles.map((throttle) => throttle.run(() => true))).catch(() => false));
+  expect(errors).not.toHaveBeenCalled();
+});
+
+describe('a server with passwords and rules', () => {
+  const CHANNEL_RULES = ['resetkeys', '~{headgate:*', 'resetchannels', '&headgate:*', '-@all'];
+  /** What the scripts need, what evaluates them, and what listens. */
+  const COMMANDS = [
+    'eval', 'evalsha', 'time', 'publish', 'subscribe', 'unsubscribe',
+    'hmget', 'hget', 'hset', 'hdel', 'zadd', 'zcard', 'zrange', 'zrangebyscore', 'zrem', 'zscore', 'setbit', 'getbit', 'bitpos', 'del', 'pexpire',
+  ];
+  let strict: RedisServer;
+  beforeAll(async () => {
+    strict = await startRedis();
+    const admin = new Redis(strict.port, '127.0.0.1');
+    await admin.call('ACL', 'SETUSER', 'limits', 'on', `>${PASSWORD}`, ...CHANNEL_RULES, ...COMMANDS.map((command) => `+${command}`));
+    await admin.config('SET', 'requirepass', PASSWORD);
+    admin.disconnect();
+  });
+  afterAll(() => strict.stop());
+
+  const through = async (client: RedisConnection, other: RedisConnection): Promise<void> => {
+    const key = freshKey();
+    const [first, second] = [client, other].map((one) => open(one, { key, capacity: 100, commandTimeout: 1 })) as [RedisThrottle, RedisThrottle];
+    const held = await first.acquire();
+    const waiting = later(second.acquire());
+    await until('a waiter', async () => (await first.inspect()).waiting.length === 1);
+    await first.pause(0.05);
+    held.settle(0.5);
+    held.release();
+    const start = performance.now();
+    (await waiting).release();
+    expect(performance.now() - start).toBeLessThan(3_000);
+    await second.reset();
+  };
+
+  it.each(['default', 'limits'])('serves the user %s', async (username) => {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
+    onTestFinished(() => warn.mockRestore());
+    const clients = Array.from({ length: 2 }, () => {
+      const client = new Redis({ port: strict.port, host: '127.0.0.1', username, password: PASSWORD });
+      client.on('error', () => {});
+      onTestFinished(() => client.disconnect());
+      return client;
+    }) as [Redis, Redis];
+    await through(...clients);
+    const { port } = strict;
+    await through({ url: `redis://${username}:${encodeURIComponent(PASSWORD)}@127.0.0.1:${port}` }, { socket: { host: '127.0.0.1', port }, username, password: PASSWORD });
+  });
+
+  it('tells what a wrong password is answered with', async () => {
+    const throttle = open({ socket: { host: '127.0.0.1', port: strict.port, reconnectStrategy: false }, username: 'limits', password: 'wrong' });
+    await expect(throttle.acquire()).rejects.toThrow(/WRONGPASS/);
+    // Asked again, it tries again.
+    await expect(throttle.acquire()).rejects.toThrow(/WRONGPASS/);
+  });
+});
+
+it('holds no process: neither a client of ours at rest, nor the subscriber of a client that the user has closed', async () => {
+  const source = (path: string): string => fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
+  const contents = `
+    import { Redis } from 'ioredis';
+    import { createClient, createClientPool } from 'redis';
+    import { RedisThrottle } from ${JSON.stringify(source('redis/index.ts'))};
+    const [kind, url, key] = process.argv.slice(2);
+    const client = { ioredis: () => new Redis(url), single: () => createClient({ url }), pool: () => createClientPool({ url }), ours: () => ({ url }) }[kind]();
+    await client.connect?.().catch(() => {});
+    const throttle = new RedisThrottle({ client, key, concurrency: 1 });
+    // It waits, and nothing but the connection to Redis keeps it from its end meanwhile.
+    await throttle.run(() => console.log('granted'));
+    await throttle.idle();
+    client.disconnect ? client.disconnect() : client.destroy?.();
+  `;
+  const outfile = join(folder, 'exits.mjs');
+  await build({ stdin: { contents, resolveDir: folder, loader: 'ts' }, outfile, bundle: true, platform: 'node', format: 'esm', target: 'node20', external: ['ioredis', 'redis'] });
+  await Promise.all(['ioredis', 'single', 'pool', 'ours'].map(async (kind) => {
+    const key = freshKey();
+    const throttle = open({ url: server.url }, { key });
+    const held = await throttle.acquire();
+    const child = spawn(process.execPath, [outfile, kind, server.url, key], { stdio: ['ignore', 'pipe', 'inherit'] });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    let said = '';
+    child.stdout.on('data', (data: Buffer) => (said += data.toString()));
+    const ended = new Promise((resolve) => void child.once('exit', resolve));
+    await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
+    held.release();
+    expect([kind, await Promise.race([ended, until('its end', () => false, 8).catch(() => 'still there')]), said]).toEqual([kind, 0, 'granted\n']);
+  }));
+});
+
+it('says what to do where the package redis is missing', async () => {
+  vi.resetModules();
+  vi.doMock('redis', () => {
+    throw new Error('not found');
+  });
+  onTestFinished(() => {
+    vi.doUnmock('redis');
+    vi.resetModules();
+  });
+  const fresh = await import('headgate/redis');
+  const throttle = new fresh.RedisThrottle({ client: { url: server.url }, key: freshKey() });
+  onTestFinished(() => throttle.close());
+  await expect(throttle.acquire()).rejects.toThrow(/client: { url } needs the package "redis": npm install redis, or pass a client that you have/);
+});
+
+it.each([
+  ['null', null],
+  ['a string', 'redis://localhost'],
+  ['an empty object', {}],
+  ['half a client', { eval: () => {} }],
+  ['scripts without a way to listen', { evalSha: () => {}, eval: () => {} }],
+])('refuses %s', (_, client) => {
+  expect(() => new RedisThrottle({ client: client as unknown as RedisConnection, key: 'a' })).toThrow(TypeError);
+});
+
+it('an answer that is none of the script fails the call', async () => {
+  const throttle = open({ eval: async () => undefined, subscribe: async () => {} });
+  await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
+});
+
+/** A sentinel of node-redis, as far as it matters: it has one connection for messages, and tells of a new master. */
+class Sentinel extends EventEmitter {
+  isOpen = true;
+  fails = false;
+  readonly subscribe = vi.fn(async (_channel: string, _listener: (message: string) => void) => {
+    if (this.fails) throw new Error('no connection');
+  });
+  readonly unsubscribe = vi.fn(async (_channel: string, _listener: (message: string) => void) => {});
+  readonly evalSha = vi.fn(async (): Promise<unknown> => ['']);
+  readonly eval = vi.fn(async (): Promise<unknown> => ['']);
+  duplicate(): unknown {
+    throw new Error('a second sentinel is not needed');
+  }
+}
+
+describe('a sentinel of node-redis', () => {
+  it('is asked for the subscription again at each new master, and all who wait ask then', async () => {
+    const client = new Sentinel();
+    const throttle = open(client, { commandTimeout: 1 });
+    const waiting = later(throttle.acquire());
+    await until('its subscription', () => client.subscribe.mock.calls.length === 1);
+    const calls = (): number => client.eval.mock.calls.length + client.evalSha.mock.calls.length;
+    await until('the first call', () => calls() >= 1);
+    const [channel, listener] = client.subscribe.mock.calls[0] as [string, (message: string) => void];
+    const before = calls();
+    client.emit('topology-change', { type: 'MASTER_CHANGE' });
+    await until('a subscription', () => client.subscribe.mock.calls.length === 2);
+    expect(client.subscribe.mock.lastCall).toEqual([channel, listener]);
+    // One that fails is tried again.
+    client.fails = true;
+    client.emit('ready');
+    await until('some tries', () => client.subscribe.mock.calls.length >= 5);
+    client.fails = false;
+    const tries = client.subscribe.mock.calls.length;
+    await until('a try that succeeds', () => client.subscribe.mock.calls.length > tries);
+    expect(calls()).toBe(before);
+    await throttle.close();
+    await expect(waiting).rejects.toThrow(/closed/);
+    expect(client.eventNames()).toEqual([]);
+    expect(client.unsubscribe).toHaveBeenLastCalledWith(channel, listener);
+  });
+
+  it('that is closed is left alone', async () => {
+    const client = new Sentinel();
+    const throttle = open(client);
+    const waiting = later(throttle.acquire());
+    await until('its subscription', () => client.subscribe.mock.calls.length === 1);
+    client.isOpen = false;
+    await throttle.close();
+    await expect(waiting).rejects.toThrow(/closed/);
+    expect(client.unsubscribe).not.toHaveBeenCalled();
+    expect(client.eventNames()).toEqual([]);
+  });
+});

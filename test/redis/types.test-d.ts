@@ -1,0 +1,95 @@
+/** What the types of `headgate/redis` allow and what they refuse. Nothing here runs. */
+import type { Gate, KeyedGate, Permit } from 'headgate';
+import {
+  type LeaseLostError, RedisKeyedThrottle, type RedisCommands, type RedisPermit, type RedisState, RedisThrottle, type ThrottleBackendError,
+} from 'headgate/redis';
+import { Cluster, Redis } from 'ioredis';
+import { createClient, createClientPool, createCluster, createSentinel } from 'redis';
+import { expectTypeOf } from 'vitest';
+
+const key = 'payments';
+
+// Clients: those of both packages, whatever they speak
+const ioredis = new RedisThrottle({ client: new Redis(), key });
+void new RedisThrottle({ client: new Redis({ sentinels: [{ host: 'a', port: 1 }], name: 'main', keyPrefix: 'mine:' }), key });
+void new RedisThrottle({ client: new Redis({ protocol: 3, replyMapping: 'resp3' }), key });
+void new RedisThrottle({ client: new Cluster([{ host: 'a', port: 1 }]), key });
+void new RedisThrottle({ client: createClient(), key });
+void new RedisThrottle({ client: createClient({ url: 'redis://a', RESP: 2 }), key });
+void new RedisThrottle({ client: createClient({ url: 'redis://a', RESP: 3 }), key });
+void new RedisThrottle({ client: await createClient().connect(), key });
+void new RedisThrottle({ client: createCluster({ rootNodes: [] }), key });
+void new RedisThrottle({ client: createCluster({ rootNodes: [], RESP: 2 }), key });
+void new RedisThrottle({ client: createSentinel({ name: 'main', sentinelRootNodes: [] }), key });
+void new RedisThrottle({ client: createSentinel({ name: 'main', sentinelRootNodes: [], RESP: 2 }), key });
+void new RedisThrottle({ client: createClientPool(), key });
+void new RedisThrottle({ client: createClientPool({ url: 'redis://a', RESP: 2 }), key });
+// As they are, without a hint of what they are for
+const [single, pool] = [createClient(), createClientPool()];
+const [cluster, sentinel] = [createCluster({ rootNodes: [] }), createSentinel({ name: 'main', sentinelRootNodes: [] })];
+for (const client of [single, pool, cluster, sentinel]) void new RedisThrottle({ client, key });
+const keyed = new RedisKeyedThrottle({ client: createClient() });
+void new RedisKeyedThrottle({ client: new Cluster([]) });
+
+// Options for one of ours
+void new RedisThrottle({ client: { url: 'redis://a' }, key });
+void new RedisThrottle({ client: { socket: { host: 'a', port: 1, tls: true }, username: 'a', password: 'b', database: 2 }, key });
+void new RedisThrottle({ client: { socket: { path: '/a' } }, key });
+
+// Any other
+const custom: RedisCommands = {
+  eval: async (script, keys, args) => [script, ...keys, ...args],
+  subscribe: async (channel, listener) => listener(channel),
+};
+void new RedisThrottle({ client: custom, key });
+
+// @ts-expect-error a client is needed
+void new RedisThrottle({ key });
+// @ts-expect-error and a key
+void new RedisThrottle({ client: custom });
+// @ts-expect-error a url is part of an object
+void new RedisThrottle({ client: 'redis://a', key });
+// @ts-expect-error a url is a string
+void new RedisThrottle({ client: { url: new URL('redis://a') }, key });
+// @ts-expect-error keys are strings
+void new RedisThrottle({ client: custom, key: 5 });
+// @ts-expect-error a misspelt option
+void new RedisThrottle({ client: custom, key, concurency: 5 });
+// @ts-expect-error the key is told with each call
+void new RedisKeyedThrottle({ client: custom, key });
+// @ts-expect-error it listens, or is none
+((client: RedisCommands): unknown => client)({ eval: async () => [] });
+
+// Options: undefined is as good as absent
+void new RedisThrottle({
+  client: custom, key, capacity: undefined, concurrency: undefined, period: undefined, burst: undefined, ttl: undefined, prefix: undefined,
+  failOpen: undefined, commandTimeout: undefined, maxQueue: undefined, name: undefined, clock: undefined,
+});
+
+// Gates
+expectTypeOf<RedisThrottle>().toExtend<Gate>();
+expectTypeOf<RedisKeyedThrottle>().toExtend<KeyedGate>();
+// @ts-expect-error a gate for each key is not one for all
+((gate: RedisKeyedThrottle): Gate => gate)(keyed);
+// @ts-expect-error and the other way round
+((gate: RedisThrottle): KeyedGate => gate)(ioredis);
+
+// Permits
+expectTypeOf<RedisPermit>().toExtend<Permit>();
+expectTypeOf(ioredis.acquire()).toEqualTypeOf<Promise<RedisPermit>>();
+expectTypeOf(ioredis.tryAcquire()).toEqualTypeOf<Promise<RedisPermit | undefined>>();
+expectTypeOf(ioredis.run((permit) => permit.slot)).toEqualTypeOf<Promise<number>>();
+expectTypeOf(ioredis.run(async ({ signal }) => signal)).toEqualTypeOf<Promise<AbortSignal>>();
+expectTypeOf(keyed.acquire('a')).toEqualTypeOf<Promise<RedisPermit>>();
+expectTypeOf(keyed.run('a', (permit) => permit.slot, 2, { timeout: 1 })).toEqualTypeOf<Promise<number>>();
+// @ts-expect-error the key comes first
+void keyed.run(() => 1);
+// @ts-expect-error read only
+(await ioredis.acquire()).slot = 2;
+// @ts-expect-error it may be undefined
+(await ioredis.tryAcquire()).release();
+
+expectTypeOf(ioredis.inspect()).toEqualTypeOf<Promise<RedisState>>();
+expectTypeOf<RedisState['active'][number]['slot']>().toEqualTypeOf<number>();
+expectTypeOf<ThrottleBackendError['code']>().toEqualTypeOf<'ERR_THROTTLE_BACKEND'>();
+expectTypeOf<LeaseLostError['code']>().toEqualTypeOf<'ERR_THROTTLE_LEASE_LOST'>();
