@@ -63,6 +63,7 @@ beforeAll(() => {
   const [commands, messages] = [ioredis(), ioredis()];
   client = commands.client;
   subscriber = messages.client;
+  subscriber.setMaxListeners(0);
   closing.push(commands.close, messages.close);
 });
 afterAll(async () => {
@@ -405,5 +406,136 @@ describe('a random history of two objects on one key', () => {
     for (const what of ['granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire']) {
       expect(seen.get(what), what).toBeGreaterThan(10);
     }
+  });
+});
+
+describe('a server’s clock that steps back', () => {
+  test('grants nothing extra by the true time, keeps the order, and holds nobody for ever', async () => {
+    const both = wires();
+    const jobs = fc.array(fc.tuple(caller, fc.integer({ min: 0, max: 5 })), { minLength: 1, maxLength: 20 });
+    const steps = fc.array(fc.record({ after: fc.integer({ min: 0, max: 2 * UNIT }), back: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: UNIT }), fc.integer({ min: 0, max: 5_000 * UNIT })) }), { maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(jobs, steps, async (asked, course) => {
+        const clock = new Microseconds();
+        const settle = settler(both);
+        const key = freshKey();
+        let back = 0;
+        const throttles = both.map((wire) => openOn(wire, key, clock, { capacity: 4, period: UNIT / 1e6, burst: 5 }, () => (clock.ticks + HEAD_START - back) / 1e6));
+        const grants: { id: number; at: number; cost: number }[] = [];
+        const order: number[] = [];
+        const work = asked.map(async ([who, cost], id) => {
+          const permit = await (throttles[who] as RedisThrottle).acquire(cost);
+          // A cost of nothing is granted in the instant of the one before it, and by a message of its own.
+          if (cost > 0) order.push(id);
+          grants.push({ id, at: clock.ticks / UNIT, cost });
+          permit.release();
+        });
+        await settle();
+        for (const { after, back: step } of course) {
+          await clock.advance(after, settle);
+          back += step;
+          const permit = throttles[0]?.tryAcquire(1);
+          await settle();
+          const taken = await permit;
+          if (taken === undefined) continue;
+          grants.push({ id: -1, at: clock.ticks / UNIT, cost: 1 });
+          taken.release();
+          await settle();
+        }
+        // Each step may cost as much as it hides: what it skipped of the wait was not seen to pass.
+        await clock.advance((asked.reduce((sum, [, cost]) => sum + cost, course.length) / 4 + 8 + 2 * course.length) * UNIT * 2, settle);
+        await Promise.all(work);
+        for (const who of [0, 1]) {
+          const own = order.filter((id) => asked[id]?.[0] === who);
+          expect(own).toEqual(own.toSorted((a, b) => a - b));
+        }
+        grants.forEach((first, from) => {
+          let sum = 0;
+          for (const { at, cost } of grants.slice(from)) {
+            sum += cost;
+            expect(sum).toBeLessThanOrEqual(5 + 4 * (at - first.at) + 1e-6);
+          }
+        });
+        await settle();
+        await Promise.all(throttles.map((throttle) => throttle.close()));
+        await client.del(['', ':queue', ':leases', ':owners', ':items', ':slots'].map((part) => `{headgate:${key}}${part}`));
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('an object that dies in the middle of its history', () => {
+  const TTL = 60;
+  const move = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ do: fc.constant('acquire' as const), cost: fc.constantFrom(0, 1, 2) }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('release' as const), which: fc.nat(100) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('advance' as const), seconds: fc.integer({ min: 0, max: 50 }) }) },
+  );
+
+  test('is gone within its ttl, not before two thirds of it; the other keeps what it has and comes into the rest, in order', async () => {
+    const seen = { lapsed: 0, inherited: 0 };
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(caller, move), { minLength: 5, maxLength: 25 }), fc.integer({ min: 1, max: 4 }), async (moves, concurrency) => {
+        const both: [Wire, Wire] = [new Wire(), new Wire()];
+        const clock = new Microseconds();
+        const settle = settler(both);
+        const key = freshKey();
+        const throttles = both.map((wire) => openOn(wire, key, clock, { concurrency, ttl: TTL, commandTimeout: 5 }));
+        const [mine, theirs] = throttles as [RedisThrottle, RedisThrottle];
+        const held: { id: number; who: 0 | 1; permit: RedisPermit }[] = [];
+        const order: number[] = [];
+        const failed: unknown[] = [];
+        let serial = 0;
+        for (const [who, what] of moves) {
+          if (what.do === 'acquire') {
+            const id = serial++;
+            (who === 0 ? mine : theirs).acquire(what.cost).then((permit) => {
+              if (who === 0) order.push(id);
+              return held.push({ id, who, permit });
+            }, (error: unknown) => failed.push(error));
+          } else if (what.do === 'release') held.filter((one) => one.who === who).at(what.which % 5)?.permit.release();
+          else await clock.advance(what.seconds * 1e6, settle);
+          await settle();
+        }
+        const living = (): RedisPermit[] => held.filter(({ permit }) => !permit.released && !permit.signal.aborted).map(({ permit }) => permit);
+        const before = { held: living().length, theirs: theirs.held, waiting: theirs.waiting, mine: mine.held };
+        both[1].dead = true;
+
+        // A living one renews every third of its ttl: so long Redis keeps to what it was told last.
+        await clock.advance((TTL * 2 * 1e6) / 3 - 1e6, settle);
+        expect((await mine.inspect()).active.length).toBe(before.held);
+        // Nobody is let in as long as who has lost its place may not know.
+        for (let second = 0; second <= TTL / 3 + 1; second++) {
+          await clock.advance(1e6, settle);
+          expect(living().length).toBeLessThanOrEqual(concurrency);
+          expect(new Set(living().map(({ slot }) => slot)).size).toBe(living().length);
+        }
+        // Where nobody else is at stake, nobody looks: by the true time the keys would have expired.
+        void mine.resume();
+        await settle();
+        const { active, waiting } = await mine.inspect();
+        expect([active.length, waiting.length]).toEqual([mine.held, mine.waiting]);
+        expect(theirs.held).toBe(0);
+        expect(mine.held).toBeGreaterThanOrEqual(before.mine);
+        expect(mine.waiting > 0 ? mine.held : concurrency).toBe(concurrency);
+        for (const { who, permit } of held) expect(permit.signal.aborted).toBe(who === 1 && !permit.released);
+        if (before.theirs > 0) seen.lapsed++;
+        if (mine.held > before.mine) seen.inherited++;
+        // The rest of the queue, in the order of the calls.
+        for (let turns = 0; mine.waiting > 0 && turns < 50; turns++) {
+          held.find(({ who, permit }) => who === 0 && !permit.released)?.permit.release();
+          await settle();
+        }
+        expect(order).toEqual(order.toSorted((a, b) => a - b));
+        for (const { permit } of held) permit.release();
+        await settle();
+        expect((await mine.inspect()).active).toEqual([]);
+        for (const error of failed) expect((error as Error).name).toBe('ThrottleBackendError');
+        await mine.close();
+      }),
+      { numRuns: 40 },
+    );
+    expect(Math.min(seen.lapsed, seen.inherited)).toBeGreaterThan(3);
   });
 });
