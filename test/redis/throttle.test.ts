@@ -420,6 +420,19 @@ describe('configure', () => {
     (await waiting).release();
   });
 
+  test('a burst bounds the cost without a rate, too, also of those who wait', async () => {
+    const [here, there] = openTwo({ concurrency: 1 });
+    const held = await take(here);
+    const large = errorOf(there.acquire(5));
+    const small = there.acquire(2);
+    await until('they wait', async () => (await waitingIn(here)) === 2);
+    await here.configure({ burst: 3 });
+    expect((await large).message).toContain('cost must be at most 3, the burst of RedisThrottle');
+    expect((await errorOf(there.acquire(4))).message).toContain('cost must be at most 3, the burst of RedisThrottle');
+    held.release();
+    (await small).release();
+  });
+
   test('a higher rate lets in who waits in another object', async () => {
     const [here, there] = openTwo({ capacity: 1, period: 1_000 });
     (await take(here)).release();
@@ -566,6 +579,18 @@ describe('close', () => {
     expect((await errorOf(throttle.acquire())).cause).toBeUndefined();
     await using unused = open();
     await unused.idle();
+  });
+
+  test('what is closed and at rest asks Redis for nothing, and listens to nothing', async () => {
+    const wire = new Wire();
+    const listening = vi.spyOn(wire, 'subscribe');
+    const throttle = open({ client: wire, capacity: 5 });
+    await throttle.close();
+    await throttle.configure({ capacity: 3 });
+    await throttle.pause();
+    await throttle.resume();
+    await throttle.idle();
+    expect([throttle.capacity, wire.calls, listening.mock.calls.length]).toEqual([3, 0, 0]);
   });
 
   test('idle resolves at once where nothing runs, and after all that is called before', async () => {
