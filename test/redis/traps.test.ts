@@ -52,7 +52,7 @@ const recorded = (client: Redis): { client: RedisConnection; calls: string[][] }
     calls,
     client: {
       eval(script: string, keys: string[], args: string[]) {
-        calls.push(args.slice(8));
+        calls.push(args.slice(10));
         return client.eval(script, keys.length, ...keys, ...args);
       },
       async subscribe(channel: string, listener: (message: string) => void) {
@@ -76,6 +76,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
       return [count('eval'), count('evalsha')];
     };
     await throttle.run(() => {});
+    await throttle.idle();
     await client.script('FLUSH');
     const before = await counts();
     await throttle.run(() => {});
@@ -129,7 +130,8 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
       if (command === 'TIME') expect(first).toBeUndefined();
       else if (command === 'PUBLISH') expect(first).toMatch(/^'headgate:' \.\. hub$/);
       else if (command === 'DEL' && first?.startsWith('unpack(KEYS')) continue;
-      else expect(names, text).toContain(first);
+      // Each key that has to be given a time to live, in a loop over the names.
+      else expect([...names, 'key'], text).toContain(first);
     }
     // The names mean the keys throughout.
     const rest = script.replace(/^local .* = unpack\(KEYS\)$/m, '');
@@ -265,12 +267,12 @@ describe.concurrent("trap 35: the server's clock decides", () => {
     await sleep(900);
     expect(permit.signal.aborted).toBe(false);
     expect(throttle.waiting).toBe(1);
+    const since = performance.now();
     await holder.pause(0.2);
     permit.release();
-    const since = performance.now();
     await next;
     expect(performance.now() - since).toBeGreaterThan(200 - 20);
-    expect(performance.now() - since).toBeLessThan(200 + 300);
+    expect(performance.now() - since).toBeLessThan(200 + 700);
   });
 });
 
@@ -371,8 +373,10 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
   });
 
   test('run goes on with a lost lease, and its result is that of its function', async () => {
-    const throttle = open(connect(), { concurrency: 1 });
+    const admin = connect(own.url);
+    const throttle = open(connect(own.url), { concurrency: 1 });
     await expect(throttle.run(async ({ signal }) => {
+      await until('it listens', async () => ((await admin.pubsub('CHANNELS')) as string[]).length > 0);
       await throttle.reset();
       await until('it is lost', () => signal.aborted);
       return 'done';
