@@ -1,4 +1,5 @@
 /** A gate on a Redis Cluster, and on a master that sentinels replace: nodes come, go and change places under it. */
+import type { EventEmitter } from 'node:events';
 import { Cluster as IoredisCluster, Redis } from 'ioredis';
 import { RedisKeyedThrottle, type RedisConnection, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import { createCluster, createSentinel } from 'redis';
@@ -139,7 +140,23 @@ describe('a Redis Cluster', () => {
       // Nobody hears of this.
       await held.release();
       expect(await timed(() => waiting)).toBeLessThan(3_000);
+      (await waiting).release();
     });
+  });
+
+  it.each(kinds)('$name: what the user listens to is left alone, and nothing of ours stays', async ({ connect }) => {
+    const client = await connect();
+    const emitter = client as unknown as EventEmitter;
+    const listeners = (): string[] => emitter.eventNames().map((event) => `${String(event)} ${emitter.listenerCount(event)}`).toSorted();
+    await until('no other subscriber', async () => (await subscribers()) === 0);
+    const before = listeners();
+    const throttle = new RedisThrottle({ client, key: await cluster.keyOn(2), concurrency: 1 });
+    const held = await throttle.acquire();
+    await until('its subscriber', async () => (await subscribers()) === 1);
+    held.release();
+    await throttle.close();
+    await until('no subscriber', async () => (await subscribers()) === 0);
+    expect(listeners()).toEqual(before);
   });
 
   /** How many listen to channels of ours, on all nodes. */
@@ -288,6 +305,27 @@ describe('sentinels', () => {
     await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
     await held.release();
     expect(await timed(() => waiting)).toBeLessThan(2_000);
+    (await waiting).release();
+  });
+
+  it('createSentinel of node-redis: what the user has subscribed to goes on, and nothing of ours stays', async () => {
+    const client = createSentinel({ name: sentinels.name, sentinelRootNodes: sentinels.sentinels });
+    onTestFinished(() => client.destroy());
+    await client.connect();
+    const heard: string[] = [];
+    await client.subscribe('mine', (message) => void heard.push(message));
+    const { port } = sentinels.master;
+    const ours = async (): Promise<number> => ((await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]).length;
+    await until('no other subscriber', async () => (await ours()) === 0);
+    const throttle = new RedisThrottle({ client, key: freshKey(), concurrency: 1 });
+    const held = await throttle.acquire();
+    await until('its subscription', async () => (await ours()) === 1);
+    held.release();
+    await throttle.close();
+    await until('the end of it', async () => (await ours()) === 0);
+    await ask(port, 'PUBLISH', 'mine', 'still here');
+    await until('a message', () => heard.length === 1);
+    expect(client.eventNames()).toEqual([]);
   });
 
   it('after a failover the same throttles go on: who holds still holds, who waits is next in order', async () => {
@@ -310,6 +348,7 @@ describe('sentinels', () => {
       await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
       await held.release();
       expect(await timed(() => waiting)).toBeLessThan(2_000);
+      (await waiting).release();
     }));
   });
 });
