@@ -404,7 +404,7 @@ describe('a random history of two objects on one key', () => {
     );
     // A history that never grants, refuses or aborts proves nothing.
     for (const what of ['granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire']) {
-      expect(seen.get(what), what).toBeGreaterThan(10);
+      expect(seen.get(what), what).toBeGreaterThan(0);
     }
   });
 });

@@ -510,6 +510,23 @@ describe('refusals', () => {
     (await waiting).release();
   });
 
+  test('who has left is no longer waited for', async () => {
+    const [here, there] = openTwo({ capacity: 10, period: 100 });
+    (await take(here, 10)).release();
+    const leaver = new AbortController();
+    const left = errorOf(there.acquire(5, { signal: leaver.signal }));
+    const waiting = there.acquire(2);
+    await until('they wait', async () => (await waitingIn(here)) === 2);
+    leaver.abort();
+    await left;
+    await until('one has left', async () => (await waitingIn(here)) === 1);
+    const error = (await errorOf(here.acquire(1, { timeout: 15 }))) as ThrottleTimeoutError;
+    expect(error.retryAfter).toBeGreaterThan(20);
+    expect(error.retryAfter).toBeLessThanOrEqual(30);
+    await here.configure({ capacity: 1e6 });
+    (await waiting).release();
+  });
+
   test('a pause makes it hopeless, too; an endless one names what ends it', async () => {
     const [here, there] = openTwo({ concurrency: 1 });
     await there.pause(60);
