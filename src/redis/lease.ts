@@ -22,19 +22,25 @@ export interface RedisPermit extends Permit {
 /** The permit of a {@link RedisThrottle}. */
 export class Lease extends Grant implements RedisPermit {
   readonly slot: number;
-  /** The instant of the grant in microseconds, as the server told it. */
-  readonly granted: string;
+  /** What Redis knows of it: slot, instant of the grant, cost, and what was spent by then. */
+  readonly item: string;
   /** Finds out whether it was lost, though nobody had the time to say so. */
   readonly #check: () => void;
   /** Most are never asked for it, so it is made when it is. */
   #controller: AbortController | undefined;
   #lost: LeaseLostError | undefined;
 
-  constructor(issuer: Issuer, cost: number, waited: number, mark: number, slot: number, granted: string, check: () => void) {
-    super(issuer, cost, waited, mark);
+  constructor(issuer: Issuer, cost: number, waited: number, slot: number, item: string, check: () => void) {
+    super(issuer, cost, waited, 0);
     this.slot = slot;
-    this.granted = granted;
+    this.item = item;
     this.#check = check;
+  }
+
+  /** What Redis has to be told to give it back. */
+  get slotAndCost(): [slot: string, cost: string] {
+    const [slot = '', , cost = ''] = this.item.split(' ');
+    return [slot, cost];
   }
 
   get signal(): AbortSignal {

@@ -108,8 +108,6 @@ export interface Inside {
 /** A call of `acquire`, `run` or `tryAcquire` whose answer is open. */
 interface Call {
   readonly cost: number;
-  /** The limit that it goes by. */
-  concurrency: number;
   /** The instant of the call, and seconds from then. */
   readonly since: number;
   readonly timeout: number;
@@ -156,6 +154,8 @@ const RENEWED_AT_ONCE = 500;
 const FIRST_RETRY = 0.1;
 const LAST_RETRY = 2;
 
+/** What Redis gives as name, value, name, value. */
+const pairs = (flat: readonly string[]): [string, string][] => flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1] as string]] : []));
 const micros = (seconds: number): string => (seconds === Infinity ? FOREVER : Math.min(FOREVER, Math.round(seconds * 1e6))).toString();
 const bound = (count: number): string => (count === Infinity ? '-1' : count.toString());
 const ignore = (): void => {};
@@ -271,7 +271,7 @@ export class RedisThrottle implements Gate {
     this.#key = key;
     // All under one hash tag: a cluster keeps them on one node.
     const base = `{${prefix}:${key}}`;
-    this.#keys = [base, ...['queue', 'leases', 'owners', 'items', 'slots'].map((part) => `${base}:${part}`)];
+    this.#keys = [base, ...['queue', 'leases', 'owners', 'slots'].map((part) => `${base}:${part}`)];
     this.#ttl = ttl;
     this.#failOpen = failOpen;
     this.#commandTimeout = commandTimeout;
@@ -432,7 +432,6 @@ export class RedisThrottle implements Gate {
     if (this.#gone) return;
     this.#configured = false;
     this.#enter();
-    for (const [serial, call] of this.#calls) this.#follow(serial, call);
     await this.#tell([], ignore);
   }
 
@@ -487,8 +486,7 @@ export class RedisThrottle implements Gate {
    * await throttle.close();
    */
   async inspect(): Promise<RedisState> {
-    type Item = [id: string, item: string, score: string];
-    const [now, numbers, leases, queue] = (await this.#query(inspection)) as [string, (string | null)[], Item[], Item[]];
+    const [now, numbers, leases, queue] = (await this.#query(inspection)) as [string, (string | null)[], string[], string[]];
     const [capacity, period, burst, tokens, since, paused] = numbers.map((number) => Number(number ?? 0)) as [number, number, number, number, number, number];
     const known = numbers[0] !== null;
     const age = (from: string | number): number => Math.max(0, (Number(now) - Number(from)) / 1e6);
@@ -496,11 +494,14 @@ export class RedisThrottle implements Gate {
     const rated = known ? capacity >= 0 : this.capacity < Infinity;
     const level = known ? Math.min(burst, tokens + age(since) * 1e6 * (capacity / period)) : this.burst;
     return {
-      active: leases.map(([id, item]) => {
-        const [slot = 0, granted = 0, cost = 0] = item.split(' ').map(Number);
-        return { slot, owner: owner(id), age: age(granted), cost };
+      active: pairs(leases).map(([id, lease]) => {
+        const [, slot, granted = 0, cost] = lease.split(' ');
+        return { slot: Number(slot), owner: owner(id), age: age(granted), cost: Number(cost) };
       }),
-      waiting: queue.map(([id, item, ticket]) => ({ owner: owner(id), age: age(ticket), cost: Number(item.split(' ')[0]) })),
+      waiting: pairs(queue).map(([waiter, ticket]) => {
+        const [id = '', cost] = waiter.split(' ');
+        return { owner: owner(id), age: age(ticket), cost: Number(cost) };
+      }),
       tokens: rated ? level : Infinity,
       pausedFor: paused >= FOREVER ? Infinity : Math.max(0, (paused - Number(now)) / 1e6),
     };
@@ -524,9 +525,8 @@ export class RedisThrottle implements Gate {
   /** Asks Redis for a permit; `undefined` where somebody only tries. */
   #ask(cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, tries: boolean): Promise<Lease | undefined> {
     return new Promise((resolve, reject) => {
-      const { concurrency } = this;
       const since = this.#clock.now();
-      const call: Call = { cost, concurrency, since, timeout, signal, tries, overdue: false, ticket: undefined, waitedAt: 0, forgotten: false, resolve, reject, disconnect: undefined };
+      const call: Call = { cost, since, timeout, signal, tries, overdue: false, ticket: undefined, waitedAt: 0, forgotten: false, resolve, reject, disconnect: undefined };
       if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) {
         if (this.#calls.size > 0) {
           this.#moveHere();
@@ -539,9 +539,7 @@ export class RedisThrottle implements Gate {
       const serial = (this.#serial++).toString(36);
       this.#calls.set(serial, call);
       if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#connect(serial, call);
-      const limit = bound(concurrency || Infinity);
-      const args = ['A', serial, cost.toString(), limit, timeout === Infinity ? '-1' : micros(timeout), bound(this.#maxQueue)];
-      this.#send({ args, asks: serial });
+      this.#send({ args: ['A', serial, cost.toString(), timeout === Infinity ? '-1' : micros(timeout)], asks: serial });
     });
   }
 
@@ -582,12 +580,12 @@ export class RedisThrottle implements Gate {
   #leave(serial: string, call: Call): void {
     this.#calls.delete(serial);
     call.disconnect?.();
-    this.#giveBack('C', serial);
+    this.#giveBack(['C', serial, call.cost.toString()]);
   }
 
   /** Says until it is heard, or of no use any more, that something is free. */
-  #giveBack(kind: 'C' | 'R', serial: string): void {
-    this.#send({ args: [kind, serial], until: this.#clock.now() + this.#ttl });
+  #giveBack(args: readonly string[]): void {
+    this.#send({ args, until: this.#clock.now() + this.#ttl });
   }
 
   /** Says something that concerns everyone, or nothing. While Redis fails, the local throttle is told instead. */
@@ -620,11 +618,11 @@ export class RedisThrottle implements Gate {
 
   /** Calls the script. Resolves with whether it answered. */
   async #call(ops: readonly Op[]): Promise<boolean> {
-    const { capacity, period, burst } = this.#local;
+    const { capacity, period, burst, concurrency } = this.#local;
     const rated = capacity < Infinity;
     const configures = !this.#configured;
     const limits = rated ? [capacity.toString(), (period * 1e6).toString(), burst.toString()] : ['-1', '1', Math.min(burst, Number.MAX_VALUE).toString()];
-    const args = [this.#owner, micros(this.#ttl), ...limits, configures ? '1' : '0', this.#reached.toString(), this.#serverTime()];
+    const args = [this.#owner, micros(this.#ttl), ...limits, configures ? '1' : '0', this.#reached.toString(), this.#serverTime(), bound(this.#maxQueue), bound(concurrency || Infinity)];
     for (const op of ops) args.push(...op.args);
     if (configures) this.#configured = true;
     const timings = this.#timings;
@@ -684,10 +682,10 @@ export class RedisThrottle implements Gate {
     } else if (kind === 'G') {
       // A grant before it came back to the queue was lost, however late one hears of it.
       if (call === undefined || second < call.waitedAt) return;
-      const lease = new Lease(
-        { release: () => this.#release(serial), settle: (grant, difference) => this.#settle(grant.mark, difference, numbers[1] as string) },
-        call.cost, this.#clock.now() - call.since, third, first, numbers[1] as string, () => this.#checkLeases(),
-      );
+      const [slot = '', granted = '', cost = '', mark = ''] = numbers;
+      const item = numbers.join(' ');
+      const issuer = { release: () => this.#release(serial, slot, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
+      const lease = new Lease(issuer, call.cost, this.#clock.now() - call.since, Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#calls.delete(serial);
       call.disconnect?.();
@@ -701,7 +699,7 @@ export class RedisThrottle implements Gate {
         this.#leave(serial, call);
         return call.reject(this.#late(call, 0));
       }
-      if (call.forgotten || call.concurrency !== this.concurrency) this.#follow(serial, call);
+      if (call.forgotten) this.#send(this.#place(serial, call));
       call.forgotten = false;
     } else if (kind === 'L' || kind === 'F') {
       const more = { wait: first >= ENDLESS ? Infinity : first / 1e6, running: second, waiting: third };
@@ -758,7 +756,7 @@ export class RedisThrottle implements Gate {
   #drop(serial: string, call: Call): void {
     this.#calls.delete(serial);
     call.disconnect?.();
-    this.#outbox.push({ args: ['C', serial], until: this.#clock.now() + this.#ttl });
+    this.#outbox.push({ args: ['C', serial, call.cost.toString()], until: this.#clock.now() + this.#ttl });
   }
 
   /** The local throttle takes over all who wait, before anyone who comes later. */
@@ -774,7 +772,7 @@ export class RedisThrottle implements Gate {
     const local = this.#inside.local ?? this.#local;
     const lend = (permit: Permit): Lease => {
       const issuer = { release: () => permit.release(), settle: () => permit.settle(lease.cost) };
-      const lease: Lease = new Lease(issuer, cost, this.#clock.now() - since, 0, 0, '', ignore);
+      const lease: Lease = new Lease(issuer, cost, this.#clock.now() - since, 0, '', ignore);
       return lease;
     };
     if (tries) {
@@ -789,16 +787,16 @@ export class RedisThrottle implements Gate {
     local.acquire(cost, { signal, timeout: left }).then((permit) => resolve(lend(permit)), reject);
   }
 
-  #release(serial: string): void {
+  #release(serial: string, slot: string, cost: string): void {
     this.#leases.delete(serial);
-    this.#giveBack('R', serial);
+    this.#giveBack(['R', serial, slot, cost]);
   }
 
   /** A cost was corrected. It is said once: said twice, it could count twice. */
-  #settle(mark: number, difference: number, granted: string): void {
+  #settle(difference: number, granted: string, mark: string): void {
     if (this.#gone) return;
     this.#enter();
-    this.#send({ args: ['S', difference.toString(), mark.toString(), granted] });
+    this.#send({ args: ['S', difference.toString(), granted, mark] });
   }
 
   /** Tells Redis, and asks it, about all that is ours. */
@@ -807,7 +805,7 @@ export class RedisThrottle implements Gate {
     this.#renewing = true;
     const since = this.#clock.now();
     const ops: Op[] = [];
-    for (const [serial, { slot, granted, cost, mark }] of this.#leases) ops.push({ args: ['K', serial, slot.toString(), granted, cost.toString(), mark.toString()] });
+    for (const [serial, { item }] of this.#leases) ops.push({ args: ['K', serial, item] });
     for (const [serial, call] of this.#calls) if (call.ticket !== undefined) ops.push(this.#place(serial, call));
     const calls: Promise<boolean>[] = [];
     for (let from = 0; from < ops.length; from += RENEWED_AT_ONCE) calls.push(this.#call(ops.slice(from, from + RENEWED_AT_ONCE)));
@@ -824,15 +822,9 @@ export class RedisThrottle implements Gate {
     void this.#renew();
   }
 
-  /** States the limit by which a waiter goes; of one whose place is not known yet, once it is. */
-  #follow(serial: string, call: Call): void {
-    if (call.ticket === undefined) return;
-    call.concurrency = this.concurrency;
-    this.#send(this.#place(serial, call));
-  }
-
-  #place(serial: string, { cost, concurrency, ticket }: Call): Op {
-    return { args: ['W', serial, cost.toString(), bound(concurrency || Infinity), ticket as string] };
+  /** States that somebody waits, and since when. */
+  #place(serial: string, { cost, ticket }: Call): Op {
+    return { args: ['W', serial, cost.toString(), ticket as string] };
   }
 
   /** Redis answers again, though too late for the call. */
@@ -853,7 +845,7 @@ export class RedisThrottle implements Gate {
     for (const [serial, lease] of leases) {
       this.#leases.delete(serial);
       // Where it lingers in Redis, it is free.
-      this.#outbox.push({ args: ['R', serial], until: this.#clock.now() + this.#ttl });
+      this.#outbox.push({ args: ['R', serial, ...lease.slotAndCost], until: this.#clock.now() + this.#ttl });
       lease.lose(error);
     }
     this.#send({ args: [] });

@@ -190,13 +190,12 @@ test('with_high_load', async () => {
 
 test('wrong_type', async () => {
   const key = freshKey();
-  const names = ['', ':queue', ':leases', ':items', ':slots'].map((part) => `{headgate:${key}}${part}`);
+  const names = ['', ':queue', ':leases', ':owners'].map((part) => `{headgate:${key}}${part}`);
   const other = open({ concurrency: 1 });
   const held = await other.acquire();
   for (const name of names) {
     await client.del(name);
-    if (name.endsWith(':slots')) await client.lpush(name, 'not ours');
-    else await client.set(name, 'not ours');
+    await client.set(name, 'not ours');
     const throttle = open({ key, concurrency: 1, capacity: 5, ttl: 0.2 });
     const calls = [throttle.acquire(), throttle.run(() => 1), throttle.tryAcquire(), throttle.pause(1), ];
     for (const error of await Promise.all(calls.map((call) => call.then(() => expect.fail(`${name} was taken`), (reason: unknown) => reason as Error)))) {
@@ -238,6 +237,7 @@ test('clean', async () => {
   expect(await place).toBeInstanceOf(ThrottleBackendError);
   // reset() is the broom for all.
   await alive.reset();
-  expect(await alive.inspect()).toEqual({ active: [], waiting: [], tokens: Infinity, pausedFor: 0 });
   await until('it has heard', () => mine.signal.aborted);
+  await alive.idle();
+  expect(await alive.inspect()).toEqual({ active: [], waiting: [], tokens: Infinity, pausedFor: 0 });
 });

@@ -1,21 +1,16 @@
 /** Reads the state of a throttle, changing nothing. What the keys hold is told in `step.ts`. */
 export const INSPECT = /* lua */ `
-local STATE, QUEUE, LEASES, OWNERS, ITEMS, SLOTS = unpack(KEYS)
+local STATE, QUEUE, LEASES = unpack(KEYS)
 local call = redis.call
 local clock = tonumber(ARGV[1])
 if not clock then
   local time = call('TIME')
   clock = time[1] * 1000000 + time[2]
 end
-local function items(ids)
-  local found = {}
-  for index, id in ipairs(ids) do found[index] = { id, call('HGET', ITEMS, id) or '', call('ZSCORE', LEASES, id) or call('ZSCORE', QUEUE, id) } end
-  return found
-end
 return {
   string.format('%.0f', math.max(clock, tonumber(call('HGET', STATE, 'at')) or 0)),
   call('HMGET', STATE, 'capacity', 'period', 'burst', 'tokens', 'since', 'paused'),
-  items(call('ZRANGE', LEASES, 0, -1)),
-  items(call('ZRANGE', QUEUE, 0, -1)),
+  call('HGETALL', LEASES),
+  call('ZRANGE', QUEUE, 0, -1, 'WITHSCORES'),
 }
 `;

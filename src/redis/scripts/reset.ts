@@ -6,12 +6,12 @@ export const RESET = /* lua */ `
 local STATE, QUEUE, LEASES = unpack(KEYS)
 local call = redis.call
 local messages = {}
-local function tell(id, event)
-  local whom, serial = string.match(id, '^(.*)%.(.*)$')
+local function tell(item, event)
+  local whom, serial = string.match(item, '^(%S*)%.(%S*)')
   messages[whom] = (messages[whom] or '') .. '\\n' .. event .. ' ' .. serial
 end
-for _, id in ipairs(call('ZRANGE', LEASES, 0, -1)) do tell(id, 'X') end
-for _, id in ipairs(call('ZRANGE', QUEUE, 0, -1)) do tell(id, 'Z') end
+for _, lease in ipairs(call('HKEYS', LEASES)) do tell(lease, 'X') end
+for _, waiter in ipairs(call('ZRANGE', QUEUE, 0, -1)) do tell(waiter, 'Z') end
 for whom, events in pairs(messages) do
   local hub, instance = string.match(whom, '^(.-)%.(.*)$')
   call('PUBLISH', 'headgate:' .. hub, instance .. events)

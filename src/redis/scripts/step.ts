@@ -1,28 +1,39 @@
 /**
  * The one script that changes anything: it carries out what a process asks for, in order, and grants whoever fits.
- * `throttle.ts` decides in the same way for one process; where this does as that does, it says no more about it.
+ * `../../throttle.ts` decides in the same way for one process; where this does as that does, it says no more about it.
  *
  * Instants and spans are whole microseconds of the server's clock, since it is the one clock that all agree on. An id
  * is `hub.instance.serial`; all but the last part is its owner, and what comes before the first dot tells its channel.
  *
  * state   hash: `at` the latest instant, `ticket` the last one given out, `capacity`, `period` and `burst` (capacity -1:
- *         no rate), `tokens` at `since`, `paused` until, `spent` in all since `born`, `queued` cost, `life` the
- *         latest expiry of anything, and for whom (`head`) and for when (`due`) a timer was last asked for.
- * queue   sorted set of ids by ticket: an instant, made unique, so that even those who come back after the loss of
- *         all data come back in their old order.
- * leases  sorted set of ids by expiry.
+ *         no rate), `tokens` at `since`, `paused` until, `spent` in all since `born`, `queued` cost, `life` an instant
+ *         by which all has expired, `kept` the one until which the keys are, and for whom (`head`) and for when (`due`)
+ *         a timer was last asked for; and the concurrency of each owner that has somebody in the queue.
+ * queue   sorted set of waiters, `id cost`, by ticket: an instant, made unique, so that even those who come back after
+ *         the loss of all data come back in their old order.
+ * leases  hash by id: `expiry slot granted cost spent`. None of them expires before `lapse`, a field of the state; they
+ *         are looked through when that has come, which is once a ttl, since the living renew theirs three times as often.
  * owners  sorted set of those who have somebody in the queue, by expiry.
- * items   hash by id: `cost concurrency` of a waiter, `slot granted cost spent` of a lease.
  * slots   bitmap of the slot numbers that are taken.
+ *
+ * A call of Redis from here costs as much as all else that is done for a permit. So what a batch is about is read at
+ * once, at its beginning; what it changes is kept in tables meanwhile, and written at once, at its end.
  */
 export const STEP = /* lua */ `
-local STATE, QUEUE, LEASES, OWNERS, ITEMS, SLOTS = unpack(KEYS)
+local STATE, QUEUE, LEASES, OWNERS, SLOTS = unpack(KEYS)
 local owner, ttl, configures, told, clock = ARGV[1], tonumber(ARGV[2]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local call, format, floor, ceil, min, max = redis.call, string.format, math.floor, math.ceil, math.min, math.max
+local most, concurrency, BEGIN = tonumber(ARGV[9]), tonumber(ARGV[10]), 11
+local call, format, match, floor, ceil, min, max = redis.call, string.format, string.match, math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
 
-local state = call('HMGET', STATE, 'at', 'ticket', 'capacity', 'period', 'burst', 'tokens', 'since', 'paused', 'spent', 'queued', 'life', 'head', 'due', 'born')
-local function stored(index) return tonumber(state[index]) or 0 end
+local FIELDS = { 'at', 'ticket', 'capacity', 'period', 'burst', 'tokens', 'since', 'paused', 'spent', 'born', 'queued', 'life', 'kept', 'head', 'due', 'lapse', owner }
+local state = call('HMGET', STATE, unpack(FIELDS))
+local function stored(index) return tonumber(state[index] or 0) end
+local ticket, capacity, period, burst, tokens, since = stored(2), stored(3), stored(4), stored(5), stored(6), stored(7)
+local paused, spent, queued, life, kept, head, due = stored(8), stored(9), stored(11), stored(12), stored(13), state[14] or '', stored(15)
+local rate = capacity / period
+local active, waiting, lapse = call('HLEN', LEASES), call('ZCARD', QUEUE), stored(16)
+local held_before, waited_before = active, waiting
 
 -- Time. The latest instant seen wins over a clock that stepped back; then the word of a timer, set for an instant that
 -- was told from here, is taken that it has come. Nobody is held for ever.
@@ -32,15 +43,40 @@ if not clock then
 end
 local now = max(clock, stored(1))
 if clock < now then now = max(now, told) end
+local instant = format('%.0f', now)
+local born = state[10] and stored(10) or now
 
-local ticket, paused, spent, queued, life, head, due = stored(2), stored(8), stored(9), stored(10), stored(11), state[12], stored(13)
-local born = state[14] and stored(14) or now
-local active, waiting = call('ZCARD', LEASES), call('ZCARD', QUEUE)
-local capacity, period, burst, tokens, since = stored(3), stored(4), stored(5), stored(6), stored(7)
-local rate = capacity / period
+-- Calls with many arguments, in parts that Lua can take.
+local function many(command, key, values)
+  for from = 1, #values, 4000 do call(command, key, unpack(values, from, min(from + 3999, #values))) end
+end
+
+-- Who of those that are spoken of holds which lease, and who waits, with which ticket.
+local WORDS = { A = 4, W = 4, K = 3, R = 4, C = 3, S = 4, P = 2, U = 1 }
+local held, placed, ids, waiters = {}, {}, {}, {}
+local index = BEGIN
+while ARGV[index] do
+  local kind = ARGV[index]
+  local words = WORDS[kind]
+  if not words then return redis.error_reply('ERR headgate: no such operation: ' .. kind) end
+  if kind ~= 'S' and words > 2 then
+    local id = owner .. '.' .. ARGV[index + 1]
+    ids[#ids + 1] = id
+    if kind ~= 'K' then waiters[#waiters + 1] = id .. ' ' .. ARGV[index + (kind == 'R' and 3 or 2)] end
+  end
+  index = index + words
+end
+local function look(command, key, members, into)
+  for from = 1, #members, 4000 do
+    local till = min(from + 3999, #members)
+    for place, found in ipairs(call(command, key, unpack(members, from, till))) do into[members[from + place - 1]] = found or nil end
+  end
+end
+if active > 0 and ids[1] then look('HMGET', LEASES, ids, held) end
+if waiting > 0 and waiters[1] then look('ZMSCORE', QUEUE, waiters, placed) end
 
 -- What becomes of whom: for the caller in the answer, for others in a message to each.
-local answer, messages = { 0 }, {}
+local answer, messages = { '' }, {}
 local function tell(whom, event)
   local events = answer
   if whom ~= owner then
@@ -49,7 +85,6 @@ local function tell(whom, event)
   end
   events[#events + 1] = event
 end
-local function split(id) return string.match(id, '^(.*)%.(.*)$') end
 
 -- The bucket.
 local function level(at)
@@ -63,129 +98,194 @@ local function ready(from, cost)
   if have < burst then return min(FOREVER, ceil(since + (cost - tokens) / rate)) end
   return min(FOREVER, ceil(from + (cost - burst) / rate))
 end
-local function spend(cost)
-  spent = spent + cost
-  if capacity < 0 then return end
-  tokens, since = level(now) - cost, now
-end
 -- Of a grant that was forgotten with the state of then, all that is known was spent after it.
-local function settle(difference, mark, granted)
+local function settle(difference, granted, mark)
+  if capacity < 0 then return end
   if granted < born then mark = 0 end
-  if capacity >= 0 then
-    local have = level(now)
-    if difference > 0 then tokens = have - difference
-    else tokens = max(have, min(have - difference, burst - max(0, spent - mark))) end
-    since = now
-  end
-  if difference > 0 then spent = spent + difference end
+  local have = level(now)
+  if difference > 0 then
+    tokens, spent = have - difference, spent + difference
+  else tokens = max(have, min(have - difference, burst - max(0, spent - mark))) end
+  since = now
 end
 
--- Leases and waiters.
-local function item(id) return call('HGET', ITEMS, id) or '' end
-local function hold(id, slot, granted, cost, mark, expiry)
+-- Slots: the lowest that is free. Those that came back, or were given out again, are not in the bitmap yet.
+local made, freed, sorted, lowest = {}, {}, true, nil
+local function take()
+  if active == 0 and not freed[1] then
+    call('DEL', SLOTS)
+    made[SLOTS] = true
+  end
+  if not sorted then
+    table.sort(freed, function(a, b) return a > b end)
+    sorted = true
+  end
+  lowest = lowest or call('BITPOS', SLOTS, 0) + 1
+  local slot = freed[#freed]
+  if slot and slot < lowest then
+    freed[#freed] = nil
+    return slot
+  end
+  slot, lowest = lowest, nil
   call('SETBIT', SLOTS, slot - 1, 1)
-  call('ZADD', LEASES, expiry, id)
-  call('HSET', ITEMS, id, format('%.0f %.0f %.17g %.17g', slot, granted, cost, mark))
-  active, life = active + 1, max(life, expiry)
+  return slot
 end
-local function release(id)
-  if call('ZREM', LEASES, id) == 0 then return end
-  local slot, granted, cost, mark = string.match(item(id), '^(%S+) (%S+) (%S+) (%S+)$')
-  call('HDEL', ITEMS, id)
-  if slot then call('SETBIT', SLOTS, slot - 1, 0) end
-  active = active - 1
-  if active == 0 then call('DEL', SLOTS) end
-  return tonumber(cost), tonumber(mark), tonumber(granted)
+local function free()
+  for _, slot in ipairs(freed) do call('SETBIT', SLOTS, slot - 1, 0) end
+  freed, lowest = {}, nil
 end
-local function leave(id)
-  if call('ZREM', QUEUE, id) == 0 then return false end
-  queued, waiting = queued - (tonumber(string.match(item(id), '^%S+')) or 0), waiting - 1
+
+-- Leases.
+local leased, dropped, renewed = {}, {}, {}
+local function prolong()
+  if now + ttl > life then life = now + ttl + floor(ttl / 8) end
+end
+local function hold(id, expiry, item)
+  held[id], leased[#leased + 1] = format('%.0f ', expiry) .. item, id
+  lapse = active == 0 and expiry or min(lapse, expiry)
+  if expiry > life then prolong() end
+end
+local function release(id, slot)
+  held[id], dropped[#dropped + 1], active = nil, id, active - 1
+  freed[#freed + 1] = tonumber(slot)
+  sorted = false
+end
+
+-- The queue.
+local joined, gone = {}, {}
+local function left(cost)
+  waiting, queued = waiting - 1, queued - cost
   if waiting == 0 then queued = 0 end
-  call('HDEL', ITEMS, id)
-  return true
 end
-local function join(id, cost, concurrency, place)
-  call('HSET', ITEMS, id, cost .. ' ' .. concurrency)
-  if call('ZADD', QUEUE, place, id) == 0 then return end
-  queued, waiting = queued + cost, waiting + 1
+local function leave(waiter, cost)
+  placed[waiter], gone[#gone + 1] = nil, waiter
+  left(cost)
+end
+local function join(waiter, cost, at)
+  if waiting == 0 then made[QUEUE] = true end
+  placed[waiter], joined[#joined + 1] = at, waiter
+  waiting, queued = waiting + 1, queued + cost
+end
+local function line_up()
+  if joined[1] then
+    local pairs = {}
+    for _, waiter in ipairs(joined) do
+      if placed[waiter] then
+        pairs[#pairs + 1] = placed[waiter]
+        pairs[#pairs + 1] = waiter
+      end
+    end
+    many('ZADD', QUEUE, pairs)
+    joined = {}
+  end
+  if gone[1] then
+    many('ZREM', QUEUE, gone)
+    gone = {}
+  end
+end
+local limits = { [owner] = concurrency }
+local function limit_of(whom)
+  limits[whom] = limits[whom] or tonumber(call('HGET', STATE, whom) or 0)
+  return limits[whom]
 end
 
 -- The one decision.
-local function open(cost, concurrency)
-  return (concurrency < 0 or active < concurrency) and now >= paused and ready(now, cost) <= now
+local function open(limit, cost)
+  return (limit < 0 or active < limit) and now >= paused and ready(now, cost) <= now
 end
-local function grant(id, cost)
-  local whom, serial = split(id)
-  local expiry = whom == owner and now + ttl or tonumber(call('ZSCORE', OWNERS, whom) or now)
-  local slot = call('BITPOS', SLOTS, 0) + 1
-  spend(cost)
-  hold(id, slot, now, cost, spent, expiry)
-  tell(whom, format('G %s %.0f %.0f %.17g', serial, slot, now, spent))
+local function grant(whom, serial, cost)
+  local slot = take()
+  if capacity >= 0 then spent, tokens, since = spent + cost, level(now) - cost, now end
+  local item = slot .. ' ' .. instant .. ' ' .. cost .. ' ' .. (capacity < 0 and '0' or format('%.17g', spent))
+  hold(whom .. '.' .. serial, whom == owner and now + ttl or tonumber(call('ZSCORE', OWNERS, whom) or now), item)
+  active = active + 1
+  tell(whom, 'G ' .. serial .. ' ' .. item)
 end
--- Grants the first in line for as long as it fits. Returns who is first then, and what of.
+-- Grants the first in line for as long as it fits. Returns whose is first then, and what it is.
 local function drain()
+  -- Mostly none fits, or many do.
+  local rest = 0
   while waiting > 0 do
-    local first = call('ZRANGE', QUEUE, 0, 0)[1]
-    local cost, concurrency = string.match(item(first), '^(%S+) (%S+)$')
-    cost, concurrency = tonumber(cost or 0), tonumber(concurrency or 0)
-    if not open(cost, concurrency) then return first, cost, concurrency end
-    leave(first)
-    grant(first, cost)
+    line_up()
+    local granted = 0
+    for _, waiter in ipairs(call('ZRANGE', QUEUE, 0, rest)) do
+      local whom, serial, cost = match(waiter, '^(.*)%.(%S+) (.*)$')
+      if not open(limit_of(whom), tonumber(cost)) then
+        if granted > 0 then call('ZREMRANGEBYRANK', QUEUE, 0, granted - 1) end
+        return whom, waiter, tonumber(cost)
+      end
+      granted, placed[waiter] = granted + 1, nil
+      left(cost)
+      grant(whom, serial, cost)
+    end
+    call('ZREMRANGEBYRANK', QUEUE, 0, granted - 1)
+    rest = 31
   end
 end
 
 -- What ended by itself. A batch begins with the renewals: what it renews has not.
-local index, lost = 9, {}
+local lost = {}
+index = BEGIN
 while ARGV[index] == 'K' do
   local id = owner .. '.' .. ARGV[index + 1]
-  if call('ZSCORE', LEASES, id) then
-    call('ZADD', LEASES, now + ttl, id)
-    life = max(life, now + ttl)
-  else lost[#lost + 1] = index end
-  index = index + 6
+  renewed[id] = true
+  if held[id] then hold(id, now + ttl, ARGV[index + 2]) else lost[#lost + 1] = index end
+  index = index + 3
 end
-if active > 0 then
-  for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now)) do release(id) end
+if active > 0 and now >= lapse then
+  lapse = FOREVER
+  local all = call('HGETALL', LEASES)
+  for at = 1, #all, 2 do
+    local expiry, slot = match(all[at + 1], '^(%d+) (%d+)')
+    expiry = renewed[all[at]] and now + ttl or tonumber(expiry)
+    if expiry <= now then release(all[at], slot) else lapse = min(lapse, expiry) end
+  end
+end
+local function purge(goes, event)
+  line_up()
+  for _, waiter in ipairs(call('ZRANGE', QUEUE, 0, -1)) do
+    local whom, serial, cost = match(waiter, '^(.*)%.(%S+) (.*)$')
+    if goes(whom, tonumber(cost)) then
+      leave(waiter, cost)
+      if event then tell(whom, event(serial)) end
+    end
+  end
 end
 if waiting > 0 then
-  local gone, dead = call('ZRANGEBYSCORE', OWNERS, '-inf', now), {}
-  for _, whom in ipairs(gone) do
+  local dead = {}
+  for _, whom in ipairs(call('ZRANGEBYSCORE', OWNERS, '-inf', now)) do
     if whom ~= owner then
       dead[whom] = true
       call('ZREM', OWNERS, whom)
+      call('HDEL', STATE, whom)
     end
   end
-  if next(dead) then
-    for _, id in ipairs(call('ZRANGE', QUEUE, 0, -1)) do
-      if dead[split(id)] then leave(id) end
-    end
-  end
+  if next(dead) then purge(function(whom) return dead[whom] end) end
 end
 
 -- The rate is that of whoever came last with a new one.
+local function oversize(serial) return format('O %s %.17g', serial, burst) end
 if not state[3] or configures == '1' then
-  local before, have = capacity, level(now)
+  local before, size, have = capacity, burst, level(now)
   capacity, period, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
   rate = capacity / period
   if not state[3] or before < 0 then tokens = burst else tokens = min(burst, have) end
+  if not state[3] then size = math.huge end
   since = now
-  if waiting > 0 then
-    for _, id in ipairs(call('ZRANGE', QUEUE, 0, -1)) do
-      if (tonumber(string.match(item(id), '^%S+')) or 0) > burst then
-        local whom, serial = split(id)
-        leave(id)
-        tell(whom, format('O %s %.17g', serial, burst))
-      end
-    end
-  end
+  if waiting > 0 and burst < size then purge(function(_, cost) return cost > burst end, oversize) end
 end
 
 -- A lease that Redis knows no more, though its holder lives: its slot is taken up again, if it is free.
+if lost[1] then free() end
 for _, at in ipairs(lost) do
-  local slot = tonumber(ARGV[at + 2])
-  if call('GETBIT', SLOTS, slot - 1) == 0 then
-    hold(owner .. '.' .. ARGV[at + 1], slot, tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), now + ttl)
-  else tell(owner, 'X ' .. ARGV[at + 1]) end
+  local serial, item = ARGV[at + 1], ARGV[at + 2]
+  local slot = match(item, '^%d+') - 1
+  if call('GETBIT', SLOTS, slot) == 0 then
+    call('SETBIT', SLOTS, slot, 1)
+    made[SLOTS] = true
+    hold(owner .. '.' .. serial, now + ttl, item)
+    active = active + 1
+  else tell(owner, 'X ' .. serial) end
 end
 
 -- What is asked for, in order. Nothing fits that did not before, unless something changed.
@@ -194,118 +294,145 @@ while ARGV[index] do
   local kind, serial = ARGV[index], ARGV[index + 1]
   local id = owner .. '.' .. (serial or '')
   if kind == 'A' or kind == 'W' then
-    local cost, concurrency = tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3])
-    -- Not before all have said by which limit they wait, and where.
-    if changed and kind == 'A' then drain() end
-    changed = kind == 'W'
-    -- A client whose connection broke may have sent again what was heard already.
-    local known = item(id)
-    local slot, granted, _, mark = string.match(known, '^(%S+) (%S+) (%S+) (%S+)$')
-    if cost > burst then
-      leave(id)
-      tell(owner, format('O %s %.17g', serial, burst))
-    elseif slot then
-      call('ZADD', LEASES, now + ttl, id)
-      life = max(life, now + ttl)
-      tell(owner, format('G %s %s %s %s', serial, slot, granted, mark))
-    elseif kind == 'W' then
-      join(id, ARGV[index + 2], ARGV[index + 3], ARGV[index + 4])
-      ticket, waits = max(ticket, tonumber(ARGV[index + 4])), true
-      -- Whatever it was granted before is no more.
-      tell(owner, format('Q %s %s %.0f', serial, ARGV[index + 4], now))
-    elseif known ~= '' then
+    local written, last = ARGV[index + 2], tonumber(ARGV[index + 3])
+    local cost, waiter = tonumber(written), id .. ' ' .. written
+    -- Who waits as long as it takes comes after all who wait anyway, whoever of them fits by now.
+    if kind == 'A' and changed and waiting > 0 and (last >= 0 or most >= 0) then
+      drain()
+      changed = false
+    end
+    if held[id] then
+      -- It was granted and has not heard of it; or a client whose connection broke has sent again what was heard.
+      local item = match(held[id], ' (.*)$')
+      hold(id, now + ttl, item)
+      tell(owner, 'G ' .. serial .. ' ' .. item)
+    elseif placed[waiter] then
       waits = true
-      tell(owner, format('Q %s %.0f', serial, tonumber(call('ZSCORE', QUEUE, id))))
-    elseif waiting == 0 and open(cost, concurrency) then
-      grant(id, cost)
+      if kind == 'A' then tell(owner, format('Q %s %.0f', serial, placed[waiter])) end
+    elseif cost > burst then tell(owner, oversize(serial))
+    elseif kind == 'W' then
+      join(waiter, cost, last)
+      ticket, waits, changed = max(ticket, last), true, true
+      -- Whatever it was granted before is no more.
+      tell(owner, format('Q %s %s %s', serial, ARGV[index + 3], instant))
+    elseif waiting == 0 and open(concurrency, cost) then grant(owner, serial, written)
     else
-      local timeout, most = tonumber(ARGV[index + 4]), tonumber(ARGV[index + 5])
       local wait = ready(max(now, paused), queued + cost) - now
-      local late = timeout == 0 or (timeout > 0 and timeout * (1 + 1e-9) < wait)
+      local late = last == 0 or (last > 0 and last * (1 + 1e-9) < wait)
       if late or (most >= 0 and waiting >= most) then
         tell(owner, format('%s %s %.0f %d %d', late and 'L' or 'F', serial, wait, active, waiting))
       else
         ticket, waits = max(ticket + 1, now), true
-        join(id, ARGV[index + 2], ARGV[index + 3], ticket)
+        join(waiter, cost, ticket)
         tell(owner, format('Q %s %.0f', serial, ticket))
       end
     end
-    index = index + (kind == 'A' and 6 or 5)
   elseif kind == 'R' then
+    local cost = ARGV[index + 3]
+    local waiter = id .. ' ' .. cost
+    if held[id] then release(id, ARGV[index + 2])
     -- A renewal that came late may have put it back into the queue.
-    if not release(id) then leave(id) end
-    index, changed = index + 2, true
+    elseif placed[waiter] then leave(waiter, cost) end
+    changed = true
   elseif kind == 'C' then
-    if not leave(id) then
-      local cost, mark, granted = release(id)
-      if cost then settle(-cost, mark, granted) end
+    local waiter = id .. ' ' .. ARGV[index + 2]
+    if placed[waiter] then leave(waiter, ARGV[index + 2])
+    elseif held[id] then
+      local slot, granted, cost, mark = match(held[id], '^%S+ (%S+) (%S+) (%S+) (%S+)$')
+      release(id, slot)
+      settle(-cost, tonumber(granted), tonumber(mark))
     end
-    index, changed = index + 2, true
+    changed = true
   elseif kind == 'S' then
-    settle(tonumber(ARGV[index + 1]), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]))
-    index, changed = index + 4, true
+    settle(tonumber(serial), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]))
+    changed = true
   elseif kind == 'P' then
     drain()
-    paused = min(FOREVER, max(paused, now + tonumber(ARGV[index + 1])))
-    index = index + 2
+    paused, changed = min(FOREVER, max(paused, now + tonumber(serial))), false
   elseif kind == 'U' then
-    paused = 0
-    index, changed = index + 1, true
-  else return redis.error_reply('ERR headgate: no such operation: ' .. kind) end
+    paused, changed = 0, true
+  end
+  index = index + WORDS[kind]
 end
+local whose, first, cost = drain()
+line_up()
 
 -- One who waits proves by every call that it lives.
-if waits or (waiting > 0 and call('ZSCORE', OWNERS, owner)) then
-  call('ZADD', OWNERS, now + ttl, owner)
-  life = max(life, now + ttl)
+local proves = waiting > 0 and (waits or call('ZSCORE', OWNERS, owner))
+if proves then
+  if call('ZADD', OWNERS, now + ttl, owner) == 1 then made[OWNERS] = true end
+  prolong()
 end
-local first, cost, concurrency = drain()
+
+if waiting == 0 and waited_before > 0 then
+  local known = call('ZRANGE', OWNERS, 0, -1)
+  if known[1] then many('HDEL', STATE, known) end
+  call('DEL', OWNERS)
+end
+
+-- What was leased is there before what was dropped goes: the keys stay, and with them their time to live.
+if leased[1] then
+  if held_before == 0 then made[LEASES] = true end
+  local pairs = {}
+  for _, id in ipairs(leased) do
+    if held[id] then
+      pairs[#pairs + 1] = id
+      pairs[#pairs + 1] = held[id]
+    end
+  end
+  many('HSET', LEASES, pairs)
+end
+if dropped[1] then many('HDEL', LEASES, dropped) end
+if active == 0 then
+  if freed[1] then call('DEL', SLOTS) end
+else free() end
 
 -- Whoever is first, or rather its owner, sets a timer; all others watch that the owner lives.
 if first then
-  local whom = split(first)
-  local at = ready(max(now, paused), cost)
-  if concurrency >= 0 and active >= concurrency then
-    -- So many have to end, and it lets in who comes after the one that ends last.
-    local ends = call('ZRANGE', LEASES, active - concurrency, active - concurrency, 'WITHSCORES')
-    at = max(at, tonumber(ends[2]) or FOREVER)
-  end
-  if whom == owner then answer[1] = format('%.0f %.0f', at - now, at)
+  local at, limit = ready(max(now, paused), cost), limit_of(whose)
+  -- The next lease to end may be renewed by then; if not, there is a slot.
+  if limit >= 0 and active >= limit then at = max(at, lapse) end
+  if whose == owner then answer[1] = format('%.0f %.0f', at - now, at)
   else
-    local lapses = max(now + 1, tonumber(call('ZSCORE', OWNERS, whom) or now))
+    local lapses = max(now + 1, tonumber(call('ZSCORE', OWNERS, whose) or now))
     answer[1] = format('%.0f %.0f', lapses - now, lapses)
-    if first ~= head or at < due then tell(whom, format('H %.0f %.0f', at - now, at)) end
+    if first ~= head or at < due then tell(whose, format('H %.0f %.0f', at - now, at)) end
   end
   head, due = first, at
-else head, due, answer[1] = '', 0, '' end
+else head, due = '', 0 end
 
 for whom, events in pairs(messages) do
-  local hub, instance = string.match(whom, '^(.-)%.(.*)$')
+  local hub, instance = match(whom, '^(.-)%.(.*)$')
   call('PUBLISH', 'headgate:' .. hub, instance .. '\\n' .. table.concat(events, '\\n'))
 end
 
 -- What cannot be told from new is not kept; the rest lives for as long as it makes a difference.
-local full = now
-if capacity >= 0 and level(now) < burst then full = since + (burst - tokens) / rate end
-if active == 0 and waiting == 0 then
+local needed, busy = max(now, paused), active > 0 or waiting > 0
+if capacity >= 0 and level(now) < burst then needed = max(needed, since + (burst - tokens) / rate) end
+if busy then needed = max(needed, life)
+else
   life = 0
-  if now >= paused and full <= now then
+  if needed <= now then
     call('DEL', unpack(KEYS))
     return answer
   end
 end
-call('HSET', STATE, 'at', now, 'ticket', ticket, 'capacity', capacity, 'period', period, 'burst', burst, 'tokens', tokens, 'since', since,
-  'paused', paused, 'spent', spent, 'queued', queued, 'life', life, 'head', head, 'due', due, 'born', born)
-local span = format('%.0f', ceil((min(FOREVER, max(life, full, paused)) - now) / 1000) + 1)
-call('PEXPIRE', STATE, span)
-if active > 0 or waiting > 0 then call('PEXPIRE', ITEMS, span) end
-if active > 0 then
-  call('PEXPIRE', LEASES, span)
-  call('PEXPIRE', SLOTS, span)
+needed = min(FOREVER, ceil(needed))
+local moved = not busy or needed > kept or needed < kept - 2 * ttl
+if moved then kept = needed end
+local changes = {}
+for field, value in ipairs({ now, ticket, capacity, period, burst, tokens, since, paused, spent, born, queued, life, kept, head, due, lapse, proves and concurrency }) do
+  local before = state[field]
+  if value and (not before or (before ~= value and tonumber(before) ~= value)) then
+    changes[#changes + 1] = FIELDS[field]
+    changes[#changes + 1] = value
+  end
 end
-if waiting > 0 then
-  call('PEXPIRE', QUEUE, span)
-  call('PEXPIRE', OWNERS, span)
-elseif waits then call('DEL', OWNERS) end
+if changes[1] then call('HSET', STATE, unpack(changes)) end
+local span = format('%.0f', ceil((kept - now) / 1000) + 1)
+if moved then call('PEXPIRE', STATE, span) end
+for _, key in ipairs({ QUEUE, LEASES, OWNERS, SLOTS }) do
+  if made[key] or (moved and busy) then call('PEXPIRE', key, span) end
+end
 return answer
 `;
