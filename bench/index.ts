@@ -11,9 +11,10 @@ import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import progress from 'cli-progress';
+import { startRedis } from '../test/redis/server.js';
 import { chart } from './chart.js';
 import { evaluate, print, type Samples } from './report.js';
-import { type ScenarioId, scenarios, SLOW } from './scenarios.js';
+import { REDIS_URL, type ScenarioId, scenarios, SLOW } from './scenarios.js';
 
 const ROUNDS = 9;
 /** What takes longer than a moment takes part in every other round. */
@@ -21,10 +22,11 @@ const OFTEN = 2;
 /** The slow take part in the first round and in every sixth one after; so does the heap, which varies little. */
 const RARELY = 6;
 /** A matter of nanoseconds, measured within a moment: what disturbs the machine for as long is told by many rounds. */
-const BRIEF: ReadonlySet<ScenarioId> = new Set(['acquire', 'tryAcquire', 'run', 'keyed', 'window', 'express']);
+const BRIEF: ReadonlySet<ScenarioId> = new Set(['acquire', 'tryAcquire', 'run', 'keyed', 'window', 'express', 'redisPair', 'redisHandover']);
 
 const [scenario, contestant] = process.argv.slice(2);
 if (scenario === undefined || contestant === undefined) await measureAll();
+else if (scenario === 'wait') await (await import('./redis.js')).waitElsewhere(contestant);
 else {
   const value = await scenarios[scenario as ScenarioId].contestants[contestant]?.();
   // Some leave timers and jobs behind that would keep the process alive.
@@ -35,6 +37,8 @@ async function measureAll(): Promise<void> {
   const plan = Array.from({ length: ROUNDS }, (_, round) => measurements(round));
   const bar = new progress.SingleBar({ format: '{bar} round {round}: {what}', hideCursor: true }, progress.Presets.shades_classic);
   bar.start(plan.flat().length, 0, { round: 0, what: '' });
+  const redis = await startRedis();
+  process.env[REDIS_URL] = redis.url;
   const samples: Samples = {};
   for (const [round, parts] of plan.entries()) {
     for (const [id, name] of parts) {
@@ -44,6 +48,7 @@ async function measureAll(): Promise<void> {
     }
   }
   bar.stop();
+  await redis.stop();
 
   const results = evaluate(samples, ROUNDS);
   await writeFile(new URL('../results.json', import.meta.url), `${JSON.stringify(results, undefined, 2)}\n`);

@@ -43,3 +43,13 @@ declare module 'bottleneck' {
     schedule<T>(fn: () => PromiseLike<T>): Promise<T>;
   }
 }
+
+declare module 'redis-semaphore' {
+  import type { Redis } from 'ioredis';
+
+  export class Semaphore {
+    constructor(client: Redis, key: string, limit: number, options: { acquireTimeout: number });
+    acquire(): Promise<void>;
+    release(): Promise<void>;
+  }
+}

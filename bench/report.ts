@@ -3,7 +3,7 @@
  */
 import os from 'node:os';
 import Table from 'cli-table3';
-import { FEW_ABORTED, FLOOR, HEADGATE, ITSELF, MANY_ABORTED, type ScenarioId, scenarios } from './scenarios.js';
+import { FEW_ABORTED, FLOOR, HEADGATE, ITSELF, MANY_ABORTED, ON_REDIS, type ScenarioId, scenarios } from './scenarios.js';
 
 /** By scenario and contestant, one for each round; with holes where somebody sat out. */
 export type Samples = Partial<Record<ScenarioId, Record<string, number[]>>>;
@@ -20,7 +20,7 @@ export interface Results {
 
 export interface Outcome {
   readonly title: string;
-  readonly unit: 'ns' | 'bytes';
+  readonly unit: 'ns' | 'bytes' | 'times';
   /** For one operation, job or waiter. */
   readonly medians: Readonly<Record<string, number>>;
   /** How many times what headgate takes: the median of the ratios within each round. */
@@ -78,6 +78,12 @@ export function evaluate(samples: Samples, rounds: number): Results {
       figure('sliding window of 1,000 / bucket', 2, compare('window', ITSELF.window)),
       // At least 90 % of the throughput.
       figure('a request to Express, with / without', 1 / 0.9, compare('express', ITSELF.express)),
+      figure('on Redis, acquire + release / redis-semaphore', 0.9, compare('redisPair', ON_REDIS.peer)),
+      figure('on Redis, acquire + release / PING', 2.3, compare('redisPair', ON_REDIS.floor)),
+      figure('on Redis, 64 workers over 64 slots / redis-semaphore', 1 / 2.5, compare('redisFree', ON_REDIS.peer)),
+      figure('on Redis, 64 workers over 8 slots / redis-semaphore', 1 / 2, compare('redisBusy', ON_REDIS.peer)),
+      figure('on Redis, 64 over 8, longest wait / median', 3, median(of('redisFair', HEADGATE))),
+      figure('on Redis, release to grant elsewhere / PING', 3, compare('redisHandover', ON_REDIS.floor)),
     ],
   };
 }
@@ -112,6 +118,7 @@ export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figu
 /** Three digits, with the unit that suits them. */
 export function amount(value: number, unit: Outcome['unit']): string {
   if (unit === 'bytes') return `${brief(value)} B`;
+  if (unit === 'times') return multiple(value);
   if (value < 1e3) return `${brief(value)} ns`;
   return value < 1e6 ? `${brief(value / 1e3)} µs` : `${brief(value / 1e6)} ms`;
 }

@@ -10,7 +10,7 @@ import { bytesEach, type Effort, nanosecondsEach } from './measure.js';
 
 export interface Scenario {
   readonly title: string;
-  readonly unit: 'ns' | 'bytes';
+  readonly unit: 'ns' | 'bytes' | 'times';
   /** By name: resolves to what one operation takes, in the unit. */
   readonly contestants: Readonly<Record<string, () => Promise<number>>>;
 }
@@ -18,11 +18,16 @@ export interface Scenario {
 export type ScenarioId =
   | 'acquire' | 'tryAcquire' | 'run' | 'jobs20k' | 'jobs200k'
   | 'abortShared' | 'abortSharedFew' | 'abortEach' | 'abortEachFew' | 'heapAcquire' | 'heapRun'
-  | 'keyed' | 'window' | 'express';
+  | 'keyed' | 'window' | 'express'
+  | 'redisPair' | 'redisFree' | 'redisBusy' | 'redisFair' | 'redisHandover';
 
 export const HEADGATE = 'headgate';
 /** What headgate's own parts are measured against: a single throttle, a bucket, Express alone. */
 export const ITSELF = { keyed: 'one throttle', window: 'a bucket', express: 'Express alone' } as const;
+/** The environment variable that tells where the server is. */
+export const REDIS_URL = 'HEADGATE_BENCH_REDIS';
+/** The one peer on Redis, and the floor under everything that asks a server. */
+export const ON_REDIS = { peer: 'redis-semaphore', floor: 'a bare PING' } as const;
 /** An async function that does nothing, awaited: the floor under everything that returns a promise. */
 export const FLOOR = 'bare await';
 /** Those on which everybody else would wait. They take part in some of the rounds only. */
@@ -298,6 +303,47 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     contestants: {
       headgate: async () => (await import('./server.js')).nanosecondsPerRequest(true),
       [ITSELF.express]: async () => (await import('./server.js')).nanosecondsPerRequest(false),
+    },
+  },
+  redisPair: {
+    title: 'on Redis: acquire and release, one after the other',
+    unit: 'ns',
+    contestants: {
+      headgate: async () => (await import('./redis.js')).oneByOne('headgate'),
+      [ON_REDIS.peer]: async () => (await import('./redis.js')).oneByOne('redis-semaphore'),
+      [ON_REDIS.floor]: async () => (await import('./redis.js')).roundTrip(),
+    },
+  },
+  redisFree: {
+    title: 'on Redis: 64 workers over 64 slots, each permit',
+    unit: 'ns',
+    contestants: {
+      headgate: async () => (await import('./redis.js')).throughput('headgate', 64),
+      [ON_REDIS.peer]: async () => (await import('./redis.js')).throughput('redis-semaphore', 64),
+    },
+  },
+  redisBusy: {
+    title: 'on Redis: 64 workers over 8 slots, each permit',
+    unit: 'ns',
+    contestants: {
+      headgate: async () => (await import('./redis.js')).throughput('headgate', 8),
+      [ON_REDIS.peer]: async () => (await import('./redis.js')).throughput('redis-semaphore', 8),
+    },
+  },
+  redisFair: {
+    title: 'on Redis: 64 workers over 8 slots, longest wait / median',
+    unit: 'times',
+    contestants: {
+      headgate: async () => (await import('./redis.js')).unfairness('headgate', 8),
+      [ON_REDIS.peer]: async () => (await import('./redis.js')).unfairness('redis-semaphore', 8),
+    },
+  },
+  redisHandover: {
+    title: 'on Redis: from a release in one process to the grant in another',
+    unit: 'ns',
+    contestants: {
+      headgate: async () => (await import('./redis.js')).handover(),
+      [ON_REDIS.floor]: async () => (await import('./redis.js')).roundTrip(),
     },
   },
 };
