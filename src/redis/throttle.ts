@@ -729,6 +729,7 @@ export class RedisThrottle implements Gate {
   /** What it said may be unknown, and what it asked for, too. */
   #fail(ops: readonly Op[], error: ThrottleBackendError): void {
     const now = this.#clock.now();
+    const triedAgain = this.#failure !== undefined && this.#retryAt === Infinity;
     this.#failure = error;
     for (const { asks, until, failed, ...op } of ops) {
       failed?.(error);
@@ -738,8 +739,9 @@ export class RedisThrottle implements Gate {
       this.#drop(asks as string, call);
       call.reject(error);
     }
-    // Whoever waits in Redis goes on waiting there, until its place has lapsed.
-    const lapsed = now >= this.#renewed + this.#ttl;
+    // Whoever waits in Redis goes on waiting there, until its place has lapsed and cannot be had back. A process that was
+    // kept from hearing the answer takes it for none: so the first failure proves nothing.
+    const lapsed = triedAgain && now >= this.#renewed + this.#ttl;
     if (this.#failOpen) this.#moveHere();
     else if (lapsed) {
       for (const [serial, call] of this.#calls) {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { freshKey, ioredis, redisUrl, sleep, until } from './support.js';
 import type { Command, ObeyingSettings, Phase } from './worker.js';
@@ -65,17 +65,15 @@ interface Line {
 class Worker {
   readonly lines: Line[] = [];
   /** How it ended: a number is its exit code. */
-  readonly ended: Promise<number | string>;
+  end: number | string | undefined;
   readonly #child: ChildProcess;
 
   constructor(script: string, settings: object) {
     this.#child = fork(join(folder, `${script}.mjs`), [JSON.stringify(settings)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [] });
     if (this.#child.stdout !== null) createInterface(this.#child.stdout).on('line', (line) => void this.lines.push(JSON.parse(line) as Line));
-    this.ended = new Promise((resolve) => {
-      this.#child.once('close', (code, signal) => {
-        workers.delete(this);
-        resolve(code ?? signal ?? '');
-      });
+    this.#child.once('close', (code, signal) => {
+      workers.delete(this);
+      this.end = code ?? signal ?? '';
     });
     // One that died on its own account hears no more.
     this.#child.on('error', () => {});
@@ -83,8 +81,9 @@ class Worker {
   }
 
   /** Waits until it has ended, however it did. */
-  async ends(): Promise<number | string> {
-    return Promise.race([this.ended, sleep(20_000).then(() => 'it lives on')]);
+  async ends(): Promise<number | string | undefined> {
+    await until('a worker ends', () => this.end !== undefined, 30);
+    return this.end;
   }
 
   tell(command: Command | { do: 'go' }): void {
@@ -93,7 +92,7 @@ class Worker {
 
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
-    await this.ended;
+    await this.ends();
   }
 
   said(event: string, name?: string): Line | undefined {
@@ -112,6 +111,18 @@ class Worker {
   }
 }
 
+/** Lets pass what waits for it, in order, while it is open. */
+class Valve {
+  opens: Promise<void> = Promise.resolve();
+  open: () => void = () => {};
+
+  close(): void {
+    this.opens = new Promise((resolve) => {
+      this.open = resolve;
+    });
+  }
+}
+
 type Settings = Omit<RedisThrottleOptions, 'client'>;
 
 /** A worker that is there, and waits to be told what to do. */
@@ -122,9 +133,10 @@ async function obeying(kind: Kind, throttle: Settings, dies?: Phase): Promise<Wo
   return worker;
 }
 
-/** A throttle of this process, which takes part. */
-function taking(throttle: Settings): RedisThrottle {
+/** A throttle of this process, connected, which takes part. */
+async function taking(throttle: Settings): Promise<RedisThrottle> {
   const { client, close } = ioredis();
+  await client.ping();
   const made = new RedisThrottle({ ...throttle, client });
   endings.push(async () => {
     await made.close();
@@ -162,7 +174,7 @@ describe('eight processes and ten thousand calls', () => {
   let throttle: RedisThrottle;
   /** Held all along: so the books of Redis are never closed, and what was spent in all is one sum. */
   let held: RedisPermit;
-  let ends: (number | string)[] = [];
+  let ends: (number | string | undefined)[] = [];
 
   /** What one grant was about. */
   interface Grant {
@@ -180,7 +192,7 @@ describe('eight processes and ten thousand calls', () => {
   let grants: Grant[] = [];
 
   beforeAll(async () => {
-    throttle = taking(settings);
+    throttle = await taking(settings);
     held = await throttle.acquire(0);
     const crowd = Array.from({ length: PROCESSES }, (_, index) => {
       const own: CrowdSettings = { kind: index % 2 === 0 ? 'ioredis' : 'node-redis', url: redisUrl(), throttle: settings, seed: index, calls: CALLS, callers: 6, costs: [0.25, 0.5, 1, 1, 2, 5] };
@@ -311,7 +323,7 @@ describe.concurrent('kill -9', () => {
   it.each(cases)('in the middle of it, %s, by %s: what is lost comes back within ttl, and not before', async (phase, kind) => {
     const ttl = 0.9;
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     const awaited = phase === 'queued' || phase === 'granted';
     const first = awaited ? await throttle.acquire() : undefined;
     const worker = await obeying(kind, settings, phase);
@@ -344,7 +356,7 @@ describe.concurrent('kill -9', () => {
   it('of the head that waits for tokens: those behind it get on, in order', async () => {
     const ttl = 0.9;
     const settings: Settings = { key: freshKey(), ttl, capacity: 10, burst: 10, period: 100 };
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     (await throttle.acquire(10)).release();
     const [head, behind] = await Promise.all([obeying('ioredis', settings, 'queued'), obeying('node-redis', settings)]);
     head.tell({ do: 'acquire', name: 'its', cost: 9 });
@@ -367,7 +379,7 @@ describe.concurrent('kill -9', () => {
     const { slot } = await living.says('granted');
     doomed.tell({ do: 'acquire', name: 'its' });
     await doomed.says('granted');
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     const one = throttle.acquire();
     const two = throttle.acquire();
     await doomed.kill();
@@ -443,17 +455,17 @@ describe('fifteen processes killed at random', () => {
     }
     expect(spans.filter(({ slot }) => !(slot >= 1 && slot <= 3))).toEqual([]);
 
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     await isAsNew(throttle);
   });
 });
 
 describe.concurrent('a process whose event loop is blocked for longer than ttl', () => {
-  const ttl = 0.6;
+  const ttl = 0.8;
 
   it.each(KINDS)('loses its permit, and knows it as soon as it looks, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     const worker = await obeying(kind, settings);
     worker.tell({ do: 'acquire', name: 'its' });
     const { at: taken } = await worker.says('granted');
@@ -463,7 +475,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     await worker.saysTimes('queued', 2);
     const mine = throttle.acquire();
     await until('all wait', async () => (await throttle.inspect()).waiting.length === 3);
-    worker.tell({ do: 'block', seconds: 3 * ttl, look: 'its', release: 'its' });
+    worker.tell({ do: 'block', seconds: 2.5 * ttl, look: 'its', release: 'its' });
     const permit = await mine;
     const heard = now();
     expect(heard - taken).toBeGreaterThan(ttl * 1_000);
@@ -492,14 +504,14 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
 
   it.each(KINDS)('while it waits, and is granted in vain: it waits on in its place, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     const first = await throttle.acquire();
     const worker = await obeying(kind, settings);
     worker.tell({ do: 'acquire', name: 'its' });
     await worker.says('queued');
     const mine = throttle.acquire();
     await until('both wait', async () => (await throttle.inspect()).waiting.length === 2);
-    worker.tell({ do: 'block', seconds: 3 * ttl });
+    worker.tell({ do: 'block', seconds: 2.5 * ttl });
     await sleep(50);
     first.release();
     const permit = await mine;
@@ -522,16 +534,36 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     await worker.kill();
   });
 
+  it.each(KINDS)('while its renewal is under way: it waits on in its place, %s', async (kind) => {
+    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
+    const throttle = await taking(settings);
+    const first = await throttle.acquire();
+    const worker = await obeying(kind, settings);
+    worker.tell({ do: 'acquire', name: 'its' });
+    await worker.says('queued');
+    worker.tell({ do: 'block when it calls', seconds: 2.5 * ttl });
+    await worker.says('blocked');
+    await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
+    const late = throttle.acquire();
+    await until('another waits behind it', async () => (await throttle.inspect()).waiting.length === 2);
+    first.release();
+    expect(await worker.says('granted', 'its')).toMatchObject({ lost: false });
+    expect(throttle.waiting).toBe(1);
+    worker.tell({ do: 'release', name: 'its' });
+    (await late).release();
+    await worker.kill();
+  });
+
   it.each(KINDS)('before it hears that it was granted at once: an answer that late is none, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     const worker = await obeying(kind, settings);
     // Connected, and so what is asked is sent at once.
     worker.tell({ do: 'acquire', name: 'before' });
     await worker.says('granted');
     worker.tell({ do: 'release', name: 'before' });
     await until('it is free', async () => (await throttle.inspect()).active.length === 0);
-    worker.tell({ do: 'acquire and block', name: 'its', seconds: 3 * ttl });
+    worker.tell({ do: 'acquire and block', name: 'its', seconds: 2.5 * ttl });
     await until('it holds', async () => (await throttle.inspect()).active.length === 1);
     const permit = await throttle.acquire();
     expect(worker.said('refused')).toBeUndefined();
@@ -548,12 +580,96 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
   });
 });
 
+describe.concurrent('a connection that stalls for longer than ttl, and then brings it all', () => {
+  /** A throttle whose calls, and whose messages, go on their way when they are let go. */
+  async function stalling(throttle: Settings): Promise<{ throttle: RedisThrottle; calls: Valve; messages: Valve }> {
+    const commands = ioredis();
+    const messages = ioredis();
+    const [calling, telling] = [new Valve(), new Valve()];
+    const client: RedisCommands = {
+      async eval(script, keys, args) {
+        await calling.opens;
+        return commands.client.eval(script, keys.length, ...keys, ...args);
+      },
+      subscribe(channel, listener) {
+        messages.client.on('message', (_, message: string) => void telling.opens.then(() => listener(message)));
+        return messages.client.subscribe(channel);
+      },
+    };
+    const made = new RedisThrottle({ ...throttle, client });
+    endings.push(async () => {
+      await made.close();
+      await Promise.all([commands.close(), messages.close()]);
+    });
+    // It listens from the first acquire on, and a renewal has told it so.
+    const permit = await made.acquire();
+    await until('it listens', async () => (await commands.client.pubsub('CHANNELS', `headgate:${(await made.inspect()).active[0]?.owner.split('.')[0]}`)).length > 0);
+    permit.release();
+    await made.idle();
+    return { throttle: made, calls: calling, messages: telling };
+  }
+
+  it('brings nobody back into the queue who has lost his lease since', async () => {
+    const settings: Settings = { key: freshKey(), ttl: 0.9, concurrency: 1 };
+    const throttle = await taking(settings);
+    const slow = await stalling(settings);
+    const first = await throttle.acquire();
+    const waits = slow.throttle.acquire();
+    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    slow.calls.close();
+    // By now it has sent a renewal that says it waits.
+    await sleep(450);
+    first.release();
+    const lost = await waits;
+    expect(lost.signal.aborted).toBe(false);
+    const permit = await throttle.acquire();
+    expect(lost.signal.aborted).toBe(true);
+    expect(lost.signal.reason).toBeInstanceOf(LeaseLostError);
+    slow.calls.open();
+    await slow.throttle.idle();
+    expect((await throttle.inspect()).waiting).toEqual([]);
+    expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
+    lost.release();
+    permit.release();
+    await throttle.idle();
+    await isAsNew(throttle);
+  });
+
+  it('is not believed when it tells of a grant that has lapsed', async () => {
+    const settings: Settings = { key: freshKey(), ttl: 1.5, concurrency: 1 };
+    const throttle = await taking(settings);
+    const slow = await stalling(settings);
+    const first = await throttle.acquire();
+    let granted = false;
+    const waits = slow.throttle.acquire().then((permit) => {
+      granted = true;
+      return permit;
+    });
+    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    slow.calls.close();
+    slow.messages.close();
+    first.release();
+    const second = await throttle.acquire();
+    slow.calls.open();
+    await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
+    slow.messages.open();
+    await sleep(100);
+    expect(granted).toBe(false);
+    second.release();
+    const permit = await waits;
+    expect(permit.signal.aborted).toBe(false);
+    permit.release();
+    await slow.throttle.idle();
+    await isAsNew(throttle);
+  });
+});
+
 describe.concurrent('a process that has nothing left to do', () => {
   const ALL = [...KINDS, 'url'] as const;
 
   it.each(ALL)('ends by itself though it never closes its throttle, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl: 30, concurrency: 1 };
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     const worker = await obeying(kind, settings);
     worker.tell({ do: 'acquire', name: 'its' });
     await worker.says('granted');
@@ -565,7 +681,7 @@ describe.concurrent('a process that has nothing left to do', () => {
 
   it.each(ALL)('lives for as long as a call waits, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl: 1, concurrency: 1 };
-    const throttle = taking(settings);
+    const throttle = await taking(settings);
     const permit = await throttle.acquire();
     const worker = await obeying(kind, settings);
     worker.tell({ do: 'acquire', name: 'its' });

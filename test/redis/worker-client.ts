@@ -122,7 +122,7 @@ export function throttleFor({ kind, url, throttle }: WorkerSettings, tap: Tap): 
     kind === 'ioredis' ? ioredisClient(url, tap)
     : kind === 'node-redis' ? nodeRedisClient(url, tap)
     : { connection: { url }, end: () => {} };
-  return { throttle: new RedisThrottle({ ...throttle, client: client.connection }), client };
+  return { throttle: new RedisThrottle({ commandTimeout: 10, ...throttle, client: client.connection }), client };
 }
 
 /** The settings that this process was started with. */

@@ -19,6 +19,8 @@ export type Command =
   | { do: 'release'; name: string }
   /** Nothing else happens in the process for so many seconds, and then it looks at its permit at once. */
   | { do: 'block'; seconds: number; look?: string; release?: string }
+  /** The same, as soon as its next call is on the way. */
+  | { do: 'block when it calls'; seconds: number }
   /** Acquires, and hears nothing of it for so many seconds. */
   | { do: 'acquire and block'; name: string; seconds: number }
   /** Closes the client, not the throttle; and lives only for as long as anything else keeps it alive. */
@@ -51,7 +53,11 @@ const { throttle, client } = throttleFor(own, {
     const seconds = blocks;
     blocks = 0;
     // node-redis writes in an immediate of its own, and the answer cannot come before the next turn.
-    if (seconds > 0) setImmediate(() => block(seconds));
+    if (seconds === 0) return;
+    setImmediate(() => {
+      block(seconds);
+      report({ event: 'blocked', at: now() });
+    });
   },
   answered(args, events) {
     if ((dies === 'calling' && asks(args, 'A')) || (dies === 'released' && asks(args, 'R'))) die();
@@ -98,6 +104,9 @@ obey((message) => {
       report({ event: 'looked', name: command.look, at: now(), lost: signal?.aborted, error: (signal?.reason as Error | undefined)?.name });
       return permits.get(command.release ?? '')?.release();
     }
+    case 'block when it calls':
+      blocks = command.seconds;
+      return undefined;
     case 'acquire and block':
       blocks = command.seconds;
       return void acquire(command.name);
@@ -106,5 +115,7 @@ obey((message) => {
       return part();
   }
 });
+// Who is to die while it connects does not wait for that.
 if (dies === 'connecting') void acquire('its');
+else await throttle.inspect();
 report({ event: 'ready', at: now() });
