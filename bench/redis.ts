@@ -121,11 +121,11 @@ export const waitElsewhere = (key: string): Promise<void> =>
     const throttle = new RedisThrottle({ client, key, concurrency: 1 });
     // So that all is connected.
     await throttle.pause(0);
-    process.on('message', () => void throttle.acquire().then((permit) => {
+    const wait = async (): Promise<void> => {
+      using _ = await throttle.acquire();
       // The clock is the machine's, the same in all its processes.
-      const granted = process.hrtime.bigint();
-      permit.release();
-      process.send?.(String(granted));
-    }));
+      process.send?.(String(process.hrtime.bigint()));
+    };
+    process.on('message', () => void wait());
     process.send?.('ready');
   });

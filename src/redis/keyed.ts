@@ -19,7 +19,7 @@ import { type Inside, type Local, type RedisOptionsOfAll, type RedisState, Redis
  * await perUser.run('ada', () => console.log('hello')); // → hello
  * await perUser.close();
  */
-export class RedisKeyedThrottle implements KeyedGate<string> {
+export class RedisKeyedThrottle implements KeyedGate {
   /** Tells it from a gate without keys. */
   readonly keyed = true as const;
   readonly #options: RedisOptionsOfAll;
