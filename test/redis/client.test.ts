@@ -233,7 +233,8 @@ describe('a server with passwords and rules', () => {
   /** What the scripts need, what evaluates them, and what listens. */
   const COMMANDS = [
     'eval', 'evalsha', 'time', 'publish', 'subscribe', 'unsubscribe',
-    'hmget', 'hget', 'hset', 'hdel', 'zadd', 'zcard', 'zrange', 'zrangebyscore', 'zrem', 'zscore', 'setbit', 'getbit', 'bitpos', 'del', 'pexpire',
+    'hget', 'hgetall', 'hkeys', 'hlen', 'hmget', 'hset', 'hdel', 'zadd', 'zcard', 'zmscore', 'zrange', 'zrangebyscore', 'zrem', 'zremrangebyrank', 'zscore',
+    'setbit', 'getbit', 'bitpos', 'del', 'pexpire',
   ];
   let strict: RedisServer;
   beforeAll(async () => {
