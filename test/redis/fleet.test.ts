@@ -9,7 +9,7 @@ import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, ty
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { freshKey, ioredis, redisUrl, sleep, until } from './support.js';
 import type { Command, ObeyingSettings, Phase } from './worker.js';
-import type { Kind } from './worker-client.js';
+import { grantOf, type Kind, now } from './worker-client.js';
 import type { Account, CrowdSettings, Hold, Word } from './worker-crowd.js';
 import type { LoopSettings, Said } from './worker-loop.js';
 
@@ -17,9 +17,6 @@ import type { LoopSettings, Said } from './worker-loop.js';
 const SLACK = 1_200;
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-
-/** Milliseconds of the clock that all processes of this machine share. */
-const now = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 let folder = '';
 const workers = new Set<Worker>();
@@ -56,8 +53,8 @@ interface Line {
   name?: string;
   slot?: number;
   lost?: boolean;
-  /** The instant of the grant, in microseconds of the server. */
-  granted?: string;
+  /** What the server said of it. */
+  grant?: string;
   error?: string;
 }
 
@@ -101,7 +98,11 @@ class Worker {
 
   /** Waits until it has said so. */
   async says(event: string, name?: string): Promise<Line> {
-    await until(`a worker says ${event}${name === undefined ? '' : ` ${name}`}`, () => this.said(event, name), 20);
+    try {
+      await until(`a worker says ${event}${name === undefined ? '' : ` ${name}`}`, () => this.said(event, name), 20);
+    } catch (error) {
+      throw new Error(`It said ${JSON.stringify(this.lines)}`, { cause: error });
+    }
     return this.said(event, name) as Line;
   }
 
@@ -179,7 +180,6 @@ describe('eight processes and ten thousand calls', () => {
   /** What one grant was about. */
   interface Grant {
     id: string;
-    slot: number;
     granted: number;
     mark: number;
     asked: number;
@@ -205,14 +205,15 @@ describe('eight processes and ten thousand calls', () => {
     grants = accounts.flatMap(({ words, holds }, process) => {
       const asked = new Map<string, number>();
       const tickets = new Map<string, number>();
-      const known = new Map(holds.map((hold) => [`${hold.slot} ${hold.granted} ${hold.mark}`, hold]));
+      const known = new Map(holds.map((hold) => [hold.grant, hold]));
       const found = new Map<string, Grant>();
       const hear = (word: Word): void => {
         if (word.kind === 'asked') asked.set(word.id, word.cost);
         else if (word.kind === 'queued') tickets.set(word.id, Number(word.ticket));
         else if (!found.has(word.id)) {
-          const { id, slot, granted, mark, order } = word;
-          found.set(id, { id, slot, granted: Number(granted), mark, order, process, asked: asked.get(id) as number, ticket: tickets.get(id), hold: known.get(`${slot} ${granted} ${mark}`) });
+          const { id, grant, order } = word;
+          const [, granted = 0, , mark = 0] = grant.split(' ').map(Number);
+          found.set(id, { id, granted, mark, order, process, asked: asked.get(id) as number, ticket: tickets.get(id), hold: known.get(grant) });
         }
       };
       // A message may come before the answer that tells the place.
@@ -364,9 +365,10 @@ describe.concurrent('kill -9', () => {
     // Nobody will set the timer of the dead. The next needs what flows in during 0.5 s.
     behind.tell({ do: 'acquire', name: 'one', cost: 0.05 });
     await behind.says('queued');
-    const last = (await throttle.acquire(0)) as RedisPermit & { granted: string };
-    const { at, granted } = await behind.says('granted', 'one');
-    expect(Number(last.granted)).toBeGreaterThanOrEqual(Number(granted));
+    const instant = (item = ''): number => Number(item.split(' ')[1]);
+    const last = grantOf(await throttle.acquire(0));
+    const { at, grant } = await behind.says('granted', 'one');
+    expect(instant(last)).toBeGreaterThanOrEqual(instant(grant));
     expect(at).toBeLessThan((head.said('dies') as Line).at + ttl * 1_000 + SLACK);
     await behind.kill();
   });

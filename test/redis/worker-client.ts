@@ -1,6 +1,6 @@
 /** What worker processes share: a client with a tap on it, a clock that all of them agree on, and a voice. */
 import { writeSync } from 'node:fs';
-import { type NodeRedisClient, type RedisConnection, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import { type NodeRedisClient, type RedisConnection, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
 
@@ -52,7 +52,10 @@ export function randomFrom(seed: number): () => number {
 }
 
 /** The first argument of a step's operations. Whatever has fewer arguments is no step. */
-export const OPERATIONS = 8;
+export const OPERATIONS = 10;
+
+/** What the server said of a grant: slot, instant in microseconds, cost, and all that was spent by then. It is not public. */
+export const grantOf = (permit: RedisPermit): string => (permit as RedisPermit & { item: string }).item;
 
 const hear = (tap: Tap, message: string, channel: string): void => {
   const [instance = '', ...events] = message.split('\n');

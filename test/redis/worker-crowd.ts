@@ -1,7 +1,7 @@
 /** A process with many callers at once, who do all that callers do, at random; and what they saw of it. */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { RedisPermit } from 'headgate/redis';
-import { now, obey, OPERATIONS, part, randomFrom, report, settings, throttleFor, type WorkerSettings } from './worker-client.js';
+import { grantOf, now, obey, OPERATIONS, part, randomFrom, report, settings, throttleFor, type WorkerSettings } from './worker-client.js';
 
 export interface CrowdSettings extends WorkerSettings {
   seed: number;
@@ -13,8 +13,8 @@ export interface CrowdSettings extends WorkerSettings {
 /** A permit, from when its caller had it until it gave it back; in milliseconds for all processes. */
 export interface Hold {
   slot: number;
-  granted: string;
-  mark: number;
+  /** What the server said of it. */
+  grant: string;
   heard: number;
   released: number;
   /** What it cost in the end. */
@@ -25,7 +25,7 @@ export interface Hold {
 export type Word =
   | { kind: 'asked'; id: string; cost: number }
   | { kind: 'queued'; id: string; ticket: string; order: number }
-  | { kind: 'granted'; id: string; slot: number; granted: string; mark: number; order: number };
+  | { kind: 'granted'; id: string; grant: string; order: number };
 
 export interface Account {
   event: 'account';
@@ -45,7 +45,7 @@ const note = (owner: string, events: string[]): void => {
     const [kind, serial, ...rest] = event.split(' ');
     const id = `${owner}.${serial}`;
     if (kind === 'Q') account.words.push({ kind: 'queued', id, ticket: rest[0] ?? '', order: order++ });
-    if (kind === 'G') account.words.push({ kind: 'granted', id, slot: Number(rest[0]), granted: rest[1] ?? '', mark: Number(rest[2]), order: order++ });
+    if (kind === 'G') account.words.push({ kind: 'granted', id, grant: rest.join(' '), order: order++ });
   }
 };
 
@@ -70,10 +70,8 @@ function correct(permit: RedisPermit): void {
   else if (chance < 0.25) permit.settle(permit.cost + random());
 }
 
-/** `granted` and `mark` are no part of the public interface: they are what the server said. */
 function hold(permit: RedisPermit, heard: number): Hold {
-  const { granted, mark } = permit as RedisPermit & { granted: string; mark: number };
-  const held: Hold = { slot: permit.slot, granted, mark, heard, released: Infinity, cost: permit.cost };
+  const held: Hold = { slot: permit.slot, grant: grantOf(permit), heard, released: Infinity, cost: permit.cost };
   account.holds.push(held);
   return held;
 }

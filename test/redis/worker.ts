@@ -1,6 +1,6 @@
 /** A process that takes and gives back permits as it is told, and dies in the middle of what it is told to die in. */
 import type { RedisPermit } from 'headgate/redis';
-import { now, obey, OPERATIONS, part, report, settings, throttleFor, type WorkerSettings } from './worker-client.js';
+import { grantOf, now, obey, OPERATIONS, part, report, settings, throttleFor, type WorkerSettings } from './worker-client.js';
 
 /**
  * Where a process ends: `connecting`, with its call not sent; `calling`, with the answer there and not heard; `queued`;
@@ -79,9 +79,7 @@ async function acquire(name: string, cost?: number, timeout?: number): Promise<v
   try {
     const permit = await throttle.acquire(cost, { timeout });
     permits.set(name, permit);
-    // `granted` is no part of the public interface: it is what the server said.
-    const { granted } = permit as RedisPermit & { granted: string };
-    report({ event: 'granted', name, at: now(), slot: permit.slot, granted, lost: permit.signal.aborted });
+    report({ event: 'granted', name, at: now(), slot: permit.slot, grant: grantOf(permit), lost: permit.signal.aborted });
     permit.signal.addEventListener('abort', () => report({ event: 'lost', name, at: now(), error: (permit.signal.reason as Error).name }));
     if (dies === 'holding') die();
   } catch (error) {
