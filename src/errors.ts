@@ -101,11 +101,11 @@ export class ThrottleClosedError extends ThrottleError {
  */
 export function refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, what: string, wait: number, running: number, waiting: number): E {
   const timed = wait > 0 && wait < Infinity;
-  const hint =
-    timed ? `retry in ${Number(wait.toPrecision(3))} s or later`
+  const when =
+    timed ? `retry in ${+wait.toPrecision(3)} s or later`
     : wait > 0 ? 'it is paused until resume()'
     : 'retry when a running job has ended';
-  return new Kind(`${what}; ${hint} (${running} running, ${waiting} waiting)`, { retryAfter: timed ? wait : undefined });
+  return new Kind(`${what}; ${when} (${running} running, ${waiting} waiting)`, { retryAfter: timed ? wait : undefined });
 }
 
 /** The error for an argument: a TypeError for the wrong kind of thing, a RangeError for a wrong number. */

@@ -30,7 +30,7 @@ beforeAll(() => {
 
 describe('the package', () => {
   test('contains what is needed and nothing else', () => {
-    const extra = packed.filter((path) => !/^dist\/(?:http\/)?[\w.-]+\.(js|d\.ts)$/.test(path));
+    const extra = packed.filter((path) => !/^dist\/(?:http\/|redis\/(?:scripts\/)?)?[\w.-]+\.(js|d\.ts)$/.test(path));
     expect(extra).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
     for (const target of Object.values(manifest.exports)) {
       for (const path of typeof target === 'string' ? [target] : Object.values(target)) expect(packed).toContain(path.replace('./', ''));
@@ -46,6 +46,7 @@ describe('the package', () => {
       import { Throttle, ThrottleTimeoutError } from 'headgate';
       import { throttledFetch } from 'headgate/fetch';
       import { web } from 'headgate/http';
+      import { RedisThrottle, ThrottleBackendError } from 'headgate/redis';
       import { ManualClock } from 'headgate/testing';
       import manifest from 'headgate/package.json' with { type: 'json' };
       const clock = new ManualClock();
@@ -57,15 +58,18 @@ describe('the package', () => {
       const serve = web(() => new Response('served'), { gate: new Throttle(1, 0, 60) });
       const polite = throttledFetch(new Throttle(10), { fetch: async (url) => serve(new Request(url)) });
       const statuses = [(await polite('http://localhost/')).status, (await serve(new Request('http://localhost/'))).status];
-      console.log(await second, refused, manifest.version, ...statuses);`;
-    expect(node('--no-warnings', '--input-type=module', '-e', code)).toBe(`60 true ${manifest.version} 200 429`);
+      // Without the package "redis", it says what is missing.
+      const fleet = new RedisThrottle({ client: { url: 'redis://127.0.0.1:1' }, key: 'key', concurrency: 1 });
+      const missing = await fleet.acquire().catch((error) => error instanceof ThrottleBackendError && error.message.includes('npm install redis'));
+      console.log(await second, refused, manifest.version, ...statuses, missing);`;
+    expect(node('--no-warnings', '--input-type=module', '-e', code)).toBe(`60 true ${manifest.version} 200 429 true`);
   });
 
   test('is required from CommonJS', () => {
     const code = `
       const { Throttle } = require('headgate');
       const { ManualClock } = require('headgate/testing');
-      if (!require('headgate/fetch').throttledFetch || !require('headgate/http').express) throw new Error('exports are missing');
+      if (!require('headgate/fetch').throttledFetch || !require('headgate/http').express || !require('headgate/redis').RedisThrottle) throw new Error('exports are missing');
       new Throttle(10, 2, 1, { clock: new ManualClock() }).run(() => 'done').then(console.log);`;
     expect(node('--no-warnings', '--input-type=commonjs', '-e', code)).toBe('done');
   });
@@ -74,13 +78,15 @@ describe('the package', () => {
     for (const path of packed.filter((name) => name.endsWith('.js'))) {
       const code = readFileSync(join(project, 'node_modules/headgate', path), 'utf8');
       const specifiers = [...code.matchAll(/(?:from|import\(?)\s*["']([^"']+)["']/g)].map(([, specifier]) => specifier).filter((specifier) => !/^headgate(\/|$)/.test(specifier ?? ''));
-      expect(specifiers.filter((specifier) => !/^\.\.?\//.test(specifier ?? '')), path).toEqual([]);
+      // The one package that is imported, and that only when it is needed.
+      const optional = path === 'dist/redis/index.js' ? ['redis'] : [];
+      expect(specifiers.filter((specifier) => !/^\.\.?\//.test(specifier ?? '')), path).toEqual(optional);
     }
     const code = `
       const fail = (what) => () => { throw new Error(what + ' at import'); };
       globalThis.setTimeout = fail('a timer'); globalThis.queueMicrotask = fail('a microtask'); Math.random = fail('a random number');
       performance.now = fail('the clock'); globalThis.addEventListener = fail('a listener');
-      for (const name of ['headgate', 'headgate/fetch', 'headgate/http', 'headgate/testing']) await import(name);
+      for (const name of ['headgate', 'headgate/fetch', 'headgate/http', 'headgate/redis', 'headgate/testing']) await import(name);
       const { KeyedThrottle, Limiter, Resource, Throttle } = await import('headgate');
       const { concurrencyLimit, express, web } = await import('headgate/http');
       const resource = new Resource(1);
@@ -89,6 +95,11 @@ describe('the package', () => {
       (await import('headgate/fetch')).throttledFetch(new Throttle(10, 2, 1, { window: 'sliding', also: [{ capacity: 5 }] }));
       express(concurrencyLimit({ key: 'ip', maxConcurrent: 2 }));
       web(() => new Response(), { gate: resource });
+      crypto.getRandomValues = fail('a random number'); crypto.subtle.digest = fail('a digest');
+      const { RedisKeyedThrottle, RedisThrottle } = await import('headgate/redis');
+      const client = { eval: fail('a call'), subscribe: fail('a subscription') };
+      new RedisThrottle({ client, key: 'key', capacity: 10, concurrency: 2 });
+      new RedisKeyedThrottle({ client: { url: 'redis://localhost:1' }, concurrency: 2 });
       console.log('quiet');`;
     expect(node('--input-type=module', '-e', code)).toBe('quiet');
   });
@@ -103,8 +114,15 @@ describe('the package', () => {
       import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle, ThrottleError } from 'headgate';
       import { throttledFetch } from 'headgate/fetch';
       import { concurrencyLimit, express, fastify, hono, koa, web } from 'headgate/http';
+      import { RedisKeyedThrottle, type RedisPermit, RedisThrottle } from 'headgate/redis';
       import { ManualClock } from 'headgate/testing';
       const throttle = new Throttle(10, 2, 1, { clock: new ManualClock() });
+      const client = { url: 'redis://localhost:6379' };
+      const fleet = new RedisThrottle({ client, key: 'key', capacity: 10 });
+      export const slot: Promise<number> = fleet.run((permit: RedisPermit) => permit.slot);
+      export const limited = express(concurrencyLimit({ key: 'ip', maxConcurrent: 5, backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl }) }));
+      // @ts-expect-error what tests use is no part of it
+      new RedisThrottle({ client, key: 'key' }, {});
       export const text: Promise<string> = throttle.run((permit: Permit) => permit.cost.toFixed());
       export const permit: Promise<Permit> = throttle.acquire(5);
       const database = new Resource(5);

@@ -15,7 +15,8 @@ import { type Inside, type Local, type RedisOptionsOfAll, type RedisState, Redis
  * @example
  * import { RedisKeyedThrottle } from 'headgate/redis';
  *
- * const perUser = new RedisKeyedThrottle({ client: { url: process.env.REDIS_URL! }, capacity: 10, concurrency: 2 });
+ * const client = { url: process.env.REDIS_URL ?? 'redis://localhost:6379' };
+ * const perUser = new RedisKeyedThrottle({ client, capacity: 10, concurrency: 2 });
  * await perUser.run('ada', () => console.log('hello')); // → hello
  * await perUser.close();
  */

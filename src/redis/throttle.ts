@@ -163,6 +163,13 @@ const ignore = (): void => {};
 /** Why a lease is lost that Redis has forgotten. */
 const RESET_SINCE = 'its lease was reset, or given to another';
 
+/** As the system's clock does it, but nothing is kept alive for it. */
+function scheduleInBackground(seconds: number, callback: () => void): () => void {
+  const timer: unknown = setTimeout(callback, Math.ceil(seconds * 1_000));
+  (timer as { unref?: () => void }).unref?.();
+  return () => clearTimeout(timer as number);
+}
+
 /** Calls `fn` when the present tick ends: when no promise continuation is left to run, where the platform can tell. */
 function atEndOfTick(fn: () => void): void {
   const { nextTick } = (globalThis as { process?: { nextTick?: (fn: () => void) => void } }).process ?? {};
@@ -178,7 +185,7 @@ function atEndOfTick(fn: () => void): void {
  * import { RedisThrottle } from 'headgate/redis';
  * import { createClient } from 'redis';
  *
- * const client = await createClient({ url: process.env.REDIS_URL }).connect();
+ * const client = await createClient({ url: process.env.REDIS_URL ?? 'redis://localhost:6379' }).connect();
  * const throttle = new RedisThrottle({ client, key: 'payments', capacity: 10, concurrency: 2 });
  * const answer = await throttle.run(async (permit) => `done in slot ${permit.slot}`);
  * console.log(answer);                              // → done in slot 1
@@ -230,6 +237,8 @@ export class RedisThrottle implements Gate {
   /** Why Redis has not answered lately. */
   #failure: ThrottleBackendError | undefined;
   #ringsAt = Infinity;
+  /** Whether somebody waits for what the alarm is set for. */
+  #urgent = false;
   #cancelAlarm: (() => void) | undefined;
 
   #closed: { readonly reason: unknown } | undefined;
@@ -338,7 +347,8 @@ export class RedisThrottle implements Gate {
    * @example
    * import { RedisThrottle } from 'headgate/redis';
    *
-   * const throttle = new RedisThrottle({ client: { url: process.env.REDIS_URL! }, key: 'reports', concurrency: 3 });
+   * const client = { url: process.env.REDIS_URL ?? 'redis://localhost:6379' };
+   * const throttle = new RedisThrottle({ client, key: 'reports', concurrency: 3 });
    * {
    *   await using permit = await throttle.acquire(1, { timeout: 10 });
    *   console.log(permit.slot);                        // → 1
@@ -439,7 +449,7 @@ export class RedisThrottle implements Gate {
   async idle(): Promise<void> {
     await Promise.all([this.#local.idle(), new Promise<void>((resolve) => {
       this.#onIdle.push(resolve);
-      this.#rest();
+      this.#settleDown();
     })]);
   }
 
@@ -478,7 +488,8 @@ export class RedisThrottle implements Gate {
    * @example
    * import { RedisThrottle } from 'headgate/redis';
    *
-   * const throttle = new RedisThrottle({ client: { url: process.env.REDIS_URL! }, key: 'exports', concurrency: 3 });
+   * const client = { url: process.env.REDIS_URL ?? 'redis://localhost:6379' };
+   * const throttle = new RedisThrottle({ client, key: 'exports', concurrency: 3 });
    * await throttle.run(async () => {
    *   const { active, waiting } = await throttle.inspect();
    *   console.log(active.length, waiting.length);      // → 1 0
@@ -864,11 +875,16 @@ export class RedisThrottle implements Gate {
       holds ? this.#renewed + SAFE_SHARE * this.#ttl : Infinity,
       this.#retryAt,
     );
-    if (next === this.#ringsAt) return;
+    // What is only to be given back lapses by itself: no process has to stay for that.
+    const urgent = holds || this.#calls.size > 0 || this.#onIdle.length > 0;
+    if (next === this.#ringsAt && urgent === this.#urgent) return;
     this.#cancelAlarm?.();
     this.#cancelAlarm = undefined;
     this.#ringsAt = next;
-    if (next < Infinity) this.#cancelAlarm = this.#clock.schedule(Math.max(1e-6, next - this.#clock.now()), () => this.#ring());
+    this.#urgent = urgent;
+    if (next === Infinity) return;
+    const schedule = urgent ? this.#clock.schedule.bind(this.#clock) : scheduleInBackground;
+    this.#cancelAlarm = schedule(Math.max(1e-6, next - this.#clock.now()), () => this.#ring());
   }
 
   #ring(): void {

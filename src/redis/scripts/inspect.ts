@@ -1,5 +1,5 @@
 /** Reads the state of a throttle, changing nothing. What the keys hold is told in `step.ts`. */
-export const INSPECT = /* lua */ `
+export const INSPECT: string = /* lua */ `
 local STATE, QUEUE, LEASES = unpack(KEYS)
 local call = redis.call
 local clock = tonumber(ARGV[1])

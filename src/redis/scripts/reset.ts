@@ -2,7 +2,7 @@
  * Forgets the state of a throttle, and tells everyone who was in it: who held a lease has lost it, who waits comes
  * again. What the keys hold is told in `step.ts`.
  */
-export const RESET = /* lua */ `
+export const RESET: string = /* lua */ `
 local STATE, QUEUE, LEASES = unpack(KEYS)
 local call = redis.call
 local messages = {}

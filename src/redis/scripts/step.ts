@@ -19,7 +19,7 @@
  * A call of Redis from here costs as much as all else that is done for a permit. So what a batch is about is read at
  * once, at its beginning; what it changes is kept in tables meanwhile, and written at once, at its end.
  */
-export const STEP = /* lua */ `
+export const STEP: string = /* lua */ `
 local STATE, QUEUE, LEASES, OWNERS, SLOTS = unpack(KEYS)
 local owner, ttl, configures, told, clock = ARGV[1], tonumber(ARGV[2]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local most, concurrency, BEGIN = tonumber(ARGV[9]), tonumber(ARGV[10]), 11
