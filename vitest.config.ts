@@ -26,6 +26,8 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: 'test/redis/setup.ts',
     testTimeout: 60_000,
+    // Many of them wait more than they work.
+    maxWorkers: 2,
     execArgv: ['--expose-gc'],
     coverage: {
       provider: 'v8',
