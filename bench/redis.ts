@@ -16,8 +16,9 @@ import { REDIS_URL } from './scenarios.js';
 const BATCH = 200;
 const EFFORT: Effort = { time: 300 };
 const WORKERS = 64;
-/** Permits in all, for the workers to share. */
-const PERMITS = 6_400;
+/** Permits in all, for the workers to share, and before those that count. */
+const PERMITS = 19_200;
+const WARM_UP = 6_400;
 const HANDOVERS = 300;
 
 /** Takes a permit and gives it back. */
@@ -68,17 +69,21 @@ async function workers(who: keyof Makers, slots: number): Promise<{ nanosecondsE
   return onServer(async (client) => {
     const make = makers[who](client, slots);
     const turns = Array.from({ length: WORKERS }, make);
-    await Promise.all(turns.map((turn) => turn()));
     const waits: number[] = [];
-    let left = PERMITS;
+    const share = async (permits: number): Promise<void> => {
+      let left = permits;
+      await Promise.all(turns.map(async (turn) => {
+        while (left-- > 0) {
+          const asked = performance.now();
+          await turn();
+          waits.push(performance.now() - asked);
+        }
+      }));
+    };
+    await share(WARM_UP);
+    waits.length = 0;
     const start = performance.now();
-    await Promise.all(turns.map(async (turn) => {
-      while (left-- > 0) {
-        const asked = performance.now();
-        await turn();
-        waits.push(performance.now() - asked);
-      }
-    }));
+    await share(PERMITS);
     return { nanosecondsEach: ((performance.now() - start) * 1e6) / PERMITS, waits };
   });
 }

@@ -50,25 +50,20 @@ const ignore = (): void => {};
 /** A script, and what Redis calls it. */
 export class Script {
   readonly source: string;
-  #sha: string | undefined;
-  #hashes = false;
+  #sha: Promise<string> | undefined;
 
   constructor(source: string) {
     this.source = source;
   }
 
-  /** Its SHA-1 in hexadecimal, as Redis names scripts; `undefined` for a moment at first. */
-  get sha(): string | undefined {
-    if (!this.#hashes) {
-      this.#hashes = true;
-      this.#hash().catch(ignore);
-    }
-    return this.#sha;
+  /** Its SHA-1 in hexadecimal, as Redis names scripts. */
+  get sha(): Promise<string> {
+    return (this.#sha ??= this.#hash());
   }
 
-  async #hash(): Promise<void> {
+  async #hash(): Promise<string> {
     const digest = await crypto.subtle.digest('SHA-1', new TextEncoder().encode(this.source));
-    this.#sha = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+    return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
   }
 }
 
@@ -87,8 +82,7 @@ type Listener = (message: string) => void;
 
 /** Runs by name what Redis has seen before, and in full what it has not, or not since it was restarted. */
 async function evaluate(script: Script, bySha: (sha: string) => Promise<unknown>, inFull: () => Promise<unknown>): Promise<unknown> {
-  const { sha } = script;
-  if (sha === undefined) return inFull();
+  const sha = await script.sha;
   try {
     return await bySha(sha);
   } catch (error) {
@@ -251,7 +245,9 @@ function nodeRedis(client: NodeRedisClient | NodeRedisPool): Driver {
 /** How to subscribe through `client`. */
 function subscriptionOf(client: NodeRedisClient | NodeRedisPool, channel: string, listener: Listener, missed: () => void): Subscribe {
   const through = (own: NodeRedisNode, forget: () => void, lost: () => void): Subscription => {
+    let ended = false;
     const end = (): void => {
+      ended = true;
       forget();
       try {
         own.destroy();
@@ -261,6 +257,10 @@ function subscriptionOf(client: NodeRedisClient | NodeRedisPool, channel: string
     };
     own.unref();
     own.on('error', lost);
+    // One that was just connecting, or connecting anew, does so all the same.
+    own.on('ready', () => {
+      if (ended) end();
+    });
     return { begun: own.connect().then(() => own.subscribe(channel, listener)), end };
   };
   if ('unref' in client) return (lost) => through((client as NodeRedisNode).duplicate(), ignore, lost);

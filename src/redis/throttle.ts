@@ -497,21 +497,24 @@ export class RedisThrottle implements Gate {
    * await throttle.close();
    */
   async inspect(): Promise<RedisState> {
-    const [now, numbers, leases, queue] = (await this.#query(inspection)) as [string, (string | null)[], string[], string[]];
-    const [capacity, period, burst, tokens, since, paused] = numbers.map((number) => Number(number ?? 0)) as [number, number, number, number, number, number];
-    const known = numbers[0] !== null;
+    const [now, numbers, leases, queue, owners] = (await this.#query(inspection)) as [string, string[], string[], string[], string[]];
+    const [capacity, period, burst, tokens, since, paused] = (numbers.length > 0 ? numbers : [0, 1, 0, 0, 0, 0]).map(Number) as [number, number, number, number, number, number];
+    const known = numbers.length > 0;
+    // What has ended is there until somebody calls the script.
+    const lives = (expiry: string | undefined): boolean => Number(expiry) > Number(now);
+    const alive = new Set(pairs(owners).flatMap(([name, expiry]) => (lives(expiry) ? [name] : [])));
     const age = (from: string | number): number => Math.max(0, (Number(now) - Number(from)) / 1e6);
     const owner = (id: string): string => id.slice(0, id.lastIndexOf('.'));
     const rated = known ? capacity >= 0 : this.capacity < Infinity;
     const level = known ? Math.min(burst, tokens + age(since) * 1e6 * (capacity / period)) : this.burst;
     return {
-      active: pairs(leases).map(([id, lease]) => {
-        const [, slot, granted = 0, cost] = lease.split(' ');
-        return { slot: Number(slot), owner: owner(id), age: age(granted), cost: Number(cost) };
+      active: pairs(leases).flatMap(([id, lease]) => {
+        const [expiry, slot, granted = 0, cost] = lease.split(' ');
+        return lives(expiry) ? [{ slot: Number(slot), owner: owner(id), age: age(granted), cost: Number(cost) }] : [];
       }),
-      waiting: pairs(queue).map(([waiter, ticket]) => {
+      waiting: pairs(queue).flatMap(([waiter, ticket]) => {
         const [id = '', cost] = waiter.split(' ');
-        return { owner: owner(id), age: age(ticket), cost: Number(cost) };
+        return alive.has(owner(id)) ? [{ owner: owner(id), age: age(ticket), cost: Number(cost) }] : [];
       }),
       tokens: rated ? level : Infinity,
       pausedFor: paused >= FOREVER ? Infinity : Math.max(0, (paused - Number(now)) / 1e6),

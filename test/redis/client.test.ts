@@ -233,7 +233,7 @@ describe('a server with passwords and rules', () => {
   /** What the scripts need, what evaluates them, and what listens. */
   const COMMANDS = [
     'eval', 'evalsha', 'time', 'publish', 'subscribe', 'unsubscribe',
-    'hget', 'hgetall', 'hkeys', 'hlen', 'hmget', 'hset', 'hdel', 'zadd', 'zcard', 'zmscore', 'zrange', 'zrangebyscore', 'zrem', 'zremrangebyrank', 'zscore',
+    'get', 'set', 'hgetall', 'hkeys', 'hlen', 'hmget', 'hset', 'hdel', 'zadd', 'zcard', 'zmscore', 'zrange', 'zrangebyscore', 'zrem', 'zremrangebyrank', 'zscore',
     'setbit', 'getbit', 'bitpos', 'del', 'pexpire',
   ];
   let strict: RedisServer;

@@ -1,7 +1,7 @@
 /** Redis servers of the tests' own: on a free port, in a folder that goes with them. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
-import { createConnection, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
@@ -48,17 +48,16 @@ export const freePort = (): Promise<number> =>
     });
   });
 
-const accepts = (port: number): Promise<boolean> =>
+/** Waits until a server that was just started accepts connections; resolves with whether it does, or has ended. */
+const ready = (server: ChildProcess): Promise<boolean> =>
   new Promise((resolve) => {
-    const socket = createConnection({ host: '127.0.0.1', port });
-    const end = (answer: boolean): void => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.on('error', () => end(false));
-    // A server that still loads its data says so.
-    socket.on('data', (data) => end(data.toString().startsWith('+PONG')));
-    socket.on('connect', () => socket.write('PING\r\n'));
+    // Not by asking on its port: if that was taken in the meantime, somebody else would answer.
+    let printed = '';
+    server.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      if (printed.length < 100_000) printed += text;
+      if (printed.includes('Ready to accept connections')) resolve(true);
+    });
+    server.once('exit', () => resolve(false));
   });
 
 export interface RedisServer {
@@ -74,18 +73,21 @@ export interface RedisServer {
 }
 
 /** Starts a server. `settings` are those of redis.conf. */
-export async function startRedis(settings: Record<string, string> = {}, command = 'redis-server'): Promise<RedisServer> {
+export async function startRedis(settings: Record<string, string> = {}): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), 'headgate-redis-'));
-  const port = await freePort();
+  let port = await freePort();
   let child: ChildProcess | undefined;
-  const start = async (): Promise<void> => {
+  const started = async (): Promise<boolean> => {
     const options = { port: String(port), bind: '127.0.0.1', save: '', appendonly: 'no', dir: folder, ...settings };
-    const made = spawn(command, Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]), { stdio: 'ignore' });
+    const made = spawn('redis-server', Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]), { stdio: ['ignore', 'pipe', 'ignore'] });
     child = made;
     // Whatever becomes of the tests, it does not outlive them.
     process.once('exit', () => made.kill('SIGKILL'));
-    for (let tries = 0; !(await accepts(port)); tries++) {
-      if (tries === 200 || made.exitCode !== null) throw new Error(`redis-server does not answer on port ${port}`);
+    return ready(made);
+  };
+  const start = async (): Promise<void> => {
+    for (let tries = 0; !(await started()); tries++) {
+      if (tries === 100) throw new Error(`redis-server does not start on port ${port}`);
       await sleep(25);
     }
   };
@@ -97,7 +99,11 @@ export async function startRedis(settings: Record<string, string> = {}, command 
     ending.kill(signal);
     await ended;
   };
-  await start();
+  // Whoever is first to take a port that was free a moment ago has it.
+  for (let tries = 0; !(await started()); tries++) {
+    if (tries === 5) throw new Error('redis-server does not start: is it 6.2 or later?');
+    port = await freePort();
+  }
   return {
     port,
     url: `redis://127.0.0.1:${port}`,

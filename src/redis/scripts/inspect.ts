@@ -1,16 +1,19 @@
 /** Reads the state of a throttle, changing nothing. What the keys hold is told in `step.ts`. */
 export const INSPECT: string = /* lua */ `
-local STATE, QUEUE, LEASES = unpack(KEYS)
-local call = redis.call
+local STATE, QUEUE, LEASES, OWNERS = unpack(KEYS)
+local call, format = redis.call, string.format
 local clock = tonumber(ARGV[1])
 if not clock then
   local time = call('TIME')
   clock = time[1] * 1000000 + time[2]
 end
-return {
-  string.format('%.0f', math.max(clock, tonumber(call('HGET', STATE, 'at')) or 0)),
-  call('HMGET', STATE, 'capacity', 'period', 'burst', 'tokens', 'since', 'paused'),
-  call('HGETALL', LEASES),
-  call('ZRANGE', QUEUE, 0, -1, 'WITHSCORES'),
-}
+local numbers = {}
+local packed = call('GET', STATE)
+if packed then
+  local tag, at, _, capacity, period, burst, tokens, since, paused = cmsgpack.unpack(packed)
+  if tag ~= 'headgate' then return redis.error_reply('WRONGTYPE ' .. STATE .. ' holds something else than the state of a throttle') end
+  clock = math.max(clock, at)
+  for index, number in ipairs({ capacity, period, burst, tokens, since, paused }) do numbers[index] = format('%.17g', number) end
+end
+return { format('%.0f', clock), numbers, call('HGETALL', LEASES), call('ZRANGE', QUEUE, 0, -1, 'WITHSCORES'), call('ZRANGE', OWNERS, 0, -1, 'WITHSCORES') }
 `;
