@@ -91,20 +91,12 @@ export function evaluate(samples: Samples, rounds: number): Results {
 export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figures }: Results): void {
   console.log(`\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of up to ${rounds} rounds, and how many times what headgate takes\n`);
 
-  // What headgate measures against itself is told by the figures below.
-  const besidePeers = Object.entries(outcomes).flatMap(([id, outcome]) => (id in ITSELF ? [] : [outcome]));
-  const names = [...new Set(besidePeers.flatMap(({ medians }) => Object.keys(medians)))];
-  const style = { head: [], border: [] };
-  const table = new Table({ head: ['for each operation, job or waiter', ...names], colAligns: ['left', ...names.map(() => 'right' as const)], style });
-  for (const { title, unit, medians, ratios } of besidePeers) {
-    const cell = (name: string): string => {
-      const [value, times] = [medians[name], ratios[name]];
-      return value === undefined || times === undefined ? 'n/a' : `${amount(value, unit)}\n${multiple(times)}`;
-    };
-    table.push([title, ...names.map(cell)]);
-  }
-  console.log(table.toString());
+  // What headgate measures against itself is told by the figures below; on Redis it has other peers.
+  const others = Object.entries(outcomes).filter(([id]) => !(id in ITSELF));
+  const onRedis = others.filter(([, { medians }]) => ON_REDIS.peer in medians || ON_REDIS.floor in medians);
+  printTable(others.filter((entry) => !onRedis.includes(entry)).map(([, outcome]) => outcome));
   console.log('n/a: has no such operation, or (async-mutex) would take minutes. bottleneck gets fewer jobs: each takes the same time.\n');
+  printTable(onRedis.map(([, outcome]) => outcome));
 
   const promises = new Table({ head: ['figure', 'target', 'measured', ''], colAligns: ['left', 'right', 'right', 'left'], style });
   for (const { figure, most, measured, reached } of figures) {
@@ -113,6 +105,21 @@ export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figu
   console.log(promises.toString());
   const missed = figures.filter(({ reached }) => !reached);
   console.log(missed.length === 0 ? 'All figures are reached.' : `${missed.length} of ${figures.length} figures are MISSED: ${missed.map(({ figure }) => figure).join('; ')}.`);
+}
+
+const style = { head: [], border: [] };
+
+function printTable(outcomes: readonly Outcome[]): void {
+  const names = [...new Set(outcomes.flatMap(({ medians }) => Object.keys(medians)))];
+  const table = new Table({ head: ['for each operation, job or waiter', ...names], colAligns: ['left', ...names.map(() => 'right' as const)], style });
+  for (const { title, unit, medians, ratios } of outcomes) {
+    const cell = (name: string): string => {
+      const [value, times] = [medians[name], ratios[name]];
+      return value === undefined || times === undefined ? 'n/a' : `${amount(value, unit)}\n${multiple(times)}`;
+    };
+    table.push([title, ...names.map(cell)]);
+  }
+  console.log(table.toString());
 }
 
 /** Three digits, with the unit that suits them. */

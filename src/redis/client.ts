@@ -72,8 +72,6 @@ export interface Driver {
   run(script: Script, keys: string[], args: string[]): Promise<unknown>;
   /** Listens on `channel` until it is closed. Whenever that begins, messages may have been lost: `missed` is called. */
   listen(channel: string, listener: Listener, missed: () => void): void;
-  /** Whether anything depends on it, and so the process should stay alive for it. */
-  hold(needed: boolean): void;
   /** Ends the connections that are ours, and leaves no trace on others. */
   close(): void;
 }
@@ -203,7 +201,6 @@ function ioredis(client: IoredisClient): Driver {
         return { begun: own.subscribe(channel), end };
       }, missed);
     },
-    hold: ignore,
     close: () => stop(),
   };
 }
@@ -211,7 +208,6 @@ function ioredis(client: IoredisClient): Driver {
 interface NodeRedisNode extends NodeRedisClient {
   duplicate(): NodeRedisNode;
   connect(): Promise<unknown>;
-  ref(): void;
   unref(): void;
   destroy(): void;
   readonly isOpen: boolean;
@@ -237,7 +233,6 @@ function nodeRedis(client: NodeRedisClient | NodeRedisPool): Driver {
     listen(channel, listener, missed) {
       stop = keep(subscriptionOf(client, channel, listener, missed), missed);
     },
-    hold: ignore,
     close: () => stop(),
   };
 }
@@ -291,7 +286,6 @@ function custom(client: RedisCommands): Driver {
     listen(channel, listener, missed) {
       stop = keep(() => ({ begun: client.subscribe(channel, listener), end: ignore }), missed);
     },
-    hold: ignore,
     close: () => stop(),
   };
 }
@@ -300,7 +294,6 @@ function custom(client: RedisCommands): Driver {
 function fromOptions(options: RedisOptions): Driver {
   let made: Promise<NodeRedisNode> | undefined;
   let connecting: Promise<unknown> | undefined;
-  let needed = false;
   let closed = false;
   let stop = ignore;
   const make = async (): Promise<NodeRedisNode> => {
@@ -309,7 +302,8 @@ function fromOptions(options: RedisOptions): Driver {
     });
     const client = createClient(options) as unknown as NodeRedisNode;
     client.on('error', ignore);
-    if (!needed) client.unref();
+    // Whoever waits for something has a timer for that: the process stays for those.
+    client.unref();
     return client;
   };
   const get = (): Promise<NodeRedisNode> => {
@@ -319,11 +313,6 @@ function fromOptions(options: RedisOptions): Driver {
       throw error;
     });
     return made;
-  };
-  const hold = async (): Promise<void> => {
-    const client = await made;
-    if (needed) client?.ref();
-    else client?.unref();
   };
   return {
     async run(script, keys, args) {
@@ -335,11 +324,6 @@ function fromOptions(options: RedisOptions): Driver {
     },
     listen(channel, listener, missed) {
       stop = keep(async (lost) => subscriptionOf(await get(), channel, listener, missed)(lost), missed);
-    },
-    hold(wanted) {
-      if (wanted === needed) return;
-      needed = wanted;
-      hold().catch(ignore);
     },
     close() {
       closed = true;

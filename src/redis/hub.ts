@@ -69,13 +69,11 @@ export class Hub {
   /** `member` has something at stake from now on, under a name of {@link Hub.name}. */
   enter(name: string, member: Member): void {
     this.#members.set(name.slice(name.indexOf('.') + 1), member);
-    this.#driver.hold(true);
     this.#listen();
   }
 
   leave(name: string): void {
     this.#members.delete(name.slice(name.indexOf('.') + 1));
-    if (this.#members.size === 0) this.#driver.hold(false);
   }
 
   /** Whether Redis failed the last call; then, now and then, it is to be tried again. */

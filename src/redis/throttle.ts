@@ -148,8 +148,9 @@ const FOREVER = Number.MAX_SAFE_INTEGER;
 const ENDLESS = 1e15;
 /** The share of `ttl` after the last renewal when leases count as lost: the rest is for timers that are late. */
 const SAFE_SHARE = 0.9;
-/** How many leases and waiters are renewed by one call, so that it does not keep others from theirs. */
+/** How much is said by one call, so that it does not keep others from theirs: of leases and waiters to renew, and of all else. */
 const RENEWED_AT_ONCE = 500;
+const SAID_AT_ONCE = 2_000;
 /** Seconds until a failed call is tried again: the first time, and at most. */
 const FIRST_RETRY = 0.1;
 const LAST_RETRY = 2;
@@ -627,7 +628,8 @@ export class RedisThrottle implements Gate {
     this.#flushing = false;
     const ops = this.#outbox;
     this.#outbox = [];
-    if (ops.length > 0) void this.#call(ops);
+    // What an outage has left to be said can be much.
+    for (let from = 0; from < ops.length; from += SAID_AT_ONCE) void this.#call(ops.slice(from, from + SAID_AT_ONCE));
   }
 
   /** Calls the script. Resolves with whether it answered. */
@@ -685,17 +687,17 @@ export class RedisThrottle implements Gate {
   #hearOne(event: string): void {
     const [kind, serial = '', ...numbers] = event.split(' ');
     const call = this.#calls.get(serial);
-    const [first = 0, second = 0, third = 0] = numbers.map(Number);
+    const number = (index: number): number => Number(numbers[index] ?? 0);
     // What was renewed before this was known here did not speak of it.
     if ((kind === 'G' || kind === 'Q') && call?.ticket === undefined) this.#renewed = Math.min(this.#renewed, call?.since ?? Infinity);
     if (kind === 'H') {
       // Due so many microseconds from now, at an instant of the server's clock.
       if (Number(serial) >= ENDLESS) return;
       this.#dueAt = this.#clock.now() + Number(serial) / 1e6;
-      this.#due = first;
+      this.#due = number(0);
     } else if (kind === 'G') {
       // A grant before it came back to the queue was lost, however late one hears of it.
-      if (call === undefined || second < call.waitedAt) return;
+      if (call === undefined || number(1) < call.waitedAt) return;
       const [slot = '', granted = '', cost = '', mark = ''] = numbers;
       const item = numbers.join(' ');
       const issuer = { release: () => this.#release(serial, slot, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
@@ -708,7 +710,7 @@ export class RedisThrottle implements Gate {
     } else if (kind === 'Q') {
       if (call === undefined) return;
       call.ticket = numbers[0];
-      call.waitedAt = Math.max(call.waitedAt, second);
+      call.waitedAt = Math.max(call.waitedAt, number(1));
       if (call.overdue) {
         this.#leave(serial, call);
         return call.reject(this.#late(call, 0));
@@ -716,13 +718,13 @@ export class RedisThrottle implements Gate {
       if (call.forgotten) this.#send(this.#place(serial, call));
       call.forgotten = false;
     } else if (kind === 'L' || kind === 'F') {
-      const more = { wait: first >= ENDLESS ? Infinity : first / 1e6, running: second, waiting: third };
-      const error = (late: Call): Error =>
-        kind === 'L' ? this.#late(late, more.wait, more.running, more.waiting)
-        : refusal(QueueFullError, `${this.#label()} lets ${this.#maxQueue} wait, not more`, more.wait, more.running, more.waiting);
+      const [wait, running, waiting] = [number(0) >= ENDLESS ? Infinity : number(0) / 1e6, number(1), number(2)];
+      const error = (refused: Call): Error =>
+        kind === 'L' ? this.#late(refused, wait, running, waiting)
+        : refusal(QueueFullError, `${this.#label()} lets ${this.#maxQueue} wait, not more`, wait, running, waiting);
       this.#refuse(serial, error);
     } else if (kind === 'O') {
-      this.#refuse(serial, ({ cost }) => this.#oversize(cost, first));
+      this.#refuse(serial, ({ cost }) => this.#oversize(cost, number(0)));
     } else if (kind === 'X' || kind === 'Z') {
       const lease = this.#leases.get(serial);
       if (lease !== undefined) this.#lose([[serial, lease]], RESET_SINCE);
