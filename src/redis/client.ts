@@ -50,15 +50,15 @@ const ignore = (): void => {};
 /** A script, and what Redis calls it. */
 export class Script {
   readonly source: string;
-  #sha: Promise<string> | undefined;
+  #sha: Promise<string | undefined> | undefined;
 
   constructor(source: string) {
     this.source = source;
   }
 
-  /** Its SHA-1 in hexadecimal, as Redis names scripts. */
-  get sha(): Promise<string> {
-    return (this.#sha ??= this.#hash());
+  /** Its SHA-1 in hexadecimal, as Redis names scripts; `undefined` where the platform cannot tell. */
+  get sha(): Promise<string | undefined> {
+    return (this.#sha ??= this.#hash().catch(() => undefined));
   }
 
   async #hash(): Promise<string> {
@@ -81,6 +81,7 @@ type Listener = (message: string) => void;
 /** Runs by name what Redis has seen before, and in full what it has not, or not since it was restarted. */
 async function evaluate(script: Script, bySha: (sha: string) => Promise<unknown>, inFull: () => Promise<unknown>): Promise<unknown> {
   const sha = await script.sha;
+  if (sha === undefined) return inFull();
   try {
     return await bySha(sha);
   } catch (error) {
@@ -97,7 +98,11 @@ export function driverFor(connection: RedisConnection): Driver {
   if (has('evalSha', 'duplicate') || has('evalSha', 'execute')) return nodeRedis(client as NodeRedisClient | NodeRedisPool);
   if (has('evalsha', 'duplicate')) return ioredis(client as IoredisClient);
   if (has('eval', 'subscribe')) return custom(client as RedisCommands);
-  if ('url' in client || 'socket' in client) return fromOptions(client as RedisOptions);
+  if ('socket' in client) return fromOptions(client);
+  if ('url' in client) {
+    if (typeof client.url !== 'string' || !/^(rediss?|unix):/.test(client.url)) throw invalid('client.url', 'a URL such as redis://localhost:6379', client.url);
+    return fromOptions(client);
+  }
   throw new TypeError('client must be an ioredis or node-redis client, { url }, or an object with eval(script, keys, args) and subscribe(channel, listener)');
 }
 
@@ -171,6 +176,7 @@ interface IoredisNode extends Emitter {
   duplicate(options: object): IoredisNode;
   subscribe(channel: string): Promise<unknown>;
   disconnect(): void;
+  readonly status: string;
   readonly stream?: { unref?(): void };
 }
 
@@ -196,7 +202,8 @@ function ioredis(client: IoredisClient): Driver {
         const forget = cluster === undefined ? ignore : on(cluster, ['-node'], lost);
         const end = (): void => {
           forget();
-          own.disconnect();
+          // Told so once it has ended, it would begin anew, and hold the process.
+          if (own.status !== 'end') own.disconnect();
         };
         return { begun: own.subscribe(channel), end };
       }, missed);
@@ -300,7 +307,8 @@ function fromOptions(options: RedisOptions): Driver {
     const { createClient } = await import('redis').catch((cause: unknown) => {
       throw new Error('client: { url } needs the package "redis": npm install redis, or pass a client that you have', { cause });
     });
-    const client = createClient(options) as unknown as NodeRedisNode;
+    // Whoever needs it connects it, again if need be, and hears why that fails.
+    const client = createClient({ ...options, socket: { reconnectStrategy: false, ...(options['socket'] as object | undefined) } as { reconnectStrategy: false } }) as unknown as NodeRedisNode;
     client.on('error', ignore);
     // Whoever waits for something has a timer for that: the process stays for those.
     client.unref();
@@ -317,7 +325,6 @@ function fromOptions(options: RedisOptions): Driver {
   return {
     async run(script, keys, args) {
       const client = await get();
-      // It connects again by itself, unless the options say otherwise.
       if (!client.isOpen && !closed) connecting = client.connect();
       await connecting;
       return nodeRedis(client).run(script, keys, args);

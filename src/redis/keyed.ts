@@ -160,6 +160,11 @@ export class RedisKeyedThrottle implements KeyedGate {
       pause: (seconds) => local.pause(key, seconds),
       resume: () => local.resume(key),
     };
-    return new RedisThrottle({ ...this.#options, key }, { ...this.#inside, local: own, rested: () => void this.#throttles.delete(key) });
+    const rested = (): void => {
+      // It may have been used again, by a late settlement, when another has its place.
+      if (this.#throttles.get(key) === throttle) this.#throttles.delete(key);
+    };
+    const throttle = new RedisThrottle({ ...this.#options, key }, { ...this.#inside, local: own, rested });
+    return throttle;
   }
 }

@@ -37,12 +37,6 @@ export class Lease extends Grant implements RedisPermit {
     this.#check = check;
   }
 
-  /** What Redis has to be told to give it back. */
-  get slotAndCost(): [slot: string, cost: string] {
-    const [slot = '', , cost = ''] = this.item.split(' ');
-    return [slot, cost];
-  }
-
   get signal(): AbortSignal {
     this.#check();
     if (this.#controller === undefined) {

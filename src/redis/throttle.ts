@@ -212,6 +212,8 @@ export class RedisThrottle implements Gate {
   readonly #calls = new Map<string, Call>();
   readonly #leases = new Map<string, Lease>();
   #outbox: Op[] = [];
+  /** What failed calls have left to be said: with the next try, or once Redis answers. */
+  #leftovers: Op[] = [];
   #flushing = false;
   /** How many calls of the script are open. */
   #open = 0;
@@ -223,6 +225,8 @@ export class RedisThrottle implements Gate {
   /** The instant of the latest renewal that succeeded: until `ttl` after it, nothing of ours lapses. */
   #renewed = 0;
   #renewing = false;
+  /** The oldest call that was first heard of while a renewal that does not speak of it was under way. */
+  #unspoken = Infinity;
   /** Whether what a renewal has said may be forgotten again by the time it is answered. */
   #renewsAgain = false;
   /** How many times a message told when the script is to be called. */
@@ -249,11 +253,14 @@ export class RedisThrottle implements Gate {
     hear: (events) => {
       // Whoever was kept from hearing for so long may have lost what it was granted: the renewal that is due tells.
       const late = this.#clock.now() >= this.#renewed + SAFE_SHARE * this.#ttl;
+      const [dueAt, due] = [this.#dueAt, this.#due];
       for (const event of events) {
         if (late && event.startsWith('G')) continue;
         if (event.startsWith('H')) this.#timings++;
         this.#hearOne(event);
       }
+      // It may be older than an answer that was heard before: to be early does no harm.
+      if (dueAt < this.#dueAt) [this.#dueAt, this.#due] = [dueAt, due];
       this.#settleDown();
     },
     reconcile: () => this.#renewAnew(),
@@ -632,8 +639,12 @@ export class RedisThrottle implements Gate {
     for (let from = 0; from < ops.length; from += SAID_AT_ONCE) void this.#call(ops.slice(from, from + SAID_AT_ONCE));
   }
 
-  /** Calls the script. Resolves with whether it answered. */
-  async #call(ops: readonly Op[]): Promise<boolean> {
+  #sayLeftovers(): void {
+    for (const op of this.#leftovers.splice(0)) this.#send(op);
+  }
+
+  /** Calls the script. It resolves also where that fails. */
+  async #call(ops: readonly Op[], answered: () => void = ignore): Promise<void> {
     const { capacity, period, burst, concurrency } = this.#local;
     const rated = capacity < Infinity;
     const configures = !this.#configured;
@@ -653,9 +664,10 @@ export class RedisThrottle implements Gate {
       this.#open--;
       if (configures) this.#configured = false;
       this.#fail(ops, new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${(error as Error)?.message ?? String(error)}`, { cause: error }));
-      return false;
+      return;
     }
     this.#open--;
+    answered();
     this.#retryAt = Infinity;
     this.#pauseBeforeRetry = 0;
     this.#failure = undefined;
@@ -667,10 +679,8 @@ export class RedisThrottle implements Gate {
     if (timings !== this.#timings && dueAt < this.#dueAt) [this.#dueAt, this.#due] = [dueAt, due];
     for (const event of events) this.#hearOne(event);
     for (const op of ops) op.done?.();
-    // What failed before, and would be tried again only now that nothing fails.
-    if (!this.#flushing) this.#flush();
+    this.#sayLeftovers();
     this.#settleDown();
-    return true;
   }
 
   /** Runs a script that is no step, after all that was asked for before. */
@@ -689,7 +699,10 @@ export class RedisThrottle implements Gate {
     const call = this.#calls.get(serial);
     const number = (index: number): number => Number(numbers[index] ?? 0);
     // What was renewed before this was known here did not speak of it.
-    if ((kind === 'G' || kind === 'Q') && call?.ticket === undefined) this.#renewed = Math.min(this.#renewed, call?.since ?? Infinity);
+    if ((kind === 'G' || kind === 'Q') && call !== undefined && call.ticket === undefined) {
+      this.#renewed = Math.min(this.#renewed, call.since);
+      this.#unspoken = Math.min(this.#unspoken, call.since);
+    }
     if (kind === 'H') {
       // Due so many microseconds from now, at an instant of the server's clock.
       if (Number(serial) >= ENDLESS) return;
@@ -700,7 +713,7 @@ export class RedisThrottle implements Gate {
       if (call === undefined || number(1) < call.waitedAt) return;
       const [slot = '', granted = '', cost = '', mark = ''] = numbers;
       const item = numbers.join(' ');
-      const issuer = { release: () => this.#release(serial, slot, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
+      const issuer = { release: () => this.#release(serial, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
       const lease = new Lease(issuer, call.cost, this.#clock.now() - call.since, Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#calls.delete(serial);
@@ -710,7 +723,8 @@ export class RedisThrottle implements Gate {
     } else if (kind === 'Q') {
       if (call === undefined) return;
       call.ticket = numbers[0];
-      call.waitedAt = Math.max(call.waitedAt, number(1));
+      // Told where it has come back; answers come in order.
+      if (number(1) > 0) call.waitedAt = number(1);
       if (call.overdue) {
         this.#leave(serial, call);
         return call.reject(this.#late(call, 0));
@@ -749,7 +763,7 @@ export class RedisThrottle implements Gate {
     this.#failure = error;
     for (const { asks, until, failed, ...op } of ops) {
       failed?.(error);
-      if (until !== undefined && now < until) this.#outbox.push({ ...op, until });
+      if (until !== undefined && now < until) this.#leftovers.push({ ...op, until });
       const call = asks === undefined ? undefined : this.#calls.get(asks);
       if (call === undefined || call.ticket !== undefined || this.#failOpen) continue;
       this.#drop(asks as string, call);
@@ -765,8 +779,11 @@ export class RedisThrottle implements Gate {
         call.reject(error);
       }
     }
-    this.#pauseBeforeRetry = Math.min(LAST_RETRY, this.#ttl / 3, this.#pauseBeforeRetry * 2 || FIRST_RETRY);
-    this.#retryAt = now + this.#pauseBeforeRetry;
+    // However many fail in the meantime.
+    if (this.#retryAt === Infinity) {
+      this.#pauseBeforeRetry = Math.min(LAST_RETRY, this.#ttl / 3, this.#pauseBeforeRetry * 2 || FIRST_RETRY);
+      this.#retryAt = now + this.#pauseBeforeRetry;
+    }
     this.#settleDown();
   }
 
@@ -774,7 +791,7 @@ export class RedisThrottle implements Gate {
   #drop(serial: string, call: Call): void {
     this.#calls.delete(serial);
     call.disconnect?.();
-    this.#outbox.push({ args: ['C', serial, call.cost.toString()], until: this.#clock.now() + this.#ttl });
+    this.#leftovers.push({ args: ['C', serial, call.cost.toString()], until: this.#clock.now() + this.#ttl });
   }
 
   /** The local throttle takes over all who wait, before anyone who comes later. */
@@ -805,9 +822,9 @@ export class RedisThrottle implements Gate {
     local.acquire(cost, { signal, timeout: left }).then((permit) => resolve(lend(permit)), reject);
   }
 
-  #release(serial: string, slot: string, cost: string): void {
+  #release(serial: string, cost: string): void {
     this.#leases.delete(serial);
-    this.#giveBack(['R', serial, slot, cost]);
+    this.#giveBack(['R', serial, cost]);
   }
 
   /** A cost was corrected. It is said once: said twice, it could count twice. */
@@ -825,11 +842,17 @@ export class RedisThrottle implements Gate {
     const ops: Op[] = [];
     for (const [serial, { item }] of this.#leases) ops.push({ args: ['K', serial, item] });
     for (const [serial, call] of this.#calls) if (call.ticket !== undefined) ops.push(this.#place(serial, call));
-    const calls: Promise<boolean>[] = [];
-    for (let from = 0; from < ops.length; from += RENEWED_AT_ONCE) calls.push(this.#call(ops.slice(from, from + RENEWED_AT_ONCE)));
-    const answers = await Promise.all(calls);
+    this.#unspoken = Infinity;
+    let left = Math.ceil(ops.length / RENEWED_AT_ONCE);
+    /** Before anyone hears what the answer brings. */
+    const answered = (): void => {
+      if (--left <= 0) this.#renewed = Math.max(this.#renewed, Math.min(since, this.#unspoken));
+    };
+    const calls: Promise<void>[] = [];
+    for (let from = 0; from < ops.length; from += RENEWED_AT_ONCE) calls.push(this.#call(ops.slice(from, from + RENEWED_AT_ONCE), answered));
+    await Promise.all(calls);
+    if (ops.length === 0) answered();
     this.#renewing = false;
-    if (answers.every(Boolean)) this.#renewed = Math.max(this.#renewed, since);
     if (this.#renewsAgain) this.#renewAnew();
     this.#settleDown();
   }
@@ -863,7 +886,7 @@ export class RedisThrottle implements Gate {
     for (const [serial, lease] of leases) {
       this.#leases.delete(serial);
       // Where it lingers in Redis, it is free.
-      this.#outbox.push({ args: ['R', serial, ...lease.slotAndCost], until: this.#clock.now() + this.#ttl });
+      this.#outbox.push({ args: ['R', serial, lease.item.split(' ')[2] as string], until: this.#clock.now() + this.#ttl });
       lease.lose(error);
     }
     this.#send({ args: [] });
@@ -899,7 +922,7 @@ export class RedisThrottle implements Gate {
     if (now >= this.#retryAt) {
       // Until that has failed, too.
       this.#retryAt = Infinity;
-      this.#flush();
+      this.#sayLeftovers();
       void this.#renew();
     } else if (now >= this.#renewed + this.#ttl / 3) void this.#renew();
     if (now >= this.#dueAt) {
@@ -912,7 +935,7 @@ export class RedisThrottle implements Gate {
 
   /** Where nothing is at stake, tells those who asked for it. */
   #rest(): void {
-    if (this.#calls.size > 0 || this.#leases.size > 0 || this.#outbox.length > 0 || this.#open > 0) return;
+    if (this.#calls.size > 0 || this.#leases.size > 0 || this.#outbox.length > 0 || this.#leftovers.length > 0 || this.#open > 0) return;
     if (this.#live) {
       this.#live = false;
       this.#hub.leave(this.#owner);

@@ -8,13 +8,15 @@ local call = redis.call
 local messages = {}
 local function tell(item, event)
   local whom, serial = string.match(item, '^(%S*)%.(%S*)')
-  messages[whom] = (messages[whom] or '') .. '\\n' .. event .. ' ' .. serial
+  local events = messages[whom] or {}
+  messages[whom] = events
+  events[#events + 1] = event .. ' ' .. serial
 end
 for _, lease in ipairs(call('HKEYS', LEASES)) do tell(lease, 'X') end
 for _, waiter in ipairs(call('ZRANGE', QUEUE, 0, -1)) do tell(waiter, 'Z') end
 for whom, events in pairs(messages) do
   local hub, instance = string.match(whom, '^(.-)%.(.*)$')
-  call('PUBLISH', 'headgate:' .. hub, instance .. events)
+  call('PUBLISH', 'headgate:' .. hub, instance .. '\\n' .. table.concat(events, '\\n'))
 end
 return call('DEL', unpack(KEYS))
 `;

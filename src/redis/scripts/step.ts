@@ -32,9 +32,9 @@ local packed = call('GET', STATE)
 local at, ticket, paused, spent, born, queued, life, kept, head, due, lapse, limits = 0, 0, 0, 0, nil, 0, 0, 0, '', 0, 0, {}
 local capacity, period, burst, tokens, since = 0, 1, 0, 0, 0
 if packed then
-  local tag
-  tag, at, ticket, capacity, period, burst, tokens, since, paused, spent, born, queued, life, kept, head, due, lapse, limits = cmsgpack.unpack(packed)
-  if tag ~= 'headgate' then return redis.error_reply('WRONGTYPE ' .. STATE .. ' holds something else than the state of a throttle') end
+  if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE ' .. STATE .. ' holds something else than the state of a throttle') end
+  local _
+  _, at, ticket, capacity, period, burst, tokens, since, paused, spent, born, queued, life, kept, head, due, lapse, limits = cmsgpack.unpack(packed)
 end
 local rate = capacity / period
 local active, waiting = call('HLEN', LEASES), call('ZCARD', QUEUE)
@@ -56,8 +56,8 @@ local function many(command, key, values)
 end
 
 -- Who of those that are spoken of holds which lease, and who waits, with which ticket.
-local WORDS = { A = 4, W = 4, K = 3, R = 4, C = 3, S = 4, P = 2, U = 1 }
-local held, placed, ids, waiters = {}, {}, {}, {}
+local WORDS = { A = 4, W = 4, K = 3, R = 3, C = 3, S = 4, P = 2, U = 1 }
+local held, placed, ids, id_at, waiters = {}, {}, {}, {}, {}
 local index = BEGIN
 while ARGV[index] do
   local kind = ARGV[index]
@@ -65,8 +65,8 @@ while ARGV[index] do
   if not words then return redis.error_reply('ERR headgate: no such operation: ' .. kind) end
   if kind ~= 'S' and words > 2 then
     local id = owner .. '.' .. ARGV[index + 1]
-    ids[#ids + 1] = id
-    if kind ~= 'K' then waiters[#waiters + 1] = id .. ' ' .. ARGV[index + (kind == 'R' and 3 or 2)] end
+    ids[#ids + 1], id_at[index] = id, id
+    if waiting > 0 and kind ~= 'K' and kind ~= 'R' then waiters[#waiters + 1] = id .. ' ' .. ARGV[index + 2] end
   end
   index = index + words
 end
@@ -77,7 +77,7 @@ local function look(command, key, members, into)
   end
 end
 if active > 0 and ids[1] then look('HMGET', LEASES, ids, held) end
-if waiting > 0 and waiters[1] then look('ZMSCORE', QUEUE, waiters, placed) end
+if waiters[1] then look('ZMSCORE', QUEUE, waiters, placed) end
 
 -- What becomes of whom: for the caller in the answer, for others in a message to each.
 local answer, messages = { '' }, {}
@@ -146,7 +146,7 @@ local function prolong()
 end
 local function hold(id, expiry, item)
   -- Of values longer than 64 bytes Redis makes a table; in the list that it makes of a few short ones, each is searched for.
-  held[id], leased[#leased + 1] = format(active < 16 and '%.0f %s' or '%.0f %s%65s', expiry, item, ''), id
+  held[id], leased[#leased + 1] = format(active < 16 and '%.0f %s' or '%.0f %-65s', expiry, item), id
   lapse = active == 0 and expiry or min(lapse, expiry)
   if expiry > life then prolong() end
 end
@@ -202,14 +202,13 @@ local function grant(whom, serial, cost)
   active = active + 1
   tell(whom, 'G ' .. serial .. ' ' .. item)
 end
--- Grants the first in line for as long as it fits. Returns whose is first then, and what it is.
+-- Grants the first in line for as long as it fits; looks at as many at once as there are slots. Returns whose is first
+-- then, and what it is.
 local function drain()
-  -- Mostly none fits, or many do.
-  local rest = 0
   while waiting > 0 do
     line_up()
-    local granted = 0
-    for _, waiter in ipairs(call('ZRANGE', QUEUE, 0, rest)) do
+    local granted, free_slots = 0, concurrency < 0 and 32 or min(32, concurrency - active)
+    for _, waiter in ipairs(call('ZRANGE', QUEUE, 0, max(0, free_slots - 1))) do
       local whom, serial, cost = match(waiter, '^(.*)%.(%S+) (.*)$')
       if not open(limits[whom] or 0, tonumber(cost)) then
         if granted > 0 then call('ZREMRANGEBYRANK', QUEUE, 0, granted - 1) end
@@ -220,7 +219,6 @@ local function drain()
       grant(whom, serial, cost)
     end
     call('ZREMRANGEBYRANK', QUEUE, 0, granted - 1)
-    rest = 31
   end
 end
 
@@ -228,9 +226,15 @@ end
 local lost = {}
 index = BEGIN
 while ARGV[index] == 'K' do
-  local id = owner .. '.' .. ARGV[index + 1]
+  local id = id_at[index]
   renewed[id] = true
-  if held[id] then hold(id, now + ttl, ARGV[index + 2]) else lost[#lost + 1] = index end
+  if not held[id] then lost[#lost + 1] = index
+  elseif match(held[id], '^%S+ (%S+)') == match(ARGV[index + 2], '^%S+') then hold(id, now + ttl, ARGV[index + 2])
+  else
+    -- Granted twice, since it was asked for twice by a client whose connection broke: it knows the other.
+    release(id, match(held[id], '^%S+ (%S+)'))
+    tell(owner, 'X ' .. ARGV[index + 1])
+  end
   index = index + 3
 end
 if active > 0 and now >= lapse then
@@ -292,10 +296,10 @@ end
 local waits, changed = false, true
 while ARGV[index] do
   local kind, serial = ARGV[index], ARGV[index + 1]
-  local id = owner .. '.' .. (serial or '')
+  local id = id_at[index]
   if kind == 'A' or kind == 'W' then
     local written, last = ARGV[index + 2], tonumber(ARGV[index + 3])
-    local cost, waiter = tonumber(written), id .. ' ' .. written
+    local cost, waiter = tonumber(written), waiting > 0 and id .. ' ' .. written
     -- Who waits as long as it takes comes after all who wait anyway, whoever of them fits by now.
     if kind == 'A' and changed and waiting > 0 and (last >= 0 or most >= 0) then
       drain()
@@ -306,12 +310,12 @@ while ARGV[index] do
       local item = match(held[id], ' (.-) *$')
       hold(id, now + ttl, item)
       tell(owner, 'G ' .. serial .. ' ' .. item)
-    elseif placed[waiter] then
+    elseif waiter and placed[waiter] then
       waits = true
       if kind == 'A' then tell(owner, format('Q %s %.0f', serial, placed[waiter])) end
     elseif cost > burst then tell(owner, oversize(serial))
     elseif kind == 'W' then
-      join(waiter, cost, last)
+      join(waiter or id .. ' ' .. written, cost, last)
       ticket, waits, changed = max(ticket, last), true, true
       -- Whatever it was granted before is no more.
       tell(owner, format('Q %s %s %.0f', serial, ARGV[index + 3], now))
@@ -323,16 +327,15 @@ while ARGV[index] do
         tell(owner, format('%s %s %.0f %d %d', late and 'L' or 'F', serial, wait, active, waiting))
       else
         ticket, waits = max(ticket + 1, now), true
-        join(waiter, cost, ticket)
+        join(waiter or id .. ' ' .. written, cost, ticket)
         tell(owner, format('Q %s %.0f', serial, ticket))
       end
     end
   elseif kind == 'R' then
-    local cost = ARGV[index + 3]
-    local waiter = id .. ' ' .. cost
-    if held[id] then release(id, ARGV[index + 2])
+    local waiter = id .. ' ' .. ARGV[index + 2]
+    if held[id] then release(id, match(held[id], '^%S+ (%S+)'))
     -- A renewal that came late may have put it back into the queue.
-    elseif placed[waiter] then leave(waiter, cost) end
+    elseif waiting > 0 and (placed[waiter] or call('ZSCORE', QUEUE, waiter)) then leave(waiter, ARGV[index + 2]) end
     changed = true
   elseif kind == 'C' then
     local waiter = id .. ' ' .. ARGV[index + 2]
@@ -381,7 +384,12 @@ if leased[1] then
   end
   many('HSET', LEASES, pairs)
 end
-if dropped[1] then many('HDEL', LEASES, dropped) end
+local ended = {}
+for _, id in ipairs(dropped) do
+  -- What lapsed may have been granted anew in the same batch.
+  if not held[id] then ended[#ended + 1] = id end
+end
+many('HDEL', LEASES, ended)
 if active == 0 then
   if freed[1] then call('DEL', SLOTS) end
 else free() end
@@ -417,7 +425,8 @@ else
   end
 end
 needed = min(FOREVER, ceil(needed))
-local moved = not busy or needed > kept or needed < kept - 2 * ttl
+-- While the clock stands still, as it were, the keys age all the same.
+local moved = not busy or clock < now or needed > kept or needed < kept - 2 * ttl
 if moved then kept = needed end
 local span = format('%.0f', ceil((kept - now) / 1000) + 1)
 call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, spent, born, queued, life, kept, head, due, lapse, limits), 'PX', span)
