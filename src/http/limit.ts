@@ -49,7 +49,7 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
  * import { concurrencyLimit, express } from 'headgate/http';
  * import { RedisKeyedThrottle } from 'headgate/redis';
  *
- * const client = { url: process.env.REDIS_URL! };
+ * const client = { url: process.env.REDIS_URL ?? 'redis://localhost:6379' };
  * const exports = express(concurrencyLimit({
  *   key: 'user', maxConcurrent: 5, ttl: 60,                 // in all processes; one that dies leaves its slots after 60 s
  *   backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl }),

@@ -101,7 +101,7 @@ export function driverFor(connection: RedisConnection): Driver {
   if ('socket' in client) return fromOptions(client);
   if ('url' in client) {
     if (typeof client.url !== 'string' || !/^(rediss?|unix):/.test(client.url)) throw invalid('client.url', 'a URL such as redis://localhost:6379', client.url);
-    return fromOptions(client);
+    return fromOptions(client as RedisOptions);
   }
   throw new TypeError('client must be an ioredis or node-redis client, { url }, or an object with eval(script, keys, args) and subscribe(channel, listener)');
 }

@@ -3,13 +3,14 @@
  * The gate for many processes and hosts. What is decided, is decided in Redis, by one script (`scripts/step.ts`); this
  * is what a process has to do with it.
  *
- * One call a tick. Whatever is asked for (permits, releases, renewals) goes into the outbox, in the order of the calls,
- * and leaves it when the tick ends, as one call of the script. Its answer says what became of each at once, and what
- * others did since comes by message: both are the same events, heard in one place, `#hearOne`.
+ * One call a tick. Whatever is asked for or given back goes into the outbox, in the order of the calls, and leaves it when
+ * the tick ends, as one call of the script (in parts, where it is very much). Its answer says what became of each at
+ * once, and what others did since comes by message: both are the same events, heard in one place, `#hearOne`.
  *
  * Told, not polling. Nobody asks again and again whether it is its turn. The alarm of a throttle rings for four
- * reasons only: the head of the queue is ours and due; a third of `ttl` has passed and what is ours has to be renewed;
- * a failed call is to be tried again; or too much time has passed since the last renewal, and the leases are lost.
+ * reasons only: the head of the queue is ours and due, or another's, who shows no sign of life; a third of `ttl` has
+ * passed and what is ours has to be renewed; a failed call is to be tried again; or too much time has passed since the
+ * last renewal, and the leases are lost.
  *
  * Renewing is asking. For each lease it says "I hold this slot still", for each waiter "I wait here still, since then".
  * Whoever Redis knows no more, since it lost its data or gave up on this process, takes the slot or the place up again
@@ -40,7 +41,7 @@ import { STEP } from './scripts/step.js';
 /** Settings of a {@link RedisKeyedThrottle}, and but for the key those of a {@link RedisThrottle}. */
 export interface RedisOptionsOfAll {
   /**
-   * The client: one of ioredis or node-redis (single, cluster or sentinel), which is used and never closed; `{ url }`,
+   * The client: one of ioredis or node-redis (single, pool, cluster or sentinel), which is used and never closed; `{ url }`,
    * or other options for `createClient` of the package `redis`, for one of our own, closed with the last throttle that
    * uses it; or any object with `eval(script, keys, args)` and `subscribe(channel, listener)`.
    */
@@ -186,7 +187,9 @@ function atEndOfTick(fn: () => void): void {
  * import { RedisThrottle } from 'headgate/redis';
  * import { createClient } from 'redis';
  *
- * const client = await createClient({ url: process.env.REDIS_URL ?? 'redis://localhost:6379' }).connect();
+ * const client = createClient({ url: process.env.REDIS_URL ?? 'redis://localhost:6379' });
+ * client.on('error', (error) => console.error(error.message));
+ * await client.connect();
  * const throttle = new RedisThrottle({ client, key: 'payments', capacity: 10, concurrency: 2 });
  * const answer = await throttle.run(async (permit) => `done in slot ${permit.slot}`);
  * console.log(answer);                              // → done in slot 1

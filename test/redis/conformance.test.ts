@@ -9,12 +9,14 @@ const GRAIN_SECONDS = 0.1;
 /** As many round trips as anything takes, and some. */
 const SETTLE_MILLISECONDS = 40;
 
-const onRedis = (connect: () => Promise<{ client: RedisConnection; close: () => Promise<void> }>, make: (client: RedisConnection, settings: Settings) => Gate): Subject => ({
+const onRedis = (connect: () => Promise<{ client: RedisConnection; close: () => Promise<void> }>, make: (client: RedisConnection, settings: Settings) => { gate: Gate; ready: () => Promise<unknown> }): Subject => ({
   grain: GRAIN_SECONDS,
   features: { rate: true, pause: true, foresight: true },
   async make(settings) {
     const { client, close } = await connect();
-    const gate = make(client, settings);
+    const { gate, ready } = make(client, settings);
+    // Many begin at once, and it takes a while until all are connected.
+    await ready();
     const settled = (): Promise<void> => sleep(SETTLE_MILLISECONDS);
     return {
       gate,
@@ -32,7 +34,10 @@ const onRedis = (connect: () => Promise<{ client: RedisConnection; close: () => 
   },
 });
 
-const throttle = (client: RedisConnection, settings: Settings): Gate => new RedisThrottle({ client, key: freshKey(), ttl: 5, ...settings });
+const throttle = (client: RedisConnection, settings: Settings): { gate: Gate; ready: () => Promise<unknown> } => {
+  const gate = new RedisThrottle({ client, key: freshKey(), ttl: 5, ...settings });
+  return { gate, ready: () => gate.inspect() };
+};
 
 conformance('a RedisThrottle through ioredis', onRedis(async () => ioredis(), throttle));
 
@@ -42,7 +47,7 @@ conformance(
   'a key of a RedisKeyedThrottle',
   onRedis(async () => ({ client: { url: redisUrl() }, close: async () => {} }), (client, settings) => {
     const keyed = new RedisKeyedThrottle({ client, ttl: 5, prefix: freshKey(), ...settings });
-    return {
+    const gate: Gate = {
       acquire: (...call) => keyed.acquire('key', ...call),
       tryAcquire: (...call) => keyed.tryAcquire('key', ...call),
       run: (...call) => keyed.run('key', ...call),
@@ -50,5 +55,6 @@ conformance(
       resume: () => keyed.resume('key'),
       close: (...call) => keyed.close(...call),
     };
+    return { gate, ready: () => keyed.inspect('key') };
   }),
 );

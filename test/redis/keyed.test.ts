@@ -239,3 +239,19 @@ describe('what is refused', () => {
     expect(() => open({ clock: new ManualClock(), prefix: '{' })).toThrow('prefix must be a string without braces');
   });
 });
+
+test('a late settlement spares who uses the key by then', async () => {
+  const keyed = open({ concurrency: 1, capacity: 10, period: 1_000 });
+  const early = await keyed.acquire('key');
+  early.release();
+  await keyed.idle();
+  const held = await keyed.acquire('key');
+  const waiting = keyed.acquire('key');
+  early.settle(0);
+  await until('it is heard', async () => Math.round((await keyed.inspect('key')).tokens) === 9);
+  expect(keyed.size).toBe(1);
+  held.release();
+  (await waiting).release();
+  await keyed.idle();
+  expect(keyed.size).toBe(0);
+});

@@ -859,9 +859,9 @@ describe('what crosses on the wire', () => {
     releaseAll([held, await call]);
   });
 
-  test('a key that holds something else spoils nothing for others, not even where they need not ask', async () => {
+  test.each(['mine', '[1,2,3]'.repeat(10_000), Buffer.from([0xc1, 0xff, 0x00])])('a key that holds something else spoils nothing for others, not even where they need not ask: %#', async (value) => {
     const [careless, other] = [open({ concurrency: 1, failOpen: true, ttl: 60 }), open({ concurrency: 1, ttl: 0.3 })];
-    await client.set(`{headgate:${other.key}}`, 'mine', 'PX', 10_000);
+    await client.set(`{headgate:${other.key}}`, value, 'PX', 10_000);
     const held = await take(careless);
     expect(held.slot).toBe(1);
     expect((await errorOf(other.acquire())).message).toContain('WRONGTYPE');

@@ -1,0 +1,72 @@
+/** The script by itself, with batches as only a broken connection or a process that slept for long makes them. */
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { STEP } from '../../src/redis/scripts/step.js';
+import { freshKey, ioredis } from './support.js';
+
+let client: Redis;
+let end: () => Promise<void>;
+beforeAll(() => {
+  ({ client, close: end } = ioredis());
+});
+afterAll(() => end());
+
+const TTL = 1_000_000;
+
+/** A key, and what owners say to it at instants of a clock of its own: of two slots, without a rate. */
+const scene = (): { say: (owner: string, at: number, ...words: string[]) => Promise<string[]>; leases: () => Promise<Record<string, string>>; slots: () => Promise<number> } => {
+  const base = `{headgate:${freshKey()}}`;
+  const keys = [base, ...['queue', 'leases', 'owners', 'slots'].map((part) => `${base}:${part}`)];
+  return {
+    async say(owner, at, ...words) {
+      const head = [owner, String(TTL), '-1', '1', '1e300', '0', '0', String(1e15 + at), '-1', '2'];
+      const [, ...events] = (await client.eval(STEP, keys.length, ...keys, ...head, ...words)) as string[];
+      return events;
+    },
+    leases: () => client.hgetall(`${base}:leases`),
+    slots: () => client.bitcount(`${base}:slots`),
+  };
+};
+
+test('what lapsed and is granted anew in one batch is held', async () => {
+  const { say, leases, slots } = scene();
+  const [granted = ''] = await say('hub.a', 0, 'A', 'x', '1', '-1');
+  expect(granted).toMatch(/^G x 1 /);
+  // It slept for longer than its ttl, and says that it waits, since it never heard of the grant.
+  const events = await say('hub.a', 2 * TTL, 'W', 'x', '1', String(1e15));
+  expect(events.map((event) => event.slice(0, 5))).toEqual(['Q x 1', 'G x 1']);
+  expect(Object.keys(await leases())).toEqual(['hub.a.x']);
+  expect(await slots()).toBe(1);
+  // So does a call that a client sends again after such a time.
+  expect((await say('hub.a', 4 * TTL, 'A', 'x', '1', '-1')).at(-1)).toMatch(/^G x 1 /);
+  expect(Object.keys(await leases())).toEqual(['hub.a.x']);
+  expect([await slots(), (await say('hub.b', 4 * TTL, 'A', 'y', '1', '0', 'A', 'z', '1', '0')).map((event) => event.slice(0, 5))]).toEqual([1, ['G y 2', 'L z 0']]);
+});
+
+test('a release frees the slot that Redis knows, and a renewal of another slot none', async () => {
+  const { say, leases, slots } = scene();
+  const [first = ''] = await say('hub.a', 0, 'A', 'x', '1', '-1', 'A', 'y', '1', '-1');
+  const item = first.split(' ').slice(2).join(' ');
+  expect(item).toMatch(/^1 /);
+  // It was granted twice: the holder knows of slot 2.
+  expect(await say('hub.a', 1, 'K', 'x', item.replace(/^1/, '2'))).toEqual(['X x']);
+  expect([Object.keys(await leases()), await slots()]).toEqual([['hub.a.y'], 1]);
+  await say('hub.a', 2, 'R', 'x', '1', 'R', 'x', '1');
+  expect(await slots()).toBe(1);
+  expect(await say('hub.b', 3, 'A', 'z', '1', '0', 'A', 'w', '1', '0')).toEqual([expect.stringMatching(/^G z 1 /), expect.stringMatching(/^L w /)]);
+});
+
+test('what is asked for twice is granted once, and keeps its place', async () => {
+  const { say, leases } = scene();
+  const asked = ['a', 'b', 'c', 'd'].flatMap((serial) => ['A', serial, '1', '-1']);
+  const once = await say('hub.a', 0, ...asked);
+  expect((await say('hub.a', 1, ...asked)).map((event) => event.split(' ').slice(0, 3))).toEqual(once.map((event) => event.split(' ').slice(0, 3)));
+  expect(Object.keys(await leases())).toHaveLength(2);
+  expect((await say('hub.a', 2, 'R', 'a', '1', 'C', 'b', '1')).map((event) => event.slice(0, 3))).toEqual(['G c', 'G d']);
+});
+
+test('an unknown word changes nothing', async () => {
+  const { say, leases } = scene();
+  await expect(say('hub.a', 0, 'A', 'x', '1', '-1', 'Y', 'x')).rejects.toThrow('no such operation: Y');
+  expect(await leases()).toEqual({});
+});
