@@ -60,7 +60,7 @@ async function measureAll(): Promise<void> {
 function measurements(round: number): (readonly [ScenarioId, string])[] {
   return (Object.keys(scenarios) as ScenarioId[]).flatMap((id) => {
     const { unit, contestants } = scenarios[id];
-    const pace = (name: string): number => (unit !== 'ns' || SLOW.has(name) ? RARELY : BRIEF.has(id) ? 1 : OFTEN);
+    const pace = (name: string): number => (unit === 'bytes' || SLOW.has(name) ? RARELY : BRIEF.has(id) ? 1 : OFTEN);
     const names = Object.keys(contestants).filter((name) => round % pace(name) === 0);
     return (round % 4 < 2 ? names : names.toReversed()).map((name) => [id, name] as const);
   });

@@ -37,13 +37,13 @@ export interface RedisCommands {
 }
 
 /** What `createClient` of the package `redis` takes: a `url`, or a `socket` with host and port or a path, and the rest. */
-export interface RedisOptions {
+export interface RedisClientOptions {
   url?: string;
   [option: string]: unknown;
 }
 
 /** The connection to Redis: a client that the user has, or the options for one of ours. */
-export type RedisConnection = IoredisClient | NodeRedisClient | NodeRedisPool | RedisCommands | RedisOptions;
+export type RedisConnection = IoredisClient | NodeRedisClient | NodeRedisPool | RedisCommands | RedisClientOptions;
 
 const ignore = (): void => {};
 
@@ -101,7 +101,7 @@ export function driverFor(connection: RedisConnection): Driver {
   if ('socket' in client) return fromOptions(client);
   if ('url' in client) {
     if (typeof client.url !== 'string' || !/^(rediss?|unix):/.test(client.url)) throw invalid('client.url', 'a URL such as redis://localhost:6379', client.url);
-    return fromOptions(client as RedisOptions);
+    return fromOptions(client as RedisClientOptions);
   }
   throw new TypeError('client must be an ioredis or node-redis client, { url }, or an object with eval(script, keys, args) and subscribe(channel, listener)');
 }
@@ -298,7 +298,7 @@ function custom(client: RedisCommands): Driver {
 }
 
 /** A client of our own, made when it is first needed. */
-function fromOptions(options: RedisOptions): Driver {
+function fromOptions(options: RedisClientOptions): Driver {
   let made: Promise<NodeRedisNode> | undefined;
   let connecting: Promise<unknown> | undefined;
   let closed = false;

@@ -7,7 +7,7 @@ import type { AcquireOptions, KeyedGate } from '../gate.js';
 import { KeyedThrottle } from '../keyed.js';
 import { type Hub, hubOf } from './hub.js';
 import type { RedisPermit } from './lease.js';
-import { type Inside, type Local, type RedisOptionsOfAll, type RedisState, RedisThrottle } from './throttle.js';
+import { type Inside, type Local, type RedisKeyedThrottleOptions, type RedisState, RedisThrottle } from './throttle.js';
 
 /**
  * A {@link RedisThrottle} for each key: each user, each host, each API token.
@@ -23,7 +23,7 @@ import { type Inside, type Local, type RedisOptionsOfAll, type RedisState, Redis
 export class RedisKeyedThrottle implements KeyedGate {
   /** Tells it from a gate without keys. */
   readonly keyed = true as const;
-  readonly #options: RedisOptionsOfAll;
+  readonly #options: RedisKeyedThrottleOptions;
   readonly #inside: Inside;
   readonly #hub: Hub;
   /** Decides while Redis fails, for as long as it matters: a key's throttle comes and goes. */
@@ -37,10 +37,10 @@ export class RedisKeyedThrottle implements KeyedGate {
    *
    * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
    */
-  constructor(options: RedisOptionsOfAll);
+  constructor(options: RedisKeyedThrottleOptions);
   /** @internal */
-  constructor(options: RedisOptionsOfAll, inside: Inside);
-  constructor(options: RedisOptionsOfAll, inside: Inside = {}) {
+  constructor(options: RedisKeyedThrottleOptions, inside: Inside);
+  constructor(options: RedisKeyedThrottleOptions, inside: Inside = {}) {
     this.#model = new RedisThrottle({ ...options, key: 'model' }, { rested() {} });
     const { capacity = Infinity, concurrency, period, burst, maxQueue, name, clock } = options;
     this.#local = new KeyedThrottle(capacity, concurrency, period, { burst, maxQueue, name, clock });

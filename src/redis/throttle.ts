@@ -39,7 +39,7 @@ import { RESET } from './scripts/reset.js';
 import { STEP } from './scripts/step.js';
 
 /** Settings of a {@link RedisKeyedThrottle}, and but for the key those of a {@link RedisThrottle}. */
-export interface RedisOptionsOfAll {
+export interface RedisKeyedThrottleOptions {
   /**
    * The client: one of ioredis or node-redis (single, pool, cluster or sentinel), which is used and never closed; `{ url }`,
    * or other options for `createClient` of the package `redis`, for one of our own, closed with the last throttle that
@@ -77,7 +77,7 @@ export interface RedisOptionsOfAll {
 }
 
 /** Settings of a {@link RedisThrottle}. */
-export interface RedisThrottleOptions extends RedisOptionsOfAll {
+export interface RedisThrottleOptions extends RedisKeyedThrottleOptions {
   /** What the limits are about. All throttles of one `key` and one `prefix` share them, in whatever process. */
   key: string;
 }

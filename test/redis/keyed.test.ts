@@ -1,6 +1,6 @@
 /** A throttle on Redis for each key: the keys apart, what is shared with a `RedisThrottle`, and what is kept here. */
 import { ThrottleClosedError } from 'headgate';
-import { RedisKeyedThrottle, type RedisOptionsOfAll, RedisThrottle } from 'headgate/redis';
+import { RedisKeyedThrottle, type RedisKeyedThrottleOptions, RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -18,7 +18,7 @@ afterEach(async () => {
   for (const keyed of opened.splice(0)) await keyed.close();
 });
 
-const open = (options: Partial<RedisOptionsOfAll> = {}): RedisKeyedThrottle => {
+const open = (options: Partial<RedisKeyedThrottleOptions> = {}): RedisKeyedThrottle => {
   const keyed = new RedisKeyedThrottle({ client, prefix: freshKey(), ttl: 5, ...options });
   opened.push(keyed);
   return keyed;

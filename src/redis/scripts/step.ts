@@ -18,6 +18,14 @@
  * owners  sorted set of those who have somebody in the queue, by expiry.
  * slots   bitmap of the slot numbers that are taken.
  *
+ * What is said: `K serial item` a lease is held still, and `W serial cost ticket` somebody waits still; `A serial cost
+ * timeout` asks for a permit (0: now or never, -1: as long as it takes); `R serial cost` releases one, `C serial cost` gives
+ * up a place, or what was granted meanwhile, with its tokens; `S difference granted spent` settles a cost; `P span`
+ * pauses, `U` resumes. What is told: `G serial slot granted cost spent` a grant; `Q serial ticket` a place in the queue, with
+ * the present instant where it was taken up again; `L` (late) and `F` (full) `serial wait active waiting` a refusal,
+ * `O serial burst` one for a cost that is too large; `X serial` a lease is lost, `Z serial` a place, by a reset; `H span at`
+ * whoever is first is due then. The answer begins with that, without the letter.
+ *
  * A call of Redis from here costs as much as all else that is done for a permit. So what a batch is about is read at
  * once, at its beginning; what it changes is kept in tables meanwhile, and written at once, at its end.
  */
