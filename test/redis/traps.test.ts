@@ -259,15 +259,16 @@ describe.concurrent("trap 35: the server's clock decides", () => {
     let skew = 0;
     const serverTime = (): number => 1_700_000_000 + systemClock.now() + skew;
     const key = freshKey();
-    const holder = open(connect(), { key, concurrency: 1, ttl: 0.6 }, serverTime);
-    const throttle = open(connect(), { key, concurrency: 1, ttl: 0.6 }, serverTime);
+    const holder = open(connect(), { key, concurrency: 1, ttl: 1.2 }, serverTime);
+    const throttle = open(connect(), { key, concurrency: 1, ttl: 1.2 }, serverTime);
     const permit = await holder.acquire();
     skew = -3_600;
     const next = throttle.acquire();
-    await sleep(900);
+    await sleep(1_500);
     expect(permit.signal.aborted).toBe(false);
     expect(throttle.waiting).toBe(1);
     const since = performance.now();
+    // Shorter than a third of ttl: a renewal sets the alarm anew while the clock stands still.
     await holder.pause(0.2);
     permit.release();
     await next;
