@@ -28,6 +28,8 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     testTimeout: 60_000,
     // Many of them wait more than they work.
     maxWorkers: 2,
+    // What runs in real time, with servers and processes, is tried once more: a machine may have no time for it for a while.
+    retry: 1,
     execArgv: ['--expose-gc'],
     coverage: {
       provider: 'v8',
