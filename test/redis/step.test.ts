@@ -65,6 +65,16 @@ test('what is asked for twice is granted once, and keeps its place', async () =>
   expect((await say('hub.a', 2, 'R', 'a', '1', 'C', 'b', '1')).map((event) => event.slice(0, 3))).toEqual(['G c', 'G d']);
 });
 
+test('whoever waits and is released twice, or gives up its place and is released, leaves once', async () => {
+  const { say } = scene();
+  const asked = ['a', 'b', 'x', 'y'].flatMap((serial) => ['A', serial, '1', '-1']);
+  await say('hub.a', 0, ...asked);
+  expect(await say('hub.a', 1, 'R', 'x', '1', 'R', 'x', '1', 'A', 'z', '1', '0')).toEqual(['L z 0 2 1']);
+  await say('hub.a', 2, 'A', 'x', '1', '-1');
+  expect(await say('hub.a', 3, 'C', 'x', '1', 'R', 'x', '1', 'A', 'z', '1', '0')).toEqual(['L z 0 2 1']);
+  expect(await say('hub.a', 4, 'R', 'a', '1', 'R', 'b', '1')).toEqual([expect.stringMatching(/^G y /)]);
+});
+
 test('an unknown word changes nothing', async () => {
   const { say, leases } = scene();
   await expect(say('hub.a', 0, 'A', 'x', '1', '-1', 'Y', 'x')).rejects.toThrow('no such operation: Y');

@@ -171,7 +171,8 @@ local function left(cost)
   if waiting == 0 then queued = 0 end
 end
 local function leave(waiter, cost)
-  placed[waiter], gone[#gone + 1] = nil, waiter
+  -- Not nil: Redis may know of it until the batch ends.
+  placed[waiter], gone[#gone + 1] = false, waiter
   left(cost)
 end
 local function join(waiter, cost, at)
@@ -343,7 +344,7 @@ while ARGV[index] do
     local waiter = id .. ' ' .. ARGV[index + 2]
     if held[id] then release(id, match(held[id], '^%S+ (%S+)'))
     -- A renewal that came late may have put it back into the queue.
-    elseif waiting > 0 and (placed[waiter] or call('ZSCORE', QUEUE, waiter)) then leave(waiter, ARGV[index + 2]) end
+    elseif waiting > 0 and (placed[waiter] or (placed[waiter] == nil and call('ZSCORE', QUEUE, waiter))) then leave(waiter, ARGV[index + 2]) end
     changed = true
   elseif kind == 'C' then
     local waiter = id .. ' ' .. ARGV[index + 2]
