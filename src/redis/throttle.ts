@@ -601,10 +601,15 @@ export class RedisThrottle implements Gate {
     };
   }
 
-  /** Gives up a place, and whatever was granted on the way to it. */
-  #leave(serial: string, call: Call): void {
+  /** A call is decided: it hears of its signal and its timeout no more. */
+  #forget(serial: string, call: Call): void {
     this.#calls.delete(serial);
     call.disconnect?.();
+  }
+
+  /** Gives up a place, and whatever was granted on the way to it. */
+  #leave(serial: string, call: Call): void {
+    this.#forget(serial, call);
     this.#giveBack(['C', serial, call.cost.toString()]);
   }
 
@@ -666,7 +671,7 @@ export class RedisThrottle implements Gate {
     } catch (error) {
       this.#open--;
       if (configures) this.#configured = false;
-      this.#fail(ops, new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${(error as Error)?.message ?? String(error)}`, { cause: error }));
+      this.#fail(ops, this.#backendError(error));
       return;
     }
     this.#open--;
@@ -692,7 +697,7 @@ export class RedisThrottle implements Gate {
     try {
       return await this.#hub.call(script, this.#keys, [this.#serverTime()], this.#clock, this.#commandTimeout, ignore);
     } catch (error) {
-      throw new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${(error as Error)?.message ?? String(error)}`, { cause: error });
+      throw this.#backendError(error);
     }
   }
 
@@ -719,8 +724,7 @@ export class RedisThrottle implements Gate {
       const issuer = { release: () => this.#release(serial, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
       const lease = new Lease(issuer, call.cost, this.#clock.now() - call.since, Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
-      this.#calls.delete(serial);
-      call.disconnect?.();
+      this.#forget(serial, call);
       call.resolve(lease);
       if (call.forgotten) this.#lose([[serial, lease]], RESET_SINCE);
     } else if (kind === 'Q') {
@@ -753,8 +757,7 @@ export class RedisThrottle implements Gate {
   #refuse(serial: string, reason: (call: Call) => Error): void {
     const call = this.#calls.get(serial);
     if (call === undefined) return;
-    this.#calls.delete(serial);
-    call.disconnect?.();
+    this.#forget(serial, call);
     if (call.tries) call.resolve(undefined);
     else call.reject(reason(call));
   }
@@ -792,8 +795,7 @@ export class RedisThrottle implements Gate {
 
   /** As `#leave`, but what is given back goes with the next try. */
   #drop(serial: string, call: Call): void {
-    this.#calls.delete(serial);
-    call.disconnect?.();
+    this.#forget(serial, call);
     this.#leftovers.push({ args: ['C', serial, call.cost.toString()], until: this.#clock.now() + this.#ttl });
   }
 
@@ -889,10 +891,9 @@ export class RedisThrottle implements Gate {
     for (const [serial, lease] of leases) {
       this.#leases.delete(serial);
       // Where it lingers in Redis, it is free.
-      this.#outbox.push({ args: ['R', serial, lease.item.split(' ')[2] as string], until: this.#clock.now() + this.#ttl });
+      this.#giveBack(['R', serial, lease.item.split(' ')[2] as string]);
       lease.lose(error);
     }
-    this.#send({ args: [] });
   }
 
   /** Sets the alarm anew, and ends what has ended. */
@@ -967,6 +968,10 @@ export class RedisThrottle implements Gate {
 
   #oversize(cost: number, burst: number): Error {
     return invalid('cost', `at most ${burst}, the burst of ${this.#label()}`, cost, RangeError);
+  }
+
+  #backendError(cause: unknown): ThrottleBackendError {
+    return new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${(cause as Error)?.message ?? String(cause)}`, { cause });
   }
 
   #closedError(): ThrottleClosedError {
