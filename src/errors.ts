@@ -32,12 +32,18 @@ export class ThrottleError extends Error {
   /** Seconds until another try may succeed: a lower bound. Absent where nobody can know, as with a taken slot. */
   declare readonly retryAfter?: number;
 
+  /**
+   * @param code A constant for programs.
+   * @param message What was refused, and what the caller can do.
+   * @param options {@link ThrottleErrorOptions}
+   */
   constructor(code: string, message: string, options: ThrottleErrorOptions = {}) {
     super(message, options);
     this.code = code;
     if (options.retryAfter !== undefined) this.retryAfter = options.retryAfter;
   }
 
+  /** The name of the class, whatever a minifier makes of it. */
   override get name(): string {
     return 'ThrottleError';
   }
@@ -45,10 +51,15 @@ export class ThrottleError extends Error {
 
 /** The permit could not be had within the `timeout`, or it was plain at once that it could not. */
 export class ThrottleTimeoutError extends ThrottleError {
+  /**
+   * @param message What was refused, and what the caller can do.
+   * @param options {@link ThrottleErrorOptions}
+   */
   constructor(message: string, options?: ThrottleErrorOptions) {
     super('ERR_THROTTLE_TIMEOUT', message, options);
   }
 
+  /** The name of the class, whatever a minifier makes of it. */
   override get name(): string {
     return 'ThrottleTimeoutError';
   }
@@ -62,10 +73,12 @@ export class ServerBusyError extends ThrottleTimeoutError {
   /** The HTTP status that fits; frameworks read it from errors. */
   readonly status = 503;
 
+  /** @param options {@link ThrottleErrorOptions} */
   constructor(options?: ThrottleErrorOptions) {
     super('Server busy, please retry later', options);
   }
 
+  /** The name of the class, whatever a minifier makes of it. */
   override get name(): string {
     return 'ServerBusyError';
   }
@@ -73,10 +86,15 @@ export class ServerBusyError extends ThrottleTimeoutError {
 
 /** As many callers wait as `maxQueue` allows; this one was turned away. */
 export class QueueFullError extends ThrottleError {
+  /**
+   * @param message What was refused, and what the caller can do.
+   * @param options {@link ThrottleErrorOptions}
+   */
   constructor(message: string, options?: ThrottleErrorOptions) {
     super('ERR_THROTTLE_QUEUE_FULL', message, options);
   }
 
+  /** The name of the class, whatever a minifier makes of it. */
   override get name(): string {
     return 'QueueFullError';
   }
@@ -84,10 +102,15 @@ export class QueueFullError extends ThrottleError {
 
 /** The gate is closed for good. Its `cause` is the reason given to `close`. */
 export class ThrottleClosedError extends ThrottleError {
+  /**
+   * @param message What was refused, and what the caller can do.
+   * @param options {@link ThrottleErrorOptions}
+   */
   constructor(message: string, options?: ThrottleErrorOptions) {
     super('ERR_THROTTLE_CLOSED', message, options);
   }
 
+  /** The name of the class, whatever a minifier makes of it. */
   override get name(): string {
     return 'ThrottleClosedError';
   }

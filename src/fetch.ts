@@ -6,7 +6,9 @@ import { checkCost, checkCount, checkFunction, checkInteger, checkNumber, checkO
 import type { Gate, KeyedGate } from './gate.js';
 import { readWait } from './headers.js';
 
+/** The platform's `fetch`. */
 type Fetch = typeof globalThis.fetch;
+/** What it is asked for: a URL or a `Request`. */
 type Input = Parameters<Fetch>[0];
 
 /** Settings of {@link throttledFetch}. */
@@ -66,6 +68,7 @@ export interface ThrottledFetchOptions<K = string> {
  * console.log(await response.text());                           // → ok
  */
 export function throttledFetch(gate: Gate | KeyedGate, options?: ThrottledFetchOptions): Fetch;
+/** The same for keys of any type, which `key` has to tell: a URL's origin is a string. */
 export function throttledFetch<K>(gate: KeyedGate<K>, options: ThrottledFetchOptions<K> & { key: unknown }): Fetch;
 export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledFetchOptions<K> = {}): Fetch {
   if (typeof gate?.acquire !== 'function') throw invalid('gate', 'a Gate or a KeyedGate', gate);

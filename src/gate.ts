@@ -26,11 +26,40 @@ export interface AcquireOptions {
  * // → done
  */
 export interface Gate {
+  /**
+   * Waits for a permit.
+   *
+   * @param cost Tokens: finite, >= 0. Default 1.
+   * @returns A promise that rejects with a `ThrottleError` where the gate refuses, with the signal's `reason` once it
+   *   aborts, with a `RangeError` or `TypeError` for a bad argument, and with whatever else the gate fails with.
+   */
   acquire(cost?: number, options?: AcquireOptions): Promise<Permit>;
+  /**
+   * A permit, if there is one now and nobody waits; else `undefined`.
+   *
+   * @param cost Tokens: finite, >= 0. Default 1.
+   */
   tryAcquire(cost?: number): Permit | undefined | Promise<Permit | undefined>;
+  /**
+   * Waits for a permit, calls `fn` with it, and releases it when what `fn` returned has settled.
+   *
+   * @param cost Tokens: finite, >= 0. Default 1.
+   * @returns A promise that rejects as that of `acquire` does, or with what `fn` throws.
+   */
   run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T>;
+  /**
+   * Holds back whoever waits or comes later. A shorter pause never shortens a longer one.
+   *
+   * @param seconds >= 0. Default `Infinity`: until `resume` is called.
+   */
   pause(seconds?: number): void | Promise<void>;
+  /** Ends a pause now. */
   resume(): void | Promise<void>;
+  /**
+   * Refuses everyone waiting and everyone later with a `ThrottleClosedError`. Running work finishes.
+   *
+   * @param reason The `cause` of the error.
+   */
   close(reason?: unknown): void | Promise<void>;
 }
 
@@ -38,10 +67,16 @@ export interface Gate {
 export interface KeyedGate<K = string> {
   /** Tells it from a {@link Gate}, where either will do. */
   readonly keyed: true;
+  /** Waits for a permit of the key: {@link Gate.acquire}. */
   acquire(key: K, cost?: number, options?: AcquireOptions): Promise<Permit>;
+  /** A permit of the key, if there is one now and nobody waits for it: {@link Gate.tryAcquire}. */
   tryAcquire(key: K, cost?: number): Permit | undefined | Promise<Permit | undefined>;
+  /** Waits for a permit of the key and calls `fn` with it: {@link Gate.run}. */
   run<T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T>;
+  /** Pauses the key, no other: {@link Gate.pause}. */
   pause(key: K, seconds?: number): void | Promise<void>;
+  /** Ends the pause of the key now. */
   resume(key: K): void | Promise<void>;
+  /** Closes the gates of all keys, those to come included: {@link Gate.close}. */
   close(reason?: unknown): void | Promise<void>;
 }

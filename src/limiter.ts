@@ -137,6 +137,7 @@ export interface Resources extends Gate {
     handler: (this: This, ...args: Args) => R,
     context?: ClassMethodDecoratorContext,
   ): (this: This, ...args: Args) => Promise<Awaited<R>>;
+  /** One permit for all of the resources, if each is to be had now; else `undefined`, and none is kept. */
   tryAcquire(cost?: number): Promise<Permit | undefined>;
   /** Seconds: that of the limiter, which counts where `acquire` and `run` are given none. */
   readonly timeout: number;

@@ -61,15 +61,21 @@ export interface CommonOptions<A extends unknown[]> {
 
 /** One gate for everyone. */
 export interface SharedGate {
+  /** The gate, be it a `Throttle`, a `Resource` or the resources of a `Limiter`. */
   gate: Gate;
+  /** Not beside `gate`. */
   keyed?: undefined;
+  /** Not beside `gate`. */
   key?: undefined;
 }
 
 /** A gate for each key. */
 export interface GatePerKey<A extends unknown[]> {
+  /** Not beside `keyed`. */
   gate?: undefined;
+  /** The gates, such as a `KeyedThrottle`. */
   keyed: KeyedGate;
+  /** Whose limit counts: {@link Key}. */
   key: Key<A>;
 }
 

@@ -8,8 +8,11 @@ import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } fro
 export interface ExpressRequest extends NodeRequest {
   /** The client's address, by the application's `trust proxy` setting. */
   readonly ip?: string | undefined;
+  /** Who has signed in, as Passport and its like tell it. */
   readonly user?: unknown;
+  /** The parameters of the route. */
   readonly params?: unknown;
+  /** The URL as the client sent it, wherever the router is mounted. */
   readonly originalUrl?: string | undefined;
 }
 

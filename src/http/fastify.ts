@@ -5,22 +5,33 @@ import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } fro
 
 /** A request of Fastify. */
 export interface FastifyRequest {
+  /** The request of Node. */
   readonly raw: NodeRequest;
   /** The client's address, by the server's `trustProxy` setting. */
   readonly ip: string;
+  /** Who has signed in, if a plugin tells it before the hook. */
   readonly user?: unknown;
+  /** The parameters of the route. */
   readonly params: unknown;
+  /** The URL as the client sent it. */
   readonly originalUrl: string;
+  /** Is told by `error` what `onLimited` throws. */
   readonly log: { error(error: unknown): void };
 }
 
 /** A reply of Fastify. */
 export interface FastifyReply {
+  /** The response of Node. */
   readonly raw: NodeResponse;
+  /** Whether it was sent, or somebody else will see to that. */
   readonly sent: boolean;
+  /** Sets the status. */
   code(status: number): unknown;
+  /** Sets header fields, by name. */
   headers(fields: Record<string, string | string[]>): unknown;
+  /** Sends the reply. */
   send(payload: unknown): unknown;
+  /** Tells Fastify that it need not reply. */
   hijack(): unknown;
 }
 
@@ -29,6 +40,7 @@ export type FastifyHook = 'onRequest' | 'preValidation' | 'preHandler';
 
 /** A server of Fastify, or a part of it. */
 export interface FastifyInstance<Request, Reply> {
+  /** Adds the hook that decides; which one, {@link FastifyHook} says. */
   addHook(name: 'onRequest', hook: (request: Request, reply: Reply) => Promise<unknown>): unknown;
 }
 

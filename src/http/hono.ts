@@ -6,14 +6,19 @@ import { addressOf, isDone, nodeOf, whenDone } from './runtime.js';
 
 /** A context of Hono. */
 export interface HonoContext {
+  /** The request, with `raw` as the platform has it and `param` for the parameters of the route. */
   readonly req: { readonly raw: Request; param(): unknown };
   /** What the runtime hands over. */
   readonly env: unknown;
   /** What `c.set` has set. */
   readonly var: object;
+  /** The response; once the handlers are done, theirs. */
   res: Response;
+  /** Sets the status of the response to come. */
   status(status: number): void;
+  /** Sets a header field of the response to come. */
   header(name: string, value: string): void;
+  /** Makes a response. */
   body(data: string | ArrayBuffer | null, status: number, headers: Record<string, string | string[]>): Response;
 }
 

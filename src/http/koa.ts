@@ -4,16 +4,25 @@ import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } fro
 
 /** A context of Koa. */
 export interface KoaContext {
+  /** The request of Node. */
   readonly req: NodeRequest;
+  /** The response of Node. */
   readonly res: NodeResponse;
   /** The client's address, by the application's `proxy` setting. */
   readonly ip: string;
+  /** What middleware has found out, such as the `user` who has signed in. */
   readonly state: { readonly user?: unknown };
+  /** The URL as the client sent it. */
   readonly originalUrl: string;
+  /** The application: its `error` event tells what `onLimited` throws. */
   readonly app: { emit(event: 'error', error: unknown, ctx: object): unknown };
+  /** `false` where somebody responds without Koa. */
   respond?: boolean | undefined;
+  /** The status of the response. */
   status: number;
+  /** The body of the response. */
   body?: unknown;
+  /** Sets header fields, by name. */
   set(fields: { [name: string]: string | string[] }): unknown;
 }
 

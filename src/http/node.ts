@@ -4,25 +4,35 @@
 
 /** The parts of `http.IncomingMessage` that matter here. */
 export interface NodeRequest {
+  /** Such as `GET`. */
   readonly method?: string | undefined;
+  /** The path and the query, as the client sent them. */
   readonly url?: string | undefined;
+  /** The header fields, by their names in lower case. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  /** The connection: `remoteAddress` is the client's, or a proxy's; `destroyed` when it is over. */
   readonly socket: NodeEmitter & { readonly remoteAddress?: string | undefined; readonly destroyed: boolean };
 }
 
 /** The parts of `http.ServerResponse` that matter here. */
 export interface NodeResponse extends NodeEmitter {
+  /** The status. */
   statusCode: number;
+  /** Whether the headers are on their way. */
   readonly headersSent: boolean;
   /** Not there in HTTP/2. */
   readonly writableFinished?: boolean | undefined;
   /** `null` while responses before it keep the socket busy. */
   readonly socket: object | null | undefined;
+  /** Sets a header field. */
   setHeader(name: string, value: string | string[]): unknown;
+  /** Sends the rest, and ends the response. */
   end(body?: string | Uint8Array): unknown;
 }
 
+/** What tells that it is over. */
 interface NodeEmitter {
+  /** Calls `listener` when it closes, or when all was handed over to the system. */
   on(event: 'close' | 'finish', listener: () => void): unknown;
 }
 

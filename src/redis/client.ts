@@ -6,25 +6,37 @@ import { invalid } from '../errors.js';
 
 /** An ioredis client, or one of its kind: `Redis` (sentinels included) or `Cluster`. */
 export interface IoredisClient {
+  /** Runs a script that Redis has. */
   evalsha(sha: string, numberOfKeys: number, ...args: string[]): Promise<unknown>;
+  /** Runs a script, sent in full. */
   eval(script: string, numberOfKeys: number, ...args: string[]): Promise<unknown>;
+  /** Listens on channels. It is called on duplicates only. */
   subscribe(...channels: string[]): Promise<unknown>;
+  /** Another client with the same settings. */
   duplicate(): unknown;
 }
 
 /** A client of node-redis, the package `redis`: from `createClient`, `createCluster` or `createSentinel`. */
 export interface NodeRedisClient {
+  /** Runs a script that Redis has, with its `keys` and `arguments`. */
   evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  /** Runs a script, sent in full. */
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  /** Calls `listener` with each message of the channel. It is called on duplicates, or on a sentinel's client itself. */
   subscribe(channel: string, listener: (message: string, channel: string) => void): Promise<unknown>;
+  /** Another client with the same settings. */
   duplicate(): unknown;
+  /** Tells of errors, connections and changes of the topology. */
   on(event: string, listener: (...args: unknown[]) => void): unknown;
 }
 
 /** A pool of such clients: from `createClientPool`. */
 export interface NodeRedisPool {
+  /** Runs a script that Redis has, with its `keys` and `arguments`. */
   evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  /** Runs a script, sent in full. */
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  /** Lends a client, of which a duplicate is made for the messages. */
   execute(fn: (client: NodeRedisClient) => unknown): Promise<unknown>;
 }
 
@@ -38,7 +50,9 @@ export interface RedisCommands {
 
 /** What `createClient` of the package `redis` takes: a `url`, or a `socket` with host and port or a path, and the rest. */
 export interface RedisClientOptions {
+  /** Where Redis is, such as `redis://localhost:6379`; also `rediss:` and `unix:`. */
   url?: string;
+  /** Passed on as it is. */
   [option: string]: unknown;
 }
 

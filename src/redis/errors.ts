@@ -8,8 +8,10 @@
  * what it may have taken is given back as soon as Redis answers again, and lapses within `ttl` otherwise.
  */
 export class ThrottleBackendError extends Error {
+  /** A constant for programs. */
   readonly code = 'ERR_THROTTLE_BACKEND';
 
+  /** The name of the class, whatever a minifier makes of it. */
   override get name(): string {
     return 'ThrottleBackendError';
   }
@@ -17,8 +19,10 @@ export class ThrottleBackendError extends Error {
 
 /** The reason with which `permit.signal` aborts: the permit may be somebody else's from now on. */
 export class LeaseLostError extends Error {
+  /** A constant for programs. */
   readonly code = 'ERR_THROTTLE_LEASE_LOST';
 
+  /** The name of the class, whatever a minifier makes of it. */
   override get name(): string {
     return 'LeaseLostError';
   }
