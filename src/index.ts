@@ -1,4 +1,7 @@
 /** headgate: a throttle for asynchronous TypeScript. The public names, nothing else. */
+export type {
+  CallMessage, GrantedMessage, PausedMessage, QueuedMessage, RefusalReason, RefusedMessage, ReleasedMessage, ThrottleMessage, ThrottleMessages, WatchedThrottle,
+} from './channels.js';
 export type { Clock } from './clock.js';
 export { QueueFullError, ServerBusyError, ThrottleClosedError, ThrottleError, type ThrottleErrorOptions, ThrottleTimeoutError } from './errors.js';
 export type { AcquireOptions, Gate, KeyedGate } from './gate.js';

@@ -7,6 +7,7 @@
  * are kept in a heap, and now and then a call takes what is due from its top. What was used again meanwhile is let go,
  * and comes back when it rests: so all this is O(log n) for each time that a throttle comes to rest, amortized.
  */
+import { Teller } from './channels.js';
 import { type Clock, systemClock } from './clock.js';
 import { checkCount, invalid, QueueFullError } from './errors.js';
 import type { AcquireOptions, KeyedGate } from './gate.js';
@@ -136,9 +137,9 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    *   console.log(perHost.size); // → 1
    * }
    */
-  acquire(key: K, cost?: number, options?: AcquireOptions): Promise<Permit> {
+  acquire(key: K, cost = 1, options?: AcquireOptions): Promise<Permit> {
     try {
-      return this.#of(key).acquire(cost, options);
+      return this.#of(key, cost).acquire(cost, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -150,9 +151,9 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    *
    * @throws {RangeError | TypeError} `key` is nothing, or `cost` out of range.
    */
-  tryAcquire(key: K, cost?: number): Permit | undefined {
+  tryAcquire(key: K, cost = 1): Permit | undefined {
     try {
-      return this.#of(key).tryAcquire(cost);
+      return this.#of(key, cost).tryAcquire(cost);
     } catch (error) {
       if (error instanceof QueueFullError) return undefined;
       throw error;
@@ -165,9 +166,9 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    *
    * @returns A promise that rejects as that of {@link KeyedThrottle.acquire}, or with what `fn` throws. It never throws.
    */
-  run<T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T> {
+  run<T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
     try {
-      return this.#of(key).run(fn, cost, options);
+      return this.#of(key, cost).run(fn, cost, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -220,16 +221,17 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     return this.idle();
   }
 
-  #of(key: K): Throttle {
+  /** The throttle of a key; `cost` is that of the call, where it is for one. */
+  #of(key: K, cost?: number): Throttle {
     // Now and then is enough, and spares most calls the reading of the clock.
     if ((++this.#calls & 15) === 0) this.#sweep(48);
-    return this.#entries.get(key)?.throttle ?? this.#add(key);
+    return this.#entries.get(key)?.throttle ?? this.#add(key, cost);
   }
 
-  #add(key: K): Throttle {
+  #add(key: K, cost: number | undefined): Throttle {
     if (this.#model.closed) return this.#model;
     if (key === undefined || key === null) throw invalid('key', 'one that tells callers apart', key);
-    while (this.#entries.size >= this.#maxKeys) if (!this.#sweep(16)) throw this.#full();
+    while (this.#entries.size >= this.#maxKeys) if (!this.#sweep(16)) throw this.#full(cost);
     const entry = new Entry(key, this.#keyed, this.#model, this.#options);
     this.#entries.set(key, entry);
     // It rests until it is used. If that fails (a bad argument), it goes with the next sweep.
@@ -271,9 +273,11 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     );
   }
 
-  #full(): QueueFullError {
+  #full(cost: number | undefined): QueueFullError {
     const name = this.name === undefined ? '' : ` "${this.name}"`;
-    return new QueueFullError(`KeyedThrottle${name} has ${this.#maxKeys} keys in use, as many as maxKeys allows; retry later, or allow more`);
+    const error = new QueueFullError(`KeyedThrottle${name} has ${this.#maxKeys} keys in use, as many as maxKeys allows; retry later, or allow more`);
+    if (cost !== undefined) new Teller(this.#model, this.#clock).refused({}, cost, error);
+    return error;
   }
 }
 

@@ -53,7 +53,7 @@ export interface Permit extends Disposable, AsyncDisposable {
 
 /** How a permit reports back to the gate that issued it. */
 export interface Issuer {
-  release(): void;
+  release(permit: Grant): void;
   settle(permit: Grant, difference: number): void;
 }
 
@@ -91,9 +91,10 @@ export class Grant implements Permit {
   }
 
   release(): void {
-    if (this.released) return;
-    this.#state |= RELEASED;
-    this.#issuer.release();
+    const state = this.#state;
+    if ((state & RELEASED) !== 0) return;
+    this.#state = state | RELEASED;
+    this.#issuer.release(this);
   }
 
   settle(cost: number): void {

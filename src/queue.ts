@@ -91,16 +91,24 @@ export class WaitQueue<Permit> {
   readonly #schedule: (seconds: number, callback: () => void) => () => void;
   readonly #review: () => void;
   readonly #lastLook: (timeout: number) => void;
+  readonly #refused: (waiter: Waiter<Permit>, error: unknown) => void;
 
   /**
    * @param schedule Times the deadlines, as a clock does.
    * @param review Grants whoever can be granted. Called when a waiter left by itself, as another may now be first.
    * @param lastLook The same, before a deadline is enforced: a permit due at that very instant is still given.
+   * @param refused Hears of everyone who has left without a permit, and why.
    */
-  constructor(schedule: (seconds: number, callback: () => void) => () => void, review: () => void, lastLook: (timeout: number) => void) {
+  constructor(
+    schedule: (seconds: number, callback: () => void) => () => void,
+    review: () => void,
+    lastLook: (timeout: number) => void,
+    refused: (waiter: Waiter<Permit>, error: unknown) => void,
+  ) {
     this.#schedule = schedule;
     this.#review = review;
     this.#lastLook = lastLook;
+    this.#refused = refused;
   }
 
   get size(): number {
@@ -115,6 +123,11 @@ export class WaitQueue<Permit> {
   /** The first in line. */
   get head(): Waiter<Permit> | undefined {
     return this.#places[this.#first];
+  }
+
+  /** Whoever joined last, right after that. */
+  get tail(): Waiter<Permit> | undefined {
+    return this.#places.at(-1);
   }
 
   /** Takes the last place: for a permit or, with `fn`, as a {@link Job}. */
@@ -147,9 +160,11 @@ export class WaitQueue<Permit> {
   /** Lets a waiter go with an error, made once it has left: what it says of the queue is said without it. */
   refuse(waiter: Waiter<Permit>, reason: () => unknown): void {
     this.#leave(waiter);
-    if (waiter.fn === undefined) waiter.reject(reason());
+    const error = reason();
+    this.#refused(waiter, error);
+    if (waiter.fn === undefined) waiter.reject(error);
     else {
-      waiter.error = reason();
+      waiter.error = error;
       waiter.resolve(waiter);
     }
   }
@@ -157,8 +172,9 @@ export class WaitQueue<Permit> {
   /** Refuses all for whom `refusal` has an error, in order. */
   refuseAll(refusal: (waiter: Waiter<Permit>) => Error | undefined): void {
     for (const waiter of this.#places.slice(this.#first)) {
-      const error = waiter && refusal(waiter);
-      if (error) this.refuse(waiter, () => error);
+      // Whoever heard of one refusal may have made another leave.
+      const error = waiter && this.#places[waiter.index] === waiter ? refusal(waiter) : undefined;
+      if (waiter && error) this.refuse(waiter, () => error);
     }
   }
 

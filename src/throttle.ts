@@ -33,6 +33,7 @@
  * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context.
  */
 import { type Budget, CombinedBudget } from './bucket.js';
+import { Teller } from './channels.js';
 import { type Clock, systemClock } from './clock.js';
 import {
   checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError,
@@ -41,7 +42,7 @@ import {
 import type { AcquireOptions, Gate } from './gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from './map.js';
 import { Grant, type Issuer, type Permit, work } from './permit.js';
-import { type Job, WaitQueue } from './queue.js';
+import { type Job, type Waiter, WaitQueue } from './queue.js';
 import { budgetFor, describeLimits, type Rate } from './rate.js';
 
 /** Keeps a throttle for as long as it makes a difference. */
@@ -130,6 +131,7 @@ export class Throttle implements Gate {
   #onIdle: (() => void)[] = [];
   readonly #queue: WaitQueue<Permit>;
   readonly #issuer: Issuer;
+  readonly #teller: Teller;
 
   /**
    * @param capacity Tokens per `period`: > 0; `Infinity` for no rate limit.
@@ -160,12 +162,14 @@ export class Throttle implements Gate {
     this.#maxQueue = maxQueue;
     this.#clock = clock;
     this.#name = name;
-    this.#queue = new WaitQueue(clock.schedule.bind(clock), () => this.#review(), (timeout) => this.#lastLook(timeout));
+    this.#queue = new WaitQueue(clock.schedule.bind(clock), () => this.#review(), (timeout) => this.#lastLook(timeout), (waiter, error) => this.#teller.refused(waiter, waiter.cost, error));
+    this.#teller = new Teller(this, clock);
     this.#issuer = {
-      release: () => {
+      release: (permit) => {
         this.#active--;
-        if (this.#queue.size > 0) this.#drain(this.#now());
-        else if (this.#onIdle.length > 0 || keeper !== undefined) this.#rest();
+        this.#teller.released(permit);
+        // Most releases find nobody who waits for one.
+        if (this.#queue.size > 0 || this.#onIdle.length > 0 || keeper !== undefined) this.#review();
       },
       settle: (permit, difference) => (difference > 0 ? (keeper?.heir() ?? this) : this).#settle(permit, difference),
     };
@@ -247,7 +251,7 @@ export class Throttle implements Gate {
   acquire(cost = 1, options?: AcquireOptions): Promise<Permit> {
     try {
       const now = this.#enter(cost, options);
-      const permit = this.#queue.size === 0 ? this.#grant(now, 0, cost) : undefined;
+      const permit = this.#queue.size === 0 ? this.#grant(now, cost) : undefined;
       return permit === undefined ? this.#join(now, cost, options) : Promise.resolve(permit);
     } catch (error) {
       return Promise.reject(error);
@@ -270,7 +274,9 @@ export class Throttle implements Gate {
    */
   tryAcquire(cost = 1): Permit | undefined {
     this.#checkCost(cost);
-    return this.#queue.size === 0 ? this.#grant(this.#now(), 0, cost) : undefined;
+    const permit = this.#queue.size === 0 ? this.#grant(this.#now(), cost) : undefined;
+    if (permit === undefined) this.#teller.refused({}, cost, undefined);
+    return permit;
   }
 
   /**
@@ -291,7 +297,7 @@ export class Throttle implements Gate {
     try {
       checkFunction('fn', fn);
       const now = this.#enter(cost, options);
-      const permit = this.#queue.size === 0 ? this.#grant(now, 0, cost) : undefined;
+      const permit = this.#queue.size === 0 ? this.#grant(now, cost) : undefined;
       if (permit !== undefined) return Promise.resolve(permit).then((granted) => work(fn, granted));
       return this.#join(now, cost, options, fn).then(workOf<T>);
     } catch (error) {
@@ -363,12 +369,14 @@ export class Throttle implements Gate {
     if (seconds === 0) return;
     const now = this.#now();
     this.#pausedUntil = Math.max(this.#pausedUntil, now + seconds);
+    this.#teller.paused(this.#pausedUntil - now);
     this.#review(now);
   }
 
   /** Ends every pause now. Whoever fits is granted before it returns. */
   resume(): void {
     this.#pausedUntil = -Infinity;
+    this.#teller.paused(0);
     this.#review();
   }
 
@@ -466,20 +474,23 @@ export class Throttle implements Gate {
   }
 
   /** The one decision: a permit, if a slot is free, no pause holds and the tokens are there; and then it is taken. */
-  #grant(now: number, waited: number, cost: number): Permit | undefined {
+  #grant(now: number, cost: number, waiter?: Waiter<Permit>): Permit | undefined {
     if (this.#active >= this.#slots || now < this.#pausedUntil) return undefined;
     if (this.#budget !== undefined && !this.#budget.take(now, cost)) return undefined;
     this.#active++;
     this.#spent += cost;
-    return new Grant(this.#issuer, cost, waited, this.#spent);
+    // Whoever heard of a grant, and came because of it, may have come after `now`.
+    const permit = new Grant(this.#issuer, cost, waiter === undefined ? 0 : Math.max(0, now - waiter.since), this.#spent);
+    if (waiter !== undefined) this.#queue.grant(waiter, permit);
+    this.#teller.granted(permit, waiter ?? permit);
+    return permit;
   }
 
   /** Grants the head for as long as it fits, then sets the timer for the instant from which it will. */
   #drain(now: number): void {
     for (let head = this.#queue.head; head !== undefined; head = this.#queue.head) {
-      const permit = this.#grant(now, now - head.since, head.cost);
-      if (permit === undefined) return this.#wakeAt(now, this.#active < this.#slots ? this.#opensAt(now, head.cost) : Infinity);
-      this.#queue.grant(head, permit);
+      if (this.#grant(now, head.cost, head) !== undefined) continue;
+      return this.#wakeAt(now, this.#active < this.#slots ? this.#opensAt(now, head.cost) : Infinity);
     }
     this.#wakeAt(now, Infinity);
   }
@@ -549,19 +560,26 @@ export class Throttle implements Gate {
   #join(now: number, cost: number, options: AcquireOptions | undefined): Promise<Permit>;
   #join<T>(now: number, cost: number, options: AcquireOptions | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>>;
   #join(now: number, cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, fn?: Job<Permit>['fn']): Promise<unknown> {
-    if (this.#closed !== undefined) throw this.#closedError();
+    if (this.#closed !== undefined) throw this.#turnedAway(cost, this.#closedError());
     const late = (at: number): ThrottleTimeoutError =>
       this.#refusal(ThrottleTimeoutError, at, cost, `has no permit for a cost of ${cost} within the timeout of ${timeout} s`);
     // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
-    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost))) throw late(now);
+    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost))) throw this.#turnedAway(cost, late(now));
     if (this.#queue.size >= this.#maxQueue) {
-      throw this.#refusal(QueueFullError, now, cost, `lets ${this.#maxQueue} wait, not more`);
+      throw this.#turnedAway(cost, this.#refusal(QueueFullError, now, cost, `lets ${this.#maxQueue} wait, not more`));
     }
     const exits = signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#now()) };
     const promise = this.#queue.join(cost, now, exits, fn);
+    this.#teller.queued(this.#queue.tail as object, cost);
     // Only the first in line is timed.
     if (this.#queue.size === 1) this.#drain(now);
     return promise;
+  }
+
+  /** Tells of a caller who gets no place. */
+  #turnedAway(cost: number, error: Error): Error {
+    this.#teller.refused({}, cost, error);
+    return error;
   }
 
   /** The error for a caller who is turned away, with what to do about it. */

@@ -1,0 +1,367 @@
+/** What gates tell through `node:diagnostics_channel`, and what becomes of that where there is none. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import fc from 'fast-check';
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { KeyedThrottle, Limiter, type Permit, Resource, Throttle, type ThrottleMessages } from '../src/index.js';
+import { ManualClock } from '../src/testing.js';
+
+type Name = keyof ThrottleMessages;
+type Heard = { [N in Name]: { kind: N extends `headgate:${infer Kind}` ? Kind : never } & ThrottleMessages[N] }[Name];
+
+const NAMES = ['headgate:queued', 'headgate:granted', 'headgate:released', 'headgate:refused', 'headgate:paused'] as const;
+
+/** Listens on all channels until the test ends. */
+function listen(on: (heard: Heard) => void): void {
+  for (const name of NAMES) {
+    const listener = (message: unknown): void => on({ kind: name.slice('headgate:'.length), ...(message as object) } as Heard);
+    subscribe(name, listener);
+    onTestFinished(() => void unsubscribe(name, listener));
+  }
+}
+
+function hear(): Heard[] {
+  const heard: Heard[] = [];
+  listen((message) => heard.push(message));
+  return heard;
+}
+
+/** What is the same in every run. */
+const brief = (heard: Heard[]): string[] => {
+  const first = Math.min(...heard.map((message) => ('id' in message ? message.id : Infinity)));
+  return heard.map((message) => {
+    const { kind, at } = message;
+    if (message.kind === 'paused') return `${at} ${kind} ${message.seconds}`;
+    const more = message.kind === 'granted' ? ` waited ${message.waited}` : message.kind === 'refused' ? ` ${message.reason}` : '';
+    return `${at} ${kind} ${message.id - first + 1} cost ${message.cost}${more}`;
+  });
+};
+
+const outcome = (promise: Promise<unknown>): Promise<unknown> => promise.then((value) => value, (error: unknown) => error);
+
+describe('channels', () => {
+  test('tell the life of each call, in order, by one number', async () => {
+    const heard = hear();
+    const clock = new ManualClock(100);
+    const throttle = new Throttle(2, 1, 1, { clock, name: 'api', maxQueue: 2 });
+    const first = await throttle.acquire(2);
+    const second = throttle.acquire(1);
+    const third = throttle.acquire(0.5, { timeout: 3 });
+    const fourth = outcome(throttle.acquire());
+    await clock.advance(1);
+    first.release();
+    (await second).release();
+    (await third).settle(2);
+    (await third).release();
+    await fourth;
+    expect(brief(heard)).toEqual([
+      '100 granted 1 cost 2 waited 0',
+      '100 queued 2 cost 1',
+      '100 queued 3 cost 0.5',
+      '100 refused 4 cost 1 queue full',
+      '101 released 1 cost 2',
+      '101 granted 2 cost 1 waited 1',
+      '101 released 2 cost 1',
+      '101 granted 3 cost 0.5 waited 1',
+      '101 released 3 cost 2',
+    ]);
+    for (const message of heard) expect(message).toMatchObject({ throttle, name: 'api' });
+  });
+
+  test('show the throttle as the event has left it', async () => {
+    const states: string[] = [];
+    listen(({ kind, throttle }) => states.push(`${kind}: ${throttle.active} active, ${throttle.waiting} waiting, ${throttle.tokens} tokens`));
+    const throttle = new Throttle(10, 1, 1, { clock: new ManualClock() });
+    const first = await throttle.acquire(3);
+    const second = throttle.acquire();
+    first.release();
+    (await second).release();
+    expect(states).toEqual([
+      'granted: 1 active, 0 waiting, 7 tokens',
+      'queued: 1 active, 1 waiting, 7 tokens',
+      'released: 0 active, 1 waiting, 7 tokens',
+      'granted: 1 active, 0 waiting, 6 tokens',
+      'released: 0 active, 0 waiting, 6 tokens',
+    ]);
+  });
+
+  describe('tell every refusal with its reason and error', () => {
+    const clock = new ManualClock();
+    const busy = (): Throttle => {
+      const throttle = new Throttle(1, 0, 10, { clock, maxQueue: 1 });
+      throttle.tryAcquire();
+      return throttle;
+    };
+    const rows: [reason: string, refuse: (throttle: Throttle) => unknown][] = [
+      ['busy', (throttle) => throttle.tryAcquire()],
+      ['timeout', (throttle) => throttle.acquire(1, { timeout: 0 })],
+      ['timeout', (throttle) => throttle.run(() => {}, 1, { timeout: 5 })],
+      ['timeout', async (throttle) => {
+        throttle.configure({ concurrency: 1 });
+        const refused = throttle.acquire(0, { timeout: 1 });
+        await Promise.all([clock.advance(1), outcome(refused)]);
+        return refused;
+      }],
+      ['queue full', (throttle) => {
+        void outcome(throttle.acquire());
+        return throttle.acquire();
+      }],
+      ['closed', (throttle) => {
+        throttle.close();
+        return throttle.acquire();
+      }],
+      ['closed', (throttle) => {
+        const refused = throttle.run(() => {});
+        throttle.close(new Error('bye'));
+        return refused;
+      }],
+      ['aborted', (throttle) => {
+        const controller = new AbortController();
+        const refused = throttle.acquire(1, { signal: controller.signal });
+        controller.abort('enough');
+        return refused;
+      }],
+      ['cost', (throttle) => {
+        const refused = throttle.acquire(1);
+        throttle.configure({ burst: 0.5 });
+        return refused;
+      }],
+    ];
+    test.each(rows)('%s', async (reason, refuse) => {
+      const heard = hear();
+      const error = await outcome(Promise.resolve(refuse(busy())));
+      const refused = heard.filter(({ kind }) => kind === 'refused');
+      expect(refused).toEqual([expect.objectContaining({ reason, error })]);
+    });
+
+    test('a call that is none is not told', async () => {
+      const heard = hear();
+      const throttle = new Throttle(1, 1, 1, { clock });
+      await outcome(throttle.acquire(2));
+      await outcome(throttle.acquire(NaN));
+      await outcome(throttle.acquire(1, { timeout: -1 }));
+      await outcome(throttle.acquire(1, { signal: AbortSignal.abort() }));
+      expect(() => throttle.tryAcquire(-1)).toThrow(RangeError);
+      expect(heard).toEqual([]);
+    });
+
+    test('too many keys', async () => {
+      const heard = hear();
+      const keyed = new KeyedThrottle(1, 1, 1, { maxKeys: 1, name: 'users', clock });
+      const permit = keyed.tryAcquire('ada');
+      const error = await outcome(keyed.acquire('bob', 0.5));
+      keyed.tryAcquire('bob');
+      await outcome(keyed.run('bob', () => {}));
+      expect(() => keyed.pause('bob')).toThrow('maxKeys');
+      permit?.release();
+      const refused = heard.filter(({ kind }) => kind === 'refused');
+      expect(refused).toMatchObject([0.5, 1, 1].map((cost) => ({ name: 'users', reason: 'queue full', cost })));
+      expect(refused[0]).toMatchObject({ error });
+    });
+  });
+
+  test('tell pauses as they hold, and their ends', () => {
+    const heard = hear();
+    const throttle = new Throttle(1, 0, 1, { clock: new ManualClock(7) });
+    throttle.pause(30);
+    throttle.pause(10);
+    throttle.pause(0);
+    throttle.pause();
+    throttle.resume();
+    expect(brief(heard)).toEqual(['7 paused 30', '7 paused 30', '7 paused Infinity', '7 paused 0']);
+  });
+
+  test('tell of the keys of a keyed throttle and the resources of a limiter under their names', async () => {
+    const heard = hear();
+    const keyed = new KeyedThrottle(1, 1, 1, { name: 'users' });
+    await keyed.run('ada', () => {});
+    const database = new Resource(1, { name: 'database' });
+    const limiter = new Limiter({ timeout: 1, resources: [database] });
+    (await limiter.acquire([database])).release();
+    expect(heard.map(({ kind, name }) => `${kind} ${name}`)).toEqual(['granted users', 'released users', 'granted database', 'released database']);
+  });
+
+  test('who listens from now on hears of those who wait already', async () => {
+    const throttle = new Throttle(Infinity, 1);
+    const permit = await throttle.acquire();
+    const waiting = throttle.acquire();
+    const heard = hear();
+    permit.release();
+    (await waiting).release();
+    expect(heard.map(({ kind }) => kind)).toEqual(['released', 'granted', 'released']);
+    const [before, granted, released] = heard as { id: number }[];
+    expect(granted?.id).toBe(released?.id);
+    expect(before?.id).not.toBe(granted?.id);
+  });
+
+  test('what a subscriber throws reaches no caller', async () => {
+    const thrown: unknown[] = [];
+    const usual = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    process.on('uncaughtException', (error) => thrown.push(error));
+    onTestFinished(() => {
+      process.removeAllListeners('uncaughtException');
+      for (const listener of usual) process.on('uncaughtException', listener);
+    });
+    const error = new Error('a faulty subscriber');
+    listen(() => {
+      throw error;
+    });
+    const throttle = new Throttle(Infinity, 1);
+    await Promise.all([throttle.run(() => {}), throttle.run(() => {})]);
+    await throttle.idle();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(thrown.length).toBe(5);
+    expect(new Set(thrown)).toEqual(new Set([error]));
+  });
+
+  test('a subscriber that makes another leave while all are refused: each leaves once', async () => {
+    const throttle = new Throttle(Infinity, 1);
+    const permit = await throttle.acquire();
+    const controller = new AbortController();
+    const calls = [throttle.acquire(), throttle.acquire(1, { signal: controller.signal }), throttle.acquire()].map(outcome);
+    const heard: string[] = [];
+    listen((message) => {
+      if (message.kind !== 'refused') return;
+      heard.push(`${message.reason}, ${throttle.waiting} waiting`);
+      controller.abort('enough');
+    });
+    throttle.close();
+    expect(heard).toEqual(['closed, 2 waiting', 'aborted, 1 waiting', 'closed, 0 waiting']);
+    expect((await Promise.all(calls)).map((error) => (error as Error).message ?? error)).toEqual([expect.stringContaining('closed'), 'enough', expect.stringContaining('closed')]);
+    permit.release();
+    await throttle.idle();
+  });
+
+  test('whoever comes because of a grant has not waited for less than no time', async () => {
+    let now = 0;
+    const throttle = new Throttle(Infinity, 2, 1, { clock: { now: () => (now += 0.001), schedule: () => () => {} } });
+    const held = [await throttle.acquire(), await throttle.acquire()];
+    const calls = [throttle.acquire(), throttle.acquire()];
+    listen(({ kind }) => {
+      if (kind === 'granted' && calls.length < 4) calls.push(throttle.acquire());
+    });
+    throttle.configure({ concurrency: 0 });
+    const permits = await Promise.all(calls);
+    expect(permits.map(({ waited }) => waited)).toEqual([expect.closeTo(0.005, 2), expect.closeTo(0.005, 2), 0, 0]);
+    for (const permit of [...held, ...permits]) permit.release();
+  });
+
+  test('a subscriber that meddles breaks nothing', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.nat(7), { minLength: 1, maxLength: 60 }), fc.nat(3), async (deeds, concurrency) => {
+        const clock = new ManualClock();
+        const throttle = new Throttle(20, concurrency, 1, { clock });
+        const controllers: AbortController[] = [];
+        const out = new Set<object>();
+        const calls: Promise<unknown>[] = [];
+        let most = 0;
+        let granted = 0;
+        const work = async (permit: Permit): Promise<void> => {
+          out.add(permit);
+          granted++;
+          most = Math.max(most, out.size);
+          await Promise.resolve();
+          out.delete(permit);
+          permit.release();
+        };
+        const deed = (number: number): void => {
+          if (number === 0) throttle.resume();
+          else if (number === 1) controllers.pop()?.abort();
+          else if (number === 2) throttle.tryAcquire()?.release();
+          else if (number === 3) throttle.configure({ concurrency: concurrency + (deeds.length % 2) });
+          else if (number === 4) throttle.pause(0.5);
+          else {
+            const controller = new AbortController();
+            controllers.push(controller);
+            calls.push(throttle.acquire(number - 4, { signal: controller.signal }).then(work, () => {}));
+          }
+        };
+        let depth = 0;
+        const queue = [...deeds];
+        const meddle = (): void => {
+          const next = depth < 5 ? queue.pop() : undefined;
+          if (next === undefined) return;
+          depth++;
+          deed(next);
+          depth--;
+        };
+        for (const name of NAMES) subscribe(name, meddle);
+        try {
+          for (let round = 0; round < 10; round++) {
+            deed(5 + (round % 3));
+            await clock.advance(0.1);
+          }
+          throttle.resume();
+          queue.length = 0;
+          await clock.advance(60);
+          await Promise.all(calls);
+          await throttle.idle();
+        } finally {
+          for (const name of NAMES) unsubscribe(name, meddle);
+        }
+        expect(throttle).toMatchObject({ active: 0, waiting: 0 });
+        expect(clock.pending).toBe(0);
+        if (concurrency > 0) expect(most).toBeLessThanOrEqual(concurrency + 1);
+        expect(granted).toBeGreaterThan(0);
+        expect(throttle.estimateWait(20)).toBe(0);
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('where there is no node:diagnostics_channel', () => {
+  afterEach(() => {
+    vi.unstubAllGlobals();
+    vi.resetModules();
+  });
+
+  test.each([
+    ['no process', undefined],
+    ['a process that is not quite one', { env: {} }],
+    ['no such module', { getBuiltinModule: () => undefined }],
+  ])('%s: the same is told by plain channels', async (_, process) => {
+    vi.resetModules();
+    const platform = hear();
+    vi.stubGlobal('process', process);
+    const channels = await import('../src/channels.js');
+    const { Throttle: PlainThrottle } = await import('../src/throttle.js');
+    vi.unstubAllGlobals();
+    const heard: object[] = [];
+    const listener = (message: object): void => void heard.push(message);
+    expect(channels.granted.hasSubscribers).toBe(false);
+    channels.granted.subscribe(listener);
+    channels.released.subscribe(listener);
+    expect(channels.granted.hasSubscribers).toBe(true);
+    const throttle = new PlainThrottle(1, 0, 60, { name: 'plain' });
+    await throttle.run(() => {});
+    channels.granted.unsubscribe(listener);
+    channels.released.unsubscribe(listener);
+    expect(channels.granted.hasSubscribers).toBe(false);
+    throttle.tryAcquire(0)?.release();
+    expect(heard).toMatchObject([{ name: 'plain', waited: 0 }, { name: 'plain', cost: 1 }]);
+    expect(platform).toEqual([]);
+  });
+
+  test('a listener that throws, or leaves while it is told, keeps nothing from others', async () => {
+    vi.resetModules();
+    vi.stubGlobal('process', undefined);
+    const channels = await import('../src/channels.js');
+    vi.unstubAllGlobals();
+    const later: (() => void)[] = [];
+    vi.stubGlobal('queueMicrotask', (fn: () => void) => later.push(fn));
+    const error = new Error('a faulty listener');
+    const heard: string[] = [];
+    const faulty = (): void => {
+      channels.paused.unsubscribe(faulty);
+      throw error;
+    };
+    channels.paused.subscribe(faulty);
+    channels.paused.subscribe(() => heard.push('second'));
+    channels.paused.publish({ throttle: new Throttle(1), name: undefined, at: 0, seconds: 1 });
+    channels.paused.publish({ throttle: new Throttle(1), name: undefined, at: 0, seconds: 1 });
+    expect(heard).toEqual(['second', 'second']);
+    expect(later.length).toBe(1);
+    expect(later[0]).toThrow(error);
+  });
+});
