@@ -1,17 +1,15 @@
 /** Whatever client the user has: it is told by what it can do, used, and left as it was. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { EventEmitter } from 'node:events';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
 import { Redis } from 'ioredis';
 import { type NodeRedisClient, type RedisCommands, type RedisConnection, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import { createClient, createClientPool, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ask } from './clusters.js';
 import { type RedisServer, startRedis } from './server.js';
-import { freshKey, until } from './support.js';
+import { bundle, connections, evalThrough, freshKey, later, makeFolder, subscribeThrough, until } from './support.js';
 
 type NodeRedis = NodeRedisClient & { withTypeMapping(mapping: object): NodeRedisClient };
 
@@ -28,10 +26,7 @@ let socket = '';
 let folder = '';
 
 beforeAll(async () => {
-  // Within node_modules, so that the clients are found from there.
-  const cache = fileURLToPath(new URL('../../node_modules/.cache', import.meta.url));
-  mkdirSync(cache, { recursive: true });
-  folder = mkdtempSync(join(cache, 'headgate-clients-'));
+  folder = makeFolder();
   socket = join(folder, 'redis.sock');
   server = await startRedis({ unixsocket: socket });
 });
@@ -45,12 +40,6 @@ const open = (client: RedisConnection, options: Partial<RedisThrottleOptions> = 
   const throttle = new RedisThrottle({ client, key: freshKey(), concurrency: 1, ttl: 60, ...options });
   onTestFinished(() => throttle.close());
   return throttle;
-};
-
-/** A promise that a failing test may leave behind. */
-const later = <T>(promise: Promise<T>): Promise<T> => {
-  promise.catch(() => {});
-  return promise;
 };
 
 const viaIoredis = (name: string, options: object, ready = true): Kind => ({
@@ -83,13 +72,7 @@ const custom = (): { client: RedisCommands; close: () => void } => {
   const commands = new Redis(server.port, '127.0.0.1', { lazyConnect: true });
   const messages = new Redis(server.port, '127.0.0.1', { lazyConnect: true });
   return {
-    client: {
-      eval: (script, keys, args) => commands.eval(script, keys.length, ...keys, ...args),
-      async subscribe(channel, listener) {
-        messages.on('message', (from, message) => void (from === channel && listener(message)));
-        await messages.subscribe(channel);
-      },
-    },
+    client: { eval: evalThrough(commands), subscribe: subscribeThrough(messages) },
     close() {
       commands.disconnect();
       messages.disconnect();
@@ -168,38 +151,36 @@ it('hundreds of throttles on one client use one connection more, and no listener
   });
   await nodeRedis.connect();
   const listeners = (client: EventEmitter): number => client.eventNames().reduce((sum, event) => sum + client.listenerCount(event), 0);
-  const connections = async (): Promise<number> => String(await ask(server.port, 'CLIENT', 'LIST')).trim().split('\n').length;
   for (const client of [nodeRedis, ioredis] as const) {
-    const [before, connected] = [listeners(client), await connections()];
+    const [before, connected] = [listeners(client), await connections(server.url)];
     const throttles = Array.from({ length: 300 }, () => new RedisThrottle({ client, key: freshKey(), concurrency: 1 }));
     const permits = await Promise.all(throttles.map((throttle) => throttle.acquire()));
     await until('its subscriber', async () => (await channels()).length === 1);
-    expect(await connections()).toBe(connected + 1);
+    expect(await connections(server.url)).toBe(connected + 1);
     expect(listeners(client)).toBe(before);
     for (const permit of permits) permit.release();
     await Promise.all(throttles.map((throttle) => throttle.close()));
     await until('nothing of ours is left', async () => (await channels()).length === 0);
-    expect(await connections()).toBe(connected);
+    expect(await connections(server.url)).toBe(connected);
   }
   expect(warned).not.toHaveBeenCalled();
 });
 
 it('a url that is used by several throttles is one client, which ends with the last of them', async () => {
-  const connections = async (): Promise<number> => String(await ask(server.port, 'CLIENT', 'LIST')).trim().split('\n').length;
-  const before = await connections();
+  const before = await connections(server.url);
   const [one, other] = [open({ url: server.url }), open({ url: server.url })];
   const permits = await Promise.all([one.acquire(), other.acquire()]);
   await until('its subscriber', async () => (await channels()).length === 1);
-  expect(await connections()).toBe(before + 2);
+  expect(await connections(server.url)).toBe(before + 2);
   await one.close();
   permits[0].release();
   await one.idle();
-  expect(await connections()).toBe(before + 2);
+  expect(await connections(server.url)).toBe(before + 2);
   await other.close();
   // Closed, but held: its lease is to be renewed.
-  expect(await connections()).toBe(before + 2);
+  expect(await connections(server.url)).toBe(before + 2);
   permits[1].release();
-  await until('no connection of ours', async () => (await connections()) === before);
+  await until('no connection of ours', async () => (await connections(server.url)) === before);
 });
 
 it('a server that is not there yet fails the calls in time, and is used when it is', async () => {
@@ -284,27 +265,12 @@ describe('a server with passwords and rules', () => {
 });
 
 it('holds no process: neither a client of ours at rest, nor the subscriber of a client that the user has closed', async () => {
-  const source = (path: string): string => fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
-  const contents = `
-    import { Redis } from 'ioredis';
-    import { createClient, createClientPool } from 'redis';
-    import { RedisThrottle } from ${JSON.stringify(source('redis/index.ts'))};
-    const [kind, url, key] = process.argv.slice(2);
-    const client = { ioredis: () => new Redis(url), single: () => createClient({ url }), pool: () => createClientPool({ url }), ours: () => ({ url }) }[kind]();
-    await client.connect?.().catch(() => {});
-    const throttle = new RedisThrottle({ client, key, concurrency: 1 });
-    // It waits, and nothing but the connection to Redis keeps it from its end meanwhile.
-    await throttle.run(() => console.log('granted'));
-    await throttle.idle();
-    client.disconnect ? client.disconnect() : client.destroy?.();
-  `;
-  const outfile = join(folder, 'exits.mjs');
-  await build({ stdin: { contents, resolveDir: folder, loader: 'ts' }, outfile, bundle: true, platform: 'node', format: 'esm', target: 'node20', external: ['ioredis', 'redis'] });
+  await bundle(folder, 'worker-exits');
   await Promise.all(['ioredis', 'single', 'pool', 'ours'].map(async (kind) => {
     const key = freshKey();
     const throttle = open({ url: server.url }, { key });
     const held = await throttle.acquire();
-    const child = spawn(process.execPath, [outfile, kind, server.url, key], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [join(folder, 'worker-exits.mjs'), kind, server.url, key], { stdio: ['ignore', 'pipe', 'inherit'] });
     onTestFinished(() => void child.kill('SIGKILL'));
     let said = '';
     child.stdout.on('data', (data: Buffer) => (said += data.toString()));

@@ -5,7 +5,7 @@ import { RedisKeyedThrottle, type RedisConnection, type RedisPermit, RedisThrott
 import { createCluster, createSentinel } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { ask, type Cluster, type Sentinels, startCluster, startSentinels } from './clusters.js';
-import { freshKey, sleep, until } from './support.js';
+import { freshKey, later, readyIoredis, readyNodeRedis, sleep, until } from './support.js';
 
 /** Seconds within which a dead node is replaced, its clients have noticed and everyone was told, and some. */
 const RECOVERY = 15;
@@ -36,12 +36,6 @@ const persist = async (throttle: RedisThrottle): Promise<RedisPermit> => {
   }
 };
 
-/** A promise that a failing test may leave behind. */
-const later = <T>(promise: Promise<T>): Promise<T> => {
-  promise.catch(() => {});
-  return promise;
-};
-
 /** Milliseconds that `work` takes. */
 const timed = async (work: () => Promise<unknown>): Promise<number> => {
   const start = performance.now();
@@ -59,23 +53,11 @@ describe('a Redis Cluster', () => {
   const kinds: Kind[] = [
     {
       name: 'Cluster of ioredis',
-      async connect() {
-        const client = new IoredisCluster(cluster.nodes.map(({ port }) => ({ host: '127.0.0.1', port })));
-        client.on('error', () => {});
-        onTestFinished(() => client.disconnect());
-        await until('a client', () => client.status === 'ready');
-        return client;
-      },
+      connect: () => readyIoredis(new IoredisCluster(cluster.nodes.map(({ port }) => ({ host: '127.0.0.1', port })))),
     },
     {
       name: 'createCluster of node-redis',
-      async connect() {
-        const client = createCluster({ rootNodes: cluster.nodes.map(({ port }) => ({ url: `redis://127.0.0.1:${port}` })) });
-        client.on('error', () => {});
-        onTestFinished(() => client.destroy());
-        await client.connect();
-        return client;
-      },
+      connect: () => readyNodeRedis(createCluster({ rootNodes: cluster.nodes.map(({ port }) => ({ url: `redis://127.0.0.1:${port}` })) })),
     },
   ];
 
@@ -276,23 +258,11 @@ describe('sentinels', () => {
   const kinds: Kind[] = [
     {
       name: 'ioredis',
-      async connect() {
-        const client = new Redis({ sentinels: sentinels.sentinels, name: sentinels.name });
-        client.on('error', () => {});
-        onTestFinished(() => client.disconnect());
-        await until('a client', () => client.status === 'ready');
-        return client;
-      },
+      connect: () => readyIoredis(new Redis({ sentinels: sentinels.sentinels, name: sentinels.name })),
     },
     {
       name: 'createSentinel of node-redis',
-      async connect() {
-        const client = createSentinel({ name: sentinels.name, sentinelRootNodes: sentinels.sentinels });
-        client.on('error', () => {});
-        onTestFinished(() => client.destroy());
-        await client.connect();
-        return client;
-      },
+      connect: () => readyNodeRedis(createSentinel({ name: sentinels.name, sentinelRootNodes: sentinels.sentinels })),
     },
   ];
 

@@ -12,10 +12,7 @@ import { createClient, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Outcomes } from '../support.js';
 import { type RedisServer, startRedis } from './server.js';
-import { freshKey, nodeRedis, sleep, until } from './support.js';
-
-/** As many round trips as anything takes, and some. */
-const SETTLE_MILLISECONDS = 40;
+import { evalThrough, freshKey, nodeRedis, SETTLE_MILLISECONDS, sleep, subscribeThrough, until } from './support.js';
 
 const unhandled: unknown[] = [];
 const note = (reason: unknown): void => void unhandled.push(reason);
@@ -137,7 +134,6 @@ const all: typeof clients = [...clients, ['{ url }', async (it, url = it.server.
 const slots = (permits: readonly RedisPermit[]): number[] => permits.map(({ slot }) => slot);
 const times = <T>(count: number, make: (index: number) => T): T[] => Array.from({ length: count }, (_, index) => make(index));
 
-
 /** A connection takes longer than a command. */
 const untilConnected = (throttle: RedisThrottle): Promise<void> => until('it is connected', () => throttle.inspect().then(() => true, () => false));
 
@@ -201,9 +197,10 @@ describe('a call whose answer is lost', () => {
   scene('is given back at once, though another call has been answered meanwhile', async (it) => {
     const answers: (() => void)[] = [];
     let prompt = true;
+    const run = evalThrough(it.admin);
     const throttle = it.throttle({
       async eval(script: string, keys: string[], args: string[]) {
-        const answer = await it.admin.eval(script, keys.length, ...keys, ...args);
+        const answer = await run(script, keys, args);
         if (!prompt) await new Promise<void>((resolve) => void answers.push(resolve));
         return answer;
       },
@@ -226,9 +223,10 @@ describe('a call whose answer is lost', () => {
 
   scene('is no permit, if it took longer than the permit lasts', async (it) => {
     let delay = 0;
+    const run = evalThrough(it.admin);
     const throttle = it.throttle({
       async eval(script: string, keys: string[], args: string[]) {
-        const answer = await it.admin.eval(script, keys.length, ...keys, ...args);
+        const answer = await run(script, keys, args);
         await sleep(delay);
         return answer;
       },
@@ -618,14 +616,12 @@ describe('messages that are lost', () => {
   const ttl = 1.5;
   /** A client by hand, on a connection of the scene, that hears what `passes`. */
   const partial = (it: Scene, passes: (message: string) => boolean, subscribed: () => Promise<void> = async () => {}): RedisConnection => {
-    const commands = it.ioredis();
-    const subscriber = it.ioredis();
+    const listen = subscribeThrough(it.ioredis());
     return {
-      eval: (script: string, keys: string[], args: string[]) => commands.eval(script, keys.length, ...keys, ...args),
+      eval: evalThrough(it.ioredis()),
       async subscribe(channel: string, listener: (message: string) => void) {
         await subscribed();
-        subscriber.on('message', (from, message) => void (from === channel && passes(message) && listener(message)));
-        await subscriber.subscribe(channel);
+        await listen(channel, (message) => void (passes(message) && listener(message)));
       },
     };
   };

@@ -1,13 +1,11 @@
 /** One gate for many processes: real ones, which work, die and hang. */
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
 import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { freshKey, ioredis, redisUrl, sleep, until } from './support.js';
+import { bundle, evalThrough, freshKey, ioredis, makeFolder, redisUrl, sleep, subscribeThrough, until } from './support.js';
 import type { Command, ObeyingSettings, Phase } from './worker.js';
 import { grantOf, type Kind, now } from './worker-client.js';
 import type { Account, CrowdSettings, Hold, Word } from './worker-crowd.js';
@@ -16,29 +14,14 @@ import type { LoopSettings, Said } from './worker-loop.js';
 /** How late, in milliseconds, a process may be on a machine that has other things to do. */
 const SLACK = 1_200;
 
-const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-
 let folder = '';
 const workers = new Set<Worker>();
 /** What is done when all tests are: those that run side by side have no hooks of their own. */
 const endings: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
-  // Within node_modules, so that the clients are found from there.
-  const cache = here('../../node_modules/.cache');
-  mkdirSync(cache, { recursive: true });
-  folder = mkdtempSync(join(cache, 'headgate-'));
-  await build({
-    entryPoints: ['worker', 'worker-crowd', 'worker-loop'].map((name) => here(`${name}.ts`)),
-    outdir: folder,
-    outExtension: { '.js': '.mjs' },
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    external: ['ioredis', 'redis'],
-    alias: { headgate: here('../../src/index.ts'), 'headgate/redis': here('../../src/redis/index.ts') },
-  });
+  folder = makeFolder();
+  await bundle(folder, 'worker', 'worker-crowd', 'worker-loop');
 });
 
 afterAll(async () => {
@@ -465,6 +448,25 @@ describe('fifteen processes killed at random', () => {
 describe.concurrent('a process whose event loop is blocked for longer than ttl', () => {
   const ttl = 0.8;
 
+  /** A worker that waits for what this process holds. */
+  const waiting = async (kind: Kind): Promise<{ throttle: RedisThrottle; first: RedisPermit; worker: Worker }> => {
+    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
+    const throttle = await taking(settings);
+    const first = await throttle.acquire();
+    const worker = await obeying(kind, settings);
+    worker.tell({ do: 'acquire', name: 'its' });
+    await worker.says('queued');
+    return { throttle, first, worker };
+  };
+
+  /** Somebody asks when it waits again, and so has to come after it. */
+  const comesAfter = async (throttle: RedisThrottle): Promise<{ late: Promise<RedisPermit> }> => {
+    await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
+    const late = throttle.acquire();
+    await until('another waits behind it', async () => (await throttle.inspect()).waiting.length === 2);
+    return { late };
+  };
+
   it.each(KINDS)('loses its permit, and knows it as soon as it looks, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
     const throttle = await taking(settings);
@@ -505,12 +507,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
   });
 
   it.each(KINDS)('while it waits, and is granted in vain: it waits on in its place, %s', async (kind) => {
-    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = await taking(settings);
-    const first = await throttle.acquire();
-    const worker = await obeying(kind, settings);
-    worker.tell({ do: 'acquire', name: 'its' });
-    await worker.says('queued');
+    const { throttle, first, worker } = await waiting(kind);
     const mine = throttle.acquire();
     await until('both wait', async () => (await throttle.inspect()).waiting.length === 2);
     worker.tell({ do: 'block', seconds: 2.5 * ttl });
@@ -518,9 +515,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     first.release();
     const permit = await mine;
     await worker.says('looked');
-    await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
-    const late = throttle.acquire();
-    await until('another waits behind it', async () => (await throttle.inspect()).waiting.length === 2);
+    const { late } = await comesAfter(throttle);
     // It has heard by now of the grant that has lapsed, and does not believe it.
     await sleep(ttl * 1_000);
     expect(worker.said('granted', 'its')).toBeUndefined();
@@ -537,17 +532,10 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
   });
 
   it.each(KINDS)('while its renewal is under way: it waits on in its place, %s', async (kind) => {
-    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = await taking(settings);
-    const first = await throttle.acquire();
-    const worker = await obeying(kind, settings);
-    worker.tell({ do: 'acquire', name: 'its' });
-    await worker.says('queued');
+    const { throttle, first, worker } = await waiting(kind);
     worker.tell({ do: 'block when it calls', seconds: 2.5 * ttl });
     await worker.says('blocked');
-    await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
-    const late = throttle.acquire();
-    await until('another waits behind it', async () => (await throttle.inspect()).waiting.length === 2);
+    const { late } = await comesAfter(throttle);
     first.release();
     expect(await worker.says('granted', 'its')).toMatchObject({ lost: false });
     expect(throttle.waiting).toBe(1);
@@ -588,15 +576,13 @@ describe.concurrent('a connection that stalls for longer than ttl, and then brin
     const commands = ioredis();
     const messages = ioredis();
     const [calling, telling] = [new Valve(), new Valve()];
+    const [run, listen] = [evalThrough(commands.client), subscribeThrough(messages.client)];
     const client: RedisCommands = {
-      async eval(script, keys, args) {
+      async eval(...call) {
         await calling.opens;
-        return commands.client.eval(script, keys.length, ...keys, ...args);
+        return run(...call);
       },
-      subscribe(channel, listener) {
-        messages.client.on('message', (_, message: string) => void telling.opens.then(() => listener(message)));
-        return messages.client.subscribe(channel);
-      },
+      subscribe: (channel, listener) => listen(channel, (message) => void telling.opens.then(() => listener(message))),
     };
     const made = new RedisThrottle({ ...throttle, client });
     endings.push(async () => {

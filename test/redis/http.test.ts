@@ -1,10 +1,8 @@
 /** The HTTP adapters and throttledFetch with gates on Redis: several server processes, and Redis that fails. */
-import { build } from 'esbuild';
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdirSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Limiter, Resource, ServerBusyError, ThrottleTimeoutError } from 'headgate';
 import { throttledFetch } from 'headgate/fetch';
 import { type RedisConnection, RedisKeyedThrottle, type RedisState, RedisThrottle, ThrottleBackendError } from 'headgate/redis';
@@ -13,7 +11,7 @@ import { type Call, call, get, Latch, listen, type Seen, stop } from '../http/cl
 import { sites } from '../http/sites.js';
 import { type RedisServer, startRedis } from './server.js';
 import type { Order, Report, Setting, Variant } from './site.js';
-import { freshKey, ioredis, nodeRedis, redisUrl, sleep, until } from './support.js';
+import { bundle, freshKey, ioredis, makeFolder, nodeRedis, redisUrl, sleep, until } from './support.js';
 
 const FRAMEWORKS = ['node:http', 'express', 'koa', 'fastify', 'hono', 'web'];
 const LIMIT = 2;
@@ -21,7 +19,6 @@ const TTL_SECONDS = 0.9;
 /** How late anything may be on a machine that has other things to do. */
 const LATE_SECONDS = 1.5;
 
-const source = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 /** Whether nobody holds and nobody waits, in any process. */
 const isEmpty = ({ active, waiting }: RedisState): boolean => active.length + waiting.length === 0;
 const problem = { type: 'about:blank', title: 'Too Many Requests', status: 429, detail: 'Too Many Requests: retry in 1 s.' };
@@ -44,7 +41,7 @@ describe('server processes that share a limit', () => {
   /** Of all processes. */
   const trace: Passage[] = [];
   const prefix = freshKey();
-  const bundle = join(source('node_modules/.cache/headgate'), `site-${process.pid}.mjs`);
+  let folder = '';
   const { client, close } = ioredis();
   const started: ChildProcess[] = [];
 
@@ -54,7 +51,7 @@ describe('server processes that share a limit', () => {
 
     constructor(kind: Setting['client']) {
       const setting: Setting = { url: redisUrl(), prefix, client: kind, ttl: TTL_SECONDS, limit: LIMIT };
-      const child = fork(bundle, { env: { ...process.env, SITE: JSON.stringify(setting) }, execArgv: [] });
+      const child = fork(join(folder, 'site.mjs'), { env: { ...process.env, SITE: JSON.stringify(setting) }, execArgv: [] });
       started.push(child);
       this.child = child;
       this.ports = new Promise((resolve, reject) => {
@@ -78,12 +75,8 @@ describe('server processes that share a limit', () => {
   let second!: ServerProcess;
 
   beforeAll(async () => {
-    mkdirSync(source('node_modules/.cache/headgate'), { recursive: true });
-    const alias = { headgate: 'src/index.ts', 'headgate/http': 'src/http/index.ts', 'headgate/redis': 'src/redis/index.ts' };
-    await build({
-      entryPoints: [source('test/redis/site.ts')], outfile: bundle, bundle: true, platform: 'node', format: 'esm', target: 'node20', packages: 'external',
-      alias: Object.fromEntries(Object.entries(alias).map(([name, path]) => [name, source(path)])),
-    });
+    folder = makeFolder();
+    await bundle(folder, 'site');
     first = new ServerProcess('ioredis');
     second = new ServerProcess('node-redis');
     await Promise.all([first.ports, second.ports]);
@@ -91,7 +84,7 @@ describe('server processes that share a limit', () => {
 
   afterAll(async () => {
     await Promise.all(started.map((child) => child.exitCode !== null || child.signalCode !== null || new Promise((resolve) => void child.once('exit', resolve).kill('SIGKILL'))));
-    rmSync(bundle, { force: true });
+    rmSync(folder, { recursive: true, force: true });
     await close();
   });
 

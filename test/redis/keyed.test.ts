@@ -1,10 +1,10 @@
 /** A throttle on Redis for each key: the keys apart, what is shared with a `RedisThrottle`, and what is kept here. */
 import { ThrottleClosedError } from 'headgate';
-import { RedisKeyedThrottle, type RedisKeyedThrottleOptions, RedisThrottle } from 'headgate/redis';
+import { type RedisCommands, RedisKeyedThrottle, type RedisKeyedThrottleOptions, RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { freshKey, ioredis, until } from './support.js';
+import { deaf, freshKey, ioredis, until } from './support.js';
 
 let client: Redis;
 let end: () => Promise<void>;
@@ -25,13 +25,9 @@ const open = (options: Partial<RedisKeyedThrottleOptions> = {}): RedisKeyedThrot
 };
 
 /** A client of a Redis that answers or does not, as it is told. */
-const frail = (): { up: boolean; eval: (script: string, keys: string[], args: string[]) => Promise<unknown>; subscribe: () => Promise<void> } => {
-  const state = {
-    up: true,
-    eval: (script: string, keys: string[], args: string[]): Promise<unknown> =>
-      state.up ? client.eval(script, keys.length, ...keys, ...args) : Promise.reject(new Error('gone')),
-    subscribe: (): Promise<void> => Promise.resolve(),
-  };
+const frail = (): RedisCommands & { up: boolean } => {
+  const { eval: run, subscribe } = deaf(client);
+  const state: RedisCommands & { up: boolean } = { up: true, eval: (...call) => (state.up ? run(...call) : Promise.reject(new Error('gone'))), subscribe };
   return state;
 };
 

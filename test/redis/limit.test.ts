@@ -8,7 +8,7 @@ import { ThrottleTimeoutError } from 'headgate';
 import { type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { freshKey, ioredis, sleep, until } from './support.js';
+import { asMortal, deaf, freshKey, ioredis, sleep, until } from './support.js';
 
 let client: Redis;
 const closing: (() => Promise<void>)[] = [];
@@ -34,13 +34,8 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
 
 /** One in a process that dies when it is told to: nothing of it reaches Redis from then on. */
 const openMortal = (options: Partial<RedisThrottleOptions>): { throttle: RedisThrottle; die: () => void } => {
-  let dead = false;
-  const never = new Promise<never>(() => {});
-  const mortal = {
-    eval: (script: string, keys: string[], args: string[]): Promise<unknown> => (dead ? never : client.eval(script, keys.length, ...keys, ...args)),
-    subscribe: (): Promise<void> => Promise.resolve(),
-  };
-  return { throttle: open({ ...options, client: mortal, commandTimeout: 0.2 }), die: () => void (dead = true) };
+  const { client: living, die } = asMortal(deaf(client));
+  return { throttle: open({ ...options, client: living, commandTimeout: 0.2 }), die };
 };
 
 /** What one `limit` scope does, for so long. */

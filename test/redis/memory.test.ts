@@ -3,7 +3,7 @@ import { RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from './server.js';
-import { freshKey, ioredis, until } from './support.js';
+import { asMortal, deaf, freshKey, ioredis, until } from './support.js';
 
 const MANY = 5_000;
 const MOST_BYTES = 250;
@@ -145,17 +145,12 @@ describe('keys', () => {
   });
 
   test('a process that ended without a word leaves none when its ttl has passed', async () => {
-    const answers = { up: true };
-    const never = new Promise<never>(() => {});
-    const mortal = {
-      eval: (script: string, keys: string[], args: string[]): Promise<unknown> => (answers.up ? client.eval(script, keys.length, ...keys, ...args) : never),
-      subscribe: (): Promise<void> => Promise.resolve(),
-    };
-    const throttle = open({ client: mortal, ttl: 0.5, concurrency: 1, commandTimeout: 0.1 });
+    const { client: living, die } = asMortal(deaf(client));
+    const throttle = open({ client: living, ttl: 0.5, concurrency: 1, commandTimeout: 0.1 });
     await throttle.acquire();
     const place = throttle.acquire().catch(() => {});
     await until('it waits', async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === 1);
-    answers.up = false;
+    die();
     expect((await left()).keys.length).toBe(5);
     expect((await left()).eternal).toEqual([]);
     await gone();

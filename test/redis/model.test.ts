@@ -13,7 +13,7 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
 import { anyOperation, bursts, capacities, concurrencies, expectWithinRate, type Held, type Operation, type Outcome, outcomeOf, periods, Reference, type Waiting } from '../reference.js';
-import { freshKey, ioredis } from './support.js';
+import { evalThrough, freshKey, ioredis, subscribeThrough } from './support.js';
 
 /** Microseconds of what the histories call a second. */
 const UNIT = 2 ** 20;
@@ -83,16 +83,13 @@ class Wire implements RedisCommands {
     this.calls++;
     // The keys expire by the true time, which has nothing to do with that of the histories.
     const timeless = script.replace("local span = format(", "local span = '60000' or format(");
-    const answer = client.eval(timeless, keys.length, ...keys, ...args);
+    const answer = evalThrough(client)(timeless, keys, args);
     this.#open.add(answer);
     return answer.finally(() => this.#open.delete(answer));
   }
 
   async subscribe(channel: string, listener: (message: string) => void): Promise<void> {
-    subscriber.on('message', (from: string, message: string) => {
-      if (from === channel && !this.dead) listener(message);
-    });
-    await subscriber.subscribe(channel);
+    await subscribeThrough(subscriber)(channel, (message) => void (this.dead || listener(message)));
   }
 
   async answered(): Promise<void> {

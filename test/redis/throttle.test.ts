@@ -5,7 +5,7 @@ import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Outcomes } from '../support.js';
-import { freshKey, ioredis, sleep, until } from './support.js';
+import { evalThrough, freshKey, ioredis, sleep, subscribeThrough, until } from './support.js';
 
 let client: Redis;
 /** As another process would have. */
@@ -63,7 +63,7 @@ class Wire implements RedisCommands {
 
   async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
     this.calls++;
-    const answer = await client.eval(script, keys.length, ...keys, ...args);
+    const answer = await evalThrough(client)(script, keys, args);
     await this.#held;
     return answer;
   }
@@ -71,8 +71,7 @@ class Wire implements RedisCommands {
   async subscribe(channel: string, listener: (message: string) => void): Promise<void> {
     const subscriber = client.duplicate();
     onTestFinished(() => subscriber.disconnect());
-    subscriber.on('message', (_, message: string) => listener(message));
-    await subscriber.subscribe(channel);
+    await subscribeThrough(subscriber)(channel, listener);
   }
 
   hold(): void {

@@ -3,17 +3,14 @@
  */
 import { Redis } from 'ioredis';
 import { type Clock, systemClock } from '../../src/clock.js';
-import { LeaseLostError, type RedisConnection, RedisKeyedThrottle, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
+import { LeaseLostError, type RedisCommands, type RedisConnection, RedisKeyedThrottle, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { INSPECT } from '../../src/redis/scripts/inspect.js';
 import { RESET } from '../../src/redis/scripts/reset.js';
 import { STEP } from '../../src/redis/scripts/step.js';
 import { Outcomes } from '../support.js';
 import { type RedisServer, startRedis } from './server.js';
-import { freshKey, ioredis, redisUrl, sleep, until } from './support.js';
-
-/** As many round trips as anything takes, and some. */
-const SETTLE_MILLISECONDS = 40;
+import { asMortal, connections, evalThrough, freshKey, ioredis, redisUrl, SETTLE_MILLISECONDS, sleep, subscribeThrough, until } from './support.js';
 
 const endings: (() => unknown)[] = [];
 const unhandled: unknown[] = [];
@@ -44,21 +41,19 @@ const open = (client: RedisConnection, options: Partial<RedisThrottleOptions> = 
 };
 
 /** A client that keeps a record of the scripts' calls. */
-const recorded = (client: Redis): { client: RedisConnection; calls: string[][] } => {
+const recorded = (client: Redis): { client: RedisCommands; calls: string[][] } => {
   const calls: string[][] = [];
   const subscriber = client.duplicate();
   endings.push(() => subscriber.disconnect());
+  const run = evalThrough(client);
   return {
     calls,
     client: {
-      eval(script: string, keys: string[], args: string[]) {
+      eval(script, keys, args) {
         calls.push(args);
-        return client.eval(script, keys.length, ...keys, ...args);
+        return run(script, keys, args);
       },
-      async subscribe(channel: string, listener: (message: string) => void) {
-        subscriber.on('message', (from, message) => void (from === channel && listener(message)));
-        await subscriber.subscribe(channel);
-      },
+      subscribe: subscribeThrough(subscriber),
     },
   };
 };
@@ -90,10 +85,11 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
   test.each(strange)('all keys of %j are on one node, and no other keys are touched [bottleneck#180]', async (name) => {
     const client = connect();
     const touched: string[][] = [];
+    const run = evalThrough(client);
     const throttle = open({
-      async eval(script: string, keys: string[], args: string[]) {
+      eval(script: string, keys: string[], args: string[]) {
         touched.push(keys);
-        return client.eval(script, keys.length, ...keys, ...args);
+        return run(script, keys, args);
       },
       subscribe: async () => {},
     }, { key: `${name}${freshKey()}`, concurrency: 1, capacity: 5 });
@@ -277,25 +273,11 @@ describe.concurrent("trap 35: the server's clock decides", () => {
   });
 });
 
-/** A process that dies: from then on nothing of it is heard, and it hears nothing. */
-const mortal = (client: Redis): { client: RedisConnection; die(): void } => {
-  const { client: living } = recorded(client);
-  const { eval: run, subscribe } = living as { eval(...args: unknown[]): Promise<unknown>; subscribe(channel: string, listener: (message: string) => void): Promise<unknown> };
-  let dead = false;
-  return {
-    client: {
-      eval: (...args: unknown[]) => (dead ? new Promise(() => {}) : run(...args)),
-      subscribe: (channel: string, listener: (message: string) => void) => subscribe(channel, (message) => void (dead || listener(message))),
-    },
-    die: () => void (dead = true),
-  };
-};
-
 describe.concurrent('trap 36: leases that lapse, and leases that must not', () => {
   test("a living holder's lease never lapses, a crashed one's does within its ttl [bottleneck#197]", async () => {
     const key = freshKey();
     const ttl = 0.6;
-    const { client, die } = mortal(connect());
+    const { client, die } = asMortal(recorded(connect()).client);
     const living = open(connect(), { key, concurrency: 2, ttl });
     const crashing = open(client, { key, concurrency: 2, ttl });
     const kept = await living.acquire();
@@ -313,7 +295,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
 
   test('a key in use all the time keeps no dead holder [concurrency-limit]', async () => {
     const key = freshKey();
-    const { client, die } = mortal(connect());
+    const { client, die } = asMortal(recorded(connect()).client);
     const crashing = open(client, { key, concurrency: 2, ttl: 0.5 });
     await crashing.acquire();
     die();
@@ -355,7 +337,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
 
   test('a lost lease is reported once, on its signal, and to nobody who does not ask [redis-semaphore#177, #24]', async () => {
     const key = freshKey();
-    const { client, die } = mortal(connect());
+    const { client, die } = asMortal(recorded(connect()).client);
     const throttle = open(client, { key, concurrency: 3, ttl: 0.5, commandTimeout: 0.2 });
     const [asked, late, unasked] = [await throttle.acquire(), await throttle.acquire(), await throttle.acquire()];
     const events: Event[] = [];
@@ -465,8 +447,7 @@ describe('trap 38: waiters are told', () => {
   test.each([['a client', () => connect(own.url) as RedisConnection], ['{ url }', () => ({ url: own.url })]])('connections do not grow with keys: a thousand throttles use two of %s [bottleneck#74]', async (_, make) => {
     const admin = connect(own.url);
     await admin.ping();
-    const connections = async (): Promise<number> => ((await admin.client('LIST')) as string).trim().split('\n').length;
-    const before = await connections();
+    const before = await connections(own.url);
     const throttles: RedisThrottle[] = [];
     const client = make();
     for (let index = 0; index < 1_000; index++) throttles.push(new RedisThrottle({ client, key: `${freshKey()}${index}`, concurrency: 1 }));
@@ -474,12 +455,12 @@ describe('trap 38: waiters are told', () => {
     const permits = await Promise.all(throttles.map((throttle) => throttle.acquire()));
     await Promise.all(times(50, (index) => keyed.run(`key ${index}`, () => sleep(20))));
     expect(permits.every(({ slot }) => slot === 1)).toBe(true);
-    expect((await connections()) - before).toBe(2);
+    expect((await connections(own.url)) - before).toBe(2);
     for (const permit of permits) permit.release();
     await Promise.all([...throttles, keyed].map((throttle) => throttle.close()));
     await Promise.all(throttles.map((throttle) => throttle.idle()));
     // Ours end; the one that was given goes on.
-    await until('ours have ended', async () => (await connections()) - before === (client instanceof Redis ? 1 : 0));
+    await until('ours have ended', async () => (await connections(own.url)) - before === (client instanceof Redis ? 1 : 0));
     expect(await admin.keys('*')).toEqual([]);
   });
 });
