@@ -1,14 +1,9 @@
 /** Every gate of this process keeps the promises of conformance.ts, and so can one whose answers take a round trip. */
 import { type AcquireOptions, type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { conformance, type Features, type Settings, type Stage, type Subject } from './conformance.js';
+import { conformance, type Features, GRAIN_SECONDS, type Settings, sleep, type Stage, stageInRealTime, type Subject } from './conformance.js';
 
 const features: Features = { rate: true, pause: true, foresight: true };
-
-const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
-
-/** How late a timer may be seen to fire on a machine that has other things to do. */
-const GRAIN_SECONDS = 0.1;
 
 type Make = (capacity: number, concurrency: number, period: number, options: ThrottleOptions) => Gate;
 
@@ -29,18 +24,7 @@ const inRealTime = (make: Make, latencyMilliseconds = 0): Subject => ({
   features,
   async make({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Stage> {
     const gate = make(capacity, concurrency, period, { burst });
-    const settled = (): Promise<void> => sleep(latencyMilliseconds);
-    return {
-      gate,
-      settled,
-      async elapse(seconds) {
-        // A timer may fire a millisecond early.
-        await sleep(seconds * 1_000 + 1);
-        await settled();
-      },
-      now: () => performance.now() / 1_000,
-      dispose: async () => gate.close(),
-    };
+    return { ...stageInRealTime(gate, latencyMilliseconds), dispose: async () => gate.close() };
   },
 });
 

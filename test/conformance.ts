@@ -37,6 +37,26 @@ export interface Stage {
   dispose?(): Promise<void>;
 }
 
+export const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
+
+/** How late a timer or an answer may be seen to come on a machine that has other things to do. */
+export const GRAIN_SECONDS = 0.1;
+
+/** A gate in real time, of which everything is heard within `settleMilliseconds`. */
+export const stageInRealTime = (gate: Gate, settleMilliseconds: number): Omit<Stage, 'dispose'> => {
+  const settled = (): Promise<void> => sleep(settleMilliseconds);
+  return {
+    gate,
+    settled,
+    async elapse(seconds) {
+      // A timer may fire a millisecond early.
+      await sleep(seconds * 1_000 + 1);
+      await settled();
+    },
+    now: () => performance.now() / 1_000,
+  };
+};
+
 export interface Features {
   /** `capacity`, `period` and `burst` are kept; costs are tokens. */
   rate: boolean;

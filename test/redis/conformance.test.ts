@@ -1,13 +1,8 @@
 /** A gate on Redis keeps the promises of conformance.ts, by whichever client. */
 import { RedisKeyedThrottle, RedisThrottle, type RedisConnection } from 'headgate/redis';
 import type { Gate } from 'headgate';
-import { conformance, type Settings, type Subject } from '../conformance.js';
-import { freshKey, ioredis, nodeRedis, redisUrl, sleep } from './support.js';
-
-/** How late a timer or an answer may be seen to come on a machine that has other things to do. */
-const GRAIN_SECONDS = 0.1;
-/** As many round trips as anything takes, and some. */
-const SETTLE_MILLISECONDS = 40;
+import { conformance, GRAIN_SECONDS, type Settings, stageInRealTime, type Subject } from '../conformance.js';
+import { freshKey, ioredis, nodeRedis, redisUrl, SETTLE_MILLISECONDS } from './support.js';
 
 const onRedis = (connect: () => Promise<{ client: RedisConnection; close: () => Promise<void> }>, make: (client: RedisConnection, settings: Settings) => { gate: Gate; ready: () => Promise<unknown> }): Subject => ({
   grain: GRAIN_SECONDS,
@@ -17,15 +12,8 @@ const onRedis = (connect: () => Promise<{ client: RedisConnection; close: () => 
     const { gate, ready } = make(client, settings);
     // Many begin at once, and it takes a while until all are connected.
     await ready();
-    const settled = (): Promise<void> => sleep(SETTLE_MILLISECONDS);
     return {
-      gate,
-      settled,
-      async elapse(seconds) {
-        await sleep(seconds * 1_000 + 1);
-        await settled();
-      },
-      now: () => performance.now() / 1_000,
+      ...stageInRealTime(gate, SETTLE_MILLISECONDS),
       async dispose() {
         await gate.close();
         await close();
