@@ -101,10 +101,15 @@ export interface PausedMessage extends ThrottleMessage {
  * console.log(refused); // → [ 'api: busy' ]
  */
 export interface ThrottleMessages {
+  /** Somebody waits. */
   'headgate:queued': QueuedMessage;
+  /** A permit was given. */
   'headgate:granted': GrantedMessage;
+  /** A permit came back. */
   'headgate:released': ReleasedMessage;
+  /** A call ended without a permit. */
   'headgate:refused': RefusedMessage;
+  /** `pause` or `resume` was called. */
   'headgate:paused': PausedMessage;
 }
 

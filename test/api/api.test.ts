@@ -1,0 +1,222 @@
+/**
+ * Whether all that the package exports is documented, and the pages that `npm run docs` makes of it hold together.
+ * It needs `npm run build` before; `npm test` sees to that.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Api, commentOf, faults, readApi } from './model.js';
+import { pages } from './pages.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const written = mkdtempSync(join(tmpdir(), 'headgate-api-'));
+afterAll(() => rmSync(written, { recursive: true }));
+
+/** A package called `example` with those declarations, by the names of its entry points. */
+const packageOf = (entries: Record<string, string>): Api => {
+  const folder = mkdtempSync(join(written, 'package-'));
+  mkdirSync(join(folder, 'dist'));
+  const exports: Record<string, { types: string }> = {};
+  for (const [path, declarations] of Object.entries(entries)) {
+    const types = `./dist/${path === '.' ? 'index' : path.slice(2)}.d.ts`;
+    exports[path] = { types };
+    writeFileSync(join(folder, types), declarations);
+  }
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'example', version: '1.0.0', type: 'module', exports }));
+  return readApi(folder);
+};
+
+describe('the API', () => {
+  let api: Api;
+  beforeAll(() => {
+    api = readApi(root);
+  });
+
+  test('is that of all entry points', () => {
+    const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { exports: object };
+    expect(api.entries.map(({ name }) => name)).toEqual(Object.keys(exports).filter((path) => !path.endsWith('.json')).map((path) => path.replace('.', 'headgate')));
+  });
+
+  test('is documented, every symbol and every member', () => {
+    expect(faults(api)).toEqual([]);
+  });
+
+  test('has pages whose links lead somewhere', () => {
+    const made = pages(api);
+    expect(made.size).toBe(api.entries.length + 1);
+    const anchors = new Map([...made].map(([file, html]) => [file, [...html.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id)]));
+    for (const [file, html] of made) {
+      expect(new Set(anchors.get(file)).size, file).toBe(anchors.get(file)?.length);
+      for (const [, address = ''] of html.matchAll(/ href="([^"]*)"/g)) {
+        if (address.startsWith('https://')) continue;
+        const [target, anchor] = address.split('#');
+        expect(anchors.get(target || file), `${address} in ${file}`).toEqual(anchor === undefined ? expect.anything() : expect.arrayContaining([anchor]));
+      }
+      // Outside of code, nothing is left of what should have been made of it.
+      expect(html.replaceAll(/<pre.*?<\/pre>|<code.*?<\/code>/gs, ''), file).not.toMatch(/undefined|\{@|[`\\]|@\w+|&amp;\w+;/);
+    }
+    for (const { name, items } of api.entries) {
+      const html = made.get(`${name.replaceAll('/', '-')}.html`);
+      for (const item of items) expect(html).toContain(`>${item.name}`);
+    }
+  });
+});
+
+describe('what is looked for', () => {
+  const declarations = (comment: string): string => `
+    ${comment}
+    export declare class Gate {
+      ${comment}
+      constructor(size: number);
+      ${comment}
+      static readonly most: number;
+      ${comment}
+      get size(): number;
+      ${comment}
+      open(): void;
+      ${comment}
+      open(by: number): void;
+    }
+    ${comment}
+    export interface Options {
+      ${comment}
+      size?: number;
+      ${comment}
+      on(event: string): void;
+      ${comment}
+      (again: boolean): void;
+      ${comment}
+      [option: string]: unknown;
+    }
+    ${comment}
+    export declare function make(options: Options): Gate;
+    ${comment}
+    export declare function make(): Gate;
+    ${comment}
+    export type Size = number | 'any';
+    ${comment}
+    export declare const SIZE: Size;
+    ${comment}
+    export declare enum Kind {
+      ${comment}
+      Open
+    }`;
+  const all = [
+    'Gate', 'Gate.constructor', 'Gate.most', 'Gate.open', 'Gate.open (overload 2)', 'Gate.size', 'Kind', 'Kind.Open', 'make', 'make (overload 2)',
+    'Options', 'Options.CallSignature', 'Options.IndexSignature', 'Options.on', 'Options.size', 'SIZE', 'Size',
+  ];
+
+  test('is a comment on each symbol and member, in each entry point', () => {
+    expect(faults(packageOf({ '.': declarations('/** Says it. */'), './more': declarations('/** Says it, too. */') }))).toEqual([]);
+    const bare = faults(packageOf({ '.': declarations(''), './more': declarations('/** @remarks Says it besides. */') }));
+    expect(bare.toSorted()).toEqual(['example', 'example/more'].flatMap((entry) => all.map((name) => `${entry}: ${name}: no comment`)).toSorted());
+  });
+
+  test('is a comment of its own, where one is implemented or overridden', () => {
+    const api = packageOf({
+      '.': `
+        /** Opens. */
+        export interface Gate {
+          /** Opens it. */
+          open(): void;
+        }
+        /** One of wood. */
+        export declare class Door implements Gate {
+          open(): void;
+        }
+        /** One with a lock. */
+        export declare class Lock extends Door {
+          /** {@inheritDoc Gate.open} */
+          open(): void;
+        }`,
+    });
+    expect(faults(api)).toEqual(expect.arrayContaining(['example: Door.open: no comment', 'example: Lock.open: no comment']));
+  });
+
+  test('is no word on parameters that are not there, no link to nowhere, no any', () => {
+    const api = packageOf({
+      '.': `
+        /** The {@link Gate.open}, not \`{@link Nowhere}\`. See {@link Size}. */
+        export declare class Gate {
+          /** @param size How wide. */
+          constructor(size: number);
+          /**
+           * Opens, see {@link Gate.close}.
+           *
+           * @param wide How wide.
+           */
+          open(by: number): any;
+          /** @internal */
+          hidden(): void;
+        }
+        /** Of {@link Nothing}. */
+        export type Options = { size: number };
+        /** Says @wrong {things}. */
+        export declare function say(): Unexported;
+        interface Unexported {
+          /** Any length. */
+          length: number;
+        }
+        export {};`,
+      './more': `/** From \`{@link}\`, {@link Gate | the gate}. */ export type Size = number;`,
+    });
+    expect(faults(api)).toEqual([
+      expect.stringContaining('tsdoc-escape-right-brace'),
+      expect.stringContaining('tsdoc-malformed-inline-tag'),
+      expect.stringContaining('tsdoc-undefined-tag'),
+      'example: Gate.open: @param wide, which it does not have',
+      'example: Gate.open: {@link Gate.close} leads nowhere',
+      'example: Gate.open: any',
+      'example: Options: {@link Nothing} leads nowhere',
+      'example: Options: an object type, whose members have comments in an interface only',
+      'not exported: Unexported: no comment',
+    ]);
+    expect(pages(api).get('example-more.html')).toContain('<a href="example.html#Gate"><code>the gate</code></a>');
+    expect(pages(api).get('example.html')).toContain('<small>interface, not exported</small>');
+    expect(pages(api).get('example.html')).not.toContain('hidden');
+  });
+
+  test('is told as it stands in the comments', () => {
+    const api = packageOf({
+      '.': `
+        /**
+         * Makes \`a < b && "c"\` of 1 < 2:
+         * - the first,
+         *   on two lines
+         * - the {@link make | second}
+         *
+         * @param size Its size, >= 0.
+         * @returns What was made.
+         * @throws {RangeError | TypeError} It is too large.
+         *
+         * @example
+         * import { make } from 'example';
+         *
+         * class Made {
+         *   @decorated({ size: 1 })
+         *   made = make(1) < 2; // → \`true\`
+         * }
+         *
+         * @example
+         * make(2);
+         */
+        export declare function make(size: number): Array<number>;`,
+    });
+    expect(api.malformed).toEqual([]);
+    const [make] = api.entries[0]?.items ?? [];
+    expect(make && commentOf(make).blocks.map(({ tag }) => tag)).toEqual(['@param', '@returns', '@throws', '@example', '@example']);
+    const html = pages(api).get('example.html') ?? '';
+    for (const part of [
+      '<code>function make(size: number): Array&lt;number&gt;</code>',
+      '<p>Makes <code>a &lt; b &amp;&amp; &quot;c&quot;</code> of 1 &lt; 2:</p><ul><li>the first,',
+      'two lines</li><li>the <a href="#make"><code>second</code></a></li></ul>',
+      '<dt><code>size</code></dt><dd><p>Its size, &gt;= 0.</p></dd>',
+      '<dt>Returns</dt><dd><p>What was made.</p></dd>',
+      '<dt>Throws</dt><dd><p><code>RangeError</code> or <code>TypeError</code>: It is too large.</p></dd>',
+      '<pre><code>import { make } from \'example\';\n\nclass Made {\n  @decorated({ size: 1 })\n  made = make(1) &lt; 2; // → `true`\n}</code></pre>',
+      '<pre><code>make(2);</code></pre>',
+    ]) expect(html).toContain(part);
+  });
+});
