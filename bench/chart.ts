@@ -20,7 +20,8 @@ const PANEL_GAP = 18;
 /** Longer bars are cut: on a scale that shows them whole, all the others would look the same. */
 const LONGEST = 6;
 
-const COLOURS = { page: '#ffffff', border: '#d0d7de', text: '#1f2328', muted: '#59636e', peer: '#a9b6c6', headgate: '#1a7f37', floor: '#dfe4ea' };
+export const COLOURS = { page: '#ffffff', border: '#d0d7de', text: '#1f2328', muted: '#59636e', peer: '#a9b6c6', headgate: '#1a7f37', floor: '#dfe4ea' } as const;
+export const FONT = `system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif`;
 
 export function chart(results: Results): string {
   const panels = SHOWN.map((id) => results.scenarios[id]);
@@ -28,7 +29,7 @@ export function chart(results: Results): string {
   const height = HEADER + Math.max(...columns.map(heightOf)) + FOOTER;
   const date = results.date.slice(0, 10);
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="12" role="img" aria-labelledby="title">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="${FONT}" font-size="12" role="img" aria-labelledby="title">`,
     `<rect x="0.5" y="0.5" width="${WIDTH - 1}" height="${height - 1}" rx="8" fill="${COLOURS.page}" stroke="${COLOURS.border}"/>`,
     `<text id="title" x="${MARGIN}" y="32" font-size="18" font-weight="600" fill="${COLOURS.text}">Time per operation, as a multiple of headgate's</text>`,
     label(MARGIN, 52, `Shorter is faster; headgate = 1×. Medians of up to ${results.rounds} rounds on Node ${results.node}, ${results.cpus} × ${results.cpu}, ${date}.`),

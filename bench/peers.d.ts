@@ -7,9 +7,18 @@ declare module 'p-limit' {
 
 declare module 'p-queue' {
   export default class PQueue {
-    constructor(options: { concurrency: number });
+    constructor(options: { concurrency?: number; intervalCap?: number; interval?: number; strict?: boolean });
     add<T>(fn: () => PromiseLike<T>, options?: { signal: AbortSignal }): Promise<T>;
   }
+}
+
+declare module 'p-throttle' {
+  export default function pThrottle(options: {
+    limit: number;
+    interval: number;
+    strict?: boolean;
+    weight?: () => number;
+  }): <F extends (...args: never[]) => unknown>(fn: F) => F;
 }
 
 declare module 'async-sema' {
@@ -31,15 +40,27 @@ declare module 'async-mutex' {
 
 declare module 'limiter' {
   export class RateLimiter {
-    constructor(options: { tokensPerInterval: number; interval: number });
+    constructor(options: { tokensPerInterval: number; interval: number | 'second' });
     removeTokens(count: number): Promise<number>;
     tryRemoveTokens(count: number): boolean;
+  }
+
+  export class TokenBucket {
+    constructor(options: { bucketSize: number; tokensPerInterval: number; interval: 'second' });
+    removeTokens(count: number): Promise<number>;
   }
 }
 
 declare module 'bottleneck' {
   export default class Bottleneck {
-    constructor(options: { maxConcurrent: number });
+    constructor(options: {
+      maxConcurrent?: number;
+      minTime?: number;
+      reservoir?: number;
+      reservoirIncreaseAmount?: number;
+      reservoirIncreaseInterval?: number;
+      reservoirIncreaseMaximum?: number;
+    });
     schedule<T>(fn: () => PromiseLike<T>): Promise<T>;
   }
 }

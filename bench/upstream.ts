@@ -1,0 +1,107 @@
+/**
+ * `npm run bench:upstream`: what headgate and its peers get from an upstream that refuses, and how often it refuses
+ * them. Writes upstream.json, upstream.svg and the table in README.md, and prints that; `--again` does so without a
+ * new run, from upstream.json.
+ *
+ * Each trial has an upstream of its own in this process, and a client in a process of its own: this very file, started
+ * with the names of the upstream and the client. All clients of one kind of upstream run at the same time, each some
+ * moments after the other, so that their bursts do not meet: they mostly sleep. What is reported are medians over the
+ * rounds.
+ */
+// oxlint-disable no-await-in-loop -- more at a time would disturb each other
+import { execFile } from 'node:child_process';
+import { readFile, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import progress from 'cli-progress';
+import { clients } from './upstream/clients.js';
+import { JOBS, WAVES } from './upstream/jobs.js';
+import { type UpstreamId, upstreams } from './upstream/judges.js';
+import { fill, machine, outcome, print, type Results, type Trial } from './upstream/report.js';
+import { serve } from './upstream/server.js';
+import { trial } from './upstream/trial.js';
+
+const ROUNDS = 3;
+/** Seconds between the starts of two clients: a part of a second that does not divide it. */
+const STAGGER = 0.17;
+
+const RESULTS = new URL('../upstream.json', import.meta.url);
+const README = new URL('../../README.md', import.meta.url);
+
+const [upstream, client, port] = process.argv.slice(2);
+if (upstream === '--again') await write(JSON.parse(await readFile(RESULTS, 'utf8')) as Results);
+else if (upstream === undefined || client === undefined) await write(await runAll());
+else {
+  const handedOver = await trial(upstream as UpstreamId, client, Number(port));
+  // Some leave timers behind that would keep the process alive.
+  process.stdout.write(JSON.stringify(handedOver), () => process.exit());
+}
+
+async function runAll(): Promise<Results> {
+  const ids = Object.keys(upstreams) as UpstreamId[];
+  const bar = new progress.SingleBar({ format: '{bar} round {round}: {what}', hideCursor: true }, progress.Presets.shades_classic);
+  bar.start(ROUNDS * ids.length, 0, { round: 0, what: '' });
+  const trials: Partial<Record<UpstreamId, Record<string, Trial[]>>> = {};
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const id of ids) {
+      bar.update({ round: round + 1, what: upstreams[id].title });
+      const names = Object.keys(clients).filter((name) => clients[name]?.[id] !== undefined);
+      const order = round % 2 === 0 ? names : names.toReversed();
+      await Promise.all(
+        order.map(async (name, index) => {
+          await sleep(index * STAGGER * 1000);
+          const result = await tryOut(id, name);
+          ((trials[id] ??= {})[name] ??= []).push(result);
+        }),
+      );
+      bar.increment();
+    }
+  }
+  bar.stop();
+  return {
+    ...machine(),
+    rounds: ROUNDS,
+    jobs: JOBS,
+    upstreams: ids.map((id) => {
+      const { title, rule } = upstreams[id];
+      const taken = Object.entries(clients).flatMap(([name, given]) => {
+        const found = given[id];
+        return found === undefined ? [] : [[name, outcome(found.given, trials[id]?.[name] ?? [])] as const];
+      });
+      return { id, title, rule, clients: Object.fromEntries(taken) };
+    }),
+  };
+}
+
+async function tryOut(id: UpstreamId, name: string): Promise<Trial> {
+  const served = await serve(id);
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, [fileURLToPath(import.meta.url), id, name, String(served.port)]);
+    const handedOver = JSON.parse(stdout) as number[];
+    let least = 0;
+    let taken = 0;
+    let from = 0;
+    for (const [index, wave] of WAVES.entries()) {
+      const to = from + wave.first + wave.rest;
+      let last = -Infinity;
+      for (let job = from; job < to; job++) last = Math.max(last, served.admitted.get(job) ?? Infinity);
+      least += upstreams[id].least(wave, from);
+      taken += last - (handedOver[index] ?? NaN);
+      from = to;
+    }
+    if (!Number.isFinite(taken) || served.admitted.size !== JOBS) throw new Error(`${name} got ${served.admitted.size} of ${JOBS} jobs done ${upstreams[id].title}`);
+    return { share: least / taken, refused: served.refused() };
+  } finally {
+    served.close();
+  }
+}
+
+async function write(results: Results): Promise<void> {
+  if (upstream !== '--again') await writeFile(RESULTS, `${JSON.stringify(results, undefined, 2)}\n`);
+  // Of no use to a client, which is started from this file, too.
+  const { chart } = await import('./upstream/chart.js');
+  await writeFile(new URL('../upstream.svg', import.meta.url), chart(results));
+  await writeFile(README, fill(await readFile(README, 'utf8'), results));
+  print(results);
+}
