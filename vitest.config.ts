@@ -17,6 +17,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     alias: [
       { find: /^headgate\/fetch$/, replacement: source('src/fetch.ts') },
       { find: /^headgate\/http$/, replacement: source('src/http/index.ts') },
+      { find: /^headgate\/otel$/, replacement: source('src/otel.ts') },
       { find: /^headgate\/redis$/, replacement: source('src/redis/index.ts') },
       { find: /^headgate\/testing$/, replacement: source('src/testing.ts') },
       { find: /^headgate$/, replacement: source('src/index.ts') },

@@ -76,9 +76,12 @@ export interface RefusedMessage extends CallMessage {
   readonly error: unknown;
 }
 
-/** `headgate:paused`: `pause` or `resume` was called. */
+/** `headgate:paused`: `pause` or `resume` was called; of a throttle on Redis, in this process. */
 export interface PausedMessage extends ThrottleMessage {
-  /** Seconds until the throttle opens: `Infinity` for "until `resume`", and `0` for "now", from `resume`. */
+  /**
+   * Seconds until the throttle opens: `Infinity` for "until `resume`", and `0` for "now", from `resume`. On Redis, where
+   * another pause may last longer, those that were asked for.
+   */
   readonly seconds: number;
 }
 
@@ -155,19 +158,20 @@ interface Platform {
   process?: { getBuiltinModule?: (name: string) => { channel?: <Message>(name: string) => Channel<Message> } | undefined };
 }
 
-const platform = (globalThis as Platform).process?.getBuiltinModule?.('node:diagnostics_channel');
+function channel<Name extends keyof ThrottleMessages>(name: Name): Channel<ThrottleMessages[Name]> {
+  const platform = (globalThis as Platform).process?.getBuiltinModule?.('node:diagnostics_channel');
+  return platform?.channel?.(name) ?? new PlainChannel<ThrottleMessages[Name]>();
+}
 
-const channel = <Name extends keyof ThrottleMessages>(name: Name): Channel<ThrottleMessages[Name]> =>
-  platform?.channel?.(name) ?? new PlainChannel<ThrottleMessages[Name]>();
-
-export const queued: Channel<QueuedMessage> = channel('headgate:queued');
-export const granted: Channel<GrantedMessage> = channel('headgate:granted');
-export const released: Channel<ReleasedMessage> = channel('headgate:released');
-export const refused: Channel<RefusedMessage> = channel('headgate:refused');
-export const paused: Channel<PausedMessage> = channel('headgate:paused');
+// Marked as pure, so that a bundler leaves out what is not used.
+export const queued: Channel<QueuedMessage> = /* @__PURE__ */ channel('headgate:queued');
+export const granted: Channel<GrantedMessage> = /* @__PURE__ */ channel('headgate:granted');
+export const released: Channel<ReleasedMessage> = /* @__PURE__ */ channel('headgate:released');
+export const refused: Channel<RefusedMessage> = /* @__PURE__ */ channel('headgate:refused');
+export const paused: Channel<PausedMessage> = /* @__PURE__ */ channel('headgate:paused');
 
 /** Numbers of calls that were told about, by what stands for a call: its place in the queue, or its permit. */
-const ids = new WeakMap<object, number>();
+const ids: WeakMap<object, number> = /* @__PURE__ */ new WeakMap();
 let latest = 0;
 
 const REASONS: Partial<Record<string, RefusalReason>> = {

@@ -2,28 +2,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { KeyedThrottle, Limiter, type Permit, Resource, Throttle, type ThrottleMessages } from '../src/index.js';
+import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../src/index.js';
 import { ManualClock } from '../src/testing.js';
-
-type Name = keyof ThrottleMessages;
-type Heard = { [N in Name]: { kind: N extends `headgate:${infer Kind}` ? Kind : never } & ThrottleMessages[N] }[Name];
-
-const NAMES = ['headgate:queued', 'headgate:granted', 'headgate:released', 'headgate:refused', 'headgate:paused'] as const;
-
-/** Listens on all channels until the test ends. */
-function listen(on: (heard: Heard) => void): void {
-  for (const name of NAMES) {
-    const listener = (message: unknown): void => on({ kind: name.slice('headgate:'.length), ...(message as object) } as Heard);
-    subscribe(name, listener);
-    onTestFinished(() => void unsubscribe(name, listener));
-  }
-}
-
-function hear(): Heard[] {
-  const heard: Heard[] = [];
-  listen((message) => heard.push(message));
-  return heard;
-}
+import { hear, type Heard, listen, NAMES, outcome } from './hear.js';
 
 /** What is the same in every run. */
 const brief = (heard: Heard[]): string[] => {
@@ -35,8 +16,6 @@ const brief = (heard: Heard[]): string[] => {
     return `${at} ${kind} ${message.id - first + 1} cost ${message.cost}${more}`;
   });
 };
-
-const outcome = (promise: Promise<unknown>): Promise<unknown> => promise.then((value) => value, (error: unknown) => error);
 
 describe('channels', () => {
   test('tell the life of each call, in order, by one number', async () => {

@@ -46,6 +46,7 @@ describe('the package', () => {
       import { Throttle, ThrottleTimeoutError } from 'headgate';
       import { throttledFetch } from 'headgate/fetch';
       import { web } from 'headgate/http';
+      import { instrument } from 'headgate/otel';
       import { RedisThrottle, ThrottleBackendError } from 'headgate/redis';
       import { ManualClock } from 'headgate/testing';
       import manifest from 'headgate/package.json' with { type: 'json' };
@@ -61,15 +62,16 @@ describe('the package', () => {
       // Without the package "redis", it says what is missing.
       const fleet = new RedisThrottle({ client: { url: 'redis://127.0.0.1:1' }, key: 'key', concurrency: 1 });
       const missing = await fleet.acquire().catch((error) => error instanceof ThrottleBackendError && error.message.includes('npm install redis'));
-      console.log(await second, refused, manifest.version, ...statuses, missing);`;
-    expect(node('--no-warnings', '--input-type=module', '-e', code)).toBe(`60 true ${manifest.version} 200 429 true`);
+      const needsProvider = (() => { try { instrument(); } catch (error) { return error instanceof TypeError; } })();
+      console.log(await second, refused, manifest.version, ...statuses, missing, needsProvider);`;
+    expect(node('--no-warnings', '--input-type=module', '-e', code)).toBe(`60 true ${manifest.version} 200 429 true true`);
   });
 
   test('is required from CommonJS', () => {
     const code = `
       const { Throttle } = require('headgate');
       const { ManualClock } = require('headgate/testing');
-      if (!require('headgate/fetch').throttledFetch || !require('headgate/http').express || !require('headgate/redis').RedisThrottle) throw new Error('exports are missing');
+      if (!require('headgate/fetch').throttledFetch || !require('headgate/http').express || !require('headgate/otel').instrument || !require('headgate/redis').RedisThrottle) throw new Error('exports are missing');
       new Throttle(10, 2, 1, { clock: new ManualClock() }).run(() => 'done').then(console.log);`;
     expect(node('--no-warnings', '--input-type=commonjs', '-e', code)).toBe('done');
   });
@@ -86,7 +88,7 @@ describe('the package', () => {
       const fail = (what) => () => { throw new Error(what + ' at import'); };
       globalThis.setTimeout = fail('a timer'); globalThis.queueMicrotask = fail('a microtask'); Math.random = fail('a random number');
       performance.now = fail('the clock'); globalThis.addEventListener = fail('a listener');
-      for (const name of ['headgate', 'headgate/fetch', 'headgate/http', 'headgate/redis', 'headgate/testing']) await import(name);
+      for (const name of ['headgate', 'headgate/fetch', 'headgate/http', 'headgate/otel', 'headgate/redis', 'headgate/testing']) await import(name);
       const { KeyedThrottle, Limiter, Resource, Throttle } = await import('headgate');
       const { concurrencyLimit, express, web } = await import('headgate/http');
       const resource = new Resource(1);
@@ -111,7 +113,7 @@ describe('the package', () => {
     { module: 'nodenext', moduleResolution: 'nodenext', file: 'stranger.mts', lib: ['es2022'], types: ['node'] },
   ])('has types under $moduleResolution, in a $file, with $lib and types of $types', ({ module, moduleResolution, file, lib, types }) => {
     const code = `
-      import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle, ThrottleError } from 'headgate';
+      import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle, ThrottleError, type ThrottleMessages } from 'headgate';
       import { throttledFetch } from 'headgate/fetch';
       import { concurrencyLimit, express, fastify, hono, koa, web } from 'headgate/http';
       import { RedisKeyedThrottle, type RedisPermit, RedisThrottle } from 'headgate/redis';
@@ -125,6 +127,7 @@ describe('the package', () => {
       new RedisThrottle({ client, key: 'key' }, {});
       export const text: Promise<string> = throttle.run((permit: Permit) => permit.cost.toFixed());
       export const permit: Promise<Permit> = throttle.acquire(5);
+      export const waited = ({ waited }: ThrottleMessages['headgate:granted']): number => waited;
       const database = new Resource(5);
       const both = new Limiter({ timeout: 1, resources: [database, throttle] }).resources([database, throttle]);
       class Reports {

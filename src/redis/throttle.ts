@@ -20,13 +20,14 @@
  * Giving back is certain in the end. A release or a cancellation that fails is sent again until it is heard, or until
  * the lease has lapsed by itself.
  */
+import { Teller } from '../channels.js';
 import { type Clock, systemClock } from '../clock.js';
 import {
   checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
 } from '../errors.js';
 import type { AcquireOptions, Gate } from '../gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from '../map.js';
-import { type Permit, work } from '../permit.js';
+import { type Grant, type Permit, work } from '../permit.js';
 import { listen, unlisten } from '../queue.js';
 import { describeLimits } from '../rate.js';
 import { type Limits, Throttle } from '../throttle.js';
@@ -208,6 +209,7 @@ export class RedisThrottle implements Gate {
   readonly #hub: Hub;
   /** Has checked the limits and shows them; decides while Redis fails. */
   readonly #local: Throttle;
+  readonly #teller: Teller;
 
   /** What it is called in Redis: `hub.instance`. */
   #owner = '';
@@ -288,6 +290,7 @@ export class RedisThrottle implements Gate {
     checkNumber('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
     if (typeof failOpen !== 'boolean') throw invalid('failOpen', 'a boolean', failOpen);
     this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock });
+    this.#teller = new Teller(this, clock);
     this.#key = key;
     // All under one hash tag: a cluster keeps them on one node.
     const base = `{${prefix}:${key}}`;
@@ -370,7 +373,7 @@ export class RedisThrottle implements Gate {
     try {
       this.#checkCost(cost);
       if (options !== undefined) checkAcquireOptions(options);
-      if (this.#closed !== undefined) throw this.#closedError();
+      if (this.#closed !== undefined) throw this.#turnedAway(cost, this.#closedError());
       return this.#ask(cost, options, false) as Promise<Lease>;
     } catch (error) {
       return Promise.reject(error);
@@ -387,7 +390,9 @@ export class RedisThrottle implements Gate {
    */
   async tryAcquire(cost = 1): Promise<RedisPermit | undefined> {
     this.#checkCost(cost);
-    return this.#closed === undefined ? this.#ask(cost, { timeout: 0 }, true) : undefined;
+    if (this.#closed === undefined) return this.#ask(cost, { timeout: 0 }, true);
+    this.#turnedAway(cost, undefined);
+    return undefined;
   }
 
   /**
@@ -431,11 +436,14 @@ export class RedisThrottle implements Gate {
    */
   async pause(seconds: number = Infinity): Promise<void> {
     checkNumber('seconds', 'a number >= 0', seconds, 0, Infinity);
-    if (seconds > 0) await this.#tell(['P', micros(seconds)], (local) => local.pause(seconds));
+    if (seconds === 0) return;
+    this.#teller.paused(seconds);
+    await this.#tell(['P', micros(seconds)], (local) => local.pause(seconds));
   }
 
   /** Ends every pause now, in all processes. */
   async resume(): Promise<void> {
+    this.#teller.paused(0);
     // Whoever waits here, since Redis failed, may do so longer than it fails.
     (this.#inside.local ?? this.#local).resume();
     await this.#tell(['U'], ignore);
@@ -478,8 +486,7 @@ export class RedisThrottle implements Gate {
     this.#local.close(reason);
     for (const [serial, call] of this.#calls) {
       this.#leave(serial, call);
-      if (call.tries) call.resolve(undefined);
-      else call.reject(error);
+      this.#deny(call, call.tries ? undefined : error);
     }
     if (this.#live) await this.#tell([], ignore).catch(ignore);
     else this.#rest();
@@ -582,7 +589,7 @@ export class RedisThrottle implements Gate {
     const { signal, timeout } = call;
     const leave = (reason: () => unknown): void => {
       this.#leave(serial, call);
-      call.reject(reason());
+      this.#deny(call, reason());
     };
     const aborted = (): (() => void) => {
       leave(() => signal?.reason);
@@ -605,6 +612,19 @@ export class RedisThrottle implements Gate {
   #forget(serial: string, call: Call): void {
     this.#calls.delete(serial);
     call.disconnect?.();
+  }
+
+  /** Nobody gets a permit: there is an error for it, or for who only tries there is none. */
+  #deny(call: Call, error: unknown): void {
+    this.#teller.refused(call, call.cost, error);
+    if (call.tries && error === undefined) call.resolve(undefined);
+    else call.reject(error);
+  }
+
+  /** Tells of a caller who is not even asked about. */
+  #turnedAway<E>(cost: number, error: E): E {
+    this.#teller.refused({}, cost, error);
+    return error;
   }
 
   /** Gives up a place, and whatever was granted on the way to it. */
@@ -721,21 +741,24 @@ export class RedisThrottle implements Gate {
       if (call === undefined || number(1) < call.waitedAt) return;
       const [slot = '', granted = '', cost = '', mark = ''] = numbers;
       const item = numbers.join(' ');
-      const issuer = { release: () => this.#release(serial, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
+      const issuer = { release: (permit: Grant) => this.#release(serial, permit, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
       const lease = new Lease(issuer, call.cost, this.#clock.now() - call.since, Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#forget(serial, call);
+      this.#teller.granted(lease, call);
       call.resolve(lease);
       if (call.forgotten) this.#lose([[serial, lease]], RESET_SINCE);
     } else if (kind === 'Q') {
       if (call === undefined) return;
+      const comes = call.ticket === undefined;
       call.ticket = numbers[0];
       // Told where it has come back; answers come in order.
       if (number(1) > 0) call.waitedAt = number(1);
       if (call.overdue) {
         this.#leave(serial, call);
-        return call.reject(this.#late(call, 0));
+        return this.#deny(call, this.#late(call, 0));
       }
+      if (comes) this.#teller.queued(call, call.cost);
       if (call.forgotten) this.#send(this.#place(serial, call));
       call.forgotten = false;
     } else if (kind === 'L' || kind === 'F') {
@@ -758,8 +781,7 @@ export class RedisThrottle implements Gate {
     const call = this.#calls.get(serial);
     if (call === undefined) return;
     this.#forget(serial, call);
-    if (call.tries) call.resolve(undefined);
-    else call.reject(reason(call));
+    this.#deny(call, call.tries ? undefined : reason(call));
   }
 
   /** What it said may be unknown, and what it asked for, too. */
@@ -773,7 +795,7 @@ export class RedisThrottle implements Gate {
       const call = asks === undefined ? undefined : this.#calls.get(asks);
       if (call === undefined || call.ticket !== undefined || this.#failOpen) continue;
       this.#drop(asks as string, call);
-      call.reject(error);
+      this.#deny(call, error);
     }
     // Whoever waits in Redis goes on waiting there, until its place has lapsed and cannot be had back. A process that was
     // kept from hearing the answer takes it for none: so the first failure proves nothing.
@@ -782,7 +804,7 @@ export class RedisThrottle implements Gate {
     else if (lapsed) {
       for (const [serial, call] of this.#calls) {
         this.#drop(serial, call);
-        call.reject(error);
+        this.#deny(call, error);
       }
     }
     // However many fail in the meantime.
@@ -827,8 +849,8 @@ export class RedisThrottle implements Gate {
     local.acquire(cost, { signal, timeout: left }).then((permit) => resolve(lend(permit)), reject);
   }
 
-  #release(serial: string, cost: string): void {
-    this.#leases.delete(serial);
+  #release(serial: string, permit: Grant, cost: string): void {
+    if (this.#leases.delete(serial)) this.#teller.released(permit);
     this.#giveBack(['R', serial, cost]);
   }
 
@@ -889,7 +911,8 @@ export class RedisThrottle implements Gate {
   #lose(leases: readonly (readonly [string, Lease])[], why: string): void {
     const error = new LeaseLostError(`A permit of ${this.#label()} is lost: ${why}`);
     for (const [serial, lease] of leases) {
-      this.#leases.delete(serial);
+      if (!this.#leases.delete(serial)) continue;
+      this.#teller.released(lease);
       // Where it lingers in Redis, it is free.
       this.#giveBack(['R', serial, lease.item.split(' ')[2] as string]);
       lease.lose(error);

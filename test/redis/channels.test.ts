@@ -1,0 +1,150 @@
+/** What throttles on Redis tell through `node:diagnostics_channel`, and its metrics. */
+import { PrometheusExporter } from '@opentelemetry/exporter-prometheus';
+import { MeterProvider } from '@opentelemetry/sdk-metrics';
+import { instrument } from 'headgate/otel';
+import { type RedisCommands, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { hear, type Heard, outcome } from '../hear.js';
+import { freshKey, ioredis, until } from './support.js';
+
+const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
+  const { client, close } = ioredis();
+  const throttle = new RedisThrottle({ client, key: freshKey(), ttl: 5, name: 'fleet', ...options });
+  onTestFinished(async () => {
+    await throttle.close();
+    await close();
+  });
+  return throttle;
+};
+
+const brief = (heard: Heard[]): string[] => {
+  const first = Math.min(...heard.map((message) => ('id' in message ? message.id : Infinity)));
+  return heard.map((message) =>
+    message.kind === 'paused' ? `paused ${message.seconds}`
+    : `${message.kind} ${message.id - first + 1} cost ${message.cost}${message.kind === 'refused' ? ` ${message.reason}` : ''}`);
+};
+
+const refusals = (heard: Heard[]): Heard[] => heard.filter(({ kind }) => kind === 'refused');
+
+/** A client that never answers. */
+const dead: RedisCommands = { eval: () => new Promise(() => {}), subscribe: async () => {} };
+
+describe('channels of a RedisThrottle', () => {
+  test('tell the life of each call, in order, by one number', async () => {
+    const heard = hear();
+    const throttle = open({ concurrency: 1, maxQueue: 1 });
+    const first = await throttle.acquire(2);
+    const second = throttle.acquire(3);
+    await until('the second waits', () => heard.length === 2);
+    await outcome(throttle.acquire());
+    first.release();
+    const permit = await second;
+    permit.settle(5);
+    permit.release();
+    permit.release();
+    await throttle.idle();
+    expect(brief(heard)).toEqual(['granted 1 cost 2', 'queued 2 cost 3', 'refused 3 cost 1 queue full', 'released 1 cost 2', 'granted 2 cost 3', 'released 2 cost 5']);
+    for (const message of heard) expect(message).toMatchObject({ throttle, name: 'fleet' });
+    expect(heard[4]).toMatchObject({ waited: permit.waited });
+  });
+
+  test('tell every refusal with its reason and error', async () => {
+    const throttle = open({ concurrency: 1 });
+    const permit = await throttle.acquire();
+    const heard = hear();
+    const told: [reason: string, error: unknown][] = [];
+    const refused = async (reason: string, promise: Promise<unknown>): Promise<void> => void told.push([reason, await outcome(promise)]);
+    await refused('busy', throttle.tryAcquire());
+    await refused('timeout', throttle.acquire(1, { timeout: 0 }));
+    await refused('timeout', throttle.run(() => {}, 1, { timeout: 0.03 }));
+    const controller = new AbortController();
+    const aborted = throttle.acquire(1, { signal: controller.signal });
+    controller.abort('enough');
+    await refused('aborted', aborted);
+    const closed = throttle.acquire();
+    closed.catch(() => {});
+    await throttle.close();
+    await refused('closed', closed);
+    await refused('closed', throttle.acquire());
+    await refused('busy', throttle.tryAcquire());
+    permit.release();
+    expect(refusals(heard)).toMatchObject(told.map(([reason, error]) => ({ reason, error })));
+    expect(told[0]?.[1]).toBeUndefined();
+  });
+
+  test('a cost that a change of limits makes too much is refused for it', async () => {
+    const throttle = open({ capacity: 10, concurrency: 1 });
+    const permit = await throttle.acquire();
+    const heard = hear();
+    const waiting = outcome(throttle.acquire(8));
+    await until('it waits', () => heard.length === 1);
+    await throttle.configure({ burst: 5 });
+    const error = await waiting;
+    expect(refusals(heard)).toMatchObject([{ reason: 'cost', error }]);
+    permit.release();
+  });
+
+  test('a backend that fails refuses, whoever asks', async () => {
+    const heard = hear();
+    const throttle = open({ client: dead, commandTimeout: 0.02 });
+    const errors = await Promise.all([throttle.acquire(), throttle.tryAcquire()].map(outcome));
+    expect(refusals(heard)).toMatchObject(errors.map((error) => ({ reason: 'backend', error })));
+  });
+
+  test('a lease that is lost is told as released, and once', async () => {
+    const throttle = open({ concurrency: 1 });
+    const permit = await throttle.acquire();
+    const heard = hear();
+    await throttle.reset();
+    await until('it is lost', () => permit.signal.aborted);
+    permit.release();
+    await throttle.idle();
+    expect(heard.map(({ kind }) => kind)).toEqual(['released']);
+  });
+
+  test('who waits, loses the place and comes again is told once', async () => {
+    const throttle = open({ concurrency: 1 });
+    const permit = await throttle.acquire();
+    const heard = hear();
+    const waiting = throttle.acquire();
+    await until('it waits', () => heard.length === 1);
+    await throttle.reset();
+    await until('the first is lost', () => permit.signal.aborted);
+    (await waiting).release();
+    expect(heard.map(({ kind }) => kind)).toEqual(['queued', 'released', 'granted', 'released']);
+  });
+
+  test('tell the pauses of this process', async () => {
+    const heard = hear();
+    const throttle = open();
+    await throttle.pause(30);
+    await throttle.pause(0);
+    await throttle.pause();
+    await throttle.resume();
+    expect(brief(heard)).toEqual(['paused 30', 'paused Infinity', 'paused 0', 'paused 0']);
+    // The last one is that of the throttle of this process, which decides while Redis fails.
+    expect(heard.slice(0, 3).every((message) => message.throttle === throttle)).toBe(true);
+  });
+
+  test('metrics count what this process holds and who waits, and no tokens', async () => {
+    const exporter = new PrometheusExporter({ preventServerStart: true });
+    const provider = new MeterProvider({ readers: [exporter] });
+    onTestFinished(instrument(provider));
+    const throttle = open({ capacity: 100, concurrency: 2 });
+    const permits = [await throttle.acquire(), await throttle.acquire()];
+    const waiting = throttle.acquire();
+    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    const { resourceMetrics } = await exporter.collect();
+    const values = resourceMetrics.scopeMetrics.flatMap(({ metrics }) => metrics.flatMap(({ descriptor, dataPoints }) => dataPoints.map(({ value, attributes }) => [descriptor.name, attributes, typeof value === 'number' ? value : (value as { count: number }).count])));
+    expect(values).toEqual(
+      expect.arrayContaining([
+        ['headgate.active', { name: 'fleet' }, 2],
+        ['headgate.queue.length', { name: 'fleet' }, 1],
+        ['headgate.wait.duration', { name: 'fleet' }, 2],
+      ]),
+    );
+    expect(values.map(([name]) => name)).not.toContain('headgate.tokens');
+    for (const permit of permits) permit.release();
+    (await waiting).release();
+  });
+});
