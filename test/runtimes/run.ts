@@ -1,0 +1,319 @@
+/**
+ * `npm run test:runtimes`: the package, as it is published, on every runtime that it names. `-- deno node24` runs just
+ * those; `-- --markdown` prints the table of README.md, too.
+ *
+ * What a runtime needs is fetched once, in the versions of runtimes.ts, into `.cache` beside this file. A runtime that
+ * cannot be fetched, started or heard is a failure like any other: none is left out.
+ */
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { cpus } from 'node:os';
+import { join, relative, sep } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import { build } from 'esbuild';
+import type { Outcome, Report } from './checks.js';
+import { CHROMIUM, type Download, type Runtime, runtimes, WORKER } from './runtimes.js';
+
+/** npm runs scripts where package.json is. */
+const root = process.cwd();
+const source = join(root, 'test/runtimes');
+const cache = join(source, '.cache');
+/** An empty project with the package in it, and the script. */
+const project = join(cache, 'project');
+
+/** For all checks of a runtime, its start included. */
+const LIMIT_MS = 90_000;
+/** For a process to end after it has said all, and for a download. */
+const END_MS = 10_000;
+const FETCH_MS = 180_000;
+
+const run = promisify(execFile);
+
+interface Result {
+  readonly runtime: Runtime;
+  readonly version: string;
+  readonly outcomes: readonly Outcome[];
+  readonly seconds: number;
+}
+
+/** What npm tells its scripts is not for those that it starts in turn. */
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name)));
+
+const npm = (cwd: string, ...args: string[]): Promise<{ stdout: string }> => run('npm', args, { cwd, env, timeout: FETCH_MS });
+
+const withLimit = async <T>(milliseconds: number, what: string, promise: Promise<T>): Promise<T> => {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} took more than ${milliseconds / 1000} s`)), milliseconds);
+  });
+  try {
+    return await Promise.race([promise, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+};
+
+/** The package as npm packs it, installed where nothing else is, and the script beside it. */
+async function prepare(): Promise<void> {
+  await rm(project, { recursive: true, force: true });
+  await mkdir(project, { recursive: true });
+  await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'runtimes', private: true, type: 'module' }));
+  const { stdout } = await npm(root, 'pack', '--ignore-scripts', '--json', '--pack-destination', project);
+  const [tarball] = JSON.parse(stdout) as { filename: string }[];
+  if (tarball === undefined) throw new Error('npm pack made nothing');
+  await npm(project, 'install', '--offline', '--ignore-scripts', join(project, tarball.filename));
+  const script = { absWorkingDir: project, outdir: project, format: 'esm', target: 'esnext', logLevel: 'error' } as const;
+  await build({ ...script, entryPoints: ['main', 'worker', 'checks', 'using'].map((name) => join(source, `${name}.ts`)) });
+  // Workers resolve nothing by themselves: their tools bundle, by the same map of exports. The `paths` of our
+  // tsconfig.json, which lead to `src`, are not for it.
+  await build({
+    ...script, entryPoints: [join(project, 'worker.js')], outdir: join(project, 'worker'), bundle: true, splitting: true,
+    conditions: ['workerd', 'worker', 'browser'], external: ['redis'], tsconfigRaw: {},
+  });
+}
+
+/** Where the file of a download is, which is fetched unless it was before. */
+async function fetched(name: string, { package: name_, version, file }: Download): Promise<string> {
+  const folder = join(cache, `${name}-${version}`);
+  if (!existsSync(folder)) {
+    // Under another name until it is complete.
+    const partial = `${folder}.partial`;
+    await rm(partial, { recursive: true, force: true });
+    await mkdir(partial, { recursive: true });
+    await npm(partial, 'install', '--prefix', partial, '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', `${name_}@${version}`);
+    await rename(partial, folder);
+  }
+  const path = join(folder, 'node_modules', name_, file);
+  if (!existsSync(path)) throw new Error(`${relative(root, path)} is missing: remove ${relative(root, folder)} to fetch it anew`);
+  return path;
+}
+
+const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
+
+/** Ends a process of ours, and waits until it has. */
+async function end(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || hasEnded(child)) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
+}
+
+/** A script that prints its report, and has to end by itself. */
+async function inProcess(binary: string, { args = [] }: Runtime): Promise<Report> {
+  const child = spawn(binary, [...args, 'main.js'], { cwd: project, env: { ...env, DENO_NO_UPDATE_CHECK: '1', DENO_DIR: join(cache, 'deno-dir') }, stdio: ['ignore', 'pipe', 'pipe'] });
+  let printed = '';
+  let complaints = '';
+  const ended = new Promise<void>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', () => resolve());
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (complaints += text));
+  const report = new Promise<Report>((resolve, reject) => {
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      printed += text;
+      const [, line] = /^report: (.*)\n/m.exec(printed) ?? [];
+      if (line !== undefined) resolve(JSON.parse(line) as Report);
+    });
+    ended.then(() => reject(new Error(`it ended (${child.signalCode ?? child.exitCode}) before it had reported: ${`${printed}${complaints}`.trim().slice(-1000)}`)), reject);
+  });
+  try {
+    const { agent, outcomes } = await withLimit(LIMIT_MS, 'the script', report);
+    const expected = outcomes.some(({ failure }) => failure !== undefined) ? 1 : 0;
+    const failure = await withLimit(END_MS, 'the end of the process, after all was done,', ended).then(
+      () => (child.exitCode === expected ? undefined : `expected the exit code ${expected}, got ${child.signalCode ?? child.exitCode}: ${complaints.trim().slice(-1000)}`),
+      (error: Error) => `expected no timer that keeps the process: ${error.message}`,
+    );
+    return { agent, outcomes: [...outcomes, { name: 'the process ends by itself', ...(failure !== undefined && { failure }) }] };
+  } finally {
+    await end(child);
+  }
+}
+
+/** A worker that answers a request with its report. */
+async function inWorker(binary: string): Promise<{ report: Report; version: string }> {
+  const folder = join(project, 'worker');
+  const modules = (await readdir(folder)).filter((name) => name.endsWith('.js')).toSorted((a, b) => Number(b === 'worker.js') - Number(a === 'worker.js'));
+  const config = `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [(name = "main", worker = .worker)],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
+);
+const worker :Workerd.Worker = (
+  modules = [${modules.map((name) => `(name = "${name}", esModule = embed "${name}")`).join(', ')}],
+  compatibilityDate = "${WORKER.date}",
+  compatibilityFlags = [${WORKER.flags.map((flag) => `"${flag}"`).join(', ')}],
+);
+`;
+  await writeFile(join(folder, 'config.capnp'), config);
+  const version = execFileSync(binary, ['--version'], { encoding: 'utf8' }).trim().replace('workerd ', '');
+  const child = spawn(binary, ['serve', 'config.capnp', '--control-fd=3'], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
+  let complaints = '';
+  for (const output of [child.stdout, child.stderr]) output?.setEncoding('utf8').on('data', (text: string) => (complaints += text));
+  try {
+    const port = new Promise<number>((resolve, reject) => {
+      let heard = '';
+      child.stdio[3]?.on('data', (text: Buffer) => {
+        heard += text.toString();
+        const [, number] = /"event":"listen".*"port":(\d+)/.exec(heard) ?? [];
+        if (number !== undefined) resolve(Number(number));
+      });
+      child.once('error', reject);
+      child.once('close', () => reject(new Error(`workerd ended (${child.signalCode ?? child.exitCode}): ${complaints.trim().slice(-1000)}`)));
+    });
+    const answer = async (): Promise<Report> => {
+      const response = await fetch(`http://127.0.0.1:${await port}/`);
+      const text = await response.text();
+      if (!response.ok) throw new Error(`the worker answered ${response.status}: ${text}${complaints.trim().slice(-1000)}`);
+      return JSON.parse(text) as Report;
+    };
+    return { report: await withLimit(LIMIT_MS, 'the worker', answer()), version };
+  } finally {
+    await end(child);
+  }
+}
+
+/** As much of playwright-core as is used. */
+interface Browser {
+  version(): string;
+  newPage(): Promise<{ goto(url: string): Promise<unknown>; evaluate(code: string): Promise<Report> }>;
+  close(): Promise<void>;
+}
+
+/** Sees to it that Chromium is there: installs it where that is allowed, else says how. */
+async function requireChromium(): Promise<void> {
+  if (existsSync(CHROMIUM.path)) return;
+  if (process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')) {
+    const apt = (...args: string[]): Promise<unknown> => run('apt-get', args, { env: { ...env, DEBIAN_FRONTEND: 'noninteractive' }, timeout: FETCH_MS, maxBuffer: 1e8 });
+    const install = (): Promise<unknown> => apt('install', '-y', '--no-install-recommends', 'chromium');
+    // The list of packages may be missing, or too old.
+    await install().catch(() => apt('update').then(install));
+    if (existsSync(CHROMIUM.path)) return;
+  }
+  throw new Error(`${CHROMIUM.path} is missing. On Debian: sudo apt-get install -y chromium`);
+}
+
+/** The files of the project, for a page: the browser finds the package by a map that is made of the one of its exports. */
+async function serveProject(): Promise<Server> {
+  const { exports } = JSON.parse(await readFile(join(project, 'node_modules/headgate/package.json'), 'utf8')) as { exports: Record<string, string | { default: string }> };
+  const imports = Object.entries(exports).map(([name, target]) => [
+    `headgate${name.slice(1)}`, `/node_modules/headgate${(typeof target === 'string' ? target : target.default).slice(1)}`,
+  ]);
+  const page = `<!doctype html><link rel="icon" href="data:,"><script type="importmap">${JSON.stringify({ imports: Object.fromEntries(imports) })}</script>`;
+  const server = createServer((request, response) => {
+    const path = join(project, new URL(request.url ?? '/', 'http://localhost').pathname);
+    const fail = (): void => void response.writeHead(404).end();
+    if (path === project + sep) response.setHeader('Content-Type', 'text/html').end(page);
+    else if (!path.startsWith(project + sep) || !path.endsWith('.js')) fail();
+    else readFile(path).then((text) => response.setHeader('Content-Type', 'text/javascript').end(text), fail);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return server;
+}
+
+async function inPage(library: string): Promise<{ report: Report; version: string }> {
+  await requireChromium();
+  const { chromium } = (await import(pathToFileURL(library).href)) as { chromium: { launch(options: object): Promise<Browser> } };
+  const server = await serveProject();
+  try {
+    const browser = await chromium.launch({ executablePath: CHROMIUM.path, args: CHROMIUM.args, timeout: LIMIT_MS });
+    try {
+      const page = await browser.newPage();
+      await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+      return { report: await withLimit(LIMIT_MS, 'the page', page.evaluate(`import('/checks.js').then(({ runChecks }) => runChecks())`)), version: browser.version() };
+    } finally {
+      await browser.close();
+    }
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+/** What the runtime says of itself, and has, against what was expected. */
+function compare({ agent, features }: Runtime, report: Report): Outcome[] {
+  const outcomes: Outcome[] = [{ name: 'the runtime is the one that it should be', ...(!agent.test(report.agent) && { failure: `expected ${agent}, got ${report.agent}` }) }];
+  if (report.outcomes.length === 0) outcomes.push({ name: 'there are checks', failure: 'expected some, got none' });
+  for (const outcome of report.outcomes) {
+    const expected: string | undefined = (features as unknown as Record<string, string | undefined>)[outcome.name];
+    const differs = outcome.failure === undefined && outcome.found !== expected;
+    outcomes.push(differs ? { ...outcome, failure: `expected "${expected}", got "${outcome.found}"` } : outcome);
+  }
+  return outcomes;
+}
+
+async function check(runtime: Runtime): Promise<Result> {
+  const start = performance.now();
+  let version = runtime.kind === 'page' ? '' : runtime.download.version;
+  let outcomes: Outcome[];
+  try {
+    const file = await fetched(runtime.title.toLowerCase(), runtime.download);
+    let report: Report;
+    if (runtime.kind === 'process') report = await inProcess(file, runtime);
+    else ({ report, version } = await (runtime.kind === 'worker' ? inWorker(file) : inPage(file)));
+    outcomes = compare(runtime, report);
+  } catch (error) {
+    const { message, stderr } = error as Error & { stderr?: string };
+    outcomes = [{ name: 'the checks are run', failure: `${message}${stderr ? `: ${stderr.trim().slice(-1000)}` : ''}` }];
+  }
+  return { runtime, version, outcomes, seconds: (performance.now() - start) / 1000 };
+}
+
+const failuresOf = ({ outcomes }: Result): readonly Outcome[] => outcomes.filter(({ failure }) => failure !== undefined);
+const foundBy = ({ outcomes }: Result, name: string): string => outcomes.find((outcome) => outcome.name === name)?.found ?? '';
+
+const HEAD = ['runtime', 'version', 'passed', 'failed', 'using', 'AsyncLocalStorage', 'unhandled rejections'];
+const rowOf = (result: Result): string[] => [
+  result.runtime.title, result.version || '?', String(result.outcomes.length - failuresOf(result).length), String(failuresOf(result).length),
+  ...HEAD.slice(4).map((name) => foundBy(result, name)),
+];
+
+function printTable(results: readonly Result[]): void {
+  const rows = [[...HEAD, 'seconds'], ...results.map((result) => [...rowOf(result), result.seconds.toFixed(1)])];
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  for (const row of rows) console.log(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd());
+}
+
+function printMarkdown(results: readonly Result[]): void {
+  const rows = [HEAD, HEAD.map(() => '---'), ...results.map(rowOf)];
+  for (const row of rows) console.log(`| ${row.join(' | ')} |`);
+}
+
+async function main(args: readonly string[]): Promise<boolean> {
+  const names = args.filter((arg) => !arg.startsWith('--'));
+  const unknown = args.filter((arg) => arg !== '--markdown' && !runtimes.some(({ name }) => name === arg));
+  if (unknown.length > 0) throw new Error(`unknown: ${unknown.join(' ')}. There are ${runtimes.map(({ name }) => name).join(', ')}, and --markdown`);
+  if (`${process.platform}-${process.arch}` !== 'linux-x64') throw new Error('the binaries are those for Linux on x64: run this in a container');
+  await prepare();
+  const chosen = runtimes.filter(({ name }) => names.length === 0 || names.includes(name));
+  const results = new Map<Runtime, Result>();
+  const rest = [...chosen];
+  const work = async (): Promise<void> => {
+    for (let runtime = rest.shift(); runtime !== undefined; runtime = rest.shift()) results.set(runtime, await check(runtime));
+  };
+  await Promise.all(Array.from({ length: Math.min(cpus().length, 2) }, work));
+  const inOrder = chosen.flatMap((runtime) => results.get(runtime) ?? []);
+  for (const result of inOrder) {
+    for (const { name, failure } of failuresOf(result)) console.log(`FAILED ${result.runtime.title} ${result.version}, ${name}: ${failure}`);
+  }
+  printTable(inOrder);
+  if (args.includes('--markdown')) printMarkdown(inOrder);
+  const total = inOrder.reduce((sum, { outcomes }) => sum + outcomes.length, 0);
+  const failed = inOrder.reduce((sum, result) => sum + failuresOf(result).length, 0);
+  console.log(`${total - failed} passed, ${failed} failed`);
+  return failed === 0 && total > 0;
+}
+
+main(process.argv.slice(2)).then(
+  (passed) => (process.exitCode = passed ? 0 : 1),
+  (error: Error & { stderr?: string }) => {
+    console.error(`${error.message}\n${error.stderr ?? ''}`);
+    console.log('0 passed, 1 failed');
+    process.exitCode = 1;
+  },
+);

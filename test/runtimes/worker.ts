@@ -1,0 +1,40 @@
+/**
+ * The checks in a worker. While a worker's modules are imported, timers and randomness are forbidden: so headgate is
+ * imported, and everything that it has is constructed, without either.
+ */
+import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
+import { throttledFetch } from 'headgate/fetch';
+import { concurrencyLimit, web } from 'headgate/http';
+import { type Check, checks, runChecks } from './checks.js';
+
+const isForbidden = (action: () => unknown): boolean => {
+  try {
+    action();
+    return false;
+  } catch {
+    return true;
+  }
+};
+const forbidden = [isForbidden(() => setTimeout(() => undefined, 1)), isForbidden(() => crypto.randomUUID())];
+
+const throttle = new Throttle(10, 2, 1, { also: [{ capacity: 100, period: 60, window: 'sliding' }], name: 'made at import' });
+const keyed = new KeyedThrottle(10, 2);
+const database = new Resource(1);
+const limited = new Limiter({ timeout: 1, resources: [database] }).resources([database])(async () => database.active);
+const polite = throttledFetch(throttle, { fetch: async () => new Response('served') });
+const serve = web(() => new Response('hello'), concurrencyLimit({ key: 'header:x-api-key', maxConcurrent: 1 }));
+
+const atImport: Check = {
+  name: 'made at import, where timers and randomness are forbidden; used in a request',
+  async run() {
+    if (forbidden.includes(false)) throw new Error(`expected timers and randomness to be forbidden at import, got ${forbidden.join(', ')}`);
+    const request = new Request('https://example.com/', { headers: { 'x-api-key': 'ada' } });
+    const got = [await throttle.run(() => throttle.active), await keyed.run('ada', (permit) => permit.cost), await limited(), await (await polite('https://example.com/')).text(), (await serve(request)).status];
+    if (got.join(' ') !== '1 1 1 served 200') throw new Error(`expected 1 1 1 served 200, got ${got.join(' ')}`);
+  },
+};
+
+const worker: { fetch(): Promise<Response> } = {
+  fetch: async () => Response.json(await runChecks([atImport, ...checks])),
+};
+export default worker;
