@@ -1,0 +1,223 @@
+/**
+ * A gate and the reference model of the tests, side by side: both are asked for the same, and have to agree on every
+ * outcome, instant and number.
+ */
+import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
+import { type Gate, type Limits, type Permit, type Throttle } from 'headgate';
+import { ManualClock } from 'headgate/testing';
+import { type Operation, type Outcome, outcomeOf, type Reference } from '../reference.js';
+import { type Tally, turn } from './part.js';
+
+type Entry = [id: number, outcome: Outcome, waited: number];
+
+/** What all gates of a history share: the time, and the signals. */
+export class World {
+  readonly clock: ManualClock = new ManualClock();
+  readonly tally: Tally;
+  readonly aborts: unknown[] = [];
+  readonly signals: AbortController[] = [0, 1, 2].map(() => new AbortController());
+  #serial = 0;
+
+  constructor(tally: Tally) {
+    this.tally = tally;
+  }
+
+  nextId(): number {
+    return this.#serial++;
+  }
+
+  abort(which: number): void {
+    const reason = new Error(`abort ${this.aborts.length}`);
+    this.aborts.push(reason);
+    const { signal } = this.signals[which] as AbortController;
+    this.signals[which]?.abort(reason);
+    assert.equal(getEventListeners(signal, 'abort').length, 0, 'listeners on a signal that has aborted');
+    this.signals[which] = new AbortController();
+  }
+
+  /** One listener for each signal that somebody waits on, whoever it is. */
+  compareListeners(twins: readonly Twin[]): void {
+    this.signals.forEach(({ signal }, index) => {
+      const waited = twins.some(({ model }) => model.queue.some((one) => one.signal === index));
+      assert.equal(getEventListeners(signal, 'abort').length, waited ? 1 : 0, `listeners on signal ${index}`);
+    });
+  }
+
+  /** One timer for each head that time alone can free, one for each deadline, none else. */
+  compareTimers(twins: readonly Twin[]): void {
+    const timers = twins.reduce((sum, { model }) => {
+      const [head] = model.queue;
+      const timed = head !== undefined && model.slotFree(head.id) && model.wait(head.cost) < Infinity ? 1 : 0;
+      return sum + timed + model.queue.filter((one) => one.deadline < Infinity).length;
+    }, 0);
+    assert.equal(this.clock.pending, timers, 'timers');
+  }
+}
+
+/** What a twin asks: a throttle, or what a keyed one has for a key. */
+export type Asked = Pick<Gate, 'acquire' | 'run'> & {
+  tryAcquire(cost: number): Permit | undefined;
+  pause(seconds: number): void;
+  resume(): void;
+  configure(limits: Limits): void;
+};
+
+export class Twin {
+  readonly model: Reference;
+  readonly #gate: Asked;
+  readonly #world: World;
+  readonly #log: Entry[] = [];
+  #compared = 0;
+  #lastGrant = -1;
+  readonly #permits: Map<number, Permit> = new Map();
+  /** Ends the job of a `run`. */
+  readonly #finish: Map<number, () => void> = new Map();
+
+  constructor(model: Reference, gate: Asked, world: World) {
+    this.model = model;
+    this.#gate = gate;
+    this.#world = world;
+  }
+
+  /** Does one thing to both, and lets its consequences come about. What concerns the whole world is not done here. */
+  async play(operation: Operation): Promise<void> {
+    const { model } = this;
+    const gate = this.#gate;
+    const id = this.#world.nextId();
+    const held = 'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
+    switch (operation.do) {
+      case 'acquire':
+      case 'run': {
+        const { cost, timeout, signal } = operation;
+        const options = { timeout, signal: signal === undefined ? undefined : this.#world.signals[signal]?.signal };
+        model.asked.set(id, cost);
+        model.acquire(id, cost, timeout, signal);
+        this.ask(operation.do, id, cost, options);
+        break;
+      }
+      case 'tryAcquire': {
+        const { cost } = operation;
+        if (cost > model.size) {
+          assert.throws(() => gate.tryAcquire(cost), RangeError);
+          break;
+        }
+        model.asked.set(id, cost);
+        model.tryAcquire(id, cost);
+        const permit = gate.tryAcquire(cost);
+        if (permit === undefined) break;
+        this.#permits.set(id, permit);
+        this.#log.push([id, 'granted', 0]);
+        break;
+      }
+      case 'release':
+        if (held === undefined) break;
+        model.release(held);
+        if (this.#finish.has(held.id)) this.#finish.get(held.id)?.();
+        else this.#permits.get(held.id)?.release();
+        break;
+      case 'settle':
+        if (held === undefined) break;
+        model.settle(held, operation.cost);
+        if (operation.cost === 0) this.#permits.get(held.id)?.refund();
+        else this.#permits.get(held.id)?.settle(operation.cost);
+        break;
+      case 'pause':
+        gate.pause(operation.seconds);
+        if (operation.seconds > 0) model.pausedUntil = Math.max(model.pausedUntil, model.time + operation.seconds);
+        break;
+      case 'resume':
+        gate.resume();
+        model.pausedUntil = 0;
+        model.drain();
+        break;
+      case 'configure':
+        gate.configure(operation.limits);
+        model.configure(operation.limits);
+        break;
+      case 'abort':
+      case 'close':
+      case 'advance':
+        throw new Error(`${operation.do} concerns the world`);
+    }
+    await turn();
+  }
+
+  /** Asks the gate alone, and notes what becomes of it. */
+  ask(how: 'acquire' | 'run', id: number, cost: number, options: { timeout: number; signal: AbortSignal | undefined }): void {
+    const granted = (permit: Permit): void => {
+      this.#permits.set(id, permit);
+      this.#log.push([id, 'granted', permit.waited]);
+    };
+    const refused = (error: unknown): void => void this.#log.push([id, outcomeOf(error, this.#world.aborts), 0]);
+    if (how === 'acquire') this.#gate.acquire(cost, options).then(granted, refused);
+    else {
+      const job = (permit: Permit): Promise<void> => {
+        granted(permit);
+        return new Promise((resolve) => this.#finish.set(id, resolve));
+      };
+      this.#gate.run(job, cost, options).catch(refused);
+    }
+  }
+
+  /** The same calls were decided in the same way since the last look, after the same wait, and the grants in the same order: that of the calls. */
+  compareOutcomes(): void {
+    const { model } = this;
+    const [real, expected] = [this.#log.slice(this.#compared), model.log.slice(this.#compared)];
+    this.#compared = model.log.length;
+    const byId = (entries: Entry[]): Entry[] => entries.toSorted(([a], [b]) => a - b);
+    assert.deepEqual(byId(real), byId(expected), 'outcomes');
+    const grants = real.filter(([, outcome]) => outcome === 'granted').map(([id]) => id);
+    assert.deepEqual(grants, expected.filter(([, outcome]) => outcome === 'granted').map(([id]) => id), 'order of the grants');
+    for (const id of grants) {
+      assert.ok(id > this.#lastGrant, `call ${id} was granted after call ${this.#lastGrant}`);
+      this.#lastGrant = id;
+    }
+    const { tally } = this.#world;
+    for (const [, outcome] of real) {
+      if (outcome === 'granted') tally.grants++;
+      else if (outcome === 'aborted') tally.aborts++;
+      else tally.refusals++;
+    }
+  }
+
+  /** Everything that a throttle shows is as the model says. */
+  compareNumbers(throttle: Throttle): void {
+    const { model } = this;
+    assert.deepEqual(
+      {
+        active: throttle.active, waiting: throttle.waiting, closed: throttle.closed, pausedFor: throttle.pausedFor, tokens: throttle.tokens,
+        wait: throttle.estimateWait(0), capacity: throttle.capacity, concurrency: throttle.concurrency, period: throttle.period, burst: throttle.burst,
+      },
+      {
+        active: model.active, waiting: model.queue.length, closed: model.closed, pausedFor: Math.max(0, model.pausedUntil - model.time),
+        tokens: model.capacity === Infinity ? model.size : model.tokens, wait: model.wait(model.queue.reduce((sum, one) => sum + one.cost, 0)),
+        capacity: model.capacity, concurrency: model.concurrency, period: model.period, burst: model.size,
+      },
+    );
+  }
+
+  /** Gives everything back. */
+  end(): void {
+    for (const finish of this.#finish.values()) finish();
+    for (const permit of this.#permits.values()) permit.release();
+  }
+}
+
+/** Promise 2, from the ledger of the grants alone, era by era: in no span more than a full bucket and what flows in. */
+export function checkRate({ eras, grants, asked }: Reference): void {
+  let index = 0;
+  let level = eras[0]?.burst ?? 0;
+  let at = 0;
+  for (const { id, at: now, cost } of grants) {
+    // At the instant at which limits change, the widest of them counts. From then on the bucket counts as full.
+    for (let later = eras[index + 1]; later !== undefined && later.from < now; later = eras[index + 1]) [index, level, at] = [index + 1, later.burst, later.from];
+    const era = eras[index];
+    const changed = eras.slice(index + 1).filter(({ from }) => from === now);
+    if (era === undefined || era.rate === Infinity || changed.some(({ rate }) => rate === Infinity)) continue;
+    const wider = Math.max(era.burst, ...changed.map(({ burst }) => burst)) - era.burst;
+    level = Math.min(era.burst, level + era.rate * (now - at)) - Math.min(cost, asked.get(id) ?? 0);
+    at = now;
+    assert.ok(level + wider >= -1e-9, `more than the rate allows was granted at ${now}: ${-level} too much`);
+  }
+}
