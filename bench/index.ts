@@ -22,7 +22,7 @@ const OFTEN = 2;
 /** The slow take part in the first round and in every sixth one after; so does the heap, which varies little. */
 const RARELY = 6;
 /** A matter of nanoseconds, measured within a moment: what disturbs the machine for as long is told by many rounds. */
-const BRIEF: ReadonlySet<ScenarioId> = new Set(['acquire', 'tryAcquire', 'run', 'keyed', 'window', 'express', 'redisPair', 'redisHandover']);
+const BRIEF: ReadonlySet<ScenarioId> = new Set(['acquire', 'tryAcquire', 'run', 'watched', 'keyed', 'window', 'express', 'redisPair', 'redisHandover']);
 
 const [scenario, contestant] = process.argv.slice(2);
 if (scenario === undefined || contestant === undefined) await measureAll();

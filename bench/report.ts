@@ -74,6 +74,7 @@ export function evaluate(samples: Samples, rounds: number): Results {
       figure('heap per waiter, bytes', 280, median(of('heapAcquire', HEADGATE))),
       figure('abort 50,000 / 5,000, one signal', 15, growth('abortShared', 'abortSharedFew')),
       figure('abort 50,000 / 5,000, a signal each', 15, growth('abortEach', 'abortEachFew')),
+      figure('acquire + release, nobody listening / without channels', 1.02, compare('watched', ITSELF.watched)),
       figure('KeyedThrottle.run / Throttle.run', 1.5, compare('keyed', ITSELF.keyed)),
       figure('sliding window of 1,000 / bucket', 2, compare('window', ITSELF.window)),
       // At least 90 % of the throughput.

@@ -5,7 +5,7 @@
  * pays for a call site that another one made polymorphic, or for a heap that another one has filled.
  */
 // oxlint-disable no-await-in-loop -- one after the other is what is measured
-import { type Clock, KeyedThrottle, Throttle } from 'headgate';
+import { type Clock, type Gate, KeyedThrottle, Throttle } from 'headgate';
 import { bytesEach, type Effort, nanosecondsEach } from './measure.js';
 
 export interface Scenario {
@@ -18,12 +18,12 @@ export interface Scenario {
 export type ScenarioId =
   | 'acquire' | 'tryAcquire' | 'run' | 'jobs20k' | 'jobs200k'
   | 'abortShared' | 'abortSharedFew' | 'abortEach' | 'abortEachFew' | 'heapAcquire' | 'heapRun'
-  | 'keyed' | 'window' | 'express'
+  | 'watched' | 'keyed' | 'window' | 'express'
   | 'redisPair' | 'redisFree' | 'redisBusy' | 'redisFair' | 'redisHandover';
 
 export const HEADGATE = 'headgate';
-/** What headgate's own parts are measured against: a single throttle, a bucket, Express alone. */
-export const ITSELF = { keyed: 'one throttle', window: 'a bucket', express: 'Express alone' } as const;
+/** What headgate's own parts are measured against: a throttle that tells nothing, a single one, a bucket, Express alone. */
+export const ITSELF = { watched: 'without channels', keyed: 'one throttle', window: 'a bucket', express: 'Express alone' } as const;
 /** The environment variable that tells where the server is. */
 export const REDIS_URL = 'HEADGATE_BENCH_REDIS';
 /** The one peer on Redis, and the floor under everything that asks a server. */
@@ -153,12 +153,7 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
         nanosecondsEach(BATCH, BRIEF, async () => {
           for (let i = 0; i < BATCH; i++) await bare();
         }),
-      headgate: () => {
-        const throttle = new Throttle(TOKENS, SLOTS);
-        return nanosecondsEach(BATCH, BRIEF, async () => {
-          for (let i = 0; i < BATCH; i++) (await throttle.acquire()).release();
-        });
-      },
+      headgate: () => oneByOne(new Throttle(TOKENS, SLOTS)),
       'async-sema': async () => {
         const { Sema } = await import('async-sema');
         const sema = new Sema(SLOTS);
@@ -271,6 +266,14 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
       [FLOOR],
     ),
   },
+  watched: {
+    title: 'acquire and release, nobody listening',
+    unit: 'ns',
+    contestants: {
+      headgate: async () => oneByOne(new (await (await import('./silent.js')).buildThrottle(true))(TOKENS, SLOTS)),
+      [ITSELF.watched]: async () => oneByOne(new (await (await import('./silent.js')).buildThrottle(false))(TOKENS, SLOTS)),
+    },
+  },
   keyed: {
     title: 'run, one of many keys',
     unit: 'ns',
@@ -293,8 +296,8 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     title: 'acquire and release, a window of 1,000 grants',
     unit: 'ns',
     contestants: {
-      headgate: () => paced(new Throttle(1_000, SLOTS, 1, { window: 'sliding', clock: pacer() })),
-      [ITSELF.window]: () => paced(new Throttle(1_000, SLOTS, 1, { clock: pacer() })),
+      headgate: () => oneByOne(new Throttle(1_000, SLOTS, 1, { window: 'sliding', clock: pacer() })),
+      [ITSELF.window]: () => oneByOne(new Throttle(1_000, SLOTS, 1, { clock: pacer() })),
     },
   },
   express: {
@@ -354,7 +357,7 @@ function pacer(): Clock {
   return { now: () => (now += 1.001e-3), schedule: () => () => {} };
 }
 
-function paced(throttle: Throttle): Promise<number> {
+function oneByOne(throttle: Gate): Promise<number> {
   return nanosecondsEach(BATCH, BRIEF, async () => {
     for (let i = 0; i < BATCH; i++) (await throttle.acquire()).release();
   });

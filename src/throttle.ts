@@ -30,7 +30,8 @@
  * timer) ends in `#drain`. A caller who finds nobody waiting asks `#grant` at once; whoever comes later joins the queue.
  *
  * Grants run no code of the caller's: they resolve a promise. So nothing re-enters the gate in the middle of a
- * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context.
+ * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context. Only those who
+ * watch (`channels.ts`) are told at once, each time when a decision is complete.
  */
 import { type Budget, CombinedBudget } from './bucket.js';
 import { Teller } from './channels.js';
@@ -129,6 +130,8 @@ export class Throttle implements Gate {
   #cancelTimer: (() => void) | undefined;
   #closed: { readonly reason: unknown } | undefined;
   #onIdle: (() => void)[] = [];
+  /** Whether anybody ever asked to be told when nothing runs and nobody waits. */
+  #restMatters: boolean;
   readonly #queue: WaitQueue<Permit>;
   readonly #issuer: Issuer;
   readonly #teller: Teller;
@@ -159,6 +162,7 @@ export class Throttle implements Gate {
     this.#margin = margin;
     this.#also = also.map((rate: Rate, index) => ({ rate: { ...rate }, budget: budgetFor(rate, `also[${index}].`) }));
     this.#keeper = keeper;
+    this.#restMatters = keeper !== undefined;
     this.#maxQueue = maxQueue;
     this.#clock = clock;
     this.#name = name;
@@ -168,8 +172,8 @@ export class Throttle implements Gate {
       release: (permit) => {
         this.#active--;
         this.#teller.released(permit);
-        // Most releases find nobody who waits for one.
-        if (this.#queue.size > 0 || this.#onIdle.length > 0 || keeper !== undefined) this.#review();
+        // Most releases find nobody whom they concern.
+        if (this.#queue.size > 0 || this.#restMatters) this.#review();
       },
       settle: (permit, difference) => (difference > 0 ? (keeper?.heir() ?? this) : this).#settle(permit, difference),
     };
@@ -384,6 +388,7 @@ export class Throttle implements Gate {
   idle(): Promise<void> {
     return new Promise((resolve) => {
       this.#onIdle.push(resolve);
+      this.#restMatters = true;
       this.#rest();
     });
   }
@@ -479,10 +484,18 @@ export class Throttle implements Gate {
     if (this.#budget !== undefined && !this.#budget.take(now, cost)) return undefined;
     this.#active++;
     this.#spent += cost;
-    // Whoever heard of a grant, and came because of it, may have come after `now`.
-    const permit = new Grant(this.#issuer, cost, waiter === undefined ? 0 : Math.max(0, now - waiter.since), this.#spent);
-    if (waiter !== undefined) this.#queue.grant(waiter, permit);
-    this.#teller.granted(permit, waiter ?? permit);
+    if (waiter !== undefined) return this.#handOver(now, waiter);
+    const permit = new Grant(this.#issuer, cost, 0, this.#spent);
+    this.#teller.granted(permit, permit);
+    return permit;
+  }
+
+  /** What was granted goes to who waits for it. Apart, so that the rest is small enough to be inlined by whoever calls. */
+  #handOver(now: number, waiter: Waiter<Permit>): Permit {
+    // Whoever heard of another grant, and came because of it, may have come after `now`.
+    const permit = new Grant(this.#issuer, waiter.cost, Math.max(0, now - waiter.since), this.#spent);
+    this.#queue.grant(waiter, permit);
+    this.#teller.granted(permit, waiter);
     return permit;
   }
 
