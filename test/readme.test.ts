@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { format } from 'node:util';
 import { afterAll, afterEach, describe, expect, inject, test, vi } from 'vitest';
+import { chart } from '../bench/upstream/chart.js';
+import { fill, type Results } from '../bench/upstream/report.js';
 
 interface Example {
   name: string;
@@ -68,4 +70,33 @@ describe('examples', () => {
 
 test('the pictures and files that README.md points to are there', () => {
   for (const [, target = ''] of readme.matchAll(/\]\((?!https?:|#)([^)]+)\)/g)) expect(() => readFileSync(join(root, target)), target).not.toThrow();
+});
+
+describe('the strict upstream', () => {
+  const results = JSON.parse(readFileSync(join(root, 'bench/upstream.json'), 'utf8')) as Results;
+
+  test('its table and its picture are those of its results', () => {
+    expect(fill(readme, results)).toBe(readme);
+    expect(readFileSync(join(root, 'bench/upstream.svg'), 'utf8')).toBe(chart(results));
+  });
+
+  test.each([
+    { id: 'window', right: 'headgate, sliding', wrong: 'headgate, bucket' },
+    { id: 'bucket', right: 'headgate, bucket', wrong: 'headgate, sliding' },
+    { id: 'concurrency', right: 'headgate', wrong: undefined },
+  ])('by $id, headgate is not refused and gets as much as the best, as the text says', ({ id, right, wrong }) => {
+    const clients = results.upstreams.find((upstream) => upstream.id === id)?.clients ?? {};
+    const share = (name: string): number => clients[name]?.share ?? NaN;
+    for (const name of [right, wrong ?? right]) expect(clients[name]?.trials.map(({ refused }) => refused)).toEqual(Array.from({ length: results.rounds }, () => 0));
+    expect(share(right)).toBeGreaterThan(Math.max(...Object.keys(clients).map(share)) - 0.02);
+    if (wrong === undefined) return;
+    const cost = 1 - share(wrong) / share(right);
+    expect(Math.round(20 * cost) * 5).toBeGreaterThanOrEqual(10);
+    expect(Math.round(20 * cost) * 5).toBeLessThanOrEqual(20);
+  });
+
+  test('plainly set, everybody is refused, as the text says', () => {
+    const clients = results.upstreams.find(({ id }) => id === 'plain')?.clients ?? {};
+    for (const { refused } of Object.values(clients)) expect(refused).toBeGreaterThan(0);
+  });
 });

@@ -10,9 +10,9 @@ const WIDTH = 440;
 const SHOWN_WIDTH = 560;
 const MARGIN = 16;
 const HEADER = 74;
-const FOOTER = 34;
-const LABEL = 142;
-const BAR = 150;
+const FOOTER = 54;
+const LABEL = 146;
+const BAR = 116;
 const ROW = 24;
 const PANEL_TITLE = 30;
 const PANEL_GAP = 14;
@@ -32,7 +32,8 @@ export function chart(results: Results): string {
       y += heights[index] ?? 0;
       return drawn;
     }),
-    muted(MARGIN, height - 16, `${results.jobs} jobs, medians of ${results.rounds} rounds, Node ${results.node}, ${results.date.slice(0, 10)}`),
+    muted(MARGIN, height - 36, `${results.jobs} jobs; medians of ${results.rounds} rounds, the most in brackets.`),
+    muted(MARGIN, height - 16, `Node ${results.node}, ${results.date.slice(0, 10)}`),
     '</svg>\n',
   ].join('\n');
 }

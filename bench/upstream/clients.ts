@@ -140,7 +140,7 @@ function asyncSema(slots: number): Given {
 
 const weight = (): number => 1;
 
-/** By name. Against concurrency, headgate's window has no part: it is there once. */
+/** By name. Against concurrency, headgate's window and bucket have no part: there it is one. */
 export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Given>>>> = {
   'headgate, sliding': {
     window: headgate(RATE, 0, { window: 'sliding', margin: JITTER }),
@@ -152,6 +152,8 @@ export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Given>>
     window: headgate(RATE_BESIDE, 0, { burst: SMALL }),
     plain: headgate(RATE, 0),
     bucket: headgate(RATE, 0, { burst: RATE - RESERVE }),
+  },
+  headgate: {
     concurrency: headgate(Infinity, SLOTS),
   },
   bottleneck: {

@@ -39,7 +39,7 @@ export const upstreams: Readonly<Record<UpstreamId, Upstream>> = {
   },
   plain: {
     title: 'by rolling window, plainly set',
-    rule: `given ${RATE} a second as it stands`,
+    rule: `“${RATE} per second”`,
     judge: rollingWindow,
     least: (wave) => askedAtEveryInstant(rollingWindow(), wave),
   },

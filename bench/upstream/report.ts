@@ -70,7 +70,7 @@ export function markdown(results: Results): string {
     '',
     row(['', ...upstreams.map(({ title, rule }) => `${title}: ${rule}`)]),
     row(['---', ...upstreams.map(() => '---')]),
-    ...names(results).map((name) => row([name, ...upstreams.map(({ clients }) => (clients[name] === undefined ? '' : `\`${clients[name].given}\``))])),
+    ...names(results).map((name) => row([name, ...upstreams.map(({ clients }) => `\`${find(clients, name).given}\``)])),
     '',
     '</details>',
   ].join('\n');
@@ -95,14 +95,22 @@ export function refusals({ refused, trials }: Outcome): string {
   return most === refused ? String(refused) : `${refused} (${most})`;
 }
 
+/** The first upstream is one that tells headgate's two ways to limit a rate apart. */
 function names({ upstreams }: Results): string[] {
-  return [...new Set(upstreams.flatMap(({ clients }) => Object.keys(clients)))];
+  return Object.keys(upstreams[0]?.clients ?? {});
+}
+
+/** What headgate gets where its two ways are one, it gets in both. */
+function find(clients: Readonly<Record<string, Outcome>>, name: string): Outcome {
+  const found = clients[name] ?? clients[name.split(',')[0] ?? ''];
+  if (found === undefined) throw new Error(`no results of ${name}`);
+  return found;
 }
 
 function cells({ upstreams }: Results, name: string): string[] {
   return upstreams.map(({ clients }) => {
-    const found = clients[name];
-    return found === undefined ? '' : `${percent(found.share)}, ${refusals(found)}`;
+    const found = find(clients, name);
+    return `${percent(found.share)}, ${refusals(found)}`;
   });
 }
 

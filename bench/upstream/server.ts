@@ -19,26 +19,26 @@ export interface Served {
 
 export async function serve(id: UpstreamId): Promise<Served> {
   const judge = upstreams[id].judge();
+  const at = createAgenda();
   const admitted = new Map<number, number>();
   let refused = 0;
   const server = createServer((request, response) => {
     const [, job = NaN, attempt = NaN] = (request.url ?? '').split('/').map(Number);
     // Opens a connection, and is none of the jobs.
-    if (Number.isNaN(job)) return after(0.02, () => response.end());
-    const back = (send: () => void): void => after(journey(job, attempt, 'back'), send);
-    after(journey(job, attempt, 'there'), () => {
-      const arrived = now();
+    if (Number.isNaN(job)) return at(now() + 0.02, () => response.end());
+    at(now() + journey(job, attempt, 'there'), (arrived) => {
+      const back = journey(job, attempt, 'back');
       const wait = judge.admit(arrived);
       if (wait > 0) {
         refused++;
         // In seconds, with what a whole number of them would hide: nobody waits longer than needed.
-        return back(() => response.writeHead(429, { 'Retry-After': wait.toFixed(3) }).end());
+        return at(arrived + back, () => response.writeHead(429, { 'Retry-After': wait.toFixed(3) }).end());
       }
       if (admitted.has(job)) throw new Error(`job ${job} was let in twice`);
       admitted.set(job, arrived);
-      after(work(job), () => {
+      at(arrived + work(job), (finished) => {
         judge.leave();
-        back(() => response.end());
+        at(finished + back, () => response.end());
       });
     });
   });
@@ -57,6 +57,22 @@ export async function serve(id: UpstreamId): Promise<Served> {
   };
 }
 
-function after(seconds: number, callback: () => void): void {
-  setTimeout(callback, seconds * 1000);
+/**
+ * Acts in the order of the instants, and tells each its own: where a timer comes late because the machine is busy,
+ * nobody is judged as if he had come late.
+ */
+function createAgenda(): (instant: number, act: (instant: number) => void) => void {
+  const entries: { instant: number; act: (instant: number) => void }[] = [];
+  const run = (): void => {
+    for (let first = entries[0]; first !== undefined && first.instant <= now(); first = entries[0]) {
+      entries.shift();
+      first.act(first.instant);
+    }
+  };
+  return (instant, act) => {
+    const before = entries.findLastIndex((entry) => entry.instant <= instant);
+    entries.splice(before + 1, 0, { instant, act });
+    // A timer may come 1 ms early, and drops fractions: this one never comes before its instant.
+    setTimeout(run, Math.ceil((instant - now()) * 1000) + 1);
+  };
 }
