@@ -32,7 +32,13 @@ const LIMIT_MS = 120_000;
 const END_MS = 10_000;
 const FETCH_MS = 180_000;
 
-const run = promisify(execFile);
+/** Of what went wrong. */
+const MOST_CHARACTERS = 1_000;
+
+const execute = promisify(execFile);
+
+/** A report, and the version that the runtime tells. */
+type Told = Report & { readonly version: string };
 
 interface Result {
   readonly runtime: Runtime;
@@ -44,7 +50,7 @@ interface Result {
 /** What npm tells its scripts is not for those that it starts in turn. */
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name)));
 
-const npm = (cwd: string, ...args: string[]): Promise<{ stdout: string }> => run('npm', args, { cwd, env, timeout: FETCH_MS });
+const npm = (cwd: string, ...args: string[]): Promise<{ stdout: string }> => execute('npm', args, { cwd, env, timeout: FETCH_MS });
 
 const withLimit = async <T>(milliseconds: number, what: string, promise: Promise<T>): Promise<T> => {
   let timer: NodeJS.Timeout | undefined;
@@ -108,7 +114,7 @@ async function end(child: ChildProcess): Promise<void> {
 }
 
 /** A script that prints its report, and has to end by itself. */
-async function inProcess(binary: string, { args = [] }: Runtime): Promise<Report> {
+async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> {
   const child = spawn(binary, [...args, 'main.js'], { cwd: project, env: { ...env, DENO_NO_UPDATE_CHECK: '1', DENO_DIR: join(cache, 'deno-dir') }, stdio: ['ignore', 'pipe', 'pipe'] });
   let printed = '';
   let complaints = '';
@@ -123,16 +129,16 @@ async function inProcess(binary: string, { args = [] }: Runtime): Promise<Report
       const [, line] = /^report: (.*)\n/m.exec(printed) ?? [];
       if (line !== undefined) resolve(JSON.parse(line) as Report);
     });
-    ended.then(() => reject(new Error(`it ended (${child.signalCode ?? child.exitCode}) before it had reported: ${`${printed}${complaints}`.trim().slice(-1000)}`)), reject);
+    ended.then(() => reject(new Error(`it ended (${child.signalCode ?? child.exitCode}) before it had reported: ${`${printed}${complaints}`.trim().slice(-MOST_CHARACTERS)}`)), reject);
   });
   try {
     const { agent, outcomes } = await withLimit(LIMIT_MS, 'the script', report);
     const expected = outcomes.some(({ failure }) => failure !== undefined) ? 1 : 0;
     const failure = await withLimit(END_MS, 'the end of the process, after all was done,', ended).then(
-      () => (child.exitCode === expected ? undefined : `expected the exit code ${expected}, got ${child.signalCode ?? child.exitCode}: ${complaints.trim().slice(-1000)}`),
+      () => (child.exitCode === expected ? undefined : `expected the exit code ${expected}, got ${child.signalCode ?? child.exitCode}: ${complaints.trim().slice(-MOST_CHARACTERS)}`),
       (error: Error) => `expected no timer that keeps the process: ${error.message}`,
     );
-    return { agent, outcomes: [...outcomes, { name: 'the process ends by itself', ...(failure !== undefined && { failure }) }] };
+    return { agent, version: agent.split(' ')[1] ?? '?', outcomes: [...outcomes, { name: 'the process ends by itself', ...(failure !== undefined && { failure }) }] };
   } finally {
     await end(child);
   }
@@ -150,7 +156,7 @@ async function bundleWorker(folder: string): Promise<string[]> {
 }
 
 /** A worker that answers a request with its report. */
-async function inWorker(binary: string, { name, rules }: Runtime): Promise<{ report: Report; version: string }> {
+async function inWorker(binary: string, { name, rules }: Runtime): Promise<Told> {
   const folder = join(project, name);
   const modules = await bundleWorker(folder);
   const config = `using Workerd = import "/workerd/workerd.capnp";
@@ -162,6 +168,9 @@ const worker :Workerd.Worker = (
   modules = [${modules.map((file) => `(name = "${file}", esModule = embed "${file}")`).join(', ')}],
   compatibilityDate = "${rules?.date}",
   compatibilityFlags = [${rules?.flags.map((flag) => `"${flag}"`).join(', ')}],
+  durableObjectNamespaces = [(className = "SharedGate", uniqueKey = "shared-gate")],
+  durableObjectStorage = (inMemory = void),
+  bindings = [(name = "gates", durableObjectNamespace = "SharedGate")],
 );
 `;
   await writeFile(join(folder, 'config.capnp'), config);
@@ -178,15 +187,16 @@ const worker :Workerd.Worker = (
         if (number !== undefined) resolve(Number(number));
       });
       child.once('error', reject);
-      child.once('close', () => reject(new Error(`workerd ended (${child.signalCode ?? child.exitCode}): ${complaints.trim().slice(-1000)}`)));
+      child.once('close', () => reject(new Error(`workerd ended (${child.signalCode ?? child.exitCode}): ${complaints.trim().slice(-MOST_CHARACTERS)}`)));
     });
     const answer = async (): Promise<Report> => {
       const response = await fetch(`http://127.0.0.1:${await port}/`);
       const text = await response.text();
-      if (!response.ok) throw new Error(`the worker answered ${response.status}: ${text}${complaints.trim().slice(-1000)}`);
+      if (!response.ok) throw new Error(`the worker answered ${response.status}: ${text}${complaints.trim().slice(-MOST_CHARACTERS)}`);
       return JSON.parse(text) as Report;
     };
-    return { report: await withLimit(LIMIT_MS, 'the worker', answer()), version };
+    const { agent, outcomes } = await withLimit(LIMIT_MS, 'the worker', answer());
+    return { agent: `${agent} ${version}`, version, outcomes };
   } finally {
     await end(child);
   }
@@ -203,7 +213,7 @@ interface Browser {
 async function requireChromium(): Promise<void> {
   if (existsSync(CHROMIUM.path)) return;
   if (process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')) {
-    const apt = (...args: string[]): Promise<unknown> => run('apt-get', args, { env: { ...env, DEBIAN_FRONTEND: 'noninteractive' }, timeout: FETCH_MS, maxBuffer: 1e8 });
+    const apt = (...args: string[]): Promise<unknown> => execute('apt-get', args, { env: { ...env, DEBIAN_FRONTEND: 'noninteractive' }, timeout: FETCH_MS, maxBuffer: 1e8 });
     const install = (): Promise<unknown> => apt('install', '-y', '--no-install-recommends', 'chromium');
     // The list of packages may be missing, or too old.
     await install().catch(() => apt('update').then(install));
@@ -231,7 +241,7 @@ async function serveProject(): Promise<Server> {
   return server;
 }
 
-async function inPage(library: string): Promise<{ report: Report; version: string }> {
+async function inPage(library: string): Promise<Told> {
   await requireChromium();
   const { chromium } = (await import(pathToFileURL(library).href)) as { chromium: { launch(options: object): Promise<Browser> } };
   const server = await serveProject();
@@ -240,7 +250,8 @@ async function inPage(library: string): Promise<{ report: Report; version: strin
     try {
       const page = await browser.newPage();
       await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-      return { report: await withLimit(LIMIT_MS, 'the page', page.evaluate(`import('/checks.js').then(({ runChecks }) => runChecks())`)), version: browser.version() };
+      const report = await withLimit(LIMIT_MS, 'the page', page.evaluate(`import('/checks.js').then(({ runChecks }) => runChecks())`));
+      return { ...report, version: browser.version() };
     } finally {
       await browser.close();
     }
@@ -264,17 +275,16 @@ function compare({ agent, features }: Runtime, report: Report): Outcome[] {
 
 async function check(runtime: Runtime): Promise<Result> {
   const start = performance.now();
-  let version = runtime.kind === 'page' ? '' : runtime.download.version;
+  let version = '?';
   let outcomes: Outcome[];
   try {
     const file = await fetched(runtime.download);
-    let report: Report;
-    if (runtime.kind === 'process') report = await inProcess(file, runtime);
-    else ({ report, version } = await (runtime.kind === 'worker' ? inWorker(file, runtime) : inPage(file)));
+    const run = { process: inProcess, worker: inWorker, page: inPage }[runtime.kind];
+    const report = await run(file, runtime);
+    version = report.version;
     outcomes = compare(runtime, report);
   } catch (error) {
-    const { message, stderr } = error as Error & { stderr?: string };
-    outcomes = [{ name: 'the checks are run', failure: `${message}${stderr ? `: ${stderr.trim().slice(-1000)}` : ''}` }];
+    outcomes = [{ name: 'the checks are run', failure: (error as Error).message.trim().slice(0, MOST_CHARACTERS) }];
   }
   return { runtime, version, outcomes, seconds: (performance.now() - start) / 1000 };
 }
@@ -284,7 +294,7 @@ const foundBy = ({ outcomes }: Result, name: string): string => outcomes.find((o
 
 const HEAD = ['runtime', 'version', 'passed', 'failed', 'imports', 'using', 'AsyncLocalStorage', 'unhandled rejections'];
 const rowOf = (result: Result): string[] => [
-  result.runtime.title, result.version || '?', String(result.outcomes.length - failuresOf(result).length), String(failuresOf(result).length),
+  result.runtime.title, result.version, String(result.outcomes.length - failuresOf(result).length), String(failuresOf(result).length),
   ...HEAD.slice(4).map((name) => foundBy(result, name)),
 ];
 
@@ -294,9 +304,11 @@ function printTable(results: readonly Result[]): void {
   for (const row of rows) console.log(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd());
 }
 
+/** What README.md shows: who was asked, and what differs between them. */
 function printMarkdown(results: readonly Result[]): void {
-  const rows = [HEAD, HEAD.map(() => '---'), ...results.map(rowOf)];
-  for (const row of rows) console.log(`| ${row.join(' | ')} |`);
+  const features = ['using', 'AsyncLocalStorage'];
+  const rows = results.map((result) => [result.runtime.title, result.version, ...features.map((name) => foundBy(result, name))]);
+  for (const row of [['runtime', 'version', ...features.map((name) => `\`${name}\``)], ['---', '---', '---', '---'], ...rows]) console.log(`| ${row.join(' | ')} |`);
 }
 
 async function main(args: readonly string[]): Promise<boolean> {
@@ -314,7 +326,7 @@ async function main(args: readonly string[]): Promise<boolean> {
   await Promise.all(Array.from({ length: Math.min(cpus().length, 2) }, work));
   const inOrder = chosen.flatMap((runtime) => results.get(runtime) ?? []);
   for (const result of inOrder) {
-    for (const { name, failure } of failuresOf(result)) console.log(`FAILED ${result.runtime.title} ${result.version}, ${name}: ${failure}`);
+    for (const { name, failure } of failuresOf(result)) console.log(`FAILED ${result.runtime.name}, ${name}: ${failure}`);
   }
   printTable(inOrder);
   if (args.includes('--markdown')) printMarkdown(inOrder);
@@ -326,8 +338,8 @@ async function main(args: readonly string[]): Promise<boolean> {
 
 main(process.argv.slice(2)).then(
   (passed) => (process.exitCode = passed ? 0 : 1),
-  (error: Error & { stderr?: string }) => {
-    console.error(`${error.message}\n${error.stderr ?? ''}`);
+  (error: Error) => {
+    console.error(error.message);
     console.log('0 passed, 1 failed');
     process.exitCode = 1;
   },

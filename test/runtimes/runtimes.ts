@@ -61,7 +61,7 @@ const worker = (name: string, title: string, flags: readonly string[], features:
   kind: 'worker',
   download: { package: '@cloudflare/workerd-linux-64', version: '1.20261117.1', file: 'bin/workerd' },
   rules: { date: '2026-11-01', flags },
-  agent: /^Cloudflare-Workers$/,
+  agent: /^Cloudflare-Workers 2026-11-17$/,
   features: { ...everything, imports: 'bundled', ...features },
 });
 

@@ -34,7 +34,40 @@ const atImport: Check = {
   },
 };
 
-const worker: { fetch(): Promise<Response> } = {
-  fetch: async () => Response.json(await runChecks([atImport, ...checks])),
+/** What is used of a Durable Object from outside. */
+interface Gates {
+  idFromName(name: string): unknown;
+  get(id: unknown): { fetch(url: string): Promise<Response> };
+}
+
+/**
+ * A throttle that requests share. A worker itself is no place for one: what waits for another request, and has no timer
+ * of its own, counts as hung there, and timers end with the request that set them. An object has its own.
+ */
+export class SharedGate {
+  readonly #throttle: Throttle = new Throttle(20, 1, 1, { burst: 1 });
+  #running = 0;
+
+  fetch(): Promise<Response> {
+    return this.#throttle.run(async ({ waited }) => {
+      this.#running++;
+      await new Promise((resolve) => void setTimeout(resolve, 5));
+      return Response.json([this.#running--, waited]);
+    });
+  }
+}
+
+const inObject = (gates: Gates): Check => ({
+  name: 'a throttle of a Durable Object, shared by requests that wait for one another',
+  async run() {
+    const object = gates.get(gates.idFromName('shared'));
+    const answers = await Promise.all([1, 2, 3, 4].map(async () => (await (await object.fetch('https://object/')).json()) as [running: number, waited: number]));
+    const waits = answers.map(([, waited]) => waited);
+    if (answers.some(([running]) => running !== 1) || Math.max(...waits) < 0.12) throw new Error(`expected one at a time, and waits of up to 0.15 s, got ${JSON.stringify(answers)}`);
+  },
+});
+
+const worker: { fetch(request: Request, env: { gates: Gates }): Promise<Response> } = {
+  fetch: async (_, { gates }) => Response.json(await runChecks([atImport, inObject(gates), ...checks])),
 };
 export default worker;
