@@ -121,6 +121,7 @@ describe('trap 29: Retry-After', () => {
     ['1', 1],
     ['007', 7],
     ['1.5', 1.5],
+    ['1.25', 1.25],
     ['31', 31],
     ['86400', 86_400],
     ['4000000000', 4e9],
@@ -159,6 +160,7 @@ describe('trap 29: RateLimit', () => {
     ['limit=100, remaining=0, reset=5', 5],
     ['limit=100,remaining=0,reset=5', 5],
     ['reset=5', 5],
+    ['reset=5, limit=100, remaining=0', 5],
     ['limit=100, remaining=7, reset=5', 5],
     ['limit=10, remaining=0, reset=0', 0],
     ['limit=10, remaining=0, reset=soon', undefined],
@@ -176,6 +178,7 @@ describe('trap 29: RateLimit', () => {
     ['"default";r=0;t=5 6', undefined],
     ['"default";r=0;tt=5', undefined],
     ['"default";r=0;t=x, "other";r=0;t=3', 3],
+    ['"other";r=0;t=3, "default";r=0;t=x', 3],
     ...GARBAGE.map((text): [string, undefined] => [text, undefined]),
   ])('%s', (text, seconds) => expect(readRateLimit(text)).toBe(seconds));
 
