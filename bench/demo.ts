@@ -2,12 +2,17 @@
  * `npm run demo`: ten seconds that show what a throttle is for. A server allows 20 requests a second, 4 at a time,
  * and bans for a second whoever asks for more. It gets the same 200 requests twice: all at once, then through a
  * throttle. The program fails if a throttled request was refused, or too little of what the server allows was used.
+ * It draws what the throttle did, and the picture of the README.
  */
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
+import { fileURLToPath } from 'node:url';
 import progress from 'cli-progress';
 import Table from 'cli-table3';
 import { Throttle } from 'headgate';
+import { record, toSVG } from 'headgate/testing';
+import { story } from './story.js';
 
 const REQUESTS = 200;
 const RATE = 20;
@@ -108,7 +113,9 @@ async function trial(title: string, request: (url: string) => Promise<Response>)
 }
 
 const rush = await trial(`${REQUESTS} requests at once: Promise.all(urls.map(get))`, get);
+const trace = record(throttle);
 const calm = await trial(`The same through a throttle of ${RATE} a second, ${AT_A_TIME} at a time: throttle.run(() => get(url))`, getThrottled);
+trace.stop();
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 const table = new Table({ head: ['', 'Promise.all', 'Throttle'], colAligns: ['left', 'right', 'right'], style: { head: [], border: [] } });
@@ -119,6 +126,14 @@ table.push(
   ['share of the allowed rate used', percent(rush.share), percent(calm.share)],
 );
 console.log(`\n${table.toString()}\n`);
+
+const draw = async (file: string, svg: string): Promise<string> => {
+  const path = fileURLToPath(new URL(file, import.meta.url));
+  await writeFile(path, svg);
+  return path;
+};
+console.log(`What the throttle did: ${await draw('demo.svg', toSVG(trace, { title: `${REQUESTS} requests through a throttle` }))}`);
+console.log(`The picture of the README: ${await draw('../demo.svg', await story())}`);
 
 const held = calm.delivered === REQUESTS && calm.refused === 0 && calm.share >= LEAST_SHARE;
 const result = `${calm.delivered} of ${REQUESTS} delivered through the throttle, ${calm.refused} refused, ${percent(calm.share)} of the allowed rate used`;

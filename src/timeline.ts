@@ -81,7 +81,7 @@ function read({ events, limits: first }: Trace): Story {
 
 /** The limits that were in force at `at`. */
 function limitsAt({ limits }: Story, at: number): TracedLimits {
-  return (limits.findLast(({ from }) => from <= at) ?? (limits[0] as Story['limits'][number])).limits;
+  return (limits.findLast(({ from }) => from <= at) as Story['limits'][number]).limits;
 }
 
 /**
@@ -180,7 +180,7 @@ interface Lanes {
  */
 function arrange(jobs: readonly Job[], gap: number): Lanes {
   const every = Math.max(1, Math.ceil(jobs.length / MOST_JOBS));
-  const drawn = jobs.filter((_, index) => index % every === 0);
+  const drawn = jobs.filter((_, index) => (index + 1) % every === 0);
   const own = drawn.map((job, lane) => ({ job, lane }));
   if (drawn.length > MOST_LANES) {
     const ends: number[] = [];
@@ -199,29 +199,36 @@ function arrange(jobs: readonly Job[], gap: number): Lanes {
 const TITLE_SIZE = 19;
 /** At phone width, 560 become some 360: then this is 10. */
 const TEXT_SIZE = 16;
+const LINE = 21;
+/** From the middle of a line to where its letters stand. */
+const DROP = 5.5;
 const EDGE = 16;
 /** Room for numbers on the left. */
 const GUTTER = 44;
+/** A part of the most tokens that counts as none: what flows in before a timer fires. */
+const SCARCE = 0.02;
 
-/** Light, and dark. The colours of Okabe and Ito, which the colour-blind can tell apart; lanes differ in height, too. */
-const COLOURS: Record<string, readonly [property: 'fill' | 'stroke', light: string, dark: string]> = {
+/** Light, and dark. Those of Okabe and Ito, which the colour-blind can tell apart; and no two things differ by colour alone. */
+const COLOURS = {
   page: ['fill', '#ffffff', '#0d1117'],
   text: ['fill', '#1f2328', '#f0f6fc'],
   muted: ['fill', '#59636e', '#a5adb8'],
   grid: ['stroke', '#e2e6ea', '#2a3038'],
   axis: ['stroke', '#8c959f', '#7d8590'],
+  bound: ['stroke', '#1f2328', '#f0f6fc'],
   wait: ['fill', '#9aa5b1', '#6b7683'],
   run: ['fill', '#0072b2', '#56b4e9'],
-  on: ['fill', '#ffffff', '#0d1117'],
   no: ['stroke', '#d55e00', '#ff8a3d'],
   why: ['fill', '#b34700', '#ff9d5c'],
   pause: ['fill', '#fdeeb5', '#453a12'],
   level: ['stroke', '#007a5a', '#2fc79a'],
   area: ['fill', '#c9ebdf', '#123f33'],
-  bound: ['stroke', '#1f2328', '#f0f6fc'],
-};
+} as const satisfies Record<string, readonly ['fill' | 'stroke', light: string, dark: string]>;
 
-const style = (which: 1 | 2): string => Object.entries(COLOURS).map(([name, colour]) => `.headgate .${name}{${colour[0]}:${colour[which]}}`).join('');
+type Colour = keyof typeof COLOURS;
+
+/** Scoped, for pictures that stand within a page. */
+const style = (theme: 1 | 2): string => Object.entries(COLOURS).map(([name, colour]) => `.headgate .${name}{${colour[0]}:${colour[theme]}}`).join('');
 
 /** Text for XML: what it cannot hold at all is replaced. */
 function escape(text: string): string {
@@ -240,19 +247,75 @@ function widthOf(text: string, size: number): number {
 /** As much of a text as has room. */
 function fit(text: string, size: number, room: number): string {
   if (widthOf(text, size) <= room) return text;
-  const kept = [...text];
-  while (kept.length > 0 && widthOf(`${kept.join('')}…`, size) > room) kept.pop();
-  return `${kept.join('')}…`;
+  let kept = '';
+  for (const character of text) {
+    if (widthOf(`${kept}${character}…`, size) > room) break;
+    kept += character;
+  }
+  return `${kept}…`;
 }
 
 /** A number without the noise of rounding. */
 function num(value: number): string {
-  return String(+value.toPrecision(4));
+  return String(Number.isInteger(value) ? value : +value.toPrecision(4));
+}
+
+/** A number for the margin, where there is room for some five characters. */
+function short(value: number): string {
+  const size = Math.abs(value);
+  const [unit, letter] = size >= 1e9 ? [1e9, 'G'] : size >= 1e6 ? [1e6, 'M'] : size >= 1e4 ? [1e3, 'k'] : [1, ''];
+  return `${+(value / unit).toPrecision(size < 1e4 ? 4 : 3)}${letter}`;
+}
+
+/** `2nd`, `10th`. */
+function ordinal(value: number): string {
+  const tens = value % 100 > 10 && value % 100 < 14;
+  return `${value}${(tens ? undefined : ['th', 'st', 'nd', 'rd'][value % 10]) ?? 'th'}`;
 }
 
 /** A coordinate. */
-function at(value: number): string {
+function px(value: number): string {
   return String(Math.round(value * 10) / 10);
+}
+
+/** The light colour is an attribute as well, for programs that know no style. */
+function paint(colour: Colour): string {
+  const [property, light] = COLOURS[colour];
+  return `class="${colour}" ${property === 'stroke' ? 'fill="none" ' : ''}${property}="${light}"`;
+}
+
+function label(x: number, y: number, content: string, colour: Colour = 'muted', more = ''): string {
+  return `<text x="${px(x)}" y="${px(y + DROP)}" ${paint(colour)}${more}>${escape(content)}</text>`;
+}
+
+function labelBefore(x: number, y: number, content: string, colour?: Colour): string {
+  return label(x, y, content, colour, ' text-anchor="end"');
+}
+
+function rect(x: number, y: number, width: number, height: number, colour: Colour, more = ''): string {
+  return `<rect x="${px(x)}" y="${px(y)}" width="${px(width)}" height="${px(height)}" ${paint(colour)}${more}/>`;
+}
+
+/** A bar with its middle at `y`. */
+function bar(x: number, y: number, length: number, height: number, colour: Colour, more = ''): string {
+  return rect(x, y - height / 2, length, height, colour, more);
+}
+
+function path(d: string, colour: Colour, more = ''): string {
+  return `<path d="${d}" ${paint(colour)}${more}/>`;
+}
+
+function hollow(x: number, y: number, length: number, height: number): string {
+  return path(`M${px(x)} ${px(y - height / 2)}h${px(length)}v${px(height)}h${px(-length)}z`, 'no', ' stroke-width="1.5" stroke-dasharray="4 2"');
+}
+
+function cross(x: number, y: number, arm: number): string {
+  const side = px(2 * arm);
+  return path(`M${px(x - arm)} ${px(y - arm)}l${side} ${side}m0 -${side}l-${side} ${side}`, 'no', ' stroke-width="2.5"');
+}
+
+function dot(x: number, y: number): string {
+  return `<circle cx="${px(x)}" cy="${px(y)}" r="3.5" ${paint('why')}/>`;
 }
 
 /** A step of 1, 2 or 5 times a power of ten that makes at most `most` of them in `span`. */
@@ -263,12 +326,12 @@ function niceStep(span: number, most: number): number {
 
 function describe({ capacity, concurrency, period, burst }: TracedLimits): string {
   const size = capacity === null || burst === null || burst === Math.max(1, capacity) ? '' : `, burst ${num(burst)}`;
-  const rate = capacity === null ? 'any rate' : `${num(capacity)} per ${num(period)} s${size}`;
+  const rate = capacity === null ? 'any rate' : `${counted(capacity, 'token')} per ${period === 1 ? 'second' : `${num(period)} s`}${size}`;
   return `${rate}, ${concurrency ?? 'any number'} at a time`;
 }
 
 /** `1 call`, `2 calls`. */
-const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+const counted = (count: number, what: string): string => `${num(count)} ${what}${count === 1 ? '' : 's'}`;
 
 /** What became of all calls. */
 function outcomes(jobs: readonly Job[]): string {
@@ -335,190 +398,240 @@ function defaultEnd({ last, pauses }: Story, from: number): number {
   return until > from && until < Infinity ? until : from + 1;
 }
 
+/** The time axis. */
+interface Axis {
+  readonly from: number;
+  readonly to: number;
+  readonly left: number;
+  readonly right: number;
+  /** Where an instant is drawn; one outside, at the edge. */
+  readonly x: (instant: number) => number;
+}
+
 function draw(story: Story, title: string, from: number, to: number, width: number): string {
   const left = EDGE + GUTTER;
   const right = width - EDGE;
-  const x = (instant: number): number => left + ((Math.min(to, Math.max(from, instant)) - from) / (to - from)) * (right - left);
-  const ofPixel = (to - from) / (right - left);
-
-  const { jobs, limits } = story;
-  const seen = jobs.filter(({ since, end = Infinity }) => since <= to && end >= from);
-  const lanes = arrange(seen, 3 * ofPixel);
+  const axis: Axis = { from, to, left, right, x: (instant) => left + ((Math.min(to, Math.max(from, instant)) - from) / (to - from)) * (right - left) };
+  const jobs = story.jobs.filter(({ since, end = Infinity }) => since <= to && end >= from);
+  const lanes = arrange(jobs, (3 * (to - from)) / (right - left));
   const pauses = story.pauses.filter((pause) => pause.from < to && pause.until > from);
+  const busy = running(story.jobs, to);
+  const words = wordsOf(story, jobs, lanes);
 
-  const words = [
-    limits.length === 1 ? describe(story.limits[0]?.limits as TracedLimits) : `${describe(limits[0]?.limits as TracedLimits)}; then ${describe(limits.at(-1)?.limits as TracedLimits)}`,
-    `${outcomes(seen)}${lanes.every > 1 ? `; of ${lanes.every} calls, one is drawn` : lanes.own ? '' : '; lanes are shared'}`,
-  ] as const;
+  const front: string[] = [];
+  front.push(label(EDGE, 25, fit(title, TITLE_SIZE * 1.2, width - 2 * EDGE), 'text', ` font-size="${TITLE_SIZE}" font-weight="600"`));
+  let y = 50;
+  for (const line of words) {
+    front.push(label(EDGE, y, fit(line, TEXT_SIZE, width - 2 * EDGE)));
+    y += LINE;
+  }
+  front.push(...drawLegend(y + 12, lanes.placed.some(({ job }) => job.refused !== undefined), pauses.length > 0));
+  y += 34;
 
-  const parts: string[] = [];
-  const text = (x: number, y: number, content: string, kind = 'muted', more = ''): void => {
-    parts.push(`<text x="${at(x)}" y="${at(y)}" class="${kind}" fill="${COLOURS[kind]?.[1]}"${more}>${escape(content)}</text>`);
-  };
-  const rect = (kind: string, x: number, y: number, width: number, height: number, more = ''): string =>
-    `<rect x="${at(x)}" y="${at(y)}" width="${at(width)}" height="${at(height)}" class="${kind}" fill="${COLOURS[kind]?.[1]}"${more}/>`;
-  const path = (kind: string, d: string, more = ''): string => {
-    const [property, colour] = COLOURS[kind] as (typeof COLOURS)[string];
-    return `<path d="${d}" class="${kind}" ${property === 'stroke' ? 'fill="none" stroke' : 'fill'}="${colour}"${more}/>`;
-  };
-
-  text(EDGE, 31, fit(title, TITLE_SIZE * 1.05, width - 2 * EDGE), 'text', ` font-size="${TITLE_SIZE}" font-weight="600"`);
-  words.forEach((line, index) => text(EDGE, 55 + index * 21, fit(line, TEXT_SIZE, width - 2 * EDGE)));
-  let y = 91;
-
-  // The legend: each entry as it is drawn below.
-  let entry = EDGE;
-  const explain = (what: string, swatch: string): void => {
-    parts.push(swatch);
-    text(entry + 30, y + 5, what, 'text');
-    entry += 30 + widthOf(what, TEXT_SIZE) + 18;
-  };
-  explain('waits', rect('wait', entry, y - 3, 24, 6));
-  explain('runs', rect('run', entry, y - 7, 24, 14, ' rx="2"'));
-  if (seen.some(({ refused }) => refused !== undefined)) explain('refused', hollow(entry, y, 20, 6) + cross(entry + 20, y, 5));
-  if (pauses.length > 0) explain('paused', rect('pause', entry, y - 9, 24, 18));
-  y += 22;
-
-  // What lies behind everything is drawn once it is known how far it reaches, and put here.
-  const background = parts.length;
   const top = y;
   if (pauses.length > 0) {
-    let free = left;
-    for (const pause of pauses) {
-      const label = pause.until < Infinity ? `paused ${num(pause.until - pause.from)} s` : 'paused';
-      const wide = widthOf(label, TEXT_SIZE);
-      const start = Math.max(left, Math.min((x(pause.from) + x(pause.until) - wide) / 2, right - wide));
-      if (start < free) continue;
-      text(start, y + 16, label, 'text');
-      free = start + wide + 8;
-    }
+    front.push(...namePauses(pauses, axis, y + 11));
     y += 22;
   }
-
-  y += 4;
-  for (const { job, lane } of lanes.placed) {
-    const middle = y + (lane + 0.5) * lanes.pitch;
-    parts.push(drawJob(job, middle));
-    // A label for each lane, or for as many as have room.
-    if (lanes.own && (lanes.pitch >= LANE ? true : job.number % niceStep(seen.length, 8) === 0)) {
-      text(left - 8, middle + 5.5, String(job.number), 'muted', ' text-anchor="end"');
-    }
+  front.push(...drawLanes(lanes, axis, y + 4));
+  y += Math.max(lanes.count * lanes.pitch, LANE) + 12;
+  front.push(...drawPanel({ name: 'running at once', line: busy, bounds: story.limits.map((entry) => [entry.from, entry.limits.concurrency]), height: 48, area: 'run' }, axis, y));
+  y += 48 + PANEL;
+  if (story.readings.length > 0) {
+    front.push(...drawPanel({ name: 'tokens', line: levels(story, to), bounds: story.limits.map((entry) => [entry.from, entry.limits.burst]), height: 72, area: 'area', stroke: 'level' }, axis, y));
+    y += 72 + PANEL;
   }
-  y += Math.max(lanes.count * lanes.pitch, LANE) + 8;
 
-  panel('running at once', running(jobs, to), 'run', 'bound', limits.map(({ from: since, limits: { concurrency } }) => [since, concurrency]), 48);
-  if (story.readings.length > 0) panel('tokens', levels(story, to), 'area', 'level', limits.map(({ from: since, limits: { burst } }) => [since, burst]), 72);
+  const changes = story.limits.map((entry) => entry.from).filter((since) => since >= from && since <= to);
+  const back = [
+    ...pauses.map((pause) => rect(axis.x(pause.from), top, Math.max(1, axis.x(pause.until) - axis.x(pause.from)), y - top, 'pause')),
+    ...drawTicks(axis, top, y),
+    ...changes.map((since) => path(`M${px(axis.x(since))} ${px(top)}V${px(y)}`, 'axis', ' stroke-dasharray="6 4"')),
+  ];
 
-  const bottom = y;
-  const back = [...pauses.map((pause) => rect('pause', x(pause.from), top, Math.max(1, x(pause.until) - x(pause.from)), bottom - top))];
-  const step = niceStep(to - from, Math.floor((right - left) / 64));
-  for (let index = Math.ceil(from / step - 1e-9); index * step <= to; index++) {
-    const place = x(index * step);
-    const label = num(index * step);
-    back.push(path('grid', `M${at(place)} ${at(top)}V${at(bottom)}`));
-    if (place + widthOf(label, TEXT_SIZE) / 2 < right - 14) text(place, bottom + 20, label, 'muted', ' text-anchor="middle"');
-  }
-  for (const { from: since } of limits) if (since >= from && since <= to) back.push(path('axis', `M${at(x(since))} ${at(top)}V${at(bottom)}`, ' stroke-dasharray="6 4"'));
-  text(right, bottom + 20, 's', 'muted', ' text-anchor="end"');
-  parts.splice(background, 0, ...back);
-  const height = Math.ceil(bottom + 34);
-
+  const height = Math.ceil(y + 34);
+  const most = clip(busy, from, to).reduce((peak, [, count]) => Math.max(peak, count), 0);
   const held = pauses.map((pause) => ` Paused from ${num(pause.from)} s ${pause.until < Infinity ? `to ${num(pause.until)} s` : 'on'}.`).join('');
-  const peak = clip(running(jobs, to), from, to).reduce((most, [, count]) => Math.max(most, count), 0);
+  const about = `A timeline from ${num(from)} s to ${num(Math.min(to, Math.max(from, story.last)))} s. ${words.slice(1).join('. ')}. At most ${most} at once.${held}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" class="headgate" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="${TEXT_SIZE}" role="img">`,
-    `<title>${escape(title)}: ${escape(words[0])}</title>`,
-    `<desc>A timeline from ${num(from)} s to ${num(Math.min(to, Math.max(from, story.last)))} s. ${escape(words[1])}. At most ${peak} at once.${held}</desc>`,
+    `<title>${escape(`${title}: ${words[0]}`)}</title>`,
+    `<desc>${escape(about)}</desc>`,
     `<style>${style(1)}@media (prefers-color-scheme:dark){${style(2)}}</style>`,
-    rect('page', 0.5, 0.5, width - 1, height - 1, ` rx="8" stroke="${COLOURS['axis']?.[1]}" stroke-opacity="0.4"`),
-    ...parts,
+    rect(0.5, 0.5, width - 1, height - 1, 'page', ' rx="8" stroke="#8c959f" stroke-opacity="0.4"'),
+    ...back,
+    ...front,
     '</svg>\n',
   ].join('\n');
+}
 
-  function hollow(start: number, middle: number, length: number, tall: number): string {
-    return path('no', `M${at(start)} ${at(middle - tall / 2)}h${at(length)}v${at(tall)}h${at(-length)}z`, ' stroke-width="1.5" stroke-dasharray="4 2"');
-  }
+/** What is said below the title: the limits, and what became of the calls. */
+function wordsOf({ limits }: Story, jobs: readonly Job[], lanes: Lanes): string[] {
+  const described = limits.map((entry) => describe(entry.limits));
+  const spared = lanes.every > 1 ? `; every ${ordinal(lanes.every)} is drawn` : lanes.own ? '' : '; lanes are shared';
+  const changed = limits.length > 1 ? [`${limits.length > 2 ? 'in the end' : 'then'} ${described.at(-1)}`] : [];
+  return [...described.slice(0, 1), ...changed, `${outcomes(jobs)}${spared}`];
+}
 
-  function cross(place: number, middle: number, arm: number): string {
-    return path('no', `M${at(place - arm)} ${at(middle - arm)}l${at(2 * arm)} ${at(2 * arm)}m0 ${at(-2 * arm)}l${at(-2 * arm)} ${at(2 * arm)}`, ' stroke-width="2.5"');
-  }
+/** Each look as it is drawn below, with its name. */
+function drawLegend(y: number, refusals: boolean, pauses: boolean): string[] {
+  const looks: [name: string, swatch: (x: number) => string][] = [
+    ['waits', (x) => bar(x, y, 24, 6, 'wait')],
+    ['runs', (x) => bar(x, y, 24, 14, 'run', ' rx="2"')],
+  ];
+  if (refusals) looks.push(['refused', (x) => hollow(x, y, 20, 6) + cross(x + 20, y, 5)]);
+  if (pauses) looks.push(['paused', (x) => bar(x, y, 24, 18, 'pause')]);
+  let x = EDGE;
+  return looks.map(([name, swatch]) => {
+    const drawn = swatch(x) + label(x + 31, y, name, 'text');
+    x += 31 + widthOf(name, TEXT_SIZE) + 18;
+    return drawn;
+  });
+}
 
-  function drawJob({ number, cost, since, granted, end, refused }: Job, middle: number): string {
-    const waits = Math.min(lanes.pitch * 0.6, 6);
-    const runs = Math.min(lanes.pitch, 14);
-    const arm = Math.min(5, Math.max(2, lanes.pitch / 3));
-    const roomy = lanes.pitch >= LANE;
-    const until = granted ?? end ?? Infinity;
-    const drawn: string[] = [];
-    const about = [`call ${number}, cost ${num(cost)}`];
-    if (refused !== undefined && end !== undefined) {
-      about.push(`refused: ${refused}`);
-      // The cross has to be within the axes.
-      const place = Math.min(Math.max(x(end), left + arm), right - arm);
-      if (x(end) - x(since) >= 1) drawn.push(hollow(x(since), middle, x(end) - x(since), waits));
-      if (end <= to) {
-        drawn.push(cross(place, middle, arm));
-        if (roomy) {
-          const wide = widthOf(refused, TEXT_SIZE);
-          const beyond = place + arm + 5 + wide <= right;
-          drawn.push(`<text x="${at(beyond ? place + arm + 5 : place - arm - 5)}" y="${at(middle + 5.5)}" class="why" fill="${COLOURS['why']?.[1]}"${beyond ? '' : ' text-anchor="end"'}>${escape(refused)}</text>`);
-        }
-      }
-    } else if (until > since && since <= to && x(until) > x(since)) {
-      drawn.push(rect('wait', x(since), middle - waits / 2, x(until) - x(since), waits));
+/** How long each pause is, where there is room for it. */
+function namePauses(pauses: Story['pauses'], { left, right, x }: Axis, y: number): string[] {
+  let free = left;
+  return pauses.map(({ from, until }) => {
+    const name = until < Infinity ? `paused ${num(until - from)} s` : 'paused';
+    const wide = widthOf(name, TEXT_SIZE);
+    const start = Math.max(left, Math.min((x(from) + x(until) - wide) / 2, right - wide));
+    if (start < free) return '';
+    free = start + wide + 8;
+    return label(start, y, name, 'text');
+  });
+}
+
+function drawLanes(lanes: Lanes, axis: Axis, top: number): string[] {
+  // A number for each lane, or for as many as have room.
+  const numbered = lanes.pitch === LANE ? 1 : niceStep(lanes.count * lanes.every, 8);
+  return lanes.placed.map(({ job, lane }, index) => {
+    const y = top + (lane + 0.5) * lanes.pitch;
+    const before = lanes.placed[index - 1]?.job.number ?? job.number - 1;
+    const named = lanes.own && Math.floor(before / numbered) < Math.floor(job.number / numbered);
+    return `${drawJob(job, lanes, axis, y)}${named ? labelBefore(axis.left - 8, y, short(job.number)) : ''}`;
+  });
+}
+
+function drawJob({ number, cost, since, granted, end = Infinity, refused }: Job, { pitch, own }: Lanes, { from, to, left, right, x }: Axis, y: number): string {
+  const roomy = pitch === LANE;
+  const thin = Math.min(pitch * 0.6, 6);
+  const thick = Math.min(pitch, 14);
+  const about = [`call ${number}`, `cost ${num(cost)}`];
+  const drawn: string[] = [];
+  const waited = x(granted ?? end) - x(since);
+  if (refused !== undefined) {
+    about.push(`refused: ${refused}`);
+    const arm = Math.min(5, Math.max(2, pitch / 3));
+    const place = Math.min(Math.max(x(end), left + arm), right - arm);
+    if (waited >= 1) drawn.push(hollow(x(since), y, waited, thin));
+    if (end <= to) drawn.push(cross(place, y, arm));
+    if (end <= to && roomy) drawn.push(place + arm + 5 + widthOf(refused, TEXT_SIZE) <= right ? label(place + arm + 5, y, refused, 'why') : labelBefore(place - arm - 5, y, refused, 'why'));
+  } else if (waited > 0) drawn.push(bar(x(since), y, waited, thin, 'wait'));
+
+  if (granted !== undefined) {
+    if (granted > -Infinity) about.push(`waited ${num(granted - since)} s`);
+    if (granted > -Infinity && end < Infinity) about.push(`ran ${num(end - granted)} s`);
+    if (granted <= to && end >= from) {
+      const length = Math.max(2, x(end) - x(granted));
+      const start = Math.min(x(granted), right - length);
+      drawn.push(bar(start, y, length, thick, 'run', roomy && end < Infinity ? ' rx="2"' : ''));
+      // Nobody else comes into a lane of one's own.
+      const price = `cost ${num(cost)}`;
+      if (roomy && own && cost !== 1 && start + length + 5 + widthOf(price, TEXT_SIZE) <= right) drawn.push(label(start + length + 5, y, price));
     }
-    if (granted !== undefined && granted <= to && (end ?? Infinity) >= from) {
-      const long = Math.max(2, x(end ?? Infinity) - x(granted));
-      const start = Math.min(x(granted), right - long);
-      drawn.push(rect('run', start, middle - runs / 2, long, runs, roomy && end !== undefined ? ' rx="2"' : ''));
-      if (granted > -Infinity) about.push(`waited ${num(granted - since)} s`);
-      if (end !== undefined && granted > -Infinity) about.push(`ran ${num(end - granted)} s`);
-      const label = `cost ${num(cost)}`;
-      if (roomy && cost !== 1 && lanes.own && widthOf(label, TEXT_SIZE) + 8 <= long) {
-        drawn.push(`<text x="${at(start + long / 2)}" y="${at(middle + 5.5)}" class="on" fill="${COLOURS['on']?.[1]}" text-anchor="middle">${label}</text>`);
-      }
-    }
-    return `<g class="job"><title>${escape(about.join(', '))}</title>${drawn.join('')}</g>`;
   }
+  return `<g class="job"><title>${escape(about.join(', '))}</title>${drawn.join('')}</g>`;
+}
 
-  /** A line on a scale of its own, filled down to zero, with its bound. */
-  function panel(name: string, line: readonly Point[], fill: string, stroke: string, bounds: readonly (readonly [since: number, bound: number | null])[], tall: number): void {
-    const part = clip(line, from, to);
-    const known = bounds.filter(([since]) => since <= to).map(([, bound]) => bound ?? 0);
-    const high = part.reduce((most, [, value]) => Math.max(most, value), Math.max(...known)) || 1;
-    const low = part.reduce((least, [, value]) => Math.min(least, value), 0);
-    text(left, y + 16, name, 'text');
-    const floor = y + 26 + tall;
-    const place = (value: number): number => floor - ((value - low) / (high - low)) * tall;
-    const d = reduce(part).map(([instant, value], index) => `${index === 0 ? 'M' : 'L'}${at(x(instant))} ${at(place(value))}`).join('');
-    if (part.length > 0) {
-      const [first, last] = [part[0] as Point, part.at(-1) as Point];
-      parts.push(path(fill, `${d}L${at(x(last[0]))} ${at(place(0))}L${at(x(first[0]))} ${at(place(0))}Z`));
-      if (fill !== 'run') parts.push(path(stroke, d, ' stroke-width="2"'));
-    }
-    parts.push(path('axis', `M${at(left)} ${at(place(0))}H${at(right)}`));
-    bounds.forEach(([since, bound], index) => {
-      const until = bounds[index + 1]?.[0] ?? Infinity;
-      if (bound !== null && since <= to && until >= from) parts.push(path('bound', `M${at(x(since))} ${at(place(bound))}H${at(x(until))}`, ' stroke-dasharray="2 3"'));
-    });
-    for (const value of new Set([high, 0, low])) text(left - 8, place(value) + 5.5, num(value), 'muted', ' text-anchor="end"');
-    y = floor + 10;
-  }
+/** A line on a scale of its own, filled down to zero. */
+interface Panel {
+  readonly name: string;
+  readonly line: readonly Point[];
+  /** The most that there can be, and since when; `null` for no bound. */
+  readonly bounds: readonly (readonly [since: number, most: number | null])[];
+  readonly height: number;
+  readonly area: Colour;
+  /** The line itself, with a dot where nothing is left; absent for the area alone. */
+  readonly stroke?: Colour;
+}
 
-  /** As much of a line as can be seen: of what falls on one pixel, the first, the least, the most and the last. */
-  function reduce(line: readonly Point[]): Point[] {
-    const columns = new Map<number, Point[]>();
-    for (const point of line) {
-      const column = Math.round(x(point[0]) * 2);
-      const same = columns.get(column);
-      if (same === undefined) columns.set(column, [point]);
-      else same.push(point);
-    }
-    return [...columns.values()].flatMap((points) => {
-      if (points.length <= 4) return points;
-      const byValue = points.toSorted(([, a], [, b]) => a - b);
-      const kept = new Set([points[0], byValue[0], byValue.at(-1), points.at(-1)]);
-      return points.filter((point) => kept.has(point));
-    });
+/** What a panel takes beside its height: above for its name, and below. */
+const PANEL = 38;
+
+function drawPanel({ name, line, bounds, height, area, stroke }: Panel, axis: Axis, top: number): string[] {
+  const { left, right, x } = axis;
+  const part = clip(line, axis.from, axis.to);
+  const shown = bounds.filter(([since], index) => since <= axis.to && (bounds[index + 1]?.[0] ?? Infinity) >= axis.from);
+  const high = [...part, ...shown].reduce((most, [, value]) => Math.max(most, value ?? 0), 0) || 1;
+  // Less than can be seen below zero is what rounding left.
+  const least = part.reduce((lowest, [, value]) => Math.min(lowest, value), 0);
+  const low = least < -high / height ? least : 0;
+  const floor = top + 28 + height;
+  const y = (value: number): number => floor - (Math.max(0, value - low) / (high - low)) * height;
+
+  const [, only = null] = bounds[0] ?? [];
+  const heading = only === null || bounds.some(([, most]) => most !== only) ? name : `${name}, at most ${num(only)}`;
+  const drawn = [label(left, top + 12, heading, 'text')];
+  const [first, last] = [part[0], part.at(-1)];
+  if (first !== undefined && last !== undefined) {
+    const d = visible(part, x).map(([instant, value], index) => `${index === 0 ? 'M' : 'L'}${px(x(instant))} ${px(y(value))}`).join('');
+    drawn.push(path(`${d}L${px(x(last[0]))} ${px(y(0))}L${px(x(first[0]))} ${px(y(0))}Z`, area));
+    if (stroke !== undefined) drawn.push(path(d, stroke, ' stroke-width="2"'));
   }
+  drawn.push(path(`M${px(left)} ${px(y(0))}H${px(right)}`, 'axis'));
+  for (const [since, most] of shown) {
+    const until = bounds.find(([later]) => later > since)?.[0] ?? Infinity;
+    if (most !== null) drawn.push(path(`M${px(x(since))} ${px(y(most))}H${px(x(until))}`, 'bound', ' stroke-dasharray="2 3"'));
+  }
+  if (stroke !== undefined) {
+    const dots = apart(part.filter(([, value]) => value <= SCARCE * high).map(([instant, value]): Point => [x(instant), y(value)]), 6);
+    const start = left + widthOf(heading, TEXT_SIZE) + 20;
+    if (dots.length > 0) drawn.push(dot(start, top + 12), label(start + 9, top + 12, 'none left', 'why'));
+    drawn.push(...dots.map(([dotX, dotY]) => dot(dotX, dotY)));
+  }
+  const marks = floor - y(0) < TEXT_SIZE ? [high, 0] : [high, 0, low];
+  return [...drawn, ...marks.map((value) => labelBefore(left - 8, y(value), short(value)))];
+}
+
+/** The points that are at least `gap` to the right of the one before. */
+function apart(points: readonly Point[], gap: number): Point[] {
+  let free = -Infinity;
+  return points.filter(([x]) => {
+    if (x < free) return false;
+    free = x + gap;
+    return true;
+  });
+}
+
+/** As much of a line as can be seen: of what falls on one pixel, the first, the least, the most and the last. */
+function visible(line: readonly Point[], x: Axis['x']): Point[] {
+  const columns = new Map<number, Point[]>();
+  for (const point of line) {
+    const column = Math.round(x(point[0]));
+    const same = columns.get(column);
+    if (same === undefined) columns.set(column, [point]);
+    else same.push(point);
+  }
+  return [...columns.values()].flatMap((points) => {
+    if (points.length <= 4) return points;
+    const byValue = points.toSorted(([, a], [, b]) => a - b);
+    const kept = new Set([points[0], byValue[0], byValue.at(-1), points.at(-1)]);
+    return points.filter((point) => kept.has(point));
+  });
+}
+
+function drawTicks({ from, to, left, right, x }: Axis, top: number, bottom: number): string[] {
+  const most = Math.floor((right - left) / 64);
+  const step = niceStep(to - from, most);
+  const digits = Math.min(100, Math.max(0, -Math.floor(Math.log10(step))));
+  const first = Math.ceil(from / step - 1e-9);
+  const ticks = Array.from({ length: most + 1 }, (_, index) => (first + index) * step).filter((tick) => tick <= to);
+  const marks = ticks.map((tick) => {
+    const name = String(+tick.toFixed(digits));
+    // The unit has the end of the axis.
+    const room = x(tick) + widthOf(name, TEXT_SIZE) / 2 < right - 14;
+    return `${path(`M${px(x(tick))} ${px(top)}V${px(bottom)}`, 'grid')}${room ? label(x(tick), bottom + 15, name, 'muted', ' text-anchor="middle"') : ''}`;
+  });
+  return [...marks, labelBefore(right, bottom + 15, 's')];
 }

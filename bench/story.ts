@@ -1,0 +1,38 @@
+/**
+ * The picture of the README: some six seconds of an API client, on a clock that only this program moves, so that the
+ * same picture comes out everywhere. The throttle and the recording are the real ones; how long the jobs take, and what
+ * the API answers, is made up.
+ */
+import { Throttle } from 'headgate';
+import { ManualClock, record, toSVG } from 'headgate/testing';
+
+export async function story(): Promise<string> {
+  const clock = new ManualClock();
+  const throttle = new Throttle(4, 3, 1, { clock });
+  const trace = record(throttle);
+  const sleep = (seconds: number): Promise<void> => new Promise((resolve) => clock.schedule(seconds, resolve));
+  const job = (seconds: number, cost = 1, options?: { signal?: AbortSignal; timeout?: number }): void => {
+    throttle.run(() => sleep(seconds), cost, options).catch(() => 'refused');
+  };
+
+  // Ten at once. Three slots are free and four tokens are there; from then on tokens come at four a second.
+  for (const [seconds, cost] of [[0.4], [0.5], [0.6], [0.4], [0.5], [0.5], [0.6, 2], [0.4], [0.5], [0.6]] as const) job(seconds, cost);
+
+  await clock.advance(1.6);
+  const impatient = new AbortController();
+  job(0.5, 3);
+  job(0.7);
+  job(0.5, 1, { signal: impatient.signal });
+  job(0.5, 1, { timeout: 2.5 });
+  job(0.6);
+
+  // The API answers one of them with 429 and `Retry-After: 2`.
+  await clock.advance(1);
+  throttle.pause(2);
+  await clock.advance(0.7);
+  impatient.abort();
+  for (const seconds of [0.5, 0.7, 0.5, 0.6, 0.5]) job(seconds);
+  await clock.runAll();
+  trace.stop();
+  return toSVG(trace, { title: 'A gate at work' });
+}
