@@ -56,7 +56,11 @@ function read({ events, limits: first }: Trace): Story {
     // A clock may step back; a line does not.
     at = Math.max(at, event.at - start);
     if (event.limits !== undefined) limits.push({ from: at, limits: event.limits });
-    if (event.tokens !== undefined) readings.push({ at, before: event.tokens + (event.kind === 'granted' ? event.cost : 0), after: event.tokens });
+    if (event.tokens !== undefined) {
+      // Read an instant after the grant, when some have flowed in.
+      const before = event.kind === 'granted' ? Math.min(event.tokens + event.cost, limits.at(-1)?.limits.burst ?? Infinity) : event.tokens;
+      readings.push({ at, before, after: event.tokens });
+    }
     if (event.kind === 'paused') {
       const current = pauses.at(-1);
       const until = at + (event.seconds ?? Infinity);

@@ -102,12 +102,13 @@ export interface Recording extends Trace {
 class Recorder implements Recording {
   declare readonly name?: string;
   readonly limits: TracedLimits;
-  readonly events: TraceEvent[] = [];
+  readonly events: TraceEvent[];
   #stop: () => void;
 
   constructor(throttle: WatchedThrottle) {
     if (throttle.name !== undefined) this.name = throttle.name;
     this.limits = limitsOf(throttle);
+    this.events = [];
 
     let known = this.limits;
     const base = ({ at, throttle: { tokens = Infinity } }: ThrottleMessage): TracedEvent => {

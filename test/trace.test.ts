@@ -1,0 +1,295 @@
+/** `record`: what is written down, when, and that nobody is the other for it. */
+import { channel } from 'node:diagnostics_channel';
+import fc from 'fast-check';
+import { KeyedThrottle, type Permit, Throttle, type WatchedThrottle } from 'headgate';
+import { ManualClock, record, type Recording, type Trace, type TraceEvent } from 'headgate/testing';
+import { describe, expect, test, vi } from 'vitest';
+import { NAMES, outcome } from './hear.js';
+import { anyOperation, bursts, capacities, concurrencies, type Operation, outcomeOf, periods } from './reference.js';
+import { setUp, take } from './support.js';
+
+/** With ids that count from 1. */
+const numbered = (events: readonly TraceEvent[]): TraceEvent[] => {
+  const ids = [...new Set(events.flatMap((event) => ('id' in event ? [event.id] : [])))].toSorted((a, b) => a - b);
+  return events.map((event) => ('id' in event ? { ...event, id: ids.indexOf(event.id) + 1 } : event));
+};
+
+const kinds = (trace: Trace): string => trace.events.map(({ kind }) => kind).join(' ');
+
+describe('record', () => {
+  test('writes down the life of each call, and the tokens that it left', async () => {
+    const clock = new ManualClock(100);
+    const throttle = new Throttle(2, 1, 1, { clock, name: 'api', maxQueue: 2 });
+    const trace = record(throttle);
+    const first = await throttle.acquire(2);
+    const second = throttle.acquire(1);
+    const third = throttle.acquire(0.5);
+    await outcome(throttle.acquire());
+    await clock.advance(0.5);
+    first.release();
+    (await second).release();
+    throttle.pause(3);
+    await clock.advance(3);
+    (await third).settle(2);
+    (await third).release();
+    throttle.pause();
+    throttle.resume();
+    trace.stop();
+
+    expect(trace.name).toBe('api');
+    expect(trace.limits).toEqual({ capacity: 2, concurrency: 1, period: 1, burst: 2 });
+    expect(numbered(trace.events)).toEqual([
+      { kind: 'granted', at: 100, id: 1, cost: 2, waited: 0, tokens: 0 },
+      { kind: 'queued', at: 100, id: 2, cost: 1, tokens: 0 },
+      { kind: 'queued', at: 100, id: 3, cost: 0.5, tokens: 0 },
+      { kind: 'refused', at: 100, id: 4, cost: 1, reason: 'queue full', tokens: 0 },
+      { kind: 'released', at: 100.5, id: 1, cost: 2, tokens: 1 },
+      { kind: 'granted', at: 100.5, id: 2, cost: 1, waited: 0.5, tokens: 0 },
+      { kind: 'released', at: 100.5, id: 2, cost: 1, tokens: 0 },
+      { kind: 'paused', at: 100.5, seconds: 3, tokens: 0 },
+      { kind: 'granted', at: 103.5, id: 3, cost: 0.5, waited: 3.5, tokens: 1.5 },
+      { kind: 'released', at: 103.5, id: 3, cost: 2, tokens: 0 },
+      { kind: 'paused', at: 103.5, seconds: null, tokens: 0 },
+      { kind: 'paused', at: 103.5, seconds: 0, tokens: 0 },
+    ]);
+  });
+
+  test('has no Infinity: what is unlimited is null or absent', () => {
+    const throttle = new Throttle(Infinity);
+    using trace = record(throttle);
+    take(throttle);
+    expect(trace).toEqual({
+      limits: { capacity: null, concurrency: null, period: 1, burst: null },
+      events: [{ kind: 'granted', at: expect.any(Number), id: expect.any(Number), cost: 1, waited: 0 }],
+    });
+    using other = record(new Throttle(Infinity, Infinity, 1, { burst: 3 }));
+    expect(other.limits).toEqual({ capacity: null, concurrency: null, period: 1, burst: 3 });
+  });
+
+  test('is of one throttle alone: the same name, or a key of the same gate, makes no other', () => {
+    const { throttle, clock } = setUp(10, 0, 1, { name: 'twin' });
+    const keyed = new KeyedThrottle(10, 0, 1, { name: 'twin', clock });
+    keyed.tryAcquire('ada');
+    const trace = record(throttle);
+    const ada = record(keyed.peek('ada') as Throttle);
+    take(new Throttle(10, 0, 1, { name: 'twin', clock }));
+    keyed.tryAcquire('bob');
+    expect([trace.events.length, ada.events.length]).toEqual([0, 0]);
+    take(throttle);
+    keyed.tryAcquire('ada', 2);
+    expect(trace.events).toMatchObject([{ kind: 'granted', cost: 1 }]);
+    expect(ada.events).toMatchObject([{ kind: 'granted', cost: 2 }]);
+    trace.stop();
+    ada.stop();
+  });
+
+  test('what came before it is seen from its first event on, what comes after it is not', async () => {
+    const { throttle, clock } = setUp(10, 1);
+    const first = take(throttle);
+    const second = throttle.acquire();
+    await clock.advance(2);
+    const trace = record(throttle);
+    first.release();
+    const held = await second;
+    trace.stop();
+    held.release();
+    expect(trace.events).toMatchObject([{ kind: 'released', at: 2 }, { kind: 'granted', at: 2, waited: 2 }]);
+  });
+
+  test('ends by `stop`, again and again, or with a block; a second one of the same throttle goes on', () => {
+    const { throttle } = setUp();
+    const outer = record(throttle);
+    let inner: Recording;
+    {
+      using trace = record(throttle);
+      inner = trace;
+      take(throttle).release();
+    }
+    take(throttle);
+    inner.stop();
+    inner.stop();
+    inner[Symbol.dispose]();
+    take(throttle);
+    expect(kinds(inner)).toBe('granted released');
+    expect(kinds(outer)).toBe('granted released granted granted');
+    expect(inner.events).toEqual(outer.events.slice(0, 2));
+    outer.stop();
+    expect(NAMES.filter((name) => channel(name).hasSubscribers)).toEqual([]);
+  });
+
+  test('notes a change of the limits with the event that comes next, once', () => {
+    const { throttle } = setUp(10, 2);
+    const trace = record(throttle);
+    take(throttle);
+    throttle.configure({ capacity: 4, concurrency: 0 });
+    take(throttle);
+    take(throttle);
+    throttle.configure({ period: 2 });
+    throttle.pause(1);
+    throttle.configure({ burst: 1 });
+    throttle.pause(2);
+    trace.stop();
+    expect(trace.limits).toEqual({ capacity: 10, concurrency: 2, period: 1, burst: 10 });
+    expect(trace.events.map(({ limits }) => limits)).toEqual([
+      undefined,
+      { capacity: 4, concurrency: null, period: 1, burst: 4 },
+      undefined,
+      { capacity: 4, concurrency: null, period: 2, burst: 4 },
+      { capacity: 4, concurrency: null, period: 2, burst: 1 },
+    ]);
+  });
+
+  test('takes what knows no tokens, such as a throttle on Redis', () => {
+    const throttle: WatchedThrottle = { name: 'fleet', capacity: 5, concurrency: 2, period: 1, burst: 5, waiting: 0, held: 1 };
+    const trace = record(throttle);
+    channel('headgate:granted').publish({ throttle, name: 'fleet', at: 1, id: -1, cost: 1, waited: 0.25 });
+    trace.stop();
+    expect(trace).toEqual({
+      name: 'fleet',
+      limits: { capacity: 5, concurrency: 2, period: 1, burst: 5 },
+      events: [{ kind: 'granted', at: 1, id: -1, cost: 1, waited: 0.25 }],
+    });
+  });
+
+  test('works where the platform has no channels', async () => {
+    vi.stubGlobal('process', { ...process, getBuiltinModule: undefined });
+    vi.resetModules();
+    try {
+      const [core, testing] = await Promise.all([import('../src/index.js'), import('../src/testing.js')]);
+      const throttle = new core.Throttle(10);
+      const trace = testing.record(throttle);
+      throttle.tryAcquire()?.release();
+      trace.stop();
+      throttle.tryAcquire();
+      expect(kinds(trace)).toBe('granted released');
+    } finally {
+      vi.unstubAllGlobals();
+      vi.resetModules();
+    }
+  });
+
+  test.each([[undefined, 'undefined'], [null, 'null'], [{}, 'object'], ['api', '"api"'], [new KeyedThrottle(1), 'object']])('refuses %o', (value, shown) => {
+    expect(() => record(value as unknown as Throttle)).toThrow(new TypeError(`throttle must be a Throttle or a RedisThrottle, received ${shown}`));
+    expect(NAMES.filter((name) => channel(name).hasSubscribers)).toEqual([]);
+  });
+});
+
+const history = fc.record({
+  capacity: capacities,
+  concurrency: concurrencies,
+  period: periods,
+  burst: bursts,
+  window: fc.constantFrom(undefined, undefined, 'sliding' as const),
+  maxQueue: fc.constantFrom(Infinity, 0, 3),
+  operations: fc.array(anyOperation, { maxLength: 50, size: 'max' }),
+});
+type History = typeof history extends fc.Arbitrary<infer T> ? T : never;
+
+/** Plays a history, and tells all that its callers can see of it. */
+async function play({ capacity, concurrency, period, burst, window, maxQueue, operations }: History, watch?: (throttle: Throttle) => void): Promise<unknown[]> {
+  const clock = new ManualClock();
+  const throttle = new Throttle(capacity, concurrency, period, { clock, maxQueue, ...(window === undefined ? { burst } : { window }) });
+  watch?.(throttle);
+  const told: unknown[] = [];
+  const permits: Permit[] = [];
+  const finish: (() => void)[] = [];
+  const aborts: unknown[] = [];
+  let signals = [0, 1, 2].map(() => new AbortController());
+  const granted = (id: number) => (permit: Permit): void => {
+    permits.push(permit);
+    told.push([id, 'granted', permit.waited]);
+  };
+  const act = (operation: Operation, id: number): void => {
+    const refused = (error: unknown): void => void told.push([id, outcomeOf(error, aborts)]);
+    switch (operation.do) {
+      case 'acquire':
+      case 'run': {
+        const { cost, timeout, signal } = operation;
+        const options = { timeout, signal: signal === undefined ? undefined : signals[signal]?.signal };
+        if (operation.do === 'acquire') throttle.acquire(cost, options).then(granted(id), refused);
+        else throttle.run((permit) => new Promise<void>((resolve) => (granted(id)(permit), finish.push(resolve))), cost, options).catch(refused);
+        break;
+      }
+      case 'tryAcquire':
+        if (operation.cost <= throttle.burst) told.push(throttle.tryAcquire(operation.cost)?.cost);
+        break;
+      case 'release':
+        permits[operation.which % permits.length]?.release();
+        finish[operation.which % finish.length]?.();
+        break;
+      case 'settle':
+        permits[operation.which % permits.length]?.settle(operation.cost);
+        break;
+      case 'abort':
+        aborts.push(new Error(`abort ${id}`));
+        signals[operation.signal]?.abort(aborts.at(-1));
+        signals = signals.with(operation.signal, new AbortController());
+        break;
+      case 'pause':
+        throttle.pause(operation.seconds);
+        break;
+      case 'configure':
+        throttle.configure(window === undefined ? operation.limits : { ...operation.limits, burst: undefined });
+        break;
+      case 'advance':
+        break;
+      default:
+        throttle[operation.do]();
+    }
+  };
+  for (const [id, operation] of operations.entries()) {
+    act(operation, id);
+    await clock.advance(operation.do === 'advance' ? operation.seconds : 0);
+    const { active, waiting, tokens, pausedFor, closed } = throttle;
+    told.push({ active, waiting, tokens, pausedFor, closed, wait: throttle.estimateWait(0), pending: clock.pending, now: clock.now() });
+  }
+  return told;
+}
+
+describe('whatever happens', () => {
+  test('who is recorded does the same as who is not', async () => {
+    await fc.assert(
+      fc.asyncProperty(history, async (one) => {
+        const recordings: Recording[] = [];
+        const watched = await play(one, (throttle) => recordings.push(record(throttle), record(throttle)));
+        for (const recording of recordings) recording.stop();
+        expect(watched).toEqual(await play(one));
+        expect(recordings[0]).toEqual(recordings[1]);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('the events of a call come in order, calls are granted first come, first served, and the data is plain', async () => {
+    const seen = new Map<string, number>();
+    await fc.assert(
+      fc.asyncProperty(history, async (one) => {
+        let trace: Recording | undefined;
+        await play(one, (throttle) => {
+          trace = record(throttle);
+        });
+        if (trace === undefined) throw new Error('not played');
+        trace.stop();
+        const { events } = trace;
+        for (const { kind } of events) seen.set(kind, (seen.get(kind) ?? 0) + 1);
+
+        expect(structuredClone(trace)).toEqual(trace);
+        expect(JSON.parse(JSON.stringify(trace))).toEqual(structuredClone(trace));
+        expect(Object.keys(trace)).toEqual(['limits', 'events']);
+
+        expect(events.map(({ at }) => at)).toEqual(events.map(({ at }) => at).toSorted((a, b) => a - b));
+        const calls = new Map<number, TraceEvent[]>();
+        for (const event of events) if ('id' in event) calls.set(event.id, [...(calls.get(event.id) ?? []), event]);
+        for (const call of calls.values()) {
+          expect(call.map(({ kind }) => kind).join(' ')).toMatch(/^(?:queued ?)?(?:granted(?: released)?|refused)?$/);
+          const [queued, granted] = [call.find(({ kind }) => kind === 'queued'), call.find(({ kind }) => kind === 'granted')];
+          if (granted?.kind === 'granted') expect(granted.waited).toBe(granted.at - (queued ?? granted).at);
+        }
+        const grants = events.flatMap((event) => (event.kind === 'granted' ? [event.id] : []));
+        expect(grants).toEqual(grants.toSorted((a, b) => a - b));
+      }),
+      { numRuns: 300 },
+    );
+    for (const kind of ['queued', 'granted', 'released', 'refused', 'paused']) expect(seen.get(kind), kind).toBeGreaterThan(100);
+  });
+});
