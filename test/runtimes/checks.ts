@@ -6,11 +6,13 @@
  * To add a check, add an entry to `checks`, at the end of this file.
  */
 import {
-  type Gate, KeyedThrottle, Limiter, type Permit, QueueFullError, Resource, ServerBusyError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError,
+  type Gate, KeyedThrottle, Limiter, type Permit, QueueFullError, Resource, ServerBusyError, Throttle, ThrottleClosedError, ThrottleError, type ThrottleMessages,
+  ThrottleTimeoutError,
 } from 'headgate';
 import { throttledFetch } from 'headgate/fetch';
 import { concurrencyLimit, web } from 'headgate/http';
-import { ManualClock } from 'headgate/testing';
+import { instrument } from 'headgate/otel';
+import { ManualClock, record, toSVG } from 'headgate/testing';
 
 export interface Check {
   readonly name: string;
@@ -540,6 +542,81 @@ export const checks: readonly Check[] = [
       storage.run('releaser', () => held.release());
       expectAll(['contexts', await Promise.all(seen), ['ada', 'bob']]);
       return 'yes';
+    },
+  },
+  {
+    name: 'diagnostics_channel',
+    async run() {
+      interface Diagnostics {
+        subscribe(name: string, listener: (message: unknown) => void): void;
+        unsubscribe(name: string, listener: (message: unknown) => void): void;
+      }
+      const diagnostics = runtime.process?.getBuiltinModule?.('node:diagnostics_channel') as Diagnostics | undefined;
+      if (diagnostics === undefined) return 'no';
+      const heard: unknown[][] = [];
+      const listener = (message: unknown): void => {
+        const { name, reason, cost } = message as ThrottleMessages['headgate:refused'];
+        heard.push([name, reason, cost]);
+      };
+      diagnostics.subscribe('headgate:refused', listener);
+      const throttle = new Throttle(5, 0, 60, { name: 'api', maxQueue: 0 });
+      throttle.tryAcquire(5);
+      throttle.tryAcquire(2);
+      await failureOf(throttle.acquire(3, { timeout: 1 }));
+      diagnostics.unsubscribe('headgate:refused', listener);
+      throttle.tryAcquire(4);
+      expectAll(['refusals', heard, [['api', 'busy', 2], ['api', 'timeout', 3]]]);
+      return 'yes';
+    },
+  },
+  {
+    name: 'record and toSVG',
+    async run() {
+      const clock = new ManualClock();
+      const throttle = new Throttle(2, 1, 1, { clock, name: '<gate>' });
+      const trace = record(throttle);
+      const permit = await throttle.acquire();
+      const second = throttle.run(() => new Promise<void>((resolve) => void clock.schedule(2, resolve)));
+      throttle.pause(3);
+      permit.release();
+      await clock.advance(5);
+      await second;
+      trace.stop();
+      throttle.tryAcquire();
+      const told = trace.events.map(({ kind, at }) => [kind, at]);
+      expectAll(
+        ['events', told, [['granted', 0], ['queued', 0], ['paused', 0], ['released', 0], ['granted', 3], ['released', 5]]],
+        ['picture', [/^<svg[^]*<\/svg>\s*$/.test(toSVG(trace)), toSVG(trace).includes('<gate>')], [true, false]],
+      );
+    },
+  },
+  {
+    name: 'metrics',
+    async run() {
+      const counted: Record<string, number> = {};
+      const add = (name: string) => (value: number) => void (counted[name] = (counted[name] ?? 0) + value);
+      type Collect = (result: { observe(metric: string, value: number): void }) => void;
+      let collect: Collect = () => {};
+      const meter = {
+        createHistogram: (name: string) => ({ record: add(`${name}.sum`) }),
+        createCounter: (name: string) => ({ add: add(name) }),
+        createObservableUpDownCounter: (name: string) => name,
+        createObservableGauge: (name: string) => name,
+        addBatchObservableCallback: (callback: Collect) => (collect = callback),
+        removeBatchObservableCallback: () => {},
+      };
+      const stop = instrument({ getMeter: () => meter } as unknown as Parameters<typeof instrument>[0]);
+      const throttle = new Throttle(3, 1, 60, { clock: new ManualClock() });
+      const permit = await throttle.acquire(2);
+      const waiting = failureOf(throttle.acquire());
+      throttle.tryAcquire();
+      collect({ observe: (metric, value) => void (counted[metric] = value) });
+      stop();
+      permit.release();
+      await waiting;
+      expectAll(['counted', counted, {
+        'headgate.wait.duration.sum': 0, 'headgate.refused': 1, 'headgate.active': 1, 'headgate.queue.length': 1, 'headgate.tokens': 1,
+      }]);
     },
   },
   {

@@ -292,7 +292,7 @@ async function check(runtime: Runtime): Promise<Result> {
 const failuresOf = ({ outcomes }: Result): readonly Outcome[] => outcomes.filter(({ failure }) => failure !== undefined);
 const foundBy = ({ outcomes }: Result, name: string): string => outcomes.find((outcome) => outcome.name === name)?.found ?? '';
 
-const HEAD = ['runtime', 'version', 'passed', 'failed', 'imports', 'using', 'AsyncLocalStorage', 'unhandled rejections'];
+const HEAD = ['runtime', 'version', 'passed', 'failed', 'imports', 'using', 'AsyncLocalStorage', 'diagnostics_channel', 'unhandled rejections'];
 const rowOf = (result: Result): string[] => [
   result.runtime.title, result.version, String(result.outcomes.length - failuresOf(result).length), String(failuresOf(result).length),
   ...HEAD.slice(4).map((name) => foundBy(result, name)),
@@ -306,9 +306,10 @@ function printTable(results: readonly Result[]): void {
 
 /** What README.md shows: who was asked, and what differs between them. */
 function printMarkdown(results: readonly Result[]): void {
-  const features = ['using', 'AsyncLocalStorage'];
+  const features = ['using', 'AsyncLocalStorage', 'diagnostics_channel'];
   const rows = results.map((result) => [result.runtime.title, result.version, ...features.map((name) => foundBy(result, name))]);
-  for (const row of [['runtime', 'version', ...features.map((name) => `\`${name}\``)], ['---', '---', '---', '---'], ...rows]) console.log(`| ${row.join(' | ')} |`);
+  const head = ['runtime', 'version', ...features.map((name) => `\`${name}\``)];
+  for (const row of [head, head.map(() => '---'), ...rows]) console.log(`| ${row.join(' | ')} |`);
 }
 
 async function main(args: readonly string[]): Promise<boolean> {

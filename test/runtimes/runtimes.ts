@@ -11,6 +11,8 @@ export interface Features {
   /** The syntax: part of the language, translated on loading, or neither. */
   readonly using: 'native' | 'translated' | 'no';
   readonly AsyncLocalStorage: 'yes' | 'no';
+  /** Throttles are heard through `node:diagnostics_channel`. */
+  readonly diagnostics_channel: 'yes' | 'no';
   /** Rejections that nobody handles: there were none, or this runtime does not tell. */
   readonly 'unhandled rejections': 'none' | 'untold';
 }
@@ -44,7 +46,7 @@ export const CHROMIUM: { path: string; args: readonly string[] } = {
   args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
 };
 
-const everything: Features = { imports: 'resolved', using: 'native', AsyncLocalStorage: 'yes', 'unhandled rejections': 'none' };
+const everything: Features = { imports: 'resolved', using: 'native', AsyncLocalStorage: 'yes', diagnostics_channel: 'yes', 'unhandled rejections': 'none' };
 
 const node = (version: string, features: Partial<Features> = {}): Runtime => ({
   name: `node${version.split('.')[0]}`,
@@ -91,13 +93,13 @@ export const runtimes: readonly Runtime[] = [
   },
   worker('workerd', 'workerd', []),
   // What is of Node is there by default: here it is not.
-  worker('workerd-bare', 'workerd without Node’s modules', ['no_nodejs_compat', 'no_nodejs_compat_v2'], { AsyncLocalStorage: 'no' }),
+  worker('workerd-bare', 'workerd without Node’s modules', ['no_nodejs_compat', 'no_nodejs_compat_v2'], { AsyncLocalStorage: 'no', diagnostics_channel: 'no' }),
   {
     name: 'chromium',
     title: 'Chromium',
     kind: 'page',
     download: { package: 'playwright-core', version: '1.65.1', file: 'index.mjs' },
     agent: /Chrome\/\d+/,
-    features: { ...everything, AsyncLocalStorage: 'no' },
+    features: { ...everything, AsyncLocalStorage: 'no', diagnostics_channel: 'no' },
   },
 ];
