@@ -29,6 +29,8 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
  * Where the key is `'ip'`, the address comes from the second argument: Deno's `info`, Bun's `server`. Other runtimes
  * do not tell it; there a function knows it.
  *
+ * In Cloudflare's workers, where no request may wait for another, a gate with `wait` belongs into a Durable Object.
+ *
  * @param handler Gets the request and whatever else the runtime hands over.
  * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get what `handler` gets.
  * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
