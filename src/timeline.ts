@@ -531,7 +531,7 @@ function drawJob({ number, cost, since, granted, end = Infinity, refused }: Job,
     if (waited >= 1) drawn.push(hollow(x(since), y, waited, thin));
     if (end <= to) drawn.push(cross(place, y, arm));
     if (end <= to && roomy) drawn.push(place + arm + 5 + widthOf(refused, TEXT_SIZE) <= right ? label(place + arm + 5, y, refused, 'why') : labelBefore(place - arm - 5, y, refused, 'why'));
-  } else if (waited > 0) drawn.push(bar(x(since), y, waited, thin, 'wait'));
+  } else if (waited >= 0.5) drawn.push(bar(x(since), y, waited, thin, 'wait'));
 
   if (granted !== undefined) {
     if (granted > -Infinity) about.push(`waited ${num(granted - since)} s`);
@@ -629,9 +629,10 @@ function drawTicks({ from, to, left, right, x }: Axis, top: number, bottom: numb
   const most = Math.floor((right - left) / 64);
   const step = niceStep(to - from, most);
   const digits = Math.min(100, Math.max(0, -Math.floor(Math.log10(step))));
-  const first = Math.ceil(from / step - 1e-9);
-  const ticks = Array.from({ length: most + 1 }, (_, index) => (first + index) * step).filter((tick) => tick <= to);
-  const marks = ticks.map((tick) => {
+  const first = Math.ceil(from / step);
+  // So late that numbers are further apart than steps, several are the same.
+  const ticks = new Set(Array.from({ length: most + 1 }, (_, index) => (first + index) * step));
+  const marks = [...ticks].filter((tick) => tick >= from && tick <= to).map((tick) => {
     const name = String(+tick.toFixed(digits));
     // The unit has the end of the axis.
     const room = x(tick) + widthOf(name, TEXT_SIZE) / 2 < right - 14;
