@@ -13,7 +13,7 @@ import { overHttp } from './http.js';
 import { keyed } from './keyed.js';
 import { HistoryFailed, newTally, type Part, type Tally, within } from './part.js';
 import { onRedis } from './redis.js';
-import { complaints, Growth, holdings, listenForComplaints, MOST_GROWTH, MOST_PER_OPERATION, print, returned, Watchdog } from './watch.js';
+import { complaints, Growth, holdings, listenForComplaints, MOST_GROWTH, print, returned, Watchdog } from './watch.js';
 
 const PARTS: readonly Part[] = [core, keyed, overHttp, onRedis];
 
@@ -104,12 +104,13 @@ function summarize(from: number): void {
   print(`\nafter ${((performance.now() - from) / 60_000).toFixed(2)} minutes:`);
   const rows = chosen.map(({ part, tally, growth, seconds }) => {
     const [start, end] = growth?.ends ?? [NaN, NaN];
-    return [part.name, tally.histories, tally.operations, tally.grants, tally.refusals, tally.aborts, seconds.toFixed(0), mega(start), mega(end), `${((growth?.slope ?? 0) / 1e3).toFixed(1)} kB/s`];
+    return [part.name, tally.histories, tally.operations, tally.grants, tally.refusals, tally.aborts, seconds.toFixed(0), mega(start), mega(end), mega(growth?.bytes ?? 0), `${((growth?.slope ?? 0) / 1e3).toFixed(1)} kB/s`];
   });
-  const table = [['part', 'histories', 'operations', 'grants', 'refusals', 'aborts', 'seconds', 'heap at start', 'at end', 'slope'], ...rows].map((row) => row.map(String));
+  const table = [['part', 'histories', 'operations', 'grants', 'refusals', 'aborts', 'seconds', 'heap at start', 'at end', 'growth', 'slope'], ...rows].map((row) => row.map(String));
   const widths = table[0]?.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0))) ?? [];
   for (const row of table) print(row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  '));
-  print(`(The heap at the end is that at the start and what the part's turns have added; allowed: ${mega(MOST_GROWTH)} and ${MOST_PER_OPERATION} bytes an operation, from the second quarter to the last.)`);
+  print("The heap at the end is that at the start and what the part's turns have added. The growth is that from the second quarter of the turns to the last, by");
+  print(`the medians: at most ${mega(MOST_GROWTH)} is allowed. The slope is that of the least squares, from the second quarter on.`);
 }
 
 async function soak(): Promise<boolean> {
@@ -163,7 +164,7 @@ try {
   for (const { part } of chosen) await part.open?.();
   good = seed === undefined ? await soak() : await once();
 } catch (error) {
-  print(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  print(`\nFAILED, before anything was played: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
 } finally {
   await closeAll();
 }

@@ -129,15 +129,20 @@ export async function until(what: string, isSo: () => unknown, seconds: number):
 /** The last things that were done, where there is nothing shorter to show. */
 export class Trail {
   static readonly #MOST = 60;
-  readonly #steps: string[] = [];
+  /** By what they are about. */
+  readonly #steps: Map<string, string[]> = new Map();
   readonly #from = performance.now();
 
-  note(step: string): void {
-    this.#steps.push(`${((performance.now() - this.#from) / 1_000).toFixed(3)} ${step}`);
-    if (this.#steps.length > 4 * Trail.#MOST) this.#steps.splice(0, 3 * Trail.#MOST);
+  note(step: string, about = ''): void {
+    const steps = this.#steps.get(about) ?? [];
+    this.#steps.set(about, steps);
+    steps.push(`${((performance.now() - this.#from) / 1_000).toFixed(3)} ${about} ${step}`);
+    if (steps.length > 4 * Trail.#MOST) steps.splice(0, 3 * Trail.#MOST);
   }
 
-  toString(): string {
-    return `the last of it, with seconds since the start:\n${this.#steps.slice(-Trail.#MOST).join('\n')}`;
+  /** What concerns all, and what is mentioned in `failure`. */
+  toString(failure = ''): string {
+    const steps = [...this.#steps].flatMap(([about, all]) => (about === '' || failure.includes(about) ? all.slice(-Trail.#MOST) : []));
+    return `the last of it, with seconds since the start:\n${steps.toSorted((a, b) => Number.parseFloat(a) - Number.parseFloat(b)).join('\n')}`;
   }
 }

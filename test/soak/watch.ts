@@ -18,14 +18,12 @@ async function heapUsed(): Promise<number> {
 }
 
 /**
- * How far a part may make the heap grow, between the medians of the second quarter and of the last quarter of the looks:
- * so many bytes, and so many more for each operation between. What code and caches take is there by then; a leak of one
- * small object for each tenth call is more.
+ * How far a part may make the heap grow, in bytes, between the medians of the second quarter and of the last quarter of
+ * the looks at it, however long it runs. What code and caches take is there by then.
  */
 export const MOST_GROWTH = 1_000_000;
-export const MOST_PER_OPERATION = 2;
 /** With fewer looks nothing is said. */
-const LEAST_LOOKS = 8;
+const LEAST_LOOKS = 6;
 
 interface Look {
   /** Operations of the part until then. */
@@ -73,17 +71,24 @@ export class Growth {
     return spread === 0 ? 0 : looks.reduce((sum, look) => sum + (look.seconds - seconds) * (look.bytes - bytes), 0) / spread;
   }
 
+  /** From the second quarter of the looks to the last, by their medians. */
+  #between(pick: (look: Look) => number): number {
+    const quarter = Math.floor(this.looks.length / 4);
+    return median(this.looks.slice(-quarter).map(pick)) - median(this.looks.slice(quarter, 2 * quarter).map(pick));
+  }
+
+  /** What is judged. */
+  get bytes(): number {
+    return this.#between((look) => look.bytes);
+  }
+
   /** Why it is too much, if it is. */
   get verdict(): string | undefined {
-    const { length } = this.looks;
-    if (length < LEAST_LOOKS) return undefined;
-    const quarter = Math.floor(length / 4);
-    const [second, last] = [this.looks.slice(quarter, 2 * quarter), this.looks.slice(length - quarter)];
-    const growth = median(last.map((look) => look.bytes)) - median(second.map((look) => look.bytes));
-    const operations = median(last.map((look) => look.operations)) - median(second.map((look) => look.operations));
-    const most = MOST_GROWTH + MOST_PER_OPERATION * operations;
-    if (growth <= most) return undefined;
-    return `the heap has grown by ${Math.round(growth)} bytes in ${operations} operations, ${(growth / operations).toFixed(1)} for each; at most ${Math.round(most)} are allowed`;
+    if (this.looks.length < LEAST_LOOKS) return undefined;
+    const growth = this.bytes;
+    const operations = this.#between((look) => look.operations);
+    if (growth <= MOST_GROWTH) return undefined;
+    return `the heap has grown by ${Math.round(growth)} bytes in ${operations} operations, ${(growth / operations).toFixed(1)} for each; at most ${MOST_GROWTH} are allowed; after each turn, in kB: ${this.looks.map((look) => Math.round(look.bytes / 1_000)).join(' ')}`;
   }
 }
 
