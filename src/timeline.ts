@@ -11,9 +11,9 @@ export interface TimelineOptions {
   /** The headline. Default: the name of the throttle. */
   title?: string | undefined;
   /** Where the time axis begins: seconds after the first event, >= 0. Default 0. */
-  from?: number | undefined;
+  since?: number | undefined;
   /** Where it ends: seconds after the first event. Default: right after the last event. */
-  to?: number | undefined;
+  until?: number | undefined;
   /** CSS pixels, an integer from 360 to 4096. Default 560. Text keeps its size: made wider, there is more room for time. */
   width?: number | undefined;
 }
@@ -384,22 +384,22 @@ function outcomes(jobs: readonly Job[]): string {
 export function toSVG(trace: Trace, options: TimelineOptions = {}): string {
   if (!Array.isArray(trace?.events) || typeof trace.limits?.period !== 'number') throw invalid('trace', 'a trace of record()', trace);
   checkObject('options', options);
-  const { title = trace.name ?? 'Throttle', from = 0, width = 560 } = options;
+  const { title = trace.name ?? 'Throttle', since = 0, width = 560 } = options;
   if (typeof title !== 'string') throw invalid('title', 'a string', title);
-  checkNumber('from', 'a finite number >= 0', from, 0, Number.MAX_VALUE);
+  checkNumber('since', 'a finite number >= 0', since, 0, Number.MAX_VALUE);
   checkInteger('width', 'an integer from 360 to 4096', width, 360, 4096);
   const story = read(trace);
-  const { to = defaultEnd(story, from) } = options;
-  checkNumber('to', 'a finite number', to, -Number.MAX_VALUE, Number.MAX_VALUE);
-  if (to <= from) throw invalid('to', `more than from, which is ${from}`, to, RangeError);
-  return draw(story, title, from, to, width);
+  const { until = defaultEnd(story, since) } = options;
+  checkNumber('until', 'a finite number', until, -Number.MAX_VALUE, Number.MAX_VALUE);
+  if (until <= since) throw invalid('until', `more than since, which is ${since}`, until, RangeError);
+  return draw(story, title, since, until, width);
 }
 
 /** Right after the last event, so that what ended with it can be told from what goes on. */
 function defaultEnd({ last, pauses }: Story, from: number): number {
   if (last > from) return from + (last - from) * 1.03;
   const until = pauses.at(-1)?.until ?? Infinity;
-  return until > from && until < Infinity ? until : from + 1;
+  return until > from && until < Infinity ? until : from + Math.max(1, from / 1e9);
 }
 
 /** The time axis. */
@@ -626,14 +626,17 @@ function visible(line: readonly Point[], x: Axis['x']): Point[] {
 }
 
 function drawTicks({ from, to, left, right, x }: Axis, top: number, bottom: number): string[] {
-  const most = Math.floor((right - left) / 64);
-  const step = niceStep(to - from, most);
-  const digits = Math.min(100, Math.max(0, -Math.floor(Math.log10(step))));
-  const first = Math.ceil(from / step);
+  let most = Math.floor((right - left) / 64);
+  let step = niceStep(to - from, most);
+  const nameOf = (tick: number): string => String(+tick.toFixed(Math.min(100, Math.max(0, -Math.floor(Math.log10(step))))));
+  while (most > 1 && widthOf(nameOf(to), TEXT_SIZE) + 8 > (step / (to - from)) * (right - left)) step = niceStep(to - from, --most);
+  // Rounding may put the first one just before the axis.
+  const slack = 1e-6;
+  const first = Math.ceil(from / step - slack);
   // So late that numbers are further apart than steps, several are the same.
   const ticks = new Set(Array.from({ length: most + 1 }, (_, index) => (first + index) * step));
-  const marks = [...ticks].filter((tick) => tick >= from && tick <= to).map((tick) => {
-    const name = String(+tick.toFixed(digits));
+  const marks = [...ticks].filter((tick) => tick >= from - slack * step && tick <= to).map((tick) => {
+    const name = nameOf(tick);
     // The unit has the end of the axis.
     const room = x(tick) + widthOf(name, TEXT_SIZE) / 2 < right - 14;
     return `${path(`M${px(x(tick))} ${px(top)}V${px(bottom)}`, 'grid')}${room ? label(x(tick), bottom + 15, name, 'muted', ' text-anchor="middle"') : ''}`;

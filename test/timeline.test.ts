@@ -91,7 +91,7 @@ describe('lanes', () => {
           { kind: 'granted', at: 14, id: 9, cost: 2, waited: 2 },
           { kind: 'released', at: 16, id: 9, cost: 2 },
         ]),
-        { to: 8 },
+        { until: 8 },
       ),
     );
     const x = (seconds: number): number => LEFT + (seconds / 8) * (RIGHT - LEFT);
@@ -221,7 +221,7 @@ describe('tokens', () => {
       await clock.advance(2.5);
       throttle.tryAcquire(2);
     });
-    const line = rounded(levels(toSVG(trace, { to: 4 }), 4, 4));
+    const line = rounded(levels(toSVG(trace, { until: 4 }), 4, 4));
     expect(line).toEqual([[0, 4], [0, 0], [0.5, 2], [0.5, 2], [0.5, 1], [1.3, 4], [3, 4], [3, 4], [3, 2], [3.5, 4], [4, 4]].map(([at, tokens]) => [at, tokens]));
   });
 
@@ -230,7 +230,7 @@ describe('tokens', () => {
       for (let n = 0; n < 8; n++) void throttle.run(() => sleep(0.3));
       await clock.runAll();
     });
-    const line = rounded(levels(toSVG(trace, { to: 3 }), 4, 3));
+    const line = rounded(levels(toSVG(trace, { until: 3 }), 4, 3));
     for (const [index, [at, tokens]] of line.entries()) {
       const [before, level] = line[index - 1] ?? [at, tokens];
       if (at > before) expect(tokens).toBe(level);
@@ -268,7 +268,7 @@ describe('tokens', () => {
 describe('the rest', () => {
   test('pauses are bands: the latest deadline counts, `resume` ends one, one without an end reaches the edge', () => {
     const pause = (at: number, seconds: number | null): TraceEvent => ({ kind: 'paused', at, seconds });
-    const svg = parse(toSVG(traceOf([pause(0, 0), pause(1, 2), pause(2, 0.5), pause(4, null), pause(5, 0), pause(6, 1), pause(6.5, 1), pause(8, null)]), { to: 9 }));
+    const svg = parse(toSVG(traceOf([pause(0, 0), pause(1, 2), pause(2, 0.5), pause(4, null), pause(5, 0), pause(6, 1), pause(6.5, 1), pause(8, null)]), { until: 9 }));
     const x = (seconds: number): number => LEFT + (seconds / 9) * (RIGHT - LEFT);
     const bands = classed(svg, 'pause').filter((rect) => number(rect, 'height') > 50);
     expect(bands.map((rect) => [number(rect, 'x'), number(rect, 'x') + number(rect, 'width')])).toEqual(
@@ -305,11 +305,14 @@ describe('the rest', () => {
   });
 
   test.each<[TimelineOptions, string[]]>([
-    [{ to: 10 }, ['0', '2', '4', '6', '8', 's']],
-    [{ to: 0.002 }, ['0', '0.0005', '0.001', '0.0015', 's']],
-    [{ from: 1000, to: 1002 }, ['1000', '1000.5', '1001', '1001.5', 's']],
-    [{ to: 7200 }, ['0', '2000', '4000', '6000', 's']],
-    [{ from: 1e16, to: 1e16 + 2 }, ['10000000000000000', 's']],
+    [{ until: 10 }, ['0', '2', '4', '6', '8', 's']],
+    [{ until: 0.002 }, ['0', '0.0005', '0.001', '0.0015', 's']],
+    [{ since: 1000, until: 1002 }, ['1000', '1000.5', '1001', '1001.5', 's']],
+    [{ until: 7200 }, ['0', '2000', '4000', '6000', 's']],
+    [{}, ['0', '0.2', '0.4', '0.6', '0.8', 's']],
+    [{ since: 1e18 }, ['1000000000000000000', '1000000000500000000', 's']],
+    [{ since: 123_456, until: 123_456.0001 }, ['123456', '123456.00005', 's']],
+    [{ since: 1e16, until: 1e16 + 2 }, ['10000000000000000', 's']],
   ])('the time axis of %o', (options, ticks) => {
     const svg = parse(toSVG(traceOf([]), options));
     const bottom = Math.max(...named(svg, 'text').map((text) => number(text, 'y')));
@@ -341,9 +344,9 @@ describe('the rest', () => {
     [{ limits: {} }, {}, 'trace must be a trace of record(), received object'],
     [traceOf([]), null, 'options must be an object, received null'],
     [traceOf([]), { title: 5 }, 'title must be a string, received 5'],
-    [traceOf([]), { from: -1 }, 'from must be a finite number >= 0, received -1'],
-    [traceOf([]), { to: Infinity }, 'to must be a finite number, received Infinity'],
-    [traceOf([]), { from: 2, to: 2 }, 'to must be more than from, which is 2, received 2'],
+    [traceOf([]), { since: -1 }, 'since must be a finite number >= 0, received -1'],
+    [traceOf([]), { until: Infinity }, 'until must be a finite number, received Infinity'],
+    [traceOf([]), { since: 2, until: 2 }, 'until must be more than since, which is 2, received 2'],
     [traceOf([]), { width: 100 }, 'width must be an integer from 360 to 4096, received 100'],
   ])('refuses %o, %o', (trace, options, message) => {
     expect(() => toSVG(trace as Trace, options as TimelineOptions)).toThrow(message);
@@ -375,8 +378,8 @@ describe('any trace', () => {
   const traces: fc.Arbitrary<Trace> = fc.record({ name: fc.string({ unit: 'binary' }), limits: bounds, events: fc.array(event, { maxLength: 60, size: 'max' }) }, { requiredKeys: ['limits', 'events'] });
   const views: fc.Arbitrary<TimelineOptions> = fc.oneof(
     fc.constant({}),
-    fc.record({ from: fc.double({ min: 0, max: 50, noNaN: true }), width: fc.integer({ min: 360, max: 2000 }) }, { requiredKeys: [] }),
-    fc.tuple(fc.double({ min: 0, max: 50, noNaN: true }), fc.double({ min: 1e-6, max: 50, noNaN: true })).map(([from, span]) => ({ from, to: from + span })),
+    fc.record({ since: fc.double({ min: 0, max: 50, noNaN: true }), width: fc.integer({ min: 360, max: 2000 }) }, { requiredKeys: [] }),
+    fc.tuple(fc.double({ min: 0, max: 50, noNaN: true }), fc.double({ min: 1e-6, max: 50, noNaN: true })).map(([since, span]) => ({ since, until: since + span })),
   );
 
   test('is drawn within the axes, as well-formed XML, and the same every time', () => {
@@ -409,7 +412,7 @@ describe('any trace', () => {
           }
         }
         for (const line of classed(svg, 'level').map(corners)) expect(line.map(([x]) => x)).toEqual(line.map(([x]) => x).toSorted((a, b) => a - b));
-        if (view.from === undefined) expect(jobs(svg).length).toBe(new Set(trace.events.flatMap((one) => ('id' in one ? [one.id] : []))).size);
+        if (view.since === undefined) expect(jobs(svg).length).toBe(new Set(trace.events.flatMap((one) => ('id' in one ? [one.id] : []))).size);
       }),
       { numRuns: 300 },
     );
