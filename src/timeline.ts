@@ -142,7 +142,7 @@ function running(jobs: readonly Job[], to: number): Point[] {
     line.push([at, count]);
     line.push([at, (count += step)]);
   }
-  line.push([Math.max(to, line.at(-1)?.[0] ?? 0), count]);
+  line.push([Math.max(to, ...line.slice(-1).map(([at]) => at)), count]);
   return line;
 }
 
@@ -448,7 +448,10 @@ function draw(story: Story, title: string, from: number, to: number, width: numb
 
   const changes = story.limits.map((entry) => entry.from).filter((since) => since >= from && since <= to);
   const back = [
-    ...pauses.map((pause) => rect(axis.x(pause.from), top, Math.max(1, axis.x(pause.until) - axis.x(pause.from)), y - top, 'pause')),
+    ...pauses.map((pause) => {
+      const wide = Math.max(1, axis.x(pause.until) - axis.x(pause.from));
+      return rect(Math.min(axis.x(pause.from), right - wide), top, wide, y - top, 'pause');
+    }),
     ...drawTicks(axis, top, y),
     ...changes.map((since) => path(`M${px(axis.x(since))} ${px(top)}V${px(y)}`, 'axis', ' stroke-dasharray="6 4"')),
   ];

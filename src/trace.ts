@@ -103,7 +103,8 @@ class Recorder implements Recording {
   declare readonly name?: string;
   readonly limits: TracedLimits;
   readonly events: TraceEvent[];
-  #stop: () => void;
+  /** Holds the throttle: dropped once done, so that whoever keeps the data does not keep that. */
+  #unsubscribe: (() => void) | undefined;
 
   constructor(throttle: WatchedThrottle) {
     if (throttle.name !== undefined) this.name = throttle.name;
@@ -132,23 +133,22 @@ class Recorder implements Recording {
     released.subscribe(onReleased);
     refused.subscribe(onRefused);
     paused.subscribe(onPaused);
-    this.#stop = () => {
+    this.#unsubscribe = () => {
       queued.unsubscribe(onQueued);
       granted.unsubscribe(onGranted);
       released.unsubscribe(onReleased);
       refused.unsubscribe(onRefused);
       paused.unsubscribe(onPaused);
-      // Whoever keeps the data does not keep the throttle.
-      this.#stop = () => {};
     };
   }
 
   stop(): void {
-    this.#stop();
+    this.#unsubscribe?.();
+    this.#unsubscribe = undefined;
   }
 
   [Symbol.dispose](): void {
-    this.#stop();
+    this.stop();
   }
 }
 

@@ -198,6 +198,8 @@ describe('lanes', () => {
     expect(marks(parse(toSVG(await backlog(5))))).toEqual(['s', '1', '2', '3', '4', '5', '4', '0', '20', '0']);
     expect(marks(parse(toSVG(await backlog(200))))).toEqual(['s', '50', '100', '150', '200', '4', '0', '20', '0']);
     expect(marks(parse(toSVG(await backlog(2000))))).toEqual(['s', '500', '1000', '1500', '2000', '4', '0', '20', '0']);
+    // The first of every 7th from each 200 on.
+    expect(marks(parse(toSVG(await backlog(1300))))).toEqual(['s', '203', '406', '602', '805', '1001', '1204', '4', '0', '20', '0']);
   });
 });
 
@@ -225,6 +227,23 @@ describe('tokens', () => {
     expect(line).toEqual([[0, 4], [0, 0], [0.5, 2], [0.5, 2], [0.5, 1], [1.3, 4], [3, 4], [3, 4], [3, 2], [3.5, 4], [4, 4]].map(([at, tokens]) => [at, tokens]));
   });
 
+  test('are seen in a part of the time as they are in the whole', async () => {
+    const trace = await played([4, 0], async (throttle, clock) => {
+      throttle.tryAcquire(4);
+      await clock.advance(4);
+      throttle.tryAcquire(1);
+    });
+    const line = corners(classed(parse(toSVG(trace, { since: 0.5, until: 0.75 })), 'level')[0]);
+    const whole = corners(classed(parse(toSVG(trace, { until: 1 })), 'level')[0]);
+    const [empty, full] = [Math.max(...whole.map(([, y]) => y)), Math.min(...whole.map(([, y]) => y))];
+    expect(line).toEqual([[LEFT, expect.closeTo((empty + full) / 2, 0)], [RIGHT, expect.closeTo(full + (empty - full) / 4, 0)]]);
+  });
+
+  test.each([[1e6, '1M'], [12_345, '12.3k'], [9_999, '9999'], [0.25, '0.25'], [2e9, '2G']])('of a burst of %d have a short mark', (burst, mark) => {
+    const svg = parse(toSVG({ limits: { ...limits, burst }, events: [{ kind: 'paused', at: 0, seconds: 1, tokens: burst }] }));
+    expect(marks(svg).at(-2)).toBe(mark);
+  });
+
   test('stay level where what comes next tells that they do not flow evenly', async () => {
     const trace = await played([4, 2, { window: 'sliding' }], async (throttle, clock, sleep) => {
       for (let n = 0; n < 8; n++) void throttle.run(() => sleep(0.3));
@@ -249,8 +268,14 @@ describe('tokens', () => {
     const svg = parse(toSVG(trace));
     expect(texts(svg)).toContain('none left');
     // The first reading is of the grant, before it was settled.
-    const dots = named(svg, 'circle');
-    expect(dots.length).toBeGreaterThan(1);
+    expect(named(svg, 'circle').length).toBeGreaterThan(1);
+    // After a refill of 1 in 0.25 s, of a debt of 1, it is none: seen before that.
+    const deep = parse(toSVG(traceOf([{ kind: 'granted', at: 0, id: 1, cost: 1, waited: 0, tokens: 3 }, { kind: 'released', at: 1, id: 1, cost: 6, tokens: -2 }])));
+    expect(marks(deep).slice(-3)).toEqual(['4', '0', '-2']);
+    const zero = Number(classed(deep, 'axis').at(-1)?.attributes['d']?.match(/M[\d.]+ ([\d.]+)/)?.[1]);
+    expect(Math.max(...corners(classed(deep, 'level')[0]).map(([, y]) => y))).toBeCloseTo(zero + 24, 0);
+    // What rounding left is not worth a mark.
+    expect(marks(parse(toSVG(traceOf([{ kind: 'paused', at: 0, seconds: 1, tokens: -1e-13 }])))).slice(-2)).toEqual(['4', '0']);
     const full = parse(toSVG(await played([4, 0], async (throttle) => void throttle.tryAcquire(1))));
     expect(named(full, 'circle')).toEqual([]);
     expect(texts(full)).not.toContain('none left');
@@ -276,6 +301,14 @@ describe('the rest', () => {
     );
     expect(texts(svg)).toEqual(expect.arrayContaining(['paused 2 s', 'paused']));
     expect(named(svg, 'desc')[0]?.text).toContain('Paused from 1 s to 3 s. Paused from 4 s to 5 s. Paused from 6 s to 7.5 s. Paused from 8 s on.');
+  });
+
+  test('of many short pauses, as many are named as have room', () => {
+    const events = Array.from({ length: 40 }, (_, n): TraceEvent => ({ kind: 'paused', at: n, seconds: 0.5 }));
+    const names = all(parse(toSVG(traceOf(events)))).filter(({ text }) => text === 'paused 0.5 s');
+    expect(names.length).toBeGreaterThan(2);
+    const places = names.map((text) => number(text, 'x'));
+    for (const [index, x] of places.entries()) expect(x).toBeGreaterThan((places[index - 1] ?? -1000) + 100);
   });
 
   test('a change of the limits is told, and its bounds are drawn as they were', async () => {
@@ -398,7 +431,7 @@ describe('any trace', () => {
         for (const rect of [...bars(svg), ...classed(svg, 'pause').filter((one) => number(one, 'height') > 50)]) {
           expect(number(rect, 'width')).toBeGreaterThan(0);
           expect(number(rect, 'x')).toBeGreaterThanOrEqual(LEFT - 0.1);
-          expect(number(rect, 'x') + number(rect, 'width')).toBeLessThanOrEqual(right + 1.1);
+          expect(number(rect, 'x') + number(rect, 'width')).toBeLessThanOrEqual(right + 0.15);
           expect(number(rect, 'y')).toBeGreaterThan(0);
           expect(number(rect, 'y') + number(rect, 'height')).toBeLessThan(bottom);
         }

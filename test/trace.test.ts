@@ -117,6 +117,27 @@ describe('record', () => {
     expect(NAMES.filter((name) => channel(name).hasSubscribers)).toEqual([]);
   });
 
+  test('once stopped, it keeps the data and not the throttle', async () => {
+    const watch = (): { trace: Recording; throttle: WeakRef<Throttle> } => {
+      const throttle = new Throttle(10);
+      const trace = record(throttle);
+      throttle.tryAcquire()?.release();
+      return { trace, throttle: new WeakRef(throttle) };
+    };
+    const { trace, throttle } = watch();
+    const collected = async (): Promise<boolean> => {
+      for (let tries = 0; tries < 5 && throttle.deref() !== undefined; tries++) {
+        await new Promise((resolve) => setTimeout(resolve));
+        globalThis.gc?.();
+      }
+      return throttle.deref() === undefined;
+    };
+    expect(await collected()).toBe(false);
+    trace.stop();
+    expect(await collected()).toBe(true);
+    expect(trace.events.length).toBe(2);
+  });
+
   test('notes a change of the limits with the event that comes next, once', () => {
     const { throttle } = setUp(10, 2);
     const trace = record(throttle);
