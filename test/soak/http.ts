@@ -230,6 +230,7 @@ export const overHttp: Part = {
   // What frameworks make when they are first used would look like a leak.
   async open() {
     for (const name of Object.keys(makers)) await playHttp(1, newTally(), name, 2);
+    return [];
   },
   play: playHttp,
 };

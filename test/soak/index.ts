@@ -161,7 +161,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 let good = false;
 try {
-  for (const { part } of chosen) await part.open?.();
+  for (const { part } of chosen) watchdog.guard((await part.open?.()) ?? []);
   good = seed === undefined ? await soak() : await once();
 } catch (error) {
   print(`\nFAILED, before anything was played: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);

@@ -21,7 +21,8 @@ export interface Part {
   readonly exact: boolean;
   /** Its share of the time. */
   readonly weight: number;
-  open?(): Promise<void>;
+  /** Gets ready. Resolves with the processes that it has started. */
+  open?(): Promise<number[]>;
   close?(): Promise<void>;
   /** Plays the history of a seed. Throws what was found wrong. */
   play(seed: number, tally: Tally): Promise<void>;

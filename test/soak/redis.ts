@@ -344,7 +344,7 @@ export const onRedis: Part = {
     server = await startRedis();
     admin = new Redis(server.url);
     admin.on('error', () => {});
-    await admin.ping();
+    return [Number(/process_id:(\d+)/.exec(await admin.info('server'))?.[1])];
   },
   async close() {
     admin?.disconnect();

@@ -134,6 +134,7 @@ const MOST_BLOCKED = 60;
 export class Watchdog {
   readonly #shared: Int32Array = new Int32Array(new SharedArrayBuffer(64));
   readonly #worker: Worker;
+  #guarded = 0;
 
   constructor(parts: readonly string[]) {
     const code = `
@@ -166,8 +167,8 @@ export class Watchdog {
   }
 
   /** Children of this process, to be ended with it. */
-  set children(pids: readonly number[]) {
-    pids.slice(0, 12).forEach((pid, index) => Atomics.store(this.#shared, 3 + index, pid));
+  guard(pids: readonly number[]): void {
+    for (const pid of pids) Atomics.store(this.#shared, 3 + this.#guarded++, pid);
   }
 
   async stop(): Promise<void> {
