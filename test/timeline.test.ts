@@ -151,6 +151,27 @@ describe('lanes', () => {
     expect(texts(svg)).toContain('3 calls, 1 still running, 1 still waiting');
   });
 
+  test('what is too short to be seen is drawn as short as can be, within the axes', () => {
+    const call = (at: number, id: number): TraceEvent[] => [{ kind: 'granted', at, id, cost: 1, waited: 0 }, { kind: 'released', at, id, cost: 1 }];
+    const svg = parse(
+      toSVG(
+        traceOf([
+          ...call(0, 1),
+          { kind: 'refused', at: 0, id: 2, cost: 1, reason: 'busy' },
+          { kind: 'paused', at: 9.999, seconds: 0.001 },
+          ...call(10, 3),
+          { kind: 'refused', at: 10, id: 4, cost: 1, reason: 'busy' },
+        ]),
+        { until: 10 },
+      ),
+    );
+    expect(bars(svg).map((rect) => [number(rect, 'x'), number(rect, 'width')])).toEqual([[LEFT, 2], [RIGHT - 2, 2]]);
+    const crosses = jobs(svg).flatMap((job) => classed(job, 'no')).map(({ attributes }) => attributes['d']);
+    expect(crosses).toEqual([expect.stringMatching(`^M${LEFT} `), expect.stringMatching(`^M${RIGHT - 10} `)]);
+    const band = classed(svg, 'pause').find((rect) => number(rect, 'height') > 50) as Element;
+    expect([number(band, 'x'), number(band, 'width')]).toEqual([RIGHT - 1, 1]);
+  });
+
   test('who came before the record is drawn from its edge', () => {
     const svg = parse(toSVG(traceOf([{ kind: 'released', at: 5, id: 1, cost: 1 }, { kind: 'granted', at: 6, id: 2, cost: 1, waited: 100 }, { kind: 'released', at: 7, id: 2, cost: 1 }])));
     expect(bars(svg).map((rect) => [rect.attributes['class'], number(rect, 'x')])).toEqual([['run', LEFT], ['wait', LEFT], ['run', expect.any(Number)]]);
