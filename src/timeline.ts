@@ -142,7 +142,8 @@ function running(jobs: readonly Job[], to: number): Point[] {
     line.push([at, count]);
     line.push([at, (count += step)]);
   }
-  line.push([Math.max(to, ...line.slice(-1).map(([at]) => at)), count]);
+  const [changed] = line.at(-1) as Point;
+  line.push([Math.max(to, changed), count]);
   return line;
 }
 
