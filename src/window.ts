@@ -135,7 +135,7 @@ export class SlidingWindow {
     if (first === this.#first) return;
     this.#first = first;
     this.#gone = this.#marks[first - 1] as number;
-    if (first > length / 2 || first === length) this.#compact();
+    if (first > length / 2) this.#compact();
   }
 
   /** Forgets what counts no more, and what rounding left of the sums. */
