@@ -221,6 +221,25 @@ describe('a sliding window', () => {
     expect(window.level(0.5)).toBe(4);
   });
 
+  test('names the instants at which corrected grants leave, each with what is left of its cost', () => {
+    const window = new SlidingWindow(10, 10);
+    for (const [now, cost] of [[0, 1], [1, 1], [2, 1], [3, 7]] as const) window.take(now, cost);
+    window.settle(4, -0.5, 8);
+    expect([0.5, 1, 1.5, 2, 2.5, 3, 10].map((cost) => window.readyAt(4, cost))).toEqual([4, 10, 10, 11, 12, 12, 13]);
+  });
+
+  test('whatever was undone, the next grant counts for a period', () => {
+    const window = new SlidingWindow(10, 10);
+    for (const now of [0, 1, 2, 3]) window.take(now, 1);
+    window.settle(4, -1, 3);
+    // The first, of which nothing is left, has its period behind it; then the others never happened either.
+    expect(window.level(10)).toBe(7);
+    for (const since of [0, 1, 2]) window.settle(10, -1, since);
+    expect([window.level(10), window.fullAt()]).toEqual([10, -Infinity]);
+    expect(window.take(10.5, 10)).toBe(true);
+    expect([window.level(20), window.fullAt(), window.level(20.5)]).toEqual([0, 20.5, 10]);
+  });
+
   test('remembers no more grants than one window holds', () => {
     const window = new SlidingWindow(1_000, 1);
     const before = heap();
