@@ -123,6 +123,12 @@ describe('TokenBucket', () => {
     expect((granted + cost) / bound).toBeGreaterThan(1 - 1e-6);
   });
 
+  test('a new one is full, and always has been', () => {
+    for (const bucket of [new TokenBucket(10, 1, 10), new TokenBucket(10, 1, 10, 10, 5)]) {
+      expect([bucket.level(-Infinity), bucket.level(0), bucket.fullAt()]).toEqual([10, 10, -Infinity]);
+    }
+  });
+
   describe('settle', () => {
     test.each([
       // burst 10, 1 per s: spent at 0, spent at `t` after it, difference, level after it
