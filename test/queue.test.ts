@@ -44,6 +44,13 @@ describe('WaitQueue', () => {
     expect(queue.cost).toBe(0);
   });
 
+  test('what those ask for who stay is known, however many have left', () => {
+    const queue = setUp();
+    for (let since = 0; since < 1_000; since++) void queue.join(1, since, undefined, undefined).catch(() => {});
+    queue.refuseAll(({ since }) => (since % 100 === 50 ? undefined : new Error('gone')));
+    expect([queue.size, queue.cost, queue.head?.since]).toEqual([10, 10, 50]);
+  });
+
   test('half a million who come and go behind one who stays leave no trace in memory', async () => {
     const gc = globalThis.gc;
     if (gc === undefined) throw new Error('run with --expose-gc');
