@@ -4,7 +4,7 @@ import { type Rate, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import type { Budget } from '../src/bucket.js';
-import { budgetFor } from '../src/rate.js';
+import { budgetFor, describeLimits } from '../src/rate.js';
 import { Outcomes, setUp, take } from './support.js';
 
 /** The greatest sum of costs in any half-open span of `width` seconds. */
@@ -28,6 +28,12 @@ describe('arguments', () => {
     ['also', { also: [{ capacity: 1e300, period: 1e-300 }] }, new RangeError('also[0].capacity / also[0].period must fill the burst in finite time, received 1e+300 / 1e-300')],
   ])('%s: %o is refused when it is made', (_, options, error) => {
     expect(() => new Throttle(10, 0, 1, options)).toThrow(error);
+  });
+
+  test('no limit at all may have a burst without one, and is called any', () => {
+    expect(budgetFor({ capacity: Infinity, burst: Infinity }, '')).toBeUndefined();
+    expect(describeLimits([{ capacity: Infinity }], Infinity)).toBe('any rate, any number at a time');
+    expect(describeLimits([{ capacity: Infinity }, { capacity: 2 }], 3)).toBe('2 per 1 s, 3 at a time');
   });
 
   test('undefined keeps the default, and rates that are changed afterwards change nothing', async () => {
