@@ -248,6 +248,16 @@ describe('the response', () => {
     expect(release).toHaveBeenCalledOnce();
     expect(() => response.clone()).toThrow(TypeError);
   });
+
+  test('can be told otherwise, as that of any response can', () => {
+    const other = new Response();
+    const response = releaseWhenRead(Object.defineProperty(new Response('hello'), 'url', { value: 'http://there/' }), () => {});
+    expect(response.url).toBe('http://there/');
+    response.clone = () => other;
+    expect(response.clone()).toBe(other);
+    Object.defineProperties(response, { url: { value: 'http://elsewhere/' }, clone: { value: () => response } });
+    expect([response.url, response.clone()]).toEqual(['http://elsewhere/', response]);
+  });
 });
 
 describe('a body from a wire', () => {
