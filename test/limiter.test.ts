@@ -22,7 +22,7 @@ describe('a resource', () => {
   });
 
   test('refuses options that are none', () => {
-    expect(() => new Resource(1, null as never)).toThrow(TypeError);
+    expect(() => new Resource(1, null as never)).toThrow(new TypeError('options must be an object, received null'));
     expect(() => new Resource(1, { maxQueue: -1 })).toThrow('maxQueue must be an integer >= 0, received -1');
   });
 
@@ -45,7 +45,21 @@ describe('a resource', () => {
     await resource.idle();
     await expect(resource.acquire()).rejects.toMatchObject({ name: 'ThrottleClosedError', cause: 'done' });
     expect(resource.closed).toBe(true);
-    await new Resource(1)[Symbol.asyncDispose]();
+  });
+
+  test('is idle once nothing of it is in use, and await using waits for that', async () => {
+    const outcomes = new Outcomes();
+    const resource = new Resource(2);
+    const [first, second] = [await resource.acquire(), await resource.acquire()];
+    outcomes.follow('idle', resource.idle());
+    outcomes.follow('disposed', resource[Symbol.asyncDispose]());
+    expect(resource.closed).toBe(true);
+    first.release();
+    await new Promise((resolve) => void setTimeout(resolve, 1));
+    expect(outcomes.order).toEqual([]);
+    second.release();
+    await new Promise((resolve) => void setTimeout(resolve, 1));
+    expect(outcomes.order).toEqual(['idle', 'disposed']);
   });
 });
 
@@ -72,11 +86,13 @@ describe('definition', () => {
     ['resources', () => new Limiter({ timeout: 1 } as never), new TypeError('resources must be an array of gates, received undefined')],
     ['gates', () => new Limiter({ timeout: 1, resources: [database, {} as never] }), new TypeError('resources[1] must be a Gate, received object')],
     ['gates for all, not for each key', () => new Limiter({ timeout: 1, resources: [new KeyedThrottle(1) as never] }), new TypeError('resources[0] must be a Gate, received object')],
+    ['gates that are there', () => new Limiter({ timeout: 1, resources: [undefined as never] }), new TypeError('resources[0] must be a Gate, received undefined')],
     ['each once', () => new Limiter({ timeout: 1, resources: [database, database] }), new RangeError('resources must name each gate once')],
     ['options', () => new Limiter(5 as never), new TypeError('options must be an object, received 5')],
     ['a list to choose from', () => limiter.resources(database as never), new TypeError('resources must be an array of gates, received object')],
     ['a handler', () => limiter.resources([database])(undefined as never), new TypeError('handler must be a function, received undefined')],
     ['a method', () => limiter.resources([database])(() => 1, { kind: 'getter' } as never), new TypeError('context must be that of a method, received "getter"')],
+    ['a context, if any', () => limiter.resources([database])(() => 1, null as never), new TypeError('context must be that of a method, received null')],
     // TypeScript's own decorators of old pass the prototype, the name and the descriptor.
     ['a standard decorator', () => limiter.resources([database])({} as never, 'name' as never), new TypeError('handler must be a function, received object')],
   ])('needs %s', (_, make, error) => {
@@ -237,7 +253,7 @@ describe('a limited handler', () => {
 
 describe('a permit for several', () => {
   test('releases and settles all of them, once, and tells how long it took', async () => {
-    const clock = new ManualClock();
+    const clock = new ManualClock(100);
     const [slow, fast] = [new Throttle(10, 1, 1, { clock }), new Throttle(20, 1, 1, { clock })];
     const limiter = new Limiter({ timeout: 10, resources: [slow, fast], clock });
     const both = limiter.resources([slow, fast]);
@@ -295,8 +311,16 @@ describe('a permit for several', () => {
     });
     const limiter = new Limiter({ timeout: 0, resources: [database, failing, files] });
     const permit = await limiter.acquire([database, failing, files]);
-    expect(() => permit.settle(3)).toThrow('lost, too');
-    expect(() => permit.release()).toThrow('lost');
+    const thrown = (call: () => void): unknown => {
+      try {
+        call();
+      } catch (error) {
+        return error;
+      }
+      return 'nothing';
+    };
+    expect(thrown(() => permit.settle(3))).toEqual(new Error('lost, too'));
+    expect(thrown(() => permit.release())).toEqual(new Error('lost'));
     permit.release();
     // What the handler itself has to say matters more.
     const both = limiter.resources([database, failing]);
