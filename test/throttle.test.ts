@@ -112,6 +112,7 @@ describe('bad input to calls: refused before anything is queued or spent', () =>
     ['run(5)', (t) => t.run(wrong(5)), TypeError, 'fn must be a function, received 5'],
     ['map(null)', (t) => t.map(wrong(null), () => {}), TypeError, ''],
     ['map([], 5)', (t) => t.map([], wrong(5)), TypeError, 'fn must be a function, received 5'],
+    ['map([], fn, { cost: -1 })', (t) => t.map([], () => {}, { cost: -1 }), RangeError, 'cost must be a finite number >= 0, received -1'],
     ['map([], fn, 5)', (t) => t.map([], () => {}, wrong(5)), TypeError, 'options must be an object, received 5'],
     ['wrap(5)', (t) => t.wrap(wrong(5)), TypeError, 'fn must be a function, received 5'],
     ['pause(-1)', (t) => t.pause(-1), RangeError, 'seconds must be a number >= 0, received -1'],
@@ -517,6 +518,21 @@ describe('map', () => {
     finish();
     await throttle.idle();
     expect(finished).toBe(true);
+  });
+
+  test('what comes after the first failure is asked for no cost', async () => {
+    const { throttle } = setUp(Infinity);
+    let next: ((item: number) => void) | undefined;
+    async function* items(): AsyncGenerator<number> {
+      yield 1;
+      yield await new Promise<number>((resolve) => (next = resolve));
+    }
+    const asked: number[] = [];
+    const all = throttle.map(items(), () => Promise.reject(new Error('first')), { cost: (item) => asked.push(item) });
+    await expect(all).rejects.toThrow('first');
+    next?.(2);
+    await new Promise((resolve) => void setTimeout(resolve, 1));
+    expect(asked).toEqual([1]);
   });
 
   test('a second failure after the first is nobody’s unhandled rejection', async () => {
