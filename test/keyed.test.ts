@@ -448,6 +448,15 @@ const refund = (keyed: KeyedThrottle, name: string): void => {
   permit?.refund();
 };
 
+test('keys that are used once are forgotten by the calls for others', () => {
+  const { keyed } = setUp(Infinity);
+  const before = heap();
+  for (let index = 0; index < 20_000; index++) keyed.tryAcquire(`key ${index}`)?.release();
+  // All of them would be twenty times as much.
+  expect(heap() - before).toBeLessThan(1_000_000);
+  expect(keyed.size).toBe(0);
+});
+
 describe('a million keys', () => {
   test('are not needed to fill the memory, if one that is used a million times did: it does not', () => {
     const { keyed } = setUp(1e9, 0, 3600);
