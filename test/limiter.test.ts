@@ -158,7 +158,9 @@ describe('a limited handler', () => {
     const reports = new Reports();
     expect(await reports.write('<', '>')).toBe('<March>, 1 running');
     expect([reports.write.name, reports.write.length]).toEqual(['write', 2]);
-    expect(limiter.resources([database])(function handler(_a: number, _b: number, _c: number) {})).toHaveLength(3);
+    const handler = function handler(_a: number, _b: number, _c: number): void {};
+    const { name, length } = Object.getOwnPropertyDescriptors(limiter.resources([database])(handler));
+    expect({ name, length }).toEqual({ name: Object.getOwnPropertyDescriptor(handler, 'name'), length: Object.getOwnPropertyDescriptor(handler, 'length') });
   });
 
   test('one deadline covers all resources: what was taken by then is given back', async () => {
