@@ -243,18 +243,18 @@ describe('a sliding window', () => {
   test('remembers no more grants than one window holds', () => {
     const window = new SlidingWindow(1_000, 1);
     const before = heap();
-    for (let index = 0; index < 2_000_000; index++) window.take(index / 1_000, 1);
+    for (let index = 0; index < 200_000; index++) window.take(index / 1_000, 1);
     // Three numbers each, twice as many where half of them have left.
     expect(heap() - before).toBeLessThan(1_000 * 3 * 8 * 4 + 50_000);
-    expect(window.level(2_000)).toBe(1);
+    expect(window.level(200)).toBe(1);
   });
 
   test('remembers the grants of one instant as one', () => {
     const window = new SlidingWindow(1e9, 1);
     const before = heap();
-    for (let index = 0; index < 1_000_000; index++) window.take(0, 1);
+    for (let index = 0; index < 100_000; index++) window.take(0, 1);
     expect(heap() - before).toBeLessThan(100_000);
-    expect(window.level(0)).toBe(1e9 - 1e6);
+    expect(window.level(0)).toBe(1e9 - 1e5);
   });
 
   test('of another capacity or period takes over what counts', () => {

@@ -12,7 +12,7 @@ const SPARED = [
   / in real time is a gate /,
   /a gate behind a round trip is a gate /,
   /a (Resource|Limiter of one Throttle) is a gate /,
-  /ten million|: a million|a million keys|a million waiters|100,000|thousands of/,
+  /ten million|half a million|a million more|a million keys|100,000|thousands of/,
   /trap 19: no drift/,
   /trap 24: what keeps a process alive/,
   /against a real server/,

@@ -29,7 +29,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     include: ORDER.map((name) => `test/${name}.test.ts`),
     runner: fileURLToPath(new URL('runner.ts', import.meta.url)),
     // A mutant that waits for ever ends here, before Stryker has to start another process.
-    testTimeout: 4_000,
+    testTimeout: 5_000,
     sequence: { sequencer: CheapFirst },
     // Once more would hide those that die now and then, and take twice the time for all others.
     retry: 0,
