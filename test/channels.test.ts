@@ -2,6 +2,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Teller } from '../src/channels.js';
 import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../src/index.js';
 import { ManualClock } from '../src/testing.js';
 import { hear, type Heard, listen, NAMES, outcome } from './hear.js';
@@ -289,6 +290,20 @@ describe('channels', () => {
   });
 });
 
+test('while nobody listens, no clock is read and nothing is made', () => {
+  const read = vi.fn(() => 0);
+  const teller = new Teller(new Throttle(1), { now: read });
+  teller.queued({}, 1);
+  teller.granted({ cost: 1, waited: 0 }, {});
+  teller.released({ cost: 1, waited: 0 });
+  teller.refused({}, 1, undefined);
+  teller.paused(1);
+  expect(read).not.toHaveBeenCalled();
+  const heard = hear();
+  teller.paused(1);
+  expect([heard.length, read.mock.calls.length]).toEqual([1, 1]);
+});
+
 describe('where there is no node:diagnostics_channel', () => {
   afterEach(() => {
     vi.unstubAllGlobals();
@@ -299,6 +314,7 @@ describe('where there is no node:diagnostics_channel', () => {
     ['no process', undefined],
     ['a process that is not quite one', { env: {} }],
     ['no such module', { getBuiltinModule: () => undefined }],
+    ['a module without channels', { getBuiltinModule: () => ({}) }],
   ])('%s: the same is told by plain channels', async (_, process) => {
     vi.resetModules();
     const platform = hear();

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { QueueFullError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError, type Limits } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
-import { setUp, take } from './support.js';
+import { Outcomes, setUp, SkewedClock, take } from './support.js';
 
 const wrong = (value: unknown): never => value as never;
 
@@ -351,6 +351,30 @@ describe('permits', () => {
     (await next).release();
   });
 
+  test('a debt taken since counts as spent since, for a refund that comes late', async () => {
+    const { throttle, clock } = setUp(10, 0, 10);
+    const [first, second] = [take(throttle, 5), take(throttle, 1)];
+    await clock.advance(10);
+    second.settle(9);
+    expect(throttle.tokens).toBe(2);
+    // As if the first had never been: the ten that a bucket holds, less one and the debt of eight.
+    first.refund();
+    expect(throttle.tokens).toBe(2);
+
+    const { throttle: window, clock: time } = setUp(10, 0, 10, { window: 'sliding' });
+    const older = take(window, 2);
+    await time.advance(1);
+    const younger = take(window, 1);
+    await time.advance(1);
+    younger.settle(3);
+    await time.advance(1);
+    older.settle(1);
+    expect(window.tokens).toBe(6);
+    await time.advance(7);
+    // What is left of the older one has gone; the younger and its debt count still.
+    expect(window.tokens).toBe(7);
+  });
+
   test('settling where the rate is unlimited changes the cost and nothing else', async () => {
     const { throttle } = setUp(Infinity);
     const permit = await throttle.acquire(5);
@@ -659,6 +683,48 @@ describe('estimateWait', () => {
     await clock.advance(11);
     expect(throttle.waiting).toBe(0);
     await Promise.all(waiting);
+  });
+
+  test.each([[0, 0.9, 0.2], [0, 1.7, 0.4], [0, 3.6, 0.8]])('whoever waits so long comes late enough: from %d, paused for %d, asked %d later', async (start, pause, later) => {
+    const clock = new ManualClock(start);
+    const throttle = new Throttle(10, 0, 1, { clock });
+    throttle.pause(pause);
+    await clock.advance(later);
+    const wait = throttle.estimateWait();
+    // The plain difference is a rounding error short of it.
+    expect(later + (pause - later)).toBeLessThan(pause);
+    await clock.advance(wait);
+    expect(throttle.tryAcquire()).toBeDefined();
+    expect(wait).toBeCloseTo(pause - later, 9);
+  });
+});
+
+describe('a clock that steps back', () => {
+  test('holds whoever is timed no longer than the timer', async () => {
+    const clock = new SkewedClock();
+    const throttle = new Throttle(1, 0, 1, { clock });
+    take(throttle);
+    const outcomes = new Outcomes();
+    outcomes.follow('waiter', throttle.acquire());
+    await clock.passing.advance(0.5);
+    clock.skew = -100;
+    await clock.passing.advance(0.5);
+    expect(outcomes.order).toEqual(['waiter']);
+    expect(clock.delays).toEqual([1]);
+  });
+
+  test('takes back no instant that was seen, when a timer is late', async () => {
+    const clock = new SkewedClock();
+    const throttle = new Throttle(1, 0, 1, { clock, burst: 10 });
+    take(throttle, 10);
+    clock.fires = (seconds) => seconds + 1;
+    const waiter = throttle.acquire();
+    await clock.passing.advance(1.875);
+    expect(throttle.tokens).toBe(1.875);
+    clock.skew = -100;
+    await clock.passing.advance(0.125);
+    await waiter;
+    expect(throttle.tokens).toBe(0.875);
   });
 });
 
