@@ -255,7 +255,7 @@ describe('the response', () => {
     expect(response.url).toBe('http://there/');
     response.clone = () => other;
     expect(response.clone()).toBe(other);
-    Object.defineProperties(response, { url: { value: 'http://elsewhere/' }, clone: { value: () => response } });
+    Object.defineProperties(response, { url: { value: 'http://elsewhere/' }, clone: { get: () => () => response } });
     expect([response.url, response.clone()]).toEqual(['http://elsewhere/', response]);
   });
 });

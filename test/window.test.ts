@@ -252,9 +252,9 @@ describe('a sliding window', () => {
   test('remembers the grants of one instant as one', () => {
     const window = new SlidingWindow(1e9, 1);
     const before = heap();
-    for (let index = 0; index < 100_000; index++) window.take(0, 1);
+    for (let index = 0; index < 100_000; index++) window.take(5, 1);
     expect(heap() - before).toBeLessThan(100_000);
-    expect(window.level(0)).toBe(1e9 - 1e5);
+    expect(window.level(5)).toBe(1e9 - 1e5);
   });
 
   test('of another capacity or period takes over what counts', () => {
