@@ -40,7 +40,7 @@ export interface ThrottleMessage {
 
 /** What every message about a call of `acquire`, `run` or `tryAcquire` tells. */
 export interface CallMessage extends ThrottleMessage {
-  /** The same in all messages about one call and its permit, and no other's in this process. */
+  /** The same in all messages about one call and its permit, and no other call's of this copy of headgate. */
   readonly id: number;
   /** Tokens: what was asked for; once it is settled, the true cost. */
   readonly cost: number;
@@ -61,7 +61,7 @@ export interface ReleasedMessage extends CallMessage {}
 /**
  * Why there is no permit. `timeout`: it could not be had in time. `queue full`: too many wait, or too many keys are in
  * use. `closed`: by `close`. `aborted`: by the caller's signal. `cost`: a change of the limits made it more than could
- * ever be granted. `busy`: `tryAcquire` found somebody waiting, no slot, no tokens or a pause. `backend`: Redis failed.
+ * ever be granted. `busy`: `tryAcquire` found that it is not possible now. `backend`: Redis failed.
  */
 export type RefusalReason = 'timeout' | 'queue full' | 'closed' | 'aborted' | 'cost' | 'busy' | 'backend';
 
@@ -72,7 +72,7 @@ export type RefusalReason = 'timeout' | 'queue full' | 'closed' | 'aborted' | 'c
 export interface RefusedMessage extends CallMessage {
   /** Why. */
   readonly reason: RefusalReason;
-  /** What the caller gets; `undefined` for `tryAcquire`. */
+  /** What the caller of `acquire` or `run` gets. */
   readonly error: unknown;
 }
 
@@ -174,19 +174,23 @@ export const paused: Channel<PausedMessage> = /* @__PURE__ */ channel('headgate:
 const ids: WeakMap<object, number> = /* @__PURE__ */ new WeakMap();
 let latest = 0;
 
-const REASONS: Partial<Record<string, RefusalReason>> = {
+function idOf(call: object, before: object = call): number {
+  const id = ids.get(before) ?? ++latest;
+  ids.set(call, id);
+  return id;
+}
+
+const REASONS: Readonly<Record<string, RefusalReason>> = {
   ERR_THROTTLE_TIMEOUT: 'timeout',
   ERR_THROTTLE_QUEUE_FULL: 'queue full',
   ERR_THROTTLE_CLOSED: 'closed',
   ERR_THROTTLE_BACKEND: 'backend',
 };
 
-/** What an error says of the reason; whatever is none of ours is the reason of a signal. */
+/** What an error of ours says. */
 function reasonOf(error: unknown): RefusalReason {
   if (error === undefined) return 'busy';
-  if (error instanceof RangeError) return 'cost';
-  const { code = '' } = Object(error) as { code?: string };
-  return REASONS[code] ?? 'aborted';
+  return REASONS[(error as { code?: string }).code ?? ''] ?? 'cost';
 }
 
 /** What is told of a permit. */
@@ -195,29 +199,38 @@ interface Granted {
   readonly waited: number;
 }
 
-/** How a throttle tells what happens, at the instant at which it does. */
+/** How a throttle tells what happens, at the instant at which it does. Messages are written out: spreading costs ten times as much. */
 export class Teller {
-  readonly #throttle: WatchedThrottle;
+  readonly #throttle: WatchedThrottle | undefined;
   readonly #clock: { now(): number };
 
-  constructor(throttle: WatchedThrottle, clock: { now(): number }) {
+  /** Without a `throttle` it tells nothing: somebody else does. */
+  constructor(throttle: WatchedThrottle | undefined, clock: { now(): number }) {
     this.#throttle = throttle;
     this.#clock = clock;
   }
 
   /** `place` stands for the call. */
   queued(place: object, cost: number): void {
-    if (queued.hasSubscribers) queued.publish(this.#call(place, cost));
+    const throttle = this.#throttle;
+    if (queued.hasSubscribers && throttle !== undefined) queued.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(place), cost });
+  }
+
+  /** `permit` stands for the call. */
+  granted(permit: Granted): void {
+    if (granted.hasSubscribers) this.#granted(permit);
   }
 
   /** `permit` stands for the call now; before that, `place` did. */
-  granted(permit: Granted, place: object): void {
-    if (granted.hasSubscribers) this.#granted(permit, place);
+  handedOver(permit: Granted, place: object): void {
+    if (granted.hasSubscribers || released.hasSubscribers) idOf(permit, place);
+    this.granted(permit);
   }
 
   // These two are on the way of every call: apart, what is left there is small enough to be inlined.
-  #granted(permit: Granted, place: object): void {
-    granted.publish({ ...this.#call(permit, permit.cost, place), waited: permit.waited });
+  #granted(permit: Granted): void {
+    const throttle = this.#throttle;
+    if (throttle !== undefined) granted.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(permit), cost: permit.cost, waited: permit.waited });
   }
 
   released(permit: Granted): void {
@@ -225,25 +238,18 @@ export class Teller {
   }
 
   #released(permit: Granted): void {
-    released.publish(this.#call(permit, permit.cost));
+    const throttle = this.#throttle;
+    if (throttle !== undefined) released.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(permit), cost: permit.cost });
   }
 
-  /** `place` is new where the call had none; without an `error`, nobody gets one. */
-  refused(place: object, cost: number, error: unknown): void {
-    if (refused.hasSubscribers) refused.publish({ ...this.#call(place, cost), reason: reasonOf(error), error });
+  /** `place` is new where the call had none; without an `error`, nobody gets one. Where it is none of ours, it comes with the `reason`. */
+  refused(place: object, cost: number, error: unknown, reason: RefusalReason = reasonOf(error)): void {
+    const throttle = this.#throttle;
+    if (refused.hasSubscribers && throttle !== undefined) refused.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(place), cost, reason, error });
   }
 
   paused(seconds: number): void {
-    if (paused.hasSubscribers) paused.publish({ ...this.#message(), seconds });
-  }
-
-  #call(call: object, cost: number, before: object = call): CallMessage {
-    const id = ids.get(before) ?? ++latest;
-    ids.set(call, id);
-    return { ...this.#message(), id, cost };
-  }
-
-  #message(): ThrottleMessage {
-    return { throttle: this.#throttle, name: this.#throttle.name, at: this.#clock.now() };
+    const throttle = this.#throttle;
+    if (paused.hasSubscribers && throttle !== undefined) paused.publish({ throttle, name: throttle.name, at: this.#clock.now(), seconds });
   }
 }

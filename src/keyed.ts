@@ -72,6 +72,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   readonly keyed = true as const;
   readonly #options: KeyedThrottleOptions;
   readonly #clock: Clock;
+  readonly #teller: Teller;
   readonly #maxKeys: number;
   /** Never used: it has checked the arguments, shows what a new one is like and, once closed, stands for every key. */
   readonly #model: Throttle;
@@ -93,6 +94,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     checkCount('maxKeys', maxKeys, 1);
     this.#options = { ...options };
     this.#clock = clock;
+    this.#teller = new Teller(options.silent === true ? undefined : this.#model, clock);
     this.#maxKeys = maxKeys;
     this.#keyed = {
       rested: (entry) => this.#rested(entry),
@@ -276,7 +278,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   #full(cost: number | undefined): QueueFullError {
     const name = this.name === undefined ? '' : ` "${this.name}"`;
     const error = new QueueFullError(`KeyedThrottle${name} has ${this.#maxKeys} keys in use, as many as maxKeys allows; retry later, or allow more`);
-    if (cost !== undefined) new Teller(this.#model, this.#clock).refused({}, cost, error);
+    if (cost !== undefined) this.#teller.refused({}, cost, error);
     return error;
   }
 }

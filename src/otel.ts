@@ -6,14 +6,17 @@ import type { Attributes, BatchObservableResult, MeterProvider } from '@opentele
 import { granted, type GrantedMessage, queued, refused, type RefusedMessage, released, type ThrottleMessage, type WatchedThrottle } from './channels.js';
 import { invalid } from './errors.js';
 
-/** The throttles of one name, which may be as many as there are keys. */
+/** The throttles of one name, which may be as many as there are keys. Nobody is kept alive by being watched. */
 class Group {
   readonly attributes: Attributes;
-  /** Those that were not at rest when last looked at. Nobody is kept alive by being watched. */
+  /** Those that were not at rest when last looked at. */
   readonly #busy = new Set<WeakRef<WatchedThrottle>>();
   readonly #known = new WeakSet<WatchedThrottle>();
-  /** What one has at rest. */
-  #burst = Infinity;
+  /** How many of them were left when all were looked at. */
+  #left = 0;
+  /** Of those at rest, the one that has the fewest tokens then, and how many. */
+  #resting: WeakRef<WatchedThrottle> | undefined;
+  #atRest = Infinity;
 
   constructor(name: string | undefined) {
     this.attributes = name === undefined ? {} : { name };
@@ -23,7 +26,8 @@ class Group {
     if (this.#known.has(throttle)) return;
     this.#known.add(throttle);
     this.#busy.add(new WeakRef(throttle));
-    if (throttle.tokens !== undefined) this.#burst = throttle.burst;
+    // Also where nobody collects.
+    if (this.#busy.size > 2 * this.#left + 64) this.read();
   }
 
   /** The sums over all of them, and the tokens of the one that has the fewest. */
@@ -35,14 +39,20 @@ class Group {
       sum.active += held;
       sum.waiting += waiting;
       sum.tokens = Math.min(sum.tokens, tokens);
-      if (throttle !== undefined && (held > 0 || waiting > 0 || tokens < burst)) continue;
+      if (held > 0 || waiting > 0 || tokens < burst) continue;
       // It is told of again as soon as it does something.
       this.#busy.delete(ref);
       if (throttle === undefined) continue;
       this.#known.delete(throttle);
-      if (throttle.tokens !== undefined) this.#burst = burst;
+      if (tokens > this.#atRest || tokens === Infinity) continue;
+      this.#resting = ref;
+      this.#atRest = tokens;
     }
-    sum.tokens = Math.min(sum.tokens, this.#burst);
+    this.#left = this.#busy.size;
+    // Its limits may have been changed, or a cost settled, of which nobody is told.
+    const { tokens = this.#atRest } = this.#resting?.deref() ?? {};
+    this.#atRest = tokens;
+    sum.tokens = Math.min(sum.tokens, tokens);
     return sum;
   }
 }
@@ -57,14 +67,15 @@ const served = new WeakMap<MeterProvider, () => void>();
  * - `headgate.wait.duration` (histogram, s): how long whoever got a permit had waited for it, also where that is 0
  * - `headgate.queue.length` (up-down counter): how many wait
  * - `headgate.active` (up-down counter): how many permits are out; on Redis, those that this process holds
- * - `headgate.tokens` (gauge): the tokens at hand, of several throttles the fewest; not for unlimited rates, nor on Redis
+ * - `headgate.tokens` (gauge): the tokens at hand, of several throttles the fewest; not without a bound, nor on Redis
  * - `headgate.refused` (counter): calls that ended without a permit, with their `reason`, a {@link RefusalReason}
  *
- * A throttle is seen from the first event on that it tells after this call. Where the platform has no
- * `node:diagnostics_channel`, there is one for this copy of headgate alone.
+ * A throttle is seen from the first event on that it tells after this call. Names should be few: what was counted under
+ * one is kept for as long as the provider. On Redis, a call that waits for its answer counts as one that waits. Where the
+ * platform has no `node:diagnostics_channel`, there is one for this copy of headgate alone.
  *
- * @param meterProvider That of the SDK, or `metrics.getMeterProvider()` of `@opentelemetry/api`. Given twice, it is
- *   served once.
+ * @param meterProvider That of the SDK, or `metrics.getMeterProvider()` of `@opentelemetry/api` once the SDK is registered:
+ *   before that, nobody measures. Given twice, it is served once.
  * @returns A function that ends it.
  * @throws {TypeError} `meterProvider` is none.
  *

@@ -91,19 +91,19 @@ export class WaitQueue<Permit> {
   readonly #schedule: (seconds: number, callback: () => void) => () => void;
   readonly #review: () => void;
   readonly #lastLook: (timeout: number) => void;
-  readonly #refused: (waiter: Waiter<Permit>, error: unknown) => void;
+  readonly #refused: (waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined) => void;
 
   /**
    * @param schedule Times the deadlines, as a clock does.
    * @param review Grants whoever can be granted. Called when a waiter left by itself, as another may now be first.
    * @param lastLook The same, before a deadline is enforced: a permit due at that very instant is still given.
-   * @param refused Hears of everyone who has left without a permit, and why.
+   * @param refused Hears of everyone who has left without a permit, and why, which an error that is not ours does not say.
    */
   constructor(
     schedule: (seconds: number, callback: () => void) => () => void,
     review: () => void,
     lastLook: (timeout: number) => void,
-    refused: (waiter: Waiter<Permit>, error: unknown) => void,
+    refused: (waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined) => void,
   ) {
     this.#schedule = schedule;
     this.#review = review;
@@ -158,10 +158,10 @@ export class WaitQueue<Permit> {
   }
 
   /** Lets a waiter go with an error, made once it has left: what it says of the queue is said without it. */
-  refuse(waiter: Waiter<Permit>, reason: () => unknown): void {
+  refuse(waiter: Waiter<Permit>, errorOf: () => unknown, reason?: 'aborted'): void {
     this.#leave(waiter);
-    const error = reason();
-    this.#refused(waiter, error);
+    const error = errorOf();
+    this.#refused(waiter, error, reason);
     if (waiter.fn === undefined) waiter.reject(error);
     else {
       waiter.error = error;
@@ -201,7 +201,7 @@ export class WaitQueue<Permit> {
     let waiting = true;
     let cancel: (() => void) | undefined;
     const leave = (): (() => void) => {
-      this.refuse(waiter, () => signal?.reason);
+      this.refuse(waiter, () => signal?.reason, 'aborted');
       return this.#review;
     };
     waiter.disconnect = () => {

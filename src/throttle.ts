@@ -31,7 +31,7 @@
  *
  * Grants run no code of the caller's: they resolve a promise. So nothing re-enters the gate in the middle of a
  * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context. Only those who
- * watch (`channels.ts`) are told at once, each time when a decision is complete.
+ * watch (`channels.ts`) are told at once, each time when a decision is complete and known to whom it concerns.
  */
 import { type Budget, CombinedBudget } from './bucket.js';
 import { Teller } from './channels.js';
@@ -64,6 +64,8 @@ export interface ThrottleOptions extends Pick<Rate, 'burst' | 'window' | 'margin
   clock?: Clock | undefined;
   /** Named in every error message. */
   name?: string | undefined;
+  /** Tells nothing on the channels: whoever uses it tells for it. @internal */
+  silent?: boolean | undefined;
 }
 
 /** The limits that {@link Throttle.configure} can change. What is left out stays. */
@@ -153,7 +155,7 @@ export class Throttle implements Gate {
   constructor(capacity: number, concurrency: number, period: number, options: ThrottleOptions, keeper: Keeper);
   constructor(capacity: number, concurrency = 0, period = 1, options: ThrottleOptions = {}, keeper?: Keeper) {
     checkObject('options', options);
-    const { burst, window, margin, also = [], maxQueue = Infinity, clock = systemClock, name } = options;
+    const { burst, window, margin, also = [], maxQueue = Infinity, clock = systemClock, name, silent } = options;
     checkCount('maxQueue', maxQueue);
     if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function') throw invalid('clock', 'a Clock', clock);
     if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
@@ -166,14 +168,17 @@ export class Throttle implements Gate {
     this.#maxQueue = maxQueue;
     this.#clock = clock;
     this.#name = name;
-    this.#queue = new WaitQueue(clock.schedule.bind(clock), () => this.#review(), (timeout) => this.#lastLook(timeout), (waiter, error) => this.#teller.refused(waiter, waiter.cost, error));
-    this.#teller = new Teller(this, clock);
+    this.#queue = new WaitQueue(clock.schedule.bind(clock), () => this.#review(), (timeout) => this.#lastLook(timeout), (waiter, error, reason) => {
+      this.#rest();
+      this.#teller.refused(waiter, waiter.cost, error, reason);
+    });
+    this.#teller = new Teller(silent === true ? undefined : this, clock);
     this.#issuer = {
       release: (permit) => {
         this.#active--;
+        if (this.#restMatters) this.#rest();
         this.#teller.released(permit);
-        // Most releases find nobody whom they concern.
-        if (this.#queue.size > 0 || this.#restMatters) this.#review();
+        if (this.#queue.size > 0) this.#drain(this.#now());
       },
       settle: (permit, difference) => (difference > 0 ? (keeper?.heir() ?? this) : this).#settle(permit, difference),
     };
@@ -373,7 +378,10 @@ export class Throttle implements Gate {
     if (seconds === 0) return;
     const now = this.#now();
     this.#pausedUntil = Math.max(this.#pausedUntil, now + seconds);
+    this.#rest();
     this.#teller.paused(this.#pausedUntil - now);
+    // Set anew, from now: where the clock has stepped back meanwhile, the timer may come before the pause is over.
+    this.#wakeAt(now, Infinity);
     this.#review(now);
   }
 
@@ -486,7 +494,7 @@ export class Throttle implements Gate {
     this.#spent += cost;
     if (waiter !== undefined) return this.#handOver(now, waiter);
     const permit = new Grant(this.#issuer, cost, 0, this.#spent);
-    this.#teller.granted(permit, permit);
+    this.#teller.granted(permit);
     return permit;
   }
 
@@ -495,7 +503,7 @@ export class Throttle implements Gate {
     // Whoever heard of another grant, and came because of it, may have come after `now`.
     const permit = new Grant(this.#issuer, waiter.cost, Math.max(0, now - waiter.since), this.#spent);
     this.#queue.grant(waiter, permit);
-    this.#teller.granted(permit, waiter);
+    this.#teller.handedOver(permit, waiter);
     return permit;
   }
 
@@ -583,9 +591,10 @@ export class Throttle implements Gate {
     }
     const exits = signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#now()) };
     const promise = this.#queue.join(cost, now, exits, fn);
-    this.#teller.queued(this.#queue.tail as object, cost);
+    const place = this.#queue.tail as object;
     // Only the first in line is timed.
     if (this.#queue.size === 1) this.#drain(now);
+    this.#teller.queued(place, cost);
     return promise;
   }
 

@@ -226,6 +226,77 @@ describe('channels', () => {
     for (const permit of [...held, ...permits]) permit.release();
   });
 
+  test('a caller who comes because of one who waits is timed with it', async () => {
+    const clock = new ManualClock();
+    const throttle = new Throttle(1, 0, 1, { clock });
+    throttle.tryAcquire();
+    let second: Promise<Permit> | undefined;
+    listen(({ kind, throttle: { waiting } }) => {
+      if (kind === 'queued' && waiting === 1) second = throttle.acquire();
+    });
+    const first = throttle.acquire();
+    expect(clock.pending).toBe(1);
+    await clock.advance(2);
+    expect((await Promise.all([first, second])).map((permit) => permit?.waited)).toEqual([1, 2]);
+  });
+
+  describe('who looks at a keyed throttle meanwhile makes it forget nothing', () => {
+    const rows: [what: string, act: (keyed: KeyedThrottle) => Promise<unknown> | void][] = [
+      ['released', (keyed) => keyed.tryAcquire('ada', 10)?.release()],
+      ['paused', (keyed) => keyed.pause('ada', 30)],
+      ['refused', async (keyed) => {
+        const permit = keyed.tryAcquire('ada', 10);
+        const controller = new AbortController();
+        const waiting = outcome(keyed.acquire('ada', 1, { signal: controller.signal }));
+        permit?.release();
+        controller.abort();
+        await waiting;
+      }],
+    ];
+    test.each(rows)('%s', async (_, act) => {
+      const clock = new ManualClock();
+      const keyed = new KeyedThrottle(10, 0, 60, { clock });
+      const seen: unknown[] = [];
+      listen(() => seen.push(keyed.size, keyed.peek('ada') !== undefined));
+      await act(keyed);
+      expect(keyed.tryAcquire('ada', 10)).toBeUndefined();
+      expect(seen).not.toContain(0);
+      expect(seen).not.toContain(false);
+    });
+  });
+
+  test('an error that a signal brings is no reason of ours', async () => {
+    const heard = hear();
+    const throttle = new Throttle(Infinity, 1);
+    const permit = throttle.tryAcquire();
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    const reasons = [new RangeError('mine'), Object.assign(new Error('mine'), { code: 'ERR_THROTTLE_TIMEOUT' }), { code: 'constructor' }, proxy, null];
+    const controllers = reasons.map(() => new AbortController());
+    const waiting = controllers.map(({ signal }) => throttle.acquire(1, { signal }).then(() => expect.fail(), () => {}));
+    for (const [index, controller] of controllers.entries()) controller.abort(reasons[index]);
+    await Promise.all(waiting);
+    expect(heard.flatMap((message) => (message.kind === 'refused' ? [message.reason] : []))).toEqual(reasons.map(() => 'aborted'));
+    permit?.release();
+  });
+
+  test('a call has one number, whichever channels are listened to', async () => {
+    const ids: number[] = [];
+    const note = (message: unknown): void => void ids.push((message as { id: number }).id);
+    for (const name of ['headgate:queued', 'headgate:released']) {
+      subscribe(name, note);
+      onTestFinished(() => void unsubscribe(name, note));
+    }
+    const throttle = new Throttle(Infinity, 1);
+    const first = await throttle.acquire();
+    const second = throttle.acquire();
+    first.release();
+    (await second).release();
+    const [queued, firstReleased, secondReleased] = ids;
+    expect(secondReleased).toBe(queued);
+    expect(firstReleased).not.toBe(queued);
+  });
+
   test('a subscriber that meddles breaks nothing', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.nat(7), { minLength: 1, maxLength: 60 }), fc.nat(3), async (deeds, concurrency) => {
@@ -269,6 +340,9 @@ describe('channels', () => {
         try {
           for (let round = 0; round < 10; round++) {
             deed(5 + (round % 3));
+            // Whoever could start some time is timed.
+            const free = throttle.concurrency === 0 || throttle.active < throttle.concurrency;
+            if (throttle.waiting > 0 && free && throttle.pausedFor < Infinity) expect(clock.pending).toBe(1);
             await clock.advance(0.1);
           }
           throttle.resume();
@@ -294,7 +368,8 @@ test('while nobody listens, no clock is read and nothing is made', () => {
   const read = vi.fn(() => 0);
   const teller = new Teller(new Throttle(1), { now: read });
   teller.queued({}, 1);
-  teller.granted({ cost: 1, waited: 0 }, {});
+  teller.granted({ cost: 1, waited: 0 });
+  teller.handedOver({ cost: 1, waited: 0 }, {});
   teller.released({ cost: 1, waited: 0 });
   teller.refused({}, 1, undefined);
   teller.paused(1);

@@ -954,6 +954,24 @@ describe('trap 15: long delays and a wall clock that jumps', () => {
     expect(Math.min(...clock.delays)).toBeGreaterThan(0);
   });
 
+  test('an injected clock that has stepped back: a pause holds as long as it says, whatever timer was set before', async () => {
+    const clock = new SkewedClock();
+    const throttle = new Throttle(1, 0, 3, { clock });
+    take(throttle, 1);
+    let granted = 0;
+    void throttle.acquire(0.2).then(() => granted++);
+    void throttle.acquire(1).then(() => granted++);
+    clock.skew = -2.4;
+    // The timer for the second is set at 0.6 s, for 3.6 s; at 3 s the clock shows 0.6 s again.
+    await clock.passing.advance(3);
+    expect(granted).toBe(1);
+    throttle.pause(3);
+    await clock.passing.advance(2.999);
+    expect(granted).toBe(1);
+    await clock.passing.advance(0.002);
+    expect(granted).toBe(2);
+  });
+
   test('an injected clock that jumps ahead by an hour: a full bucket, no more', async () => {
     const clock = new SkewedClock();
     const throttle = new Throttle(10, 0, 1, { clock });

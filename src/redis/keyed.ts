@@ -43,7 +43,7 @@ export class RedisKeyedThrottle implements KeyedGate {
   constructor(options: RedisKeyedThrottleOptions, inside: Inside = {}) {
     this.#model = new RedisThrottle({ ...options, key: 'model' }, { rested() {} });
     const { capacity = Infinity, concurrency, period, burst, maxQueue, name, clock } = options;
-    this.#local = new KeyedThrottle(capacity, concurrency, period, { burst, maxQueue, name, clock });
+    this.#local = new KeyedThrottle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
     this.#options = { ...options };
     this.#inside = inside;
     this.#hub = hubOf(options.client);

@@ -210,6 +210,9 @@ export class RedisThrottle implements Gate {
   /** Has checked the limits and shows them; decides while Redis fails. */
   readonly #local: Throttle;
   readonly #teller: Teller;
+  /** How many permits of the local throttle are out, and how many calls wait for one. */
+  #lent = 0;
+  #moved = 0;
 
   /** What it is called in Redis: `hub.instance`. */
   #owner = '';
@@ -289,7 +292,7 @@ export class RedisThrottle implements Gate {
     checkNumber('ttl', 'a number from 0.05 to 2000000', ttl, 0.05, 2_000_000);
     checkNumber('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
     if (typeof failOpen !== 'boolean') throw invalid('failOpen', 'a boolean', failOpen);
-    this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock });
+    this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
     this.#teller = new Teller(this, clock);
     this.#key = key;
     // All under one hash tag: a cluster keeps them on one node.
@@ -332,12 +335,12 @@ export class RedisThrottle implements Gate {
 
   /** How many permits are held through this object; {@link RedisThrottle.inspect} counts those of all processes. */
   get held(): number {
-    return this.#leases.size + this.#local.active;
+    return this.#leases.size + this.#lent;
   }
 
   /** How many callers of this object wait. */
   get waiting(): number {
-    return this.#calls.size + this.#local.waiting;
+    return this.#calls.size + this.#moved;
   }
 
   /** Whether `close` was called. */
@@ -587,18 +590,18 @@ export class RedisThrottle implements Gate {
   /** How a caller may leave before it is granted. */
   #connect(serial: string, call: Call): void {
     const { signal, timeout } = call;
-    const leave = (reason: () => unknown): void => {
-      this.#leave(serial, call);
-      this.#deny(call, reason());
-    };
     const aborted = (): (() => void) => {
-      leave(() => signal?.reason);
+      this.#leave(serial, call);
+      this.#deny(call, signal?.reason, 'aborted');
       return ignore;
     };
     const expired = (): void => {
       // As long as Redis has not answered, nobody knows whether the limits were in the way: it says so, or it fails.
       if (call.ticket === undefined) call.overdue = true;
-      else leave(() => this.#failure ?? this.#late(call, 0));
+      else {
+        this.#leave(serial, call);
+        this.#deny(call, this.#failure ?? this.#late(call, 0));
+      }
     };
     const cancel = timeout < Infinity ? this.#clock.schedule(timeout, expired) : undefined;
     if (signal !== undefined) listen(signal, aborted);
@@ -615,8 +618,8 @@ export class RedisThrottle implements Gate {
   }
 
   /** Nobody gets a permit: there is an error for it, or for who only tries there is none. */
-  #deny(call: Call, error: unknown): void {
-    this.#teller.refused(call, call.cost, error);
+  #deny(call: Call, error: unknown, reason?: 'aborted'): void {
+    this.#teller.refused(call, call.cost, error, reason);
     if (call.tries && error === undefined) call.resolve(undefined);
     else call.reject(error);
   }
@@ -742,10 +745,10 @@ export class RedisThrottle implements Gate {
       const [slot = '', granted = '', cost = '', mark = ''] = numbers;
       const item = numbers.join(' ');
       const issuer = { release: (permit: Grant) => this.#release(serial, permit, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
-      const lease = new Lease(issuer, call.cost, this.#clock.now() - call.since, Number(slot), item, () => this.#checkLeases());
+      const lease = new Lease(issuer, call.cost, this.#waitOf(call), Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#forget(serial, call);
-      this.#teller.granted(lease, call);
+      this.#teller.handedOver(lease, call);
       call.resolve(lease);
       if (call.forgotten) this.#lose([[serial, lease]], RESET_SINCE);
     } else if (kind === 'Q') {
@@ -802,7 +805,9 @@ export class RedisThrottle implements Gate {
     const lapsed = triedAgain && now >= this.#renewed + this.#ttl;
     if (this.#failOpen) this.#moveHere();
     else if (lapsed) {
-      for (const [serial, call] of this.#calls) {
+      // Whoever hears of it may come again: with the next.
+      for (const [serial, call] of Array.from(this.#calls)) {
+        if (!this.#calls.has(serial)) continue;
         this.#drop(serial, call);
         this.#deny(call, error);
       }
@@ -823,30 +828,58 @@ export class RedisThrottle implements Gate {
 
   /** The local throttle takes over all who wait, before anyone who comes later. */
   #moveHere(): void {
-    for (const [serial, call] of this.#calls) {
+    for (const [serial, call] of Array.from(this.#calls)) {
+      if (!this.#calls.has(serial)) continue;
       this.#drop(serial, call);
       this.#decideHere(call);
     }
   }
 
-  /** The local throttle takes over a call. */
-  #decideHere({ cost, since, timeout, signal, tries, resolve, reject }: Call): void {
+  /** The local throttle takes over a call, and says nothing: it is told of as a call of this one. */
+  #decideHere(call: Call): void {
+    const { cost, since, timeout, signal, tries, resolve } = call;
     const local = this.#inside.local ?? this.#local;
-    const lend = (permit: Permit): Lease => {
-      const issuer = { release: () => permit.release(), settle: () => permit.settle(lease.cost) };
-      const lease: Lease = new Lease(issuer, cost, this.#clock.now() - since, 0, '', ignore);
-      return lease;
+    const lend = (permit: Permit): void => {
+      const issuer = {
+        release: () => {
+          this.#lent--;
+          this.#teller.released(lease);
+          permit.release();
+        },
+        settle: () => permit.settle(lease.cost),
+      };
+      const lease: Lease = new Lease(issuer, cost, this.#waitOf(call), 0, '', ignore);
+      this.#lent++;
+      this.#teller.handedOver(lease, call);
+      resolve(lease);
     };
     if (tries) {
       try {
         const permit = local.tryAcquire(cost);
-        return resolve(permit && lend(permit));
+        if (permit === undefined) this.#deny(call, undefined);
+        else lend(permit);
       } catch (error) {
-        return reject(error);
+        this.#deny(call, error);
       }
+      return;
     }
     const left = timeout === Infinity ? Infinity : Math.max(0, timeout - (this.#clock.now() - since));
-    local.acquire(cost, { signal, timeout: left }).then((permit) => resolve(lend(permit)), reject);
+    this.#moved++;
+    local.acquire(cost, { signal, timeout: left }).then(
+      (permit) => {
+        this.#moved--;
+        lend(permit);
+      },
+      (error: unknown) => {
+        this.#moved--;
+        this.#deny(call, error, signal?.aborted === true && error === signal.reason ? 'aborted' : undefined);
+      },
+    );
+  }
+
+  /** Seconds since a call came. */
+  #waitOf({ since }: Call): number {
+    return Math.max(0, this.#clock.now() - since);
   }
 
   #release(serial: string, permit: Grant, cost: string): void {

@@ -71,7 +71,8 @@ class StoppedClock extends SkewedClock {
   /** Timers are set anew for as long as it stands still: not for ever. */
   override schedule(seconds: number, callback: () => void): () => void {
     if (++this.#timers > StoppedClock.#MOST) this.goOn();
-    return super.schedule(seconds, callback);
+    // A timer takes some time. By two clocks, of which one has stepped back, a rest may be too short for the other.
+    return super.schedule(Math.max(seconds, grain(this.passing.now())), callback);
   }
 }
 
@@ -332,7 +333,8 @@ export async function playLoose(seed: number, tally: Tally): Promise<void> {
           if (pick !== undefined) watched.release(pick);
           break;
         case 'settle':
-          if (pick !== undefined) watched.settle(pick, step.share * pick.cost);
+          // What is given back while a clock hides time may count beside the time that it shows later.
+          if (pick !== undefined) watched.settle(pick, plan.manner === 'back' ? Math.max(1, step.share) * pick.cost : step.share * pick.cost);
           break;
         case 'abort':
           watched.abort(step.signal);
