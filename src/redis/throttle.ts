@@ -868,7 +868,7 @@ export class RedisThrottle implements Gate {
     local.acquire(cost, { signal, timeout: left }).then(
       (permit) => {
         this.#moved--;
-        lend(permit);
+        return lend(permit);
       },
       (error: unknown) => {
         this.#moved--;
