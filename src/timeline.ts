@@ -34,39 +34,58 @@ interface Job {
 /** A point of a line: an instant, and a value. */
 type Point = readonly [at: number, value: number];
 
+/** The tokens right before and after an event, and how they flow in from then on: `rate` per second, up to `most`. */
+interface Reading {
+  readonly at: number;
+  readonly before: number;
+  readonly after: number;
+  readonly rate: number;
+  readonly most: number;
+}
+
+interface Pause {
+  readonly from: number;
+  /** `Infinity` where it has no end. */
+  until: number;
+}
+
 interface Story {
   readonly jobs: readonly Job[];
-  /** When they began and ended; `until` is `Infinity` for one without an end. */
-  readonly pauses: readonly { readonly from: number; until: number }[];
-  readonly limits: readonly { readonly from: number; readonly limits: TracedLimits }[];
-  /** The instants of the events, and the tokens right before and after each, where they are known. */
-  readonly readings: readonly { readonly at: number; readonly before: number; readonly after: number }[];
+  readonly pauses: readonly Pause[];
+  readonly limits: readonly (TracedLimits & { readonly from: number })[];
+  /** Of the events whose tokens are known. */
+  readonly readings: readonly Reading[];
   /** The instant of the last event. */
   readonly last: number;
 }
 
 function read({ events, limits: first }: Trace): Story {
   const jobs = new Map<number, Job>();
-  const pauses: { from: number; until: number }[] = [];
-  const limits = [{ from: -Infinity, limits: first }];
-  const readings: { at: number; before: number; after: number }[] = [];
+  const pauses: Pause[] = [];
+  let current = { ...first, from: -Infinity };
+  const limits = [current];
+  const readings: Reading[] = [];
   const start = events[0]?.at ?? 0;
   let at = 0;
-  for (const event of events) {
+  for (const [index, event] of events.entries()) {
+    const { tokens = NaN } = event;
+    // Less than what is finite, so that the time between two events is finite too.
+    checkNumber(`trace.events[${index}].at`, 'a finite number', event.at, -1e300, 1e300);
     // A clock may step back; a line does not.
     at = Math.max(at, event.at - start);
-    if (event.limits !== undefined) limits.push({ from: at, limits: event.limits });
-    if (event.tokens !== undefined) {
+    if (event.limits !== undefined) limits.push((current = { ...event.limits, from: at }));
+    if (Number.isFinite(tokens)) {
+      const most = current.burst ?? Infinity;
       // Read an instant after the grant, when some have flowed in.
-      const before = event.kind === 'granted' ? Math.min(event.tokens + event.cost, limits.at(-1)?.limits.burst ?? Infinity) : event.tokens;
-      readings.push({ at, before, after: event.tokens });
+      const before = event.kind === 'granted' ? Math.min(tokens + event.cost, most) : tokens;
+      readings.push({ at, before, after: tokens, rate: (current.capacity ?? 0) / current.period, most });
     }
     if (event.kind === 'paused') {
-      const current = pauses.at(-1);
+      const pause = pauses.at(-1);
       const until = at + (event.seconds ?? Infinity);
-      if (current === undefined || current.until <= at) {
+      if (pause === undefined || pause.until <= at) {
         if (event.seconds !== 0) pauses.push({ from: at, until });
-      } else current.until = event.seconds === 0 ? at : Math.max(current.until, until);
+      } else pause.until = event.seconds === 0 ? at : Math.max(pause.until, until);
       continue;
     }
     let job = jobs.get(event.id);
@@ -83,48 +102,33 @@ function read({ events, limits: first }: Trace): Story {
   return { jobs: [...jobs.values()], pauses, limits, readings, last: at };
 }
 
-/** The limits that were in force at `at`. */
-function limitsAt({ limits }: Story, at: number): TracedLimits {
-  return (limits.findLast(({ from }) => from <= at) as Story['limits'][number]).limits;
-}
-
 /**
  * The tokens as a line up to `to`. They are known at the events. In between, a bucket's refill is drawn where that
- * leads to what is known next more often than not. Otherwise (sliding windows, several rates) the line stays level and
+ * leads to what is known next at least as often as not. Otherwise (sliding windows, several rates) the line stays level and
  * jumps at the next event: there were at least so many.
  */
-function levels(story: Story, to: number): Point[] {
-  const { readings } = story;
-  const rise = (at: number, tokens: number, until: number): Point[] => {
-    const { capacity, period, burst } = limitsAt(story, at);
-    const rate = (capacity ?? 0) / period;
-    const most = burst ?? Infinity;
-    const full = tokens < most && rate > 0 ? at + (most - tokens) / rate : at;
-    if (full >= until) return [[until, tokens + rate * (until - at)]];
-    return full > at ? [[full, most], [until, most]] : [[until, tokens]];
+function levels(readings: readonly Reading[], to: number): Point[] {
+  const rise = ({ at, after, rate, most }: Reading, until: number): Point[] => {
+    const full = after < most && rate > 0 ? at + (most - after) / rate : at;
+    if (full >= until) return [[until, after + rate * (until - at)]];
+    return full > at ? [[full, most], [until, most]] : [[until, after]];
   };
-  let told = 0;
-  let matched = 0;
+  let agreed = 0;
   for (const [index, { at, before }] of readings.entries()) {
     const previous = readings[index - 1];
     if (previous === undefined) continue;
-    const { capacity, period, burst } = limitsAt(story, previous.at);
-    const rate = (capacity ?? 0) / period;
+    const { rate, most } = previous;
     // What flows in during the grain of a timer says nothing.
-    const slack = (burst ?? 0) * 1e-6 + rate * 0.002;
-    if (previous.after >= (burst ?? Infinity) || rate * (at - previous.at) <= 2 * slack) continue;
-    told++;
-    const [, expected] = rise(previous.at, previous.after, at).at(-1) as Point;
-    if (Math.abs(expected - before) <= slack) matched++;
+    const slack = (most < Infinity ? most * 1e-6 : 0) + rate * 0.002;
+    if (previous.after >= most || rate * (at - previous.at) <= 2 * slack) continue;
+    const [, expected] = rise(previous, at).at(-1) as Point;
+    agreed += Math.abs(expected - before) <= slack ? 1 : -1;
   }
-  const flows = matched * 2 >= told;
-  const line: Point[] = [];
-  for (const [index, { at, before, after }] of readings.entries()) {
-    line.push([at, before], [at, after]);
+  return readings.flatMap((reading, index) => {
+    const { at, before, after } = reading;
     const until = readings[index + 1]?.at ?? to;
-    if (until > at) line.push(...(flows ? rise(at, after, until) : [[until, after] as const]));
-  }
-  return line;
+    return [[at, before], [at, after], ...(until <= at ? [] : agreed >= 0 ? rise(reading, until) : [[until, after] as const])];
+  });
 }
 
 /** How many ran at once, as a line of steps up to `to`. */
@@ -139,8 +143,7 @@ function running(jobs: readonly Job[], to: number): Point[] {
   let count = 0;
   const line: Point[] = [[0, 0]];
   for (const [at, step] of [...steps].toSorted(([a], [b]) => a - b)) {
-    line.push([at, count]);
-    line.push([at, (count += step)]);
+    line.push([at, count], [at, (count += step)]);
   }
   const [changed] = line.at(-1) as Point;
   line.push([Math.max(to, changed), count]);
@@ -149,25 +152,20 @@ function running(jobs: readonly Job[], to: number): Point[] {
 
 /** The part of a line between two instants, which may lie between two of its points. */
 function clip(line: readonly Point[], from: number, to: number): Point[] {
-  const part: Point[] = [];
-  for (const [index, point] of line.entries()) {
+  return line.flatMap((point, index) => {
     const [at, value] = point;
     const [earlier, before] = line[index - 1] ?? point;
-    const between = (instant: number): Point => [instant, before + ((value - before) * (instant - earlier)) / (at - earlier)];
-    if (earlier < from && at > from) part.push(between(from));
-    if (at >= from && at <= to) part.push(point);
-    if (earlier < to && at > to) part.push(between(to));
-  }
-  return part;
+    const cuts = [from, to].filter((edge) => earlier < edge && at > edge).map((edge): Point => [edge, before + ((value - before) * (edge - earlier)) / (at - earlier)]);
+    return at >= from && at <= to ? [...cuts, point] : cuts;
+  });
 }
 
 /** More than this, and every second one is drawn, or every third, and so on. */
 const MOST_JOBS = 200;
 /** As many lanes can be told apart, and labelled. More are thin. */
 const MOST_LANES = 24;
-/** The height of a lane, and of thin ones together. CSS pixels, as everything below. */
+/** The height of a lane. CSS pixels, as everything below. */
 const LANE = 18;
-const THIN_LANES = 360;
 
 interface Lanes {
   readonly placed: readonly { readonly job: Job; readonly lane: number }[];
@@ -185,7 +183,7 @@ interface Lanes {
  */
 function arrange(jobs: readonly Job[], gap: number): Lanes {
   const every = Math.max(1, Math.ceil(jobs.length / MOST_JOBS));
-  const drawn = jobs.filter((_, index) => (index + 1) % every === 0);
+  const drawn = jobs.filter((_, index) => index % every === every - 1);
   const own = drawn.map((job, lane) => ({ job, lane }));
   if (drawn.length > MOST_LANES) {
     const ends: number[] = [];
@@ -197,21 +195,19 @@ function arrange(jobs: readonly Job[], gap: number): Lanes {
     });
     if (ends.length <= MOST_LANES) return { placed: packed, count: ends.length, pitch: LANE, own: false, every };
   }
-  const pitch = own.length > MOST_LANES ? THIN_LANES / own.length : LANE;
+  // Thin ones are as high together, however many.
+  const pitch = own.length > MOST_LANES ? 360 / own.length : LANE;
   return { placed: own, count: own.length, pitch, own: true, every };
 }
 
 const TITLE_SIZE = 19;
 /** At phone width, 560 become some 360: then this is 10. */
 const TEXT_SIZE = 16;
-const LINE = 21;
 /** From the middle of a line to where its letters stand. */
 const DROP = 5.5;
 const EDGE = 16;
 /** Room for numbers on the left. */
 const GUTTER = 44;
-/** A part of the most tokens that counts as none: what flows in before a timer fires. */
-const SCARCE = 0.02;
 
 /** Light, and dark. Those of Okabe and Ito, which the colour-blind can tell apart; and no two things differ by colour alone. */
 const COLOURS = {
@@ -243,7 +239,7 @@ function escape(text: string): string {
 }
 
 /** About how wide a text is. */
-function widthOf(text: string, size: number): number {
+function widthOf(text: string, size: number = TEXT_SIZE): number {
   let width = 0;
   for (const character of text) width += character > '\u{10ff}' ? 1 : 0.53;
   return width * size;
@@ -270,12 +266,6 @@ function short(value: number): string {
   const size = Math.abs(value);
   const [unit, letter] = size >= 1e9 ? [1e9, 'G'] : size >= 1e6 ? [1e6, 'M'] : size >= 1e4 ? [1e3, 'k'] : [1, ''];
   return `${+(value / unit).toPrecision(size < 1e4 ? 4 : 3)}${letter}`;
-}
-
-/** `2nd`, `10th`. */
-function ordinal(value: number): string {
-  const tens = value % 100 > 10 && value % 100 < 14;
-  return `${value}${(tens ? undefined : ['th', 'st', 'nd', 'rd'][value % 10]) ?? 'th'}`;
 }
 
 /** A coordinate. */
@@ -306,8 +296,9 @@ function bar(x: number, y: number, length: number, height: number, colour: Colou
   return rect(x, y - height / 2, length, height, colour, more);
 }
 
+/** No element where there is nothing to draw. */
 function path(d: string, colour: Colour, more = ''): string {
-  return `<path d="${d}" ${paint(colour)}${more}/>`;
+  return d && `<path d="${d}" ${paint(colour)}${more}/>`;
 }
 
 function hollow(x: number, y: number, length: number, height: number): string {
@@ -343,16 +334,11 @@ function outcomes(jobs: readonly Job[]): string {
   const reasons = new Map<string, number>();
   for (const { refused } of jobs) if (refused !== undefined) reasons.set(refused, (reasons.get(refused) ?? 0) + 1);
   const refused = jobs.filter((job) => job.refused !== undefined).length;
-  const open = jobs.filter(({ end }) => end === undefined);
-  const left = [
-    [open.filter(({ granted }) => granted !== undefined).length, 'still running'],
-    [open.filter(({ granted }) => granted === undefined).length, 'still waiting'],
-  ] as const;
-  return [
-    counted(jobs.length, 'call'),
-    ...(refused > 0 ? [`${refused} refused (${[...reasons].map(([reason, count]) => (count === refused ? reason : `${count} ${reason}`)).join(', ')})`] : []),
-    ...left.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`),
-  ].join(', ');
+  const why = [...reasons].map(([reason, count]) => (count === refused ? reason : `${count} ${reason}`)).join(', ');
+  const open = jobs.filter((job) => job.end === undefined);
+  const held = open.filter((job) => job.granted !== undefined).length;
+  const left = [[refused, `refused (${why})`], [held, 'still running'], [open.length - held, 'still waiting']] as const;
+  return [counted(jobs.length, 'call'), ...left.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`)].join(', ');
 }
 
 /**
@@ -362,16 +348,17 @@ function outcomes(jobs: readonly Job[]): string {
  *
  * More than 24 jobs share lanes, if 24 suffice when a lane is used again once a job has left; otherwise each has a thin
  * one. Of more than 200, every second one has a lane, or every third, and so on, and the picture says so; the other two
- * panels count all. So it has the same size, whatever the trace.
+ * panels count all. Pauses that end on one pixel are one band, which tells how many they are; of changes of the limits
+ * on one pixel, the last is drawn. So the size of the picture has a bound, however long the trace is.
  *
  * Between two events tokens flow in evenly, as into a bucket. Where what is known tells otherwise (a sliding window,
  * several rates), the line stays level until the next event: there were at least so many tokens. Without tokens there is
- * no such panel.
+ * no such panel; where they are not finite, they are not known.
  *
  * @param trace From `record`, or a copy of it.
  * @param options {@link TimelineOptions}
  * @returns An SVG document. It has colours for light and dark pages, and a description for who cannot see it.
- * @throws {RangeError | TypeError} `trace` is none, or an option is out of range.
+ * @throws {RangeError | TypeError} `trace` is none, an instant in it is no finite number, or an option is out of range.
  *
  * @example
  * import { Throttle } from 'headgate';
@@ -428,39 +415,38 @@ function draw(story: Story, title: string, from: number, to: number, width: numb
   let y = 50;
   for (const line of words) {
     front.push(label(EDGE, y, fit(line, TEXT_SIZE, width - 2 * EDGE)));
-    y += LINE;
+    y += 21;
   }
   front.push(...drawLegend(y + 12, lanes.placed.some(({ job }) => job.refused !== undefined), pauses.length > 0));
   y += 34;
 
   const top = y;
-  if (pauses.length > 0) {
-    front.push(...namePauses(pauses, axis, y + 11));
-    y += 22;
-  }
+  const bands = bandsOf(pauses, axis, y + 11);
+  front.push(...bands.map(({ told }) => told));
+  if (pauses.length > 0) y += 22;
   front.push(...drawLanes(lanes, axis, y + 4));
   y += Math.max(lanes.count * lanes.pitch, LANE) + 12;
-  front.push(...drawPanel({ name: 'running at once', line: busy, bounds: story.limits.map((entry) => [entry.from, entry.limits.concurrency]), height: 48, area: 'run' }, axis, y));
-  y += 48 + PANEL;
-  if (story.readings.length > 0) {
-    front.push(...drawPanel({ name: 'tokens', line: levels(story, to), bounds: story.limits.map((entry) => [entry.from, entry.limits.burst]), height: 72, area: 'area', stroke: 'level' }, axis, y));
-    y += 72 + PANEL;
+  // Of those that came on one pixel, the last is what stayed.
+  const shown = onPixels(story.limits.filter((entry) => entry.from <= to), (entry) => axis.x(entry.from)).map((same) => same.at(-1) as Story['limits'][number]);
+  const panels: Panel[] = [{ name: 'running at once', line: busy, bound: 'concurrency', height: 48, area: 'run' }];
+  if (story.readings.length > 0) panels.push({ name: 'tokens', line: levels(story.readings, to), bound: 'burst', height: 72, area: 'area', stroke: 'level' });
+  for (const panel of panels) {
+    front.push(...drawPanel(panel, story.limits, shown, axis, y));
+    y += panel.height + PANEL;
   }
 
-  const changes = story.limits.map((entry) => entry.from).filter((since) => since >= from && since <= to);
+  const changes = shown.map((entry) => (entry.from < from ? '' : `M${px(axis.x(entry.from))} ${px(top)}V${px(y)}`)).join('');
   const back = [
-    ...pauses.map((pause) => {
-      const wide = Math.max(1, axis.x(pause.until) - axis.x(pause.from));
-      return rect(Math.min(axis.x(pause.from), right - wide), top, wide, y - top, 'pause');
-    }),
+    ...bands.map(({ start, wide }) => rect(start, top, wide, y - top, 'pause')),
     ...drawTicks(axis, top, y),
-    ...changes.map((since) => path(`M${px(axis.x(since))} ${px(top)}V${px(y)}`, 'axis', ' stroke-dasharray="6 4"')),
+    path(changes, 'axis', ' stroke-dasharray="6 4"'),
   ];
 
   const height = Math.ceil(y + 34);
-  const most = clip(busy, from, to).reduce((peak, [, count]) => Math.max(peak, count), 0);
-  const held = pauses.map((pause) => ` Paused from ${num(pause.from)} s ${pause.until < Infinity ? `to ${num(pause.until)} s` : 'on'}.`).join('');
-  const about = `A timeline from ${num(from)} s to ${num(Math.min(to, Math.max(from, story.last)))} s. ${words.slice(1).join('. ')}. At most ${most} at once.${held}`;
+  const most = Math.max(0, ...visible(clip(busy, from, to), axis.x).map(([, value]) => value));
+  const held = pauses.slice(0, 10).map((pause) => ` Paused from ${num(pause.from)} s ${pause.until < Infinity ? `to ${num(pause.until)} s` : 'on'}.`);
+  if (pauses.length > 10) held.push(` ${counted(pauses.length, 'pause')} in all.`);
+  const about = `A timeline from ${num(from)} s to ${num(Math.min(to, Math.max(from, story.last)))} s. ${words.slice(1).join('. ')}. At most ${most} at once.${held.join('')}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" class="headgate" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="${TEXT_SIZE}" role="img">`,
     `<title>${escape(`${title}: ${words[0]}`)}</title>`,
@@ -470,15 +456,14 @@ function draw(story: Story, title: string, from: number, to: number, width: numb
     ...back,
     ...front,
     '</svg>\n',
-  ].join('\n');
+  ].filter(Boolean).join('\n');
 }
 
 /** What is said below the title: the limits, and what became of the calls. */
 function wordsOf({ limits }: Story, jobs: readonly Job[], lanes: Lanes): string[] {
-  const described = limits.map((entry) => describe(entry.limits));
-  const spared = lanes.every > 1 ? `; every ${ordinal(lanes.every)} is drawn` : lanes.own ? '' : '; lanes are shared';
-  const changed = limits.length > 1 ? [`${limits.length > 2 ? 'in the end' : 'then'} ${described.at(-1)}`] : [];
-  return [...described.slice(0, 1), ...changed, `${outcomes(jobs)}${spared}`];
+  const spared = lanes.every > 1 ? `; 1 in ${lanes.every} is drawn` : lanes.own ? '' : '; lanes are shared';
+  const changed = limits.slice(1).slice(-1).map((last) => `${limits.length > 2 ? 'in the end' : 'then'} ${describe(last)}`);
+  return [...limits.slice(0, 1).map(describe), ...changed, `${outcomes(jobs)}${spared}`];
 }
 
 /** Each look as it is drawn below, with its name. */
@@ -492,21 +477,31 @@ function drawLegend(y: number, refusals: boolean, pauses: boolean): string[] {
   let x = EDGE;
   return looks.map(([name, swatch]) => {
     const drawn = swatch(x) + label(x + 31, y, name, 'text');
-    x += 31 + widthOf(name, TEXT_SIZE) + 18;
+    x += 31 + widthOf(name) + 18;
     return drawn;
   });
 }
 
-/** How long each pause is, where there is room for it. */
-function namePauses(pauses: Story['pauses'], { left, right, x }: Axis, y: number): string[] {
+/** A pause as it is drawn, or several that end on one pixel. */
+interface Band {
+  readonly start: number;
+  readonly wide: number;
+  /** How long it is, or how many there are, where there is room for it. */
+  readonly told: string;
+}
+
+function bandsOf(pauses: Story['pauses'], { left, right, x }: Axis, y: number): Band[] {
   let free = left;
-  return pauses.map(({ from, until }) => {
-    const name = until < Infinity ? `paused ${num(until - from)} s` : 'paused';
-    const wide = widthOf(name, TEXT_SIZE);
-    const start = Math.max(left, Math.min((x(from) + x(until) - wide) / 2, right - wide));
-    if (start < free) return '';
-    free = start + wide + 8;
-    return label(start, y, name, 'text');
+  return onPixels(pauses, ({ until }) => x(until)).map((same) => {
+    const [{ from }, { until }] = [same[0], same.at(-1)] as [Pause, Pause];
+    const wide = Math.max(1, x(until) - x(from));
+    const start = Math.min(x(from), right - wide);
+    const name = same.length > 1 ? counted(same.length, 'pause') : until < Infinity ? `paused ${num(until - from)} s` : 'paused';
+    const length = widthOf(name);
+    const place = Math.max(left, Math.min(start + (wide - length) / 2, right - length));
+    if (place < free) return { start, wide, told: '' };
+    free = place + length + 8;
+    return { start, wide, told: label(place, y, name, 'text') };
   });
 }
 
@@ -526,16 +521,16 @@ function drawJob({ number, cost, since, granted, end = Infinity, refused }: Job,
   const thin = Math.min(pitch * 0.6, 6);
   const thick = Math.min(pitch, 14);
   const about = [`call ${number}`, `cost ${num(cost)}`];
-  const drawn: string[] = [];
+  let drawn = '';
   const waited = x(granted ?? end) - x(since);
   if (refused !== undefined) {
     about.push(`refused: ${refused}`);
     const arm = Math.min(5, Math.max(2, pitch / 3));
     const place = Math.min(Math.max(x(end), left + arm), right - arm);
-    if (waited >= 1) drawn.push(hollow(x(since), y, waited, thin));
-    if (end <= to) drawn.push(cross(place, y, arm));
-    if (end <= to && roomy) drawn.push(place + arm + 5 + widthOf(refused, TEXT_SIZE) <= right ? label(place + arm + 5, y, refused, 'why') : labelBefore(place - arm - 5, y, refused, 'why'));
-  } else if (waited >= 0.5) drawn.push(bar(x(since), y, waited, thin, 'wait'));
+    if (waited >= 1) drawn += hollow(x(since), y, waited, thin);
+    if (end <= to) drawn += cross(place, y, arm);
+    if (end <= to && roomy) drawn += place + arm + 5 + widthOf(refused) <= right ? label(place + arm + 5, y, refused, 'why') : labelBefore(place - arm - 5, y, refused, 'why');
+  } else if (waited >= 0.5) drawn += bar(x(since), y, waited, thin, 'wait');
 
   if (granted !== undefined) {
     if (granted > -Infinity) about.push(`waited ${num(granted - since)} s`);
@@ -543,21 +538,21 @@ function drawJob({ number, cost, since, granted, end = Infinity, refused }: Job,
     if (granted <= to && end >= from) {
       const length = Math.max(2, x(end) - x(granted));
       const start = Math.min(x(granted), right - length);
-      drawn.push(bar(start, y, length, thick, 'run', roomy && end < Infinity ? ' rx="2"' : ''));
+      drawn += bar(start, y, length, thick, 'run', roomy && end < Infinity ? ' rx="2"' : '');
       // Nobody else comes into a lane of one's own.
       const price = `cost ${num(cost)}`;
-      if (roomy && own && cost !== 1 && start + length + 5 + widthOf(price, TEXT_SIZE) <= right) drawn.push(label(start + length + 5, y, price));
+      if (roomy && own && cost !== 1 && start + length + 5 + widthOf(price) <= right) drawn += label(start + length + 5, y, price);
     }
   }
-  return `<g class="job"><title>${escape(about.join(', '))}</title>${drawn.join('')}</g>`;
+  return `<g class="job"><title>${escape(about.join(', '))}</title>${drawn}</g>`;
 }
 
 /** A line on a scale of its own, filled down to zero. */
 interface Panel {
   readonly name: string;
   readonly line: readonly Point[];
-  /** The most that there can be, and since when; `null` for no bound. */
-  readonly bounds: readonly (readonly [since: number, most: number | null])[];
+  /** Which of the limits is the most that there can be. */
+  readonly bound: 'concurrency' | 'burst';
   readonly height: number;
   readonly area: Colour;
   /** The line itself, with a dot where nothing is left; absent for the area alone. */
@@ -567,36 +562,35 @@ interface Panel {
 /** What a panel takes beside its height: above for its name, and below. */
 const PANEL = 38;
 
-function drawPanel({ name, line, bounds, height, area, stroke }: Panel, axis: Axis, top: number): string[] {
+function drawPanel({ name, line, bound, height, area, stroke }: Panel, limits: Story['limits'], shown: Story['limits'], axis: Axis, top: number): string[] {
   const { left, right, x } = axis;
-  const part = clip(line, axis.from, axis.to);
-  const shown = bounds.filter(([since], index) => since <= axis.to && (bounds[index + 1]?.[0] ?? Infinity) >= axis.from);
-  const high = [...part, ...shown].reduce((most, [, value]) => Math.max(most, value ?? 0), 0) || 1;
+  const part = visible(clip(line, axis.from, axis.to), x);
+  const values = part.map(([, value]) => value);
+  const high = Math.max(0, ...values, ...shown.map((entry) => entry[bound] ?? 0)) || 1;
   // Less than can be seen below zero is what rounding left.
-  const least = part.reduce((lowest, [, value]) => Math.min(lowest, value), 0);
-  const low = least < -high / height ? least : 0;
+  const low = Math.min(0, ...values.filter((value) => value < -high / height));
   const floor = top + 28 + height;
   const y = (value: number): number => floor - (Math.max(0, value - low) / (high - low)) * height;
 
-  const [, only = null] = bounds[0] ?? [];
-  const heading = only === null || bounds.some(([, most]) => most !== only) ? name : `${name}, at most ${num(only)}`;
+  const only = limits[0]?.[bound] ?? null;
+  const heading = only === null || limits.some((entry) => entry[bound] !== only) ? name : `${name}, at most ${num(only)}`;
   const drawn = [label(left, top + 12, heading, 'text')];
-  const [first, last] = [part[0], part.at(-1)];
+  const [first] = part;
+  const last = part.at(-1);
   if (first !== undefined && last !== undefined) {
-    const d = visible(part, x).map(([instant, value], index) => `${index === 0 ? 'M' : 'L'}${px(x(instant))} ${px(y(value))}`).join('');
+    const d = part.map(([instant, value], index) => `${index === 0 ? 'M' : 'L'}${px(x(instant))} ${px(y(value))}`).join('');
     drawn.push(path(`${d}L${px(x(last[0]))} ${px(y(0))}L${px(x(first[0]))} ${px(y(0))}Z`, area));
     if (stroke !== undefined) drawn.push(path(d, stroke, ' stroke-width="2"'));
   }
   drawn.push(path(`M${px(left)} ${px(y(0))}H${px(right)}`, 'axis'));
-  for (const [since, most] of shown) {
-    const until = bounds.find(([later]) => later > since)?.[0] ?? Infinity;
-    if (most !== null) drawn.push(path(`M${px(x(since))} ${px(y(most))}H${px(x(until))}`, 'bound', ' stroke-dasharray="2 3"'));
-  }
+  const bounds = shown.map((entry, index) => (entry[bound] === null ? '' : `M${px(x(entry.from))} ${px(y(entry[bound]))}H${px(x(shown[index + 1]?.from ?? Infinity))}`)).join('');
+  drawn.push(path(bounds, 'bound', ' stroke-dasharray="2 3"'));
   if (stroke !== undefined) {
-    const dots = apart(part.filter(([, value]) => value <= SCARCE * high).map(([instant, value]): Point => [x(instant), y(value)]), 6);
-    const start = left + widthOf(heading, TEXT_SIZE) + 20;
+    // So few count as none: they flow in before a timer fires.
+    const dots = apart(part.filter(([, value]) => value <= 0.02 * high).map(([instant, value]): Point => [x(instant), y(value)]), 6);
+    const start = left + widthOf(heading) + 20;
     if (dots.length > 0) drawn.push(dot(start, top + 12), label(start + 9, top + 12, 'none left', 'why'));
-    drawn.push(...dots.map(([dotX, dotY]) => dot(dotX, dotY)));
+    drawn.push(...dots.map((point) => dot(...point)));
   }
   const marks = floor - y(0) < TEXT_SIZE ? [high, 0] : [high, 0, low];
   return [...drawn, ...marks.map((value) => labelBefore(left - 8, y(value), short(value)))];
@@ -612,16 +606,21 @@ function apart(points: readonly Point[], gap: number): Point[] {
   });
 }
 
+/** What falls on the same pixel, together. */
+function onPixels<T>(items: readonly T[], x: (item: T) => number): T[][] {
+  const columns = new Map<number, T[]>();
+  for (const item of items) {
+    const column = Math.round(x(item));
+    const same = columns.get(column) ?? [];
+    columns.set(column, same);
+    same.push(item);
+  }
+  return [...columns.values()];
+}
+
 /** As much of a line as can be seen: of what falls on one pixel, the first, the least, the most and the last. */
 function visible(line: readonly Point[], x: Axis['x']): Point[] {
-  const columns = new Map<number, Point[]>();
-  for (const point of line) {
-    const column = Math.round(x(point[0]));
-    const same = columns.get(column);
-    if (same === undefined) columns.set(column, [point]);
-    else same.push(point);
-  }
-  return [...columns.values()].flatMap((points) => {
+  return onPixels(line, ([at]) => x(at)).flatMap((points) => {
     if (points.length <= 4) return points;
     const byValue = points.toSorted(([, a], [, b]) => a - b);
     const kept = new Set([points[0], byValue[0], byValue.at(-1), points.at(-1)]);
@@ -633,7 +632,7 @@ function drawTicks({ from, to, left, right, x }: Axis, top: number, bottom: numb
   let most = Math.floor((right - left) / 64);
   let step = niceStep(to - from, most);
   const nameOf = (tick: number): string => String(+tick.toFixed(Math.min(100, Math.max(0, -Math.floor(Math.log10(step))))));
-  while (most > 1 && widthOf(nameOf(to), TEXT_SIZE) + 8 > (step / (to - from)) * (right - left)) step = niceStep(to - from, --most);
+  while (most > 1 && widthOf(nameOf(to)) + 8 > (step / (to - from)) * (right - left)) step = niceStep(to - from, --most);
   // Rounding may put the first one just before the axis.
   const slack = 1e-6;
   const first = Math.ceil(from / step - slack);
@@ -642,7 +641,7 @@ function drawTicks({ from, to, left, right, x }: Axis, top: number, bottom: numb
   const marks = [...ticks].filter((tick) => tick >= from - slack * step && tick <= to).map((tick) => {
     const name = nameOf(tick);
     // The unit has the end of the axis.
-    const room = x(tick) + widthOf(name, TEXT_SIZE) / 2 < right - 14;
+    const room = x(tick) + widthOf(name) / 2 < right - 14;
     return `${path(`M${px(x(tick))} ${px(top)}V${px(bottom)}`, 'grid')}${room ? label(x(tick), bottom + 15, name, 'muted', ' text-anchor="middle"') : ''}`;
   });
   return [...marks, labelBefore(right, bottom + 15, 's')];

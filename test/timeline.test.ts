@@ -201,7 +201,7 @@ describe('lanes', () => {
     expect(marks(svg)).toEqual(['s', '4', '0', '50', '0']);
   });
 
-  test.each([[20, 20, ''], [24, 24, ''], [25, 25, ''], [200, 200, ''], [201, 100, '; every 2nd is drawn'], [2000, 200, '; every 10th is drawn']])(
+  test.each([[20, 20, ''], [24, 24, ''], [25, 25, ''], [200, 200, ''], [201, 100, '; 1 in 2 is drawn'], [2000, 200, '; 1 in 10 is drawn']])(
     'of %i jobs that wait at once, %i have a lane%s, and the picture stays as high',
     async (count, drawn, note) => {
       const text = toSVG(await backlog(count));
@@ -331,6 +331,66 @@ describe('the rest', () => {
     const places = names.map((text) => number(text, 'x'));
     for (const [index, x] of places.entries()) expect(x).toBeGreaterThan((places[index - 1] ?? -1000) + 100);
   });
+
+  test('pauses that end on one pixel are one band, which tells how many they are; others keep theirs, also side by side', () => {
+    const pauses = [[0, 2], [2, 2], [5, 0.001], [5.002, 0.001], [5.004, 0.001], [7, 0.001]] as const;
+    const svg = parse(toSVG(traceOf(pauses.map(([at, seconds]): TraceEvent => ({ kind: 'paused', at, seconds }))), { until: 8 }));
+    const x = (seconds: number): number => LEFT + (seconds / 8) * (RIGHT - LEFT);
+    const bands = classed(svg, 'pause').filter((rect) => number(rect, 'height') > 50);
+    expect(bands.map((rect) => [number(rect, 'x'), number(rect, 'width')])).toEqual([[x(0), x(2) - x(0)], [x(2), x(4) - x(2)], [x(5), 1], [x(7), 1]]);
+    expect(texts(svg).filter((text) => text.includes('pause'))).toEqual(['paused', 'paused 2 s', 'paused 2 s', '3 pauses', 'paused 0.001 s']);
+    expect(named(svg, 'desc')[0]?.text).not.toContain('in all');
+  });
+
+  test('of changes of the limits on one pixel, the last is drawn', () => {
+    const change = (at: number, burst: number): TraceEvent => ({ kind: 'paused', at, seconds: 0, tokens: 1, limits: { ...limits, burst } });
+    const svg = parse(toSVG(traceOf([change(0, 4), change(2, 16), change(2.001, 8), change(6, 16)]), { until: 8 }));
+    const x = (seconds: number): number => Math.round((LEFT + (seconds / 8) * (RIGHT - LEFT)) * 10) / 10;
+    const steps = [...(classed(svg, 'bound').at(-1)?.attributes['d'] ?? '').matchAll(/M([\d.]+) ([\d.]+)H([\d.]+)/g)].map(([, from, y, to]) => [Number(from), Number(to), Number(y)] as const);
+    expect(steps.map(([from, to]) => [from, to])).toEqual([[LEFT, x(2.001)], [x(2.001), x(6)], [x(6), RIGHT]]);
+    const [four = 0, eight = 0, sixteen = 0] = steps.map(([, , y]) => y);
+    expect((four - sixteen) / (eight - sixteen)).toBeCloseTo(12 / 8, 1);
+    const changes = named(svg, 'path').filter(({ attributes }) => attributes['stroke-dasharray'] === '6 4');
+    expect(changes.flatMap(({ attributes }) => [...(attributes['d'] ?? '').matchAll(/M([\d.]+)/g)].map(([, at]) => Number(at)))).toEqual([LEFT, x(2.001), x(6)]);
+    expect(texts(svg)).toContain('tokens');
+  });
+
+  test('100,000 pauses and 20,000 changes of the limits make a picture of a bounded size', () => {
+    const events = Array.from({ length: 100_000 }, (_, n): TraceEvent => ({
+      kind: 'paused',
+      at: n,
+      seconds: 0.5,
+      tokens: n % 4,
+      ...(n % 5 === 0 ? { limits: { ...limits, concurrency: 2 + (n % 3), burst: 4 + (n % 7) } } : {}),
+    }));
+    const text = toSVG(traceOf(events));
+    expect(text.length).toBeLessThan(200_000);
+    const svg = parse(text);
+    expect(all(svg).length).toBeLessThan(2 * WIDTH);
+    const about = named(svg, 'desc')[0]?.text ?? '';
+    expect(about.match(/Paused from/g)?.length).toBe(10);
+    expect(about).toMatch(/Paused from 9 s to 9\.5 s\. 100000 pauses in all\.$/);
+    expect(texts(svg)).toContain('in the end 4 tokens per second, 4 at a time');
+  });
+
+  test('tokens that are no finite number are not known', () => {
+    const call = (id: number, tokens?: number): TraceEvent => ({ kind: 'granted', at: id, id, cost: 1, waited: 0, ...(tokens === undefined ? {} : { tokens }) });
+    const known = toSVG(traceOf([call(1, 3), call(2), call(3, 1)]));
+    for (const none of [NaN, Infinity, -Infinity]) {
+      expect(toSVG(traceOf([call(1, 3), call(2, none), call(3, 1)]))).toBe(known);
+      expect(toSVG(traceOf([call(1, none)]))).toBe(toSVG(traceOf([call(1)])));
+    }
+  });
+
+  test.each([[NaN, RangeError], [Infinity, RangeError], [-Infinity, RangeError], [1.7e308, RangeError], [null, TypeError], ['5', TypeError], [undefined, TypeError]])(
+    'an instant that is %o is refused by its place in the trace',
+    (at, Kind) => {
+      const events = [0, 1, 2, at].map((instant) => ({ kind: 'paused', at: instant, seconds: 1 })) as TraceEvent[];
+      const draw = (): string => toSVG(traceOf(events));
+      expect(draw).toThrow(Kind);
+      expect(draw).toThrow(/^trace\.events\[3\]\.at must be a finite number, received /);
+    },
+  );
 
   test('a change of the limits is told, and its bounds are drawn as they were', async () => {
     const trace = await played([4, 2], async (throttle, clock) => {
