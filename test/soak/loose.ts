@@ -333,8 +333,8 @@ export async function playLoose(seed: number, tally: Tally): Promise<void> {
           if (pick !== undefined) watched.release(pick);
           break;
         case 'settle':
-          // What is given back while a clock hides time may count beside the time that it shows later.
-          if (pick !== undefined) watched.settle(pick, plan.manner === 'back' ? Math.max(1, step.share) * pick.cost : step.share * pick.cost);
+          // Time that a clock hides, and timers show later: what is settled meanwhile counts as of the instant that was seen last.
+          if (pick !== undefined && plan.manner !== 'back') watched.settle(pick, step.share * pick.cost);
           break;
         case 'abort':
           watched.abort(step.signal);
