@@ -85,7 +85,8 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
           // Only who can be told from new ones can be had to configure.
           if (model.closed || !isLive(model)) break;
           const { size } = model;
-          await twin.play(operation);
+          // A burst that was stated, but is what follows from the capacity anyway, cannot be seen; dropped, the key follows it again.
+          await twin.play(burst === undefined ? { ...operation, limits: { ...operation.limits, burst: undefined } } : operation);
           if (model.size > size) enlarged[index] = model.time;
           break;
         }
