@@ -18,7 +18,7 @@ async function heapUsed(): Promise<number> {
 }
 
 /**
- * How far a part may make the heap grow, in bytes, between the medians of the second quarter and of the last quarter of
+ * How far the heap may grow, in bytes, between the medians of the second quarter and of the last quarter of
  * the looks at it, however long it runs. Code and caches go on growing for some thousand calls and requests; what a leak
  * adds does not end.
  */
@@ -27,17 +27,17 @@ export const MOST_GROWTH = 2_000_000;
 export const LEAST_LOOKS = 12;
 
 interface Look {
-  /** Operations of the part until then. */
+  /** Operations until then. */
   readonly operations: number;
-  /** Seconds that the part has had until then. */
+  /** Seconds until then. */
   readonly seconds: number;
-  /** What the part has added to the heap until then. */
+  /** What was added to the heap until then. */
   readonly bytes: number;
 }
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 
-/** How the heap grows with a part's turns: each turn adds the difference that it makes. */
+/** How the heap grows with the turns of a part, or the rounds of all: each adds the difference that it makes. */
 export class Growth {
   readonly looks: Look[] = [];
   readonly #start: number;
@@ -58,7 +58,7 @@ export class Growth {
     this.looks.push({ operations, seconds, bytes: this.#bytes });
   }
 
-  /** The heap before the part's first turn, and with all that it has added since. */
+  /** The heap before, and with all that was added since. */
   get ends(): [start: number, end: number] {
     return [this.#start, this.#start + this.#bytes];
   }
@@ -89,7 +89,7 @@ export class Growth {
     const growth = this.bytes;
     const operations = this.#between((look) => look.operations);
     if (growth <= MOST_GROWTH) return undefined;
-    return `the heap has grown by ${Math.round(growth)} bytes in ${operations} operations, ${(growth / operations).toFixed(1)} for each; at most ${MOST_GROWTH} are allowed; after each turn, in kB: ${this.looks.map((look) => Math.round(look.bytes / 1_000)).join(' ')}`;
+    return `the heap has grown by ${Math.round(growth)} bytes in ${operations} operations, ${(growth / operations).toFixed(1)} for each; at most ${MOST_GROWTH} are allowed; each time, in kB: ${this.looks.map((look) => Math.round(look.bytes / 1_000)).join(' ')}`;
   }
 }
 
