@@ -126,6 +126,11 @@ export class Reference {
     if (!this.closed && this.queue.length === 0 && this.fits(id, cost)) this.take(id, cost, 0);
   }
 
+  /** One by one: whoever is late first may leave room for the next, whose last instant this is. */
+  expire(): void {
+    for (let late: Waiting | undefined; (late = this.queue.find((one) => one.deadline <= this.time)) !== undefined; ) this.dismiss((one) => one === late, 'timeout');
+  }
+
   dismiss(leaves: (one: Waiting) => boolean, outcome: Outcome): void {
     const gone = this.queue.filter(leaves);
     this.queue = this.queue.filter((one) => !leaves(one));
@@ -183,7 +188,7 @@ export class Reference {
       if (this.capacity !== Infinity) this.tokens = Math.min(this.size, this.tokens + this.rate * (next - this.time));
       this.time = next;
       this.drain();
-      this.dismiss((one) => one.deadline <= this.time, 'timeout');
+      this.expire();
       if (next === end && !this.queue.some((one) => one.deadline <= end)) return;
     }
   }
