@@ -163,7 +163,7 @@ export const survivors: readonly Survivor[] = [
   },
   {
     file: 'queue',
-    line: 'this.refuse(waiter, () => signal?.reason);',
+    line: `this.refuse(waiter, () => signal?.reason, 'aborted');`,
     changes: ['signal?.reason → signal.reason'],
     reason: 'Never so: nobody leaves by a signal who has none. It is for the types.',
   },
