@@ -379,6 +379,23 @@ test('while nobody listens, no clock is read and nothing is made', () => {
   expect([heard.length, read.mock.calls.length]).toEqual([1, 1]);
 });
 
+test('whoever is silent, for somebody else to tell, tells nothing', async () => {
+  const heard = hear();
+  const throttle = new Throttle(1, 1, 60, { silent: true });
+  const keyed = new KeyedThrottle(1, 1, 60, { silent: true, maxKeys: 1 });
+  for (const gate of [throttle, { acquire: () => keyed.acquire('a'), tryAcquire: () => keyed.tryAcquire('a'), pause: () => keyed.pause('a', 1), close: () => keyed.close() }]) {
+    const permit = await gate.acquire();
+    expect(gate.tryAcquire()).toBeUndefined();
+    const waiter = outcome(gate.acquire());
+    gate.pause(1);
+    permit.release();
+    if (gate !== throttle) await expect(keyed.acquire('b')).rejects.toThrow('as many as maxKeys allows');
+    gate.close();
+    expect(await waiter).toMatchObject({ code: 'ERR_THROTTLE_CLOSED' });
+  }
+  expect(heard).toEqual([]);
+});
+
 describe('where there is no node:diagnostics_channel', () => {
   afterEach(() => {
     vi.unstubAllGlobals();
