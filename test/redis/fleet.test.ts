@@ -254,7 +254,8 @@ describe('eight processes and ten thousand calls', () => {
       highest = Math.max(highest, excess);
       last = grant;
     }
-    expect(highest).toBeLessThanOrEqual(limits.burst * (1 + 1e-6));
+    // Instants are whole microseconds: what flows in during one of them may be told as too early.
+    expect(highest).toBeLessThanOrEqual(limits.burst * (1 + 1e-6) + rate);
     // And the bucket was the limit at times.
     expect(highest).toBeGreaterThan(limits.burst * 0.8);
   });
