@@ -1,19 +1,14 @@
 /**
  * What the samples say: medians, ratios, and whether the figures that headgate promises are reached.
  */
-import os from 'node:os';
 import Table from 'cli-table3';
+import { median, type Run, thisRun } from './run.js';
 import { FEW_ABORTED, FLOOR, HEADGATE, ITSELF, MANY_ABORTED, ON_REDIS, type ScenarioId, scenarios } from './scenarios.js';
 
 /** By scenario and contestant, one for each round; with holes where somebody sat out. */
 export type Samples = Partial<Record<ScenarioId, Record<string, number[]>>>;
 
-export interface Results {
-  readonly date: string;
-  readonly node: string;
-  readonly cpu: string;
-  readonly cpus: number;
-  readonly rounds: number;
+export interface Results extends Run {
   readonly scenarios: Readonly<Record<ScenarioId, Outcome>>;
   readonly figures: readonly Figure[];
 }
@@ -49,11 +44,7 @@ export function evaluate(samples: Samples, rounds: number): Results {
   const figure = (text: string, most: number, measured: number): Figure => ({ figure: text, most, measured, reached: measured <= most });
 
   return {
-    date: new Date().toISOString(),
-    node: process.version,
-    cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
-    cpus: os.cpus().length,
-    rounds,
+    ...thisRun(rounds),
     scenarios: Object.fromEntries(
       Object.entries(scenarios).map(([key, { title, unit, contestants }]) => {
         const id = key as ScenarioId;
@@ -137,11 +128,4 @@ export function multiple(times: number): string {
 
 function brief(value: number): string {
   return value < 100 ? String(Number(value.toPrecision(3))) : Math.round(value).toLocaleString('en');
-}
-
-/** Of those that are numbers. */
-function median(values: number[]): number {
-  const sorted = values.filter((value) => !Number.isNaN(value)).toSorted((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle) - 1] ?? NaN)) / 2;
 }

@@ -15,10 +15,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import progress from 'cli-progress';
+import { thisRun } from './run.js';
 import { clients } from './upstream/clients.js';
 import { JOBS, WAVES } from './upstream/jobs.js';
 import { type UpstreamId, upstreams } from './upstream/judges.js';
-import { fill, machine, outcome, print, type Results, type Trial } from './upstream/report.js';
+import { fill, outcome, print, type Results, type Trial } from './upstream/report.js';
 import { serve } from './upstream/server.js';
 import { trial } from './upstream/trial.js';
 
@@ -60,8 +61,7 @@ async function runAll(): Promise<Results> {
   }
   bar.stop();
   return {
-    ...machine(),
-    rounds: ROUNDS,
+    ...thisRun(ROUNDS),
     jobs: JOBS,
     upstreams: ids.map((id) => {
       const { title, rule } = upstreams[id];

@@ -5,6 +5,7 @@
  * documentation shows first for so many a second.
  */
 import { inspect } from 'node:util';
+import type Bottleneck from 'bottleneck';
 import { JITTER } from './jobs.js';
 import { RATE, SLOTS, type UpstreamId } from './judges.js';
 
@@ -40,21 +41,12 @@ function headgate(capacity: number, concurrency: number, options?: { burst?: num
   };
 }
 
-interface BottleneckOptions {
-  maxConcurrent?: number;
-  minTime?: number;
-  reservoir?: number;
-  reservoirIncreaseAmount?: number;
-  reservoirIncreaseInterval?: number;
-  reservoirIncreaseMaximum?: number;
-}
-
-function bottleneck(options: BottleneckOptions): Given {
+function bottleneck(options: ConstructorParameters<typeof Bottleneck>[0]): Given {
   return {
     given: `new Bottleneck(${show(options)})`,
     create: async () => {
-      const { default: Bottleneck } = await import('bottleneck');
-      const limiter = new Bottleneck(options);
+      const { default: Library } = await import('bottleneck');
+      const limiter = new Library(options);
       return (job) => limiter.schedule(job);
     },
   };
@@ -92,16 +84,20 @@ function pQueue(options: { concurrency?: number; intervalCap?: number; interval?
   };
 }
 
+/** A job for each token of the package `limiter`. */
+function paced(limiter: { removeTokens(count: number): Promise<number> }): Limited {
+  return async (job) => {
+    await limiter.removeTokens(1);
+    return job();
+  };
+}
+
 function tokenBucket(options: { bucketSize: number; tokensPerInterval: number; interval: 'second' }): Given {
   return {
     given: `new TokenBucket(${show(options)})`,
     create: async () => {
       const { TokenBucket } = await import('limiter');
-      const bucket = new TokenBucket(options);
-      return async (job) => {
-        await bucket.removeTokens(1);
-        return job();
-      };
+      return paced(new TokenBucket(options));
     },
   };
 }
@@ -111,11 +107,7 @@ function rateLimiter(options: { tokensPerInterval: number; interval: 'second' })
     given: `new RateLimiter(${show(options)})`,
     create: async () => {
       const { RateLimiter } = await import('limiter');
-      const limiter = new RateLimiter(options);
-      return async (job) => {
-        await limiter.removeTokens(1);
-        return job();
-      };
+      return paced(new RateLimiter(options));
     },
   };
 }

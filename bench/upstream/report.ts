@@ -2,8 +2,8 @@
  * What came of the trials: for each client and upstream, the share of what the upstream allows and the refusals; as
  * a table for the terminal and for README.md.
  */
-import os from 'node:os';
 import Table from 'cli-table3';
+import { median, type Run } from '../run.js';
 
 /** Of one trial. */
 export interface Trial {
@@ -20,12 +20,7 @@ export interface Outcome extends Trial {
   readonly trials: readonly Trial[];
 }
 
-export interface Results {
-  readonly date: string;
-  readonly node: string;
-  readonly cpu: string;
-  readonly cpus: number;
-  readonly rounds: number;
+export interface Results extends Run {
   readonly jobs: number;
   readonly upstreams: readonly {
     readonly id: string;
@@ -34,10 +29,6 @@ export interface Results {
     /** By client. */
     readonly clients: Readonly<Record<string, Outcome>>;
   }[];
-}
-
-export function machine(): Pick<Results, 'date' | 'node' | 'cpu' | 'cpus'> {
-  return { date: new Date().toISOString(), node: process.version, cpu: os.cpus()[0]?.model.trim() ?? 'unknown', cpus: os.cpus().length };
 }
 
 export function outcome(given: string, trials: readonly Trial[]): Outcome {
@@ -112,10 +103,4 @@ function cells({ upstreams }: Results, name: string): string[] {
     const found = find(clients, name);
     return `${percent(found.share)}, ${refusals(found)}`;
   });
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle) - 1] ?? NaN)) / 2;
 }
