@@ -116,6 +116,52 @@ export class ThrottleClosedError extends ThrottleError {
   }
 }
 
+/** The brand of a {@link ThrottleError}, the same in every copy of the package that one program has loaded. */
+const BRAND: unique symbol = Symbol.for('headgate.ThrottleError') as never;
+Object.defineProperty(ThrottleError.prototype, BRAND, { value: true });
+
+/** The `code` of any value, `undefined` where it has none. Reading it never throws. */
+function codeOf(error: unknown): unknown {
+  return Object(error) === error ? (error as { code?: unknown }).code : undefined;
+}
+
+/**
+ * Whether a gate of this package refused a call. Errors are recognised by a registered symbol, never by `instanceof`:
+ * a program may have loaded two copies of the package, one as ESM and one as CommonJS, or one bundled and one installed.
+ */
+export function isThrottleError(error: unknown): error is ThrottleError {
+  return Object(error) === error && (error as { [BRAND]?: unknown })[BRAND] === true;
+}
+
+/** Whether the permit could not be had in time: a {@link ThrottleTimeoutError} of any copy, {@link ServerBusyError} included. */
+export function isTimeoutError(error: unknown): error is ThrottleTimeoutError {
+  return isThrottleError(error) && codeOf(error) === 'ERR_THROTTLE_TIMEOUT';
+}
+
+/** Whether it is a {@link ServerBusyError} of any copy. */
+export function isServerBusyError(error: unknown): error is ServerBusyError {
+  return isTimeoutError(error) && (error as { status?: unknown }).status === 503;
+}
+
+/** Whether it is a {@link QueueFullError} of any copy. */
+export function isQueueFullError(error: unknown): error is QueueFullError {
+  return isThrottleError(error) && codeOf(error) === 'ERR_THROTTLE_QUEUE_FULL';
+}
+
+/** Whether it is a `RangeError`, also one of another realm: a test runner may run each file in a realm of its own. */
+export function isRangeError(error: unknown): error is RangeError {
+  return Object(error) === error && (error as { name?: unknown }).name === 'RangeError';
+}
+
+/**
+ * `text` with all but printable ASCII escaped, quoted, and cut to 80 characters: for keys and names in messages. A key may
+ * come from a client, and a raw line break or escape sequence in it would forge lines of a log or control a terminal.
+ */
+export function printable(text: string): string {
+  const cut = text.length > 80 ? `${text.slice(0, 80)}…` : text;
+  return JSON.stringify(cut).replaceAll(/[^ -~]/g, (unit) => (unit === '…' ? unit : `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`));
+}
+
 /**
  * The refusal of a caller, with what to do about it.
  *
