@@ -37,11 +37,8 @@ export interface Budget {
 /** How many replaced buckets a bucket remembers. */
 const MOST_EARLIER = 8;
 
-/** The limits of a bucket. All buckets of a kind share one object. */
-interface Limits extends BucketLimits {
-  /** What rounding may swallow: ten costs of 0.1 make one, although their sum is not quite 1. */
-  readonly slack: number;
-}
+/** What rounding may swallow, as a share of the burst: ten costs of 0.1 make one, although their sum is not quite 1. */
+const SLACK = 1e-12;
 
 /** How a bucket that replaced another began. */
 interface Origin {
@@ -52,8 +49,10 @@ interface Origin {
   readonly depth: number;
 }
 
-export class TokenBucket implements Budget {
-  readonly #limits: Limits;
+export class TokenBucket implements Budget, BucketLimits {
+  readonly burst: number;
+  /** Tokens per second. */
+  readonly rate: number;
   #tokens: number;
   /** The instant at which there were `#tokens`. At first, any: the bucket starts full. */
   #at: number;
@@ -69,10 +68,11 @@ export class TokenBucket implements Budget {
   /** A new one of the same limits as `model`. */
   constructor(model: TokenBucket);
   constructor(capacity: number | TokenBucket, period = 1, burst = 1, now = -Infinity, serial = 0, earlier?: TokenBucket) {
-    this.#limits = typeof capacity === 'number' ? { rate: capacity / period, burst, slack: burst * 1e-12 } : capacity.#limits;
+    this.burst = typeof capacity === 'number' ? burst : capacity.burst;
+    this.rate = typeof capacity === 'number' ? capacity / period : capacity.rate;
     this.#tokens = Math.min(this.burst, earlier?.level(now) ?? Infinity);
     this.#at = earlier === undefined ? -Infinity : now;
-    this.#log = earlier === undefined ? new GrantLog() : new GrantLog(this.#tokens, now, serial);
+    this.#log = earlier === undefined ? new GrantLog(serial) : new GrantLog(serial, this.#tokens, now);
     if (serial === 0 && earlier === undefined) return;
     const depth = earlier === undefined ? 1 : (earlier.#origin?.depth ?? 0) + 1;
     this.#origin = { serial, earlier, depth };
@@ -87,20 +87,16 @@ export class TokenBucket implements Budget {
     else origin.earlier = null;
   }
 
-  get burst(): number {
-    return this.#limits.burst;
-  }
-
   level(now: number): number {
     // A `now` from before is no earlier than the last: a stale instant neither refills nor drains.
-    return now > this.#at ? Math.min(this.#limits.burst, this.#tokens + (now - this.#at) * this.#limits.rate) : this.#tokens;
+    return now > this.#at ? Math.min(this.burst, this.#tokens + (now - this.#at) * this.rate) : this.#tokens;
   }
 
   readyAt(from: number, cost: number): number {
     const level = this.level(from);
-    const { rate, burst, slack } = this.#limits;
+    const { rate, burst } = this;
     // A cost of 0 takes no token, so it does not wait for a debt to be paid either.
-    if (cost - level <= slack || cost === 0) return from;
+    if (cost - level <= burst * SLACK || cost === 0) return from;
     // From a fixed state, not from `from`: the same instant comes out however often it is asked for, so a timer
     // set for it is not set anew, and once that instant has come the cost fits, whatever rounding did to `level`.
     if (level < burst) return this.#at + (cost - this.#tokens) / rate;
@@ -108,15 +104,15 @@ export class TokenBucket implements Budget {
   }
 
   fullAt(): number {
-    return this.#at + (this.#limits.burst - this.#tokens) / this.#limits.rate;
+    return this.#at + (this.burst - this.#tokens) / this.rate;
   }
 
   take(now: number, cost: number, serial: number): boolean {
     const level = this.level(now);
-    if (cost - level > this.#limits.slack && this.readyAt(now, cost) > now) return false;
+    if (cost > level && this.readyAt(now, cost) > now) return false;
     this.#tokens = level - cost;
     if (now > this.#at) this.#at = now;
-    this.#log.add(this.#at, cost, serial, this.#limits);
+    this.#log.add(this.#at, cost, serial, this);
     return true;
   }
 
@@ -125,7 +121,7 @@ export class TokenBucket implements Budget {
     if (serial > (origin?.serial ?? 0)) this.#log.correct(serial, difference);
     else if (origin?.earlier) return this.settleEarlier(now, origin.earlier, difference, serial);
     // A grant from before there was a limit counts for nothing. One whose bucket is forgotten gives nothing back.
-    else if (origin?.earlier === null && difference > 0) this.#log.correctBeginning(now, -difference, this.#limits);
+    else if (origin?.earlier === null && difference > 0) this.#log.correctBeginning(now, -difference, this);
     else return;
     this.#replay();
   }
@@ -134,7 +130,7 @@ export class TokenBucket implements Budget {
     const at = this.#log.beganAt ?? now;
     const before = Math.min(this.burst, earlier.level(at));
     earlier.settle(at, difference, serial);
-    this.#log.correctBeginning(at, Math.min(this.burst, earlier.level(at)) - before, this.#limits);
+    this.#log.correctBeginning(at, Math.min(this.burst, earlier.level(at)) - before, this);
     this.#replay();
   }
 
@@ -143,7 +139,7 @@ export class TokenBucket implements Budget {
   }
 
   #replay(): void {
-    this.#tokens = this.#log.replay(this.#limits);
+    this.#tokens = this.#log.replay(this);
     this.#at = this.#log.latestAt;
   }
 }

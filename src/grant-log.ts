@@ -22,10 +22,9 @@ export interface BucketLimits {
 interface Base {
   /** The instant at which the bucket's history began. */
   readonly beganAt: number;
-  /** The level before the first grant in the log, the instant at which it was true, and the number of the last grant before it. */
+  /** The level after the last folded grant, and the instant at which it was true. */
   level: number;
   at: number;
-  serial: number;
   /**
    * The peaks among the folded grants, two numbers each: the number of the last grant before the peak, and the room that
    * was left in the bucket then.
@@ -33,86 +32,82 @@ interface Base {
   peaks: number[];
 }
 
-/** How many grants are kept one by one at most. */
+/** How many grants are kept one by one at most: a power of two. */
 const MOST = 512;
 /** How many peaks are kept at most. */
 const MOST_PEAKS = 32;
 
-/** The numbers of one grant in the array: the instant, the cost, and the number of the last grant at that instant. */
-const WORDS = 3;
+/** The numbers of one grant: the instant and the cost. */
+const WORDS = 2;
 
 export class GrantLog {
-  /** The grants kept one by one, three numbers each (one array weighs less than three), and how many numbers of it are in use. */
-  #grants: number[] = [];
-  #length = 0;
+  /** The latest grants, a ring of {@link WORDS} numbers each, by their serial numbers: one array weighs less than two. */
+  readonly #ring: number[] = [];
+  /** The serial number of the last grant before the first in the ring, that of the latest one, and that of the last folded one. */
+  readonly #before: number;
+  #latest: number;
+  #folded: number;
   /** Absent while nothing is folded, for a bucket that started full. */
   #base: Base | undefined;
 
-  /** With arguments: at the instant `at`, after the grant `serial`, the bucket holds `level`. Otherwise it starts full. */
-  constructor(level?: number, at: number = 0, serial: number = 0) {
-    if (level !== undefined) this.#base = { beganAt: at, level, at, serial, peaks: [] };
+  /** After the grant `serial`. With a `level`, that is what the bucket holds at the instant `at`. Otherwise it starts full. */
+  constructor(serial: number, level?: number, at: number = 0) {
+    this.#before = this.#latest = this.#folded = serial;
+    if (level !== undefined) this.#base = { beganAt: at, level, at, peaks: [] };
   }
 
   /** The instant at which the history begins; `undefined` before the first grant of a bucket that started full. */
   get beganAt(): number | undefined {
-    return this.#base?.beganAt ?? this.#grants[0];
+    return this.#base?.beganAt ?? this.#ring[0];
   }
 
   /** The instant of the latest grant, or of the beginning. */
   get latestAt(): number {
-    return this.#length > 0 ? (this.#grants[this.#length - WORDS] as number) : (this.#base?.at ?? -Infinity);
+    return this.#latest > this.#folded ? (this.#ring[this.#offsetOf(this.#latest)] as number) : (this.#base?.at ?? -Infinity);
   }
 
+  /** Where the numbers of a grant are. */
+  #offsetOf(serial: number): number {
+    return ((serial - this.#before - 1) & (MOST - 1)) * WORDS;
+  }
+
+  /** Adds a grant. Serial numbers follow one another. */
   add(at: number, cost: number, serial: number, limits: BucketLimits): void {
-    const grants = this.#grants;
-    const length = this.#length;
-    if (length > 0 && at <= (grants[length - WORDS] as number)) {
-      // Grants of one instant are one entry: nothing refills in between.
-      (grants[length - WORDS + 1] as number) += cost;
-      grants[length - WORDS + 2] = serial;
-      return;
-    }
-    grants[length] = at;
-    grants[length + 1] = cost;
-    grants[length + 2] = serial;
-    this.#length = length + WORDS;
-    if (length >= MOST * WORDS) this.#fold(limits);
+    if (serial - this.#folded > MOST) this.#fold(limits);
+    const offset = this.#offsetOf(serial);
+    this.#ring[offset] = at;
+    this.#ring[offset + 1] = cost;
+    this.#latest = serial;
   }
 
   /** Corrects the cost of the grant `serial` by `difference`. */
   correct(serial: number, difference: number): void {
-    if (this.#base !== undefined && serial <= this.#base.serial) return correctFolded(this.#base, serial, difference);
-    const grants = this.#grants;
-    let low = 0;
-    for (let high = this.#length / WORDS - 1; low < high; ) {
-      const middle = (low + high) >> 1;
-      if ((grants[middle * WORDS + 2] as number) < serial) low = middle + 1;
-      else high = middle;
-    }
-    (grants[low * WORDS + 1] as number) += difference;
+    if (serial > this.#folded) (this.#ring[this.#offsetOf(serial) + 1] as number) += difference;
+    else if (this.#base !== undefined) correctFolded(this.#base, serial, difference);
   }
 
   /** Corrects the level with which the history began by `difference`. A history that began full, at `at`, does so no more. */
   correctBeginning(at: number, difference: number, limits: BucketLimits): void {
-    this.#base ??= { beganAt: at, level: limits.burst, at, serial: 0, peaks: [] };
+    this.#base ??= { beganAt: at, level: limits.burst, at, peaks: [] };
     correctFolded(this.#base, -1, -difference);
   }
 
   /** The level right after the latest grant. */
   replay(limits: BucketLimits): number {
-    return this.#replay(limits, this.#length);
+    return this.#replay(limits, this.#latest);
   }
 
-  /** Replays the first `end` numbers of the log. With `rooms`, it writes down the room that was left before each grant. */
-  #replay({ rate, burst }: BucketLimits, end: number, rooms?: Float64Array): number {
-    const grants = this.#grants;
+  /** Replays the grants up to `last`. Writes down the room that was left before each. */
+  #replay({ rate, burst }: BucketLimits, last: number): number {
+    const ring = this.#ring;
     let level = this.#base === undefined ? burst : this.#base.level;
     let at = this.#base === undefined ? -Infinity : this.#base.at;
-    for (let offset = 0; offset < end; offset += WORDS) {
-      const time = grants[offset] as number;
+    for (let serial = this.#folded + 1; serial <= last; serial++) {
+      const offset = this.#offsetOf(serial);
+      const time = ring[offset] as number;
       if (time > at) level = Math.min(burst, level + (time - at) * rate);
-      if (rooms !== undefined) rooms[offset / WORDS] = burst - level;
-      level -= grants[offset + 1] as number;
+      rooms[serial - this.#folded - 1] = burst - level;
+      level -= ring[offset + 1] as number;
       at = time;
     }
     return level;
@@ -120,37 +115,38 @@ export class GrantLog {
 
   /** Folds the older half of the log into the base. */
   #fold(limits: BucketLimits): void {
-    const grants = this.#grants;
-    const count = MOST / 2;
-    const level = this.#replay(limits, count * WORDS, folded);
-    const { beganAt, serial, peaks: older } = this.#base ?? { beganAt: grants[0] as number, serial: 0, peaks: [] };
+    const last = this.#folded + MOST / 2;
+    const level = this.#replay(limits, last);
+    const beganAt = this.#base?.beganAt ?? (this.#ring[0] as number);
+    const older = this.#base?.peaks ?? [];
     // From the end: a peak is seen where it leaves less room than all that come after it.
     const peaks: number[] = [];
     let least = Infinity;
-    for (let index = count - 1; index >= 0; index--) {
-      const room = folded[index] as number;
+    for (let index = MOST / 2 - 1; index >= 0 && least > 0; index--) {
+      const room = rooms[index] as number;
       if (room >= least) continue;
       least = room;
-      peaks.push(room, index === 0 ? serial : (grants[index * WORDS - 1] as number));
+      peaks.push(room, this.#folded + index);
     }
     for (let index = older.length - 2; index >= 0; index -= 2) if ((older[index + 1] as number) < least) peaks.push(older[index + 1] as number, older[index] as number);
-    const end = count * WORDS;
-    this.#base = { beganAt, level, at: grants[end - WORDS] as number, serial: grants[end - 1] as number, peaks: bounded(peaks.toReversed()) };
-    // In place: an array that shrinks and grows again would be copied each time.
-    for (let offset = end; offset < this.#length; offset++) grants[offset - end] = grants[offset] as number;
-    this.#length -= end;
+    this.#base = { beganAt, level, at: this.#ring[this.#offsetOf(last)] as number, peaks: bounded(peaks.toReversed()) };
+    this.#folded = last;
   }
 }
 
-/** Where a log writes down the room left before each grant that it folds. */
-const folded = new Float64Array(MOST);
+/** Where a replay writes down the room left before each grant. */
+const rooms = new Float64Array(MOST);
 
-/** If there are too many peaks, merges the older half in pairs, strictly: the higher peak counts for every grant before the later one. */
+/** If there are too many peaks, merges neighbours, strictly: the higher peak counts for every grant before the later one. */
 function bounded(peaks: number[]): number[] {
-  if (peaks.length <= 2 * MOST_PEAKS) return peaks;
+  const group = 2 * Math.ceil(peaks.length / 2 / MOST_PEAKS);
+  if (group <= 2) return peaks;
   const merged: number[] = [];
-  for (let index = 0; index < MOST_PEAKS; index += 4) merged.push(peaks[index + 2] as number, peaks[index + 1] as number);
-  return [...merged, ...peaks.slice(MOST_PEAKS)];
+  for (let first = 0; first < peaks.length; first += group) {
+    const last = Math.min(first + group, peaks.length) - 2;
+    merged.push(peaks[last] as number, peaks[first + 1] as number);
+  }
+  return merged;
 }
 
 /** Corrects the cost of a folded grant by `difference`. */
