@@ -1,10 +1,10 @@
 /**
  * `headgate/fetch`: a `fetch` that keeps to the limits of an upstream, and that listens when the upstream says no.
  */
-import { releaseWhenRead } from './body.js';
+import { releaseWhenRead } from './web/response-body.js';
 import { checkCost, checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from './errors.js';
 import type { Gate, KeyedGate } from './gate.js';
-import { readWait } from './headers.js';
+import { readWait } from './web/ratelimit-headers.js';
 
 /** The platform's `fetch`. */
 type Fetch = typeof globalThis.fetch;

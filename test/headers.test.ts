@@ -1,7 +1,7 @@
 /** The fields that speak of limits, in tables: what is written, and what is made of what others write. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { readDate, readRateLimit, readReset, readRetryAfter, readWait, writeRateLimit, writeRetryAfter } from '../src/headers.js';
+import { readDate, readRateLimit, readReset, readRetryAfter, readWait, writeRateLimit, writeRetryAfter } from '../src/web/ratelimit-headers.js';
 
 const NOW = Date.UTC(2026, 10, 21, 8, 0, 0);
 const HUGE = '9'.repeat(400);
