@@ -8,7 +8,7 @@ import type { Permit } from './permit.js';
 import { isSignal, untilAborted } from './web/abort.js';
 import { PauseLog } from './web/pause-log.js';
 import { asRequest, canReplay, copyOfInit, copyOfInput, describe, type Fetch, type Input, originOf, replayInit, type SentRequest } from './web/request-copy.js';
-import { discard, releaseWhenRead } from './web/response-body.js';
+import { clonesOf, discard, releaseWhenRead } from './web/response-body.js';
 import { type HeaderLookup, type HeaderSource, readWait as readWaitOf } from './web/retry-after.js';
 
 export type { HeaderLookup, HeaderSource, SentRequest };
@@ -189,17 +189,19 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
       const permit = await acquire(keyedGate, key, other, price, acquireOptions);
       const flight = pauses.begin();
       let released = () => permit.release();
-      let discarded: Response | undefined;
+      let isSent = false;
+      let discarded: Response[] = [];
       try {
-        if (signal?.aborted) {
-          permit.refund();
-          throw signal.reason;
-        }
         const current = next;
         if (attempt < limit && !body) next = copyOfInput(next);
-        const response = await untilAborted(signal, () => send(current, current === input ? init : replayInit(current as Request, init, signal)), (late) => void discard(late));
+        const start = (): Promise<Response> => {
+          isSent = true;
+          return send(current, current === input ? init : replayInit(current as Request, init, signal));
+        };
+        const response = await untilAborted(signal, start, (late) => void discard(late));
         if (Object(response) !== response) throw invalid('fetch', 'a function that returns a Response', response);
-        discarded = response;
+        discarded = refusal === undefined ? [] : clonesOf(response);
+        discarded.push(response);
         const stated = await untilAborted(refusal && signal, () => statedWait(response, refusal, request, refusing));
         if (stated !== NOT_REFUSED) {
           const wait = stated ?? Math.min(2 ** attempt, maxPause);
@@ -214,15 +216,16 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
           }
           if (attempt < limit && wait <= maxPause) continue;
         }
-        discarded = undefined;
+        discarded = [];
         if (hold === 'headers') return response;
         const kept = releaseWhenRead(response, released, request.method === 'HEAD');
         released = () => {};
         return kept;
       } finally {
         pauses.end(flight);
+        if (!isSent) permit.refund();
         released();
-        void discard(discarded);
+        for (const each of discarded) void discard(each);
       }
     }
   };

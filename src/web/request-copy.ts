@@ -20,9 +20,10 @@ export interface SentRequest {
 /** Describes a request by the arguments of `fetch`. */
 export function describe(input: Input, init: RequestInit | undefined): SentRequest {
   const request = asRequest(input);
+  const [url, method]: unknown[] = [request?.url ?? input, init?.method ?? request?.method ?? 'GET'];
   return {
-    url: request?.url ?? String(input as string | URL),
-    method: String(init?.method ?? request?.method ?? 'GET').toUpperCase(),
+    url: String(url),
+    method: String(method).toUpperCase(),
     get headers() {
       return new Headers(init?.headers ?? request?.headers);
     },

@@ -64,6 +64,23 @@ export function passOn(body: ReadableStream<Uint8Array>, release: () => void): R
   return stream;
 }
 
+/**
+ * The clones that are made of `response` from now on. A clone that is never read holds the connection as long as the
+ * response does, so they are discarded together.
+ */
+export function clonesOf(response: Response): Response[] {
+  const clones: Response[] = [];
+  if (typeof response.clone !== 'function' || !Object.isExtensible(response)) return clones;
+  const clone = response.clone.bind(response);
+  const value = (): Response => {
+    const copy = clone();
+    clones.push(copy);
+    return copy;
+  };
+  Object.defineProperty(response, 'clone', { value, configurable: true, writable: true });
+  return clones;
+}
+
 /** Closes the connection of a response that will not be read. It never throws, and its promise never rejects. */
 export async function discard(response: { readonly body?: unknown } | null | undefined): Promise<void> {
   try {
@@ -99,7 +116,7 @@ let registry: FinalizationRegistry<Collectable> | undefined;
 /** Calls `abandon` some time after `object` has been garbage collected, where the platform supports it. */
 function whenCollected(object: WeakKey, entry: Collectable): void {
   if (typeof FinalizationRegistry === 'undefined') return;
-  registry ??= new FinalizationRegistry((entry) => void entry.abandon());
+  registry ??= new FinalizationRegistry((collected) => void collected.abandon());
   registry.register(object, entry);
 }
 
