@@ -159,10 +159,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   const pauses = new PauseLog<K>();
 
   /** The key to pause for a response. A redirect may lead to an origin with a limit of its own. */
-  const keyToPause = ({ redirected, url }: Response, key: K): K => {
-    const isOrigin = isKeyed(gate) && keyOption === undefined;
-    return (isOrigin && redirected ? (originOf(url) as K | undefined) : undefined) ?? key;
-  };
+  const keyToPause = ({ redirected, url }: Response, key: K): K => (redirected && keyOf === originOf ? keyOf(url) : undefined) ?? key;
 
   return async (asked, given) => {
     const send = own ?? globalThis.fetch;
@@ -237,9 +234,11 @@ const NOT_REFUSED = -1;
 /** The wait that a refusal states, > 0 or of the caller's own choice; `undefined` where it states none. */
 async function statedWait<K>(response: Response, refusal: ThrottledFetchOptions<K>['refusal'], request: SentRequest, refusing: ReadonlySet<number>): Promise<number | undefined> {
   const answer: unknown = await refusal?.(response, request);
-  if (typeof answer === 'number') checkNumber('refusal', 'a function that returns a finite number >= 0', answer, 0, Number.MAX_VALUE);
-  else if (answer !== undefined && typeof answer !== 'boolean') throw invalid('refusal', 'a function that returns a boolean, a number or undefined', answer);
-  if (typeof answer === 'number') return answer;
+  const isNumber = typeof answer === 'number';
+  if (isNumber && answer >= 0 && answer < Infinity) return answer;
+  if (isNumber || (answer !== undefined && typeof answer !== 'boolean')) {
+    throw invalid('refusal', 'a function that returns a boolean, a finite number >= 0 or undefined', answer, isNumber ? RangeError : TypeError);
+  }
   if (!(answer ?? refusing.has(response.status))) return NOT_REFUSED;
   return (response.headers && readWaitOf(response.headers, Date.now())) || undefined;
 }
@@ -284,7 +283,7 @@ function createKeyResolver<K>(gate: Gate | KeyedGate<K>, key: ThrottledFetchOpti
     if (key !== undefined) throw invalid('key', 'left out for a gate that is not keyed', key);
     return () => '' as K;
   }
-  if (key === undefined) return (input) => originOf(input) as K | undefined;
+  if (key === undefined) return originOf as (input: Input) => K | undefined;
   if (typeof key !== 'function') return () => key;
   return (input, init) => {
     const found: K | undefined = (key as (input: Input, init?: RequestInit) => K)(input, init);

@@ -264,6 +264,7 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
   ];
   const senders: Record<string, (throttle: Throttle) => (url: string) => Promise<{ ok: boolean }>> = {
     'the global fetch': (throttle) => throttledFetch(throttle, { hold: 'body' }),
+    'the global fetch, with a refusal function': (throttle) => throttledFetch(throttle, { hold: 'body', refusal: (response) => response.status === 403 }),
     undici: (throttle) => throttledFetch(throttle, { hold: 'body', fetch: undiciFetch }),
     'node-fetch': (throttle) => throttledFetch(throttle, { hold: 'body', fetch: nodeFetch }),
   };

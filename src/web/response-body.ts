@@ -32,7 +32,7 @@ interface NodeStream {
  * @returns A response that is as good as the original, to be used in its place.
  */
 export function releaseWhenRead(response: Response, release: () => void, isHead: boolean = false): Response {
-  if (isUnread(response)) return copyMetadata(construct(passOn(response.body, release), response), response);
+  if (isUnread(response)) return copyMetadata(construct(passOn(response.body, release, whenCollected), response), response);
   const body: unknown = response.body;
   if (isNodeStream(body) && !isHead && !BODILESS.has(response.status) && !response.bodyUsed && !body.destroyed && !body.readableEnded) {
     return watchNodeStream(response, body, release);
@@ -41,13 +41,17 @@ export function releaseWhenRead(response: Response, release: () => void, isHead:
   return response;
 }
 
-/** Whether there is a web stream for a body, and no other reader has it. */
+/** Whether there is a web stream for a body, and no other reader has it. A Node stream has no `locked`. */
 export function isUnread(response: Response): response is Response & { body: ReadableStream<Uint8Array> } {
-  return typeof response.body?.getReader === 'function' && !response.body.locked && !response.bodyUsed;
+  return response.body?.locked === false && !response.bodyUsed;
 }
 
-/** A stream with the chunks of `body`. `release` is called as by {@link releaseWhenRead}. */
-export function passOn(body: ReadableStream<Uint8Array>, release: () => void): ReadableStream<Uint8Array<ArrayBuffer>> {
+/**
+ * A stream with the chunks of `body`, which calls `release` as {@link releaseWhenRead} does.
+ *
+ * @param watch Called with the stream and a way to end it: `releaseWhenRead` ends a stream that is garbage collected.
+ */
+export function passOn(body: ReadableStream<Uint8Array>, release: () => void, watch?: typeof whenCollected): ReadableStream<Uint8Array<ArrayBuffer>> {
   const reader = body.getReader();
   // `closed` settles once, at the end, on a cancellation and on a failure; on a failure also before the reader sees it.
   void reader.closed.then(release, release);
@@ -60,7 +64,7 @@ export function passOn(body: ReadableStream<Uint8Array>, release: () => void): R
     cancel: (reason) => reader.cancel(reason),
   }, { highWaterMark: 0 });
   // The reader refers to the stream only while a chunk is awaited, which is while the stream is being read.
-  whenCollected(stream, { abandon: () => reader.cancel().catch(() => {}) });
+  watch?.(stream, { abandon: () => reader.cancel().catch(() => {}) });
   return stream;
 }
 

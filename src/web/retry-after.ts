@@ -138,20 +138,18 @@ function readTime(text: string, nowMs: number, unit: number = 1): number | undef
 }
 
 const MONTHS = 'JanFebMarAprMayJunJulAugSepOctNovDec';
-const IMF_FIXDATE = /^[A-Z][a-z]{2}, (?<day>\d\d) (?<month>[A-Z][a-z]{2}) (?<year>\d{4}) (?<time>\d\d:\d\d:\d\d) (?:GMT|UTC|[+-]0000)$/;
-const RFC_850 = /^[A-Z][a-z]{5,8}, (?<day>\d\d)-(?<month>[A-Z][a-z]{2})-(?<year>\d\d) (?<time>\d\d:\d\d:\d\d) GMT$/;
-const ASCTIME = /^[A-Z][a-z]{2} (?<month>[A-Z][a-z]{2}) (?<day>[ \d]\d) (?<time>\d\d:\d\d:\d\d) (?<year>\d{4})$/;
+/** IMF-fixdate, and RFC 850 with its long weekday, hyphens and year of two digits. Some servers write GMT as `+0000`. */
+const WITH_COMMA = /^[A-Z][a-z]{2,8}, (\d\d)[ -]([A-Z][a-z]{2})[ -](\d{4}|\d\d) (\d\d:\d\d:\d\d) (?:GMT|UTC|[+-]0000)$/;
+const ASCTIME = /^[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d) (\d{4})$/;
 
 /**
- * An HTTP date, in each of the three forms of RFC 9110, section 5.6.7, as milliseconds since 1970. Some servers write
- * the zone as `+0000`. `Date.parse` would take an asctime for local time, and `foo 5` for a date.
+ * An HTTP date, in each of the three forms of RFC 9110, section 5.6.7, as milliseconds since 1970. `Date.parse` would
+ * take an asctime for local time, and `foo 5` for a date.
  */
 export function readDate(text: string | undefined, nowMs: number): number | undefined {
   if (text === undefined) return undefined;
-  const parts = (IMF_FIXDATE.exec(text) ?? RFC_850.exec(text) ?? ASCTIME.exec(text))?.groups;
-  if (parts === undefined) return undefined;
-  const { day = '', month = '', year = '', time = '' } = parts;
-  if (!MONTHS.includes(month)) return undefined;
+  let [, day, month = '', year = '', time = ''] = WITH_COMMA.exec(text) ?? [];
+  if (day === undefined) [, month = '', day, time = '', year = ''] = ASCTIME.exec(text) ?? [];
   return instantOf(year.length === 2 ? century(Number(year), nowMs) : Number(year), MONTHS.indexOf(month) / 3, Number(day), time);
 }
 
@@ -159,7 +157,7 @@ export function readDate(text: string | undefined, nowMs: number): number | unde
 function instantOf(year: number, month: number, day: number, time: string): number | undefined {
   const [hours = 0, minutes = 0, seconds = 0] = time.split(':').map(Number);
   const midnight = Date.UTC(year, month, day);
-  // Excludes 31 February, and a "month" of the last letters of one and the first letters of the next.
+  // Excludes 31 February, an unknown month, and a "month" of the last letters of one and the first letters of the next.
   if (new Date(midnight).getUTCDate() !== day || new Date(midnight).getUTCMonth() !== month) return undefined;
   return hours > 23 || minutes > 59 || !(seconds < 61) ? undefined : midnight + ((hours * 60 + minutes) * 60 + seconds) * 1000;
 }
@@ -186,10 +184,13 @@ const UNITS: Readonly<Record<string, number>> = { ns: 1e-9, us: 1e-6, µs: 1e-6,
 /** A duration as Go writes it, such as `6m0s`, `20ms` or `1h2m3.5s`, as seconds. */
 function readDuration(text: string): number | undefined {
   // No duration is longer: Go's largest has 22 characters.
-  if (text.length > 64 || !/^(?:\d+(?:\.\d+)?(?:ns|us|Â?µs|ms|s|m|h|d))+$/.test(text)) return undefined;
+  if (text.length > 64) return undefined;
   let seconds = 0;
-  for (const [, value, unit = ''] of text.matchAll(/([\d.]+)(\D+)/g)) seconds += Number(value) * (UNITS[unit] as number);
-  return Math.min(MOST, seconds);
+  const rest = text.replaceAll(/(\d+(?:\.\d+)?)(ns|us|Â?µs|ms|s|m|h|d)/g, (_, value: string, unit: string) => {
+    seconds += Number(value) * (UNITS[unit] as number);
+    return '';
+  });
+  return text === '' || rest !== '' ? undefined : Math.min(MOST, seconds);
 }
 
 /** Digits, with a fraction if need be, and nothing else. */
