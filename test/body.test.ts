@@ -230,6 +230,22 @@ describe('the response', () => {
     }
   });
 
+  test('is of the class of the original, unless its constructor takes other arguments', async () => {
+    class Plain extends Response {}
+    class Json extends Response {
+      constructor(value: unknown) {
+        super(JSON.stringify(value));
+      }
+    }
+    for (const [original, Kind] of [[new Plain('"hello"'), Plain], [new Json('hello'), Response]] as const) {
+      const release = vi.fn();
+      const response = releaseWhenRead(original, release);
+      expect(response.constructor).toBe(Kind);
+      expect(await response.text()).toBe('"hello"');
+      expect(release).toHaveBeenCalledOnce();
+    }
+  });
+
   test('keeps url, redirected and type, and so do its clones', async () => {
     const url = await serve((request, response) => {
       if (request.url === '/from') response.writeHead(302, { location: '/to' }).end();

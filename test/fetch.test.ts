@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type AcquireOptions, type Gate, type KeyedGate, KeyedThrottle, type Permit, Throttle, ThrottleClosedError, type ThrottleOptions } from 'headgate';
-import { throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
+import { type HeaderSource, readWait, throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
 import { ManualClock } from 'headgate/testing';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Outcomes, setUp, take } from './support.js';
@@ -735,6 +735,25 @@ describe('an abort', () => {
     const response = await polite(new Request(URL_A, { signal: AbortSignal.abort() }), { signal: null });
     expect(response.status).toBe(200);
     expectNothingHeld(throttle);
+  });
+});
+
+describe('readWait', () => {
+  test('measures instants by Date.now() where the server sends no Date', () => {
+    const inAMinute = Math.ceil(Date.now() / 1000) + 60;
+    expect(readWait({ 'Retry-After': String(inAMinute) })).toBeGreaterThan(50);
+    expect(readWait({ 'Retry-After': String(inAMinute) }, (inAMinute - 5) * 1000)).toBe(5);
+  });
+
+  test.each<[unknown[], string, ErrorConstructor]>([
+    [[], 'headers must be an object, received undefined', TypeError],
+    [[null], 'headers must be an object, received null', TypeError],
+    [['30'], 'headers must be an object, received "30"', TypeError],
+    [[{}, NaN], 'nowMs must be a finite number, received NaN', RangeError],
+    [[{}, new Date()], 'nowMs must be a finite number, received object', TypeError],
+  ])('%o: %s', (args, message, Kind) => {
+    const read = (): unknown => readWait(...(args as [HeaderSource]));
+    expect(read).toThrow(new Kind(message));
   });
 });
 

@@ -383,12 +383,11 @@ describe('the wait', () => {
 
   test('takes time linear in the length of the fields: 1 MB of anything', () => {
     const pieces = ['"', '"\\', '\\"', '"\\"', ';', '; ', ';r=', ',', ', ', '";r=0;t=', 'reset=', 'reset=5,', '=', ' ', '1', '1.', '1s', '1h2m', '1, ', 'Sat, ', 'Sat, 21 Nov 2026 08:00:30 GMT, ', '2026-11-21T08:00:30Z', '\u00C2', 'Aa'];
-    const fieldNames = ['date', 'ratelimit', 'retry-after', 'retry-after-ms', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'anthropic-ratelimit-tokens-reset'];
     for (const piece of pieces) {
       const text = piece.repeat(Math.ceil(1_000_000 / piece.length));
       const started = performance.now();
-      for (const name of fieldNames) readWait({ [name]: text }, NOW);
-      readWait({ 'x-ratelimit-remaining': text, 'x-ratelimit-reset': text }, NOW);
+      readWait({ 'retry-after': text }, NOW);
+      readWait({ date: text, ratelimit: text, 'x-ratelimit-remaining': text, 'x-ratelimit-reset': text, 'anthropic-ratelimit-tokens-reset': text }, NOW);
       expect(performance.now() - started, piece).toBeLessThan(5_000);
     }
   });
