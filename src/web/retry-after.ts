@@ -93,11 +93,12 @@ function isUsedUp(remaining: string | undefined): boolean {
 /** The items of a list. A weekday and the date after it are one item, although a comma stands between them. */
 function itemsOf(text: string | undefined): string[] {
   const items: string[] = [];
-  let weekday: string | undefined;
+  let weekday = '';
   for (const part of text?.split(',') ?? []) {
-    const item: string = weekday === undefined ? part.trim() : `${weekday}, ${part.trim()}`;
-    weekday = weekday === undefined && /^[A-Z][a-z]{2,8}$/.test(item) ? item : undefined;
-    if (weekday === undefined && item !== '') items.push(item);
+    const item = weekday + part.trim();
+    weekday = '';
+    if (/^[A-Z][a-z]{2,8}$/.test(item)) weekday = `${item}, `;
+    else if (item !== '') items.push(item);
   }
   return items;
 }
@@ -109,10 +110,10 @@ function itemsOf(text: string | undefined): string[] {
 export function readRateLimit(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   let wait: number | undefined;
-  let quota = new Map<string, string>();
+  const quota = new Map<string, string>();
   const finish = (): void => {
     if (isUsedUp(quota.get('r'))) wait = longest(wait, readNumber(quota.get('t')));
-    quota = new Map();
+    quota.clear();
   };
   // A name in quotes may contain any character. A missing quote at the end counts as present: no text is searched twice.
   for (const member of text.replaceAll(/"(?:[^"\\]|\\.?)*(?:"|$)/g, '').split(',')) {
@@ -150,6 +151,7 @@ export function readDate(text: string | undefined, nowMs: number): number | unde
   if (text === undefined) return undefined;
   let [, day, month = '', year = '', time = ''] = WITH_COMMA.exec(text) ?? [];
   if (day === undefined) [, month = '', day, time = '', year = ''] = ASCTIME.exec(text) ?? [];
+  if (day === undefined) return undefined;
   return instantOf(year.length === 2 ? century(Number(year), nowMs) : Number(year), MONTHS.indexOf(month) / 3, Number(day), time);
 }
 
@@ -174,6 +176,7 @@ const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d{1,9})?) ?(?
 /** A date of RFC 3339 as milliseconds since 1970. A date without a zone could be any of 26 instants and is not read. */
 function readTimestamp(text: string): number | undefined {
   const [, year, month, day, time = '', hours = '+00', minutes = '00'] = TIMESTAMP.exec(text) ?? [];
+  if (day === undefined) return undefined;
   const instant = instantOf(Number(year), Number(month) - 1, Number(day), time);
   return instant === undefined ? undefined : instant - (Number(hours) * 60 + Number(`${hours[0]}${minutes}`)) * 60_000;
 }
@@ -183,14 +186,14 @@ const UNITS: Readonly<Record<string, number>> = { ns: 1e-9, us: 1e-6, µs: 1e-6,
 
 /** A duration as Go writes it, such as `6m0s`, `20ms` or `1h2m3.5s`, as seconds. */
 function readDuration(text: string): number | undefined {
-  // No duration is longer: Go's largest has 22 characters.
-  if (text.length > 64) return undefined;
+  // Go's longest duration has 22 characters.
+  if (text.length > 64 || !/^\d/.test(text)) return undefined;
   let seconds = 0;
   const rest = text.replaceAll(/(\d+(?:\.\d+)?)(ns|us|Â?µs|ms|s|m|h|d)/g, (_, value: string, unit: string) => {
     seconds += Number(value) * (UNITS[unit] as number);
     return '';
   });
-  return text === '' || rest !== '' ? undefined : Math.min(MOST, seconds);
+  return rest !== '' ? undefined : Math.min(MOST, seconds);
 }
 
 /** Digits, with a fraction if need be, and nothing else. */
