@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { releaseWhenRead } from '../src/body.js';
+import { releaseWhenRead } from '../src/web/response-body.js';
 
 const servers: Server[] = [];
 const serve = async (listener: RequestListener): Promise<string> => {
@@ -226,6 +226,22 @@ describe('the response', () => {
       expect([response[fact], response.ok, clone[fact], response.headers.get('x-a')]).toEqual([value, false, value, '1']);
       expect(release).not.toHaveBeenCalled();
       expect(await Promise.all([response.text(), clone.text()])).toEqual(['hello', 'hello']);
+      expect(release).toHaveBeenCalledOnce();
+    }
+  });
+
+  test('is of the class of the original, unless its constructor takes other arguments', async () => {
+    class Plain extends Response {}
+    class Json extends Response {
+      constructor(value: unknown) {
+        super(JSON.stringify(value));
+      }
+    }
+    for (const [original, Kind] of [[new Plain('"hello"'), Plain], [new Json('hello'), Response]] as const) {
+      const release = vi.fn();
+      const response = releaseWhenRead(original, release);
+      expect(response.constructor).toBe(Kind);
+      expect(await response.text()).toBe('"hello"');
       expect(release).toHaveBeenCalledOnce();
     }
   });

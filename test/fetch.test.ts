@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type AcquireOptions, type Gate, type KeyedGate, KeyedThrottle, type Permit, Throttle, ThrottleClosedError, type ThrottleOptions } from 'headgate';
-import { throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
+import { type HeaderSource, readWait, throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
 import { ManualClock } from 'headgate/testing';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Outcomes, setUp, take } from './support.js';
@@ -47,7 +47,7 @@ class Upstream {
   }
 }
 
-const refusal = (headers: Record<string, string> = {}, status = 429): Response => new Response('slow down', { status, headers });
+const refusal = (headers: HeadersInit = {}, status = 429): Response => new Response('slow down', { status, headers });
 const after = (seconds: number | string): Response => refusal({ 'Retry-After': String(seconds) });
 
 /** An answer that comes when the test says so. */
@@ -66,7 +66,7 @@ interface Scene {
 const scene = (answers: Answer[], options: ThrottledFetchOptions = {}, [capacity, concurrency]: [number, number] = [100, 0]): Scene => {
   const { clock, throttle } = setUp(capacity, concurrency);
   const upstream = new Upstream(clock, ...answers);
-  return { clock, throttle, upstream, polite: throttledFetch(throttle, { fetch: upstream.fetch, ...options }) };
+  return { clock, throttle, upstream, polite: throttledFetch(throttle, { fetch: upstream.fetch, clock, ...options }) };
 };
 const expectNothingHeld = (throttle: Throttle): void => expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
 
@@ -124,17 +124,20 @@ describe('options', () => {
     [throttle, { maxPause: '5' }, 'maxPause must be a number > 0, received "5"'],
     [throttle, { hold: 'both' }, 'hold must be "headers" or "body", received "both"'],
     [keyed, { hold: null }, 'hold must be "headers" or "body", received null'],
+    [keyed, { refusal: true }, 'refusal must be a function, received true'],
+    [throttle, { clock: null }, 'clock must be a Clock, received null'],
+    [throttle, { clock: { now: () => 0 } }, 'clock must be a Clock, received object'],
   ])('%# are refused by name: %o', (gate, options, message) => {
     const create = (): unknown => throttledFetch(gate as Gate, options as ThrottledFetchOptions);
     expect(create).toThrow(message);
-    expect(create).toThrow(message.endsWith('"') || /received (undefined|null|object|function)|must be an? (object|array)/.test(message) ? TypeError : RangeError);
+    expect(create).toThrow(message.endsWith('"') || /received (undefined|null|object|function|true)|must be an? (object|array)/.test(message) ? TypeError : RangeError);
   });
 
   test('given as undefined keep their defaults', async () => {
     const { clock, throttle: own } = setUp();
     const upstream = new Upstream(clock, after(1), after(1), after(1));
     vi.stubGlobal('fetch', upstream.fetch);
-    const none = { fetch: undefined, key: undefined, cost: undefined, retries: undefined, statuses: undefined, maxPause: undefined, hold: undefined };
+    const none = { fetch: undefined, key: undefined, cost: undefined, retries: undefined, statuses: undefined, refusal: undefined, maxPause: undefined, hold: undefined, clock: undefined };
     const response = throttledFetch(own, none)(URL_A);
     await clock.advance(60);
     expect([(await response).status, upstream.times, own.tokens]).toEqual([429, [0, 1, 2], 10]);
@@ -435,14 +438,18 @@ describe('trap 29: how long the upstream says is how long it takes', () => {
   const WALL = Date.UTC(2026, 10, 21, 8);
   const date = (seconds: number): string => new Date(WALL + seconds * 1000).toUTCString();
 
-  test.each<[string, Record<string, string>, number]>([
+  test.each<[string, HeadersInit, number]>([
     ['seconds', { 'Retry-After': '31' }, 31],
     ['a date', { 'Retry-After': date(45), Date: date(0) }, 45],
     ['a date, by a clock that is wrong', { 'Retry-After': date(99_045), Date: date(99_000) }, 45],
     ['a date, without a Date', { 'Retry-After': date(45) }, 45],
     ['RateLimit', { RateLimit: '"a";r=0;t=7' }, 7],
     ['X-RateLimit-Reset', { 'X-RateLimit-Reset': String(WALL / 1000 + 9) }, 9],
-    ['all that maxPause allows', { 'Retry-After': '300' }, 300],
+    ['the longest wait that maxPause allows', { 'Retry-After': '60' }, 60],
+    ['RateLimit-Reset', { 'RateLimit-Reset': '12' }, 12],
+    ['milliseconds (FAULTS 20, openai-node#1477)', { 'retry-after-ms': '6000' }, 6],
+    ['an instant since 1970 (FAULTS 20, ky#618)', { 'Retry-After': String(WALL / 1000 + 25) }, 25],
+    ['two Retry-After fields: the longer (FAULTS 40)', [['Retry-After', '30'], ['Retry-After', date(45)]], 45],
     ['a date in the past: as nothing', { 'Retry-After': date(-45) }, 1],
     ['0: as nothing', { 'Retry-After': '0' }, 1],
     ['garbage: as nothing', { 'Retry-After': 'soon' }, 1],
@@ -460,9 +467,9 @@ describe('trap 29: how long the upstream says is how long it takes', () => {
   });
 
   test.each<[string, string, ThrottledFetchOptions, number]>([
-    ['seconds', '301', {}, 300],
-    ['more seconds than there are', '9'.repeat(400), {}, 300],
-    ['the year 9999', 'Fri, 31 Dec 9999 23:59:59 GMT', {}, 300],
+    ['seconds', '61', {}, 60],
+    ['more seconds than there are', '9'.repeat(400), {}, 60],
+    ['the year 9999', 'Fri, 31 Dec 9999 23:59:59 GMT', {}, 60],
     ['seconds, with a bound of its own', '6', { maxPause: 5 }, 5],
   ])('beyond maxPause, in %s: the refusal is returned, and the gate is paused for maxPause', async (_, wait, options, paused) => {
     random.mockReturnValue(0.999);
@@ -479,7 +486,7 @@ describe('trap 29: how long the upstream says is how long it takes', () => {
     const { clock, throttle, polite } = scene([after('9'.repeat(400))], { maxPause: Infinity });
     polite(URL_A).catch(() => {});
     await clock.advance(0);
-    expect(throttle.pausedFor).toBeGreaterThan(9e14);
+    expect(throttle.pausedFor).toBeGreaterThan(9e11);
     expect(throttle.pausedFor).toBeLessThan(Infinity);
     throttle.close();
     await clock.advance(0);
@@ -731,6 +738,25 @@ describe('an abort', () => {
   });
 });
 
+describe('readWait', () => {
+  test('measures instants by Date.now() where the server sends no Date', () => {
+    const inAMinute = Math.ceil(Date.now() / 1000) + 60;
+    expect(readWait({ 'Retry-After': String(inAMinute) })).toBeGreaterThan(50);
+    expect(readWait({ 'Retry-After': String(inAMinute) }, (inAMinute - 5) * 1000)).toBe(5);
+  });
+
+  test.each<[unknown[], string, ErrorConstructor]>([
+    [[], 'headers must be an object, received undefined', TypeError],
+    [[null], 'headers must be an object, received null', TypeError],
+    [['30'], 'headers must be an object, received "30"', TypeError],
+    [[{}, NaN], 'nowMs must be a finite number, received NaN', RangeError],
+    [[{}, new Date()], 'nowMs must be a finite number, received object', TypeError],
+  ])('%o: %s', (args, message, Kind) => {
+    const read = (): unknown => readWait(...(args as [HeaderSource]));
+    expect(read).toThrow(new Kind(message));
+  });
+});
+
 describe("hold: 'body'", () => {
   type Controller = ReadableStreamDefaultController<Uint8Array>;
   test.each<[string, (response: Response, controller: Controller) => unknown]>([
@@ -836,7 +862,7 @@ describe('a keyed gate', () => {
     const clock = new ManualClock();
     const gate = new ThrottleMap<string>({ clock });
     const upstream = new Upstream(clock, ...answers);
-    return { clock, gate, upstream, polite: throttledFetch(gate, { fetch: upstream.fetch, ...options }) };
+    return { clock, gate, upstream, polite: throttledFetch(gate, { fetch: upstream.fetch, clock, ...options }) };
   };
 
   test('can be a KeyedThrottle', async () => {
@@ -966,6 +992,295 @@ describe('a keyed gate', () => {
       expect(kept.map((reference) => reference.deref())).toEqual([undefined, undefined, undefined]);
     });
     void polite;
+  });
+});
+
+describe('a refusal without a stated wait', () => {
+  const LEFT = { 'x-ratelimit-limit': '5000', 'x-ratelimit-remaining': '4990' };
+
+  test('a 503 with quota left does not wait for the reset (FAULTS 19, octokit/plugin-throttling#566)', async () => {
+    const WALL = Date.UTC(2026, 10, 21, 8);
+    vi.spyOn(Date, 'now').mockReturnValue(WALL);
+    const { clock, throttle, polite, upstream } = scene([refusal({ ...LEFT, 'x-ratelimit-reset': String(WALL / 1000 + 200) }, 503)]);
+    const response = polite(URL_A);
+    await clock.advance(0);
+    vi.mocked(Date.now).mockRestore();
+    expect(throttle.pausedFor).toBe(0);
+    await clock.advance(1);
+    expect([(await response).status, upstream.times]).toEqual([200, [0, 1]]);
+  });
+
+  test.each([500, 502, 503, 504, 529])('a %d delays only the request itself, and pauses nobody else (FAULTS 39)', async (status) => {
+    const answers = [refusal({}, status), new Response('ok'), refusal({}, status)];
+    const { clock, throttle, polite, upstream } = scene(answers, { statuses: [status] }, [100, 1]);
+    const pause = vi.spyOn(throttle, 'pause');
+    const outcomes = new Outcomes();
+    outcomes.follow('refused', polite(URL_A));
+    outcomes.follow('queued', polite(URL_A));
+    await clock.advance(0);
+    expect([outcomes.order, throttle.active, throttle.waiting]).toEqual([['queued'], 0, 0]);
+    await clock.advance(0.999);
+    expect(upstream.times).toEqual([0, 0]);
+    await clock.advance(60);
+    expect([outcomes.order, upstream.times]).toEqual([['queued', 'refused'], [0, 0, 1, 3]]);
+    expect(pause).not.toHaveBeenCalled();
+    expectNothingHeld(throttle);
+    expect(clock.pending).toBe(0);
+  });
+
+  test('a 503 with a stated wait pauses the gate, for maxPause at most', async () => {
+    const { throttle, polite } = scene([refusal({ 'Retry-After': '86400' }, 503)]);
+    expect((await polite(URL_A)).status).toBe(503);
+    expect(throttle.pausedFor).toBe(60);
+  });
+
+  test('one origin that asks for a day stops all for 60 s behind a plain gate, and itself for 300 s behind a keyed gate (FAULTS 39)', async () => {
+    const { clock, throttle } = setUp();
+    const gate = new ThrottleMap<string>({ clock });
+    const upstream = new Upstream(clock, after(86_400), after(86_400));
+    expect((await throttledFetch(throttle, { fetch: upstream.fetch })(URL_A)).status).toBe(429);
+    expect((await throttledFetch(gate, { fetch: upstream.fetch })(URL_A)).status).toBe(429);
+    expect([throttle.pausedFor, gate.of('https://a.example').pausedFor, gate.of('https://b.example').pausedFor]).toEqual([60, 300, 0]);
+  });
+
+  test('a 529 is a refusal by default (FAULTS 21)', async () => {
+    const { clock, polite, upstream } = scene([refusal({}, 529)]);
+    const response = polite(URL_A);
+    await clock.advance(1);
+    expect([(await response).status, upstream.times]).toEqual([200, [0, 1]]);
+  });
+
+  test('the random part of a delay is added, never taken, and stays within maxPause', async () => {
+    random.mockReturnValue(0.4);
+    const { clock, polite, upstream } = scene(Array.from({ length: 3 }, () => refusal({}, 503)), { retries: 3, maxPause: 2 });
+    const response = polite(URL_A);
+    await clock.advance(60);
+    expect([(await response).status, upstream.times.map((at) => at.toFixed(2))]).toEqual([200, ['0.00', '1.10', '3.10', '5.10']]);
+  });
+
+  test('an abort ends the delay at once, without a timer or a listener left behind', async () => {
+    const { clock, throttle, polite, upstream } = scene([refusal({}, 503)]);
+    const stop = new AbortController();
+    const removed = vi.spyOn(stop.signal, 'removeEventListener');
+    const added = vi.spyOn(stop.signal, 'addEventListener');
+    const response = polite(URL_A, { signal: stop.signal });
+    await clock.advance(0.5);
+    expect(clock.pending).toBe(1);
+    const reason = new Error('changed my mind');
+    stop.abort(reason);
+    await expect(response).rejects.toBe(reason);
+    expect([upstream.calls.length, clock.pending, removed.mock.calls.length]).toEqual([1, 0, added.mock.calls.length]);
+    expectNothingHeld(throttle);
+  });
+});
+
+describe('refusal', () => {
+  const WALL = Date.UTC(2026, 10, 21, 8);
+  /** As README has it. */
+  const github: ThrottledFetchOptions['refusal'] = ({ status, headers }) => (status === 403 ? headers.has('retry-after') || headers.get('x-ratelimit-remaining') === '0' : undefined);
+  beforeEach(() => void vi.spyOn(Date, 'now').mockReturnValue(WALL));
+  afterEach(() => vi.mocked(Date.now).mockRestore());
+
+  test.each<[string, Response, ThrottledFetchOptions, number | undefined]>([
+    ['a plain 403 is none by default', refusal({}, 403), {}, undefined],
+    ['a 403 of GitHub that is a missing permission', refusal({ 'x-ratelimit-remaining': '4990', 'x-ratelimit-reset': String(WALL / 1000 + 30) }, 403), { refusal: github }, undefined],
+    ['a 403 of GitHub, the primary limit', refusal({ 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': String(WALL / 1000 + 30) }, 403), { refusal: github }, 30],
+    ['a 403 of GitHub, a secondary limit', refusal({ 'x-ratelimit-remaining': '4990', 'retry-after': '20' }, 403), { refusal: github }, 20],
+    ['a 429 where it returns undefined: statuses decides', after(10), { refusal: github }, 10],
+    ['a 429 where it returns false', after(10), { refusal: () => false }, undefined],
+    ['true without a stated wait: the backoff', refusal({}, 403), { refusal: ({ status }) => status === 403 }, 1],
+    ['a number: that many seconds, over the header fields', after(10), { refusal: ({ status }) => (status === 429 ? 2.5 : undefined) }, 2.5],
+    ['0: at once', after(10), { refusal: ({ status }) => (status === 429 ? 0 : undefined) }, 0],
+    ['a promise', refusal({}, 403), { refusal: async ({ status }) => (status === 403 ? 3 : false) }, 3],
+    ["Google's 403 with rateLimitExceeded in the body", Response.json({ error: { errors: [{ reason: 'rateLimitExceeded' }] } }, { status: 403 }), {
+      refusal: async (response) => (response.status === 403 ? (await response.clone().text()).includes('ateLimitExceeded') : undefined),
+    }, 1],
+    ['a 200 with an error inside (Shopify-api-node#489)', Response.json({ errors: [{ message: 'Throttled' }], extensions: { cost: { requestedQueryCost: 150, throttleStatus: { currentlyAvailable: 50, restoreRate: 50 } } } }), {
+      async refusal(response) {
+        const { errors, extensions } = (await response.clone().json().catch(() => ({}))) as { errors?: { message: string }[]; extensions?: { cost: { requestedQueryCost: number; throttleStatus: { currentlyAvailable: number; restoreRate: number } } } };
+        if (errors?.[0]?.message !== 'Throttled' || !extensions) return undefined;
+        const { requestedQueryCost, throttleStatus } = extensions.cost;
+        return (requestedQueryCost - throttleStatus.currentlyAvailable) / throttleStatus.restoreRate;
+      },
+    }, 2],
+  ])('%s (FAULTS 21)', async (_, answer, options, wait) => {
+    const status = answer.status;
+    const { clock, throttle, polite, upstream } = scene([answer], options);
+    const response = polite(URL_A);
+    // Reading a clone takes turns of the loop.
+    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => void setImmediate(resolve));
+    expect(throttle.pausedFor).toBe(wait ?? 0);
+    await clock.advance(100);
+    const { status: last } = await response;
+    expect([last, upstream.times]).toEqual(wait === undefined ? [status, [0]] : [200, [0, wait]]);
+    expectNothingHeld(throttle);
+  });
+
+  test('the body that is returned is whole though a clone of it was read', async () => {
+    const { polite, throttle } = scene([new Response('a page')], { hold: 'body', refusal: async (response) => (await response.clone().text()) === 'slow down' });
+    const response = await polite(URL_A);
+    expect(throttle.active).toBe(1);
+    expect(await response.text()).toBe('a page');
+    expectNothingHeld(throttle);
+  });
+
+  test.each<[string, Parameters<typeof fetch>, [string, string, string | null]]>([
+    ['a string', ['https://a.example/x', { method: 'post', body: 'x', headers: { 'x-a': '1' } }], ['https://a.example/x', 'POST', '1']],
+    ['a URL', [new URL('https://a.example/x')], ['https://a.example/x', 'GET', null]],
+    ['a Request', [new Request('https://a.example/x', { method: 'PUT', body: 'x', headers: { 'x-a': '2' } })], ['https://a.example/x', 'PUT', '2']],
+    ['a Request and init', [new Request('https://a.example/x', { headers: { 'x-a': '2' } }), { method: 'PATCH', headers: { 'x-a': '3' } }], ['https://a.example/x', 'PATCH', '3']],
+  ])('it gets the request that was sent: %s', async (_, call, expected) => {
+    const seen: unknown[] = [];
+    const { polite } = scene([], {
+      refusal: (_response, { url, method, headers }) => {
+        seen.push([url, method, headers.get('x-a')]);
+        return undefined;
+      },
+    });
+    await polite(...call);
+    expect(seen).toEqual([expected]);
+  });
+
+  test('the slot stays taken until it has answered, so the next waiter does not slip through', async () => {
+    const { clock, throttle, polite, upstream } = scene([new Response('busy'), new Response('ok')], {
+      async refusal(response) {
+        await new Promise<void>((resolve) => void clock.schedule(1, resolve));
+        return (await response.clone().text()) === 'busy' ? 5 : false;
+      },
+    }, [100, 1]);
+    const both = Promise.all([polite(URL_A), polite(URL_A)]);
+    await clock.advance(0.5);
+    expect([throttle.active, throttle.waiting]).toEqual([1, 1]);
+    await vi.waitFor(async () => {
+      await clock.advance(1);
+      expect(upstream.calls).toHaveLength(3);
+    });
+    await vi.waitFor(async () => {
+      await clock.advance(1);
+      expectNothingHeld(throttle);
+    });
+    await both;
+    expect(upstream.times[1]! - upstream.times[0]!).toBeGreaterThanOrEqual(5);
+  });
+});
+
+describe('a redirect', () => {
+  const redirected = (response: Response, url: string): Response => Object.defineProperties(response, { redirected: { value: true }, url: { value: url } });
+  const B = 'https://b.example/there';
+  const setUpKeyed = (answers: Answer[], options: ThrottledFetchOptions = {}, concurrency = 0): { clock: ManualClock; gate: ThrottleMap<string>; upstream: Upstream; polite: typeof fetch } => {
+    const clock = new ManualClock();
+    const gate = new ThrottleMap<string>({ clock }, concurrency);
+    const upstream = new Upstream(clock, ...answers);
+    return { clock, gate, upstream, polite: throttledFetch(gate, { fetch: upstream.fetch, clock, ...options }) };
+  };
+
+  test('pauses the origin that refused, and the retry waits for that origin (FAULTS 38)', async () => {
+    const { clock, gate, upstream, polite } = setUpKeyed([redirected(after(20), B)]);
+    const response = polite(URL_A);
+    await clock.advance(0);
+    expect([gate.of('https://a.example').pausedFor, gate.of('https://b.example').pausedFor]).toEqual([0, 20]);
+    // The origin that redirected serves its other URLs meanwhile.
+    await clock.advance(5);
+    expect((await polite('https://a.example/other')).status).toBe(200);
+    await clock.advance(14.999);
+    expect(upstream.times).toEqual([0, 5]);
+    await clock.advance(0.001);
+    expect([(await response).status, upstream.times]).toEqual([200, [0, 5, 20]]);
+    expect([...gate.throttles.values()].map(({ active, waiting }) => active + waiting)).toEqual([0, 0]);
+  });
+
+  test('a wait beyond maxPause is not the redirecting origin’s (FAULTS 38)', async () => {
+    const { gate, polite } = setUpKeyed([redirected(after(86_400), B)]);
+    expect((await polite(URL_A)).status).toBe(429);
+    expect([gate.of('https://a.example').pausedFor, gate.of('https://b.example').pausedFor]).toEqual([0, 300]);
+  });
+
+  test('the retry holds no slot of either origin while it waits', async () => {
+    const { clock, gate, polite } = setUpKeyed([redirected(after(20), B)], {}, 1);
+    const response = polite(URL_A);
+    await clock.advance(10);
+    expect([gate.of('https://a.example').active, gate.of('https://b.example').active, gate.of('https://b.example').waiting]).toEqual([0, 0, 1]);
+    await clock.advance(10);
+    expect((await response).status).toBe(200);
+  });
+
+  test('two origins that redirect to each other do not wait for each other', async () => {
+    const { clock, polite } = setUpKeyed([redirected(after(2), B), redirected(after(2), URL_A), new Response('ok'), new Response('ok')], {}, 1);
+    const both = Promise.all([polite(URL_A), polite(B)]);
+    await clock.advance(10);
+    expect((await both).map(({ status }) => status)).toEqual([200, 200]);
+  });
+
+  test('late refusals after a redirect are late for the origin that refused', async () => {
+    const [first, second] = [later(), later()];
+    const { clock, gate, polite, upstream } = setUpKeyed([first.promise, second.promise]);
+    const both = Promise.all([polite(URL_A), polite('https://c.example/')]);
+    await clock.advance(1);
+    first.resolve(redirected(refusal(), B));
+    await clock.advance(0.5);
+    second.resolve(redirected(refusal(), B));
+    await clock.advance(0);
+    expect(gate.of('https://b.example').pausedFor).toBe(0.5);
+    await clock.advance(0.5);
+    expect((await both).map(({ status }) => status)).toEqual([200, 200]);
+    expect(upstream.times).toEqual([0, 0, 2, 2]);
+  });
+
+  test('an abort while the retry waits for the other origin spends nothing', async () => {
+    const { clock, gate, polite } = setUpKeyed([redirected(after(20), B)]);
+    const stop = new AbortController();
+    const response = polite(URL_A, { signal: stop.signal });
+    await clock.advance(1);
+    const reason = new Error('changed my mind');
+    stop.abort(reason);
+    await expect(response).rejects.toBe(reason);
+    await clock.advance(30);
+    expect([gate.of('https://b.example').tokens, gate.of('https://b.example').waiting]).toEqual([100, 0]);
+  });
+
+  test('a turn at the other origin is refunded where the request is not sent', async () => {
+    const { clock, gate, polite } = setUpKeyed([redirected(after(20), B)]);
+    const response = polite(URL_A);
+    await clock.advance(1);
+    gate.of('https://a.example').close();
+    const outcome = expect(response).rejects.toBeInstanceOf(ThrottleClosedError);
+    await clock.advance(19);
+    await outcome;
+    expect([gate.of('https://b.example').tokens, gate.of('https://b.example').active]).toEqual([100, 0]);
+  });
+
+  test.each<[string, ThrottledFetchOptions, string]>([
+    ['a fixed key', { key: 'upstream' }, 'upstream'],
+    ['a key function', { key: (input) => new URL(input as string).pathname }, '/items'],
+  ])('%s stays the key after a redirect', async (_, options, key) => {
+    const { clock, gate, polite } = setUpKeyed([redirected(after(20), B)], options);
+    const response = polite(URL_A);
+    await clock.advance(0);
+    expect([[...gate.throttles.keys()], gate.of(key).pausedFor]).toEqual([[key], 20]);
+    await clock.advance(20);
+    expect((await response).status).toBe(200);
+  });
+
+  test.each<[string, Response]>([
+    ['within an origin', redirected(after(5), 'https://a.example/there')],
+    ['to a URL that is none', redirected(after(5), '')],
+    ['that was not followed', Object.defineProperty(after(5), 'url', { value: B })],
+  ])('%s leaves the key as it is', async (_, answer) => {
+    const { clock, gate, polite } = setUpKeyed([answer]);
+    const response = polite(URL_A);
+    await clock.advance(0);
+    expect([[...gate.throttles.keys()], gate.of('https://a.example').pausedFor]).toEqual([['https://a.example'], 5]);
+    await clock.advance(5);
+    expect((await response).status).toBe(200);
+  });
+
+  test('behind a gate without keys pauses that gate', async () => {
+    const { clock, throttle, polite } = scene([redirected(after(5), B)]);
+    const response = polite(URL_A);
+    await clock.advance(0);
+    expect(throttle.pausedFor).toBe(5);
+    await clock.advance(5);
+    expect((await response).status).toBe(200);
   });
 });
 

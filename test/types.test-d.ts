@@ -2,10 +2,13 @@
  * What the types allow and what they refuse. Nothing here runs: `npm run check:types` compiles it, and fails where an
  * expected error does not come.
  */
+import type { IncomingMessage } from 'node:http';
 import type { Clock, Gate, KeyedGate, Limits, Permit, Resources, ServerBusyError, ThrottleError, ThrottleTimeoutError } from 'headgate';
 import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
-import { throttledFetch } from 'headgate/fetch';
+import { readWait, throttledFetch } from 'headgate/fetch';
 import { ManualClock } from 'headgate/testing';
+import nodeFetch from 'node-fetch';
+import { Agent, type Dispatcher, fetch as undiciFetch } from 'undici';
 import { expectTypeOf } from 'vitest';
 
 const throttle = new Throttle(10, 2, 1, { burst: 5, maxQueue: 3, clock: new ManualClock(), name: 'api' });
@@ -165,3 +168,41 @@ void throttledFetch(keyed, { key: () => 5 });
 void throttledFetch(keyed);
 // @ts-expect-error there is no such option
 void throttledFetch(throttle, { retry: 5 });
+
+// fetch of other clients: no cast on the way in, and their own types on the way out
+const throughUndici = throttledFetch(throttle, { fetch: undiciFetch });
+expectTypeOf(throughUndici).toEqualTypeOf<typeof undiciFetch>();
+void throughUndici('https://example.com', { dispatcher: new Agent() });
+const throughNodeFetch = throttledFetch(new KeyedThrottle(1), { fetch: nodeFetch, hold: 'body', refusal: (response) => response.size === 0 });
+expectTypeOf(throughNodeFetch).toEqualTypeOf<typeof nodeFetch>();
+void throughNodeFetch('https://example.com', { agent: false }).then(({ body }) => body?.pipe);
+expectTypeOf(throttledFetch(keyed, { fetch: undiciFetch, key: (input, init) => (init?.dispatcher && input ? 1 : 2) })).toEqualTypeOf<typeof undiciFetch>();
+expectTypeOf(throttledFetch(throttle, { fetch: async (input, init) => new Response(`${init?.method} ${input instanceof Request ? input.url : input.toString()}`) })).toEqualTypeOf<typeof globalThis.fetch>();
+void throttledFetch(throttle, { fetch: globalThis.fetch, cost: (input, init) => (init && input ? 1 : 2) });
+// @ts-expect-error an option of undici, not of the global fetch
+void throttledFetch(throttle)('https://example.com', { dispatcher: new Agent() });
+// @ts-expect-error a fetch returns a promise of a response
+void throttledFetch(throttle, { fetch: async () => 'ok' });
+// @ts-expect-error its keys are numbers
+void throttledFetch(keyed, { fetch: undiciFetch, key: () => 'a' });
+
+// refusal: a boolean, seconds or nothing, at once or later
+void throttledFetch(throttle, { refusal: ({ status }, { url, method, headers }) => (status === 403 ? url === '' || method === 'GET' || headers.has('x') : undefined) });
+void throttledFetch(throttle, { refusal: async (response) => ((await response.clone().text()) === '' ? 5 : undefined) });
+// @ts-expect-error a word is no answer
+void throttledFetch(throttle, { refusal: () => 'yes' });
+
+// readWait: headers of every client
+expectTypeOf(readWait(new Headers())).toEqualTypeOf<number | undefined>();
+declare const message: IncomingMessage;
+readWait(message.headers, Date.now());
+readWait(message.rawHeaders);
+readWait(message.headersDistinct);
+declare const dispatched: Dispatcher.ResponseData;
+readWait(dispatched.headers);
+void nodeFetch('https://example.com').then(({ headers }) => readWait(headers));
+void undiciFetch('https://example.com').then(({ headers }) => readWait(headers));
+// @ts-expect-error fields, not a field
+readWait('30');
+// @ts-expect-error an instant is a number
+readWait(new Headers(), new Date());

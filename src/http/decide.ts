@@ -7,7 +7,7 @@
  */
 import { checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid, ServerBusyError, ThrottleError, ThrottleTimeoutError } from '../errors.js';
 import type { Gate, KeyedGate } from '../gate.js';
-import { writeRateLimit, writeRetryAfter } from '../headers.js';
+import { writeRateLimit, writeRetryAfter } from '../web/ratelimit-headers.js';
 import type { Permit } from '../permit.js';
 import { finder, type Key, type View } from './key.js';
 

@@ -1,7 +1,7 @@
 /**
  * When a response is over where only its `Response` is at hand, and not the socket behind it.
  */
-import { isUnread, passOn } from '../body.js';
+import { isUnread, passOn } from '../web/response-body.js';
 import type { Fields, Reply } from './decide.js';
 
 /** For a client that has gone. Logs know 499 as that. */

@@ -1,0 +1,202 @@
+/**
+ * Reads how long a server that refuses a request wants the client to wait. Pure functions: strings in, seconds out, in
+ * time linear in the length of the strings. The names of the fields stand in dialects.ts.
+ */
+import { QUOTA_FIELDS, WAIT_FIELDS } from './dialects.js';
+
+/** Header fields by name: a `Headers`, or any object with a `get` that ignores case. */
+export interface HeaderLookup {
+  /** The value of a field. Anything but a string, a number or an array of strings counts as absent. */
+  get(name: string): unknown;
+}
+
+/**
+ * Header fields as HTTP clients present them: a `Headers` or another object with `get`; a record of strings or arrays
+ * of strings, with names in any case; or a flat array of names and values, such as Node's `rawHeaders`.
+ */
+export type HeaderSource = HeaderLookup | Readonly<Record<string, string | number | readonly string[] | undefined>> | readonly string[];
+
+/** The largest integer of a structured field, and the largest wait in seconds. */
+const MOST = 999_999_999_999_999;
+
+/**
+ * The wait that the header fields of a refusal state. A field that states a wait wins over a reset. A reset counts only
+ * where its quota is used up; of several such quotas, the longest wait counts. An instant is measured by the server's
+ * own clock where the server sends `Date`, so a wrong clock on this side does no harm.
+ *
+ * @param nowMs Milliseconds since 1970, for servers that send no `Date`.
+ * @returns Seconds, finite and >= 0: `0` for an instant that has passed, `undefined` where no field states a wait.
+ */
+export function readWait(headers: HeaderSource, nowMs: number): number | undefined {
+  const field = lookup(headers);
+  const serverMs = readDate(field('date'), nowMs) ?? nowMs;
+  let stated: number | undefined;
+  for (const [name, unit] of WAIT_FIELDS) {
+    const wait = readField(field(name), serverMs, unit);
+    // A less exact field may still state a wait after a 0.
+    if (wait !== undefined && wait > 0) return wait;
+    stated ??= wait;
+  }
+  if (stated !== undefined) return stated;
+  let wait = readRateLimit(field('ratelimit'));
+  for (const [remaining, ...resets] of QUOTA_FIELDS) wait = longest(wait, readQuota(field(remaining), resets.map(field), serverMs));
+  return wait;
+}
+
+/** Finds fields by lower-case names, whatever the client's form of the headers. Several values are joined as fetch joins them. */
+function lookup(headers: HeaderSource): (name: string) => string | undefined {
+  if (typeof (headers as HeaderLookup).get === 'function') return (name) => textOf((headers as HeaderLookup).get(name));
+  const flat = headers as readonly string[];
+  const entries = Array.isArray(headers) ? flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1]] as const] : [])) : Object.entries(headers);
+  const fields = new Map<string, string>();
+  for (const [name, value] of entries) {
+    const [key, text] = [name.toLowerCase(), textOf(value)];
+    if (text !== undefined) fields.set(key, fields.has(key) ? `${fields.get(key)}, ${text}` : text);
+  }
+  return (name) => fields.get(name);
+}
+
+function textOf(value: unknown): string | undefined {
+  if (Array.isArray(value)) return value.filter((item) => typeof item === 'string').join(', ');
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
+}
+
+function longest(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || other === undefined ? (one ?? other) : Math.max(one, other);
+}
+
+/** The longest wait in a list of times. Items that are not readable are skipped. */
+export function readField(text: string | undefined, nowMs: number, unit: number = 1): number | undefined {
+  let wait: number | undefined;
+  for (const item of itemsOf(text)) wait = longest(wait, readTime(item, nowMs, unit));
+  return wait;
+}
+
+/** The longest wait of the quotas that are used up. `resets` are fields with the same times, the most exact first. */
+function readQuota(remaining: string | undefined, resets: readonly (string | undefined)[], nowMs: number): number | undefined {
+  const left = itemsOf(remaining);
+  for (const reset of resets) {
+    let wait: number | undefined;
+    for (const [index, item] of itemsOf(reset).entries()) {
+      if (isUsedUp(left[Math.min(index, left.length - 1)])) wait = longest(wait, readTime(item, nowMs));
+    }
+    if (wait !== undefined) return wait;
+  }
+  return undefined;
+}
+
+/** Less than one unit is left. A number that is absent or unreadable counts as used up: the server has refused. */
+function isUsedUp(remaining: string | undefined): boolean {
+  return !((readNumber(remaining) ?? 0) >= 1);
+}
+
+/** The items of a list. A weekday and the date after it are one item, although a comma stands between them. */
+function itemsOf(text: string | undefined): string[] {
+  const items: string[] = [];
+  let weekday = '';
+  for (const part of text?.split(',') ?? []) {
+    const item = weekday + part.trim();
+    weekday = '';
+    if (/^[A-Z][a-z]{2,8}$/.test(item)) weekday = `${item}, `;
+    else if (item !== '') items.push(item);
+  }
+  return items;
+}
+
+/**
+ * The `RateLimit` field of the IETF drafts: the longest wait of the quotas that are used up. Draft 07 has one quota,
+ * `limit=100, remaining=0, reset=5`; later drafts have a list, `"default";r=0;t=5, "day";r=10;t=3600`.
+ */
+export function readRateLimit(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  let wait: number | undefined;
+  const quota = new Map<string, string>();
+  const finish = (): void => {
+    if (isUsedUp(quota.get('r'))) wait = longest(wait, readNumber(quota.get('t')));
+    quota.clear();
+  };
+  // A name in quotes may contain any character. A missing quote at the end counts as present: no text is searched twice.
+  for (const member of text.replaceAll(/"(?:[^"\\]|\\.?)*(?:"|$)/g, '').split(',')) {
+    for (const [index, part] of member.split(';').entries()) {
+      const [name = '', value = ''] = part.split('=', 2).map((side) => side.trim());
+      const key = name === 'remaining' ? 'r' : name === 'reset' ? 't' : name;
+      // Each item begins a quota, but the items of draft 07 are one quota until a key comes again.
+      if (index === 0 && (!/^(?:limit|remaining|reset)$/.test(name) || quota.has(key))) finish();
+      quota.set(key, value);
+    }
+  }
+  finish();
+  return wait;
+}
+
+/** One time as seconds from now: a number, an instant since 1970, a duration, an HTTP date or a date of RFC 3339. */
+function readTime(text: string, nowMs: number, unit: number = 1): number | undefined {
+  const value = readNumber(text);
+  if (value !== undefined && (unit !== 1 || value < 1e9)) return value * unit;
+  // No server asks for a wait of 31 years, which 10^9 seconds are. As instants, 10^9 s and 10^12 ms both lie in 2001.
+  const instant = value === undefined ? (readDate(text, nowMs) ?? readTimestamp(text)) : value < 1e12 ? value * 1000 : value;
+  return instant === undefined ? readDuration(text) : Math.max(0, instant - nowMs) / 1000;
+}
+
+const MONTHS = 'JanFebMarAprMayJunJulAugSepOctNovDec';
+/** IMF-fixdate, and RFC 850 with its long weekday, hyphens and year of two digits. Some servers write GMT as `+0000`. */
+const WITH_COMMA = /^[A-Z][a-z]{2,8}, (\d\d)[ -]([A-Z][a-z]{2})[ -](\d{4}|\d\d) (\d\d:\d\d:\d\d) (?:GMT|UTC|[+-]0000)$/;
+const ASCTIME = /^[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d) (\d{4})$/;
+
+/**
+ * An HTTP date, in each of the three forms of RFC 9110, section 5.6.7, as milliseconds since 1970. `Date.parse` would
+ * take an asctime for local time, and `foo 5` for a date.
+ */
+export function readDate(text: string | undefined, nowMs: number): number | undefined {
+  if (text === undefined) return undefined;
+  let [, day, month = '', year = '', time = ''] = WITH_COMMA.exec(text) ?? [];
+  if (day === undefined) [, month = '', day, time = '', year = ''] = ASCTIME.exec(text) ?? [];
+  if (day === undefined) return undefined;
+  return instantOf(year.length === 2 ? century(Number(year), nowMs) : Number(year), MONTHS.indexOf(month) / 3, Number(day), time);
+}
+
+/** Milliseconds since 1970, `undefined` for an instant that does not exist. A leap second counts as the next second. */
+function instantOf(year: number, month: number, day: number, time: string): number | undefined {
+  const [hours = 0, minutes = 0, seconds = 0] = time.split(':').map(Number);
+  const midnight = Date.UTC(year, month, day);
+  // Excludes 31 February, an unknown month, and a "month" of the last letters of one and the first letters of the next.
+  if (new Date(midnight).getUTCDate() !== day || new Date(midnight).getUTCMonth() !== month) return undefined;
+  return hours > 23 || minutes > 59 || !(seconds < 61) ? undefined : midnight + ((hours * 60 + minutes) * 60 + seconds) * 1000;
+}
+
+/** The year that ends in `digits` and is at most 50 ahead: the rule of RFC 9110. */
+function century(digits: number, nowMs: number): number {
+  const now = new Date(nowMs).getUTCFullYear();
+  const ahead = (digits - (now % 100) + 100) % 100;
+  return now + ahead - (ahead > 50 ? 100 : 0);
+}
+
+const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d{1,9})?) ?(?:[Zz]|UTC|([+-]\d\d):?(\d\d))$/;
+
+/** A date of RFC 3339 as milliseconds since 1970. A date without a zone could be any of 26 instants and is not read. */
+function readTimestamp(text: string): number | undefined {
+  const [, year, month, day, time = '', hours = '+00', minutes = '00'] = TIMESTAMP.exec(text) ?? [];
+  if (day === undefined) return undefined;
+  const instant = instantOf(Number(year), Number(month) - 1, Number(day), time);
+  return instant === undefined ? undefined : instant - (Number(hours) * 60 + Number(`${hours[0]}${minutes}`)) * 60_000;
+}
+
+/** Seconds for each unit of a duration. `µ` in UTF-8 reaches a client as `Âµ`, since header fields are Latin-1. */
+const UNITS: Readonly<Record<string, number>> = { ns: 1e-9, us: 1e-6, µs: 1e-6, Âµs: 1e-6, ms: 0.001, s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** A duration as Go writes it, such as `6m0s`, `20ms` or `1h2m3.5s`, as seconds. */
+function readDuration(text: string): number | undefined {
+  // Go's longest duration has 22 characters.
+  if (text.length > 64 || !/^\d/.test(text)) return undefined;
+  let seconds = 0;
+  const rest = text.replaceAll(/(\d+(?:\.\d+)?)(ns|us|Â?µs|ms|s|m|h|d)/g, (_, value: string, unit: string) => {
+    seconds += Number(value) * (UNITS[unit] as number);
+    return '';
+  });
+  return rest !== '' ? undefined : Math.min(MOST, seconds);
+}
+
+/** Digits, with a fraction if need be, and nothing else. */
+function readNumber(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d+(?:\.\d+)?$/.test(text) ? Math.min(MOST, Number(text)) : undefined;
+}
