@@ -75,9 +75,9 @@ test.each<[string, object | undefined]>([
 test('where node:crypto is present, it does the work', async () => {
   vi.resetModules();
   const fresh = await import('../../src/web/sha256.js');
-  const createHash = vi.fn(() => ({ update: () => ({ digest: () => 'native' }) }));
-  vi.stubGlobal('process', { getBuiltinModule: (name: string) => (name === 'node:crypto' ? { createHash } : undefined) });
+  const create = vi.fn(() => ({ update: () => ({ digest: () => 'native' }) }));
+  vi.stubGlobal('process', { getBuiltinModule: (name: string) => (name === 'node:crypto' ? { createHash: create } : undefined) });
   const digests = [fresh.sha256('a'), fresh.sha256('b')];
   vi.unstubAllGlobals();
-  expect([digests, createHash.mock.calls]).toEqual([['native', 'native'], [['sha256'], ['sha256']]]);
+  expect([digests, create.mock.calls]).toEqual([['native', 'native'], [['sha256'], ['sha256']]]);
 });
