@@ -85,6 +85,6 @@ export function concurrencyLimit<A extends unknown[]>(options: ConcurrencyLimitO
 function checkConcurrency(keyed: object, maxConcurrent: number): void {
   const { concurrency } = keyed as { concurrency?: unknown };
   if (typeof concurrency !== 'number' || concurrency === maxConcurrent) return;
-  const allowed = concurrency > 0 && concurrency < Infinity ? `${concurrency} permits` : 'any number of permits';
-  throw new RangeError(`maxConcurrent is ${maxConcurrent}, but the backend allows a key ${allowed} at a time: both must be the same number`);
+  const limited = concurrency > 0 && concurrency < Infinity;
+  throw invalid('maxConcurrent', `the concurrency of the backend, which is ${concurrency}${limited ? '' : ' (no limit)'}`, maxConcurrent, RangeError);
 }
