@@ -30,7 +30,7 @@ beforeAll(() => {
 
 describe('the package', () => {
   test('contains what is needed and nothing else', () => {
-    const extra = packed.filter((path) => !/^dist\/(?:http\/|redis\/(?:scripts\/)?)?[\w.-]+\.(js|d\.ts)$/.test(path));
+    const extra = packed.filter((path) => !/^dist\/(?:http\/|web\/|redis\/(?:scripts\/)?)?[\w.-]+\.(js|d\.ts)$/.test(path));
     expect(extra).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
     for (const target of Object.values(manifest.exports)) {
       for (const path of typeof target === 'string' ? [target] : Object.values(target)) expect(packed).toContain(path.replace('./', ''));
