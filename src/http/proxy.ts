@@ -8,8 +8,8 @@ const REMEDY =
   "Tell the framework which proxy to trust (Express: app.set('trust proxy', …); Koa: app.proxy; Fastify: trustProxy), " +
   'or give a key function where there is no such setting (node:http, Connect, Hono, web)';
 
-/** What a request lacks whose connection has no address. */
-export const NO_ADDRESS = 'client address: its connection has none, as on a Unix socket, and no proxy is trusted to state one';
+/** What a request lacks whose client has no address. */
+export const NO_ADDRESS = 'client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted';
 
 /** What is known of the connection of a request. */
 export interface Connection<A extends unknown[]> {

@@ -32,7 +32,7 @@ const silent = (port: number, text: string): net.Socket => {
 };
 
 test('a body that never ends holds a slot until requestTimeout of the server (FAULTS 37)', async () => {
-  const { server, port, keyed } = await serveOne((req, res) => void req.on('error', () => {}).on('end', () => res.end('done')).resume(), { connectionsCheckingInterval: 20 });
+  const { server, port, keyed } = await serveOne((req, res) => void req.on('error', () => res.destroy()).on('end', () => res.end('done')).resume(), { connectionsCheckingInterval: 20 });
   server.requestTimeout = 300;
   server.headersTimeout = 200;
   silent(port, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx');

@@ -87,7 +87,7 @@ describe.each(sites)('a proxy in front of %s', (name, serve) => {
     const site = await serve({ keyed: gates, key: 'ip' }, { host: untrusted });
     for (const client of ['203.0.113.7', '203.0.113.8']) {
       const seen = await get(site, '/', { host: untrusted, ...forwarded(client) });
-      expect([seen.status, JSON.parse(seen.body)]).toMatchObject([400, { detail: 'The request has no client address: its connection has none, as on a Unix socket, and no proxy is trusted to state one.' }]);
+      expect([seen.status, JSON.parse(seen.body)]).toMatchObject([400, { detail: 'The request has no client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted.' }]);
     }
     expect([gates.size, (await given()).map(({ code, message }) => `${code} ${message}`)]).toEqual([0, [expect.stringMatching(/^HEADGATE_UNTRUSTED_PROXY .*Unix socket.*'trust proxy'/)]]);
     if (!knowsProxies) return;
