@@ -10,6 +10,7 @@ import type { Gate, KeyedGate } from '../gate.js';
 import { writeRateLimit, writeRetryAfter } from '../web/ratelimit-headers.js';
 import type { Permit } from '../permit.js';
 import { finder, type Key, type View } from './key.js';
+import { acquireKey } from './key-count.js';
 
 /** A request that was turned away. */
 export interface Refusal {
@@ -55,6 +56,8 @@ export interface CommonOptions<A extends unknown[]> {
   failOpen?: boolean | undefined;
   /** How many bits of an IPv6 address tell a client: an integer from 1 to 128. Default 56. */
   ipv6Prefix?: number | undefined;
+  /** Until when a permit is held: `'response'` (the default) or, longer, `'handler'`. */
+  hold?: 'response' | 'handler' | undefined;
   /** Seconds, > 0, up to 2,147,483: a permit that is still held after so long counts as leaked, and is given back. */
   ttl?: number | undefined;
 }
@@ -161,7 +164,7 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     const how = { timeout: wait, signal: left?.signal };
     let permit: Permit;
     try {
-      permit = await (keyed === undefined ? gate.acquire(units, how) : keyed.acquire(whose, units, how));
+      permit = await (keyed === undefined ? gate.acquire(units, how) : acquireKey(keyed, whose, units, how));
     } catch (error) {
       // Whoever waits no more need not leave: an abort costs more than all the rest.
       end = () => {};

@@ -18,6 +18,7 @@ export interface ExpressRequest extends NodeRequest {
 
 const port: Port<[ExpressRequest, NodeResponse]> = {
   ip: (req) => req.ip ?? req.socket.remoteAddress,
+  peer: (req) => req.socket.remoteAddress,
   user: (req) => req.user,
   params: (req) => req.params,
   own: (name, req) => propertyOf(req, name),

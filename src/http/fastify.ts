@@ -46,6 +46,7 @@ export interface FastifyInstance<Request, Reply> {
 
 const port: Port<[FastifyRequest, FastifyReply]> = {
   ip: (request) => request.ip,
+  peer: (request) => request.raw.socket.remoteAddress,
   user: (request) => request.user,
   params: (request) => request.params,
   own: (name, request) => propertyOf(request, name),

@@ -2,10 +2,13 @@
  * Whose request is it? The forms of the `key` option, each turned into a function when the middleware is made.
  *
  * The short forms are templates: `'ip'` is `'ip:{ip}'`, `'header:X-Api-Key'` is `'header:x-api-key:{headers.x-api-key}'`.
+ * In every form, a key that is long or unprintable is replaced: see {@link boundKey}.
  */
 import { invalid } from '../errors.js';
 import { group } from './address.js';
+import { boundKey } from './bounded-key.js';
 import { propertyOf } from './node.js';
+import { checkProxy, type Connection, NO_ADDRESS } from './proxy.js';
 
 /** What a key function returns: who it is, or nothing where it cannot tell. */
 export type KeyValue = string | number | bigint | null | undefined;
@@ -20,19 +23,20 @@ export type KeyValue = string | number | bigint | null | undefined;
  *   `method`, `path` (as the client spelled it), and properties of the framework's request, by path.
  *   Values are percent-encoded as far as it takes to keep them apart.
  * - a function of what the framework hands to its handlers.
+ *
+ * A key of more than 128 characters, or with control characters or lone surrogates, is replaced by the readable part of
+ * its first 64 characters and its SHA-256 digest.
  */
 export type Key<A extends unknown[]> = string | ((...args: A) => KeyValue | PromiseLike<KeyValue>);
 
 /** What an adapter can show of a request. Each is read only if the key asks for it. */
-export interface View<A extends unknown[]> {
+export interface View<A extends unknown[]> extends Connection<A> {
   /** The client's address, by the framework's own rules. */
   ip(...args: A): string | undefined;
   user(...args: A): unknown;
   params(...args: A): unknown;
   /** What the framework has of that name on its request. */
   own(name: string, ...args: A): unknown;
-  /** The name is in lower case. */
-  header(name: string, ...args: A): unknown;
   method(...args: A): unknown;
   /** As the client sent it: a path or a whole URL. */
   url(...args: A): string;
@@ -53,7 +57,7 @@ export function finder<A extends unknown[]>(key: unknown, view: View<A>, prefix:
   return (...args) => {
     const user = view.user(...args);
     // 0 is a user like any other.
-    return user || user === 0 ? { key: `user:${named("the user's id", (user as { id?: unknown }).id ?? user)}` } : address(...args);
+    return user || user === 0 ? { key: boundKey(`user:${named("the user's id", (user as { id?: unknown }).id ?? user)}`) } : address(...args);
   };
 }
 
@@ -65,7 +69,7 @@ function spellOut(_: string, form: string, name: string): string {
 /** What a key function returned. */
 function answered(value: unknown): Found {
   if (value === undefined || value === null || value === '') return { missing: 'key by which to limit it' };
-  return { key: named('what key() returns', value) };
+  return { key: boundKey(named('what key() returns', value)) };
 }
 
 function named(what: string, value: unknown): string {
@@ -89,10 +93,10 @@ function template<A extends unknown[]>(text: string, view: View<A>, prefix: numb
     let key = '';
     for (const [index, part] of parts.entries()) {
       const value = typeof part === 'string' ? part : plain(part(args));
-      if (value === undefined) return { missing: `value for {${pieces[index]}}` };
+      if (value === undefined) return { missing: pieces[index] === 'ip' ? NO_ADDRESS : `value for {${pieces[index]}}` };
       key += typeof part === 'string' ? part : value.replaceAll(/[ -/:-@[-`{-~]/g, (mark) => (special.includes(mark) ? `%${mark.charCodeAt(0).toString(16)}` : mark));
     }
-    return { key };
+    return { key: boundKey(key) };
   };
 }
 
@@ -112,6 +116,7 @@ function place<A extends unknown[]>(name: string, view: View<A>, prefix: number)
     if (root === 'user' || root === 'params' || root === 'method') return view[root](...args);
     if (root !== 'ip') return view.own(root, ...args);
     const address = view.ip(...args);
+    checkProxy(address, view, args);
     return address && group(address, prefix);
   };
   return (args) => path.reduce(propertyOf, read(args));

@@ -28,6 +28,7 @@ export interface KoaContext {
 
 const port: Port<[KoaContext]> = {
   ip: (ctx) => ctx.ip,
+  peer: (ctx) => ctx.req.socket.remoteAddress,
   user: (ctx) => ctx.state.user,
   // A router's.
   params: (ctx) => propertyOf(ctx, 'params'),

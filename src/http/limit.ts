@@ -1,11 +1,12 @@
 /**
  * The short form for the most common wish: at most so many requests of one client at a time.
  */
-import { checkInteger } from '../errors.js';
+import { checkInteger, invalid } from '../errors.js';
 import type { KeyedGate } from '../gate.js';
 import { KeyedThrottle } from '../keyed.js';
 import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './decide.js';
 import type { Key } from './key.js';
+import { MAX_KEYS } from './key-count.js';
 
 /** What a backend is asked for. */
 export interface BackendNeeds {
@@ -21,8 +22,18 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
   key: Key<A>;
   /** How many of them at a time: an integer >= 1. */
   maxConcurrent: number;
-  /** Who counts: a gate with limits of its own, or a function that makes one. Default: this process. */
+  /**
+   * The gate that counts, which must allow a key `maxConcurrent` permits, or a function that makes it. Default: a
+   * `KeyedThrottle` of this process.
+   */
   backend?: KeyedGate | ((needs: BackendNeeds) => KeyedGate) | undefined;
+  /**
+   * How many keys may have requests at a time: an integer >= 1. Default 100,000. A request of one more is refused with 503.
+   * Only without `backend`, which has a bound of its own.
+   */
+  maxKeys?: number | undefined;
+  /** Until when a slot is held: `'handler'`, the default, also counts the work for a client that has gone; or `'response'`. */
+  hold?: 'response' | 'handler' | undefined;
   /**
    * Seconds, > 0, up to 2,147,483. A `backend` that is a function is given it, and alone sees to it: a process that
    * lives keeps its permits for as long as its requests take. Otherwise a permit that is still held after so long
@@ -35,7 +46,8 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
  * Options for any of the adapters that allow each client `maxConcurrent` requests at a time. One more is refused at
  * once, unless `wait` says how long it may queue.
  *
- * @throws {RangeError | TypeError} `maxConcurrent`, `ttl` or `backend` is out of range; the rest is checked by the adapter.
+ * @throws {RangeError | TypeError} `maxConcurrent`, `maxKeys`, `ttl` or `backend` is out of range, or the backend's
+ *   `concurrency` is not `maxConcurrent`; the rest is checked by the adapter.
  *
  * @example
  * import createApp from 'express';
@@ -56,12 +68,23 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
  * }));
  */
 export function concurrencyLimit<A extends unknown[]>(options: ConcurrencyLimitOptions<A>): CommonOptions<A> & GatePerKey<A> {
-  const { maxConcurrent, backend, ttl, ...rest } = options;
+  const { maxConcurrent, maxKeys, backend, ttl, hold = 'handler', ...rest } = options;
   checkInteger('maxConcurrent', 'an integer >= 1', maxConcurrent, 1, Number.MAX_VALUE);
+  if (maxKeys !== undefined && backend !== undefined) throw invalid('maxKeys', "the backend's own option where there is a backend", maxKeys);
+  if (maxKeys !== undefined) checkInteger('maxKeys', 'an integer >= 1', maxKeys, 1, Number.MAX_VALUE);
   checkTtl(ttl);
   const made = typeof backend === 'function';
-  const keyed = made ? backend({ concurrency: maxConcurrent, ttl }) : (backend ?? new KeyedThrottle(Infinity, maxConcurrent));
+  const keyed = made ? backend({ concurrency: maxConcurrent, ttl }) : (backend ?? new KeyedThrottle(Infinity, maxConcurrent, 1, { maxKeys: maxKeys ?? MAX_KEYS }));
   checkKeyed('backend', keyed);
+  checkConcurrency(keyed, maxConcurrent);
   // Two who see to it would be one too many: the adapter cannot tell a request that takes long from one that has leaked.
-  return { ...rest, keyed, ...(!made && { ttl }) };
+  return { ...rest, keyed, hold, ...(!made && { ttl }) };
+}
+
+/** Refuses a backend that shows another limit: the backend alone counts, so `maxConcurrent` would mean nothing. */
+function checkConcurrency(keyed: object, maxConcurrent: number): void {
+  const { concurrency } = keyed as { concurrency?: unknown };
+  if (typeof concurrency !== 'number' || concurrency === maxConcurrent) return;
+  const limited = concurrency > 0 && concurrency < Infinity;
+  throw invalid('maxConcurrent', `the concurrency of the backend, which is ${concurrency}${limited ? '' : ' (no limit)'}`, maxConcurrent, RangeError);
 }

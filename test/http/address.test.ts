@@ -19,9 +19,15 @@ const spellings = (parts: number[]): string[] => {
   return [plain.join(':'), padded.join(':'), mixed, address.toRFC5952String(), `${address.toString()}%eth0`];
 };
 
+/** Whether an IPv6 address carries the IPv4 address of a client, or is one of those that a local translator makes. */
+const isTranslation = (address: ipaddr.IPv6): boolean => {
+  const compatible = address.match(ipaddr.IPv6.parse('::'), 96) && !address.match(ipaddr.IPv6.parse('::'), 104);
+  return compatible || ['ipv4Mapped', 'rfc6145', 'rfc6052', '6to4', 'teredo'].includes(address.range());
+};
+
 test('an IPv6 address is its network, in every spelling', () => {
   fc.assert(fc.property(words, fc.integer({ min: 1, max: 128 }), (parts, prefix) => {
-    fc.pre(!new ipaddr.IPv6(parts).isIPv4MappedAddress());
+    fc.pre(!isTranslation(new ipaddr.IPv6(parts)));
     const found = new Set(spellings(parts).map((spelling) => group(spelling, prefix)));
     expect(found.size).toBe(1);
     const [network = ''] = found;
@@ -35,7 +41,7 @@ test('two addresses count together if, and only if, they share the network', () 
   fc.assert(fc.property(words, words, fc.integer({ min: 1, max: 128 }), fc.nat(8), (a, b, prefix, shared) => {
     const other = [...a.slice(0, shared), ...b.slice(shared)];
     const [one, two] = [new ipaddr.IPv6(a), new ipaddr.IPv6(other)];
-    fc.pre(!one.isIPv4MappedAddress() && !two.isIPv4MappedAddress());
+    fc.pre(!isTranslation(one) && !isTranslation(two));
     expect(group(one.toString(), prefix) === group(two.toString(), prefix)).toBe(one.match(two, prefix));
   }), { numRuns: 2_000 });
 });
@@ -57,11 +63,68 @@ test.each([
   ['fe80::1%eth0', 64, 'fe80:0:0:0::/64'],
   ['fe80::1%25lo', 64, 'fe80:0:0:0::/64'],
   ['::', 56, '0:0:0:0::/56'],
-  ['::1.2.3.4', 128, '0:0:0:0:0:0:102:304/128'],
+  ['::1', 128, '0:0:0:0:0:0:0:1/128'],
+  ['::0.255.255.255', 128, '0:0:0:0:0:0:ff:ffff/128'],
   ['::fffe:1.2.3.4', 16, '0::/16'],
   ['1::ffff:1.2.3.4', 16, '1::/16'],
 ])('%s/%i is %s', (address, prefix, expected) => {
   expect(group(address, prefix)).toBe(expected);
+});
+
+/** The forms of IPv6 addresses that carry an IPv4 address: the range of `ipaddr.js`, and the address made of four bytes. */
+const FORMS: Record<string, { range?: string; carry: (bytes: number[], more: number[]) => ipaddr.IPv6 }> = {
+  'IPv4-mapped, RFC 4291': { range: 'ipv4Mapped', carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...bytes]) },
+  'IPv4-compatible, RFC 4291': { carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]) },
+  'IPv4-translated, RFC 2765': { range: 'rfc6145', carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, ...bytes]) },
+  'NAT64, RFC 6052': { range: 'rfc6052', carry: (bytes) => new ipaddr.IPv6([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]) },
+  '6to4, RFC 3056': { range: '6to4', carry: (bytes, more) => new ipaddr.IPv6([0x20, 0x02, ...bytes, ...more]) },
+  'Teredo, RFC 4380': { range: 'teredo', carry: (bytes, more) => new ipaddr.IPv6([0x20, 0x01, 0, 0, ...more.slice(0, 8), ...bytes.map((each) => each ^ 0xff)]) },
+};
+
+test.each(Object.entries(FORMS))('%s: the address counts as the IPv4 client that it carries, in every spelling (FAULTS 41)', (_, { range, carry }) => {
+  const client = fc.tuple(fc.integer({ min: 1, max: 255 }), byte, byte, byte);
+  const rest = fc.array(byte, { minLength: 10, maxLength: 10 });
+  fc.assert(fc.property(client, rest, fc.integer({ min: 1, max: 128 }), (bytes, more, prefix) => {
+    const address = carry(bytes, more);
+    if (range !== undefined) expect(address.range()).toBe(range);
+    for (const spelling of [...spellings(address.parts), `[${address.toString()}]:50001`]) expect(group(spelling, prefix)).toBe(bytes.join('.'));
+  }));
+});
+
+test.each([
+  // The examples of the documents.
+  ['::ffff:129.144.52.38', '129.144.52.38'], // RFC 4291, section 2.5.5.2
+  ['::13.1.68.3', '13.1.68.3'], // RFC 4291, section 2.2
+  ['::ffff:0:203.0.113.7', '203.0.113.7'],
+  ['64:ff9b::192.0.2.33', '192.0.2.33'], // RFC 6052, section 2.4
+  ['64:ff9b::c000:221', '192.0.2.33'],
+  ['2002:c000:204::1', '192.0.2.4'],
+  ['2002:c000:204:ffff:1:2:3:4', '192.0.2.4'],
+  ['2001:0:4136:e378:8000:63bf:3fff:fdd2', '192.0.2.45'], // a client at 192.0.2.45 behind a Teredo server at 65.54.227.120
+  ['64:ff9b::192.0.2.33%eth0', '192.0.2.33'],
+  // Neighbours, which carry no IPv4 address.
+  ['64:ff9b:0:0:0:1:c000:221', '64:ff9b:0:0::/56'],
+  ['64:ff9c::c000:221', '64:ff9c:0:0::/56'],
+  ['::1:ffff:0:203.0.113.7', '0:0:0:1::/64'],
+  ['2001:1::1', '2001:1:0:0::/56'],
+  ['2003:c000:204::1', '2003:c000:204:0::/56'],
+])('%s counts as %s (FAULTS 41)', (address, expected) => {
+  expect(group(address, expected.endsWith('/64') ? 64 : 56)).toBe(expected);
+});
+
+test.each([48, 56, 64, 96])('of the local prefix 64:ff9b:1::/48, divided at /%i, each address counts by itself (FAULTS 41, RFC 8215)', (length) => {
+  // RFC 6052, section 2.2: where the 32 bits stand. Byte 8 is always zero.
+  const places = { 48: [6, 7, 9, 10], 56: [7, 9, 10, 11], 64: [9, 10, 11, 12], 96: [12, 13, 14, 15] }[length] ?? [];
+  const keys = [[192, 0, 2, 33], [192, 0, 2, 34], [192, 0, 3, 33], [10, 0, 2, 33]].map((client) => {
+    const bytes = [0, 0x64, 0xff, 0x9b, 0, 1, ...Array<number>(10).fill(0)];
+    for (const [index, place] of places.entries()) bytes[place] = client[index]!;
+    const address = new ipaddr.IPv6(bytes);
+    expect(address.range()).toBe('rfc6052');
+    expect(new Set(spellings(address.parts).map((spelling) => group(spelling, 56))).size).toBe(1);
+    return group(address.toString(), 56);
+  });
+  expect(new Set(keys).size).toBe(keys.length);
+  expect(keys[0]).toMatch(/^64:ff9b:1:.*\/128$/);
 });
 
 test.each([

@@ -2,10 +2,11 @@
 import http, { type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** Starts a server on a port of the system's choice. */
+/** Starts a server on a port of the system's choice, or on a Unix socket, if `host` is its path. */
 export async function listen(server: Server, host = '127.0.0.1'): Promise<number> {
-  await new Promise<void>((resolve) => void server.listen(0, host, resolve));
-  return (server.address() as AddressInfo).port;
+  const isPath = host.includes('/');
+  await new Promise<void>((resolve) => void (isPath ? server.listen(host, resolve) : server.listen(0, host, resolve)));
+  return isPath ? 0 : (server.address() as AddressInfo).port;
 }
 
 /** Stops a server and everyone who is still connected. */
@@ -40,7 +41,7 @@ export interface Wanted {
 
 /** Sends a request on a connection of its own. */
 export function call({ port }: { port: number }, path = '/', { method = 'GET', headers = {}, host = '127.0.0.1', body }: Wanted = {}): Call {
-  const request = http.request({ host, port, path, method, headers, agent: false });
+  const request = http.request({ ...(host.includes('/') ? { socketPath: host } : { host, port }), path, method, headers, agent: false });
   let start: (text: string) => void;
   const started = new Promise<string>((resolve) => void (start = resolve));
   const seen = new Promise<Seen>((resolve, reject) => {

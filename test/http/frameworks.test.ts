@@ -365,7 +365,7 @@ describe('koa', () => {
     app.use(koa({ keyed, key: 'ip' }));
     const site = await start(http.createServer((req, res) => void app.callback()(req, res)));
     const { status, body } = await get(site);
-    expect([status, JSON.parse(body).detail]).toEqual([400, 'The request has no value for {ip}.']);
+    expect([status, JSON.parse(body).detail]).toEqual([400, 'The request has no client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted.']);
   });
 });
 

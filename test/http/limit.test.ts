@@ -167,7 +167,34 @@ test('what is given beside is passed on as it is', () => {
   const skip = (): boolean => false;
   const onLimited = (): undefined => undefined;
   expect(concurrencyLimit({ key: 'ip', maxConcurrent: 3, backend, ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited }))
-    .toEqual({ key: 'ip', keyed: backend, ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited });
+    .toEqual({ key: 'ip', keyed: backend, hold: 'handler', ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited });
+});
+
+test("a slot is held until the handler has finished, unless hold says otherwise (FAULTS 26)", () => {
+  const holds = [{}, { hold: undefined }, { hold: 'response' as const }].map((given) => concurrencyLimit({ key: 'ip', maxConcurrent: 1, ...given }).hold);
+  expect(holds).toEqual(['handler', 'handler', 'response']);
+});
+
+describe('the limit of a backend (FAULTS 49)', () => {
+  /** A gate of a key that shows how many permits it allows. */
+  const showing = (concurrency: unknown): KeyedThrottle => Object.defineProperty(new KeyedThrottle(Infinity, 5), 'concurrency', { value: concurrency });
+
+  test.each<[unknown, string]>([
+    [5, 'maxConcurrent must be the concurrency of the backend, which is 5, received 2'],
+    [1, 'maxConcurrent must be the concurrency of the backend, which is 1, received 2'],
+    [0, 'maxConcurrent must be the concurrency of the backend, which is 0 (no limit), received 2'],
+    [Infinity, 'maxConcurrent must be the concurrency of the backend, which is Infinity (no limit), received 2'],
+  ])('of %s is no 2: it is refused at definition, with both numbers', (concurrency, message) => {
+    const backend = showing(concurrency);
+    for (const given of [backend, () => backend]) {
+      expect(() => concurrencyLimit({ key: 'ip', maxConcurrent: 2, backend: given })).toThrow(new RangeError(message));
+    }
+  });
+
+  test.each([2, undefined, '5'])('of %j is taken: it is the same, or not shown', (concurrency) => {
+    const backend = showing(concurrency);
+    for (const given of [backend, () => backend]) expect(concurrencyLimit({ key: 'ip', maxConcurrent: 2, backend: given }).keyed).toBe(backend);
+  });
 });
 
 test('whoever makes the backend gets the ttl as it is, and nobody else does', () => {
@@ -192,6 +219,11 @@ test.each<[string, object, string]>([
   ['a ttl of nothing', { key: 'ip', maxConcurrent: 1, ttl: 0 }, 'RangeError: ttl must be a number > 0, up to 2147483, received 0'],
   ['a backend that is a name', { key: 'ip', maxConcurrent: 1, backend: 'redis' }, 'TypeError: backend must be a KeyedGate, received "redis"'],
   ['a backend without keys', { key: 'ip', maxConcurrent: 1, backend: new Throttle(1) }, 'TypeError: backend must be a KeyedGate, received object'],
+  ['no keys', { key: 'ip', maxConcurrent: 1, maxKeys: 0 }, 'RangeError: maxKeys must be an integer >= 1, received 0'],
+  ['half a key', { key: 'ip', maxConcurrent: 1, maxKeys: 1.5 }, 'RangeError: maxKeys must be an integer >= 1, received 1.5'],
+  ['any number of keys', { key: 'ip', maxConcurrent: 1, maxKeys: Infinity }, 'RangeError: maxKeys must be an integer >= 1, received Infinity'],
+  ['maxKeys that is a text', { key: 'ip', maxConcurrent: 1, maxKeys: '5' }, 'TypeError: maxKeys must be an integer >= 1, received "5"'],
+  ['maxKeys beside a backend', { key: 'ip', maxConcurrent: 1, maxKeys: 5, backend: new KeyedThrottle(Infinity, 1) }, "TypeError: maxKeys must be the backend's own option where there is a backend, received 5"],
   ['a backend that makes nothing', { key: 'ip', maxConcurrent: 1, backend: () => undefined }, 'TypeError: backend must be a KeyedGate, received undefined'],
 ])('%s is refused at definition', (_, options, message) => {
   expect(() => {

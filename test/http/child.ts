@@ -1,0 +1,44 @@
+/** Programs of their own process, written in TypeScript as text, on the sources of the package. */
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import { onTestFinished } from 'vitest';
+
+const source = (path: string): string => fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
+
+/** A program that runs, and ends with the test at the latest. */
+export interface Child {
+  /** The first line that it has printed. */
+  readonly started: Promise<string>;
+  /** Its exit code or the signal that ended it, and all that it has printed. */
+  readonly ended: Promise<{ code: number | string | null; output: string; errors: string }>;
+  /** Closes its standard input. */
+  end(): void;
+}
+
+/** Runs `program` with these flags of Node. */
+export async function runProgram(program: string, flags: string[]): Promise<Child> {
+  const { outputFiles } = await build({
+    stdin: { contents: program, resolveDir: fileURLToPath(new URL('.', import.meta.url)), loader: 'ts' },
+    alias: { headgate: source('index.ts'), 'headgate/http': source('http/index.ts') },
+    bundle: true, platform: 'node', format: 'esm', target: 'node20', write: false,
+  });
+  const child = spawn(process.execPath, [...flags, '--input-type=module', '--eval', outputFiles[0]?.text ?? ''], { stdio: 'pipe' });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  let output = '';
+  let errors = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => void (errors += text));
+  const ended = new Promise<{ code: number | string | null; output: string; errors: string }>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ code: code ?? signal, output, errors }));
+  });
+  const started = new Promise<string>((resolve) => {
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      if (output.includes('\n')) resolve(output.slice(0, output.indexOf('\n')));
+    });
+  });
+  const failed = ended.then(({ code }) => Promise.reject(new Error(`the program ended with ${code} before it printed a line: ${errors.slice(-2_000)}`)));
+  failed.catch(() => {});
+  return { started: Promise.race([started, failed]), ended, end: () => child.stdin.end() };
+}
