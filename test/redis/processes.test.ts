@@ -35,7 +35,12 @@ function ownFolder(): string {
 /** Waits until none of the processes runs, and nothing is left in the folders. */
 async function expectNothingLeft(pids: readonly number[], ...folders: string[]): Promise<void> {
   const left = (): unknown[] => [...running(pids), ...folders.flatMap((folder) => (existsSync(folder) ? readdirSync(folder) : []))];
-  await until('nothing is left', () => left().length === 0, 5).catch(() => expect(left()).toEqual([]));
+  try {
+    await until('nothing is left', () => left().length === 0, 5).catch(() => expect(left()).toEqual([]));
+  } finally {
+    // A test that fails leaves nothing behind, either.
+    for (const pid of running(pids)) process.kill(pid, 'SIGKILL');
+  }
 }
 
 /** Starts a program of Node in a process group of its own, as a terminal does. Its temporary folders are in `temporary`. */
