@@ -25,8 +25,12 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
   },
   test: {
     include: ['test/**/*.test.ts'],
-    globalSetup: 'test/redis/setup.ts',
+    globalSetup: source('test/redis/setup.ts'),
+    setupFiles: source('test/setup.ts'),
     testTimeout: 60_000,
+    // Servers start in hooks, several at a time.
+    hookTimeout: 180_000,
+    teardownTimeout: 60_000,
     // Many of them wait more than they work.
     maxWorkers: 2,
     // What runs in real time, with servers and processes, is tried once more: a machine may have no time for it for a while.

@@ -11,6 +11,7 @@ import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import progress from 'cli-progress';
+import { guarded } from '../test/processes.js';
 import { startRedis } from '../test/redis/server.js';
 import { chart } from './chart.js';
 import { evaluate, print, type Samples } from './report.js';
@@ -67,7 +68,9 @@ function measurements(round: number): (readonly [ScenarioId, string])[] {
 }
 
 async function measure(id: ScenarioId, name: string): Promise<number> {
-  const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', fileURLToPath(import.meta.url), id, name]);
+  const running = promisify(execFile)(process.execPath, ['--expose-gc', fileURLToPath(import.meta.url), id, name]);
+  guarded(running.child);
+  const { stdout } = await running;
   const value: unknown = JSON.parse(stdout);
   if (typeof value !== 'number' || !Number.isFinite(value)) throw new Error(`${id} of ${name} came out as ${stdout}`);
   return value;

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { RedisThrottle } from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { Semaphore } from 'redis-semaphore';
+import { guarded } from '../test/processes.js';
 import { type Effort, nanosecondsEach } from './measure.js';
 import { REDIS_URL } from './scenarios.js';
 
@@ -44,7 +45,9 @@ const makers: Makers = {
 };
 
 async function onServer<T>(use: (client: Redis) => Promise<T>): Promise<T> {
-  const client = new Redis(process.env[REDIS_URL] ?? 'redis://127.0.0.1:6379');
+  const url = process.env[REDIS_URL];
+  if (url === undefined) throw new Error(`${REDIS_URL} is not set: npm run bench starts a server and sets it`);
+  const client = new Redis(url);
   await client.ping();
   return use(client);
 }
@@ -103,7 +106,7 @@ export const handover = (): Promise<number> =>
     const key = randomUUID();
     const throttle = new RedisThrottle({ client, key, concurrency: 1 });
     // The same file, told to wait instead.
-    const other = fork(fileURLToPath(import.meta.url.replace(/[^/]*$/, 'bench.js')), ['wait', key]);
+    const other = guarded(fork(fileURLToPath(import.meta.url.replace(/[^/]*$/, 'bench.js')), ['wait', key]));
     const took: number[] = [];
     await once(other, 'message');
     for (let i = 0; i < HANDOVERS; i++) {

@@ -15,6 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import progress from 'cli-progress';
+import { guarded } from '../test/processes.js';
 import { thisRun } from './run.js';
 import { clients } from './upstream/clients.js';
 import { JOBS, WAVES } from './upstream/jobs.js';
@@ -77,7 +78,9 @@ async function runAll(): Promise<Results> {
 async function tryOut(id: UpstreamId, name: string): Promise<Trial> {
   const served = await serve(id);
   try {
-    const { stdout } = await promisify(execFile)(process.execPath, [fileURLToPath(import.meta.url), id, name, String(served.port)]);
+    const running = promisify(execFile)(process.execPath, [fileURLToPath(import.meta.url), id, name, String(served.port)]);
+    guarded(running.child);
+    const { stdout } = await running;
     const handedOver = JSON.parse(stdout) as number[];
     let least = 0;
     let taken = 0;

@@ -3,13 +3,14 @@
  * What an example prints is what its `// → ` comments say, in order. All of them pass the strict type check together.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { format } from 'node:util';
 import { afterAll, afterEach, describe, expect, inject, test, vi } from 'vitest';
 import { chart } from '../bench/upstream/chart.js';
 import { fill, type Results } from '../bench/upstream/report.js';
+import { removePath, temporaryFolder } from './processes.js';
 
 interface Example {
   name: string;
@@ -19,8 +20,8 @@ interface Example {
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 mkdirSync(join(root, 'coverage'), { recursive: true });
-const folder = mkdtempSync(join(root, 'coverage', 'examples-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('examples-', join(root, 'coverage'));
+afterAll(() => removePath(folder));
 afterEach(() => {
   vi.unstubAllGlobals();
   vi.unstubAllEnvs();

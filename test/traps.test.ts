@@ -10,6 +10,7 @@ import FakeTimers from '@sinonjs/fake-timers';
 import { type Permit, QueueFullError, Throttle, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { TokenBucket } from '../src/bucket.js';
+import { guarded } from './processes.js';
 import { Outcomes, setUp, SkewedClock, take } from './support.js';
 
 const HOUR = 3_600;
@@ -1584,11 +1585,11 @@ describe('trap 24: what keeps a process alive [p-queue#163]', () => {
       const end = performance.now();
       process.on('exit', () => say('lived ' + (performance.now() - end)));`;
     return new Promise((resolve, reject) => {
-      execFile(process.execPath, ['--input-type=module', '-e', program], { timeout: 20_000 }, (error, stdout) => {
+      guarded(execFile(process.execPath, ['--input-type=module', '-e', program], { timeout: 20_000 }, (error, stdout) => {
         const [said = '', lived] = stdout.split('lived ');
         if (error) reject(error);
         else resolve({ said: said.trim(), lived: Number(lived) });
-      });
+      }));
     });
   };
 

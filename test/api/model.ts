@@ -8,9 +8,10 @@
  * members of an object type that is written within another declaration belong to the comment of that declaration;
  * under a name of its own it has to be an interface, so that each of them can have one.
  */
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
+import { removePath, temporaryFolder } from '../processes.js';
 
 /** A piece of a declaration's text. One that names another symbol has its canonical reference. */
 export interface Token {
@@ -70,7 +71,7 @@ const COUNTS = /^(?:TS\d|tsdoc-(?!param-tag-missing-hyphen|escape-greater-than|.
 export function readApi(root: string): Api {
   const { name, version, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { name: string; version: string; exports: Record<string, string | { types: string }> };
   mkdirSync(join(root, 'coverage'), { recursive: true });
-  const folder = mkdtempSync(join(root, 'coverage', 'api-'));
+  const folder = temporaryFolder('api-', join(root, 'coverage'));
   try {
     cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true, filter: (path) => !path.endsWith('.js') });
     for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((one) => one.endsWith('.d.ts'))) {
@@ -118,7 +119,7 @@ export function readApi(root: string): Api {
     const unexported = all.filter((item) => item.kind !== 'Namespace' && !exported.has(declared(item)));
     return { name, version, entries, unexported, malformed };
   } finally {
-    rmSync(folder, { recursive: true });
+    removePath(folder);
   }
 }
 

@@ -8,6 +8,7 @@ import { type NodeRedisClient, type RedisCommands, type RedisConnection, RedisTh
 import { createClient, createClientPool, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ask } from './clusters.js';
+import { guarded } from '../processes.js';
 import { type RedisServer, startRedis } from './server.js';
 import { bundle, connections, evalThrough, freshKey, later, makeFolder, subscribeThrough, until } from './support.js';
 
@@ -270,7 +271,7 @@ it('holds no process: neither a client of ours at rest, nor the subscriber of a 
     const key = freshKey();
     const throttle = open({ url: server.url }, { key });
     const held = await throttle.acquire();
-    const child = spawn(process.execPath, [join(folder, 'worker-exits.mjs'), kind, server.url, key], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = guarded(spawn(process.execPath, [join(folder, 'worker-exits.mjs'), kind, server.url, key], { stdio: ['ignore', 'pipe', 'inherit'] }));
     onTestFinished(() => void child.kill('SIGKILL'));
     let said = '';
     child.stdout.on('data', (data: Buffer) => (said += data.toString()));

@@ -1,10 +1,9 @@
 /** Redis Clusters and sentinels of the tests' own, as small as they can be. */
-import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import { freePort, type RedisServer, startRedis } from './server.js';
+import { endProcess, removePath, temporaryFolder } from '../processes.js';
+import { launch, onFreePort, type RedisServer, startRedis } from './server.js';
 import { until } from './support.js';
 
 /** Sends one command to one server. */
@@ -20,6 +19,43 @@ export async function ask(port: number, ...words: string[]): Promise<unknown> {
 
 const LAST_SLOT = 16_383;
 
+/** For servers to find one another and agree, on a machine that is busy with other things. */
+const AGREE_SECONDS = 60;
+
+/** What a start has made so far. A start that fails ends all of it, and so does a stop. */
+class Started {
+  readonly #ends: (() => unknown)[] = [];
+
+  add<T>(thing: T, end: (thing: T) => unknown): T {
+    this.#ends.push(() => end(thing));
+    return thing;
+  }
+
+  /** Starts several servers at once. */
+  async servers(starts: readonly (() => Promise<RedisServer>)[]): Promise<RedisServer[]> {
+    // All have to settle first: a server that starts late would be left over.
+    const results = await Promise.allSettled(starts.map((start) => start().then((server) => this.add(server, () => server.stop()))));
+    return results.map((result) => {
+      if (result.status === 'rejected') throw result.reason;
+      return result.value;
+    });
+  }
+
+  async end(): Promise<void> {
+    for (const end of this.#ends.splice(0).toReversed()) await end();
+  }
+}
+
+async function allOrNothing<T>(start: (started: Started) => Promise<T>): Promise<T> {
+  const started = new Started();
+  try {
+    return await start(started);
+  } catch (error) {
+    await started.end();
+    throw error;
+  }
+}
+
 export interface Cluster {
   /** The masters; where a replica was asked for, it comes last. */
   readonly nodes: readonly RedisServer[];
@@ -31,19 +67,20 @@ export interface Cluster {
 }
 
 /** Starts a cluster of three masters, the first of them with a replica if that is wanted, and waits until all is well. */
-export async function startCluster({ replica = false }: { replica?: boolean } = {}): Promise<Cluster> {
+export const startCluster = ({ replica = false }: { replica?: boolean } = {}): Promise<Cluster> => allOrNothing((started) => formCluster(started, replica));
+
+async function formCluster(started: Started, replica: boolean): Promise<Cluster> {
   const buses: string[] = [];
-  const start = async (): Promise<RedisServer> => {
-    const bus = String(await freePort());
+  const start = (): Promise<RedisServer> => onFreePort(async (bus) => {
     const server = await startRedis({
-      'cluster-enabled': 'yes', 'cluster-node-timeout': '700', 'cluster-port': bus,
+      'cluster-enabled': 'yes', 'cluster-node-timeout': '700', 'cluster-port': String(bus),
       // The death of a node is no concern of the others.
       'cluster-require-full-coverage': 'no', 'repl-diskless-sync-delay': '0', 'cluster-replica-validity-factor': '0',
     });
-    buses[server.port] = bus;
+    buses[server.port] = String(bus);
     return server;
-  };
-  const nodes = await Promise.all(Array.from({ length: replica ? 4 : 3 }, start));
+  });
+  const nodes = await started.servers(Array.from({ length: replica ? 4 : 3 }, () => start));
   const first = (nodes[0] as RedisServer).port;
   const edges = [0, 5_461, 10_923, LAST_SLOT + 1];
   await Promise.all(nodes.map(async ({ port }, index) => {
@@ -55,14 +92,14 @@ export async function startCluster({ replica = false }: { replica?: boolean } = 
     const info = String(await ask(port, 'CLUSTER', 'INFO'));
     return words.every((word) => info.includes(`${word}\r`));
   };
-  for (const { port } of nodes) await until('a cluster that is whole', () => says(port, 'cluster_state:ok', `cluster_known_nodes:${nodes.length}`, 'cluster_size:3'));
+  for (const { port } of nodes) await until('a cluster that is whole', () => says(port, 'cluster_state:ok', `cluster_known_nodes:${nodes.length}`, 'cluster_size:3'), AGREE_SECONDS);
   const last = nodes[3];
   if (last !== undefined) {
     const id = String(await ask(first, 'CLUSTER', 'MYID'));
-    await until('a replica', async () => (await ask(last.port, 'CLUSTER', 'REPLICATE', id).catch(() => '')) === 'OK');
-    await until('a replica that is in step', async () => String(await ask(last.port, 'INFO', 'replication')).includes('master_link_status:up'));
+    await until('a replica', async () => (await ask(last.port, 'CLUSTER', 'REPLICATE', id).catch(() => '')) === 'OK', AGREE_SECONDS);
+    await until('a replica that is in step', async () => String(await ask(last.port, 'INFO', 'replication')).includes('master_link_status:up'), AGREE_SECONDS);
     // All have to know of it, or else nobody votes for it.
-    for (const { port } of nodes) await until('a replica that is known', async () => String(await ask(port, 'CLUSTER', 'NODES')).includes(`slave ${id}`));
+    for (const { port } of nodes) await until('a replica that is known', async () => String(await ask(port, 'CLUSTER', 'NODES')).includes(`slave ${id}`), AGREE_SECONDS);
   }
   const slotOf = async (key: string): Promise<number> => Number(await ask(first, 'CLUSTER', 'KEYSLOT', `{headgate:${key}}`));
   return {
@@ -75,7 +112,7 @@ export async function startCluster({ replica = false }: { replica?: boolean } = 
         if (slot >= (edges[master] as number) && slot < (edges[master + 1] as number)) return key;
       }
     },
-    stop: async () => void (await Promise.all(nodes.map((node) => node.stop()))),
+    stop: () => started.end(),
   };
 }
 
@@ -91,24 +128,26 @@ export interface Sentinels {
 }
 
 /** Starts a master, its replica and a sentinel that replaces the former by the latter within a few seconds. */
-export async function startSentinels(): Promise<Sentinels> {
+export const startSentinels = (): Promise<Sentinels> => allOrNothing(async (started) => {
   const name = 'main';
   const settings = { 'repl-diskless-sync-delay': '0', 'repl-ping-replica-period': '1' };
-  const master = await startRedis(settings);
-  const replica = await startRedis({ ...settings, replicaof: `127.0.0.1 ${master.port}` });
+  const start = async (more: Record<string, string>): Promise<RedisServer> => (await started.servers([() => startRedis({ ...settings, ...more })]))[0] as RedisServer;
+  const master = await start({});
+  const replica = await start({ replicaof: `127.0.0.1 ${master.port}` });
   const replication = async (): Promise<string> => String(await ask(replica.port, 'INFO', 'replication'));
-  await until('a replica that is in step', async () => (await replication()).includes('master_link_status:up'));
-  const folder = mkdtempSync(join(tmpdir(), 'headgate-sentinel-'));
-  const port = await freePort();
-  const file = join(folder, 'sentinel.conf');
-  writeFileSync(file, [
-    `port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, `sentinel monitor ${name} 127.0.0.1 ${master.port} 1`,
-    `sentinel down-after-milliseconds ${name} 300`, `sentinel failover-timeout ${name} 2000`, '',
-  ].join('\n'));
-  const child = spawn('redis-sentinel', [file], { stdio: 'ignore' });
-  const kill = (): void => void child.kill('SIGKILL');
-  process.once('exit', kill);
-  await until('a sentinel that knows the replica', async () => ((await ask(port, 'SENTINEL', 'REPLICAS', name).catch(() => [])) as unknown[]).length === 1);
+  await until('a replica that is in step', async () => (await replication()).includes('master_link_status:up'), AGREE_SECONDS);
+  const folder = started.add(temporaryFolder('headgate-sentinel-'), removePath);
+  const port = await onFreePort(async (free) => {
+    const file = join(folder, 'sentinel.conf');
+    writeFileSync(file, [
+      `port ${free}`, 'bind 127.0.0.1', `dir ${folder}`, `sentinel monitor ${name} 127.0.0.1 ${master.port} 1`,
+      `sentinel down-after-milliseconds ${name} 300`, `sentinel failover-timeout ${name} 2000`, '',
+    ].join('\n'));
+    // Not `redis-sentinel`, which is a package of its own on Debian.
+    started.add(await launch([file, '--sentinel'], 'Sentinel ID is'), endProcess);
+    return free;
+  });
+  await until('a sentinel that knows the replica', async () => ((await ask(port, 'SENTINEL', 'REPLICAS', name).catch(() => [])) as unknown[]).length === 1, AGREE_SECONDS);
   return {
     name,
     sentinels: [{ host: '127.0.0.1', port }],
@@ -116,13 +155,6 @@ export async function startSentinels(): Promise<Sentinels> {
     replica,
     // Its connections are cut when it changes its role.
     promoted: () => until('a new master', async () => (await replication().catch(() => '')).includes('role:master')),
-    async stop() {
-      const ended = new Promise((resolve) => void child.once('exit', resolve));
-      kill();
-      await ended;
-      process.off('exit', kill);
-      rmSync(folder, { recursive: true, force: true });
-      await Promise.all([master.stop(), replica.stop()]);
-    },
+    stop: () => started.end(),
   };
-}
+});

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { guarded } from '../processes.js';
 import { bundle, evalThrough, freshKey, ioredis, makeFolder, redisUrl, sleep, subscribeThrough, until } from './support.js';
 import type { Command, ObeyingSettings, Phase } from './worker.js';
 import { grantOf, type Kind, now } from './worker-client.js';
@@ -49,7 +50,7 @@ class Worker {
   readonly #child: ChildProcess;
 
   constructor(script: string, settings: object) {
-    this.#child = fork(join(folder, `${script}.mjs`), [JSON.stringify(settings)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [] });
+    this.#child = guarded(fork(join(folder, `${script}.mjs`), [JSON.stringify(settings)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [] }));
     if (this.#child.stdout !== null) createInterface(this.#child.stdout).on('line', (line) => void this.lines.push(JSON.parse(line) as Line));
     this.#child.once('close', (code, signal) => {
       workers.delete(this);

@@ -9,6 +9,7 @@ import { type RedisConnection, RedisKeyedThrottle, type RedisState, RedisThrottl
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { type Call, call, get, Latch, listen, type Seen, stop } from '../http/client.js';
 import { sites } from '../http/sites.js';
+import { guarded } from '../processes.js';
 import { type RedisServer, startRedis } from './server.js';
 import type { Order, Report, Setting, Variant } from './site.js';
 import { bundle, freshKey, ioredis, makeFolder, nodeRedis, redisUrl, sleep, until } from './support.js';
@@ -51,7 +52,7 @@ describe('server processes that share a limit', () => {
 
     constructor(kind: Setting['client']) {
       const setting: Setting = { url: redisUrl(), prefix, client: kind, ttl: TTL_SECONDS, limit: LIMIT };
-      const child = fork(join(folder, 'site.mjs'), { env: { ...process.env, SITE: JSON.stringify(setting) }, execArgv: [] });
+      const child = guarded(fork(join(folder, 'site.mjs'), { env: { ...process.env, SITE: JSON.stringify(setting) }, execArgv: [] }));
       started.push(child);
       this.child = child;
       this.ports = new Promise((resolve, reject) => {

@@ -1,41 +1,24 @@
-/** Redis servers of the tests' own: on a free port, in a folder that goes with them. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+/** Redis servers for tests: each on a free port, in a folder of its own, and gone when this process ends. */
+import type { ChildProcess } from 'node:child_process';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { endProcess, removePath, startProcess, temporaryFolder } from '../processes.js';
+import { requireProgram } from '../programs.js';
 
 const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
-/** Where `command` is on the PATH, if it is. */
-const find = (command: string): string | undefined =>
-  (process.env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, command)).find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+/** For a server to start, on a machine that is busy with other things. */
+const START_SECONDS = 60;
+/** How many free ports are tried, and how often the same port is. */
+const PORTS = 6;
+const SAME_PORT = 100;
+/** How much of what a server prints is kept. */
+const KEPT_CHARACTERS = 100_000;
+/** How many characters of it an error shows. */
+const SHOWN_CHARACTERS = 1_000;
 
-/** Sees to it that `redis-server` is there: installs it where that is allowed, else says how. */
-export function requireRedis(): void {
-  if (find('redis-server') !== undefined) return;
-  const install = 'apt-get install -y redis-server';
-  if (find('apt-get') !== undefined && process.getuid?.() === 0) {
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
-    const run = (...args: string[]): void => void execFileSync('apt-get', args, { env, stdio: 'pipe' });
-    try {
-      run('install', '-y', 'redis-server');
-    } catch {
-      // The list of packages may be missing, or too old.
-      run('update');
-      run('install', '-y', 'redis-server');
-    }
-    if (find('redis-server') !== undefined) return;
-  }
-  throw new Error(`The tests need redis-server 6.2 or later on the PATH. On Debian and Ubuntu: sudo ${install}`);
-}
+/** Resolves with the path of `redis-server`, which is installed where that is allowed. */
+export const requireRedis = (): Promise<string> =>
+  requireProgram({ command: 'redis-server', debianPackage: 'redis-server', need: 'The tests need redis-server 6.2 or later' });
 
 /** A port that was free a moment ago. */
 export const freePort = (): Promise<number> =>
@@ -48,17 +31,49 @@ export const freePort = (): Promise<number> =>
     });
   });
 
-/** Waits until a server that was just started accepts connections; resolves with whether it does, or has ended. */
-const ready = (server: ChildProcess): Promise<boolean> =>
-  new Promise((resolve) => {
-    // Not by asking on its port: if that was taken in the meantime, somebody else would answer.
-    let printed = '';
-    server.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      if (printed.length < 100_000) printed += text;
-      if (printed.includes('Ready to accept connections')) resolve(true);
+const PORT_TAKEN = 'Address already in use';
+const isPortTaken = (error: unknown): boolean => String((error as Error | undefined)?.message).includes(PORT_TAKEN);
+
+/** Starts something on a free port; on another one, if another process has taken the port meanwhile. */
+export async function onFreePort<T>(start: (port: number) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await start(await freePort());
+    } catch (error) {
+      if (attempt === PORTS || !isPortTaken(error)) throw error;
+    }
+  }
+}
+
+/** Starts `redis-server` with these arguments. Resolves when it prints `ready`; rejects with what it printed otherwise. */
+export async function launch(args: readonly string[], ready = 'Ready to accept connections'): Promise<ChildProcess> {
+  const program = await requireRedis();
+  // A locale that the machine lacks must not matter.
+  const child = startProcess(program, args, { env: { ...process.env, LC_ALL: 'C' } });
+  let printed = '';
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const fail = (what: string): void => reject(new Error(`redis-server ${what} (6.2 or later is needed). It printed: ${printed.trim().slice(-SHOWN_CHARACTERS)}`));
+      // A probe of its port could be answered by another process that has taken the port.
+      for (const output of [child.stdout, child.stderr]) {
+        output?.setEncoding('utf8').on('data', (text: string) => {
+          if (printed.length < KEPT_CHARACTERS) printed += text;
+          if (printed.includes(ready)) resolve();
+        });
+      }
+      child.once('error', (error) => fail(`cannot be started: ${error.message}`));
+      child.once('close', (code, signal) => fail(`ended with ${signal ?? code} while it started`));
+      timer = setTimeout(() => fail(`did not start within ${START_SECONDS} s`), START_SECONDS * 1_000);
     });
-    server.once('exit', () => resolve(false));
-  });
+  } catch (error) {
+    await endProcess(child);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+  return child;
+}
 
 export interface RedisServer {
   readonly port: number;
@@ -68,51 +83,50 @@ export interface RedisServer {
   kill(): Promise<void>;
   /** Starts it again on the same port, with the data that it has saved. */
   start(): Promise<void>;
-  /** Lets it end, and removes its folder. */
+  /** Ends it, and removes its folder. */
   stop(): Promise<void>;
 }
 
 /** Starts a server. `settings` are those of redis.conf. */
 export async function startRedis(settings: Record<string, string> = {}): Promise<RedisServer> {
-  const folder = mkdtempSync(join(tmpdir(), 'headgate-redis-'));
-  let port = await freePort();
+  const folder = temporaryFolder('headgate-redis-');
   let child: ChildProcess | undefined;
-  const started = async (): Promise<boolean> => {
+  const startOn = async (port: number): Promise<number> => {
     const options = { port: String(port), bind: '127.0.0.1', save: '', appendonly: 'no', dir: folder, ...settings };
-    const made = spawn('redis-server', Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]), { stdio: ['ignore', 'pipe', 'ignore'] });
-    child = made;
-    // Whatever becomes of the tests, it does not outlive them.
-    process.once('exit', () => made.kill('SIGKILL'));
-    return ready(made);
+    child = await launch(Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]));
+    return port;
   };
-  const start = async (): Promise<void> => {
-    for (let tries = 0; !(await started()); tries++) {
-      if (tries === 100) throw new Error(`redis-server does not start on port ${port}`);
-      await sleep(25);
-    }
-  };
-  const end = async (signal: NodeJS.Signals): Promise<void> => {
+  const kill = async (): Promise<void> => {
     const ending = child;
     child = undefined;
-    if (ending === undefined || ending.exitCode !== null || ending.signalCode !== null) return;
-    const ended = new Promise((resolve) => ending.once('exit', resolve));
-    ending.kill(signal);
-    await ended;
+    if (ending !== undefined) await endProcess(ending);
   };
-  // Whoever is first to take a port that was free a moment ago has it.
-  for (let tries = 0; !(await started()); tries++) {
-    if (tries === 5) throw new Error('redis-server does not start: is it 6.2 or later?');
-    port = await freePort();
+  let port: number;
+  try {
+    port = await onFreePort(startOn);
+  } catch (error) {
+    removePath(folder);
+    throw error;
   }
   return {
     port,
     url: `redis://127.0.0.1:${port}`,
     folder,
-    kill: () => end('SIGKILL'),
-    start,
+    kill,
+    async start() {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return void (await startOn(port));
+        } catch (error) {
+          // A connection of the tests may have taken the port for a while.
+          if (attempt === SAME_PORT || !isPortTaken(error)) throw error;
+          await sleep(25);
+        }
+      }
+    },
     async stop() {
-      await end('SIGKILL');
-      rmSync(folder, { recursive: true, force: true });
+      await kill();
+      removePath(folder);
     },
   };
 }

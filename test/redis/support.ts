@@ -1,14 +1,14 @@
 /** What the tests on Redis share. */
 import { randomUUID } from 'node:crypto';
 import type { EventEmitter } from 'node:events';
-import { mkdirSync, mkdtempSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { Redis } from 'ioredis';
 import type { NodeRedisClient, RedisCommands } from 'headgate/redis';
 import { createClient } from 'redis';
 import { inject, onTestFinished } from 'vitest';
+import { temporaryFolder } from '../processes.js';
 
 /** The server of all tests: nothing may be done to it but to use it. */
 export const redisUrl = (): string => inject('redisUrl');
@@ -110,11 +110,11 @@ export async function connections(url: string): Promise<number> {
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
-/** A new folder, within node_modules, so that packages are found from there. Who makes it removes it. */
+/** A new folder, within node_modules, so that packages are found from there. Its maker removes it, or else the end of the process. */
 export function makeFolder(): string {
   const cache = here('../../node_modules/.cache');
   mkdirSync(cache, { recursive: true });
-  return mkdtempSync(join(cache, 'headgate-'));
+  return temporaryFolder('headgate-', cache);
 }
 
 /** Makes programs of files of this folder, for processes of their own: `NAME.mjs` of `NAME.ts`. */

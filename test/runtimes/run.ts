@@ -5,7 +5,7 @@
  * What a runtime needs is fetched once, in the versions of runtimes.ts, into `.cache` beside this file. A runtime that
  * cannot be fetched, started or heard is a failure like any other: none is left out.
  */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { execFile, type ExecFileException, type ExecFileOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -16,6 +16,8 @@ import { basename, join, relative, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
+import { endProcess, guarded, startProcess, temporaryFolder } from '../processes.js';
+import { requireProgram } from '../programs.js';
 import type { Outcome, Report } from './checks.js';
 import { CHROMIUM, type Download, type Runtime, runtimes } from './runtimes.js';
 
@@ -26,16 +28,15 @@ const cache = join(source, '.cache');
 /** An empty project with the package in it, and the script. */
 const project = join(cache, 'project');
 
-/** For all checks of a runtime, its start included. */
-const LIMIT_MS = 120_000;
-/** For a process to end after it has said all, and for a download. */
-const END_MS = 10_000;
-const FETCH_MS = 180_000;
+/** For all checks of a runtime, its start included, on a machine that is busy with other things. */
+const LIMIT_MS = 300_000;
+/** For a process to end after it has reported. What would keep it alive takes an hour. */
+const END_MS = 60_000;
+/** For a download on a slow network. */
+const FETCH_MS = 900_000;
 
 /** Of what went wrong. */
 const MOST_CHARACTERS = 1_000;
-
-const execute = promisify(execFile);
 
 /** A report, and the version that the runtime tells. */
 type Told = Report & { readonly version: string };
@@ -50,7 +51,22 @@ interface Result {
 /** What npm tells its scripts is not for those that it starts in turn. */
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name)));
 
-const npm = (cwd: string, ...args: string[]): Promise<{ stdout: string }> => execute('npm', args, { cwd, env, timeout: FETCH_MS });
+/** For runtimes and the browser: nothing is read from the user's own folder, or written into it. */
+let ownEnv: NodeJS.ProcessEnv = env;
+
+/** Runs a command to its end; where it fails, the error says in which step. */
+async function execute(step: string, command: string, args: string[], options: ExecFileOptions = {}): Promise<string> {
+  const running = promisify(execFile)(command, args, { env, timeout: FETCH_MS, maxBuffer: 1e8, ...options, encoding: 'utf8' });
+  guarded(running.child);
+  try {
+    return (await running).stdout;
+  } catch (error) {
+    const { message, killed } = error as ExecFileException;
+    throw new Error(`${step}: ${killed === true ? `took more than ${FETCH_MS / 1000} s. ` : ''}${message.trim()}`, { cause: error });
+  }
+}
+
+const npm = (step: string, cwd: string, ...args: string[]): Promise<string> => execute(step, 'npm', args, { cwd });
 
 const withLimit = async <T>(milliseconds: number, what: string, promise: Promise<T>): Promise<T> => {
   let timer: NodeJS.Timeout | undefined;
@@ -71,10 +87,10 @@ async function prepare(): Promise<void> {
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'runtimes', private: true, type: 'module' }));
   // Or else Bun, and esbuild for workers, follow the `paths` of ours to the sources.
   await writeFile(join(project, 'tsconfig.json'), '{}');
-  const { stdout } = await npm(root, 'pack', '--ignore-scripts', '--json', '--pack-destination', project);
-  const [tarball] = JSON.parse(stdout) as { filename: string }[];
+  const packed = await npm('packing headgate', root, 'pack', '--ignore-scripts', '--json', '--pack-destination', project);
+  const [tarball] = JSON.parse(packed) as { filename: string }[];
   if (tarball === undefined) throw new Error('npm pack made nothing');
-  await npm(project, 'install', '--offline', '--ignore-scripts', join(project, tarball.filename));
+  await npm('installing headgate into an empty project', project, 'install', '--offline', '--ignore-scripts', '--no-audit', '--no-fund', join(project, tarball.filename));
   await build({ entryPoints: ['main', 'worker', 'checks', 'using'].map((name) => join(source, `${name}.ts`)), outdir: project, format: 'esm', target: 'esnext', logLevel: 'error' });
 }
 
@@ -83,7 +99,8 @@ async function download(name: string, folder: string): Promise<void> {
   const partial = `${folder}.partial`;
   await rm(partial, { recursive: true, force: true });
   await mkdir(partial, { recursive: true });
-  await npm(partial, 'install', '--prefix', partial, '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', name);
+  console.log(`Downloading ${name}`);
+  await npm(`downloading ${name} from the npm registry`, partial, 'install', '--prefix', partial, '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', name);
   await rename(partial, folder);
 }
 
@@ -103,28 +120,18 @@ async function fetched({ package: name, version, file }: Download): Promise<stri
   return path;
 }
 
-const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
-
-/** Ends a process of ours, and waits until it has. */
-async function end(child: ChildProcess): Promise<void> {
-  if (child.pid === undefined || hasEnded(child)) return;
-  const ended = once(child, 'exit');
-  child.kill('SIGKILL');
-  await ended;
-}
-
 /** A script that prints its report, and has to end by itself. */
 async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> {
-  const child = spawn(binary, [...args, 'main.js'], { cwd: project, env: { ...env, DENO_NO_UPDATE_CHECK: '1', DENO_DIR: join(cache, 'deno-dir') }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = startProcess(binary, [...args, 'main.js'], { cwd: project, env: { ...ownEnv, DENO_NO_UPDATE_CHECK: '1', DENO_DIR: join(cache, 'deno-dir') } });
   let printed = '';
   let complaints = '';
   const ended = new Promise<void>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', () => resolve());
   });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (complaints += text));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (complaints += text));
   const report = new Promise<Report>((resolve, reject) => {
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       printed += text;
       const [, line] = /^report: (.*)\n/m.exec(printed) ?? [];
       if (line !== undefined) resolve(JSON.parse(line) as Report);
@@ -140,7 +147,7 @@ async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> 
     );
     return { agent, version: agent.split(' ')[1] ?? '?', outcomes: [...outcomes, { name: 'the process ends by itself', ...(failure !== undefined && { failure }) }] };
   } finally {
-    await end(child);
+    await endProcess(child);
   }
 }
 
@@ -174,8 +181,8 @@ const worker :Workerd.Worker = (
 );
 `;
   await writeFile(join(folder, 'config.capnp'), config);
-  const version = execFileSync(binary, ['--version'], { encoding: 'utf8' }).trim().replace('workerd ', '');
-  const child = spawn(binary, ['serve', 'config.capnp', '--control-fd=3'], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
+  const version = (await execute('the version of workerd', binary, ['--version'], { env: ownEnv })).trim().replace('workerd ', '');
+  const child = startProcess(binary, ['serve', 'config.capnp', '--control-fd=3'], { cwd: folder, env: ownEnv, outputs: ['pipe', 'pipe', 'pipe'] });
   let complaints = '';
   for (const output of [child.stdout, child.stderr]) output?.setEncoding('utf8').on('data', (text: string) => (complaints += text));
   try {
@@ -198,28 +205,15 @@ const worker :Workerd.Worker = (
     const { agent, outcomes } = await withLimit(LIMIT_MS, 'the worker', answer());
     return { agent: `${agent} ${version}`, version, outcomes };
   } finally {
-    await end(child);
+    await endProcess(child);
   }
 }
 
 /** As much of playwright-core as is used. */
 interface Browser {
   version(): string;
-  newPage(): Promise<{ goto(url: string): Promise<unknown>; evaluate(code: string): Promise<Report> }>;
+  newPage(): Promise<{ goto(url: string, options: { timeout: number }): Promise<unknown>; evaluate(code: string): Promise<Report> }>;
   close(): Promise<void>;
-}
-
-/** Sees to it that Chromium is there: installs it where that is allowed, else says how. */
-async function requireChromium(): Promise<void> {
-  if (existsSync(CHROMIUM.path)) return;
-  if (process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')) {
-    const apt = (...args: string[]): Promise<unknown> => execute('apt-get', args, { env: { ...env, DEBIAN_FRONTEND: 'noninteractive' }, timeout: FETCH_MS, maxBuffer: 1e8 });
-    const install = (): Promise<unknown> => apt('install', '-y', '--no-install-recommends', 'chromium');
-    // The list of packages may be missing, or too old.
-    await install().catch(() => apt('update').then(install));
-    if (existsSync(CHROMIUM.path)) return;
-  }
-  throw new Error(`${CHROMIUM.path} is missing. On Debian: sudo apt-get install -y chromium`);
 }
 
 /** The files of the project, for a page: the browser finds the package by a map that is made of the one of its exports. */
@@ -242,18 +236,18 @@ async function serveProject(): Promise<Server> {
 }
 
 async function inPage(library: string): Promise<Told> {
-  await requireChromium();
+  const executablePath = await requireProgram(CHROMIUM);
   const { chromium } = (await import(pathToFileURL(library).href)) as { chromium: { launch(options: object): Promise<Browser> } };
   const server = await serveProject();
   try {
-    const browser = await chromium.launch({ executablePath: CHROMIUM.path, args: CHROMIUM.args, timeout: LIMIT_MS });
+    const browser = await chromium.launch({ executablePath, args: CHROMIUM.args, env: ownEnv, timeout: LIMIT_MS });
     try {
       const page = await browser.newPage();
-      await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+      await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, { timeout: LIMIT_MS });
       const report = await withLimit(LIMIT_MS, 'the page', page.evaluate(`import('/checks.js').then(({ runChecks }) => runChecks())`));
       return { ...report, version: browser.version() };
     } finally {
-      await browser.close();
+      await withLimit(END_MS, 'the end of the browser', browser.close());
     }
   } finally {
     server.closeAllConnections();
@@ -317,6 +311,10 @@ async function main(args: readonly string[]): Promise<boolean> {
   const unknown = args.filter((arg) => arg !== '--markdown' && !runtimes.some(({ name }) => name === arg));
   if (unknown.length > 0) throw new Error(`unknown: ${unknown.join(' ')}. There are ${runtimes.map(({ name }) => name).join(', ')}, and --markdown`);
   if (`${process.platform}-${process.arch}` !== 'linux-x64') throw new Error('the binaries are those for Linux on x64: run this in a container');
+  const temporary = temporaryFolder('headgate-runtimes-');
+  // A browser that is killed leaves its profile behind: so it gets a folder that is removed in any case.
+  process.env['TMPDIR'] = temporary;
+  ownEnv = { ...env, HOME: temporary, TMPDIR: temporary };
   await prepare();
   const chosen = runtimes.filter(({ name }) => names.length === 0 || names.includes(name));
   const results = new Map<Runtime, Result>();

@@ -3,6 +3,7 @@
  * This is the one place for versions. All are packages of the npm registry that hold the real binary for Linux on x64,
  * but for Chromium, which is Debian's.
  */
+import type { Program } from '../programs.js';
 
 /** How a check of a feature may come out, by the name of the check. */
 export interface Features {
@@ -41,9 +42,12 @@ export interface Runtime {
   readonly features: Features;
 }
 
-export const CHROMIUM: { path: string; args: readonly string[] } = {
-  path: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
+/** Debian's browser, and how it is started: also by root, and in a container whose /dev/shm is small. */
+export const CHROMIUM: Program & { readonly args: readonly string[] } = {
+  command: 'chromium',
+  debianPackage: 'chromium',
+  need: 'The checks in a page need chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking'],
 };
 
 const everything: Features = { imports: 'resolved', using: 'native', AsyncLocalStorage: 'yes', diagnostics_channel: 'yes', 'unhandled rejections': 'none' };

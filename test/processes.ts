@@ -1,0 +1,96 @@
+/**
+ * Processes and temporary folders that never outlive this process, however it ends. After SIGKILL no handler of this
+ * process runs, so another process cleans up: the reaper. It is started with the first process or folder, and reads from
+ * a pipe what there is to clean up. When this process ends, the system closes the pipe. Then the reaper kills the
+ * processes and removes the folders.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/**
+ * The program of the reaper, in CommonJS. A line is `+` or `-`, and the JSON of an item: a process or a path. It ignores
+ * the signals that end a whole process group, and a removal is tried again while a dying process still writes.
+ */
+const REAPER = `
+const { rmSync } = require('node:fs');
+const items = new Set();
+const attempt = (action) => { try { action(); } catch {} };
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
+require('node:readline').createInterface({ input: process.stdin })
+  .on('line', (line) => void (line[0] === '+' ? items.add(line.slice(1)) : items.delete(line.slice(1))))
+  .on('close', () => {
+    const left = [...items].map((item) => JSON.parse(item));
+    for (const { pid } of left) if (pid) attempt(() => process.kill(pid, 'SIGKILL'));
+    for (const { path } of left) if (path) attempt(() => rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
+  });`;
+
+type Item = { readonly pid: number } | { readonly path: string };
+
+let reaper: ChildProcess | undefined;
+
+function notify(change: '+' | '-', item: Item): void {
+  if (reaper === undefined) {
+    // A session of its own, so that Ctrl-C does not reach it. Nothing in the environment may change how it runs.
+    reaper = spawn(process.execPath, ['-e', REAPER], { cwd: '/', env: {}, detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+    reaper.on('error', () => {});
+    reaper.stdin?.on('error', () => {});
+    // Neither the reaper nor its pipe keeps this process alive.
+    reaper.unref();
+    (reaper.stdin as unknown as { unref(): void }).unref();
+  }
+  reaper.stdin?.write(`${change}${JSON.stringify(item)}\n`);
+}
+
+/** Sees to it that a process ends no later than this one. Returns the process. */
+export function guarded<T extends ChildProcess>(child: T): T {
+  const { pid } = child;
+  if (pid === undefined) return child;
+  notify('+', { pid });
+  child.once('exit', () => notify('-', { pid }));
+  return child;
+}
+
+export interface StartOptions {
+  readonly cwd?: string;
+  readonly env?: NodeJS.ProcessEnv;
+  /** What becomes of file descriptors 1, 2 and so on. The default is a pipe for each of 1 and 2. */
+  readonly outputs?: readonly ('pipe' | 'ignore')[];
+}
+
+/**
+ * Starts a program that ends no later than this process, even if this process is killed in this very moment: a shell
+ * waits for a line, and becomes the program once the reaper knows its process. The program gets an empty input.
+ */
+export function startProcess(program: string, args: readonly string[], { outputs = ['pipe', 'pipe'], ...options }: StartOptions = {}): ChildProcess {
+  const child = guarded(spawn('/bin/sh', ['-c', 'read -r _ && exec "$@"', 'sh', program, ...args], { ...options, stdio: ['pipe', ...outputs] }));
+  // A program that ends at once closes its input early.
+  child.stdin?.on('error', () => {});
+  child.stdin?.end('\n');
+  return child;
+}
+
+/** Kills a process, and waits until it has ended. */
+export async function endProcess(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
+}
+
+/** Sees to it that a file or a folder is removed when this process ends. Returns its path. */
+export function guardedPath(path: string): string {
+  notify('+', { path });
+  return path;
+}
+
+/** Makes a folder that is removed when this process ends, or by {@link removePath} before. */
+export const temporaryFolder = (prefix: string, parent: string = tmpdir()): string => guardedPath(mkdtempSync(join(parent, prefix)));
+
+/** Removes what {@link guardedPath} or {@link temporaryFolder} returned. */
+export function removePath(path: string): void {
+  rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+  notify('-', { path });
+}

@@ -1,0 +1,9 @@
+/** The configuration of all tests, for the scene of this folder alone. */
+import { defineConfig, type ViteUserConfig } from 'vitest/config';
+import base from '../../../vitest.config.js';
+
+const all = base as ViteUserConfig;
+
+const config: ReturnType<typeof defineConfig> = defineConfig({ ...all, test: { ...all.test, include: ['test/redis/interrupted/scene.ts'], retry: 0 } });
+
+export default config;
