@@ -6,6 +6,8 @@
  * tokens and the instant at which that level was true.
  */
 
+import { type BucketLimits, GrantLog } from './grant-log.js';
+
 /** A limit on the cost that may start in a span of time. */
 export interface Budget {
   /** The largest cost that it can ever grant. */
@@ -19,67 +21,130 @@ export interface Budget {
   readyAt(from: number, cost: number): number;
   /** The instant from which it is as full as a new one, if nothing else is spent. */
   fullAt(): number;
-  /** Takes `cost`, if it fits at `now`: if `readyAt(now, cost) <= now`. */
-  take(now: number, cost: number): boolean;
+  /** Takes `cost`, if it fits at `now`: if `readyAt(now, cost) <= now`. `serial` numbers the grant, and only grows. */
+  take(now: number, cost: number, serial: number): boolean;
   /**
-   * Corrects a cost that was spent before: by `difference` more, or less where it is negative. `since` is what was
-   * spent after it.
+   * Corrects the cost of the grant `serial` by `difference`: more, or less where it is negative. Afterwards the level is
+   * the one that there would be, had the corrected cost been asked for in the first place.
    */
-  settle(now: number, difference: number, since: number): void;
+  settle(now: number, difference: number, serial: number): void;
+  /** Corrects the cost of a grant of `earlier`, a budget of the same limits that was full when this one took its place. */
+  settleEarlier(now: number, earlier: Budget, difference: number, serial: number): void;
+  /** A new budget with the same limits. */
+  fresh(): Budget;
+}
+
+/** How many replaced buckets a bucket remembers. */
+const MOST_EARLIER = 8;
+
+/** The limits of a bucket. All buckets of a kind share one object. */
+interface Limits extends BucketLimits {
+  /** What rounding may swallow: ten costs of 0.1 make one, although their sum is not quite 1. */
+  readonly slack: number;
+}
+
+/** How a bucket that replaced another began. */
+interface Origin {
+  /** The number of the last grant before. */
+  readonly serial: number;
+  /** The bucket that was replaced; `undefined` if there was no limit, and `null` once it is forgotten. */
+  earlier: TokenBucket | null | undefined;
+  readonly depth: number;
 }
 
 export class TokenBucket implements Budget {
-  readonly burst: number;
-  /** Tokens per second. */
-  readonly #rate: number;
-  /** What rounding may swallow: ten costs of 0.1 make one, although their sum is not quite 1. */
-  readonly #slack: number;
+  readonly #limits: Limits;
   #tokens: number;
   /** The instant at which there were `#tokens`. At first, any: the bucket starts full. */
-  #at = -Infinity;
+  #at: number;
+  readonly #log: GrantLog;
+  /** Absent for a throttle's first bucket. */
+  readonly #origin: Origin | undefined;
 
-  /** `capacity` tokens flow in per `period` seconds, evenly, up to `burst`; `tokens` are there at the start. */
-  constructor(capacity: number, period: number, burst: number, tokens: number = burst, now: number = -Infinity) {
-    this.burst = burst;
-    this.#rate = capacity / period;
-    this.#slack = burst * 1e-12;
-    this.#tokens = tokens;
-    this.#at = tokens < burst ? now : -Infinity;
+  /**
+   * `capacity` tokens flow in per `period` seconds, evenly, up to `burst`. It starts full, or with what `earlier` holds
+   * at `now`, which it replaces after the grant `serial`.
+   */
+  constructor(capacity: number, period: number, burst: number, now?: number, serial?: number, earlier?: TokenBucket);
+  /** A new one of the same limits as `model`. */
+  constructor(model: TokenBucket);
+  constructor(capacity: number | TokenBucket, period = 1, burst = 1, now = -Infinity, serial = 0, earlier?: TokenBucket) {
+    this.#limits = typeof capacity === 'number' ? { rate: capacity / period, burst, slack: burst * 1e-12 } : capacity.#limits;
+    this.#tokens = Math.min(this.burst, earlier?.level(now) ?? Infinity);
+    this.#at = earlier === undefined ? -Infinity : now;
+    this.#log = earlier === undefined ? new GrantLog() : new GrantLog(this.#tokens, now, serial);
+    if (serial === 0 && earlier === undefined) return;
+    const depth = earlier === undefined ? 1 : (earlier.#origin?.depth ?? 0) + 1;
+    this.#origin = { serial, earlier, depth };
+    if (depth > MOST_EARLIER) this.#forget(MOST_EARLIER);
+  }
+
+  /** Forgets what lies more than `depth` replacements back. */
+  #forget(depth: number): void {
+    const origin = this.#origin;
+    if (!origin?.earlier) return;
+    if (depth > 0) origin.earlier.#forget(depth - 1);
+    else origin.earlier = null;
+  }
+
+  get burst(): number {
+    return this.#limits.burst;
   }
 
   level(now: number): number {
     // A `now` from before is no earlier than the last: a stale instant neither refills nor drains.
-    return now > this.#at ? Math.min(this.burst, this.#tokens + (now - this.#at) * this.#rate) : this.#tokens;
+    return now > this.#at ? Math.min(this.#limits.burst, this.#tokens + (now - this.#at) * this.#limits.rate) : this.#tokens;
   }
 
   readyAt(from: number, cost: number): number {
     const level = this.level(from);
-    if (cost - level <= this.#slack) return from;
+    const { rate, burst, slack } = this.#limits;
+    // A cost of 0 takes no token, so it does not wait for a debt to be paid either.
+    if (cost - level <= slack || cost === 0) return from;
     // From a fixed state, not from `from`: the same instant comes out however often it is asked for, so a timer
     // set for it is not set anew, and once that instant has come the cost fits, whatever rounding did to `level`.
-    if (level < this.burst) return this.#at + (cost - this.#tokens) / this.#rate;
-    return from + (cost - this.burst) / this.#rate;
+    if (level < burst) return this.#at + (cost - this.#tokens) / rate;
+    return from + (cost - burst) / rate;
   }
 
   fullAt(): number {
-    return this.#at + (this.burst - this.#tokens) / this.#rate;
+    return this.#at + (this.#limits.burst - this.#tokens) / this.#limits.rate;
   }
 
-  take(now: number, cost: number): boolean {
+  take(now: number, cost: number, serial: number): boolean {
     const level = this.level(now);
-    if (cost - level > this.#slack && this.readyAt(now, cost) > now) return false;
+    if (cost - level > this.#limits.slack && this.readyAt(now, cost) > now) return false;
     this.#tokens = level - cost;
     if (now > this.#at) this.#at = now;
+    this.#log.add(this.#at, cost, serial, this.#limits);
     return true;
   }
 
-  settle(now: number, difference: number, since: number): void {
-    const level = this.level(now);
-    // What comes back late was in part refilled already: after a whole refill, 9 of 10 tokens spent and then a
-    // refund of 10, ten more at once would make 19 in an instant. As if the cost had never been spent, a full
-    // bucket less what was spent since is the most that can be there.
-    this.#tokens = difference > 0 ? level - difference : Math.max(level, Math.min(level - difference, this.burst - since));
-    if (now > this.#at) this.#at = now;
+  settle(now: number, difference: number, serial: number): void {
+    const origin = this.#origin;
+    if (serial > (origin?.serial ?? 0)) this.#log.correct(serial, difference);
+    else if (origin?.earlier) return this.settleEarlier(now, origin.earlier, difference, serial);
+    // A grant from before there was a limit counts for nothing. One whose bucket is forgotten gives nothing back.
+    else if (origin?.earlier === null && difference > 0) this.#log.correctBeginning(now, -difference, this.#limits);
+    else return;
+    this.#replay();
+  }
+
+  settleEarlier(now: number, earlier: TokenBucket, difference: number, serial: number): void {
+    const at = this.#log.beganAt ?? now;
+    const before = Math.min(this.burst, earlier.level(at));
+    earlier.settle(at, difference, serial);
+    this.#log.correctBeginning(at, Math.min(this.burst, earlier.level(at)) - before, this.#limits);
+    this.#replay();
+  }
+
+  fresh(): TokenBucket {
+    return new TokenBucket(this);
+  }
+
+  #replay(): void {
+    this.#tokens = this.#log.replay(this.#limits);
+    this.#at = this.#log.latestAt;
   }
 }
 
@@ -105,14 +170,22 @@ export class CombinedBudget implements Budget {
     return Math.max(...this.#budgets.map((budget) => budget.fullAt()));
   }
 
-  take(now: number, cost: number): boolean {
+  take(now: number, cost: number, serial: number): boolean {
     // None spends while another refuses.
     if (this.readyAt(now, cost) > now) return false;
-    for (const budget of this.#budgets) budget.take(now, cost);
+    for (const budget of this.#budgets) budget.take(now, cost, serial);
     return true;
   }
 
-  settle(now: number, difference: number, since: number): void {
-    for (const budget of this.#budgets) budget.settle(now, difference, since);
+  settle(now: number, difference: number, serial: number): void {
+    for (const budget of this.#budgets) budget.settle(now, difference, serial);
+  }
+
+  settleEarlier(now: number, earlier: CombinedBudget, difference: number, serial: number): void {
+    this.#budgets.forEach((budget, index) => budget.settleEarlier(now, earlier.#budgets[index] as Budget, difference, serial));
+  }
+
+  fresh(): CombinedBudget {
+    return new CombinedBudget(this.#budgets.map((budget) => budget.fresh()));
   }
 }

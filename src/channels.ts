@@ -200,7 +200,7 @@ interface Granted {
 }
 
 /** How a throttle tells what happens, at the instant at which it does. Messages are written out: spreading costs ten times as much. */
-export class Teller {
+export class EventPublisher {
   readonly #throttle: WatchedThrottle | undefined;
   readonly #clock: { now(): number };
 

@@ -10,6 +10,26 @@ export interface ThrottleErrorOptions {
   retryAfter?: number | undefined;
 }
 
+/** The brand of a {@link ThrottleError}, the same in every copy of the package that one program has loaded. */
+const BRAND: unique symbol = Symbol.for('headgate.ThrottleError') as never;
+
+/** Lets a program assign another `name`, as it can with any error. */
+function rename(error: Error, value: string): void {
+  Object.defineProperty(error, 'name', { value, writable: true, configurable: true });
+}
+
+/** A {@link ThrottleError} as JSON and `structuredClone` can carry it: a clone of an error keeps no more than its message and stack. */
+export interface ThrottleErrorData {
+  /** The name of the class. */
+  name: string;
+  /** A constant for programs. */
+  code: string;
+  /** What was refused, and what the caller can do. */
+  message: string;
+  /** Seconds until another try may succeed. */
+  retryAfter?: number;
+}
+
 /**
  * The base of every refusal by a gate. Arguments out of range are `RangeError`s and `TypeError`s instead:
  * those are mistakes in the program, these happen in operation.
@@ -39,13 +59,25 @@ export class ThrottleError extends Error {
    */
   constructor(code: string, message: string, options: ThrottleErrorOptions = {}) {
     super(message, options);
+    // Not when the module is loaded: a bundler drops classes that nothing uses only where loading them does nothing.
+    if (!(BRAND in ThrottleError.prototype)) Object.defineProperty(ThrottleError.prototype, BRAND, { value: true });
     this.code = code;
     if (options.retryAfter !== undefined) this.retryAfter = options.retryAfter;
   }
 
-  /** The name of the class, whatever a minifier makes of it. */
+  /** The name of the class, whatever a minifier makes of it, unless a program has assigned another. */
   override get name(): string {
     return 'ThrottleError';
+  }
+
+  override set name(value: string) {
+    rename(this, value);
+  }
+
+  /** The error as plain data, for logs and for messages between threads. */
+  toJSON(): ThrottleErrorData {
+    const { name, code, message, retryAfter } = this;
+    return { name, code, message, ...(retryAfter !== undefined && { retryAfter }) };
   }
 }
 
@@ -59,9 +91,13 @@ export class ThrottleTimeoutError extends ThrottleError {
     super('ERR_THROTTLE_TIMEOUT', message, options);
   }
 
-  /** The name of the class, whatever a minifier makes of it. */
+  /** The name of the class, unless a program has assigned another. */
   override get name(): string {
     return 'ThrottleTimeoutError';
+  }
+
+  override set name(value: string) {
+    rename(this, value);
   }
 }
 
@@ -78,9 +114,13 @@ export class ServerBusyError extends ThrottleTimeoutError {
     super('Server busy, please retry later', options);
   }
 
-  /** The name of the class, whatever a minifier makes of it. */
+  /** The name of the class, unless a program has assigned another. */
   override get name(): string {
     return 'ServerBusyError';
+  }
+
+  override set name(value: string) {
+    rename(this, value);
   }
 }
 
@@ -94,9 +134,13 @@ export class QueueFullError extends ThrottleError {
     super('ERR_THROTTLE_QUEUE_FULL', message, options);
   }
 
-  /** The name of the class, whatever a minifier makes of it. */
+  /** The name of the class, unless a program has assigned another. */
   override get name(): string {
     return 'QueueFullError';
+  }
+
+  override set name(value: string) {
+    rename(this, value);
   }
 }
 
@@ -110,15 +154,15 @@ export class ThrottleClosedError extends ThrottleError {
     super('ERR_THROTTLE_CLOSED', message, options);
   }
 
-  /** The name of the class, whatever a minifier makes of it. */
+  /** The name of the class, unless a program has assigned another. */
   override get name(): string {
     return 'ThrottleClosedError';
   }
-}
 
-/** The brand of a {@link ThrottleError}, the same in every copy of the package that one program has loaded. */
-const BRAND: unique symbol = Symbol.for('headgate.ThrottleError') as never;
-Object.defineProperty(ThrottleError.prototype, BRAND, { value: true });
+  override set name(value: string) {
+    rename(this, value);
+  }
+}
 
 /** The `code` of any value, `undefined` where it has none. Reading it never throws. */
 function codeOf(error: unknown): unknown {
@@ -165,16 +209,32 @@ export function printable(text: string): string {
 /**
  * The refusal of a caller, with what to do about it.
  *
- * @param what Who refuses, and what.
+ * @param what The gate and what it refuses.
  * @param wait The seconds that pause and tokens alone demand.
+ * @param stack Whether the error has a stack trace. Without one it costs half: an adapter makes thousands under attack.
  */
-export function refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, what: string, wait: number, running: number, waiting: number): E {
+export function refusal<E>(
+  Kind: new (message: string, options: ThrottleErrorOptions) => E, what: string, wait: number, running: number, waiting: number, stack: boolean = true,
+): E {
   const timed = wait > 0 && wait < Infinity;
   const when =
     timed ? `retry in ${+wait.toPrecision(3)} s or later`
     : wait > 0 ? 'it is paused until resume()'
     : 'retry when a running job has ended';
-  return new Kind(`${what}; ${when} (${running} running, ${waiting} waiting)`, { retryAfter: timed ? wait : undefined });
+  const make = (): E => new Kind(`${what}; ${when} (${running} running, ${waiting} waiting)`, { retryAfter: timed ? wait : undefined });
+  return stack ? make() : withoutStack(make);
+}
+
+/** What `make` returns, an error without the frames of a stack trace, where the platform lets us choose. */
+export function withoutStack<E>(make: () => E): E {
+  const { stackTraceLimit } = Error;
+  // Where a program has frozen it, the stack trace stays.
+  if (typeof stackTraceLimit !== 'number' || !Reflect.set(Error, 'stackTraceLimit', 0)) return make();
+  try {
+    return make();
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
 }
 
 /** The error for an argument: a TypeError for the wrong kind of thing, a RangeError for a wrong number. */
@@ -219,7 +279,7 @@ export function checkObject(name: string, value: unknown): void {
   if (typeof value !== 'object' || value === null) throw invalid(name, 'an object', value);
 }
 
-/** Refuses what is no {@link AcquireOptions}, and whose signal has aborted already. */
+/** Refuses what is no {@link AcquireOptions}, and a signal that has aborted already. */
 export function checkAcquireOptions(options: { signal?: AbortSignal | undefined; timeout?: number | undefined }): void {
   checkObject('options', options);
   const { signal, timeout = 0 } = options;

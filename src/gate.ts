@@ -10,6 +10,8 @@ export interface AcquireOptions {
   signal?: AbortSignal | undefined;
   /** Seconds, >= 0. `0` means now or never. Default `Infinity`. */
   timeout?: number | undefined;
+  /** `false`: a refusal has no stack trace. For callers that make thousands of them and show none. @internal */
+  stack?: false | undefined;
 }
 
 /**

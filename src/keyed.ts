@@ -7,45 +7,50 @@
  * are kept in a heap, and now and then a call takes what is due from its top. What was used again meanwhile is let go,
  * and comes back when it rests: so all this is O(log n) for each time that a throttle comes to rest, amortized.
  */
-import { Teller } from './channels.js';
+import { EventPublisher } from './channels.js';
 import { type Clock, systemClock } from './clock.js';
-import { checkCount, invalid, QueueFullError } from './errors.js';
+import { addDisposal } from './dispose.js';
+import { checkCount, invalid, isQueueFullError, printable, QueueFullError } from './errors.js';
 import type { AcquireOptions, KeyedGate } from './gate.js';
 import type { Permit } from './permit.js';
-import { type Keeper, Throttle, type ThrottleOptions } from './throttle.js';
+import { Throttle, type ThrottleOptions, type ThrottleOwner } from './throttle.js';
 
 /** Settings of a {@link KeyedThrottle}: those of each key's throttle, and how many keys there may be. */
 export interface KeyedThrottleOptions extends ThrottleOptions {
   /**
-   * How many keys may be live at a time: an integer >= 1, or `Infinity`, the default. The next gets a {@link QueueFullError}.
-   * A debt that comes late, for a key that was dropped, is kept all the same.
+   * How many keys may be live at a time: an integer >= 1, or `Infinity`. Default 100,000, some 100 MB where keys are
+   * short. A key is live while it cannot be told from a new one. The next key gets a {@link QueueFullError}. A debt that
+   * comes late, for a key that was dropped, is kept all the same.
    */
   maxKeys?: number | undefined;
 }
 
+/** How many keys may be live by default: some keys come from clients, and a client can make up any number. */
+const DEFAULT_MAX_KEYS = 100_000;
+
 /** What is kept of a key. */
-class Entry<K> implements Keeper {
+class Entry<K> implements ThrottleOwner {
   readonly key: K;
   readonly throttle: Throttle;
-  /** The instant from which it is as good as new. It holds while nothing runs and nobody waits. */
-  freshFrom = -Infinity;
-  /** Its place in the heap; -1 where it has none. */
-  place = -1;
+  /** The instant from which it is as good as new. It holds while nothing runs and nothing waits. */
+  evictableAt = -Infinity;
+  /** Its index in the heap; -1 where it has none. */
+  heapIndex = -1;
   readonly #keyed: Keyed<K>;
 
-  constructor(key: K, keyed: Keyed<K>, { capacity, concurrency, period }: Throttle, options: ThrottleOptions) {
+  constructor(key: K, keyed: Keyed<K>, model: Throttle) {
     this.key = key;
     this.#keyed = keyed;
-    this.throttle = new Throttle(capacity, concurrency, period, options, this);
+    this.throttle = new Throttle(model, this);
   }
 
-  rested(freshFrom: number): void {
-    this.freshFrom = freshFrom;
+  onIdle(evictableAt: number): void {
+    this.evictableAt = evictableAt;
     this.#keyed.rested(this);
   }
 
   /** A debt that comes after this was dropped is the key's all the same. */
-  heir(): Throttle {
+  currentThrottle(): Throttle {
     return this.#keyed.present(this).throttle;
   }
 }
@@ -70,9 +75,8 @@ interface Keyed<K> {
 export class KeyedThrottle<K = string> implements KeyedGate<K> {
   /** Tells it from a gate without keys. */
   readonly keyed = true as const;
-  readonly #options: KeyedThrottleOptions;
   readonly #clock: Clock;
-  readonly #teller: Teller;
+  readonly #publisher: EventPublisher;
   readonly #maxKeys: number;
   /** Never used: it has checked the arguments, shows what a new one is like and, once closed, stands for every key. */
   readonly #model: Throttle;
@@ -90,11 +94,11 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    */
   constructor(capacity: number, concurrency = 0, period = 1, options: KeyedThrottleOptions = {}) {
     this.#model = new Throttle(capacity, concurrency, period, options);
-    const { maxKeys = Infinity, clock = systemClock } = options;
+    addDisposal(KeyedThrottle.prototype, 'asyncDispose', disposeKeyedThrottle);
+    const { maxKeys = DEFAULT_MAX_KEYS, clock = systemClock } = options;
     checkCount('maxKeys', maxKeys, 1);
-    this.#options = { ...options };
     this.#clock = clock;
-    this.#teller = new Teller(options.silent === true ? undefined : this.#model, clock);
+    this.#publisher = new EventPublisher(options.silent === true ? undefined : this.#model, clock);
     this.#maxKeys = maxKeys;
     this.#keyed = {
       rested: (entry) => this.#rested(entry),
@@ -110,6 +114,31 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   get size(): number {
     this.#sweep(Infinity);
     return this.#entries.size;
+  }
+
+  /** Tokens per period, for each key. */
+  get capacity(): number {
+    return this.#model.capacity;
+  }
+
+  /** How many run at a time for each key, as it was set: `0` and `Infinity` mean any number. */
+  get concurrency(): number {
+    return this.#model.concurrency;
+  }
+
+  /** Seconds. */
+  get period(): number {
+    return this.#model.period;
+  }
+
+  /** What may start at once after silence, for each key. */
+  get burst(): number {
+    return this.#model.burst;
+  }
+
+  /** How many keys may be live at a time. */
+  get maxKeys(): number {
+    return this.#maxKeys;
   }
 
   /** Whether `close` was called. */
@@ -157,7 +186,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     try {
       return this.#of(key, cost).tryAcquire(cost);
     } catch (error) {
-      if (error instanceof QueueFullError) return undefined;
+      if (isQueueFullError(error)) return undefined;
       throw error;
     }
   }
@@ -217,12 +246,6 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     for (const { throttle } of this.#entries.values()) throttle.close(reason);
   }
 
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    this.close();
-    return this.idle();
-  }
-
   /** The throttle of a key; `cost` is that of the call, where it is for one. */
   #of(key: K, cost?: number): Throttle {
     // Now and then is enough, and spares most calls the reading of the clock.
@@ -234,7 +257,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     if (this.#model.closed) return this.#model;
     if (key === undefined || key === null) throw invalid('key', 'one that tells callers apart', key);
     while (this.#entries.size >= this.#maxKeys) if (!this.#sweep(16)) throw this.#full(cost);
-    const entry = new Entry(key, this.#keyed, this.#model, this.#options);
+    const entry = new Entry(key, this.#keyed, this.#model);
     this.#entries.set(key, entry);
     // It rests until it is used. If that fails (a bad argument), it goes with the next sweep.
     this.#rested(entry);
@@ -253,7 +276,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   #sweep(most: number): boolean {
     const now = this.#clock.now();
     let count = 0;
-    for (let next = this.#resting.first; next !== undefined && next.freshFrom <= now && count < most; next = this.#resting.first, count++) {
+    for (let next = this.#resting.first; next !== undefined && next.evictableAt <= now && count < most; next = this.#resting.first, count++) {
       if (this.#isFresh(next, now)) this.#drop(next);
       // It is in use, or has limits of its own. When that ends, it says so itself.
       else this.#resting.remove(next);
@@ -266,47 +289,59 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     this.#resting.remove(entry);
   }
 
-  #isFresh({ throttle, freshFrom }: Entry<K>, now: number): boolean {
+  #isFresh({ throttle, evictableAt }: Entry<K>, now: number): boolean {
     const model = this.#model;
     return (
-      throttle.active === 0 && throttle.waiting === 0 && freshFrom <= now &&
+      throttle.active === 0 && throttle.waiting === 0 && evictableAt <= now &&
       throttle.capacity === model.capacity && throttle.concurrency === model.concurrency &&
       throttle.period === model.period && throttle.burst === model.burst
     );
   }
 
   #full(cost: number | undefined): QueueFullError {
-    const name = this.name === undefined ? '' : ` "${this.name}"`;
+    const name = this.name === undefined ? '' : ` ${printable(this.name)}`;
     const error = new QueueFullError(`KeyedThrottle${name} has ${this.#maxKeys} keys in use, as many as maxKeys allows; retry later, or allow more`);
-    if (cost !== undefined) this.#teller.refused({}, cost, error);
+    if (cost !== undefined) this.#publisher.refused({}, cost, error);
     return error;
   }
 }
 
-/** What a heap orders, and where it has it. */
-interface Placed {
-  readonly freshFrom: number;
-  place: number;
+/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
+// oxlint-disable-next-line no-unused-vars -- a merged interface has the parameters of its class
+export interface KeyedThrottle<K = string> {
+  /** `close()`, then `idle()`. */
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** A binary heap by `freshFrom`, Williams' of 1964, in which each knows its place, so that it can be moved or taken out. */
+function disposeKeyedThrottle<K>(this: KeyedThrottle<K>): Promise<void> {
+  this.close();
+  return this.idle();
+}
+
+/** What a heap orders, and where it has it. */
+interface Placed {
+  readonly evictableAt: number;
+  heapIndex: number;
+}
+
+/** A binary heap by `evictableAt`, Williams' of 1964, in which each knows its place, so that it can be moved or taken out. */
 class Heap<T extends Placed> {
   readonly #items: T[] = [];
 
-  /** The one with the least `freshFrom`. */
+  /** The one with the least `evictableAt`. */
   get first(): T | undefined {
     return this.#items[0];
   }
 
-  /** Puts it where it belongs, be it new, or there already with another `freshFrom`. */
+  /** Puts it where it belongs, be it new, or there already with another `evictableAt`. */
   put(item: T): void {
-    this.#sift(item, item.place < 0 ? this.#items.length : item.place);
+    this.#sift(item, item.heapIndex < 0 ? this.#items.length : item.heapIndex);
   }
 
   remove(item: T): void {
-    const { place } = item;
+    const { heapIndex: place } = item;
     if (place < 0) return;
-    item.place = -1;
+    item.heapIndex = -1;
     const last = this.#items.pop();
     if (last !== undefined && last !== item) this.#sift(last, place);
   }
@@ -314,10 +349,10 @@ class Heap<T extends Placed> {
   /** Moves `item` from the hole at `place` up or down to where it belongs. */
   #sift(item: T, place: number): void {
     const items = this.#items;
-    for (let parent; place > 0 && item.freshFrom < (items[(parent = (place - 1) >> 1)] as T).freshFrom; place = parent) this.#set(place, items[parent] as T);
+    for (let parent; place > 0 && item.evictableAt < (items[(parent = (place - 1) >> 1)] as T).evictableAt; place = parent) this.#set(place, items[parent] as T);
     for (let child; (child = 2 * place + 1) < items.length; place = child) {
-      if (child + 1 < items.length && (items[child + 1] as T).freshFrom < (items[child] as T).freshFrom) child++;
-      if (item.freshFrom <= (items[child] as T).freshFrom) break;
+      if (child + 1 < items.length && (items[child + 1] as T).evictableAt < (items[child] as T).evictableAt) child++;
+      if (item.evictableAt <= (items[child] as T).evictableAt) break;
       this.#set(place, items[child] as T);
     }
     this.#set(place, item);
@@ -325,6 +360,6 @@ class Heap<T extends Placed> {
 
   #set(place: number, item: T): void {
     this.#items[place] = item;
-    item.place = place;
+    item.heapIndex = place;
   }
 }

@@ -5,11 +5,14 @@
  * holds for what a handler asks for at once: one that holds some and calls another that needs more is on its own.
  * That order is Dijkstra's hierarchy of resources, of 1965; it is checked when a handler is defined, not when it hangs.
  */
+import type { WatchedThrottle } from './channels.js';
 import { type Clock, systemClock } from './clock.js';
+import { addDisposal, dispose } from './dispose.js';
 import {
-  checkAcquireOptions, checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid, ServerBusyError, ThrottleTimeoutError,
+  checkAcquireOptions, checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid, isTimeoutError, ServerBusyError, withoutStack,
 } from './errors.js';
 import type { AcquireOptions, Gate } from './gate.js';
+import { likeFunction, type MapOptions } from './map.js';
 import type { Permit } from './permit.js';
 import { Throttle, type ThrottleOptions } from './throttle.js';
 
@@ -34,6 +37,7 @@ export class Resource implements Gate {
     checkInteger('capacity', 'an integer >= 1', capacity, 1, Number.MAX_VALUE);
     checkObject('options', options);
     const { name, maxQueue, clock } = options;
+    addDisposal(Resource.prototype, 'asyncDispose', disposeResource);
     this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, clock });
   }
 
@@ -102,10 +106,48 @@ export class Resource implements Gate {
     this.#throttle.close(reason);
   }
 
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#throttle[Symbol.asyncDispose]();
+  /** Seconds until the pause ends, as {@link Throttle.pausedFor}. */
+  get pausedFor(): number {
+    return this.#throttle.pausedFor;
   }
+
+  /** As {@link Throttle.estimateWait}: 0 unless it is paused. */
+  estimateWait(cost?: number): number {
+    return this.#throttle.estimateWait(cost);
+  }
+
+  /** As {@link Throttle.wrap}. */
+  wrap<This, Args extends unknown[], R>(
+    fn: (this: This, ...args: Args) => R,
+    cost?: number | ((...args: Args) => number),
+  ): (this: This, ...args: Args) => Promise<Awaited<R>> {
+    return this.#throttle.wrap(fn, cost);
+  }
+
+  /** As {@link Throttle.map}. */
+  map<T, R>(
+    items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
+    fn: (item: T, index: number) => R | PromiseLike<R>,
+    options?: MapOptions<T>,
+  ): Promise<R[]> {
+    return this.#throttle.map(items, fn, options);
+  }
+
+  /** What `record` of `headgate/testing` watches. @internal */
+  get watched(): WatchedThrottle {
+    return this.#throttle;
+  }
+}
+
+/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
+export interface Resource {
+  /** `close()`, then `idle()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+function disposeResource(this: Resource): Promise<void> {
+  this.close();
+  return this.idle();
 }
 
 /** Settings of a {@link Limiter}. */
@@ -197,6 +239,11 @@ export class Limiter {
       const permit = await acquire(cost, options);
       let result;
       try {
+        // An abort that comes before `fn` has started wins.
+        if (options?.signal?.aborted) {
+          permit.refund();
+          throw options.signal.reason;
+        }
         result = await fn(permit);
       } catch (error) {
         // It matters more than one that comes while releasing.
@@ -215,9 +262,7 @@ export class Limiter {
       const limited = function (this: This, ...args: Args): Promise<Awaited<R>> {
         return run<Awaited<R>>(() => handler.apply(this, args) as Awaited<R>);
       };
-      // Frameworks look at both.
-      Object.defineProperty(limited, 'name', { value: handler.name, configurable: true });
-      return Object.defineProperty(limited, 'length', { value: handler.length, configurable: true });
+      return likeFunction(handler, limited);
     };
     return Object.assign(Object.defineProperty(wrap, 'name', { value: undefined }), {
       acquire,
@@ -272,19 +317,21 @@ export class Limiter {
 
   async #acquire(gates: readonly Gate[], cost = 1, options: AcquireOptions = {}): Promise<Permit> {
     checkAcquireOptions(options);
-    const { signal, timeout = this.#timeout } = options;
+    const { signal, timeout = this.#timeout, stack } = options;
     const start = this.#clock.now();
     const permits: Permit[] = [];
     try {
       for (const gate of gates) {
         const left = timeout - (this.#clock.now() - start);
-        permits.push(await gate.acquire(cost, { signal, timeout: Math.max(0, left) }));
+        permits.push(await gate.acquire(cost, { signal, timeout: Math.max(0, left), ...(stack === false && { stack }) }));
       }
+      return new JointPermit(permits, cost, Math.max(0, this.#clock.now() - start));
     } catch (error) {
       giveBack(permits);
-      throw error instanceof ThrottleTimeoutError && error !== signal?.reason ? new ServerBusyError({ cause: error, retryAfter: error.retryAfter }) : error;
+      if (!isTimeoutError(error) || error === signal?.reason) throw error;
+      const busy = (): ServerBusyError => new ServerBusyError({ cause: error, retryAfter: error.retryAfter });
+      throw stack === false ? withoutStack(busy) : busy();
     }
-    return new JointPermit(permits, cost, this.#clock.now() - start);
   }
 
   async #tryAcquire(gates: readonly Gate[], cost = 1): Promise<Permit | undefined> {
@@ -307,7 +354,7 @@ export class Limiter {
 }
 
 /** One permit for several gates. */
-class JointPermit implements Permit {
+class JointPermit implements Omit<Permit, keyof Disposable | keyof AsyncDisposable> {
   readonly #permits: readonly Permit[];
   #cost: number;
   #settled = false;
@@ -315,6 +362,12 @@ class JointPermit implements Permit {
   readonly waited: number;
 
   constructor(permits: readonly Permit[], cost: number, waited: number) {
+    addDisposal(JointPermit.prototype, 'dispose', function () {
+      this.release();
+    });
+    addDisposal(JointPermit.prototype, 'asyncDispose', function () {
+      return this.#dispose();
+    });
     this.#permits = permits.toReversed();
     this.#cost = cost;
     this.waited = waited;
@@ -348,15 +401,15 @@ class JointPermit implements Permit {
     this.settle(0);
   }
 
-  [Symbol.dispose](): void {
+  /** Resolves once each gate knows of the release. */
+  async #dispose(): Promise<void> {
     this.release();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.release();
-    for (const permit of this.#permits) await permit[Symbol.asyncDispose]();
+    for (const permit of this.#permits) await dispose(permit);
   }
 }
+
+/** Both ways of `using` release; {@link addDisposal} adds them. */
+interface JointPermit extends Disposable, AsyncDisposable {}
 
 /** As if they had never been taken, last first. Why that is so matters more than an error on the way. */
 function giveBack(permits: readonly Permit[]): void {

@@ -3,6 +3,7 @@
  */
 import { checkAcquireOptions, checkCost, checkFunction } from './errors.js';
 import type { Gate } from './gate.js';
+import { openSource, type Source } from './item-source.js';
 import type { Permit } from './permit.js';
 
 /** Settings of `map`. */
@@ -24,28 +25,44 @@ export function mapThrough<T, R>(
     checkAcquireOptions(options);
     const { cost = 1, signal } = options;
     if (typeof cost !== 'function') checkCost(cost);
+    const source: Source<T> = openSource(items);
 
     const results: R[] = [];
-    /** Aborts on the first failure: whatever waits for a permit leaves the queue. */
+    /** Aborts on the first failure: a waiter for a permit leaves the queue. */
     const end = new AbortController();
     /** The loop that pulls, and each worker. */
     let running = 1;
 
     const fail = (error: unknown): void => {
-      signal?.removeEventListener('abort', abort);
+      if (end.signal.aborted) return;
+      unlisten();
+      // At once, also while the next item is on its way: an iterator of events keeps its listener until it is closed.
+      source.close(error);
       end.abort(error);
       reject(error);
     };
     const abort = (): void => fail(signal?.reason);
+    const unlisten = (): void => {
+      try {
+        signal?.removeEventListener('abort', abort);
+      } catch {
+        // A listener that stays does nothing any more.
+      }
+    };
     const done = (): void => {
       if (--running > 0) return;
-      signal?.removeEventListener('abort', abort);
+      unlisten();
       resolve(results);
     };
 
     const work = async (item: T, index: number, permit: Permit): Promise<void> => {
       running++;
       try {
+        // An abort that comes before `fn` has started wins, also where the signal does not call its listeners.
+        if (signal?.aborted) {
+          permit.refund();
+          throw signal.reason;
+        }
         results[index] = await fn(item, index);
       } catch (error) {
         // Before the release, which would let the next one in.
@@ -55,10 +72,10 @@ export function mapThrough<T, R>(
       }
     };
     const pull = async (): Promise<void> => {
-      const stream = items as AsyncIterable<T>;
-      let index = 0;
-      for await (const item of stream[Symbol.asyncIterator] ? stream : awaited(items as Iterable<T>)) {
-        if (end.signal.aborted) return;
+      for (let index = 0; ; index++) {
+        const next = await source.next();
+        if (next.done === true || end.signal.aborted) return;
+        const item = next.value;
         const permit = await gate.acquire(typeof cost === 'function' ? cost(item) : cost, { signal: end.signal });
         if (end.signal.aborted) {
           // Granted in the very tick of the failure, and nothing was done with it.
@@ -66,28 +83,34 @@ export function mapThrough<T, R>(
           permit.release();
           return;
         }
-        void work(item, index++, permit).then(done);
+        void work(item, index, permit).then(done);
       }
     };
 
-    signal?.addEventListener('abort', abort);
+    try {
+      signal?.addEventListener('abort', abort);
+    } catch (error) {
+      fail(error);
+    }
     pull().then(done, fail);
   });
 }
 
-/** `for await` does as much, but for one thing: where a value rejects, some engines leave a synchronous source open. */
-async function* awaited<T>(items: Iterable<T | PromiseLike<T>>): AsyncGenerator<T> {
-  for (const item of items) yield await item;
-}
-
-/** A function with the parameters and the `this` of `fn` that runs each call through `gate`. */
+/** A function with the parameters, the `this`, the name and the length of `fn` that runs each call through `gate`. */
 export function wrapThrough<This, Args extends unknown[], R>(
   gate: Pick<Gate, 'run'>,
   fn: (this: This, ...args: Args) => R,
   cost: number | ((...args: Args) => number),
 ): (this: This, ...args: Args) => Promise<Awaited<R>> {
   checkFunction('fn', fn);
-  return async function (this: This, ...args: Args): Promise<Awaited<R>> {
+  if (typeof cost !== 'function') checkCost(cost);
+  return likeFunction(fn, async function (this: This, ...args: Args): Promise<Awaited<R>> {
     return gate.run<Awaited<R>>(() => fn.apply(this, args) as Awaited<R>, typeof cost === 'function' ? cost(...args) : cost);
-  };
+  });
+}
+
+/** `wrapper` with the name and the length of `fn`: frameworks look at both. */
+export function likeFunction<F>(fn: { readonly name: string; readonly length: number }, wrapper: F): F {
+  Object.defineProperty(wrapper, 'name', { value: fn.name, configurable: true });
+  return Object.defineProperty(wrapper, 'length', { value: fn.length, configurable: true });
 }

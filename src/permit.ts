@@ -2,6 +2,7 @@
 /**
  * What a gate gives out: the right to work now, until it is released.
  */
+import { addDisposal } from './dispose.js';
 import { checkCost } from './errors.js';
 
 /**
@@ -53,16 +54,19 @@ export interface Permit extends Disposable, AsyncDisposable {
 
 /** How a permit reports back to the gate that issued it. */
 export interface Issuer {
-  release(permit: Grant): void;
-  settle(permit: Grant, difference: number): void;
+  onRelease(permit: Grant): void;
+  onSettle(permit: Grant, difference: number): void;
 }
 
 /** What has happened to a permit: one field for both, since permits are made by the million. */
 const RELEASED = 1;
 const SETTLED = 2;
 
+/** `Symbol.dispose` when the last permit was made: a polyfill may come later. */
+let disposeKey: symbol | undefined;
+
 /** The permit of a {@link Throttle}. */
-export class Grant implements Permit {
+export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposable> {
   readonly #issuer: Issuer;
   #state = 0;
   /**
@@ -76,14 +80,15 @@ export class Grant implements Permit {
 
   cost: number;
   readonly waited: number;
-  /** All that the gate had spent when this was granted, itself included. */
-  readonly mark: number;
+  /** The number of this grant: the grants of a gate are numbered in their order. */
+  readonly serial: number;
 
-  constructor(issuer: Issuer, cost: number, waited: number, mark: number) {
+  constructor(issuer: Issuer, cost: number, waited: number, serial: number) {
     this.#issuer = issuer;
     this.cost = cost;
     this.waited = waited;
-    this.mark = mark;
+    this.serial = serial;
+    if (disposeKey !== Symbol.dispose || disposeKey === undefined) addDisposals();
   }
 
   get released(): boolean {
@@ -94,7 +99,7 @@ export class Grant implements Permit {
     const state = this.#state;
     if ((state & RELEASED) !== 0) return;
     this.#state = state | RELEASED;
-    this.#issuer.release(this);
+    this.#issuer.onRelease(this);
   }
 
   settle(cost: number): void {
@@ -103,26 +108,38 @@ export class Grant implements Permit {
     this.#state |= SETTLED;
     const difference = cost - this.cost;
     this.cost = cost;
-    if (difference !== 0) this.#issuer.settle(this, difference);
+    if (difference !== 0) this.#issuer.onSettle(this, difference);
   }
 
   refund(): void {
     this.settle(0);
   }
-
-  [Symbol.dispose](): void {
-    this.release();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.release();
-  }
 }
 
-/** Calls `fn`, and releases before anybody can see that what it returned has settled. */
-export function work<P extends Permit, T>(fn: (permit: P) => T | PromiseLike<T>, permit: P): Promise<T> {
+/** Both ways of `using` release; {@link addDisposal} adds them. */
+export interface Grant extends Disposable, AsyncDisposable {}
+
+function addDisposals(): void {
+  disposeKey = Symbol.dispose;
+  addDisposal(Grant.prototype, 'dispose', function () {
+    this.release();
+  });
+  addDisposal(Grant.prototype, 'asyncDispose', async function () {
+    this.release();
+  });
+}
+
+/**
+ * Calls `fn`, and releases before the caller can see that what it returned has settled. A `signal` that has aborted before
+ * wins: `fn` is not called, and the permit is given back with its tokens.
+ */
+export function runWithPermit<P extends Permit, T>(fn: (permit: P) => T | PromiseLike<T>, permit: P, signal: AbortSignal | undefined): Promise<T> {
   let result: T | PromiseLike<T>;
   try {
+    if (signal?.aborted) {
+      permit.refund();
+      throw signal.reason;
+    }
     result = fn(permit);
   } catch (error) {
     permit.release();

@@ -1,7 +1,8 @@
 /**
- * Those who wait, in the order in which they came. Joining, leaving from either end and leaving from the middle are
- * O(1), amortized; whoever leaves takes the timer and the listener along. The queue does not decide who is granted.
+ * The waiters, in the order in which they came. Joining, leaving from either end and leaving from the middle are O(1),
+ * amortized; a waiter that leaves takes its timer and its listener along. The queue does not decide which waiter is granted.
  */
+import { listen, unlisten } from './abort-listeners.js';
 import type { ThrottleTimeoutError } from './errors.js';
 
 interface Place {
@@ -34,13 +35,30 @@ export interface Job<Permit, T = unknown> extends Place {
 export type Waiter<Permit> = Caller | Job<Permit>;
 
 /** How a waiter may leave before it is granted. */
-interface Exits {
+interface CancelOptions {
   readonly signal: AbortSignal | undefined;
   /** Seconds; `Infinity` for no deadline. */
   readonly timeout: number;
-  /** The error, should the deadline come. */
+  /** Makes the error for a deadline that has come. */
   readonly late: () => ThrottleTimeoutError;
 }
+
+/** What the queue needs of the gate that it belongs to. Only `schedule` may throw. */
+export interface QueueOwner<Permit> {
+  /** Times the deadlines, as a clock does. */
+  schedule(seconds: number, callback: () => void): () => void;
+  /** What the clock shows now; NaN if it throws. */
+  now(): number;
+  /** Grants every waiter that can be granted. Called when a waiter left by itself, as another may now be first. */
+  review(): void;
+  /** The same, before a deadline is enforced: a permit due at that very instant is still given. */
+  grantBeforeTimeout(timeout: number): void;
+  /** Publishes that a waiter has left without a permit, and why, which an error that is not ours does not say. */
+  onRefused(waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined): void;
+}
+
+/** By how much of a timeout rounding may be off. */
+export const ROUNDING = 1e-9;
 
 /** The settling functions of the promise made last. One executor serves all promises: a closure each is garbage. */
 const forget = (): void => {};
@@ -51,71 +69,24 @@ const capture = (resolve: (value: unknown) => void, reject: (reason: unknown) =>
   rejectLast = reject;
 };
 
-/**
- * How those leave who wait on a signal, whatever their queue; each says how its queue is to be reviewed. One listener
- * serves all: 50,000 on one AbortSignal take seconds, and Node warns of a leak from the eleventh on.
- */
-const leavers = new WeakMap<AbortSignal, Set<() => () => void>>();
-
-/** Lets `leave` be called when `signal` aborts. What it returns is called once all have left who wait on that signal. */
-export function listen(signal: AbortSignal, leave: () => () => void): void {
-  const known = leavers.get(signal);
-  if (known !== undefined) known.add(leave);
-  else {
-    leavers.set(signal, new Set([leave]));
-    signal.addEventListener('abort', onAbort);
-  }
-}
-
-export function unlisten(signal: AbortSignal, leave: () => () => void): void {
-  const known = leavers.get(signal);
-  if (known === undefined || !known.delete(leave) || known.size > 0) return;
-  leavers.delete(signal);
-  signal.removeEventListener('abort', onAbort);
-}
-
-/** All leave before any queue is reviewed: nobody is granted whose signal has aborted. */
-function onAbort(event: Event): void {
-  const reviews = new Set<() => void>();
-  for (const leave of leavers.get(event.target as AbortSignal) ?? []) reviews.add(leave());
-  for (const review of reviews) review();
-}
-
 export class WaitQueue<Permit> {
-  /** With holes where somebody left: a list of links would weigh more, and its old nodes would hold young ones back. */
+  /** With holes where a waiter left: a list of links would weigh more, and its old nodes would hold young ones back. */
   #places: (Waiter<Permit> | undefined)[] = [];
   /** The index of the first waiter, where there is one. */
   #first = 0;
   #size = 0;
   #cost = 0;
-  readonly #schedule: (seconds: number, callback: () => void) => () => void;
-  readonly #review: () => void;
-  readonly #lastLook: (timeout: number) => void;
-  readonly #refused: (waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined) => void;
+  readonly #owner: QueueOwner<Permit>;
 
-  /**
-   * @param schedule Times the deadlines, as a clock does.
-   * @param review Grants whoever can be granted. Called when a waiter left by itself, as another may now be first.
-   * @param lastLook The same, before a deadline is enforced: a permit due at that very instant is still given.
-   * @param refused Hears of everyone who has left without a permit, and why, which an error that is not ours does not say.
-   */
-  constructor(
-    schedule: (seconds: number, callback: () => void) => () => void,
-    review: () => void,
-    lastLook: (timeout: number) => void,
-    refused: (waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined) => void,
-  ) {
-    this.#schedule = schedule;
-    this.#review = review;
-    this.#lastLook = lastLook;
-    this.#refused = refused;
+  constructor(owner: QueueOwner<Permit>) {
+    this.#owner = owner;
   }
 
   get size(): number {
     return this.#size;
   }
 
-  /** The sum of what all of them ask for. */
+  /** The sum of the costs of all waiters. */
   get cost(): number {
     return this.#cost;
   }
@@ -125,25 +96,37 @@ export class WaitQueue<Permit> {
     return this.#places[this.#first];
   }
 
-  /** Whoever joined last, right after that. */
+  /** The waiter that joined last, right after that. */
   get tail(): Waiter<Permit> | undefined {
     return this.#places.at(-1);
   }
 
-  /** Takes the last place: for a permit or, with `fn`, as a {@link Job}. */
-  join(cost: number, since: number, exits: Exits | undefined, fn: Job<Permit>['fn'] | undefined): Promise<unknown> {
+  /**
+   * Takes the last place: for a permit or, with `fn`, as a {@link Job}.
+   *
+   * @throws Whatever the clock and the signal throw, and the reason of a signal that has aborted. The place is given up then.
+   */
+  join(cost: number, since: number, cancel: CancelOptions | undefined, fn: Job<Permit>['fn'] | undefined): Promise<unknown> {
     const promise = new Promise<unknown>(capture);
     const index = this.#places.length;
     const waiter: Waiter<Permit> =
       fn === undefined
         ? { cost, since, resolve: resolveLast, index, disconnect: undefined, fn, reject: rejectLast }
         : { cost, since, resolve: resolveLast, index, disconnect: undefined, fn, permit: undefined, error: undefined };
-    // Held on to, they would keep alive whatever waits last.
+    // Held on to, they would keep alive the last waiter.
     resolveLast = rejectLast = forget;
     this.#places.push(waiter);
     this.#size++;
     this.#cost += cost;
-    if (exits !== undefined) this.#connect(waiter, exits);
+    if (cancel !== undefined) {
+      try {
+        this.#connect(waiter, cancel);
+      } catch (error) {
+        // An abort during `addEventListener` may have taken it out.
+        if (this.#places[waiter.index] === waiter) this.#leave(waiter);
+        throw error;
+      }
+    }
     return promise;
   }
 
@@ -157,11 +140,11 @@ export class WaitQueue<Permit> {
     }
   }
 
-  /** Lets a waiter go with an error, made once it has left: what it says of the queue is said without it. */
+  /** Lets a waiter go with an error, made once it has left: what the error says of the queue is said without the waiter. */
   refuse(waiter: Waiter<Permit>, errorOf: () => unknown, reason?: 'aborted'): void {
     this.#leave(waiter);
-    const error = errorOf();
-    this.#refused(waiter, error, reason);
+    const error = resultOf(errorOf);
+    this.#owner.onRefused(waiter, error, reason);
     if (waiter.fn === undefined) waiter.reject(error);
     else {
       waiter.error = error;
@@ -172,7 +155,7 @@ export class WaitQueue<Permit> {
   /** Refuses all for whom `refusal` has an error, in order. */
   refuseAll(refusal: (waiter: Waiter<Permit>) => Error | undefined): void {
     for (const waiter of this.#places.slice(this.#first)) {
-      // Whoever heard of one refusal may have made another leave.
+      // A subscriber that saw one refusal may have made another waiter leave.
       const error = waiter && this.#places[waiter.index] === waiter ? refusal(waiter) : undefined;
       if (waiter && error) this.refuse(waiter, () => error);
     }
@@ -188,7 +171,7 @@ export class WaitQueue<Permit> {
     waiter.disconnect?.();
   }
 
-  /** Closes the holes once they are the most: each who left pays for moving one who stays. */
+  /** Closes the holes once they are the most: each waiter that left pays for moving one that stays. */
   #restart(places: Waiter<Permit>[]): void {
     for (let index = 0; index < places.length; index++) (places[index] as Waiter<Permit>).index = index;
     this.#places = places;
@@ -197,25 +180,65 @@ export class WaitQueue<Permit> {
     if (places.length === 0) this.#cost = 0;
   }
 
-  #connect(waiter: Waiter<Permit>, { signal, timeout, late }: Exits): void {
+  #connect(waiter: Waiter<Permit>, { signal, timeout, late }: CancelOptions): void {
+    const owner = this.#owner;
     let waiting = true;
     let cancel: (() => void) | undefined;
     const leave = (): (() => void) => {
       this.refuse(waiter, () => signal?.reason, 'aborted');
-      return this.#review;
+      return review;
     };
+    const review = (): void => owner.review();
     waiter.disconnect = () => {
       waiting = false;
-      cancel?.();
+      quietly(cancel);
       if (signal !== undefined) unlisten(signal, leave);
     };
-    if (signal !== undefined) listen(signal, leave);
-    if (timeout === Infinity) return;
-    cancel = this.#schedule(timeout, () => {
-      this.#lastLook(timeout);
-      if (!waiting) return;
-      this.refuse(waiter, late);
-      this.#review();
-    });
+    const time = (seconds: number, set: number): void => {
+      let fired = false;
+      cancel = owner.schedule(seconds, () => {
+        if (!waiting || fired) return;
+        fired = true;
+        // A timer may fire early: then it is set again, for the rest. On a clock that stands still or stepped back, the timer counts.
+        const now = owner.now();
+        const elapsed = now - set;
+        if (elapsed > 0 && elapsed < seconds - timeout * ROUNDING) {
+          try {
+            return time(seconds - elapsed, now);
+          } catch (error) {
+            // Without a timer it might wait for ever.
+            this.refuse(waiter, () => error);
+          }
+        } else {
+          owner.grantBeforeTimeout(timeout);
+          if (!waiting) return;
+          this.refuse(waiter, late);
+        }
+        owner.review();
+      });
+    };
+    if (timeout < Infinity) time(timeout, waiter.since);
+    if (signal === undefined) return;
+    listen(signal, leave);
+    // It may have aborted since it was checked, in a method of the clock or the signal that the caller has written.
+    if (waiting && signal.aborted) throw signal.reason;
+  }
+}
+
+/** What `fn` returns, or throws. */
+function resultOf(fn: () => unknown): unknown {
+  try {
+    return fn();
+  } catch (error) {
+    return error;
+  }
+}
+
+/** Calls `cancel`, which a caller has written, and lets nothing out of it: the timer that it cancels does nothing any more. */
+export function quietly(cancel: (() => void) | undefined): void {
+  try {
+    cancel?.();
+  } catch {
+    // As said.
   }
 }

@@ -17,7 +17,8 @@ export interface Rate {
   /**
    * `'sliding'`: no rolling `period` ever sees more than `capacity`; a grant counts until exactly one period later.
    * Left out, a bucket keeps the rate, which lets `burst` and one period's refill into one period after silence:
-   * with the default `burst`, twice `capacity`. A window remembers each grant for a period.
+   * with the default `burst`, twice `capacity`. A window remembers each grant for a period. With a `capacity` below 1, it
+   * lets one token start in any `period / capacity` seconds.
    */
   window?: 'sliding' | undefined;
   /** Seconds by which a sliding window is widened, for what the network adds or takes on the way. >= 0. Default 0. */
@@ -28,10 +29,10 @@ export interface Rate {
  * The budget that keeps `rate`, or none where it is unlimited.
  *
  * @param where Goes before the names of the arguments in errors.
- * @param before The budget that this one replaces at `now`: the tokens of a bucket stay, and the grants of a window
- *   that still count.
+ * @param earlier The budget of the same kind that this one replaces at `now`, after the grant `serial`: the tokens of a
+ *   bucket stay, and the grants of a window that still count.
  */
-export function budgetFor(rate: Rate, where: string, now: number = -Infinity, before?: Budget): Budget | undefined {
+export function budgetFor(rate: Rate, where: string, now: number = -Infinity, serial: number = 0, earlier?: Budget): Budget | undefined {
   checkObject(where.slice(0, -1), rate);
   const { capacity, period = 1, burst, window, margin } = rate;
   checkNumber(`${where}capacity`, 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
@@ -50,8 +51,10 @@ export function budgetFor(rate: Rate, where: string, now: number = -Infinity, be
   if (!(speed < Infinity && size / speed < Infinity)) {
     throw new RangeError(`${where}capacity / ${where}period must fill the burst in finite time, received ${capacity} / ${period}`);
   }
-  if (window !== undefined) return new SlidingWindow(capacity, period + (margin ?? 0), before instanceof SlidingWindow ? before : undefined);
-  return new TokenBucket(capacity, period, size, before?.level(now), now);
+  if (window === undefined) return new TokenBucket(capacity, period, size, now, serial, earlier as TokenBucket | undefined);
+  // One token fits, as by default into a bucket: otherwise no call with the default cost would ever be granted.
+  const span = capacity < 1 ? period / capacity : period;
+  return new SlidingWindow(size, span + (margin ?? 0), now, serial, earlier as SlidingWindow | undefined);
 }
 
 /** For messages: `10 per 1 s and 500 in any 60 s, 2 at a time`. */

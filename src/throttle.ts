@@ -34,24 +34,25 @@
  * watch (`channels.ts`) are told at once, each time when a decision is complete and known to whom it concerns.
  */
 import { type Budget, CombinedBudget } from './bucket.js';
-import { Teller } from './channels.js';
+import { EventPublisher } from './channels.js';
 import { type Clock, systemClock } from './clock.js';
 import {
   checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError,
-  type ThrottleErrorOptions, ThrottleTimeoutError,
+  printable, type ThrottleErrorOptions, ThrottleTimeoutError,
 } from './errors.js';
 import type { AcquireOptions, Gate } from './gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from './map.js';
-import { Grant, type Issuer, type Permit, work } from './permit.js';
-import { type Job, type Waiter, WaitQueue } from './queue.js';
+import { addDisposal } from './dispose.js';
+import { Grant, type Permit, runWithPermit } from './permit.js';
+import { type Job, quietly, ROUNDING, type Waiter, WaitQueue } from './queue.js';
 import { budgetFor, describeLimits, type Rate } from './rate.js';
 
 /** Keeps a throttle for as long as it makes a difference. */
-export interface Keeper {
-  /** Nothing runs, nobody waits; from the instant `freshFrom` it cannot be told from a new one, if nothing happens until then. */
-  rested(freshFrom: number): void;
-  /** Who has to pay its debts by now. */
-  heir(): Throttle;
+export interface ThrottleOwner {
+  /** Nothing runs and nothing waits; from the instant `evictableAt` it equals a new throttle, if nothing happens until then. */
+  onIdle(evictableAt: number): void;
+  /** The throttle that has taken its place by now, which pays its debts. */
+  currentThrottle(): Throttle;
 }
 
 /** Settings of a {@link Throttle} beside its three numbers: in what sense the rate is meant, and these. */
@@ -76,12 +77,32 @@ export interface Limits {
   concurrency?: number | undefined;
   /** Seconds, > 0 and finite. */
   period?: number | undefined;
-  /** The bucket's size, > 0. A sliding window has none. */
+  /** The bucket's size, > 0. A sliding window has none. `undefined`, given explicitly, lets it follow the capacity again. */
   burst?: number | undefined;
 }
 
-/** By how much of a timeout rounding may be off. */
-const ROUNDING = 1e-9;
+/** The options of a throttle, checked. The throttles of all keys of a `KeyedThrottle` share one object. */
+interface Settings {
+  readonly maxQueue: number;
+  readonly clock: Clock;
+  readonly name: string | undefined;
+  readonly silent: boolean | undefined;
+  readonly window: Rate['window'];
+  readonly margin: number | undefined;
+  readonly also: readonly Rate[];
+}
+
+/** The limits of a throttle, checked; replaced as a whole. */
+interface CheckedLimits {
+  readonly capacity: number;
+  readonly concurrency: number;
+  readonly period: number;
+  /** As it was given: left out, it follows `capacity`. */
+  readonly burst: number | undefined;
+}
+
+/** The queue of a throttle until the first caller waits: most never have a waiter. It stays empty. */
+const NO_WAITERS: WaitQueue<Permit> = /* @__PURE__ */ new WaitQueue<Permit>(undefined as never);
 
 /**
  * A throttle: at most `concurrency` jobs at a time, and at most `capacity` tokens' worth of them started per
@@ -98,45 +119,34 @@ const ROUNDING = 1e-9;
  * const answers = await Promise.all(['a', 'b', 'c'].map((name) => throttle.run(async () => name.toUpperCase())));
  */
 export class Throttle implements Gate {
-  #capacity = 0;
-  #concurrency = 0;
-  #period = 0;
-  /** As it was given: left out, it follows `capacity`. */
-  #burst: number | undefined;
-  readonly #maxQueue: number;
-  readonly #clock: Clock;
-  readonly #name: string | undefined;
-  readonly #keeper: Keeper | undefined;
+  readonly #settings: Settings;
+  #limits: CheckedLimits;
+  readonly #owner: ThrottleOwner | undefined;
 
-  readonly #window: Rate['window'];
-  readonly #margin: number | undefined;
-  readonly #also: readonly { readonly rate: Rate; readonly budget: Budget | undefined }[];
-
-  /** What keeps `capacity` per `period`; absent where that is unlimited. */
-  #own: Budget | undefined;
-  /** What keeps that and all others. */
+  /** The budget of `capacity` per `period`; absent where that is unlimited. And those of `also`. */
+  #ownBudget: Budget | undefined;
+  readonly #alsoBudgets: readonly Budget[];
+  /** All of them as one. */
   #budget: Budget | undefined;
-  /** What all budgets can hold, which may be Infinity, and the largest cost that can be granted, which is finite. */
-  #size = 0;
+  /** The largest cost that can be granted. */
   #maxCost = 0;
   /** `concurrency` as a bound; none once closed. */
   #slots = 0;
   #active = 0;
   #pausedUntil = -Infinity;
-  /** All cost ever granted, and every debt: it only grows, so the difference of two readings is what came between. */
-  #spent = 0;
+  /** How many grants there were: each has its number. */
+  #serial = 0;
   /** The latest instant seen. */
   #latest = -Infinity;
   /** The instant that the timer is set for. */
-  #wakesAt = Infinity;
+  #timerAt = Infinity;
   #cancelTimer: (() => void) | undefined;
   #closed: { readonly reason: unknown } | undefined;
-  #onIdle: (() => void)[] = [];
-  /** Whether anybody ever asked to be told when nothing runs and nobody waits. */
-  #restMatters: boolean;
-  readonly #queue: WaitQueue<Permit>;
-  readonly #issuer: Issuer;
-  readonly #teller: Teller;
+  #idleListeners: (() => void)[] | undefined;
+  /** Whether an idle listener or an owner was ever there. */
+  #hasIdleListeners: boolean;
+  #queue = NO_WAITERS;
+  readonly #publisher: EventPublisher;
 
   /**
    * @param capacity Tokens per `period`: > 0; `Infinity` for no rate limit.
@@ -151,58 +161,48 @@ export class Throttle implements Gate {
    * const api = new Throttle(5_000, 10, 3_600, { burst: 100, name: 'github' });
    */
   constructor(capacity: number, concurrency?: number, period?: number, options?: ThrottleOptions);
-  /** @internal */
-  constructor(capacity: number, concurrency: number, period: number, options: ThrottleOptions, keeper: Keeper);
-  constructor(capacity: number, concurrency = 0, period = 1, options: ThrottleOptions = {}, keeper?: Keeper) {
-    checkObject('options', options);
-    const { burst, window, margin, also = [], maxQueue = Infinity, clock = systemClock, name, silent } = options;
-    checkCount('maxQueue', maxQueue);
-    if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function') throw invalid('clock', 'a Clock', clock);
-    if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
-    if (!Array.isArray(also)) throw invalid('also', 'an array of rates', also);
-    this.#window = window;
-    this.#margin = margin;
-    this.#also = also.map((rate: Rate, index) => ({ rate: { ...rate }, budget: budgetFor(rate, `also[${index}].`) }));
-    this.#keeper = keeper;
-    this.#restMatters = keeper !== undefined;
-    this.#maxQueue = maxQueue;
-    this.#clock = clock;
-    this.#name = name;
-    this.#queue = new WaitQueue(clock.schedule.bind(clock), () => this.#review(), (timeout) => this.#lastLook(timeout), (waiter, error, reason) => {
-      this.#rest();
-      this.#teller.refused(waiter, waiter.cost, error, reason);
-    });
-    this.#teller = new Teller(silent === true ? undefined : this, clock);
-    this.#issuer = {
-      release: (permit) => {
-        this.#active--;
-        if (this.#restMatters) this.#rest();
-        this.#teller.released(permit);
-        if (this.#queue.size > 0) this.#drain(this.#now());
-      },
-      settle: (permit, difference) => (difference > 0 ? (keeper?.heir() ?? this) : this).#settle(permit, difference),
-    };
-    this.#limit(capacity, concurrency, period, burst);
+  /** With the limits and the settings of `model`, which are checked already. @internal */
+  constructor(model: Throttle, owner: ThrottleOwner);
+  constructor(capacity: number | Throttle, concurrency: number | ThrottleOwner = 0, period = 1, options: ThrottleOptions = {}) {
+    addDisposal(Throttle.prototype, 'asyncDispose', disposeThrottle);
+    if (Object(capacity) === capacity && #settings in (capacity as object)) {
+      const model = capacity as Throttle;
+      this.#settings = model.#settings;
+      this.#limits = model.#limits;
+      this.#owner = concurrency as ThrottleOwner;
+      this.#ownBudget = model.#ownBudget?.fresh();
+      this.#alsoBudgets = model.#alsoBudgets.length === 0 ? model.#alsoBudgets : model.#alsoBudgets.map((budget) => budget.fresh());
+    } else {
+      this.#settings = checkSettings(options);
+      const { also, window, margin } = this.#settings;
+      this.#alsoBudgets = also.map((rate, index) => budgetFor(rate, `also[${index}].`)).filter((budget) => budget !== undefined);
+      checkCount('concurrency', concurrency);
+      this.#ownBudget = budgetFor({ capacity: capacity as number, period, burst: options.burst, window, margin }, '');
+      this.#limits = { capacity: capacity as number, concurrency: concurrency as number, period, burst: options.burst };
+    }
+    this.#hasIdleListeners = this.#owner !== undefined;
+    this.#publisher = new EventPublisher(this.#settings.silent === true ? undefined : this, this.#settings.clock);
+    this.#applyLimits();
   }
 
   /** Tokens per period. */
   get capacity(): number {
-    return this.#capacity;
+    return this.#limits.capacity;
   }
 
   /** How many run at a time, as it was set: `0` and `Infinity` mean any number. */
   get concurrency(): number {
-    return this.#concurrency;
+    return this.#limits.concurrency;
   }
 
   /** Seconds. */
   get period(): number {
-    return this.#period;
+    return this.#limits.period;
   }
 
   /** What may start at once after silence, and the largest cost: the bucket's size, or the least of several. */
   get burst(): number {
-    return this.#size;
+    return Math.min(this.#budget?.burst ?? Infinity, this.#limits.burst ?? Infinity);
   }
 
   /** The tokens at hand now, of several rates the fewest. Below zero while a settled cost has left a debt. */
@@ -232,7 +232,7 @@ export class Throttle implements Gate {
 
   /** The name given in the options. */
   get name(): string | undefined {
-    return this.#name;
+    return this.#settings.name;
   }
 
   /**
@@ -259,9 +259,9 @@ export class Throttle implements Gate {
    */
   acquire(cost = 1, options?: AcquireOptions): Promise<Permit> {
     try {
-      const now = this.#enter(cost, options);
+      const now = this.#validateCall(cost, options);
       const permit = this.#queue.size === 0 ? this.#grant(now, cost) : undefined;
-      return permit === undefined ? this.#join(now, cost, options) : Promise.resolve(permit);
+      return permit === undefined ? this.#enqueue(now, cost, options) : Promise.resolve(permit);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -284,7 +284,7 @@ export class Throttle implements Gate {
   tryAcquire(cost = 1): Permit | undefined {
     this.#checkCost(cost);
     const permit = this.#queue.size === 0 ? this.#grant(this.#now(), cost) : undefined;
-    if (permit === undefined) this.#teller.refused({}, cost, undefined);
+    if (permit === undefined) this.#publisher.refused({}, cost, undefined);
     return permit;
   }
 
@@ -305,10 +305,12 @@ export class Throttle implements Gate {
   run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
     try {
       checkFunction('fn', fn);
-      const now = this.#enter(cost, options);
+      const now = this.#validateCall(cost, options);
+      const signal = options?.signal;
       const permit = this.#queue.size === 0 ? this.#grant(now, cost) : undefined;
-      if (permit !== undefined) return Promise.resolve(permit).then((granted) => work(fn, granted));
-      return this.#join(now, cost, options, fn).then(workOf<T>);
+      if (permit !== undefined) return Promise.resolve(permit).then((granted) => runWithPermit(fn, granted, signal));
+      const job = this.#enqueue(now, cost, options, fn);
+      return signal === undefined ? job.then(runJob<T>) : job.then((granted) => runJob(granted, signal));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -378,26 +380,26 @@ export class Throttle implements Gate {
     if (seconds === 0) return;
     const now = this.#now();
     this.#pausedUntil = Math.max(this.#pausedUntil, now + seconds);
-    this.#rest();
-    this.#teller.paused(this.#pausedUntil - now);
+    this.#notifyIfIdle();
+    this.#publisher.paused(this.#pausedUntil - now);
     // Set anew, from now: where the clock has stepped back meanwhile, the timer may come before the pause is over.
-    this.#wakeAt(now, Infinity);
-    this.#review(now);
+    this.#setTimer(now, Infinity);
+    this.#reschedule(now);
   }
 
   /** Ends every pause now. Whoever fits is granted before it returns. */
   resume(): void {
     this.#pausedUntil = -Infinity;
-    this.#teller.paused(0);
-    this.#review();
+    this.#publisher.paused(0);
+    this.#reschedule();
   }
 
   /** Resolves once nobody waits and the last permit is back; at once where that is so already. */
   idle(): Promise<void> {
     return new Promise((resolve) => {
-      this.#onIdle.push(resolve);
-      this.#restMatters = true;
-      this.#rest();
+      (this.#idleListeners ??= []).push(resolve);
+      this.#hasIdleListeners = true;
+      this.#notifyIfIdle();
     });
   }
 
@@ -419,13 +421,7 @@ export class Throttle implements Gate {
     // One error for all of them: a stack trace for each of 100,000 would take a second and say the same.
     const error = this.#closedError();
     this.#queue.refuseAll(() => error);
-    this.#review();
-  }
-
-  /** `close()`, then `idle()`: `await using throttle = new Throttle(10)` ends with nothing left running. */
-  [Symbol.asyncDispose](): Promise<void> {
-    this.close();
-    return this.idle();
+    this.#reschedule();
   }
 
   /**
@@ -457,63 +453,102 @@ export class Throttle implements Gate {
    */
   configure(limits: Limits): void {
     checkObject('limits', limits);
-    const { capacity = this.#capacity, concurrency = this.#concurrency, period = this.#period, burst = this.#burst } = limits;
-    this.#limit(capacity, concurrency, period, burst);
-    this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#oversize(waiter.cost) : undefined));
-    this.#review();
-  }
-
-  /** Checks the limits, all of them before any is set. */
-  #limit(capacity: number, concurrency: number, period: number, burst: number | undefined): void {
+    const { capacity = this.#limits.capacity, concurrency = this.#limits.concurrency, period = this.#limits.period } = limits;
+    const burst = 'burst' in limits ? limits.burst : this.#limits.burst;
+    const { window, margin } = this.#settings;
     checkCount('concurrency', concurrency);
-    // A new throttle reads no clock: its budget is full, whenever that is.
-    const now = this.#own === undefined ? -Infinity : this.#now();
-    this.#own = budgetFor({ capacity, period, burst, window: this.#window, margin: this.#margin }, '', now, this.#own);
-    const budgets = [this.#own, ...this.#also.map(({ budget }) => budget)].filter((budget) => budget !== undefined);
-    this.#budget = budgets.length > 1 ? new CombinedBudget(budgets) : budgets[0];
-    this.#capacity = capacity;
-    this.#concurrency = concurrency;
-    if (this.#closed === undefined) this.#slots = concurrency === 0 ? Infinity : concurrency;
-    this.#period = period;
-    this.#burst = burst;
-    this.#size = Math.min(this.#budget?.burst ?? Infinity, burst ?? Infinity);
-    this.#maxCost = Math.min(this.#size, Number.MAX_VALUE);
+    // All limits are checked before any is set.
+    this.#ownBudget = budgetFor({ capacity, period, burst, window, margin }, '', this.#now(), this.#serial, this.#ownBudget);
+    this.#limits = { capacity, concurrency, period, burst };
+    this.#applyLimits();
+    this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#oversize(waiter.cost) : undefined));
+    this.#reschedule();
   }
 
-  /** The present instant; never before one seen earlier, so a clock that steps back grants nothing. */
+  #applyLimits(): void {
+    const budgets = this.#ownBudget === undefined ? this.#alsoBudgets : [this.#ownBudget, ...this.#alsoBudgets];
+    this.#budget = budgets.length > 1 ? new CombinedBudget(budgets) : budgets[0];
+    if (this.#closed === undefined) this.#slots = this.#limits.concurrency || Infinity;
+    this.#maxCost = Math.min(this.burst, Number.MAX_VALUE);
+  }
+
+  /**
+   * The present instant; never before one seen earlier, so a clock that steps back grants nothing.
+   *
+   * @throws Whatever the clock throws, and a TypeError while it has never shown a number.
+   */
   #now(): number {
-    const now = this.#clock.now();
-    return now > this.#latest ? (this.#latest = now) : this.#latest;
+    const now = this.#settings.clock.now();
+    if (now > this.#latest && now < Infinity) this.#latest = now;
+    else if (this.#latest === -Infinity) throw invalid('clock.now()', 'a finite number', now);
+    return this.#latest;
+  }
+
+  /** The present instant or, if the clock throws, the latest one seen: for what must not fail half-way. */
+  #nowOrLatest(): number {
+    try {
+      return this.#now();
+    } catch {
+      return this.#latest;
+    }
   }
 
   /** The one decision: a permit, if a slot is free, no pause holds and the tokens are there; and then it is taken. */
   #grant(now: number, cost: number, waiter?: Waiter<Permit>): Permit | undefined {
     if (this.#active >= this.#slots || now < this.#pausedUntil) return undefined;
-    if (this.#budget !== undefined && !this.#budget.take(now, cost)) return undefined;
+    if (this.#budget !== undefined && !this.#budget.take(now, cost, this.#serial + 1)) return undefined;
     this.#active++;
-    this.#spent += cost;
-    if (waiter !== undefined) return this.#handOver(now, waiter);
-    const permit = new Grant(this.#issuer, cost, 0, this.#spent);
-    this.#teller.granted(permit);
+    this.#serial++;
+    if (waiter !== undefined) return this.#grantWaiter(now, waiter);
+    const permit = new Grant(this, cost, 0, this.#serial);
+    this.#publisher.granted(permit);
     return permit;
   }
 
-  /** What was granted goes to who waits for it. Apart, so that the rest is small enough to be inlined by whoever calls. */
-  #handOver(now: number, waiter: Waiter<Permit>): Permit {
-    // Whoever heard of another grant, and came because of it, may have come after `now`.
-    const permit = new Grant(this.#issuer, waiter.cost, Math.max(0, now - waiter.since), this.#spent);
+  /** Gives a waiter its permit. Kept separate so that `#grant` stays small enough to inline. */
+  #grantWaiter(now: number, waiter: Waiter<Permit>): Permit {
+    // A subscriber may call `acquire` during a grant, so `since` can exceed `now`.
+    const permit = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial);
     this.#queue.grant(waiter, permit);
-    this.#teller.handedOver(permit, waiter);
+    this.#publisher.handedOver(permit, waiter);
     return permit;
+  }
+
+  /** A permit came back. @internal */
+  onRelease(permit: Grant): void {
+    this.#active--;
+    if (this.#hasIdleListeners) this.#notifyIfIdle();
+    this.#publisher.released(permit);
+    if (this.#queue.size > 0) this.#drain(this.#nowOrLatest());
+  }
+
+  /** The true cost of a permit is known. @internal */
+  onSettle({ serial }: Grant, difference: number): void {
+    // Where another throttle has taken this one's place, a debt is for that one to pay; nothing of a refund can be left.
+    const payer = difference > 0 ? (this.#owner?.currentThrottle() ?? this) : this;
+    const now = payer.#nowOrLatest();
+    if (payer === this) this.#budget?.settle(now, difference, serial);
+    else if (this.#budget !== undefined) payer.#budget?.settleEarlier(now, this.#budget, difference, serial);
+    payer.#reschedule(now);
   }
 
   /** Grants the head for as long as it fits, then sets the timer for the instant from which it will. */
   #drain(now: number): void {
     for (let head = this.#queue.head; head !== undefined; head = this.#queue.head) {
-      if (this.#grant(now, head.cost, head) !== undefined) continue;
-      return this.#wakeAt(now, this.#active < this.#slots ? this.#opensAt(now, head.cost) : Infinity);
+      if (this.#grant(now, head.cost, head) === undefined && this.#timeHead(now, head)) return;
     }
-    this.#wakeAt(now, Infinity);
+    this.#setTimer(now, Infinity);
+  }
+
+  /** Sets the timer for the head. If the clock throws, the head is refused with that: without a timer it might wait for ever. */
+  #timeHead(now: number, head: Waiter<Permit>): boolean {
+    try {
+      this.#setTimer(now, this.#active < this.#slots ? this.#opensAt(now, head.cost) : Infinity);
+      return true;
+    } catch (error) {
+      this.#queue.refuse(head, () => error);
+      return false;
+    }
   }
 
   /** The instant from which pause and tokens let `cost` through. */
@@ -522,97 +557,120 @@ export class Throttle implements Gate {
     return this.#budget?.readyAt(opens, cost) ?? opens;
   }
 
-  /** Something changed that may let the head go, or leave nobody. */
-  #review(now?: number): void {
-    if (this.#queue.size > 0) this.#drain(now ?? this.#now());
-    else this.#wakeAt(0, Infinity);
-    this.#rest();
+  /** Something changed that may let the head go, or leave the throttle idle. */
+  #reschedule(now?: number): void {
+    if (this.#queue.size > 0) this.#drain(now ?? this.#nowOrLatest());
+    else this.#setTimer(0, Infinity);
+    this.#notifyIfIdle();
   }
 
-  /** Before somebody is late: what rounding kept from the instant of the head by now has come. */
-  #lastLook(timeout: number): void {
-    if (this.#wakesAt - this.#now() <= timeout * ROUNDING) this.#latest = Math.max(this.#latest, this.#wakesAt);
-    this.#review();
+  /** Before a waiter is late: what rounding kept from the instant of the head by now has come. */
+  #grantBeforeTimeout(timeout: number): void {
+    if (this.#timerAt - this.#nowOrLatest() <= timeout * ROUNDING) this.#latest = Math.max(this.#latest, this.#timerAt);
+    this.#reschedule();
   }
 
-  /** Where nothing runs and nobody waits, tells those who asked for it. */
-  #rest(): void {
+  /** Where nothing runs and nothing waits, notifies the idle listeners and the owner. */
+  #notifyIfIdle(): void {
     if (this.#active > 0 || this.#queue.size > 0) return;
-    if (this.#onIdle.length > 0) for (const resolve of this.#onIdle.splice(0)) resolve();
-    this.#keeper?.rested(this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity);
-  }
-
-  /** The true cost of a permit is known. */
-  #settle(permit: Grant, difference: number): void {
-    const now = this.#now();
-    this.#budget?.settle(now, difference, this.#spent - permit.mark);
-    if (difference > 0) this.#spent += difference;
-    this.#review(now);
+    const listeners = this.#idleListeners;
+    this.#idleListeners = undefined;
+    if (listeners !== undefined) for (const resolve of listeners) resolve();
+    this.#owner?.onIdle(this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity);
   }
 
   /** Sets the timer for the instant `at`; `Infinity` for none. */
-  #wakeAt(now: number, at: number): void {
-    if (at === this.#wakesAt) return;
-    this.#cancelTimer?.();
+  #setTimer(now: number, at: number): void {
+    if (at === this.#timerAt) return;
+    quietly(this.#cancelTimer);
     this.#cancelTimer = undefined;
-    this.#wakesAt = at;
-    if (at === Infinity) return;
-    const set = this.#clock.now();
-    const delay = at - now;
-    this.#cancelTimer = this.#clock.schedule(delay, () => {
-      this.#wakesAt = Infinity;
-      // Timers fire up to a millisecond early: then it is set again, for the rest. Otherwise its word is taken that `at`
-      // has come, though rounding, or a clock that stepped back, may say "not quite": nobody is held for ever.
-      const elapsed = this.#clock.now() - set;
-      const reached = elapsed >= 0 && elapsed < delay ? now + elapsed : at;
-      if (reached > this.#latest) this.#latest = reached;
-      this.#review();
-    });
+    this.#timerAt = Infinity;
+    if (at < Infinity) this.#schedule(now, at);
   }
 
-  /** Checks a call, and says when it came. */
-  #enter(cost: number, options: AcquireOptions | undefined): number {
+  #schedule(now: number, at: number): void {
+    const { clock } = this.#settings;
+    const set = clock.now();
+    const delay = at - now;
+    let cancelled = false;
+    const cancel = clock.schedule(delay, () => {
+      // A timer that was cancelled, or has fired before, may fire all the same.
+      if (cancelled) return;
+      cancelled = true;
+      this.#cancelTimer = undefined;
+      this.#timerAt = Infinity;
+      // Timers fire up to a millisecond early: then it is set again, for the rest. Otherwise the timer's word is taken that
+      // `at` has come, though rounding, or a clock that stepped back, may say "not quite": no waiter is held for ever.
+      const elapsed = readClock(clock) - set;
+      const reached = elapsed >= 0 && elapsed < delay ? now + elapsed : at;
+      if (reached > this.#latest) this.#latest = reached;
+      this.#reschedule();
+    });
+    if (cancelled) return;
+    this.#timerAt = at;
+    this.#cancelTimer = () => {
+      cancelled = true;
+      cancel();
+    };
+  }
+
+  /** Checks a call. Returns the instant at which it came. */
+  #validateCall(cost: number, options: AcquireOptions | undefined): number {
     this.#checkCost(cost);
     if (options !== undefined) checkAcquireOptions(options);
     return this.#now();
   }
 
-  /** A place in the queue, unless it is full or the deadline hopeless. */
-  #join(now: number, cost: number, options: AcquireOptions | undefined): Promise<Permit>;
-  #join<T>(now: number, cost: number, options: AcquireOptions | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>>;
-  #join(now: number, cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, fn?: Job<Permit>['fn']): Promise<unknown> {
-    if (this.#closed !== undefined) throw this.#turnedAway(cost, this.#closedError());
+  /** Takes a place in the queue, unless the queue is full or the deadline cannot be met. */
+  #enqueue(now: number, cost: number, options: AcquireOptions | undefined): Promise<Permit>;
+  #enqueue<T>(now: number, cost: number, options: AcquireOptions | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>>;
+  #enqueue(now: number, cost: number, { signal, timeout = Infinity, stack }: AcquireOptions = {}, fn?: Job<Permit>['fn']): Promise<unknown> {
+    if (this.#closed !== undefined) throw this.#publishRefusal(cost, this.#closedError());
     const late = (at: number): ThrottleTimeoutError =>
-      this.#refusal(ThrottleTimeoutError, at, cost, `has no permit for a cost of ${cost} within the timeout of ${timeout} s`);
+      this.#refusal(ThrottleTimeoutError, at, cost, `has no permit for a cost of ${cost} within the timeout of ${timeout} s`, stack);
     // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
-    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost))) throw this.#turnedAway(cost, late(now));
-    if (this.#queue.size >= this.#maxQueue) {
-      throw this.#turnedAway(cost, this.#refusal(QueueFullError, now, cost, `lets ${this.#maxQueue} wait, not more`));
-    }
-    const exits = signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#now()) };
-    const promise = this.#queue.join(cost, now, exits, fn);
-    const place = this.#queue.tail as object;
+    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost))) throw this.#publishRefusal(cost, late(now));
+    const { maxQueue } = this.#settings;
+    if (this.#queue.size >= maxQueue) throw this.#publishRefusal(cost, this.#refusal(QueueFullError, now, cost, `lets ${maxQueue} wait, not more`, stack));
+    if (this.#queue === NO_WAITERS) this.#queue = this.#makeQueue();
+    const cancel = signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#nowOrLatest()) };
+    const promise = this.#queue.join(cost, now, cancel, fn);
+    const waiter = this.#queue.tail as object;
     // Only the first in line is timed.
     if (this.#queue.size === 1) this.#drain(now);
-    this.#teller.queued(place, cost);
+    this.#publisher.queued(waiter, cost);
     return promise;
   }
 
-  /** Tells of a caller who gets no place. */
-  #turnedAway(cost: number, error: Error): Error {
-    this.#teller.refused({}, cost, error);
+  #makeQueue(): WaitQueue<Permit> {
+    const { clock } = this.#settings;
+    return new WaitQueue({
+      schedule: (seconds, callback) => clock.schedule(seconds, callback),
+      now: () => readClock(clock),
+      review: () => this.#reschedule(),
+      grantBeforeTimeout: (timeout) => this.#grantBeforeTimeout(timeout),
+      onRefused: (waiter, error, reason) => {
+        this.#notifyIfIdle();
+        this.#publisher.refused(waiter, waiter.cost, error, reason);
+      },
+    });
+  }
+
+  /** Publishes the refusal of a caller that gets no place. */
+  #publishRefusal(cost: number, error: Error): Error {
+    this.#publisher.refused({}, cost, error);
     return error;
   }
 
-  /** The error for a caller who is turned away, with what to do about it. */
-  #refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, now: number, cost: number, what: string): E {
-    return refusal(Kind, `${this.#label()} ${what}`, this.#estimate(now, cost), this.#active, this.#queue.size);
+  /** The error for a caller that is refused, with what to do about it. */
+  #refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, now: number, cost: number, what: string, stack?: false): E {
+    return refusal(Kind, `${this.#label()} ${what}`, this.#estimate(now, cost), this.#active, this.#queue.size, stack);
   }
 
   #estimate(now: number, cost: number): number {
     const opens = this.#opensAt(now, this.#queue.cost + cost);
     let wait = Math.max(0, opens - now);
-    // Whoever waits so long comes late enough, rounding or not.
+    // A caller that waits so long comes late enough, rounding or not.
     while (now + wait < opens) wait *= 1 + Number.EPSILON;
     return wait;
   }
@@ -630,18 +688,50 @@ export class Throttle implements Gate {
     return new ThrottleClosedError(`${this.#label()} is closed`, { cause: this.#closed?.reason });
   }
 
-  /** Which throttle, and its limits, for messages. */
+  /** The throttle's name and its limits, for messages. */
   #label(): string {
-    const own = { capacity: this.#capacity, period: this.#period, window: this.#window };
-    return `Throttle${this.#name === undefined ? '' : ` "${this.#name}"`} (${describeLimits([own, ...this.#also.map((also) => also.rate)], this.#concurrency)})`;
+    const { name, window, also } = this.#settings;
+    const { capacity, concurrency, period } = this.#limits;
+    const limits = describeLimits([{ capacity, period, window }, ...also], concurrency);
+    return `Throttle${name === undefined ? '' : ` ${printable(name)}`} (${limits})`;
   }
 }
 
-/** What `run` does once the queue has let it go. */
-function workOf<T>(job: Job<Permit, T>): Promise<T> {
+/** `await using throttle = new Throttle(10)` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
+export interface Throttle {
+  /** `close()`, then `idle()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+function disposeThrottle(this: Throttle): Promise<void> {
+  this.close();
+  return this.idle();
+}
+
+/** What the clock shows; NaN if it throws. */
+function readClock(clock: Clock): number {
+  try {
+    return clock.now();
+  } catch {
+    return NaN;
+  }
+}
+
+function checkSettings(options: ThrottleOptions): Settings {
+  checkObject('options', options);
+  const { window, margin, also = [], maxQueue = Infinity, clock = systemClock, name, silent } = options;
+  checkCount('maxQueue', maxQueue);
+  if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function') throw invalid('clock', 'a Clock', clock);
+  if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
+  if (!Array.isArray(also)) throw invalid('also', 'an array of rates', also);
+  return { maxQueue, clock, name, silent, window, margin, also: also.map((rate: Rate) => (Object(rate) === rate ? Object.assign({}, rate) : rate)) };
+}
+
+/** What `run` does once its job has left the queue. */
+function runJob<T>(job: Job<Permit, T>, signal?: AbortSignal): Promise<T> {
   const { permit } = job;
   if (permit === undefined) throw job.error;
   // The job is old by now: holding on to a new object, it would keep that from being collected young.
   job.permit = undefined;
-  return work(job.fn, permit);
+  return runWithPermit(job.fn, permit, signal);
 }

@@ -6,7 +6,9 @@ import {
   type CallMessage, granted, type GrantedMessage, paused, type PausedMessage, queued, type QueuedMessage, type RefusalReason, refused, type RefusedMessage,
   released, type ReleasedMessage, type ThrottleMessage, type WatchedThrottle,
 } from './channels.js';
+import { addDisposal } from './dispose.js';
 import { invalid } from './errors.js';
+import type { Resource } from './limiter.js';
 
 /** The limits of a throttle, as a {@link Trace} has them: `null` stands for "none", since JSON has no `Infinity`. */
 export interface TracedLimits {
@@ -99,7 +101,7 @@ export interface Recording extends Trace {
 }
 
 /** The methods are the prototype's, so that copies of the data have none. */
-class Recorder implements Recording {
+class Recorder implements Omit<Recording, keyof Disposable> {
   declare readonly name?: string;
   readonly limits: TracedLimits;
   readonly events: TraceEvent[];
@@ -107,6 +109,9 @@ class Recorder implements Recording {
   #unsubscribe: (() => void) | undefined;
 
   constructor(throttle: WatchedThrottle) {
+    addDisposal(Recorder.prototype, 'dispose', function () {
+      this.stop();
+    });
     if (throttle.name !== undefined) this.name = throttle.name;
     this.limits = limitsOf(throttle);
     this.events = [];
@@ -146,11 +151,9 @@ class Recorder implements Recording {
     this.#unsubscribe?.();
     this.#unsubscribe = undefined;
   }
-
-  [Symbol.dispose](): void {
-    this.stop();
-  }
 }
+
+interface Recorder extends Disposable {}
 
 function bounded(value: number): number | null {
   return value < Infinity ? value : null;
@@ -167,7 +170,7 @@ function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): Tr
  * It remembers everything until `stop` is called, so it is for tests, demos and a close look at a few minutes. A
  * change of the limits is noted with the event that comes next. Of a throttle on Redis it is what this process sees.
  *
- * @param throttle A `Throttle`, one of the keys of a `KeyedThrottle` (`keyed.peek(key)`), or a `RedisThrottle`.
+ * @param throttle A `Throttle`, one of the keys of a `KeyedThrottle` (`keyed.peek(key)`), a `Resource`, or a `RedisThrottle`.
  * @throws {TypeError} `throttle` is none.
  *
  * @example
@@ -180,7 +183,9 @@ function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): Tr
  * trace.stop();
  * console.log(trace.events.map(({ kind }) => kind).join(', ')); // → granted, released
  */
-export function record(throttle: WatchedThrottle): Recording {
-  if (typeof throttle?.capacity !== 'number' || typeof throttle.burst !== 'number') throw invalid('throttle', 'a Throttle or a RedisThrottle', throttle);
-  return new Recorder(throttle);
+export function record(throttle: WatchedThrottle | Resource): Recording {
+  // The messages of a resource are about the throttle inside it.
+  const watched = (throttle as Partial<Resource> | undefined)?.watched ?? (throttle as WatchedThrottle);
+  if (typeof watched?.capacity !== 'number' || typeof watched.burst !== 'number' || 'keyed' in watched) throw invalid('throttle', 'a Throttle, a Resource or a RedisThrottle', throttle);
+  return new Recorder(watched);
 }

@@ -4,48 +4,57 @@
  * `(now, cost)`: no timer, no promise, no clock. Instants and durations are seconds.
  *
  * This is the "sliding window log" of the literature. A grant at `t` counts in `[t, t + period)`: of a period with
- * both its ends one more grant may be part, which is what a margin is for.
+ * both its ends one more grant may be part, which is what a margin is for. A cost that is corrected later counts at the
+ * instant of its grant. The corrections are kept in a Fenwick tree ("A new data structure for cumulative frequency
+ * tables", 1994), so that the instant at which a cost fits is found in logarithmic time also after corrections.
  */
-export class SlidingWindow {
+import type { Budget } from './bucket.js';
+import { FenwickTree } from './fenwick-tree.js';
+
+export class SlidingWindow implements Budget {
   readonly burst: number;
   /** Seconds for which a grant counts. */
   readonly #span: number;
   /** What rounding may swallow: ten costs of 0.1 make one, although their sum is not quite 1. */
   readonly #slack: number;
-  /**
-   * The grants, oldest first, those of one instant as one: when, how much, and all that was spent up to then. The
-   * marks tell grants apart; where a cost was corrected they are no longer the sums of the costs.
-   */
+  /** The grants, oldest first, those of one instant as one: the instant, the true cost, the serial number of the last of them. */
   #times: number[] = [];
   #costs: number[] = [];
-  #marks: number[] = [];
-  /** The index of the oldest that still counts. */
+  #serials: number[] = [];
+  /** For each entry, the sum of all costs up to it as they were before any correction. */
+  #sums: number[] = [];
+  /** The differences between the true costs and the costs in `#sums`; absent while there are none. */
+  #corrections: FenwickTree | undefined;
+  /** The index of the oldest entry that still counts. */
   #first = 0;
-  /** The sum of what counts. */
+  /** The sum of the true costs that count. */
   #total = 0;
-  /** All that was spent, as much of it as has left the window, and the mark up to which costs were corrected. */
-  #spent = 0;
-  #gone = 0;
-  #corrected = 0;
+  /** The serial number of the last grant that counts no more, or never did. */
+  #goneSerial: number;
 
   /**
    * @param capacity What may start in any `span`.
    * @param span Seconds: the period, and the margin for what the network adds.
-   * @param before Whose grants still count.
+   * @param now The instant at which it replaces `earlier`.
+   * @param serial The serial number of the last grant before that.
+   * @param earlier The window that it replaces: the grants that still count at `now` go on counting.
    */
-  constructor(capacity: number, span: number, before?: SlidingWindow) {
+  constructor(capacity: number, span: number, now: number = -Infinity, serial: number = 0, earlier?: SlidingWindow) {
     this.burst = capacity;
     this.#span = span;
     this.#slack = capacity * 1e-11;
-    if (before === undefined) return;
-    this.#times = before.#times;
-    this.#costs = before.#costs;
-    this.#marks = before.#marks;
-    this.#first = before.#first;
-    this.#total = before.#total;
-    this.#spent = before.#spent;
-    this.#gone = before.#gone;
-    this.#corrected = before.#corrected;
+    this.#goneSerial = serial;
+    if (earlier === undefined) return;
+    // Grants that have left the shorter window stay out, also if nothing has looked at it since.
+    earlier.#expire(now);
+    this.#times = earlier.#times;
+    this.#costs = earlier.#costs;
+    this.#serials = earlier.#serials;
+    this.#sums = earlier.#sums;
+    this.#corrections = earlier.#corrections;
+    this.#first = earlier.#first;
+    this.#total = earlier.#total;
+    this.#goneSerial = earlier.#goneSerial;
   }
 
   level(now: number): number {
@@ -54,7 +63,8 @@ export class SlidingWindow {
   }
 
   readyAt(from: number, cost: number): number {
-    // Whoever comes last in a queue has at most `burst` in the span before; the rest of the queue came before that.
+    if (cost === 0) return from;
+    // The last of a queue has at most `burst` in the span before it; the rest of the queue came before that.
     const spans = Math.max(0, Math.ceil(cost / this.burst - 1e-12) - 1);
     const over = this.#total + (cost - spans * this.burst) - this.burst;
     const at = over > this.#slack ? Math.max(from, this.#leaves(over - this.#slack)) : from;
@@ -63,69 +73,91 @@ export class SlidingWindow {
 
   /** The instant at which the oldest grants, `cost` in all, have left the window. */
   #leaves(cost: number): number {
-    let index = this.#first;
-    if (this.#corrected <= this.#gone) index = this.#find(this.#gone + cost);
-    else for (let left = cost - (this.#costs[index] ?? 0); left > 0 && index < this.#times.length - 1; ) left -= this.#costs[++index] as number;
-    return (this.#times[Math.min(index, this.#times.length - 1)] as number) + this.#span;
+    const gone = this.#sumBefore(this.#first);
+    let low = this.#first;
+    for (let high = this.#times.length - 1; low < high; ) {
+      const middle = (low + high) >> 1;
+      if (this.#sumBefore(middle + 1) - gone < cost) low = middle + 1;
+      else high = middle;
+    }
+    return (this.#times[low] as number) + this.#span;
   }
 
-  /** The index of the first grant whose mark is not below `mark`. */
-  #find(mark: number): number {
+  /** The sum of the true costs of all entries before `index`. */
+  #sumBefore(index: number): number {
+    return index === 0 ? 0 : (this.#sums[index - 1] as number) + (this.#corrections?.sumBefore(index) ?? 0);
+  }
+
+  fullAt(): number {
+    // The latest grant that counts is the one until which the window is not full.
+    let last = this.#times.length - 1;
+    while (last >= this.#first && (this.#costs[last] as number) <= this.#slack) last--;
+    return last < this.#first ? -Infinity : (this.#times[last] as number) + this.#span;
+  }
+
+  take(now: number, cost: number, serial: number): boolean {
+    this.#expire(now);
+    // Twice the slack of `readyAt`, which adds in another order: when it says "now", this must agree.
+    if (cost > 0 && this.#total + cost - this.burst > 2 * this.#slack) return false;
+    this.#add(now, cost, serial);
+    return true;
+  }
+
+  settle(now: number, difference: number, serial: number): void {
+    this.#expire(now);
+    // A grant that has left the window counts no more, whatever it cost.
+    if (serial <= this.#goneSerial) return;
+    const index = this.#indexOf(serial);
+    (this.#costs[index] as number) += difference;
+    this.#total += difference;
+    this.#corrections ??= new FenwickTree(this.#times.length);
+    this.#corrections.add(index, difference);
+  }
+
+  /** The index of the entry that the grant `serial` is part of. */
+  #indexOf(serial: number): number {
     let low = this.#first;
-    for (let high = this.#marks.length; low < high; ) {
+    for (let high = this.#serials.length - 1; low < high; ) {
       const middle = (low + high) >> 1;
-      if ((this.#marks[middle] as number) < mark) low = middle + 1;
+      if ((this.#serials[middle] as number) < serial) low = middle + 1;
       else high = middle;
     }
     return low;
   }
 
-  fullAt(): number {
-    return this.#first < this.#times.length ? (this.#times.at(-1) as number) + this.#span : -Infinity;
+  settleEarlier(now: number, earlier: SlidingWindow, difference: number, serial: number): void {
+    earlier.#expire(now);
+    if (serial <= earlier.#goneSerial) return;
+    // All grants of the earlier window came before those of this one.
+    const time = earlier.#times[earlier.#indexOf(serial)] as number;
+    earlier.settle(now, difference, serial);
+    this.#compact();
+    let index = 0;
+    while (index < this.#times.length && (this.#times[index] as number) < time) index++;
+    this.#times.splice(index, 0, time);
+    this.#costs.splice(index, 0, difference);
+    this.#serials.splice(index, 0, this.#serials[index - 1] ?? this.#goneSerial);
+    this.#compact();
   }
 
-  take(now: number, cost: number): boolean {
-    this.#expire(now);
-    // Twice the slack of `readyAt`, which adds in another order: when it says "now", this must agree.
-    if (this.#total + cost - this.burst > 2 * this.#slack) return false;
-    this.#add(now, cost);
-    return true;
+  fresh(): SlidingWindow {
+    return new SlidingWindow(this.burst, this.#span);
   }
 
-  settle(now: number, difference: number, since: number): void {
-    if (difference > 0) return this.#add(now, difference);
-    // A point within what the grant spent. Where that has left the window nothing comes back: what it took is there
-    // again, and a second time would be too much for the present window.
-    const point = this.#spent - since + difference / 2;
-    if (point <= this.#gone) return;
-    const index = this.#find(point);
-    const cost = this.#costs[index];
-    // Corrected to nothing before, and forgotten.
-    if (cost === undefined) return;
-    this.#costs[index] = cost + difference;
-    this.#total += difference;
-    this.#corrected = Math.max(this.#corrected, this.#marks[index] as number);
-    // The latest grant that counts is the one until which the window is not full.
-    while (this.#times.length > this.#first && (this.#costs.at(-1) as number) <= this.#slack) {
-      this.#times.pop();
-      this.#marks.pop();
-      this.#total -= this.#costs.pop() as number;
-    }
-  }
-
-  #add(now: number, cost: number): void {
-    if (cost === 0) return;
-    this.#spent += cost;
+  #add(now: number, cost: number, serial: number): void {
     this.#total += cost;
     const last = this.#times.length - 1;
-    if (now <= (this.#times[last] ?? -Infinity)) {
-      this.#costs[last] = (this.#costs[last] as number) + cost;
-      this.#marks[last] = this.#spent;
+    if (last >= this.#first && now <= (this.#times[last] as number)) {
+      (this.#costs[last] as number) += cost;
+      (this.#sums[last] as number) += cost;
+      this.#serials[last] = serial;
       return;
     }
     this.#times.push(now);
     this.#costs.push(cost);
-    this.#marks.push(this.#spent);
+    this.#sums.push((this.#sums[last] ?? 0) + cost);
+    this.#serials.push(serial);
+    this.#corrections?.append();
   }
 
   #expire(now: number): void {
@@ -134,19 +166,19 @@ export class SlidingWindow {
     while (first < length && (this.#times[first] as number) + this.#span <= now) this.#total -= this.#costs[first++] as number;
     if (first === this.#first) return;
     this.#first = first;
-    this.#gone = this.#marks[first - 1] as number;
+    this.#goneSerial = this.#serials[first - 1] as number;
     if (first > length / 2) this.#compact();
   }
 
-  /** Forgets what counts no more, and what rounding left of the sums. */
+  /** Forgets the entries that count no more, and what rounding left of the sums. */
   #compact(): void {
     this.#times = this.#times.slice(this.#first);
     this.#costs = this.#costs.slice(this.#first);
-    this.#marks = this.#marks.slice(this.#first).map((mark) => mark - this.#gone);
-    this.#spent -= this.#gone;
-    this.#corrected -= this.#gone;
-    this.#gone = 0;
+    this.#serials = this.#serials.slice(this.#first);
+    this.#corrections = undefined;
     this.#first = 0;
-    this.#total = this.#costs.reduce((sum, cost) => sum + cost, 0);
+    let sum = 0;
+    this.#sums = this.#costs.map((cost) => (sum += cost));
+    this.#total = sum;
   }
 }

@@ -2,7 +2,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { Teller } from '../src/channels.js';
+import { EventPublisher } from '../src/channels.js';
 import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../src/index.js';
 import { ManualClock } from '../src/testing.js';
 import { hear, type Heard, listen, NAMES, outcome } from './hear.js';
@@ -366,7 +366,7 @@ describe('channels', () => {
 
 test('while nobody listens, no clock is read and nothing is made', () => {
   const read = vi.fn(() => 0);
-  const teller = new Teller(new Throttle(1), { now: read });
+  const teller = new EventPublisher(new Throttle(1), { now: read });
   teller.queued({}, 1);
   teller.granted({ cost: 1, waited: 0 });
   teller.handedOver({ cost: 1, waited: 0 }, {});

@@ -4,7 +4,7 @@ import { Grant } from '../src/permit.js';
 
 const setUp = (): { permit: Grant; release: ReturnType<typeof vi.fn>; settle: ReturnType<typeof vi.fn> } => {
   const [release, settle] = [vi.fn(), vi.fn()];
-  return { permit: new Grant({ release, settle }, 3, 0.5, 10), release, settle };
+  return { permit: new Grant({ onRelease: release, onSettle: settle }, 3, 0.5, 10), release, settle };
 };
 
 test.each<[string, number, number[]]>([
@@ -17,7 +17,7 @@ test.each<[string, number, number[]]>([
   permit.settle(7);
   permit.refund();
   expect(settle.mock.calls).toEqual(differences.map((difference) => [permit, difference]));
-  expect(permit).toMatchObject({ cost, waited: 0.5, mark: 10, released: false });
+  expect(permit).toMatchObject({ cost, waited: 0.5, serial: 10, released: false });
   expect(release).not.toHaveBeenCalled();
 });
 

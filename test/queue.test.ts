@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { WaitQueue } from '../src/queue.js';
 
-const setUp = (): WaitQueue<string> => new WaitQueue<string>(() => () => {}, () => {}, () => {}, () => {});
+const setUp = (): WaitQueue<string> => new WaitQueue<string>({ schedule: () => () => {}, now: () => 0, review() {}, grantBeforeTimeout() {}, onRefused() {} });
 
 describe('WaitQueue', () => {
   test('any order of joining, granting and refusing leaves the list that an array would', async () => {

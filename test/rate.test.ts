@@ -50,8 +50,17 @@ describe('arguments', () => {
     const { throttle } = setUp(10, 0, 1, { also: [{ capacity: 4, period: 60 }], name: 'both' });
     await expect(throttle.acquire(5)).rejects.toThrow(new RangeError('cost must be at most 4, the burst of Throttle "both" (10 per 1 s and 4 per 60 s, any number at a time), received 5'));
     expect(throttle.burst).toBe(4);
-    const { throttle: half } = setUp(0.5, 0, 1, { window: 'sliding', name: 'half' });
-    await expect(half.acquire()).rejects.toThrow('cost must be at most 0.5, the burst of Throttle "half" (0.5 in any 1 s, any number at a time), received 1');
+  });
+
+  test('a sliding window with a capacity below 1 lets one token start in any period / capacity seconds (FAULTS 18)', async () => {
+    const { clock, throttle } = setUp(0.5, 0, 1, { window: 'sliding', name: 'half' });
+    expect(throttle.burst).toBe(1);
+    expect(throttle.tryAcquire()).toBeDefined();
+    await clock.advance(1.75);
+    expect(throttle.tryAcquire()).toBeUndefined();
+    await clock.advance(0.25);
+    expect(throttle.tryAcquire()).toBeDefined();
+    await expect(throttle.acquire(2)).rejects.toThrow('cost must be at most 1, the burst of Throttle "half" (0.5 in any 1 s, any number at a time), received 2');
   });
 });
 
@@ -250,10 +259,12 @@ test('every span sees at most what each rate allows, in order, and the first in 
       // Each as soon as it was asked for, the one before had started, and every budget, on its own, let it.
       const budgets = [{ capacity, period, burst: options.burst, window: options.window }, ...(options.also ?? [])].map((rate) => budgetFor(rate, '') as Budget);
       let last = 0;
+      let serial = 0;
       for (const { at, cost, asked } of grants) {
         last = Math.max(asked, last, ...budgets.map((budget) => budget.readyAt(Math.max(asked, last), cost)));
         expect(at).toBeCloseTo(last, 9);
-        for (const budget of budgets) budget.take(last, cost);
+        serial++;
+        for (const budget of budgets) budget.take(last, cost, serial);
       }
       expect([throttle.active, throttle.waiting, clock.pending]).toEqual([0, 0, 0]);
     }),

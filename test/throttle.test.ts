@@ -351,15 +351,16 @@ describe('permits', () => {
     (await next).release();
   });
 
-  test('a debt taken since counts as spent since, for a refund that comes late', async () => {
+  test('a debt and a refund that come late leave what the true costs would have left', async () => {
     const { throttle, clock } = setUp(10, 0, 10);
     const [first, second] = [take(throttle, 5), take(throttle, 1)];
     await clock.advance(10);
+    // With the true cost of 9 the bucket would have held -4, and ten tokens have flowed in since.
     second.settle(9);
-    expect(throttle.tokens).toBe(2);
-    // As if the first had never been: the ten that a bucket holds, less one and the debt of eight.
+    expect(throttle.tokens).toBe(6);
+    // As if the first had never been: 1 token was left, and the bucket is full again since.
     first.refund();
-    expect(throttle.tokens).toBe(2);
+    expect(throttle.tokens).toBe(10);
 
     const { throttle: window, clock: time } = setUp(10, 0, 10, { window: 'sliding' });
     const older = take(window, 2);
@@ -371,8 +372,10 @@ describe('permits', () => {
     older.settle(1);
     expect(window.tokens).toBe(6);
     await time.advance(7);
-    // What is left of the older one has gone; the younger and its debt count still.
+    // The older one has left; the younger counts for what it turned out to cost, until its own period is over.
     expect(window.tokens).toBe(7);
+    await time.advance(1);
+    expect(window.tokens).toBe(10);
   });
 
   test('settling where the rate is unlimited changes the cost and nothing else', async () => {
@@ -820,8 +823,13 @@ describe('configure', () => {
     expect([throttle.capacity, throttle.concurrency, throttle.period, throttle.burst, throttle.tokens]).toEqual([20, 2, 1, 20, 10]);
     throttle.configure({ burst: 5, period: 2 });
     expect([throttle.capacity, throttle.period, throttle.burst, throttle.tokens]).toEqual([20, 2, 5, 5]);
-    throttle.configure({ capacity: 3, burst: undefined, concurrency: 0 });
+    throttle.configure({ capacity: 3, concurrency: 0 });
     expect([throttle.capacity, throttle.concurrency, throttle.burst, throttle.tokens]).toEqual([3, 0, 5, 5]);
+    // Given explicitly as `undefined`, it follows the capacity again (FAULTS 18).
+    throttle.configure({ burst: undefined });
+    expect([throttle.burst, throttle.tokens]).toEqual([3, 3]);
+    throttle.configure({ capacity: 7 });
+    expect([throttle.burst, throttle.tokens]).toEqual([7, 3]);
   });
 
   test('whoever could never be granted any more is refused, whoever fits is granted, within the call', async () => {

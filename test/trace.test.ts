@@ -190,7 +190,7 @@ describe('record', () => {
   });
 
   test.each([[undefined, 'undefined'], [null, 'null'], [{}, 'object'], ['api', '"api"'], [new KeyedThrottle(1), 'object']])('refuses %o', (value, shown) => {
-    expect(() => record(value as unknown as Throttle)).toThrow(new TypeError(`throttle must be a Throttle or a RedisThrottle, received ${shown}`));
+    expect(() => record(value as unknown as Throttle)).toThrow(new TypeError(`throttle must be a Throttle, a Resource or a RedisThrottle, received ${shown}`));
     expect(NAMES.filter((name) => channel(name).hasSubscribers)).toEqual([]);
   });
 });

@@ -297,14 +297,16 @@ describe('trap 6: grant and abort in one tick make a permit or a rejection, neve
     });
   }
 
-  test('run: granted and aborted in one tick, the work is done and its slot comes back', async () => {
+  test('run: granted and aborted in one tick, the function does not run, and the slot and the tokens come back', async () => {
     const { throttle } = setUp(10, 1);
     const holder = take(throttle);
     const stop = new AbortController();
-    const done = throttle.run(() => 'done', 1, { signal: stop.signal });
+    const fn = vi.fn();
+    const done = throttle.run(fn, 1, { signal: stop.signal });
     holder.release();
     stop.abort();
-    await expect(done).resolves.toBe('done');
+    await expect(done).rejects.toBe(stop.signal.reason);
+    expect([fn.mock.calls.length, throttle.tokens]).toEqual([0, 9]);
     expectNothingHeld(throttle);
   });
 
@@ -1076,14 +1078,14 @@ describe('trap 17: timers that fire early, readings that are stale', () => {
 
   test('a stale now rewinds no bucket [golang/go#71360]', () => {
     const bucket = new TokenBucket(10, 1, 10);
-    expect(bucket.take(100, 10)).toBe(true);
+    expect(bucket.take(100, 10, 1)).toBe(true);
     expect(bucket.level(100.5)).toBe(5);
-    expect(bucket.take(100.5, 5)).toBe(true);
+    expect(bucket.take(100.5, 5, 2)).toBe(true);
     for (const stale of [100.4, 100, 0, -Infinity]) {
       expect(bucket.level(stale)).toBe(0);
-      expect(bucket.take(stale, 1)).toBe(false);
-      expect(bucket.take(stale, 0)).toBe(true);
-      bucket.settle(stale, 0, 0);
+      expect(bucket.take(stale, 1, 3)).toBe(false);
+      expect(bucket.take(stale, 0, 3)).toBe(true);
+      bucket.settle(stale, 0, 3);
       expect(bucket.level(100.5)).toBe(0);
     }
     expect(bucket.level(100.6)).toBeCloseTo(1, 9);

@@ -1,6 +1,7 @@
 /** The sliding window against the plainest thing that keeps its promise: a list of all grants, summed anew each time. */
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { FenwickTree } from '../src/fenwick-tree.js';
 import { SlidingWindow } from '../src/window.js';
 import { heap } from './support.js';
 
@@ -44,43 +45,39 @@ describe('a sliding window', () => {
     { title: 'never lets more than its capacity through', at: 0, takes: [[0, 4.001, false], [100, 5, false], [100, 4, true]] },
   ] as const)('$title', ({ at, takes }) => {
     const window = new SlidingWindow(4, 1);
-    for (const [t, cost, ok] of takes) expect({ t, ok: window.take(at + t, cost) }).toEqual({ t, ok });
+    for (const [index, [t, cost, ok]] of takes.entries()) expect({ t, ok: window.take(at + t, cost, index + 1) }).toEqual({ t, ok });
   });
 
   test('does what the log of all grants would, with costs that are corrected later', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
         const [window, log] = [new SlidingWindow(4, 2), new Log(4, 2)];
-        /** What was ever spent, and each grant with the reading of it. */
-        let spent = 0;
-        const grants: { entry: { at: number; cost: number }; cost: number; mark: number; settled: boolean }[] = [];
+        const grants: { entry: { at: number; cost: number }; settled: boolean }[] = [];
         let now = 0;
         for (const action of steps) {
           now += action.wait;
           if (action.do === 'take') {
-            const fits = log.level(now) >= action.cost;
+            const fits = action.cost === 0 || log.level(now) >= action.cost;
             expect(window.readyAt(now, action.cost) <= now).toBe(fits);
-            expect(window.take(now, action.cost)).toBe(fits);
+            expect(window.take(now, action.cost, grants.length + 1)).toBe(fits);
             if (fits) {
               const entry = { at: now, cost: action.cost };
               log.grants.push(entry);
-              spent += action.cost;
-              grants.push({ entry, cost: action.cost, mark: spent, settled: false });
+              grants.push({ entry, settled: false });
             }
           } else {
             const grant = grants[action.grant];
-            if (grant === undefined || grant.settled || action.cost === grant.cost) continue;
+            if (grant === undefined || grant.settled) continue;
             grant.settled = true;
-            const difference = action.cost - grant.cost;
-            window.settle(now, difference, spent - grant.mark);
-            // A debt counts from now on; what comes back was never spent in the first place.
-            if (difference > 0) {
-              log.grants.push({ at: now, cost: difference });
-              spent += difference;
-            } else grant.entry.cost += difference;
+            const difference = action.cost - grant.entry.cost;
+            window.settle(now, difference, action.grant + 1);
+            // The true cost counts from the instant of the grant, be it more or less.
+            grant.entry.cost += difference;
           }
           expect(window.level(now)).toBe(log.level(now));
-          for (const cost of [0, 0.125, 1, 3, 4]) expect(window.readyAt(now, cost)).toBe(log.readyAt(now, cost));
+          for (const cost of [0.125, 1, 3, 4]) expect(window.readyAt(now, cost)).toBe(log.readyAt(now, cost));
+          // A cost of 0 takes no token, so it waits for none, not even for a debt (FAULTS 15).
+          expect(window.readyAt(now, 0)).toBe(now);
           expect(window.readyAt(now + 0.5, 2)).toBe(log.readyAt(now + 0.5, 2));
           const full = log.grants.filter(({ cost }) => cost > 0).map(({ at }) => at + 2);
           if (window.fullAt() > now) expect(window.fullAt()).toBeGreaterThanOrEqual(Math.max(...full));
@@ -96,20 +93,21 @@ describe('a sliding window', () => {
       fc.property(fc.array(eighths(4).filter((cost) => cost > 0), { minLength: 1, maxLength: 30 }), fc.array(eighths(1), { maxLength: 10 }), (queue, before) => {
         const window = new SlidingWindow(4, 2);
         let now = 0;
+        let serial = 0;
         for (const cost of before) {
           now += 0.125;
-          window.take(now, cost);
+          window.take(now, cost, ++serial);
         }
         const estimate = window.readyAt(now, queue.reduce((sum, cost) => sum + cost, 0));
         for (const cost of queue) {
           now = window.readyAt(now, cost);
-          expect(window.take(now, cost)).toBe(true);
+          expect(window.take(now, cost, ++serial)).toBe(true);
         }
         expect(estimate).toBeLessThanOrEqual(now);
       }),
     );
     const window = new SlidingWindow(4, 2);
-    window.take(0, 4);
+    window.take(0, 4, 1);
     expect([4, 8, 12].map((cost) => window.readyAt(1, cost))).toEqual([2, 4, 6]);
     // 0.1 + 0.2 is a little more than three windows, but not the cost of a fourth.
     expect(new SlidingWindow(0.1, 1).readyAt(0, 0.1 + 0.2)).toBe(2);
@@ -125,8 +123,8 @@ describe('a sliding window', () => {
         for (const share of shares) {
           const cost = capacity * share;
           now = window.readyAt(now, cost);
-          expect(window.take(now, cost)).toBe(true);
           grants.push([now, cost]);
+          expect(window.take(now, cost, grants.length)).toBe(true);
         }
         for (const [from] of grants) {
           const seen = grants.filter(([at]) => at >= from && at < from + span).reduce((sum, [, cost]) => sum + cost, 0);
@@ -138,17 +136,17 @@ describe('a sliding window', () => {
 
   test('trap 20: ten times 0.1 make one, and a million more keep to it', () => {
     const window = new SlidingWindow(1, 1);
-    for (let index = 0; index < 10; index++) expect(window.take(0, 0.1)).toBe(true);
-    expect(window.take(0, 1e-9)).toBe(false);
+    for (let index = 0; index < 10; index++) expect(window.take(0, 0.1, index + 1)).toBe(true);
+    expect(window.take(0, 1e-9, 11)).toBe(false);
     // These three make a little more than 0.3.
     const third = new SlidingWindow(0.3, 1);
-    for (let index = 0; index < 3; index++) expect(third.take(0, 0.1)).toBe(true);
+    for (let index = 0; index < 3; index++) expect(third.take(0, 0.1, index + 1)).toBe(true);
     expect(third.readyAt(0, 0.1)).toBe(1);
     let now = 0;
     let granted = 10;
     for (let index = 0; index < 1_000_000; index++) {
       now = window.readyAt(now + 0.01, 0.1);
-      if (window.take(now, 0.1)) granted++;
+      if (window.take(now, 0.1, granted + 1)) granted++;
     }
     expect(granted).toBe(1_000_010);
     // Ten in every second, and no less: nothing was lost on the way.
@@ -158,120 +156,169 @@ describe('a sliding window', () => {
 
   test('trap 33: what comes back late never lands in another window', () => {
     const window = new SlidingWindow(4, 1);
-    window.take(0, 4);
-    expect(window.take(1, 3)).toBe(true);
+    window.take(0, 4, 1);
+    expect(window.take(1, 3, 2)).toBe(true);
     // The first four are back already; the refund of one of them may not make it five.
-    window.settle(1.5, -4, 3);
+    window.settle(1.5, -4, 1);
     expect(window.level(1.5)).toBe(1);
-    window.settle(1.5, -3, 0);
+    window.settle(1.5, -3, 2);
+    expect(window.level(1.5)).toBe(4);
+  });
+
+  test('what turns out to cost more counts from the instant of its grant, and not at all once that has left', () => {
+    const window = new SlidingWindow(4, 1);
+    window.take(0, 1, 1);
+    window.take(0.5, 1, 2);
+    window.settle(0.75, 2, 1);
+    expect([window.level(0.75), window.level(1), window.level(1.5)]).toEqual([0, 3, 4]);
+    window.settle(1.5, 2, 2);
     expect(window.level(1.5)).toBe(4);
   });
 
   test('finds the grant that is corrected, whatever rounding did to the sums', () => {
     const [window, log] = [new SlidingWindow(1_000, 1_000), new Log(1_000, 1_000)];
-    const marks: number[] = [];
-    let spent = 0;
     for (let index = 0; index < 900; index++) {
       const cost = 0.1 + (index % 7) / 3;
-      window.take(index, cost);
+      window.take(index, cost, index + 1);
       log.grants.push({ at: index, cost });
-      marks.push((spent += cost));
     }
     for (let index = 0; index < 900; index += 2) {
       const grant = log.grants[index] as { cost: number };
-      window.settle(900, -grant.cost, spent - (marks[index] as number));
+      window.settle(900, -grant.cost, index + 1);
       grant.cost = 0;
     }
     for (let now = 1_000; now < 1_900; now++) expect(window.level(now)).toBeCloseTo(log.level(now), 9);
+  });
+
+  test('names an instant in logarithmic time, also after costs were corrected (FAULTS 16)', () => {
+    // The number of steps, not the time: each look at an array counts.
+    const steps = (length: number): number => {
+      const window = new SlidingWindow(length + 1, 1e9);
+      for (let index = 0; index < length; index++) window.take(index, 1, index + 1);
+      for (let index = 0; index < length; index += 3) window.settle(length, -0.5, index + 1);
+      let looks = 0;
+      const { sumBefore } = FenwickTree.prototype;
+      const spy = vi.spyOn(FenwickTree.prototype, 'sumBefore').mockImplementation(function (this: FenwickTree, index) {
+        looks += Math.log2(index + 2);
+        return sumBefore.call(this, index);
+      });
+      window.readyAt(length, length);
+      window.take(length, 1, length + 1);
+      spy.mockRestore();
+      return looks;
+    };
+    expect(steps(100_000)).toBeLessThan(4 * steps(1_000));
   });
 
   test('adds up anew before rounding has added up', () => {
     const [window, log] = [new SlidingWindow(10, 1), new Log(10, 1)];
     for (let index = 0; index < 300_000; index++) {
       const [now, cost] = [index / 30, 0.1 + Math.sin(index) ** 2 / 7];
-      if (window.take(now, cost)) log.grants.push({ at: now, cost });
+      if (window.take(now, cost, index + 1)) log.grants.push({ at: now, cost });
       if (log.grants.length > 100) log.grants.splice(0, 50);
       if (index % 1_000 === 0) expect(Math.abs(window.level(now) - log.level(now))).toBeLessThan(2e-14);
     }
   });
 
-  test('is full again at the instant that it names; a cost of nothing keeps nobody waiting', () => {
+  test('is full again at the instant that it names; a cost of nothing keeps no caller waiting', () => {
     const window = new SlidingWindow(4, 1);
     expect(window.fullAt()).toBe(-Infinity);
-    window.take(5, 0);
+    window.take(5, 0, 1);
     expect(window.fullAt()).toBe(-Infinity);
-    window.take(5, 1);
-    window.take(5.5, 1);
+    window.take(5, 1, 2);
+    window.take(5.5, 1, 3);
     expect(window.fullAt()).toBe(6.5);
   });
 
   test('is full again at once where the latest grants never happened', () => {
     const window = new SlidingWindow(4, 1);
-    for (const [now, cost] of [[0, 1], [0.25, 2], [0.5, 0.5], [0.5, 0.25]] as const) window.take(now, cost);
-    window.settle(0.5, -2, 0.75);
+    for (const [index, [now, cost]] of ([[0, 1], [0.25, 2], [0.5, 0.5], [0.5, 0.25]] as const).entries()) window.take(now, cost, index + 1);
+    window.settle(0.5, -2, 2);
     expect(window.fullAt()).toBe(1.5);
-    window.settle(0.5, -0.25, 0);
+    window.settle(0.5, -0.25, 4);
     expect(window.fullAt()).toBe(1.5);
-    window.settle(0.5, -0.5, 0.25);
+    window.settle(0.5, -0.5, 3);
     // With the last of them went the one that was undone before.
     expect([window.fullAt(), window.level(0.5)]).toEqual([1, 3]);
-    window.settle(0.5, -1, 2.75);
+    window.settle(0.5, -1, 1);
     expect([window.fullAt(), window.level(0.5)]).toEqual([-Infinity, 4]);
-    window.settle(0.5, -0.25, 0);
-    expect(window.level(0.5)).toBe(4);
   });
 
   test('names the instants at which corrected grants leave, each with what is left of its cost', () => {
     const window = new SlidingWindow(10, 10);
-    for (const [now, cost] of [[0, 1], [1, 1], [2, 1], [3, 7]] as const) window.take(now, cost);
-    window.settle(4, -0.5, 8);
+    for (const [index, [now, cost]] of ([[0, 1], [1, 1], [2, 1], [3, 7]] as const).entries()) window.take(now, cost, index + 1);
+    window.settle(4, -0.5, 2);
     expect([0.5, 1, 1.5, 2, 2.5, 3, 10].map((cost) => window.readyAt(4, cost))).toEqual([4, 10, 10, 11, 12, 12, 13]);
+    window.settle(4, 0.5, 3);
+    expect([0.5, 1, 1.5, 2, 2.5, 3, 10].map((cost) => window.readyAt(4, cost))).toEqual([10, 10, 11, 12, 12, 12, 13]);
   });
 
   test('whatever was undone, the next grant counts for a period', () => {
     const window = new SlidingWindow(10, 10);
-    for (const now of [0, 1, 2, 3]) window.take(now, 1);
-    window.settle(4, -1, 3);
+    for (const now of [0, 1, 2, 3]) window.take(now, 1, now + 1);
+    window.settle(4, -1, 1);
     // The first, of which nothing is left, has its period behind it; then the others never happened either.
     expect(window.level(10)).toBe(7);
-    for (const since of [0, 1, 2]) window.settle(10, -1, since);
+    for (const serial of [4, 3, 2]) window.settle(10, -1, serial);
     expect([window.level(10), window.fullAt()]).toEqual([10, -Infinity]);
-    expect(window.take(10.5, 10)).toBe(true);
+    expect(window.take(10.5, 10, 5)).toBe(true);
     expect([window.level(20), window.fullAt(), window.level(20.5)]).toEqual([0, 20.5, 10]);
   });
 
   test('remembers no more grants than one window holds', () => {
     const window = new SlidingWindow(1_000, 1);
     const before = heap();
-    for (let index = 0; index < 200_000; index++) window.take(index / 1_000, 1);
-    // Three numbers each, twice as many where half of them have left.
-    expect(heap() - before).toBeLessThan(1_000 * 3 * 8 * 4 + 50_000);
+    for (let index = 0; index < 200_000; index++) window.take(index / 1_000, 1, index + 1);
+    // Four numbers each, twice as many where half of them have left.
+    expect(heap() - before).toBeLessThan(1_000 * 4 * 8 * 4 + 50_000);
     expect(window.level(200)).toBe(1);
   });
 
   test('remembers the grants of one instant as one', () => {
     const window = new SlidingWindow(1e9, 1);
     const before = heap();
-    for (let index = 0; index < 100_000; index++) window.take(5, 1);
+    for (let index = 0; index < 100_000; index++) window.take(5, 1, index + 1);
     expect(heap() - before).toBeLessThan(100_000);
     expect(window.level(5)).toBe(1e9 - 1e5);
   });
 
   test('of another capacity or period takes over what counts', () => {
     const first = new SlidingWindow(4, 1);
-    first.take(0, 3);
-    const wider = new SlidingWindow(10, 2, first);
+    first.take(0, 3, 1);
+    const wider = new SlidingWindow(10, 2, 0, 1, first);
     expect([wider.level(1.5), wider.level(2)]).toEqual([7, 10]);
-    const narrower = new SlidingWindow(2, 1, first);
+    const narrower = new SlidingWindow(2, 1, 0, 1, first);
     expect([narrower.level(0.5), narrower.readyAt(0.5, 1)]).toEqual([-1, 1]);
     // And knows them when they are corrected, or have left.
     const second = new SlidingWindow(4, 1);
-    second.take(0, 4);
-    second.take(1, 2);
-    const third = new SlidingWindow(4, 1, second);
-    third.settle(1, -4, 2);
+    second.take(0, 4, 1);
+    second.take(1, 2, 2);
+    const third = new SlidingWindow(4, 1, 1, 2, second);
+    third.settle(1, -4, 1);
     expect(third.level(1)).toBe(2);
-    third.settle(1, -1, 0);
+    third.settle(1, -1, 2);
     expect(third.level(1)).toBe(3);
+  });
+
+  test('a longer period brings back no grant that had left, whether or not the level was read before (FAULTS 14)', () => {
+    for (const reads of [true, false]) {
+      const window = new SlidingWindow(4, 1);
+      window.take(0, 3, 1);
+      window.take(0.5, 1, 2);
+      if (reads) window.level(1.25);
+      const longer = new SlidingWindow(4, 10, 1.25, 2, window);
+      expect(longer.level(1.25)).toBe(3);
+    }
+  });
+
+  test('a debt of a window that was replaced when it was full counts from the instant of its grant', () => {
+    const earlier = new SlidingWindow(4, 2);
+    earlier.take(1, 0, 1);
+    const window = earlier.fresh();
+    window.take(1.5, 1, 1);
+    window.settleEarlier(2, earlier, 3, 1);
+    expect([window.level(2), window.readyAt(2, 3), window.level(3), window.level(3.5)]).toEqual([0, 3, 3, 4]);
+    window.settleEarlier(4, earlier, 3, 1);
+    expect(window.level(4)).toBe(4);
   });
 });

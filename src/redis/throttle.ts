@@ -20,15 +20,15 @@
  * Giving back is certain in the end. A release or a cancellation that fails is sent again until it is heard, or until
  * the lease has lapsed by itself.
  */
-import { Teller } from '../channels.js';
+import { listen, unlisten } from '../abort-listeners.js';
+import { EventPublisher } from '../channels.js';
 import { type Clock, systemClock } from '../clock.js';
 import {
   checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
 } from '../errors.js';
 import type { AcquireOptions, Gate } from '../gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from '../map.js';
-import { type Grant, type Permit, work } from '../permit.js';
-import { listen, unlisten } from '../queue.js';
+import { type Grant, type Permit, runWithPermit } from '../permit.js';
 import { describeLimits } from '../rate.js';
 import { type Limits, Throttle } from '../throttle.js';
 import { type RedisConnection, Script } from './client.js';
@@ -209,7 +209,7 @@ export class RedisThrottle implements Gate {
   readonly #hub: Hub;
   /** Has checked the limits and shows them; decides while Redis fails. */
   readonly #local: Throttle;
-  readonly #teller: Teller;
+  readonly #publisher: EventPublisher;
   /** How many permits of the local throttle are out, and how many calls wait for one. */
   #lent = 0;
   #moved = 0;
@@ -293,7 +293,7 @@ export class RedisThrottle implements Gate {
     checkNumber('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
     if (typeof failOpen !== 'boolean') throw invalid('failOpen', 'a boolean', failOpen);
     this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
-    this.#teller = new Teller(this, clock);
+    this.#publisher = new EventPublisher(this, clock);
     this.#key = key;
     // All under one hash tag: a cluster keeps them on one node.
     const base = `{${prefix}:${key}}`;
@@ -406,7 +406,7 @@ export class RedisThrottle implements Gate {
   run<T>(fn: (permit: RedisPermit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
     try {
       checkFunction('fn', fn);
-      return this.acquire(cost, options).then((permit) => work(fn, permit));
+      return this.acquire(cost, options).then((permit) => runWithPermit(fn, permit, options?.signal));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -440,13 +440,13 @@ export class RedisThrottle implements Gate {
   async pause(seconds: number = Infinity): Promise<void> {
     checkNumber('seconds', 'a number >= 0', seconds, 0, Infinity);
     if (seconds === 0) return;
-    this.#teller.paused(seconds);
+    this.#publisher.paused(seconds);
     await this.#tell(['P', micros(seconds)], (local) => local.pause(seconds));
   }
 
   /** Ends every pause now, in all processes. */
   async resume(): Promise<void> {
-    this.#teller.paused(0);
+    this.#publisher.paused(0);
     // Whoever waits here, since Redis failed, may do so longer than it fails.
     (this.#inside.local ?? this.#local).resume();
     await this.#tell(['U'], ignore);
@@ -619,14 +619,14 @@ export class RedisThrottle implements Gate {
 
   /** Nobody gets a permit: there is an error for it, or for who only tries there is none. */
   #deny(call: Call, error: unknown, reason?: 'aborted'): void {
-    this.#teller.refused(call, call.cost, error, reason);
+    this.#publisher.refused(call, call.cost, error, reason);
     if (call.tries && error === undefined) call.resolve(undefined);
     else call.reject(error);
   }
 
   /** Tells of a caller who is not even asked about. */
   #turnedAway<E>(cost: number, error: E): E {
-    this.#teller.refused({}, cost, error);
+    this.#publisher.refused({}, cost, error);
     return error;
   }
 
@@ -744,11 +744,11 @@ export class RedisThrottle implements Gate {
       if (call === undefined || number(1) < call.waitedAt) return;
       const [slot = '', granted = '', cost = '', mark = ''] = numbers;
       const item = numbers.join(' ');
-      const issuer = { release: (permit: Grant) => this.#release(serial, permit, cost), settle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
+      const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
       const lease = new Lease(issuer, call.cost, this.#waitOf(call), Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#forget(serial, call);
-      this.#teller.handedOver(lease, call);
+      this.#publisher.handedOver(lease, call);
       call.resolve(lease);
       if (call.forgotten) this.#lose([[serial, lease]], RESET_SINCE);
     } else if (kind === 'Q') {
@@ -761,7 +761,7 @@ export class RedisThrottle implements Gate {
         this.#leave(serial, call);
         return this.#deny(call, this.#late(call, 0));
       }
-      if (comes) this.#teller.queued(call, call.cost);
+      if (comes) this.#publisher.queued(call, call.cost);
       if (call.forgotten) this.#send(this.#place(serial, call));
       call.forgotten = false;
     } else if (kind === 'L' || kind === 'F') {
@@ -841,16 +841,16 @@ export class RedisThrottle implements Gate {
     const local = this.#inside.local ?? this.#local;
     const lend = (permit: Permit): void => {
       const issuer = {
-        release: () => {
+        onRelease: () => {
           this.#lent--;
-          this.#teller.released(lease);
+          this.#publisher.released(lease);
           permit.release();
         },
-        settle: () => permit.settle(lease.cost),
+        onSettle: () => permit.settle(lease.cost),
       };
       const lease: Lease = new Lease(issuer, cost, this.#waitOf(call), 0, '', ignore);
       this.#lent++;
-      this.#teller.handedOver(lease, call);
+      this.#publisher.handedOver(lease, call);
       resolve(lease);
     };
     if (tries) {
@@ -883,7 +883,7 @@ export class RedisThrottle implements Gate {
   }
 
   #release(serial: string, permit: Grant, cost: string): void {
-    if (this.#leases.delete(serial)) this.#teller.released(permit);
+    if (this.#leases.delete(serial)) this.#publisher.released(permit);
     this.#giveBack(['R', serial, cost]);
   }
 
@@ -945,7 +945,7 @@ export class RedisThrottle implements Gate {
     const error = new LeaseLostError(`A permit of ${this.#label()} is lost: ${why}`);
     for (const [serial, lease] of leases) {
       if (!this.#leases.delete(serial)) continue;
-      this.#teller.released(lease);
+      this.#publisher.released(lease);
       // Where it lingers in Redis, it is free.
       this.#giveBack(['R', serial, lease.item.split(' ')[2] as string]);
       lease.lose(error);
