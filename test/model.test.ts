@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { type Rate, Throttle } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
-import { anyOperation, backlogOperation, bursts, capacities, concurrencies, expectWithinRate, type Operation, periods, rates, type Reference } from './reference.js';
+import { backlogOperation, bursts, capacities, concurrencies, expectWithinRate, longHistory, type Operation, periods, rates, type Reference, slowBuckets } from './reference.js';
 import { keyed } from './soak/keyed.js';
 import { newTally, type Tally } from './soak/part.js';
 import { playHistory, type Settings } from './soak/twin.js';
@@ -14,11 +14,11 @@ import { SkewedClock } from './support.js';
 const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts });
 const noFurtherRates = fc.constant<Rate[]>([]);
 const maxQueue = fc.constantFrom(Infinity, Infinity, 0, 2, 5);
-const operations = fc.array(anyOperation, { maxLength: 60, size: 'max' });
+const operations = longHistory(40, (operation) => operation);
 const oneBucket = fc.record({ first: bucket, also: noFurtherRates, concurrency: concurrencies, maxQueue, operations });
 const severalRates = fc.record({ first: rates, also: fc.array(rates, { maxLength: 2 }), concurrency: concurrencies, maxQueue, operations });
 const backlog = fc.record({
-  first: fc.oneof(bucket, rates),
+  first: fc.oneof({ weight: 2, arbitrary: slowBuckets }, rates),
   also: fc.oneof({ weight: 3, arbitrary: noFurtherRates }, fc.array(rates, { maxLength: 2 })),
   concurrency: fc.constant(0),
   maxQueue: fc.constant(Infinity),
@@ -62,28 +62,29 @@ const LATE = ['settled after release', 'settled after configure', 'settled after
 describe('a random history ends as the definition says, after every step', () => {
   test('acquire, run, tryAcquire, release, settle, abort, timeout, pause, resume, configure, close, clock steps', async () => {
     const sightings = new Sightings();
-    await fc.assert(fc.asyncProperty(oneBucket, async (history) => expectWithinRate(await sightings.play(history))), { numRuns: 2_000 });
-    sightings.expect(100, 'granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire', 'run aborted before its function started', 'a cost of 0 granted in debt');
-    sightings.expect(20, ...REFUNDS, ...DEBTS, ...LATE);
+    await fc.assert(fc.asyncProperty(oneBucket, async (history) => expectWithinRate(await sightings.play(history))), { numRuns: 1_600 });
+    sightings.expect(100, 'granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire', 'run aborted before its function started', ...LATE);
+    sightings.expect(10, ...REFUNDS, ...DEBTS, 'a cost of 0 granted in debt');
   });
 
   test('sliding windows and several rates at a time', async () => {
     const sightings = new Sightings();
-    await fc.assert(fc.asyncProperty(severalRates, async (history) => void (await sightings.play(history))), { numRuns: 1_500 });
-    sightings.expect(50, 'granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'a cost of 0 granted in debt');
-    sightings.expect(20, ...WINDOW, ...LATE);
+    await fc.assert(fc.asyncProperty(severalRates, async (history) => void (await sightings.play(history))), { numRuns: 1_100 });
+    sightings.expect(100, 'granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'run aborted before its function started', ...LATE);
+    sightings.expect(50, ...WINDOW, 'a cost of 0 granted in debt');
   });
 
   test('true costs that come late, under a steady backlog, in long histories (FAULTS 8)', async () => {
     const sightings = new Sightings();
     await fc.assert(fc.asyncProperty(backlog, async (history) => void (await sightings.play(history))), { numRuns: 400 });
-    sightings.expect(100, ...REFUNDS, ...DEBTS, ...WINDOW, ...LATE);
+    sightings.expect(200, ...LATE);
+    sightings.expect(30, ...REFUNDS, ...DEBTS, ...WINDOW);
   });
 
   test('a throttle for each key', async () => {
     const tally = newTally();
     for (const seed of fc.sample(fc.integer(), 60)) await keyed.play(seed, tally);
-    expect(tally.grants).toBeGreaterThan(1_000);
+    expect(tally.grants).toBeGreaterThan(400);
   });
 });
 

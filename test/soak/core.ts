@@ -5,23 +5,16 @@
  */
 import fc from 'fast-check';
 import type { Rate } from 'headgate';
-import { anyOperation, backlogOperation, bursts, capacities, concurrencies, type Operation, periods, rates } from '../reference.js';
+import { backlogOperation, bursts, capacities, concurrencies, longHistory, periods, rates, slowBuckets } from '../reference.js';
 import { playLoose } from './loose.js';
 import { Dice, type Part, playSeed, type Tally } from './part.js';
 import { playStorm } from './storm.js';
 import { checkRate, playHistory } from './twin.js';
 import { print } from './watch.js';
 
-/** Closed throttles show little: most histories never close theirs, or late. */
-export const longHistory = <O>(most: number, of: (operation: fc.Arbitrary<Operation>) => fc.Arbitrary<O>): fc.Arbitrary<O[]> =>
-  fc.tuple(
-    fc.array(of(anyOperation.filter((operation) => operation.do !== 'close')), { maxLength: most, size: 'max' }),
-    fc.array(of(anyOperation), { maxLength: 40, size: 'max' }),
-  ).map(([first, last]) => first.concat(last));
-
 const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts });
 const settings = {
-  first: fc.oneof(bucket, rates),
+  first: fc.oneof(bucket, slowBuckets, rates),
   also: fc.oneof({ weight: 2, arbitrary: fc.constant<Rate[]>([]) }, fc.array(rates, { maxLength: 2 })),
   concurrency: concurrencies,
   maxQueue: fc.constantFrom(Infinity, Infinity, Infinity, 0, 2, 5, 20),
