@@ -44,8 +44,6 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
       model.active > 0 || model.queue.length > 0 ||
       (!model.closed && (model.pausedUntil > model.time || (model.capacity !== Infinity && model.tokens < model.size) || hasOwnLimits(model)));
 
-    /** When each key could last be dropped. */
-    const droppable = KEYS.map(() => -1);
     let step = 0;
     for (const [index, operation] of operations) {
       step++;
@@ -73,13 +71,7 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
           for (const each of twins) each.model.turn();
           if (!twins.every(({ model: each }) => each.exact)) continue;
           break;
-        case 'settle': {
-          // A debt of a grant from before the key could be dropped: its extent depends on whether a sweep has dropped the key.
-          const held = model.pick(operation);
-          if (held !== undefined && operation.cost > held.cost && held.at <= (droppable[index] as number)) break;
-          await twin.play(operation);
-          break;
-        }
+        case 'settle':
         case 'release':
           await twin.play(operation);
           break;
@@ -109,7 +101,6 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
       }
       twins.forEach((each, at) => {
         each.compareOutcomes();
-        if (!isLive(each.model)) droppable[at] = each.model.time;
         // A look drops what is fresh. Done each time, it would leave nothing for the calls to sweep.
         if (step % 8 !== 0 && !isLive(each.model)) return;
         const throttle = keyed.peek(KEYS[at] as string);
