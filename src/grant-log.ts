@@ -42,8 +42,9 @@ const MOST_PEAKS = 32;
 const WORDS = 3;
 
 export class GrantLog {
-  /** The grants kept one by one, three numbers each: one array weighs less than three. */
+  /** The grants kept one by one, three numbers each (one array weighs less than three), and how many numbers of it are in use. */
   #grants: number[] = [];
+  #length = 0;
   /** Absent while nothing is folded, for a bucket that started full. */
   #base: Base | undefined;
 
@@ -59,21 +60,23 @@ export class GrantLog {
 
   /** The instant of the latest grant, or of the beginning. */
   get latestAt(): number {
-    return this.#grants.at(-WORDS) ?? this.#base?.at ?? -Infinity;
+    return this.#length > 0 ? (this.#grants[this.#length - WORDS] as number) : (this.#base?.at ?? -Infinity);
   }
 
   add(at: number, cost: number, serial: number, limits: BucketLimits): void {
     const grants = this.#grants;
-    const last = grants.length - WORDS;
-    if (last < 0) this.#grants = [at, cost, serial];
-    else if (at > (grants[last] as number)) {
-      grants.push(at, cost, serial);
-      if (grants.length > MOST * WORDS) this.#fold(limits);
-    } else {
+    const length = this.#length;
+    if (length > 0 && at <= (grants[length - WORDS] as number)) {
       // Grants of one instant are one entry: nothing refills in between.
-      (grants[last + 1] as number) += cost;
-      grants[last + 2] = serial;
+      (grants[length - WORDS + 1] as number) += cost;
+      grants[length - WORDS + 2] = serial;
+      return;
     }
+    grants[length] = at;
+    grants[length + 1] = cost;
+    grants[length + 2] = serial;
+    this.#length = length + WORDS;
+    if (length >= MOST * WORDS) this.#fold(limits);
   }
 
   /** Corrects the cost of the grant `serial` by `difference`. */
@@ -81,7 +84,7 @@ export class GrantLog {
     if (this.#base !== undefined && serial <= this.#base.serial) return correctFolded(this.#base, serial, difference);
     const grants = this.#grants;
     let low = 0;
-    for (let high = grants.length / WORDS - 1; low < high; ) {
+    for (let high = this.#length / WORDS - 1; low < high; ) {
       const middle = (low + high) >> 1;
       if ((grants[middle * WORDS + 2] as number) < serial) low = middle + 1;
       else high = middle;
@@ -97,17 +100,19 @@ export class GrantLog {
 
   /** The level right after the latest grant. */
   replay(limits: BucketLimits): number {
-    return this.#replay(limits, this.#grants.length);
+    return this.#replay(limits, this.#length);
   }
 
-  /** Replays the first `end` numbers of the log. Calls `onPeak` with the offset and the level right before each grant. */
-  #replay({ rate, burst }: BucketLimits, end: number, onPeak?: (offset: number, level: number) => void): number {
-    let { level, at } = this.#base ?? { level: burst, at: -Infinity };
+  /** Replays the first `end` numbers of the log. With `rooms`, it writes down the room that was left before each grant. */
+  #replay({ rate, burst }: BucketLimits, end: number, rooms?: Float64Array): number {
+    const grants = this.#grants;
+    let level = this.#base === undefined ? burst : this.#base.level;
+    let at = this.#base === undefined ? -Infinity : this.#base.at;
     for (let offset = 0; offset < end; offset += WORDS) {
-      const time = this.#grants[offset] as number;
+      const time = grants[offset] as number;
       if (time > at) level = Math.min(burst, level + (time - at) * rate);
-      onPeak?.(offset, level);
-      level -= this.#grants[offset + 1] as number;
+      if (rooms !== undefined) rooms[offset / WORDS] = burst - level;
+      level -= grants[offset + 1] as number;
       at = time;
     }
     return level;
@@ -116,17 +121,29 @@ export class GrantLog {
   /** Folds the older half of the log into the base. */
   #fold(limits: BucketLimits): void {
     const grants = this.#grants;
-    const end = Math.floor(grants.length / WORDS / 2) * WORDS;
-    const { beganAt, serial, peaks }: Pick<Base, 'beganAt' | 'serial' | 'peaks'> = this.#base ?? { beganAt: grants[0] as number, serial: 0, peaks: [] };
-    const level = this.#replay(limits, end, (offset, before) => {
-      const room = limits.burst - before;
-      while (peaks.length > 0 && (peaks.at(-1) as number) >= room) peaks.length -= 2;
-      peaks.push(offset === 0 ? serial : (grants[offset - 1] as number), room);
-    });
-    this.#base = { beganAt, level, at: grants[end - WORDS] as number, serial: grants[end - 1] as number, peaks: bounded(peaks) };
-    this.#grants = grants.slice(end);
+    const count = MOST / 2;
+    const level = this.#replay(limits, count * WORDS, folded);
+    const { beganAt, serial, peaks: older } = this.#base ?? { beganAt: grants[0] as number, serial: 0, peaks: [] };
+    // From the end: a peak is seen where it leaves less room than all that come after it.
+    const peaks: number[] = [];
+    let least = Infinity;
+    for (let index = count - 1; index >= 0; index--) {
+      const room = folded[index] as number;
+      if (room >= least) continue;
+      least = room;
+      peaks.push(room, index === 0 ? serial : (grants[index * WORDS - 1] as number));
+    }
+    for (let index = older.length - 2; index >= 0; index -= 2) if ((older[index + 1] as number) < least) peaks.push(older[index + 1] as number, older[index] as number);
+    const end = count * WORDS;
+    this.#base = { beganAt, level, at: grants[end - WORDS] as number, serial: grants[end - 1] as number, peaks: bounded(peaks.toReversed()) };
+    // In place: an array that shrinks and grows again would be copied each time.
+    for (let offset = end; offset < this.#length; offset++) grants[offset - end] = grants[offset] as number;
+    this.#length -= end;
   }
 }
+
+/** Where a log writes down the room left before each grant that it folds. */
+const folded = new Float64Array(MOST);
 
 /** If there are too many peaks, merges the older half in pairs, strictly: the higher peak counts for every grant before the later one. */
 function bounded(peaks: number[]): number[] {
