@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import type { Throttle } from 'headgate';
 
-const SILENT = 'export class Teller { queued() {} granted() {} released() {} refused() {} paused() {} }';
+const SILENT = 'export class EventPublisher { queued() {} granted() {} handedOver() {} released() {} refused() {} paused() {} }';
 
 /** The class, with channels or without. */
 export async function buildThrottle(channels: boolean): Promise<typeof Throttle> {
