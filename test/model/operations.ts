@@ -14,7 +14,7 @@ const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts 
 export const slowBuckets: fc.Arbitrary<Rate> = fc.record({ capacity: fc.constantFrom(0.5, 1, 2), period: fc.constantFrom(1, 2, 4), burst: fc.constantFrom(4, 8, 16) });
 const slidingWindow = fc.record({ capacity: capacities, period: periods, margin: margins, window: fc.constant('sliding' as const) });
 /** A bucket or a sliding window. The burst of an unlimited rate would mean nothing. */
-export const rates: fc.Arbitrary<Rate> = fc.oneof(bucket.map(({ burst, ...rate }) => (rate.capacity === Infinity ? rate : { ...rate, burst })), slidingWindow);
+export const rates: fc.Arbitrary<Rate> = fc.oneof(bucket.map((rate): Rate => (rate.capacity === Infinity ? { capacity: Infinity, period: rate.period } : rate)), slidingWindow);
 
 export type Operation = (
   | { do: 'acquire' | 'run'; cost: number; timeout: number; signal: number | undefined }
@@ -51,7 +51,7 @@ const advance = fc.record({ do: fc.constant('advance' as const), seconds: quarte
 
 /** The operation, and in some cases an abort in the same tick. */
 const perhapsAborted = (operation: fc.Arbitrary<Operation>): fc.Arbitrary<Operation> =>
-  fc.tuple(operation, fc.option(fc.nat(2), { nil: undefined, freq: 6 })).map(([one, thenAbort]) => (thenAbort === undefined ? one : { ...one, thenAbort }));
+  fc.tuple(operation, fc.option(fc.nat(2), { nil: undefined, freq: 6 })).map(([one, thenAbort]) => (thenAbort === undefined ? one : Object.assign({ thenAbort }, one)));
 
 export const anyOperation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 14, arbitrary: perhapsAborted(entry) },

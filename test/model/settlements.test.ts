@@ -38,7 +38,11 @@ test('settlements in either order leave the same tokens', async () => {
   await fc.assert(
     fc.asyncProperty(rates.filter(finite), fc.array(step, { maxLength: 40, size: 'max' }), quarters(4), fc.infiniteStream(fc.nat(1_000)), async (rate, steps, rest, order) => {
       const { capacity, period = 1, ...options } = rate;
-      const played = [0, 1].map(() => ({ clock: new ManualClock(), permits: [] as [Permit, number][] })).map((each) => ({ ...each, throttle: new Throttle(capacity, 0, period, { ...options, clock: each.clock }) }));
+      const played = [0, 1].map(() => {
+        const clock = new ManualClock();
+        const permits: [Permit, number][] = [];
+        return { clock, permits, throttle: new Throttle(capacity, 0, period, { ...options, clock }) };
+      });
       for (const { clock, permits, throttle } of played) {
         for (const { seconds, cost, trueCost } of steps) {
           await clock.advance(seconds);
