@@ -1,165 +1,90 @@
 /**
- * Random histories against a reference (reference.ts): every comparison is one of equality, down to the instant of each
- * grant.
+ * Random histories against a model that is derived from the definition (reference.ts): every comparison is one of
+ * equality, down to the instant of each grant.
  */
-import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
-import { type Permit, Throttle } from 'headgate';
-import { ManualClock } from 'headgate/testing';
+import { type Rate, Throttle } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
-import { anyOperation, bursts, capacities, concurrencies, expectWithinRate, type Outcome, outcomeOf, periods, Reference } from './reference.js';
+import { backlogOperation, bursts, capacities, concurrencies, expectWithinRate, longHistory, type Operation, periods, rates, type Reference, slowBuckets } from './reference.js';
+import { keyed } from './soak/keyed.js';
+import { newTally, type Tally } from './soak/part.js';
+import { playHistory, type Settings } from './soak/twin.js';
 import { SkewedClock } from './support.js';
 
-const history = fc.record({
-  capacity: capacities,
-  concurrency: concurrencies,
-  period: periods,
-  burst: bursts,
-  maxQueue: fc.constantFrom(Infinity, Infinity, 0, 2, 5),
-  operations: fc.array(anyOperation, { maxLength: 60, size: 'max' }),
+const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts });
+const noFurtherRates = fc.constant<Rate[]>([]);
+const maxQueue = fc.constantFrom(Infinity, Infinity, 0, 2, 5);
+const operations = longHistory(40, (operation) => operation);
+const oneBucket = fc.record({ first: bucket, also: noFurtherRates, concurrency: concurrencies, maxQueue, operations });
+const severalRates = fc.record({ first: rates, also: fc.array(rates, { maxLength: 2 }), concurrency: concurrencies, maxQueue, operations });
+const backlog = fc.record({
+  first: fc.oneof({ weight: 2, arbitrary: slowBuckets }, rates),
+  also: fc.oneof({ weight: 3, arbitrary: noFurtherRates }, fc.array(rates, { maxLength: 2 })),
+  concurrency: fc.constant(0),
+  maxQueue: fc.constant(Infinity),
+  operations: fc.array(backlogOperation, { maxLength: 350, size: 'max' }),
 });
 
-describe('a random history ends as the reference says, after every step', () => {
+interface History extends Settings {
+  readonly operations: readonly Operation[];
+}
+
+/** What a set of histories has shown. */
+class Sightings {
+  readonly seen: Map<string, number> = new Map();
+  readonly tally: Tally = newTally();
+
+  /** Plays a history and counts what has occurred. */
+  async play({ operations: steps, ...settings }: History): Promise<Reference> {
+    const model = await playHistory(settings, steps, this.tally);
+    for (const { do: kind } of steps) this.#count(kind, 1);
+    for (const [, outcome] of model.log) this.#count(outcome, 1);
+    for (const [what, times] of model.seen) this.#count(what, times);
+    if (!model.exact) this.#count('ended early', 1);
+    return model;
+  }
+
+  /** A set of histories in which a case never occurs proves nothing about the case. */
+  expect(least: number, ...cases: readonly string[]): void {
+    for (const what of cases) expect(this.seen.get(what) ?? 0, what).toBeGreaterThan(least);
+  }
+
+  #count(what: string, times: number): void {
+    this.seen.set(what, (this.seen.get(what) ?? 0) + times);
+  }
+}
+
+const REFUNDS = ['refund in full', 'refund in part', 'refund without effect'] as const;
+const DEBTS = ['debt in full', 'debt in part', 'debt without effect'] as const;
+const WINDOW = ['window: refund in full', 'window: refund without effect', 'window: debt in full', 'window: debt without effect'] as const;
+const LATE = ['settled after release', 'settled after configure', 'settled after a younger one'] as const;
+
+describe('a random history ends as the definition says, after every step', () => {
   test('acquire, run, tryAcquire, release, settle, abort, timeout, pause, resume, configure, close, clock steps', async () => {
-    const seen = new Map<string, number>();
-    await fc.assert(
-      fc.asyncProperty(history, async ({ capacity, concurrency, period, burst, maxQueue, operations }) => {
-        const clock = new ManualClock();
-        const throttle = new Throttle(capacity, concurrency, period, { burst, maxQueue, clock });
-        const model = new Reference(capacity, concurrency, period, burst, maxQueue);
-        const signals = [0, 1, 2].map(() => new AbortController());
-        const aborts: unknown[] = [];
-        const log: [number, Outcome, number][] = [];
-        const permits = new Map<number, Permit>();
-        /** Ends the job of a `run`. */
-        const finish = new Map<number, () => void>();
-        let serial = 0;
+    const sightings = new Sightings();
+    await fc.assert(fc.asyncProperty(oneBucket, async (history) => expectWithinRate(await sightings.play(history))), { numRuns: 1_600 });
+    sightings.expect(100, 'granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire', 'run aborted before its function started', ...LATE);
+    sightings.expect(10, ...REFUNDS, ...DEBTS, 'a cost of 0 granted in debt');
+  });
 
-        for (const operation of operations) {
-          const id = serial++;
-          const held = 'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
-          switch (operation.do) {
-            case 'acquire':
-            case 'run': {
-              const { cost, timeout, signal } = operation;
-              const controller = signal === undefined ? undefined : (signals[signal] as AbortController);
-              const options = { timeout, signal: controller?.signal };
-              model.asked.set(id, cost);
-              model.acquire(id, cost, timeout, signal);
-              const granted = (permit: Permit): void => {
-                permits.set(id, permit);
-                log.push([id, 'granted', permit.waited]);
-              };
-              const refused = (error: unknown): void => void log.push([id, outcomeOf(error, aborts), 0]);
-              if (operation.do === 'acquire') throttle.acquire(cost, options).then(granted, refused);
-              else {
-                const job = (permit: Permit): Promise<void> => {
-                  granted(permit);
-                  return new Promise((resolve) => finish.set(id, resolve));
-                };
-                throttle.run(job, cost, options).catch(refused);
-              }
-              break;
-            }
-            case 'tryAcquire': {
-              const { cost } = operation;
-              if (cost > model.size) {
-                expect(() => throttle.tryAcquire(cost)).toThrow(RangeError);
-                break;
-              }
-              model.asked.set(id, cost);
-              model.tryAcquire(id, cost);
-              const permit = throttle.tryAcquire(cost);
-              if (permit !== undefined) {
-                permits.set(id, permit);
-                log.push([id, 'granted', 0]);
-              }
-              break;
-            }
-            case 'release':
-              if (held === undefined) break;
-              model.release(held);
-              if (finish.has(held.id)) finish.get(held.id)?.();
-              else permits.get(held.id)?.release();
-              break;
-            case 'settle':
-              if (held === undefined) break;
-              model.settle(held, operation.cost);
-              permits.get(held.id)?.settle(operation.cost);
-              break;
-            case 'abort': {
-              const reason = new Error(`abort ${id}`);
-              aborts.push(reason);
-              signals[operation.signal]?.abort(reason);
-              model.dismiss((one) => one.signal === operation.signal, 'aborted');
-              signals[operation.signal] = new AbortController();
-              break;
-            }
-            case 'pause':
-              throttle.pause(operation.seconds);
-              if (operation.seconds > 0) model.pausedUntil = Math.max(model.pausedUntil, model.time + operation.seconds);
-              break;
-            case 'resume':
-              throttle.resume();
-              model.pausedUntil = 0;
-              model.drain();
-              break;
-            case 'configure':
-              throttle.configure(operation.limits);
-              model.configure(operation.limits);
-              break;
-            case 'close':
-              throttle.close();
-              model.closed = true;
-              model.dismiss(() => true, 'closed');
-              break;
-            case 'advance':
-              model.advance(operation.seconds);
-              await clock.advance(operation.seconds);
-              break;
-          }
-          await clock.advance(0);
-          seen.set(operation.do, (seen.get(operation.do) ?? 0) + 1);
+  test('sliding windows and several rates at a time', async () => {
+    const sightings = new Sightings();
+    await fc.assert(fc.asyncProperty(severalRates, async (history) => void (await sightings.play(history))), { numRuns: 1_100 });
+    sightings.expect(100, 'granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'run aborted before its function started', ...LATE);
+    sightings.expect(50, ...WINDOW, 'a cost of 0 granted in debt');
+  });
 
-          // The same calls were decided the same way after the same wait, and the grants came in the same order.
-          const grantsOf = (entries: typeof log): typeof log => entries.filter(([, outcome]) => outcome === 'granted');
-          expect(grantsOf(log)).toEqual(grantsOf(model.log));
-          expect(log.toSorted(([a], [b]) => a - b)).toEqual(model.log.toSorted(([a], [b]) => a - b));
-          for (const [, outcome] of log) seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
-          // FIFO: ids count the calls.
-          const order = grantsOf(log).map(([grantee]) => grantee);
-          expect(order).toEqual(order.toSorted((a, b) => a - b));
+  test('true costs that come late, under a steady backlog, in long histories (FAULTS 8)', async () => {
+    const sightings = new Sightings();
+    await fc.assert(fc.asyncProperty(backlog, async (history) => void (await sightings.play(history))), { numRuns: 400 });
+    sightings.expect(200, ...LATE);
+    sightings.expect(30, ...REFUNDS, ...DEBTS, ...WINDOW);
+  });
 
-          expect(throttle.active).toBe(model.active);
-          expect(throttle.waiting).toBe(model.queue.length);
-          expect(throttle.closed).toBe(model.closed);
-          expect(throttle.pausedFor).toBe(Math.max(0, model.pausedUntil - model.time));
-          expect(throttle.tokens).toBe(model.capacity === Infinity ? model.size : model.tokens);
-          expect(throttle.estimateWait(0)).toBe(model.wait(model.queue.reduce((sum, one) => sum + one.cost, 0)));
-          // One timer for the head if time alone can free it, one for each deadline, none else.
-          const head = model.queue[0];
-          const timed = head !== undefined && model.slotFree(head.id) && model.wait(head.cost) < Infinity ? 1 : 0;
-          expect(clock.pending).toBe(timed + model.queue.filter((one) => one.deadline < Infinity).length);
-          // One listener for each signal that somebody waits on.
-          signals.forEach(({ signal }, index) => {
-            expect(getEventListeners(signal, 'abort').length).toBe(model.queue.some((one) => one.signal === index) ? 1 : 0);
-          });
-        }
-        expectWithinRate(model);
-
-        // Whatever happened, it comes to rest: everyone leaves, and nothing is left behind.
-        throttle.close();
-        for (const end of finish.values()) end();
-        for (const permit of permits.values()) permit.release();
-        await throttle.idle();
-        expect([throttle.active, throttle.waiting, clock.pending]).toEqual([0, 0, 0]);
-      }),
-      { numRuns: 1500 },
-    );
-    // A history that never grants, refuses or aborts proves nothing.
-    for (const what of ['granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire']) {
-      expect(seen.get(what), what).toBeGreaterThan(100);
-    }
+  test('a throttle for each key', async () => {
+    const tally = newTally();
+    for (const seed of fc.sample(fc.integer(), 60)) await keyed.play(seed, tally);
+    expect(tally.grants).toBeGreaterThan(400);
   });
 });
 

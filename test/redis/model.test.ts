@@ -154,26 +154,12 @@ class SharedReference extends Reference {
     return this.active === 0 && this.queue.length === 0 && this.pausedUntil <= this.time && (this.capacity === Infinity || this.tokens >= this.size);
   }
 
-  /** How many were granted before it was forgotten last. */
-  #before = 0;
-
-  forget(): void {
-    this.#before = this.grants.length;
-    this.debts = [];
-  }
-
-  override spentSince(held: Held): number {
-    const index = Math.max(this.grants.indexOf(held), this.#before - 1);
-    const later = this.grants.slice(index + 1).reduce((sum, one) => sum + (this.asked.get(one.id) ?? 0), 0);
-    return later + this.debts.filter((debt) => debt.after > index).reduce((sum, debt) => sum + debt.amount, 0);
-  }
-
   /** The rate is that of all, the concurrency that of one. What is new starts full. */
   configureOne(caller: 0 | 1, { concurrency = this.limits[caller], ...rate }: Limits): void {
     const { isNew } = this;
     this.limits[caller] = concurrency;
     this.configure(rate);
-    if (isNew) this.tokens = this.size;
+    if (isNew) this.forget();
   }
 
   close(caller: 0 | 1): void {

@@ -5,8 +5,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { KeyedThrottle } from 'headgate';
-import { bursts, capacities, concurrencies, periods, Reference } from '../reference.js';
-import { longHistory } from './core.js';
+import { bursts, capacities, concurrencies, longHistory, periods, Reference } from '../reference.js';
 import { type Part, playSeed, type Tally, turn } from './part.js';
 import { checkRate, Twin, World } from './twin.js';
 
@@ -45,19 +44,18 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
       model.active > 0 || model.queue.length > 0 ||
       (!model.closed && (model.pausedUntil > model.time || (model.capacity !== Infinity && model.tokens < model.size) || hasOwnLimits(model)));
 
-    /** When the bucket of each key was last made larger. */
-    const enlarged = KEYS.map(() => -1);
     let step = 0;
     for (const [index, operation] of operations) {
       step++;
       const twin = twins[index] as Twin;
       const { model } = twin;
+      // Instants too fine for exact sums.
+      if (!twins.every(({ model: each }) => each.exact)) break;
       tally.operations++;
       switch (operation.do) {
         case 'abort':
           world.abort(operation.signal);
-          for (const each of twins) each.model.dismiss((one) => one.signal === operation.signal, 'aborted');
-          await turn();
+          await world.turn();
           break;
         case 'close':
           keyed.close();
@@ -65,29 +63,24 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
             each.model.closed = true;
             each.model.dismiss(() => true, 'closed');
           }
-          await turn();
+          await world.turn();
           break;
         case 'advance':
           for (const each of twins) each.model.advance(operation.seconds);
           await clock.advance(operation.seconds);
+          for (const each of twins) each.model.turn();
+          if (!twins.every(({ model: each }) => each.exact)) continue;
           break;
-        case 'settle': {
-          // A refund from before the bucket was made larger: its worth hangs on whether the key was dropped in between.
-          const held = model.grants[operation.which % Math.max(1, model.grants.length)];
-          if (held !== undefined && operation.cost < held.cost && held.at <= (enlarged[index] as number)) break;
-          await twin.play(operation);
-          break;
-        }
+        case 'settle':
         case 'release':
           await twin.play(operation);
           break;
         case 'configure': {
           // Only who can be told from new ones can be had to configure.
           if (model.closed || !isLive(model)) break;
-          const { size } = model;
-          // A burst that was stated, but is what follows from the capacity anyway, cannot be seen; dropped, the key follows it again.
-          await twin.play(burst === undefined ? { ...operation, limits: { ...operation.limits, burst: undefined } } : operation);
-          if (model.size > size) enlarged[index] = model.time;
+          // Whether a burst was stated or follows from the capacity cannot be seen, and a dropped key starts as all keys did.
+          const { burst: stated = burst, ...limits } = operation.limits;
+          await twin.play({ ...operation, limits: { ...limits, burst: burst === undefined ? undefined : stated } });
           break;
         }
         default: {
@@ -115,8 +108,8 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
         if (throttle !== undefined) each.compareNumbers(throttle);
       });
       if (step % 8 === 0) assert.equal(keyed.size, twins.filter(({ model: each }) => isLive(each)).length, 'live keys');
-      world.compareTimers(twins);
-      world.compareListeners(twins);
+      world.compareTimers();
+      world.compareListeners();
     }
     for (const { model } of twins) checkRate(model);
 

@@ -1,8 +1,10 @@
 /**
- * What may start by several rates, computed from the grants alone, with room for what rounding may do. Two answers: what
- * must not be granted, and what must. They differ only where a refund's worth depends on what happened since.
+ * What may start by several rates, computed from the grants alone, with room for what rounding may do: each rate is a
+ * replay of the whole log of grants with their true costs (../model/replay.ts). Two answers: what must not be granted,
+ * and what must. They differ by rounding, and where a throttle no longer keeps a grant exactly.
  */
 import type { Rate } from 'headgate';
+import { type LoggedGrant, type RateReplay, replayOf } from '../model/replay.js';
 
 /** Relative to the burst. */
 const ROUNDING = 1e-9;
@@ -10,118 +12,79 @@ const ROUNDING = 1e-9;
 /** What rounding may do to an instant. */
 export const grain = (now: number): number => Math.max(1e-12, Math.abs(now) * 2 ** -49);
 
-interface Entry {
-  readonly at: number;
-  cost: number;
-  /** It had left the window when that was made longer: whether it counts again is not promised. */
-  doubtful?: boolean;
+/** A throttle keeps at least so many of its latest grants exactly: a debt of an older one may be charged in full. */
+const KEPT_EXACTLY = 100;
+
+/** A grant in the logs of the two answers. */
+export interface Entry {
+  readonly generous: LoggedGrant;
+  readonly strict: LoggedGrant;
+  /** How many were granted before. */
+  readonly serial: number;
 }
 
-export interface Account {
-  readonly burst: number;
-  /** Whether `cost` could be granted at most, and has to be at least. */
-  may(now: number, cost: number): boolean;
-  must(now: number, cost: number): boolean;
-  take(now: number, cost: number): Entry;
-  /** A grant is corrected by `difference`: that of `entry`, if it is known here. */
-  settle(now: number, entry: Entry | undefined, difference: number): void;
-}
+export class Account {
+  /** The log of what may be granted: every level that a throttle shows is at most this one. */
+  readonly #generous: RateReplay;
+  /** The log of what has to be granted. */
+  readonly #strict: RateReplay;
+  readonly #sliding: boolean;
+  #rate: Rate;
+  #grants = 0;
 
-class BucketAccount implements Account {
-  readonly burst: number;
-  readonly #rate: number;
-  #most: number;
-  #least: number;
-  #at: number;
-
-  constructor({ capacity, period = 1, burst = Math.max(1, capacity) }: Rate, now: number, before?: Account) {
-    this.burst = burst;
-    this.#rate = capacity / period;
-    this.#at = now;
-    this.#most = this.#least = burst;
-    if (!(before instanceof BucketAccount)) return;
-    before.#flow(now);
-    this.#most = Math.min(burst, before.#most);
-    this.#least = Math.min(burst, before.#least);
+  constructor(rate: Rate, now: number) {
+    this.#rate = rate;
+    this.#sliding = rate.window === 'sliding';
+    [this.#generous, this.#strict] = [replayOf(rate, now), replayOf(rate, now)];
   }
 
-  #flow(now: number): void {
-    if (now <= this.#at) return;
-    const gain = this.#rate * (now - this.#at);
-    this.#most = Math.min(this.burst, this.#most + gain);
-    this.#least = Math.min(this.burst, this.#least + gain);
-    this.#at = now;
+  /** The largest cost that can be granted. */
+  get burst(): number {
+    return this.#generous.unlimited ? Infinity : this.#generous.size;
   }
 
+  /** By how many tokens rounding may be off. */
   #slack(now: number): number {
-    return this.burst * ROUNDING + this.#rate * grain(now);
+    const { capacity, period = 1 } = this.#rate;
+    return this.burst * ROUNDING + (this.#sliding ? 0 : (capacity / period) * grain(now));
   }
 
+  /** By how many seconds rounding may be off, where a grant leaves a window. */
+  #edge(now: number): number {
+    return this.#sliding ? 2 * grain(now) : 0;
+  }
+
+  /** Whether `cost` can be granted at `now`. */
   may(now: number, cost: number): boolean {
-    this.#flow(now);
-    return cost <= this.#most + this.#slack(now);
+    return cost === 0 || this.burst === Infinity || cost <= this.#generous.level(now + this.#edge(now)) + this.#slack(now);
   }
 
+  /** Whether `cost` has to be granted at `now`. */
   must(now: number, cost: number): boolean {
-    this.#flow(now);
-    return cost <= this.#least - this.#slack(now);
+    return cost === 0 || this.burst === Infinity || cost <= this.#strict.level(now - this.#edge(now)) - this.#slack(now);
   }
 
   take(now: number, cost: number): Entry {
-    this.#flow(now);
-    this.#most -= cost;
-    this.#least -= cost;
-    return { at: now, cost };
-  }
-
-  settle(now: number, _entry: Entry | undefined, difference: number): void {
-    this.#flow(now);
-    this.#most = difference > 0 ? this.#most - difference : Math.max(this.#most, Math.min(this.burst, this.#most - difference));
-    if (difference > 0) this.#least -= difference;
-  }
-}
-
-class WindowAccount implements Account {
-  readonly burst: number;
-  readonly #span: number;
-  #entries: Entry[];
-
-  constructor({ capacity, period = 1, margin = 0 }: Rate, now: number, before?: Account) {
-    this.burst = capacity;
-    this.#span = period + margin;
-    this.#entries = before instanceof WindowAccount ? [...before.#entries] : [];
-    for (const entry of this.#entries) if (before instanceof WindowAccount && entry.at + before.#span <= now + 2 * grain(now)) entry.doubtful = true;
-  }
-
-  /** What counts at `now`. */
-  #sum(now: number, slack: number, doubtfully: boolean): number {
-    return this.#entries.reduce((sum, { at, cost, doubtful = false }) => (at + this.#span > now + slack && (doubtfully || !doubtful) ? sum + cost : sum), 0);
-  }
-
-  may(now: number, cost: number): boolean {
-    return this.#sum(now, 2 * grain(now), false) + cost <= this.burst * (1 + ROUNDING);
-  }
-
-  must(now: number, cost: number): boolean {
-    return this.#sum(now, -2 * grain(now), true) + cost <= this.burst * (1 - ROUNDING);
-  }
-
-  take(now: number, cost: number): Entry {
-    const entry = { at: now, cost };
-    this.#entries.push(entry);
-    // What has long left counts no more, whatever becomes of it.
-    if (this.#entries.length > 4_000) this.#entries = this.#entries.filter(({ at }) => at + 2 * this.#span > now);
+    const entry = { generous: { at: now, cost }, strict: { at: now, cost }, serial: this.#grants++ };
+    this.#generous.add(entry.generous);
+    this.#strict.add(entry.strict);
     return entry;
   }
 
-  settle(now: number, entry: Entry | undefined, difference: number): void {
-    if (difference > 0) this.take(now, difference);
-    else if (entry !== undefined) entry.cost += difference;
+  /** The true cost of a grant is known. */
+  settle(now: number, { generous, strict, serial }: Entry, cost: number): void {
+    const debt = cost - generous.cost;
+    generous.cost = cost;
+    this.#generous.settled(generous, now);
+    if (debt > 0 && !this.#sliding && this.#grants - serial > KEPT_EXACTLY) this.#strict.add({ at: now, cost: debt });
+    else strict.cost = cost;
+    this.#strict.settled(strict, now);
   }
-}
 
-/** The account of a rate, or none where it is unlimited. */
-export function accountOf(rate: Rate, now: number, before?: Account): Account | undefined {
-  if (rate.capacity === Infinity) return undefined;
-  return rate.window === 'sliding' ? new WindowAccount(rate, now, before) : new BucketAccount(rate, now, before);
+  /** Other limits from `now` on. */
+  configure(now: number, rate: Rate): void {
+    this.#rate = rate;
+    this.#generous.configure(now + this.#edge(now), rate);
+    this.#strict.configure(now - this.#edge(now), rate);
+  }
 }

@@ -9,7 +9,7 @@ import fc from 'fast-check';
 import { type Limits, type Permit, type Rate, Throttle, type ThrottleOptions } from 'headgate';
 import { type Outcome, outcomeOf } from '../reference.js';
 import { SkewedClock } from '../support.js';
-import { type Account, accountOf, grain } from './ledger.js';
+import { Account, type Entry, grain } from './ledger.js';
 import { playSeed, type Tally, turn, within } from './part.js';
 
 const capacity = fc.constantFrom(1 / 3, 0.1, 0.7, 1, 3, 7, 10 / 3, 100.1, 1e9, 1e-3, Infinity);
@@ -45,7 +45,8 @@ const history = fc.record({
   maxQueue: fc.constantFrom(Infinity, Infinity, 3),
   manner,
   closes: fc.boolean(),
-  operations: fc.array(operation, { maxLength: 300, size: 'max' }),
+  // The longest have more grants than a throttle keeps exactly.
+  operations: fc.oneof({ weight: 4, arbitrary: fc.array(operation, { maxLength: 300, size: 'max' }) }, fc.array(operation, { maxLength: 1_200, size: 'max' })),
 });
 type History = typeof history extends fc.Arbitrary<infer H> ? H : never;
 
@@ -89,8 +90,8 @@ interface Given {
   readonly permit: Permit;
   readonly id: number;
   readonly cost: number;
-  /** One for each account, as long as they are the same. */
-  readonly entries: Map<Account, ReturnType<Account['take']>>;
+  /** Its entry in each account. */
+  readonly entries: readonly Entry[];
   settled: boolean;
 }
 
@@ -104,11 +105,11 @@ class Watched {
   readonly signals: AbortController[] = [0, 1, 2].map(() => new AbortController());
   readonly aborts: unknown[] = [];
   readonly #tally: Tally;
-  readonly #also: readonly Account[];
+  /** The account of the throttle's own rate, then those of `also`. */
+  readonly accounts: readonly [Account, ...Account[]];
   readonly #sliding: boolean;
   #limits: { capacity: number; concurrency: number; period: number; burst: number | undefined };
   #margin: number | undefined;
-  #own: Account | undefined;
   #active = 0;
   #pausedUntil = -Infinity;
   #lastGrant = -1;
@@ -127,18 +128,13 @@ class Watched {
     this.#limits = { capacity: tokens, concurrency, period: seconds, burst: size };
     this.#sliding = first.window === 'sliding';
     this.#margin = first.margin;
-    this.#also = also.flatMap((each) => accountOf(each, this.now) ?? []);
-    this.#own = accountOf(first, this.now);
+    this.accounts = [new Account(first, this.now), ...also.map((each) => new Account(each, this.now))];
     this.#exactClock = how === 'true';
   }
 
   /** The true time. */
   get now(): number {
     return this.clock.passing.now();
-  }
-
-  get accounts(): Account[] {
-    return this.#own === undefined ? [...this.#also] : [this.#own, ...this.#also];
   }
 
   get maxCost(): number {
@@ -172,7 +168,7 @@ class Watched {
         assert.ok(Math.abs(permit.waited - (now - caller.at)) <= grain(now), `${permit.waited} s said to be waited, ${now - caller.at} s were`);
         assert.ok(now <= caller.deadline + grain(now), `granted at ${now}, after its deadline ${caller.deadline}`);
       }
-      this.given.push({ permit, id, cost, settled: false, entries: new Map(this.accounts.map((account) => [account, account.take(now, cost)])) });
+      this.given.push({ permit, id, cost, settled: false, entries: this.accounts.map((account) => account.take(now, cost)) });
       this.waiting.delete(id);
       this.#tally.grants++;
     } catch (error) {
@@ -231,7 +227,7 @@ class Watched {
     given.permit.settle(cost);
     if (given.settled) return;
     given.settled = true;
-    for (const account of this.accounts) account.settle(this.now, given.entries.get(account), cost - given.cost);
+    for (const [index, account] of this.accounts.entries()) account.settle(this.now, given.entries[index] as Entry, cost);
   }
 
   abort(index: number): void {
@@ -255,17 +251,8 @@ class Watched {
     // A window has no burst.
     this.#limits = { capacity: tokens, concurrency, period: seconds, burst: this.#sliding ? undefined : size };
     this.throttle.configure(this.#limits);
-    const before = this.#own;
     const first: Rate = this.#sliding ? { capacity: tokens, period: seconds, window: 'sliding', margin: this.#margin } : { capacity: tokens, period: seconds, burst: size };
-    this.#own = accountOf(first, this.now, before);
-    // Whatever was granted before is known to the new account by the same entries.
-    if (before !== undefined && this.#own !== undefined) {
-      for (const { entries } of this.given) {
-        const entry = entries.get(before);
-        if (entry !== undefined) entries.set(this.#own, entry);
-        entries.delete(before);
-      }
-    }
+    this.accounts[0].configure(this.now, first);
   }
 
   /** What is so at every instant at which nothing happens. */

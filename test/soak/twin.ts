@@ -4,9 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
-import { type Gate, type Limits, type Permit, type Throttle } from 'headgate';
+import { type Gate, type Limits, type Permit, type Rate, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { type Operation, type Outcome, outcomeOf, type Reference } from '../reference.js';
+import { type Operation, type Outcome, outcomeOf, Reference } from '../reference.js';
 import { type Tally, turn } from './part.js';
 
 type Entry = [id: number, outcome: Outcome, waited: number];
@@ -17,6 +17,8 @@ export class World {
   readonly tally: Tally;
   readonly aborts: unknown[] = [];
   readonly signals: AbortController[] = [0, 1, 2].map(() => new AbortController());
+  /** All gates of the history, each with its model. */
+  readonly twins: Twin[] = [];
   #serial = 0;
 
   constructor(tally: Tally) {
@@ -27,26 +29,35 @@ export class World {
     return this.#serial++;
   }
 
+  /** A signal aborts, for every gate and every model. */
   abort(which: number): void {
-    const reason = new Error(`abort ${this.aborts.length}`);
+    // An error of its own would spend more on its stack trace than the gate on the abort.
+    const reason = { aborted: this.aborts.length };
     this.aborts.push(reason);
     const { signal } = this.signals[which] as AbortController;
     this.signals[which]?.abort(reason);
     assert.equal(getEventListeners(signal, 'abort').length, 0, 'listeners on a signal that has aborted');
     this.signals[which] = new AbortController();
+    for (const { model } of this.twins) model.abort(which);
+  }
+
+  /** The event loop turns: all that an operation has brought about comes to pass. */
+  async turn(): Promise<void> {
+    await turn();
+    for (const { model } of this.twins) model.turn();
   }
 
   /** One listener for each signal that somebody waits on, whoever it is. */
-  compareListeners(twins: readonly Twin[]): void {
+  compareListeners(): void {
     this.signals.forEach(({ signal }, index) => {
-      const waited = twins.some(({ model }) => model.queue.some((one) => one.signal === index));
+      const waited = this.twins.some(({ model }) => model.queue.some((one) => one.signal === index));
       assert.equal(getEventListeners(signal, 'abort').length, waited ? 1 : 0, `listeners on signal ${index}`);
     });
   }
 
   /** One timer for each head that time alone can free, one for each deadline, none else. */
-  compareTimers(twins: readonly Twin[]): void {
-    const timers = twins.reduce((sum, { model }) => {
+  compareTimers(): void {
+    const timers = this.twins.reduce((sum, { model }) => {
       const [head] = model.queue;
       const timed = head !== undefined && model.slotFree(head.id) && model.wait(head.cost) < Infinity ? 1 : 0;
       return sum + timed + model.queue.filter((one) => one.deadline < Infinity).length;
@@ -61,6 +72,8 @@ export type Asked = Pick<Gate, 'acquire' | 'run'> & {
   pause(seconds: number): void;
   resume(): void;
   configure(limits: Limits): void;
+  /** Where one exists: what the gate estimates for a call. */
+  estimateWait?(cost: number): number;
 };
 
 export class Twin {
@@ -78,6 +91,7 @@ export class Twin {
     this.model = model;
     this.#gate = gate;
     this.#world = world;
+    world.twins.push(this);
   }
 
   /** Does one thing to both, and lets its consequences come about. What concerns the whole world is not done here. */
@@ -85,14 +99,15 @@ export class Twin {
     const { model } = this;
     const gate = this.#gate;
     const id = this.#world.nextId();
-    const held = 'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
+    const held = model.pick(operation);
     switch (operation.do) {
       case 'acquire':
       case 'run': {
         const { cost, timeout, signal } = operation;
         const options = { timeout, signal: signal === undefined ? undefined : this.#world.signals[signal]?.signal };
-        model.asked.set(id, cost);
-        model.acquire(id, cost, timeout, signal);
+        const estimate = cost <= model.size && !model.estimateIsExact(cost) ? gate.estimateWait?.(cost) : undefined;
+        if (estimate !== undefined) assert.ok(estimate <= model.estimate(cost), `a wait of ${estimate} s estimated, where one of ${model.estimate(cost)} s is possible`);
+        model.acquire(id, cost, timeout, signal, operation.do === 'run', estimate);
         this.ask(operation.do, id, cost, options);
         break;
       }
@@ -102,7 +117,6 @@ export class Twin {
           assert.throws(() => gate.tryAcquire(cost), RangeError);
           break;
         }
-        model.asked.set(id, cost);
         model.tryAcquire(id, cost);
         const permit = gate.tryAcquire(cost);
         if (permit === undefined) break;
@@ -112,9 +126,15 @@ export class Twin {
       }
       case 'release':
         if (held === undefined) break;
+        if (this.#finish.has(held.id)) {
+          // `run` releases when the promise of its function has settled: later than an abort in this tick.
+          this.#finish.get(held.id)?.();
+          if (operation.thenAbort !== undefined) this.#world.abort(operation.thenAbort);
+          model.release(held);
+          return this.#world.turn();
+        }
         model.release(held);
-        if (this.#finish.has(held.id)) this.#finish.get(held.id)?.();
-        else this.#permits.get(held.id)?.release();
+        this.#permits.get(held.id)?.release();
         break;
       case 'settle':
         if (held === undefined) break;
@@ -131,16 +151,21 @@ export class Twin {
         model.pausedUntil = 0;
         model.drain();
         break;
-      case 'configure':
-        gate.configure(operation.limits);
-        model.configure(operation.limits);
+      case 'configure': {
+        const { burst: _, ...withoutBurst } = operation.limits;
+        // A sliding window has no burst.
+        const limits = model.first.window === undefined ? operation.limits : withoutBurst;
+        gate.configure(limits);
+        model.configure(limits);
         break;
+      }
       case 'abort':
       case 'close':
       case 'advance':
         throw new Error(`${operation.do} concerns the world`);
     }
-    await turn();
+    if (operation.thenAbort !== undefined) this.#world.abort(operation.thenAbort);
+    await this.#world.turn();
   }
 
   /** Asks the gate alone, and notes what becomes of it. */
@@ -187,14 +212,16 @@ export class Twin {
     assert.deepEqual(
       {
         active: throttle.active, waiting: throttle.waiting, closed: throttle.closed, pausedFor: throttle.pausedFor, tokens: throttle.tokens,
-        wait: throttle.estimateWait(0), capacity: throttle.capacity, concurrency: throttle.concurrency, period: throttle.period, burst: throttle.burst,
+        capacity: throttle.capacity, concurrency: throttle.concurrency, period: throttle.period, burst: throttle.burst,
       },
       {
         active: model.active, waiting: model.queue.length, closed: model.closed, pausedFor: Math.max(0, model.pausedUntil - model.time),
-        tokens: model.capacity === Infinity ? model.size : model.tokens, wait: model.wait(model.queue.reduce((sum, one) => sum + one.cost, 0)),
-        capacity: model.capacity, concurrency: model.concurrency, period: model.period, burst: model.size,
+        tokens: model.tokens, capacity: model.capacity, concurrency: model.concurrency, period: model.period, burst: model.size,
       },
     );
+    const [real, longest] = [throttle.estimateWait(0), model.estimate(0)];
+    if (model.estimateIsExact(0)) assert.equal(real, longest, 'estimated wait');
+    else assert.ok(real <= longest, `a wait of ${real} s estimated, where one of ${longest} s is possible`);
   }
 
   /** Gives everything back. */
@@ -204,8 +231,65 @@ export class Twin {
   }
 }
 
+/** The settings of a throttle: its own rate, further rates, and the rest. */
+export interface Settings {
+  readonly first: Rate;
+  readonly also: readonly Rate[];
+  readonly concurrency: number;
+  readonly maxQueue: number;
+}
+
+/**
+ * Plays a history to a throttle and to its model, and compares everything that can be seen after each operation. Ends
+ * early where instants become too fine for exact sums. Returns the model.
+ */
+export async function playHistory({ first, also, concurrency, maxQueue }: Settings, operations: readonly Operation[], tally: Tally): Promise<Reference> {
+  const world = new World(tally);
+  const { clock } = world;
+  const { capacity, period = 1, burst, window, margin } = first;
+  const throttle = new Throttle(capacity, concurrency, period, { burst, window, margin, also, maxQueue, clock });
+  const model = new Reference(capacity, concurrency, period, burst, maxQueue, { window, margin, also });
+  const twin = new Twin(model, throttle, world);
+  for (const operation of operations) {
+    if (!model.exact) break;
+    tally.operations++;
+    switch (operation.do) {
+      case 'abort':
+        world.abort(operation.signal);
+        await world.turn();
+        break;
+      case 'close':
+        throttle.close();
+        model.closed = true;
+        model.dismiss(() => true, 'closed');
+        await world.turn();
+        break;
+      case 'advance':
+        model.advance(operation.seconds);
+        await clock.advance(operation.seconds);
+        model.turn();
+        if (!model.exact) continue;
+        break;
+      default:
+        await twin.play(operation);
+    }
+    twin.compareOutcomes();
+    twin.compareNumbers(throttle);
+    world.compareTimers();
+    world.compareListeners();
+  }
+  // Whatever happened, it comes to rest: all waiters leave, and nothing is left behind.
+  throttle.close();
+  twin.end();
+  await throttle.idle();
+  assert.deepEqual([throttle.active, throttle.waiting, clock.pending], [0, 0, 0], 'what is left');
+  await turn();
+  return model;
+}
+
 /** Promise 2, from the ledger of the grants alone, era by era: in no span more than a full bucket and what flows in. */
-export function checkRate({ eras, grants, asked }: Reference): void {
+export function checkRate({ eras, grants, asked, first }: Reference): void {
+  if (first.window !== undefined) return;
   let index = 0;
   let level = eras[0]?.burst ?? 0;
   let at = 0;

@@ -1,0 +1,130 @@
+/**
+ * Settlements by the definition (DESIGN, promise 6): they leave exactly the tokens that would be there had the true cost
+ * been asked for in the first place.
+ */
+import fc from 'fast-check';
+import { type Permit, Throttle } from 'headgate';
+import { ManualClock } from 'headgate/testing';
+import { describe, expect, test } from 'vitest';
+import { bursts, capacities, periods, quarters, rates } from '../reference.js';
+import { setUp, take } from '../support.js';
+import { BucketReplay, type LoggedGrant } from './replay.js';
+
+test('a refund counts the refill since the grant (FAULTS 8)', async () => {
+  const { throttle, clock } = setUp(1, 0, 1, { burst: 10 });
+  const [a, b] = [take(throttle, 5), take(throttle, 5)];
+  await clock.advance(5);
+  expect(throttle.tokens).toBe(5);
+  a.refund();
+  expect(throttle.tokens).toBe(10);
+  // Without `a` the bucket would have been full after those 5 s: so much of the refund of `b` would have overflowed.
+  b.refund();
+  expect(throttle.tokens).toBe(10);
+});
+
+test('a debt is paid by the tokens that have overflowed since the grant (FAULTS 8)', async () => {
+  const { throttle, clock } = setUp(1, 0, 1, { burst: 10 });
+  const permit = take(throttle, 1);
+  await clock.advance(4);
+  permit.settle(3);
+  // A grant of 3 four seconds ago would have left a full bucket by now.
+  expect(throttle.tokens).toBe(10);
+});
+
+const finite = (value: { capacity: number }): boolean => value.capacity < Infinity;
+
+test('settlements in either order leave the same tokens', async () => {
+  const step = fc.record({ seconds: quarters(2), cost: quarters(4), trueCost: quarters(6) });
+  await fc.assert(
+    fc.asyncProperty(rates.filter(finite), fc.array(step, { maxLength: 40, size: 'max' }), quarters(4), fc.infiniteStream(fc.nat(1_000)), async (rate, steps, rest, order) => {
+      const { capacity, period = 1, ...options } = rate;
+      const played = [0, 1].map(() => {
+        const clock = new ManualClock();
+        const permits: [Permit, number][] = [];
+        return { clock, permits, throttle: new Throttle(capacity, 0, period, { ...options, clock }) };
+      });
+      for (const { clock, permits, throttle } of played) {
+        for (const { seconds, cost, trueCost } of steps) {
+          await clock.advance(seconds);
+          const permit = throttle.tryAcquire(Math.min(cost, throttle.burst));
+          if (permit !== undefined) permits.push([permit, trueCost]);
+        }
+        await clock.advance(rest);
+      }
+      const [inOrder, shuffled] = played as [(typeof played)[0], (typeof played)[0]];
+      for (const [permit, cost] of inOrder.permits) permit.settle(cost);
+      for (let left = shuffled.permits; left.length > 0; ) {
+        const [[permit, cost]] = left.splice((order.next().value as number) % left.length, 1) as [[Permit, number]];
+        permit.settle(cost);
+      }
+      expect(shuffled.throttle.tokens).toBe(inOrder.throttle.tokens);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+/** Grants at random instants, many of them unsettled for long, by a throttle and by a replay of what it has granted. */
+const longHistory = fc.record({
+  capacity: capacities.filter((capacity) => capacity < Infinity),
+  period: periods,
+  burst: bursts,
+  steps: fc.array(fc.record({ ticks: fc.nat(8), cost: quarters(1), settles: fc.nat(3), which: fc.nat(10_000), trueCost: quarters(2) }), { minLength: 700, maxLength: 900, size: 'max' }),
+});
+
+/** What more than the last grants, of which each throttle keeps an exact log, can show. */
+async function playLong({ capacity, period, burst, steps }: typeof longHistory extends fc.Arbitrary<infer H> ? H : never, withDebts: boolean, compare: (tokens: number, exact: number, strict: number) => void): Promise<number> {
+  const clock = new ManualClock();
+  const throttle = new Throttle(capacity, 0, period, { burst, clock });
+  const rate = { capacity, period, burst };
+  const [exact, strict] = [new BucketReplay(rate), new BucketReplay(rate)];
+  const open: { permit: Permit; grant: LoggedGrant; strictGrant: LoggedGrant }[] = [];
+  let granted = 0;
+  // Some hundred instants cost too much on a clock that lets continuations run: nothing waits here, so it is set forward.
+  let now = 0;
+  clock.now = () => now;
+  for (const { ticks, cost, settles, which, trueCost } of steps) {
+    now += ticks / 16;
+    const permit = throttle.tryAcquire(Math.min(cost, throttle.burst));
+    if (permit !== undefined) {
+      granted++;
+      const [grant, strictGrant] = [{ at: now, cost: permit.cost }, { at: now, cost: permit.cost }];
+      exact.add(grant);
+      strict.add(strictGrant);
+      open.push({ permit, grant, strictGrant });
+    }
+    // The oldest are settled as often as the youngest, and most permits stay open for long.
+    if (settles === 0 && open.length > 0) {
+      const [{ permit: settled, grant, strictGrant }] = open.splice(which % open.length, 1) as [(typeof open)[0]];
+      const actual = withDebts ? trueCost : Math.min(trueCost, settled.cost) / 2;
+      const debt = actual - settled.cost;
+      settled.settle(actual);
+      grant.cost = actual;
+      exact.settled(grant);
+      if (debt > 0) strict.add({ at: now, cost: debt });
+      else strictGrant.cost = actual;
+      strict.settled(strictGrant);
+    }
+    compare(throttle.tokens, exact.level(now), strict.level(now));
+  }
+  return granted;
+}
+
+describe('with more grants than a throttle keeps exactly', () => {
+  test('refunds are exact', async () => {
+    let most = 0;
+    await fc.assert(fc.asyncProperty(longHistory, async (history) => {
+      most = Math.max(most, await playLong(history, false, (tokens, exact) => expect(tokens).toBe(exact)));
+    }), { numRuns: 30 });
+    expect(most).toBeGreaterThan(600);
+  });
+
+  test('debts of old grants are charged in full at the most, and the tokens never exceed the exact level', async () => {
+    let most = 0;
+    await fc.assert(fc.asyncProperty(longHistory, async (history) => {
+      most = Math.max(most, await playLong(history, true, (tokens, exact, strict) => {
+        if (tokens > exact || tokens < strict) expect.fail(`${tokens} tokens, not from ${strict} to ${exact}`);
+      }));
+    }), { numRuns: 30 });
+    expect(most).toBeGreaterThan(600);
+  });
+});
