@@ -297,7 +297,7 @@ export class RedisThrottle implements Gate {
     this.#key = key;
     // All under one hash tag: a cluster keeps them on one node.
     const base = `{${prefix}:${key}}`;
-    this.#keys = [base, ...['queue', 'leases', 'owners', 'slots'].map((part) => `${base}:${part}`)];
+    this.#keys = [base, ...['queue', 'leases', 'owners', 'slots', 'log'].map((part) => `${base}:${part}`)];
     this.#ttl = ttl;
     this.#failOpen = failOpen;
     this.#commandTimeout = commandTimeout;
@@ -742,9 +742,9 @@ export class RedisThrottle implements Gate {
     } else if (kind === 'G') {
       // A grant before it came back to the queue was lost, however late one hears of it.
       if (call === undefined || number(1) < call.waitedAt) return;
-      const [slot = '', granted = '', cost = '', mark = ''] = numbers;
+      const [slot = '', granted = '', cost = '', grant = ''] = numbers;
       const item = numbers.join(' ');
-      const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
+      const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (_: unknown, difference: number) => this.#settle(difference, granted, grant) };
       const lease = new Lease(issuer, call.cost, this.#waitOf(call), Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#forget(serial, call);
@@ -888,10 +888,10 @@ export class RedisThrottle implements Gate {
   }
 
   /** A cost was corrected. It is said once: said twice, it could count twice. */
-  #settle(difference: number, granted: string, mark: string): void {
+  #settle(difference: number, granted: string, grant: string): void {
     if (this.#gone) return;
     this.#enter();
-    this.#send({ args: ['S', difference.toString(), granted, mark] });
+    this.#send({ args: ['S', difference.toString(), granted, grant] });
   }
 
   /** Tells Redis, and asks it, about all that is ours. */
