@@ -744,7 +744,7 @@ export class RedisThrottle implements Gate {
       if (call === undefined || number(1) < call.waitedAt) return;
       const [slot = '', granted = '', cost = '', grant = ''] = numbers;
       const item = numbers.join(' ');
-      const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (_: unknown, difference: number) => this.#settle(difference, granted, grant) };
+      const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (permit: Grant) => this.#settle(permit.cost, cost, granted, grant) };
       const lease = new Lease(issuer, call.cost, this.#waitOf(call), Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#forget(serial, call);
@@ -888,10 +888,10 @@ export class RedisThrottle implements Gate {
   }
 
   /** A cost was corrected. It is said once: said twice, it could count twice. */
-  #settle(difference: number, granted: string, grant: string): void {
+  #settle(cost: number, asked: string, granted: string, grant: string): void {
     if (this.#gone) return;
     this.#enter();
-    this.#send({ args: ['S', difference.toString(), granted, grant] });
+    this.#send({ args: ['S', cost.toString(), asked, granted, grant] });
   }
 
   /** Tells Redis, and asks it, about all that is ours. */

@@ -12,6 +12,7 @@ import { type RedisCommands, type RedisPermit, type RedisThrottle, type RedisThr
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
+import { BucketReplay, type LoggedGrant } from '../model/replay.js';
 import { anyOperation, bursts, capacities, concurrencies, expectWithinRate, type Held, type Operation, type Outcome, outcomeOf, periods, Reference, type Waiting } from '../reference.js';
 import { evalThrough, freshKey, ioredis, subscribeThrough } from './support.js';
 
@@ -115,6 +116,38 @@ type Options = Partial<RedisThrottleOptions>;
 const openOn = (wire: Wire, key: string, clock: Microseconds, options: Options, serverTime = (): number => (clock.ticks + HEAD_START) / 1e6): RedisThrottle =>
   new Gate({ client: wire, key, clock, ttl: LONG_TTL, commandTimeout: LONG_TTL, ...options }, { serverTime });
 
+/**
+ * Redis forgets what cannot be told from new, the grants included. A refund of such a grant gives nothing back. A debt
+ * counts as if it had been asked for first thing afterwards, since Redis cannot know how much of it an overflow has paid.
+ */
+class ForgetfulReplay extends BucketReplay {
+  /** The costs of the forgotten grants as Redis knew them; those of an unlimited time never count. */
+  readonly #forgotten: Map<LoggedGrant, number> = new Map();
+  #grants: LoggedGrant[] = [];
+  #debts: { readonly at: number; cost: number } = { at: 0, cost: 0 };
+
+  override add(grant: LoggedGrant): void {
+    super.add(grant);
+    if (!this.unlimited) this.#grants.push(grant);
+  }
+
+  override forget(now: number): void {
+    for (const grant of this.#grants) this.#forgotten.set(grant, grant.cost);
+    super.forget(now);
+    super.add((this.#debts = { at: now, cost: 0 }));
+    this.#grants = [];
+  }
+
+  override settled(grant: LoggedGrant): void {
+    const known = this.#forgotten.get(grant);
+    if (known === undefined) return super.settled(grant);
+    this.#forgotten.set(grant, grant.cost);
+    if (this.unlimited || grant.cost <= known) return;
+    this.#debts.cost += grant.cost - known;
+    super.settled(this.#debts);
+  }
+}
+
 /** The reference, with two callers whose limits of concurrency differ, and instants that are whole microseconds. */
 class SharedReference extends Reference {
   readonly callerOf: number[] = [];
@@ -122,7 +155,7 @@ class SharedReference extends Reference {
   readonly shut: [boolean, boolean] = [false, false];
 
   constructor(capacity: number, concurrency: [number, number], period: number, burst: number | undefined, maxQueue: number) {
-    super(capacity, 0, period, burst, maxQueue);
+    super(capacity, 0, period, burst, maxQueue, { replay: (rate) => new ForgetfulReplay(rate) });
     this.limits = concurrency;
   }
 
@@ -208,8 +241,8 @@ class Pair {
     if (model.isNew) {
       // By the true time, the key would have expired, and no two scripts run in the same microsecond.
       await client.del(`{headgate:${this.throttles[0].key}}`);
-      model.forget();
       model.advance(1 / UNIT);
+      model.forget();
       await clock.advance(1, this.settle);
     }
     const throttle = this.throttles[who];

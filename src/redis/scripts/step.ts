@@ -7,7 +7,7 @@
  *
  * state   string, packed by MessagePack: read and written five times as fast as a hash of so many numbers. `at` the latest
  *         instant, `ticket` the last one given out, `capacity`, `period` and `burst` (capacity -1: no rate), `tokens` at
- *         `since`, `paused` until, how many `grants` there were since `born`,
+ *         `since`, `paused` until, how many entries (`grants`) the log has had since `born`,
  *         `queued` cost, `life` an instant by which all has
  *         expired, `kept` the one until which the other keys are, for whom (`head`) and for when (`due`) a timer was last
  *         asked for, `lapse` an instant before which no lease expires, and `limits`: the concurrency of each owner that
@@ -18,15 +18,16 @@
  *         come, which is once a ttl, since the living renew theirs three times as often.
  * owners  sorted set of those who have somebody in the queue, by expiry.
  * slots   bitmap of the slot numbers that are taken.
- * log     string of the latest grants, for settlements: the instant and the cost of each, as two doubles. Only a limited
- *         rate has it. The grants before are folded into the state: the `base` level after the grant `folded`, the instant
- *         `base_at` at which it was true, and the `peaks` of the level, as in `../../grant-log.ts`. A grant up to `ignored`
- *         came before the rate was limited.
+ * log     string of the latest grants, for settlements: the instant and the cost of each, as two doubles. A change of the
+ *         limits takes two entries: the instant and -1, then the rate and the burst. Only a limited rate has a log. The
+ *         entries before are folded into the state: the `base` level after the entry `folded`, the instant `base_at` at
+ *         which it was true, the limits then, and the `peaks` of the level, as in `../../grant-log.ts`. A grant up to
+ *         `ignored` came before the rate was limited.
  *
  * What is said: `K serial item` a lease is held still, and `W serial cost ticket` somebody waits still; `A serial cost
  * timeout` asks for a permit (0: now or never, -1: as long as it takes); `R serial cost` releases one, `C serial cost` gives
- * up a place, or what was granted meanwhile, with its tokens; `S difference granted number` settles the cost of a grant; `P span`
- * pauses, `U` resumes. What is told: `G serial slot granted cost number` a grant; `Q serial ticket` a place in the queue, with
+ * up a place, or what was granted meanwhile, with its tokens; `S cost asked granted number` states the true cost of a grant: the
+ * same twice counts once, as long as the log has the grant; `P span` pauses, `U` resumes. What is told: `G serial slot granted cost number` a grant; `Q serial ticket` a place in the queue, with
  * the present instant where it was taken up again; `L` (late) and `F` (full) `serial wait active waiting` a refusal,
  * `O serial burst` one for a cost that is too large; `X serial` a lease is lost, `Z serial` a place, by a reset; `H span at`
  * whoever is first is due then. The answer begins with that, without the letter.
@@ -44,11 +45,11 @@ local FOREVER = 9007199254740991
 local packed = call('GET', STATE)
 local at, ticket, paused, grants, born, queued, life, kept, head, due, lapse, limits = 0, 0, 0, 0, nil, 0, 0, 0, '', 0, 0, {}
 local capacity, period, burst, tokens, since = 0, 1, 0, 0, 0
-local base, base_at, folded, ignored, peaks = 0, 0, 0, 0, {}
+local base, base_at, base_rate, base_burst, folded, ignored, peaks = 0, 0, 0, 0, 0, 0, {}
 if packed then
   if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE ' .. STATE .. ' holds something else than the state of a throttle') end
   local _
-  _, at, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, folded, ignored, peaks = cmsgpack.unpack(packed)
+  _, at, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks = cmsgpack.unpack(packed)
 end
 local rate = capacity / period
 local active, waiting = call('HLEN', LEASES), call('ZCARD', QUEUE)
@@ -70,7 +71,7 @@ local function many(command, key, values)
 end
 
 -- Who of those that are spoken of holds which lease, and who waits, with which ticket.
-local WORDS = { A = 4, W = 4, K = 3, R = 3, C = 3, S = 4, P = 2, U = 1 }
+local WORDS = { A = 4, W = 4, K = 3, R = 3, C = 3, S = 5, P = 2, U = 1 }
 local held, placed, ids, id_at, waiters = {}, {}, {}, {}, {}
 local index = BEGIN
 while ARGV[index] do
@@ -122,33 +123,43 @@ local MOST_LOGGED, MOST_PEAKS = 128, 16
 local logged, made = {}, {}
 local function flush_log()
   if not logged[1] then return end
-  if grants - folded == #logged then made[LOG] = true end
-  call('APPEND', LOG, table.concat(logged))
-  logged = {}
+  -- An old log may outlive its state by a millisecond.
+  local first = grants - folded == #logged
+  call(first and 'SET' or 'APPEND', LOG, table.concat(logged))
+  logged, made[LOG] = {}, first or made[LOG]
 end
 -- The log as a string; nothing if Redis has lost it.
 local function read_log()
   flush_log()
-  local log = call('GET', LOG) or ''
+  local log = grants > folded and call('GET', LOG) or ''
   if #log == 16 * (grants - folded) then return log end
 end
--- Replays the first grants of the log. Notes the room that was left before each, if asked.
+-- Replays the first entries of the log; one more where that would part the two of a change. Notes the room that was left
+-- before each, if asked. Returns the level, its instant, the limits then, and how many entries that were.
 local function replay(log, count, rooms)
-  local level, at = base, base_at
-  for entry = 1, count do
+  local level, at, speed, size, entry = base, base_at, base_rate, base_burst, 0
+  while entry < count do
+    entry = entry + 1
     local time, cost = struct.unpack('>dd', log, entry * 16 - 15)
-    if time > at then level = min(burst, level + (time - at) * rate) end
-    if rooms then rooms[entry] = burst - level end
-    level, at = level - cost, time
+    level, at = min(size, level + max(0, time - at) * speed), time
+    local room = size - level
+    if cost >= 0 then level = level - cost
+    else
+      -- What the smaller of the two buckets cannot hold is lost: the change is a peak of its own.
+      speed, size = struct.unpack('>dd', log, entry * 16 + 1)
+      room = max(0, min(room, size - level))
+      level, entry = min(size, level), entry + 1
+    end
+    if rooms then rooms[entry] = room end
   end
-  return level, at
+  return level, at, speed, size, entry
 end
--- Folds the first grants of the log into the base, and returns what is left of it.
+-- Folds the first entries of the log into the base, and returns what is left of it.
 local function fold(log, count)
   local rooms, found, least = {}, {}, math.huge
-  base, base_at = replay(log, count, rooms)
+  base, base_at, base_rate, base_burst, count = replay(log, count, rooms)
   for entry = count, 1, -1 do
-    if rooms[entry] < least then
+    if rooms[entry] and rooms[entry] < least then
       least = rooms[entry]
       found[#found + 1] = { folded + entry - 1, least }
     end
@@ -164,15 +175,18 @@ local function fold(log, count)
   end
   return string.sub(log, count * 16 + 1)
 end
+-- Begins a new log where Redis has lost the old one. A peak without room: of the grants before, nothing is given back.
+local function renew_log()
+  call('DEL', LOG)
+  base, base_at, base_rate, base_burst, folded, peaks = tokens, since, rate, burst, grants, { { grants, 0 } }
+end
 local function trim_log()
   if grants - folded <= MOST_LOGGED then return end
   local log = read_log()
-  if log then call('SET', LOG, fold(log, grants - folded - MOST_LOGGED / 2))
-  else
-    call('DEL', LOG)
-    base, base_at, folded, peaks = tokens, since, grants, {}
-  end
-  made[LOG] = true
+  if log then
+    call('SET', LOG, fold(log, grants - folded - MOST_LOGGED / 2))
+    made[LOG] = true
+  else renew_log() end
 end
 -- Corrects the cost of a folded grant; of one that is forgotten, with the number -1.
 local function correct_folded(number, difference)
@@ -188,24 +202,22 @@ local function correct_folded(number, difference)
   end
 end
 -- Leaves the level that there would be, had the true cost been asked for in the first place.
-local function settle(difference, granted, number)
+local function settle(cost, asked, granted, number)
   if capacity < 0 or number <= 0 then return end
-  if granted < born then number = -1 elseif number <= ignored then return end
-  -- Of a grant that was forgotten with the state of then, or with the log, a debt is all that can be counted.
+  if granted < born or number > grants then number = -1 elseif number <= ignored then return end
+  -- Of a grant that was forgotten with the state of then, a debt is all that can be counted.
+  if number < 0 and cost < asked then return end
   local log = read_log()
   if not log then
-    base, base_at, folded, peaks = tokens, since, grants, {}
-    call('DEL', LOG)
-    log, number = '', -1
+    renew_log()
+    log = ''
   end
-  if number < 0 and difference < 0 then return end
   if number > folded then
     local first = (number - folded) * 16 - 15
-    local time, cost = struct.unpack('>dd', log, first)
-    local entry = struct.pack('>dd', time, cost + difference)
+    local entry = struct.pack('>dd', struct.unpack('>d', log, first), cost)
     call('SETRANGE', LOG, first - 1, entry)
     log = string.sub(log, 1, first - 1) .. entry .. string.sub(log, first + 16)
-  else correct_folded(number, difference) end
+  else correct_folded(number, cost - asked) end
   tokens, since = replay(log, grants - folded)
 end
 
@@ -371,23 +383,18 @@ end
 -- The rate is that of whoever came last with a new one.
 local function oversize(serial) return format('O %s %.17g', serial, burst) end
 if not packed or configures == '1' then
-  local before, size, have = capacity, burst, level(now)
-  -- The grants before keep to the limits of then.
-  local log = packed and before >= 0 and read_log()
-  if log then fold(log, grants - folded) else peaks = {} end
+  local before, pace, size = capacity, rate, burst
   capacity, period, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
   rate = capacity / period
-  if not packed or before < 0 then tokens, ignored = burst, grants
-  else
-    tokens = min(burst, have)
-    -- The change is a peak of its own: what the smaller of the two buckets cannot hold is lost.
-    local room = max(0, min(size, burst) - have)
-    while peaks[1] and peaks[#peaks][2] >= room do peaks[#peaks] = nil end
-    peaks[#peaks + 1] = { grants, room }
+  if not packed or before < 0 or capacity < 0 then
+    tokens, since, ignored = burst, now, grants
+    base, base_at, base_rate, base_burst, folded, peaks = tokens, since, rate, burst, grants, {}
+    if packed then call('DEL', LOG) end
+  elseif rate ~= pace or burst ~= size then
+    local at = max(now, since)
+    tokens, since, grants = min(burst, size, tokens + (at - since) * pace), at, grants + 2
+    logged = { struct.pack('>dd', at, -1), struct.pack('>dd', rate, burst) }
   end
-  since = now
-  base, base_at, folded = tokens, now, grants
-  if packed then call('DEL', LOG) end
   if waiting > 0 and burst < size then purge(function(_, cost) return cost > burst end, oversize) end
 end
 
@@ -455,11 +462,11 @@ while ARGV[index] do
     elseif held[id] then
       local slot, granted, cost, number = match(held[id], '^%S+ (%S+) (%S+) (%S+) (%S+)')
       release(id, slot)
-      settle(-cost, tonumber(granted), tonumber(number))
+      settle(0, tonumber(cost), tonumber(granted), tonumber(number))
     end
     changed = true
   elseif kind == 'S' then
-    settle(tonumber(serial), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]))
+    settle(tonumber(serial), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]), tonumber(ARGV[index + 4]))
     changed = true
   elseif kind == 'P' then
     drain()
@@ -543,7 +550,7 @@ needed = min(FOREVER, ceil(needed))
 local moved = not busy or clock < now or needed > kept or needed < kept - 2 * ttl
 if moved then kept = needed end
 local span = format('%.0f', ceil((kept - now) / 1000) + 1)
-call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, folded, ignored, peaks), 'PX', span)
+call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks), 'PX', span)
 if moved and not busy then
   if capacity >= 0 then call('PEXPIRE', LOG, span) end
   return answer
