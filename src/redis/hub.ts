@@ -2,8 +2,9 @@
  * What all throttles of a process that use one client share: the client, one channel on which the process is told what
  * others have done, and whether Redis answers at all.
  */
-import type { Clock } from '../clock.js';
 import { type Driver, driverFor, type RedisConnection, type Script } from './client.js';
+import { messageOf } from './errors.js';
+import type { SteadyClock } from './steady-clock.js';
 
 /** A throttle, as the hub sees it. */
 export interface Member {
@@ -91,7 +92,7 @@ export class Hub {
    *
    * @param late Called when the answer comes after all: so Redis answers again.
    */
-  call(script: Script, keys: string[], args: string[], clock: Clock, timeout: number, late: () => void): Promise<unknown> {
+  call(script: Script, keys: string[], args: string[], clock: SteadyClock, timeout: number, late: () => void): Promise<unknown> {
     return new Promise((resolve, reject) => {
       let open = true;
       const end = (): boolean => {
@@ -103,7 +104,7 @@ export class Hub {
       const fail = (error: unknown): void => {
         if (!end()) return;
         // A key that holds something else is the fault of that key: Redis has answered.
-        if (!/WRONGTYPE/.test((error as Error)?.message)) this.#downUntil = clock.now() + PROBE_SECONDS;
+        if (!messageOf(error).includes('WRONGTYPE')) this.#downUntil = clock.now() + PROBE_SECONDS;
         reject(error);
       };
       const cancel = clock.schedule(timeout, () => fail(new Error(`no answer within ${timeout} s`)));
@@ -113,7 +114,8 @@ export class Hub {
         else late();
       };
       try {
-        this.#driver.run(script, keys, args).then(succeed, fail);
+        // A client of the user's own may answer at once, or with something like a promise that settles twice.
+        Promise.resolve(this.#driver.run(script, keys, args)).then(succeed, fail);
       } catch (error) {
         fail(error);
       }
@@ -129,7 +131,9 @@ export class Hub {
     });
   }
 
-  #hear(message: string): void {
+  #hear(message: unknown): void {
+    // What a client of the user's own gives instead of a message is as good as lost.
+    if (typeof message !== 'string') return;
     const [instance = '', ...events] = message.split('\n');
     this.#members.get(instance)?.hear(events);
   }

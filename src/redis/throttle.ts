@@ -23,8 +23,9 @@
 import { listen, unlisten } from '../abort-listeners.js';
 import { EventPublisher } from '../channels.js';
 import { type Clock, systemClock } from '../clock.js';
+import { addDisposal } from '../dispose.js';
 import {
-  checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
+  checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, printable, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
 } from '../errors.js';
 import type { AcquireOptions, Gate } from '../gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from '../map.js';
@@ -32,12 +33,14 @@ import { type Grant, type Permit, runWithPermit } from '../permit.js';
 import { describeLimits } from '../rate.js';
 import { type Limits, Throttle } from '../throttle.js';
 import { type RedisConnection, Script } from './client.js';
-import { LeaseLostError, ThrottleBackendError } from './errors.js';
+import { LeaseLostError, messageOf, ThrottleBackendError } from './errors.js';
 import { type Hub, hubOf, type Member } from './hub.js';
 import { Lease, type RedisPermit } from './lease.js';
+import { namesOf } from './names.js';
 import { INSPECT } from './scripts/inspect.js';
 import { RESET } from './scripts/reset.js';
 import { STEP } from './scripts/step.js';
+import { SteadyClock } from './steady-clock.js';
 
 /** Settings of a {@link RedisKeyedThrottle}, and but for the key those of a {@link RedisThrottle}. */
 export interface RedisKeyedThrottleOptions {
@@ -60,7 +63,7 @@ export interface RedisKeyedThrottleOptions {
    * renews them every third of it, however long its work takes. Default 60.
    */
   ttl?: number | undefined;
-  /** What the names of all keys begin with: a string without braces. Default `headgate`. */
+  /** What the names of all keys in Redis begin with: a string without braces. Default `headgate`. */
   prefix?: string | undefined;
   /**
    * What happens while Redis fails. `false`, the default: callers get a {@link ThrottleBackendError}. `true`: a
@@ -163,6 +166,9 @@ const micros = (seconds: number): string => (seconds === Infinity ? FOREVER : Ma
 const bound = (count: number): string => (count === Infinity ? '-1' : count.toString());
 const ignore = (): void => {};
 
+/** How many words there are in a grant, after the call that is granted. */
+const GRANT_WORDS = 4;
+
 /** Why a lease is lost that Redis has forgotten. */
 const RESET_SINCE = 'its lease was reset, or given to another';
 
@@ -171,6 +177,24 @@ function scheduleInBackground(seconds: number, callback: () => void): () => void
   const timer: unknown = setTimeout(callback, Math.ceil(seconds * 1_000));
   (timer as { unref?: () => void }).unref?.();
   return () => clearTimeout(timer as number);
+}
+
+/** Why a signal has aborted; where that throws, what it throws. */
+function reasonOf(signal: AbortSignal | undefined): unknown {
+  try {
+    return signal?.reason;
+  } catch (error) {
+    return error;
+  }
+}
+
+/** What the script has answered: a line for itself, and one for each event. @throws {TypeError} It is no answer to `ops`. */
+function answerTo(ops: readonly Op[], reply: unknown): string[] {
+  const lines = Array.isArray(reply) ? reply.map(String) : [];
+  const told = new Set(lines.slice(1).map((event) => event.split(' ', 2)[1]));
+  // A caller about whom nothing is said would wait for ever.
+  if (lines.length === 0 || ops.some(({ asks }) => asks !== undefined && !told.has(asks))) throw new TypeError('the client has answered something else than the script');
+  return lines;
 }
 
 /** Calls `fn` when the present tick ends: when no promise continuation is left to run, where the platform can tell. */
@@ -204,7 +228,7 @@ export class RedisThrottle implements Gate {
   readonly #failOpen: boolean;
   readonly #commandTimeout: number;
   readonly #maxQueue: number;
-  readonly #clock: Clock;
+  readonly #clock: SteadyClock;
   readonly #inside: Inside;
   readonly #hub: Hub;
   /** Has checked the limits and shows them; decides while Redis fails. */
@@ -283,6 +307,7 @@ export class RedisThrottle implements Gate {
   /** @internal */
   constructor(options: RedisThrottleOptions, inside: Inside);
   constructor(options: RedisThrottleOptions, inside: Inside = {}) {
+    addDisposal(RedisThrottle.prototype, 'asyncDispose', disposeRedisThrottle);
     checkObject('options', options);
     const { client, key, capacity = Infinity, concurrency, period, burst, ttl = 60, prefix = 'headgate', failOpen = false, commandTimeout = 2, maxQueue = Infinity, name, clock = systemClock } = options;
     if (typeof key !== 'string') throw invalid('key', 'a string', key);
@@ -293,16 +318,14 @@ export class RedisThrottle implements Gate {
     checkNumber('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
     if (typeof failOpen !== 'boolean') throw invalid('failOpen', 'a boolean', failOpen);
     this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
-    this.#publisher = new EventPublisher(this, clock);
+    this.#clock = new SteadyClock(clock);
+    this.#publisher = new EventPublisher(this, this.#clock);
     this.#key = key;
-    // All under one hash tag: a cluster keeps them on one node.
-    const base = `{${prefix}:${key}}`;
-    this.#keys = [base, ...['queue', 'leases', 'owners', 'slots', 'log'].map((part) => `${base}:${part}`)];
+    this.#keys = namesOf(prefix, key);
     this.#ttl = ttl;
     this.#failOpen = failOpen;
     this.#commandTimeout = commandTimeout;
     this.#maxQueue = maxQueue;
-    this.#clock = clock;
     this.#inside = inside;
     this.#hub = hubOf(client);
     if (inside.rested === undefined) this.#hub.join();
@@ -495,12 +518,6 @@ export class RedisThrottle implements Gate {
     else this.#rest();
   }
 
-  /** `close()`, then `idle()`. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-    await this.idle();
-  }
-
   /**
    * The state of all processes: who holds and who waits, the tokens and the pause. It takes as long as there are many.
    *
@@ -560,7 +577,7 @@ export class RedisThrottle implements Gate {
   /** Asks Redis for a permit; `undefined` where somebody only tries. */
   #ask(cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, tries: boolean): Promise<Lease | undefined> {
     return new Promise((resolve, reject) => {
-      const since = this.#clock.now();
+      const since = this.#clock.nowOrThrow();
       const call: Call = { cost, since, timeout, signal, tries, overdue: false, ticket: undefined, waitedAt: 0, forgotten: false, resolve, reject, disconnect: undefined };
       if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) {
         if (this.#calls.size > 0) {
@@ -573,7 +590,16 @@ export class RedisThrottle implements Gate {
       if (this.#calls.size === 0 && this.#leases.size === 0) this.#renewed = since;
       const serial = (this.#serial++).toString(36);
       this.#calls.set(serial, call);
-      if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#connect(serial, call);
+      try {
+        if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#connect(serial, call);
+      } catch (error) {
+        // A method of the clock or of the signal has thrown. Nothing was sent yet, so nothing is to be given back.
+        if (this.#calls.has(serial)) this.#forget(serial, call);
+        reject(error);
+        return this.#settleDown();
+      }
+      // The signal has aborted meanwhile, in a method of its own.
+      if (!this.#calls.has(serial)) return;
       this.#send({ args: ['A', serial, cost.toString(), timeout === Infinity ? '-1' : micros(timeout)], asks: serial });
     });
   }
@@ -592,7 +618,7 @@ export class RedisThrottle implements Gate {
     const { signal, timeout } = call;
     const aborted = (): (() => void) => {
       this.#leave(serial, call);
-      this.#deny(call, signal?.reason, 'aborted');
+      this.#deny(call, reasonOf(signal), 'aborted');
       return ignore;
     };
     const expired = (): void => {
@@ -603,12 +629,15 @@ export class RedisThrottle implements Gate {
         this.#deny(call, this.#failure ?? this.#late(call, 0));
       }
     };
-    const cancel = timeout < Infinity ? this.#clock.schedule(timeout, expired) : undefined;
-    if (signal !== undefined) listen(signal, aborted);
+    const cancel = timeout > 0 && timeout < Infinity ? this.#clock.scheduleOrThrow(timeout, expired) : undefined;
     call.disconnect = () => {
       cancel?.();
       if (signal !== undefined) unlisten(signal, aborted);
     };
+    if (signal === undefined) return;
+    listen(signal, aborted);
+    // It may have aborted since it was checked, in a method of the clock or the signal that the caller has written.
+    if (this.#calls.has(serial) && signal.aborted) throw signal.reason;
   }
 
   /** A call is decided: it hears of its signal and its timeout no more. */
@@ -690,7 +719,7 @@ export class RedisThrottle implements Gate {
       // A lease that takes longer to be heard of may be lost already.
       const within = Math.min(this.#commandTimeout, SAFE_SHARE * this.#ttl);
       // What is no answer fails here.
-      reply = Array.from((await this.#hub.call(step, this.#keys, args, this.#clock, within, () => this.#again())) as unknown[], String);
+      reply = answerTo(ops, await this.#hub.call(step, this.#keys, args, this.#clock, within, () => this.#again()));
     } catch (error) {
       this.#open--;
       if (configures) this.#configured = false;
@@ -716,6 +745,8 @@ export class RedisThrottle implements Gate {
 
   /** Runs a script that is no step, after all that was asked for before. */
   async #query(script: Script): Promise<unknown> {
+    // Where the clock has never shown an instant, that is the caller's to know.
+    this.#clock.now();
     this.#flush();
     try {
       return await this.#hub.call(script, this.#keys, [this.#serverTime()], this.#clock, this.#commandTimeout, ignore);
@@ -736,12 +767,12 @@ export class RedisThrottle implements Gate {
     }
     if (kind === 'H') {
       // Due so many microseconds from now, at an instant of the server's clock.
-      if (Number(serial) >= ENDLESS) return;
+      if (!(Number(serial) < ENDLESS)) return;
       this.#dueAt = this.#clock.now() + Number(serial) / 1e6;
       this.#due = number(0);
     } else if (kind === 'G') {
       // A grant before it came back to the queue was lost, however late one hears of it.
-      if (call === undefined || number(1) < call.waitedAt) return;
+      if (call === undefined || number(1) < call.waitedAt || numbers.length < GRANT_WORDS) return;
       const [slot = '', granted = '', cost = '', grant = ''] = numbers;
       const item = numbers.join(' ');
       const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (permit: Grant) => this.#settle(permit.cost, cost, granted, grant) };
@@ -872,7 +903,7 @@ export class RedisThrottle implements Gate {
       },
       (error: unknown) => {
         this.#moved--;
-        this.#deny(call, error, signal?.aborted === true && error === signal.reason ? 'aborted' : undefined);
+        this.#deny(call, error, signal?.aborted === true && error === reasonOf(signal) ? 'aborted' : undefined);
       },
     );
   }
@@ -971,7 +1002,7 @@ export class RedisThrottle implements Gate {
     this.#ringsAt = next;
     this.#urgent = urgent;
     if (next === Infinity) return;
-    const schedule = urgent ? this.#clock.schedule.bind(this.#clock) : scheduleInBackground;
+    const schedule = urgent ? (seconds: number, ring: () => void) => this.#clock.schedule(seconds, ring) : scheduleInBackground;
     this.#cancelAlarm = schedule(Math.max(1e-6, next - this.#clock.now()), () => this.#ring());
   }
 
@@ -1027,7 +1058,7 @@ export class RedisThrottle implements Gate {
   }
 
   #backendError(cause: unknown): ThrottleBackendError {
-    return new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${(cause as Error)?.message ?? String(cause)}`, { cause });
+    return new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${messageOf(cause)}`, { cause });
   }
 
   #closedError(): ThrottleClosedError {
@@ -1037,6 +1068,17 @@ export class RedisThrottle implements Gate {
   /** Which throttle, and its limits, for messages. */
   #label(): string {
     const { name, capacity, period, concurrency } = this;
-    return `RedisThrottle${name === undefined ? '' : ` "${name}"`} (key "${this.#key}", ${describeLimits([{ capacity, period }], concurrency)})`;
+    return `RedisThrottle${name === undefined ? '' : ` ${printable(name)}`} (key ${printable(this.#key)}, ${describeLimits([{ capacity, period }], concurrency)})`;
   }
+}
+
+/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
+export interface RedisThrottle {
+  /** `close()`, then `idle()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+async function disposeRedisThrottle(this: RedisThrottle): Promise<void> {
+  await this.close();
+  await this.idle();
 }

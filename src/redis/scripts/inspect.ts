@@ -10,7 +10,7 @@ end
 local numbers = {}
 local packed = call('GET', STATE)
 if packed then
-  if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE ' .. STATE .. ' holds something else than the state of a throttle') end
+  if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE the key holds something else than the state of a throttle') end
   local _, at, _, capacity, period, burst, tokens, since, paused = cmsgpack.unpack(packed)
   clock = math.max(clock, at)
   for index, number in ipairs({ capacity, period, burst, tokens, since, paused }) do numbers[index] = format('%.17g', number) end

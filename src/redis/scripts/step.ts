@@ -47,7 +47,7 @@ local at, ticket, paused, grants, born, queued, life, kept, head, due, lapse, li
 local capacity, period, burst, tokens, since = 0, 1, 0, 0, 0
 local base, base_at, base_rate, base_burst, folded, ignored, peaks = 0, 0, 0, 0, 0, 0, {}
 if packed then
-  if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE ' .. STATE .. ' holds something else than the state of a throttle') end
+  if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE the key holds something else than the state of a throttle') end
   local _
   _, at, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks = cmsgpack.unpack(packed)
 end
