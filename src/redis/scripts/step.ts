@@ -20,8 +20,9 @@
  * slots   bitmap of the slot numbers that are taken.
  * log     string of the latest grants, for settlements: the instant and the cost of each, as two doubles. Only a limited
  *         rate has it. The grants before are folded into the state: the `base` level after the grant `folded`, the instant
- *         `base_at` at which it was true, and the `peaks` of the level, as in `../../grant-log.ts`. A grant up to `ignored`
- *         came before the rate was limited.
+ *         `base_at` at which it was true, the limits of then, and the `peaks` of the level, as in `../../grant-log.ts`. A
+ *         change of the limits takes the place of two grants: the instant and -1, the rate and the burst. A grant up to
+ *         `ignored` came before the rate was limited.
  *
  * What is said: `K serial item` a lease is held still, and `W serial cost ticket` somebody waits still; `A serial cost
  * timeout` asks for a permit (0: now or never, -1: as long as it takes); `R serial cost` releases one, `C serial cost` gives
@@ -44,11 +45,11 @@ local FOREVER = 9007199254740991
 local packed = call('GET', STATE)
 local at, ticket, paused, grants, born, queued, life, kept, head, due, lapse, limits = 0, 0, 0, 0, nil, 0, 0, 0, '', 0, 0, {}
 local capacity, period, burst, tokens, since = 0, 1, 0, 0, 0
-local base, base_at, folded, ignored, peaks = 0, 0, 0, 0, {}
+local base, base_at, base_rate, base_burst, folded, ignored, peaks = 0, 0, 0, 0, 0, 0, {}
 if packed then
   if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE ' .. STATE .. ' holds something else than the state of a throttle') end
   local _
-  _, at, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, folded, ignored, peaks = cmsgpack.unpack(packed)
+  _, at, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks = cmsgpack.unpack(packed)
 end
 local rate = capacity / period
 local active, waiting = call('HLEN', LEASES), call('ZCARD', QUEUE)
@@ -132,21 +133,36 @@ local function read_log()
   local log = call('GET', LOG) or ''
   if #log == 16 * (grants - folded) then return log end
 end
+-- The history begins here.
+local function restart_log()
+  call('DEL', LOG)
+  logged, base, base_at, base_rate, base_burst, folded, peaks = {}, tokens, since, rate, burst, grants, {}
+end
 -- Replays the first grants of the log. Notes the room that was left before each, if asked.
 local function replay(log, count, rooms)
-  local level, at = base, base_at
-  for entry = 1, count do
+  local level, at, speed, size, entry = base, base_at, base_rate, base_burst, 1
+  while entry <= count do
     local time, cost = struct.unpack('>dd', log, entry * 16 - 15)
-    if time > at then level = min(burst, level + (time - at) * rate) end
-    if rooms then rooms[entry] = burst - level end
-    level, at = level - cost, time
+    if time > at then level, at = min(size, level + (time - at) * speed), time end
+    if cost == -1 then
+      -- What the smaller of the two buckets cannot hold is lost.
+      local before = size
+      speed, size = struct.unpack('>dd', log, entry * 16 + 1)
+      level = min(size, level)
+      if rooms then rooms[entry], rooms[entry + 1] = min(before, size) - level, math.huge end
+      entry = entry + 2
+    else
+      if rooms then rooms[entry] = size - level end
+      level, entry = level - cost, entry + 1
+    end
   end
-  return level, at
+  return level, at, speed, size
 end
 -- Folds the first grants of the log into the base, and returns what is left of it.
 local function fold(log, count)
   local rooms, found, least = {}, {}, math.huge
-  base, base_at = replay(log, count, rooms)
+  if select(2, struct.unpack('>dd', log, count * 16 - 15)) == -1 then count = count + 1 end
+  base, base_at, base_rate, base_burst = replay(log, count, rooms)
   for entry = count, 1, -1 do
     if rooms[entry] < least then
       least = rooms[entry]
@@ -168,10 +184,7 @@ local function trim_log()
   if grants - folded <= MOST_LOGGED then return end
   local log = read_log()
   if log then call('SET', LOG, fold(log, grants - folded - MOST_LOGGED / 2))
-  else
-    call('DEL', LOG)
-    base, base_at, folded, peaks = tokens, since, grants, {}
-  end
+  else restart_log() end
   made[LOG] = true
 end
 -- Corrects the cost of a folded grant; of one that is forgotten, with the number -1.
@@ -190,12 +203,11 @@ end
 -- Leaves the level that there would be, had the true cost been asked for in the first place.
 local function settle(difference, granted, number)
   if capacity < 0 or number <= 0 then return end
-  if granted < born then number = -1 elseif number <= ignored then return end
+  if granted < born or number > grants then number = -1 elseif number <= ignored then return end
   -- Of a grant that was forgotten with the state of then, or with the log, a debt is all that can be counted.
   local log = read_log()
   if not log then
-    base, base_at, folded, peaks = tokens, since, grants, {}
-    call('DEL', LOG)
+    restart_log()
     log, number = '', -1
   end
   if number < 0 and difference < 0 then return end
@@ -372,22 +384,17 @@ end
 local function oversize(serial) return format('O %s %.17g', serial, burst) end
 if not packed or configures == '1' then
   local before, size, have = capacity, burst, level(now)
-  -- The grants before keep to the limits of then.
-  local log = packed and before >= 0 and read_log()
-  if log then fold(log, grants - folded) else peaks = {} end
   capacity, period, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
   rate = capacity / period
-  if not packed or before < 0 then tokens, ignored = burst, grants
+  if not packed or before < 0 or capacity < 0 then
+    tokens, since, ignored = burst, now, grants
+    if packed then restart_log() else base, base_at, base_rate, base_burst = burst, now, rate, burst end
   else
-    tokens = min(burst, have)
-    -- The change is a peak of its own: what the smaller of the two buckets cannot hold is lost.
-    local room = max(0, min(size, burst) - have)
-    while peaks[1] and peaks[#peaks][2] >= room do peaks[#peaks] = nil end
-    peaks[#peaks + 1] = { grants, room }
+    tokens, since = min(burst, have), now
+    -- The grants before keep to the limits of then.
+    logged[#logged + 1], logged[#logged + 2] = struct.pack('>dd', now, -1), struct.pack('>dd', rate, burst)
+    grants = grants + 2
   end
-  since = now
-  base, base_at, folded = tokens, now, grants
-  if packed then call('DEL', LOG) end
   if waiting > 0 and burst < size then purge(function(_, cost) return cost > burst end, oversize) end
 end
 
@@ -543,7 +550,7 @@ needed = min(FOREVER, ceil(needed))
 local moved = not busy or clock < now or needed > kept or needed < kept - 2 * ttl
 if moved then kept = needed end
 local span = format('%.0f', ceil((kept - now) / 1000) + 1)
-call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, folded, ignored, peaks), 'PX', span)
+call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks), 'PX', span)
 if moved and not busy then
   if capacity >= 0 then call('PEXPIRE', LOG, span) end
   return answer
