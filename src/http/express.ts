@@ -2,7 +2,7 @@
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
 import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
-import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } from './node.js';
+import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from './node.js';
 
 /** A request of Express, or a bare one. */
 export interface ExpressRequest extends NodeRequest {
@@ -24,11 +24,15 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
   header: (name, req) => req.headers[name],
   method: (req) => req.method,
   url: (req) => (req.originalUrl ?? req.url)!,
-  whenOver: (end, req, res) => whenOver(req, res, end),
+  carriers: (req) => carriersOf(req),
+  turn: turnOf,
   over: isOver,
-  refusing(status, fields, _, res) {
+  sent: (_req, res) => isSent(res),
+  whenOver: (end, _req, res) => whenOver(res, end),
+  whenFinished: (end, _req, res) => whenEnded(res, end),
+  announce: (fields, _req, res) => announce(res, fields),
+  refusing(status, _, res) {
     const begun = res.headersSent;
-    announce(res, fields);
     res.statusCode = status;
     return () => res.headersSent !== begun;
   },
@@ -61,8 +65,7 @@ export function express<Req extends ExpressRequest = ExpressRequest, Res extends
       if (!verdict.runs) return verdict.reply && send(res, verdict.reply);
       announce(res, verdict.fields);
       return next();
-      // To Express, an error that is nothing would mean that all is well, and some strings mean other things.
-    }, (error: unknown) => next(Object(error) === error ? error : new Error(`${String(error)} was thrown`)));
+    }, next);
   };
 }
 

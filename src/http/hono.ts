@@ -2,7 +2,7 @@
 import { decider, type LimitOptions, type Port } from './decide.js';
 import { propertyOf } from './node.js';
 import { deliver, NOBODY } from './response.js';
-import { addressOf, isDone, nodeOf, whenDone } from './runtime.js';
+import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from './runtime.js';
 
 /** A context of Hono. */
 export interface HonoContext {
@@ -30,10 +30,15 @@ const port: Port<[HonoContext]> = {
   header: (name, c) => c.req.raw.headers.get(name),
   method: (c) => c.req.raw.method,
   url: (c) => c.req.raw.url,
+  carriers: (c) => carriersIn(c.req.raw, c.env, c),
+  turn: (c) => turnIn(c.env),
   over: (c) => isDone(c.req.raw, c.env),
+  sent: (c) => wasSent(c.req.raw, c.env),
   whenOver: (end, c) => whenDone(end, c.req.raw, c.env),
-  refusing(status, fields, c) {
+  announce(fields, c) {
     for (const [name, value] of Object.entries(fields)) c.header(name, value);
+  },
+  refusing(status, c) {
     c.status(status);
     return () => false;
   },
@@ -64,14 +69,16 @@ export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<
       const { status, headers, body } = verdict.reply ?? NOBODY;
       return c.body(body || null, status, headers);
     }
-    const end = nodeOf(c.env) === undefined ? verdict.release : undefined;
+    const over = nodeOf(c.env) === undefined ? verdict.over : undefined;
     try {
       await next();
     } catch (error) {
-      end?.();
+      over?.();
       throw error;
+    } finally {
+      verdict.finished?.();
     }
-    const response = deliver(c.req.raw, c.res, verdict.fields, end);
+    const response = deliver(c.req.raw, c.res, verdict.fields, over);
     if (response !== c.res) c.res = response;
     return undefined;
   };

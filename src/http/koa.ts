@@ -1,6 +1,6 @@
 /** Middleware for Koa. */
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } from './node.js';
+import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from './node.js';
 
 /** A context of Koa. */
 export interface KoaContext {
@@ -35,11 +35,14 @@ const port: Port<[KoaContext]> = {
   header: (name, ctx) => ctx.req.headers[name],
   method: (ctx) => ctx.req.method,
   url: (ctx) => ctx.originalUrl,
-  whenOver: (end, ctx) => whenOver(ctx.req, ctx.res, end),
+  carriers: (ctx) => carriersOf(ctx.req, ctx),
+  turn: (ctx) => turnOf(ctx.req, ctx.res),
   over: (ctx) => isOver(ctx.req, ctx.res),
-  refusing(status, fields, ctx) {
+  sent: (ctx) => isSent(ctx.res),
+  whenOver: (end, ctx) => whenOver(ctx.res, end),
+  announce: (fields, ctx) => ctx.set(fields),
+  refusing(status, ctx) {
     const before = ctx.body;
-    ctx.set(fields);
     ctx.status = status;
     return () => ctx.body !== before || ctx.respond === false;
   },
@@ -68,7 +71,14 @@ export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[
     const verdict = await decide(ctx);
     if (verdict.runs) {
       ctx.set(verdict.fields);
-      await next();
+      const finished = verdict.finished ?? (() => {});
+      try {
+        await next();
+      } finally {
+        // A handler that responds without Koa has finished when it has ended the response.
+        if (ctx.respond === false) whenEnded(ctx.res, finished);
+        else finished();
+      }
     } else if (verdict.reply !== undefined) {
       const { status, headers, body } = verdict.reply;
       ctx.status = status;

@@ -2,10 +2,11 @@
  * A wrapper for handlers that take a `Request` and return a `Response`: Deno, Bun, workers, route handlers.
  */
 import { checkFunction } from '../errors.js';
-import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
+import { decider, type LimitOptions, type Port } from './decide.js';
 import { propertyOf } from './node.js';
+import { responseOf } from './refusal.js';
 import { deliver, NOBODY } from './response.js';
-import { addressOf, isDone, nodeOf, whenDone } from './runtime.js';
+import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from './runtime.js';
 
 const port: Port<[request: Request, ...rest: unknown[]]> = {
   ip: (request, connection) => addressOf(request, connection),
@@ -15,8 +16,12 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
   header: (name, request) => request.headers.get(name),
   method: (request) => request.method,
   url: (request) => request.url,
+  carriers: (request, connection) => carriersIn(request, connection),
+  turn: (_request, connection) => turnIn(connection),
   over: (request, connection) => isDone(request, connection),
+  sent: (request, connection) => wasSent(request, connection),
   whenOver: (end, request, connection) => whenDone(end, request, connection),
+  announce: () => {},
   refusing: () => () => false,
   report: (error) => console.error(error),
 };
@@ -51,22 +56,15 @@ export function web<Rest extends unknown[]>(
   const decide = decider<[request: Request, ...rest: Rest]>(options, port);
   return async function headgate(request, ...rest) {
     const verdict = await decide(request, ...rest);
-    if (!verdict.runs) return respond(request, verdict.fields, verdict.reply ?? NOBODY);
-    const end = nodeOf(rest[0]) === undefined ? verdict.release : undefined;
+    if (!verdict.runs) return responseOf(verdict.reply ?? NOBODY, verdict.fields, request.method === 'HEAD');
+    const over = nodeOf(rest[0]) === undefined ? verdict.over : undefined;
     try {
-      return deliver(request, await handler(request, ...rest), verdict.fields, end);
+      return deliver(request, await handler(request, ...rest), verdict.fields, over);
     } catch (error) {
-      end?.();
+      over?.();
       throw error;
+    } finally {
+      verdict.finished?.();
     }
   };
-}
-
-function respond({ method }: Request, fields: Fields, { status, headers, body }: Reply): Response {
-  const all = new Headers(fields);
-  for (const [name, values] of Object.entries(headers)) {
-    all.delete(name);
-    for (const value of [values].flat()) all.append(name, value);
-  }
-  return new Response(method === 'HEAD' ? null : body || null, { status, headers: all });
 }
