@@ -81,7 +81,8 @@ const requests = new WeakMap<object, ServedRequest>();
 export function findRequest(carriers: readonly object[]): ServedRequest | undefined {
   for (const carrier of carriers) {
     const request = requests.get(carrier);
-    if (request !== undefined && !request.finished) return request;
+    // A framework within another one has objects of its own.
+    if (request !== undefined && !request.finished) return remember(carriers, request);
   }
   return undefined;
 }
