@@ -16,6 +16,16 @@ export interface ExpressRequest extends NodeRequest {
   readonly originalUrl?: string | undefined;
 }
 
+/**
+ * What middleware may ask of a request on any route: neither `params` nor the methods that return the request itself,
+ * since both name the parameters of one route. With them, Express would infer for the handlers that follow the
+ * parameters that the middleware knows, in place of those of the route's own path.
+ */
+export type AnyRoute<Req> = { [K in keyof Req as K extends 'params' ? never : Req[K] extends (...args: never[]) => Req ? never : K]: Req[K] };
+
+/** Middleware of Express, Connect and `node:http`. */
+export type ExpressMiddleware<Req, Res> = (req: AnyRoute<Req>, res: Res, next: (error?: unknown) => void) => void;
+
 const port: Port<[ExpressRequest, NodeResponse]> = {
   ip: (req) => req.ip ?? req.socket.remoteAddress,
   user: (req) => req.user,
@@ -56,12 +66,14 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
  * app.use(express({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * app.get('/', (req, res) => void res.send('hello'));
  */
+export function express(options: LimitOptions<[req: ExpressRequest, res: NodeResponse]>): ExpressMiddleware<ExpressRequest, NodeResponse>;
 export function express<Req extends ExpressRequest = ExpressRequest, Res extends NodeResponse = NodeResponse>(
   options: LimitOptions<[req: Req, res: Res]>,
-): (req: Req, res: Res, next: (error?: unknown) => void) => void {
+): ExpressMiddleware<Req, Res>;
+export function express<Req extends ExpressRequest, Res extends NodeResponse>(options: LimitOptions<[req: Req, res: Res]>): ExpressMiddleware<Req, Res> {
   const decide = decider<[Req, Res]>(options, port);
   return function headgate(req, res, next) {
-    void decide(req, res).then((verdict) => {
+    void decide(req as Req, res).then((verdict) => {
       if (!verdict.runs) return verdict.reply && send(res, verdict.reply);
       announce(res, verdict.fields);
       return next();

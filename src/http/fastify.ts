@@ -46,6 +46,12 @@ export interface FastifyInstance<Request, Reply> {
   addHook(name: 'onRequest', hook: (request: Request, reply: Reply) => Promise<unknown>): unknown;
 }
 
+/** What the plugin is made with. */
+export type FastifyOptions<Request extends FastifyRequest, Reply extends FastifyReply> = LimitOptions<[request: Request, reply: Reply]> & { hook?: FastifyHook | undefined };
+
+/** A plugin of Fastify. */
+export type FastifyPlugin<Request, Reply> = (instance: FastifyInstance<Request, Reply>) => Promise<void>;
+
 /** The requests whose handlers have returned a promise that has not settled yet. */
 const running = new WeakSet<object>();
 
@@ -119,9 +125,11 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
  * await server.register(fastify({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * server.get('/', async () => 'hello');
  */
+export function fastify(options: FastifyOptions<FastifyRequest, FastifyReply>): FastifyPlugin<FastifyRequest, FastifyReply>;
 export function fastify<Request extends FastifyRequest = FastifyRequest, Reply extends FastifyReply = FastifyReply>(
-  options: LimitOptions<[request: Request, reply: Reply]> & { hook?: FastifyHook | undefined },
-): (instance: FastifyInstance<Request, Reply>) => Promise<void> {
+  options: FastifyOptions<Request, Reply>,
+): FastifyPlugin<Request, Reply>;
+export function fastify<Request extends FastifyRequest, Reply extends FastifyReply>(options: FastifyOptions<Request, Reply>): FastifyPlugin<Request, Reply> {
   checkObject('options', options);
   const { hook = 'onRequest' } = options;
   if (!['onRequest', 'preValidation', 'preHandler'].includes(hook)) throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);

@@ -12,8 +12,18 @@ export interface KoaContext {
   readonly ip: string;
   /** What middleware has found out, such as the `user` who has signed in. */
   readonly state: { readonly user?: unknown };
+  /** Such as `GET`. */
+  readonly method: string;
+  /** The path of the URL. */
+  readonly path: string;
+  /** The path and the query. */
+  readonly url: string;
   /** The URL as the client sent it. */
   readonly originalUrl: string;
+  /** The parameters of the query. */
+  readonly query: Readonly<Record<string, string | string[] | undefined>>;
+  /** A header field of the request, by its name in any case; `''` where there is none. */
+  get(field: string): string;
   /** The application: its `error` event tells what `onLimited` throws. */
   readonly app: { emit(event: 'error', error: unknown, ctx: object): unknown };
   /** `false` where somebody responds without Koa. */
@@ -25,6 +35,9 @@ export interface KoaContext {
   /** Sets header fields, by name. */
   set(fields: { [name: string]: string | string[] }): unknown;
 }
+
+/** Middleware of Koa. */
+export type KoaMiddleware<Ctx> = (ctx: Ctx, next: () => Promise<unknown>) => Promise<void>;
 
 const port: Port<[KoaContext]> = {
   ip: (ctx) => ctx.ip,
@@ -65,7 +78,9 @@ const port: Port<[KoaContext]> = {
  * app.use(koa({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * app.use((ctx) => void (ctx.body = 'hello'));
  */
-export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[ctx: Ctx]>): (ctx: Ctx, next: () => Promise<unknown>) => Promise<void> {
+export function koa(options: LimitOptions<[ctx: KoaContext]>): KoaMiddleware<KoaContext>;
+export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx>;
+export function koa<Ctx extends KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx> {
   const decide = decider<[Ctx]>(options, port);
   return async function headgate(ctx, next) {
     const verdict = await decide(ctx);

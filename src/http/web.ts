@@ -8,6 +8,17 @@ import { responseOf } from './refusal.js';
 import { deliver, NOBODY } from './response.js';
 import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from './runtime.js';
 
+interface Handles {
+  /** A method, whose parameters may be of subclasses, such as `NextRequest`. */
+  handle(request: Request, ...rest: unknown[]): Response | PromiseLike<Response>;
+}
+
+/** A handler of requests, or of a subclass of `Request`, with whatever else the runtime hands over. */
+export type WebHandler = Handles['handle'];
+
+/** What a handler gets. One that takes no request gets one all the same. */
+export type WebArguments<Handler extends WebHandler> = Parameters<Handler> extends [infer Req extends Request, ...infer Rest] ? [request: Req, ...rest: Rest] : [request: Request];
+
 const port: Port<[request: Request, ...rest: unknown[]]> = {
   ip: (request, connection) => addressOf(request, connection),
   user: (request) => (request as { user?: unknown }).user,
@@ -48,18 +59,16 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
  * console.log((await fetch(new Request('http://localhost/first'))).status);  // → 200
  * console.log((await fetch(new Request('http://localhost/second'))).status); // → 429
  */
-export function web<Rest extends unknown[]>(
-  handler: (request: Request, ...rest: Rest) => Response | PromiseLike<Response>,
-  options: LimitOptions<[request: Request, ...rest: Rest]>,
-): (request: Request, ...rest: Rest) => Promise<Response> {
+export function web<Handler extends WebHandler>(handler: Handler, options: LimitOptions<WebArguments<Handler>>): (...args: WebArguments<Handler>) => Promise<Response> {
   checkFunction('handler', handler);
-  const decide = decider<[request: Request, ...rest: Rest]>(options, port);
-  return async function headgate(request, ...rest) {
-    const verdict = await decide(request, ...rest);
+  const decide = decider<WebArguments<Handler>>(options, port as unknown as Port<WebArguments<Handler>>);
+  return async function headgate(...args) {
+    const [request, connection] = args as [Request, ...unknown[]];
+    const verdict = await decide(...args);
     if (!verdict.runs) return responseOf(verdict.reply ?? NOBODY, verdict.fields, request.method === 'HEAD');
-    const over = nodeOf(rest[0]) === undefined ? verdict.over : undefined;
+    const over = nodeOf(connection) === undefined ? verdict.over : undefined;
     try {
-      return deliver(request, await handler(request, ...rest), verdict.fields, over);
+      return deliver(request, await handler(...(args as [Request, ...unknown[]])), verdict.fields, over);
     } catch (error) {
       over?.();
       throw error;
