@@ -116,7 +116,7 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
         // The queue has let the request go. To abort the signal now would cost more than all the rest.
         stay?.();
         if (port.over(...args)) return gone();
-        if (isThrottleError(error)) return await refuse(error, requestKey, request, served, args);
+        if (isThrottleError(error)) return refuse(error, requestKey, request, served, args);
         if (failOpen && !isRangeError(error)) return pass(served(), requestKey, units, undefined, args, () => undefined);
         throw error;
       }
@@ -143,7 +143,7 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     const shows = showNow ?? ((): Shown | undefined => shownOf(requestKey, unnamed));
     request.limits.push({ decision, gate: (gate ?? keyed)!, key: requestKey, cost: units, untilFinished, hold: held, shown: shows(), show: shows });
     request.outermost ??= decision;
-    const fields = fieldsFor(request.limits);
+    const fields = fieldsOf(request.limits);
     const finished = (): void => {
       if (request.outermost === decision) request.finished = true;
       held?.finish();
@@ -166,30 +166,33 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     }
   }
 
-  async function refuse(error: ThrottleError, requestKey: string | undefined, request: ServedRequest | undefined, served: () => ServedRequest, args: A): Promise<Verdict> {
+  function refuse(error: ThrottleError, requestKey: string | undefined, request: ServedRequest | undefined, served: () => ServedRequest, args: A): Verdict | Promise<Verdict> {
     const wanted = writeRetryAfter(error.retryAfter ?? 1);
     const retryAfter = Number(wanted);
     const earlier = request?.limits ?? [];
     const own = shownOf(requestKey, nameOf(earlier), retryAfter);
     if (!block) return pass(served(), requestKey, 0, undefined, args, () => own);
     request?.refund();
-    const fields = { 'Retry-After': wanted, ...fieldsFor([...earlier, { shown: own }]) };
+    const fields = { 'Retry-After': wanted, ...fieldsOf(earlier, own) };
     const busy = isServerBusyError(error) || !isTimeoutError(error);
     const refusal: Refusal = { status: busy ? 503 : status, retryAfter, ...(requestKey !== undefined && { key: requestKey }), error };
     port.announce(fields, ...args);
     if (onLimited === 'throw') throw new RefusalError(refusal, fields);
     const hasResponded = port.refusing(refusal.status, ...args);
+    return onLimited === undefined ? { runs: false, fields, reply: defaultReply(refusal) } : ask(onLimited, refusal, fields, hasResponded, served, args);
+  }
+
+  /** The verdict of `onLimited`. */
+  async function ask(answerer: Exclude<typeof onLimited, 'throw' | undefined>, refusal: Refusal, fields: Fields, hasResponded: () => boolean, served: () => ServedRequest, args: A): Promise<Verdict> {
     let reply: Reply | undefined;
-    if (onLimited !== undefined) {
-      try {
-        const answer = onLimited(refusal, ...args);
-        const pending = replyFrom(answer, refusal.status, args);
-        reply = await (isSlow(answer) ? bounded('onLimited', pending, (end) => served().whenOver(end)) : pending);
-      } catch (failure) {
-        if (failure === CLIENT_CLOSED) return GONE;
-        // Fastify's reply settles when all of it was sent, which may take longer than the answer.
-        if (!(isUnanswered(failure) && hasResponded())) report(failure, args);
-      }
+    try {
+      const answer = answerer(refusal, ...args);
+      const pending = replyFrom(answer, refusal.status, args);
+      reply = await (isSlow(answer) ? bounded('onLimited', pending, (end) => served().whenOver(end)) : pending);
+    } catch (failure) {
+      if (failure === CLIENT_CLOSED) return GONE;
+      // Fastify's reply settles when all of it was sent, which may take longer than the answer.
+      if (!(isUnanswered(failure) && hasResponded())) report(failure, args);
     }
     return hasResponded() ? { runs: false, fields } : { runs: false, fields, reply: reply ?? defaultReply(refusal) };
   }
@@ -208,11 +211,6 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
       // The log itself has failed.
     }
   }
-}
-
-/** The fields for the limits that show something. */
-function fieldsFor(limits: readonly { readonly shown: Shown | undefined }[]): Fields {
-  return fieldsOf(limits.map(({ shown }) => shown).filter((shown) => shown !== undefined));
 }
 
 /** The name of a limit whose gate has none: `RateLimit` tells limits apart by their names. */

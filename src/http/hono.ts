@@ -31,7 +31,8 @@ export interface HonoContext {
   /** What `c.set` has set. */
   readonly var: object;
   /** What `c.set` has set under `key`. */
-  // oxlint-disable-next-line typescript/no-explicit-any: an application knows its own variables
+  // An application knows its own variables.
+  // oxlint-disable-next-line typescript/no-explicit-any
   get(key: string): any;
   /** The response; once the handlers are done, theirs. */
   res: Response;

@@ -53,10 +53,14 @@ export function show(gate: Numbers, unnamed: string, retryAfter: number | undefi
   });
 }
 
-/** The fields for all limits of a request: each field is a list. */
-export function fieldsOf(shown: readonly Shown[]): Fields {
-  if (shown.length === 0) return NONE;
-  return { 'RateLimit-Policy': shown.map(({ policy }) => policy).join(', '), RateLimit: shown.map(({ state }) => state).join(', ') };
+/** The fields for all limits of a request, each of which is a list; `last` is one more. */
+export function fieldsOf(limits: readonly { readonly shown: Shown | undefined }[], last?: Shown): Fields {
+  let all = last;
+  for (let index = limits.length - 1; index >= 0; index--) {
+    const { shown } = limits[index]!;
+    if (shown !== undefined) all = all === undefined ? shown : { policy: `${shown.policy}, ${all.policy}`, state: `${shown.state}, ${all.state}` };
+  }
+  return all === undefined ? NONE : { 'RateLimit-Policy': all.policy, RateLimit: all.state };
 }
 
 /** In words, for the client. It never holds a key. */

@@ -29,7 +29,7 @@ export class ServedRequest {
   /** Whether its handler has finished. The same `Request` handed to a handler once more is another request. */
   finished = false;
   readonly #subscribe: (end: () => void) => (() => void) | undefined;
-  readonly #ends = new Set<() => void>();
+  readonly #ends: (() => void)[] = [];
   #subscribed = false;
   #unsubscribe: (() => void) | undefined;
 
@@ -40,14 +40,15 @@ export class ServedRequest {
 
   /** Calls `end` when the response was sent or the client has gone, until it is taken back. One listener of the framework serves all. */
   whenOver(end: () => void): () => void {
-    this.#ends.add(end);
+    this.#ends.push(end);
     if (!this.#subscribed) {
       this.#subscribed = true;
-      this.#unsubscribe = this.#subscribe(() => this.#ends.forEach((each) => each()));
+      this.#unsubscribe = this.#subscribe(() => this.#ends.slice().forEach((each) => each()));
     }
     return () => {
-      this.#ends.delete(end);
-      if (this.#ends.size > 0 || this.#unsubscribe === undefined) return;
+      const index = this.#ends.indexOf(end);
+      if (index >= 0) this.#ends.splice(index, 1);
+      if (this.#ends.length > 0 || this.#unsubscribe === undefined) return;
       this.#unsubscribe();
       this.#unsubscribe = undefined;
       this.#subscribed = false;
@@ -74,13 +75,24 @@ export class ServedRequest {
   }
 }
 
-/** By the objects that stand for the request: Node's, the platform's and the framework's. */
-const requests = new WeakMap<object, ServedRequest>();
+/**
+ * Where the objects that stand for a request keep what is known of it: Node's, the platform's and the framework's. A
+ * hidden property, since a WeakMap with an entry for each request costs several times the rest of a grant in garbage
+ * collection. A registered symbol, so that two copies of the package see the same request.
+ */
+const SERVED: unique symbol = Symbol.for('headgate.request') as never;
+
+/** The same for objects that are frozen. */
+const frozen = new WeakMap<object, ServedRequest>();
+
+function lookUp(carrier: object | null | undefined): ServedRequest | undefined {
+  return Object(carrier) === carrier ? ((carrier as { [SERVED]?: ServedRequest })[SERVED] ?? frozen.get(carrier as object)) : undefined;
+}
 
 /** The request that one of `carriers` stands for, if it has been seen before. */
 export function findRequest(carriers: readonly object[]): ServedRequest | undefined {
   for (const carrier of carriers) {
-    const request = requests.get(carrier);
+    const request = lookUp(carrier);
     // A framework within another one has objects of its own.
     if (request !== undefined && !request.finished) return remember(carriers, request);
   }
@@ -89,7 +101,9 @@ export function findRequest(carriers: readonly object[]): ServedRequest | undefi
 
 /** Lets `carriers` stand for `request`. */
 export function remember(carriers: readonly object[], request: ServedRequest): ServedRequest {
-  for (const carrier of carriers) requests.set(carrier, request);
+  for (const carrier of carriers) {
+    if (!Reflect.defineProperty(carrier, SERVED, { value: request, configurable: true, writable: true })) frozen.set(carrier, request);
+  }
   return request;
 }
 
@@ -120,5 +134,5 @@ export function remember(carriers: readonly object[], request: ServedRequest): S
 export function permitOf(request: object): Permit | undefined;
 export function permitOf<P extends Permit>(request: object, gate: { acquire(...args: never[]): Promise<P> }): P | undefined;
 export function permitOf(request: object, gate?: Pick<Gate | KeyedGate, 'acquire'>): Permit | undefined {
-  return requests.get(request)?.limits.findLast((limit) => limit.hold !== undefined && (gate === undefined || limit.gate === gate))?.hold?.permit;
+  return lookUp(request)?.limits.findLast((limit) => limit.hold !== undefined && (gate === undefined || limit.gate === gate))?.hold?.permit;
 }

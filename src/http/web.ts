@@ -61,7 +61,7 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
  */
 export function web<Handler extends WebHandler>(handler: Handler, options: LimitOptions<WebArguments<Handler>>): (...args: WebArguments<Handler>) => Promise<Response> {
   checkFunction('handler', handler);
-  const decide = decider<WebArguments<Handler>>(options, port as unknown as Port<WebArguments<Handler>>);
+  const decide = decider<WebArguments<Handler>>(options, port);
   return async function headgate(...args) {
     const [request, connection] = args as [Request, ...unknown[]];
     const verdict = await decide(...args);

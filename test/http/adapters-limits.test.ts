@@ -29,7 +29,7 @@ const bounds = (): { fire: () => void; readonly set: number; readonly left: numb
     set.mockRestore();
     clear.mockRestore();
   });
-  const all = (): { callback: () => void; timer: unknown }[] => set.mock.calls.flatMap(([callback, delay], index) => (delay === 10_000 ? [{ callback: callback as () => void, timer: set.mock.results[index]?.value as unknown }] : []));
+  const all = (): { callback: () => void; timer: unknown }[] => set.mock.calls.flatMap(([callback, delay], index) => (delay === 10_000 ? [{ callback, timer: set.mock.results[index]?.value as unknown }] : []));
   return {
     fire: () => all().forEach(({ callback }) => callback()),
     get set() {
@@ -247,7 +247,7 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   test.each([undefined, null, 'route', 0, Symbol('odd')])('a gate that rejects with %s is an error for people (FAULTS 44)', async (thrown) => {
-    const gate = { acquire: () => Promise.reject(thrown as never) } as unknown as Gate;
+    const gate = { acquire: () => Promise.reject(thrown) } as unknown as Gate;
     const site = await serve({ gate });
     expect(await get(site)).toMatchObject({ status: 500, body: 'failed' });
     expect(site.failures).toEqual([new Error(`${String(thrown)} was thrown`)]);

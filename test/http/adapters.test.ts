@@ -445,7 +445,7 @@ describe.each(sites)('%s', (name, serve) => {
       holder?.release();
       expect((await stays.seen).status).toBe(200);
       await until(() => gate.active === 0);
-      expect(handler.mock.calls.map((call) => (call as unknown[])[0])).toEqual(['/stays']);
+      expect(handler.mock.calls.map((given) => (given as unknown[])[0])).toEqual(['/stays']);
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
 

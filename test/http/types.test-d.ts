@@ -9,7 +9,7 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import Koa from 'koa';
 import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle } from 'headgate';
-import { concurrencyLimit, express, fastify, hono, koa, permitOf, type Refusal, RefusalError, web } from 'headgate/http';
+import { concurrencyLimit, express, fastify, hono, koa, permitOf, type Refusal, type RefusalError, web } from 'headgate/http';
 import { expectTypeOf } from 'vitest';
 
 const gate = new Throttle(1);
@@ -115,10 +115,11 @@ web(() => new Response(), { gate, hold: 'body' });
 // The permit of a request
 declare const fleet: Omit<Gate, 'acquire'> & { acquire(): Promise<Permit & { slot: number }> };
 expectTypeOf(permitOf(new globalThis.Request('http://x/'))).toEqualTypeOf<Permit | undefined>();
-expectTypeOf(permitOf({} as Request, keyed)).toEqualTypeOf<Permit | undefined>();
-expectTypeOf(permitOf({} as Koa.Context, fleet)?.slot).toEqualTypeOf<number | undefined>();
+declare const incoming: Request;
+expectTypeOf(permitOf(incoming, keyed)).toEqualTypeOf<Permit | undefined>();
+expectTypeOf(permitOf(incoming, fleet)?.slot).toEqualTypeOf<number | undefined>();
 // @ts-expect-error a gate
-permitOf({} as Request, 'gate');
+permitOf(incoming, 'gate');
 
 // Refusals as errors
 web(() => new Response(), { gate, onLimited: 'throw' });
