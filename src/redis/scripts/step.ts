@@ -382,7 +382,8 @@ end
 
 -- The rate is that of whoever came last with a new one.
 local function oversize(serial) return format('O %s %.17g', serial, burst) end
-if not packed or configures == '1' then
+local same = capacity == tonumber(ARGV[3]) and period == tonumber(ARGV[4]) and burst == tonumber(ARGV[5])
+if not packed or (configures == '1' and not same) then
   local before, size, have = capacity, burst, level(now)
   capacity, period, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
   rate = capacity / period
