@@ -192,7 +192,7 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
       reply = await (isSlow(answer) ? bounded('onLimited', pending, (end) => served().whenOver(end)) : pending);
     } catch (failure) {
       if (failure === CLIENT_CLOSED) return GONE;
-      // Fastify's reply settles when all of it was sent, which may take longer than the answer.
+      // The reply of Fastify settles when all of it was sent: a slow client may take longer than the answer did.
       if (!(isUnanswered(failure) && hasResponded())) report(failure, args);
     }
     return hasResponded() ? { runs: false, fields } : { runs: false, fields, reply: reply ?? defaultReply(refusal) };
@@ -200,8 +200,8 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
 
   /** The reply for what `onLimited` returned. */
   async function replyFrom(answer: Answer | PromiseLike<Answer>, refused: number, args: A): Promise<Reply | undefined> {
-    // `return res.status(429).end()` returns the response, which is no body. Fastify's can be awaited, for too long.
-    const value = args.includes(answer) ? undefined : await answer;
+    const value = await answer;
+    // `return res.status(429).end()` returns the response, which is no body.
     return args.includes(value) ? undefined : replyOf(value, refused);
   }
 

@@ -17,14 +17,15 @@ export interface ExpressRequest extends NodeRequest {
 }
 
 /**
- * What middleware may ask of a request on any route: neither `params` nor the methods that return the request itself,
- * since both name the parameters of one route. With them, Express would infer for the handlers that follow the
- * parameters that the middleware knows, in place of those of the route's own path.
+ * Middleware of Express, Connect and `node:http`, for any route. Its request has neither `params` nor the methods that
+ * return the request itself, since both name the parameters of one route: with them, Express would infer for the handlers
+ * that follow the parameters that the middleware knows, in place of those of the route's own path.
  */
-export type AnyRoute<Req> = { [K in keyof Req as K extends 'params' ? never : Req[K] extends (...args: never[]) => Req ? never : K]: Req[K] };
-
-/** Middleware of Express, Connect and `node:http`. */
-export type ExpressMiddleware<Req, Res> = (req: AnyRoute<Req>, res: Res, next: (error?: unknown) => void) => void;
+export type ExpressMiddleware<Req, Res> = (
+  req: { [K in keyof Req as K extends 'params' ? never : Req[K] extends (...args: never[]) => Req ? never : K]: Req[K] },
+  res: Res,
+  next: (error?: unknown) => void,
+) => void;
 
 const port: Port<[ExpressRequest, NodeResponse]> = {
   ip: (req) => req.ip ?? req.socket.remoteAddress,
@@ -68,6 +69,7 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
  * app.get('/', (req, res) => void res.send('hello'));
  */
 export function express(options: LimitOptions<[req: ExpressRequest, res: NodeResponse]>): ExpressMiddleware<ExpressRequest, NodeResponse>;
+/** The same for options whose functions name the types of the request and the response. */
 export function express<Req extends ExpressRequest = ExpressRequest, Res extends NodeResponse = NodeResponse>(
   options: LimitOptions<[req: Req, res: Res]>,
 ): ExpressMiddleware<Req, Res>;

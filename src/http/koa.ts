@@ -80,6 +80,7 @@ const port: Port<[KoaContext]> = {
  * app.use((ctx) => void (ctx.body = 'hello'));
  */
 export function koa(options: LimitOptions<[ctx: KoaContext]>): KoaMiddleware<KoaContext>;
+/** The same for options whose functions name the type of the context. */
 export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx>;
 export function koa<Ctx extends KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx> {
   const decide = decider<[Ctx]>(options, port);

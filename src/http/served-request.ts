@@ -1,5 +1,4 @@
 /** What is known of a request that is being served: the limits that it has passed, and the end of its response. */
-import type { Gate, KeyedGate } from '../gate.js';
 import type { Permit } from '../permit.js';
 import type { Hold } from './hold.js';
 import type { Shown } from './refusal.js';
@@ -131,8 +130,6 @@ export function remember(carriers: readonly object[], request: ServedRequest): S
  *   res.sendStatus(ok ? 204 : 401);
  * });
  */
-export function permitOf(request: object): Permit | undefined;
-export function permitOf<P extends Permit>(request: object, gate: { acquire(...args: never[]): Promise<P> }): P | undefined;
-export function permitOf(request: object, gate?: Pick<Gate | KeyedGate, 'acquire'>): Permit | undefined {
-  return lookUp(request)?.limits.findLast((limit) => limit.hold !== undefined && (gate === undefined || limit.gate === gate))?.hold?.permit;
+export function permitOf<P extends Permit = Permit>(request: object, gate?: { acquire(...args: never[]): Promise<P> }): P | undefined {
+  return lookUp(request)?.limits.findLast((limit) => limit.hold !== undefined && (gate === undefined || limit.gate === gate))?.hold?.permit as P | undefined;
 }

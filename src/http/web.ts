@@ -8,6 +8,7 @@ import { responseOf } from './refusal.js';
 import { deliver, NOBODY } from './response.js';
 import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from './runtime.js';
 
+/** What has a handler. */
 interface Handles {
   /** A method, whose parameters may be of subclasses, such as `NextRequest`. */
   handle(request: Request, ...rest: unknown[]): Response | PromiseLike<Response>;

@@ -1,8 +1,9 @@
 /** Several limits on one request, the permit of a request, refusals as errors, and functions of the options that never answer. */
 import createExpress from 'express';
-import createFastify from 'fastify';
+import createFastify, { type FastifyReply } from 'fastify';
 import { type Context, Hono } from 'hono';
 import http from 'node:http';
+import { Readable } from 'node:stream';
 import Koa from 'koa';
 import { type Gate, KeyedThrottle, type Permit, ServerBusyError, Throttle, ThrottleTimeoutError } from 'headgate';
 import { express, fastify, hono, koa, permitOf, type RefusalError, web } from 'headgate/http';
@@ -362,4 +363,50 @@ test('what is known of a request goes with it (FAULTS 30)', async () => {
   await pause(10);
   globalThis.gc?.();
   expect(permits.filter((permit) => permit.deref() !== undefined).length).toBeLessThanOrEqual(1);
+});
+
+test('a request that is frozen is known all the same (FAULTS 27, 30)', async () => {
+  const gate = tenTokens(1);
+  const inner = web((request: Request) => new Response(String(permitOf(request)?.cost)), { gate });
+  const outer = web((request: Request) => inner(request), { gate });
+  expect(await (await outer(Object.freeze(new Request('http://x/')))).text()).toBe('1');
+  expect(gate.tokens).toBe(9);
+});
+
+test('two copies of the package see the same request, and each other\'s refusals (FAULTS 9)', async () => {
+  vi.resetModules();
+  const copy = { ...(await import('headgate')), ...(await import('headgate/http')) };
+  expect(copy.permitOf).not.toBe(permitOf);
+  const gate = new copy.Throttle(2, 0, 60);
+  const inner = copy.web((request: Request) => new Response(String(permitOf(request)?.cost)), { gate });
+  const outer = web((request: Request) => inner(request), { gate });
+  expect(await (await outer(new Request('http://x/'))).text()).toBe('1');
+  expect(gate.tokens).toBeGreaterThanOrEqual(1);
+  await outer(new Request('http://x/'));
+  const refused = await outer(new Request('http://x/'));
+  expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '30']);
+  const busy = { acquire: async () => { throw new copy.ServerBusyError(); } } as unknown as Gate;
+  expect((await web(() => new Response('done'), { gate: busy, failOpen: true })(new Request('http://x/'))).status).toBe(503);
+});
+
+test.each<[string, (reply: FastifyReply, body: Readable) => unknown]>([
+  ['returns the reply', (reply, body) => reply.send(body)],
+  ['returns the reply later', async (reply, body) => reply.send(body)],
+])('Fastify: an onLimited that %s has answered, however slowly the client reads (FAULTS 44)', async (_, send) => {
+  const logged: string[] = [];
+  const server = createFastify({ logger: { level: 'error', stream: { write: (line: string) => void logged.push(line) } } });
+  onTestFinished(() => server.close());
+  const body = new Readable({ read() {} });
+  body.push('slow');
+  await server.register(fastify({ gate: full(), onLimited: (_refusal, _request, reply: FastifyReply) => send(reply, body) as undefined }));
+  server.get('/', async () => 'done');
+  await server.ready();
+  const timers = bounds();
+  const pending = server.inject('/');
+  await until(() => timers.set >= 1);
+  timers.fire();
+  await pause(10);
+  body.push(null);
+  expect(await pending).toMatchObject({ statusCode: 429, body: 'slow' });
+  expect(logged).toEqual([]);
 });
