@@ -110,7 +110,7 @@ async function playLong({ capacity, period, burst, steps }: typeof longHistory e
 }
 
 describe('with more grants than a throttle keeps exactly', () => {
-  test('refunds are exact', async () => {
+  test('refunds are exact in a bucket whose level rises and falls', async () => {
     let most = 0;
     await fc.assert(fc.asyncProperty(longHistory, async (history) => {
       most = Math.max(most, await playLong(history, false, (tokens, exact) => expect(tokens).toBe(exact)));
@@ -126,5 +126,37 @@ describe('with more grants than a throttle keeps exactly', () => {
       }));
     }), { numRuns: 30 });
     expect(most).toBeGreaterThan(600);
+  });
+
+  /** A level that falls from a full bucket, by 2,000 grants at instants of their own; then all of them are refunded, the oldest first. */
+  const refundAll = (compare: (tokens: number, exact: number) => void): void => {
+    const clock = new ManualClock();
+    let now = 0;
+    clock.now = () => now;
+    const throttle = new Throttle(1, 0, 1, { burst: 8_192, clock });
+    const exact = new BucketReplay({ capacity: 1, burst: 8_192 });
+    const permits = Array.from({ length: 2_000 }, (_, index) => {
+      now = index;
+      const grant: LoggedGrant = { at: now, cost: 2 };
+      exact.add(grant);
+      return { permit: take(throttle, 2), grant };
+    });
+    for (const { permit, grant } of permits) {
+      permit.refund();
+      grant.cost = 0;
+      exact.settled(grant);
+      compare(throttle.tokens, exact.level(now));
+    }
+  };
+
+  test('the tokens never exceed the exact level while 2,000 permits are unsettled', () => {
+    refundAll((tokens, exact) => expect(tokens).toBeLessThanOrEqual(exact));
+  });
+
+  // Known loss: the bounded stack of peaks gives 145 of the 2,000 tokens back too little. Becomes a plain test once mended.
+  test.fails('refunds are exact while 2,000 permits are unsettled', () => {
+    let left = 0;
+    refundAll((tokens, exact) => void (left = exact - tokens));
+    expect(left).toBe(0);
   });
 });
