@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { type Permit, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import { bursts, capacities, periods, quarters, rates } from '../reference.js';
+import { bursts, capacities, KEPT_CHANGES, periods, quarters, rates } from '../reference.js';
 import { setUp, take } from '../support.js';
 import { BucketReplay, type LoggedGrant } from './replay.js';
 
@@ -61,6 +61,22 @@ test('settlements in either order leave the same tokens', async () => {
     }),
     { numRuns: 200 },
   );
+});
+
+test('a debt from before some changes of limits is exact, from before many it is charged in full at the most', () => {
+  for (let changes = 0; changes <= 40; changes += 2) {
+    const { throttle } = setUp(1, 0, 1_024, { burst: 16 });
+    const permit = take(throttle, 4);
+    // With the true cost, 6 tokens are left: more than the smaller burst can hold, so the debt costs nothing.
+    for (let pair = 0; pair < changes; pair += 2) {
+      throttle.configure({ burst: 2 });
+      throttle.configure({ burst: 16 });
+    }
+    permit.settle(10);
+    const exact = changes === 0 ? 6 : 2;
+    if (changes <= KEPT_CHANGES) expect(throttle.tokens).toBe(exact);
+    else expect([exact, exact - 6]).toContain(throttle.tokens);
+  }
 });
 
 /** Grants at random instants, many of them unsettled for long, by a throttle and by a replay of what it has granted. */
