@@ -117,7 +117,7 @@ export class GrantLog {
   #fold(limits: BucketLimits): void {
     const last = this.#folded + MOST / 2;
     const level = this.#replay(limits, last);
-    const beganAt = this.#base?.beganAt ?? (this.#ring[0] as number);
+    const beganAt = this.#base?.beganAt ?? this.#ring[0] ?? -Infinity;
     const older = this.#base?.peaks ?? [];
     // From the end: a peak is seen where it leaves less room than all that come after it.
     const peaks: number[] = [];

@@ -35,7 +35,7 @@
  */
 import { type Budget, CombinedBudget } from './bucket.js';
 import { EventPublisher } from './channels.js';
-import { type Clock, systemClock } from './clock.js';
+import { type Clock, readClock, systemClock } from './clock.js';
 import {
   checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError,
   printable, type ThrottleErrorOptions, ThrottleTimeoutError,
@@ -706,15 +706,6 @@ export interface Throttle {
 function disposeThrottle(this: Throttle): Promise<void> {
   this.close();
   return this.idle();
-}
-
-/** What the clock shows; NaN if it throws. */
-function readClock(clock: Clock): number {
-  try {
-    return clock.now();
-  } catch {
-    return NaN;
-  }
 }
 
 function checkSettings(options: ThrottleOptions): Settings {

@@ -2,7 +2,8 @@
  * What all throttles of a process that use one client share: the client, one channel on which the process is told what
  * others have done, and whether Redis answers at all.
  */
-import type { Clock } from '../clock.js';
+import { type Clock, readClock, systemClock } from '../clock.js';
+import { quietly } from '../queue.js';
 import { type Driver, driverFor, type RedisConnection, type Script } from './client.js';
 
 /** A throttle, as the hub sees it. */
@@ -97,16 +98,16 @@ export class Hub {
       const end = (): boolean => {
         const first = open;
         open = false;
-        cancel();
+        quietly(cancel);
         return first;
       };
       const fail = (error: unknown): void => {
         if (!end()) return;
         // A key that holds something else is the fault of that key: Redis has answered.
-        if (!/WRONGTYPE/.test((error as Error)?.message)) this.#downUntil = clock.now() + PROBE_SECONDS;
+        if (!/WRONGTYPE/.test((error as Error)?.message)) this.#downUntil = readClock(clock) + PROBE_SECONDS;
         reject(error);
       };
-      const cancel = clock.schedule(timeout, () => fail(new Error(`no answer within ${timeout} s`)));
+      const cancel = scheduleAnyway(clock, timeout, () => fail(new Error(`no answer within ${timeout} s`)));
       const succeed = (reply: unknown): void => {
         this.#downUntil = undefined;
         if (end()) resolve(reply);
@@ -133,4 +134,22 @@ export class Hub {
     const [instance = '', ...events] = message.split('\n');
     this.#members.get(instance)?.hear(events);
   }
+}
+
+/** Calls `callback` after so many seconds of `clock`, not earlier; on the platform's clock where `clock` fails. */
+function scheduleAnyway(clock: Clock, seconds: number, callback: () => void): () => void {
+  const set = readClock(clock);
+  let cancel = (): void => {};
+  const onTimer = (): void => {
+    // A timer may fire early: then it is set again, for the rest.
+    const elapsed = readClock(clock) - set;
+    if (elapsed > 0 && elapsed < seconds * (1 - 1e-9)) cancel = scheduleAnyway(clock, seconds - elapsed, callback);
+    else callback();
+  };
+  try {
+    cancel = clock.schedule(seconds, onTimer);
+  } catch {
+    cancel = systemClock.schedule(seconds, callback);
+  }
+  return () => cancel();
 }

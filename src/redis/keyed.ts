@@ -2,6 +2,7 @@
  * A throttle for each key, shared through Redis. All that is remembered is there, and vanishes there; here a key is
  * known only while somebody waits or holds.
  */
+import { addDisposal } from '../dispose.js';
 import { invalid } from '../errors.js';
 import type { AcquireOptions, KeyedGate } from '../gate.js';
 import { KeyedThrottle } from '../keyed.js';
@@ -41,6 +42,7 @@ export class RedisKeyedThrottle implements KeyedGate {
   /** @internal */
   constructor(options: RedisKeyedThrottleOptions, inside: Inside);
   constructor(options: RedisKeyedThrottleOptions, inside: Inside = {}) {
+    addDisposal(RedisKeyedThrottle.prototype, 'asyncDispose', disposeRedisKeyedThrottle);
     this.#model = new RedisThrottle({ ...options, key: 'model' }, { rested() {} });
     const { capacity = Infinity, concurrency, period, burst, maxQueue, name, clock } = options;
     this.#local = new KeyedThrottle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
@@ -53,6 +55,26 @@ export class RedisKeyedThrottle implements KeyedGate {
   /** How many keys somebody waits for or holds here. */
   get size(): number {
     return this.#throttles.size;
+  }
+
+  /** Tokens per period, for each key, as it was configured here. */
+  get capacity(): number {
+    return this.#model.capacity;
+  }
+
+  /** How many run at a time for each key, as it was configured here: `0` and `Infinity` mean any number. */
+  get concurrency(): number {
+    return this.#model.concurrency;
+  }
+
+  /** Seconds. */
+  get period(): number {
+    return this.#model.period;
+  }
+
+  /** What may start at once after silence, for each key. */
+  get burst(): number {
+    return this.#model.burst;
   }
 
   /** Whether `close` was called. */
@@ -120,12 +142,6 @@ export class RedisKeyedThrottle implements KeyedGate {
     await Promise.all(closing);
   }
 
-  /** `close()`, then `idle()`. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-    await this.idle();
-  }
-
   /** Not an async function: with a few ticks more, an `acquire` would be seen to come after the `run` behind it. */
   #with<T>(key: string, use: (throttle: RedisThrottle) => Promise<T>): Promise<T> {
     try {
@@ -167,4 +183,15 @@ export class RedisKeyedThrottle implements KeyedGate {
     const throttle = new RedisThrottle({ ...this.#options, key }, { ...this.#inside, local: own, rested });
     return throttle;
   }
+}
+
+/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
+export interface RedisKeyedThrottle {
+  /** `close()`, then `idle()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+async function disposeRedisKeyedThrottle(this: RedisKeyedThrottle): Promise<void> {
+  await this.close();
+  await this.idle();
 }

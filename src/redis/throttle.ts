@@ -23,17 +23,20 @@
 import { listen, unlisten } from '../abort-listeners.js';
 import { EventPublisher } from '../channels.js';
 import { type Clock, systemClock } from '../clock.js';
+import { addDisposal } from '../dispose.js';
 import {
-  checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
+  checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, printable, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
 } from '../errors.js';
 import type { AcquireOptions, Gate } from '../gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from '../map.js';
 import { type Grant, type Permit, runWithPermit } from '../permit.js';
+import { quietly, ROUNDING } from '../queue.js';
 import { describeLimits } from '../rate.js';
 import { type Limits, Throttle } from '../throttle.js';
 import { type RedisConnection, Script } from './client.js';
 import { LeaseLostError, ThrottleBackendError } from './errors.js';
 import { type Hub, hubOf, type Member } from './hub.js';
+import { keyNames } from './key-names.js';
 import { Lease, type RedisPermit } from './lease.js';
 import { INSPECT } from './scripts/inspect.js';
 import { RESET } from './scripts/reset.js';
@@ -254,13 +257,14 @@ export class RedisThrottle implements Gate {
   #urgent = false;
   #cancelAlarm: (() => void) | undefined;
 
+  #latestNow = 0;
   #closed: { readonly reason: unknown } | undefined;
   #gone = false;
   #onIdle: (() => void)[] = [];
   readonly #member: Member = {
     hear: (events) => {
       // Whoever was kept from hearing for so long may have lost what it was granted: the renewal that is due tells.
-      const late = this.#clock.now() >= this.#renewed + SAFE_SHARE * this.#ttl;
+      const late = this.#now() >= this.#renewed + SAFE_SHARE * this.#ttl;
       const [dueAt, due] = [this.#dueAt, this.#due];
       for (const event of events) {
         if (late && event.startsWith('G')) continue;
@@ -284,6 +288,7 @@ export class RedisThrottle implements Gate {
   constructor(options: RedisThrottleOptions, inside: Inside);
   constructor(options: RedisThrottleOptions, inside: Inside = {}) {
     checkObject('options', options);
+    addDisposal(RedisThrottle.prototype, 'asyncDispose', disposeRedisThrottle);
     const { client, key, capacity = Infinity, concurrency, period, burst, ttl = 60, prefix = 'headgate', failOpen = false, commandTimeout = 2, maxQueue = Infinity, name, clock = systemClock } = options;
     if (typeof key !== 'string') throw invalid('key', 'a string', key);
     if (key === '') throw invalid('key', 'a string that is not empty', key, RangeError);
@@ -295,9 +300,7 @@ export class RedisThrottle implements Gate {
     this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
     this.#publisher = new EventPublisher(this, clock);
     this.#key = key;
-    // All under one hash tag: a cluster keeps them on one node.
-    const base = `{${prefix}:${key}}`;
-    this.#keys = [base, ...['queue', 'leases', 'owners', 'slots'].map((part) => `${base}:${part}`)];
+    this.#keys = keyNames(prefix, key);
     this.#ttl = ttl;
     this.#failOpen = failOpen;
     this.#commandTimeout = commandTimeout;
@@ -495,12 +498,6 @@ export class RedisThrottle implements Gate {
     else this.#rest();
   }
 
-  /** `close()`, then `idle()`. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-    await this.idle();
-  }
-
   /**
    * The state of all processes: who holds and who waits, the tokens and the pause. It takes as long as there are many.
    *
@@ -560,7 +557,7 @@ export class RedisThrottle implements Gate {
   /** Asks Redis for a permit; `undefined` where somebody only tries. */
   #ask(cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, tries: boolean): Promise<Lease | undefined> {
     return new Promise((resolve, reject) => {
-      const since = this.#clock.now();
+      const since = this.#now();
       const call: Call = { cost, since, timeout, signal, tries, overdue: false, ticket: undefined, waitedAt: 0, forgotten: false, resolve, reject, disconnect: undefined };
       if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) {
         if (this.#calls.size > 0) {
@@ -573,16 +570,35 @@ export class RedisThrottle implements Gate {
       if (this.#calls.size === 0 && this.#leases.size === 0) this.#renewed = since;
       const serial = (this.#serial++).toString(36);
       this.#calls.set(serial, call);
-      if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#connect(serial, call);
+      try {
+        if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#connect(serial, call);
+      } catch (error) {
+        // A clock or a signal of the caller's has failed: nothing of the call is left.
+        this.#forget(serial, call);
+        this.#settleDown();
+        throw error;
+      }
+      if (!this.#calls.has(serial)) return;
       this.#send({ args: ['A', serial, cost.toString(), timeout === Infinity ? '-1' : micros(timeout)], asks: serial });
     });
+  }
+
+  /** The present instant or, if the clock fails, the latest one that it has shown: nothing that has begun may end half-way. */
+  #now(): number {
+    try {
+      const now = this.#clock.now();
+      if (Number.isFinite(now)) this.#latestNow = now;
+    } catch {
+      // The clock is the caller's, and so is its error.
+    }
+    return this.#latestNow;
   }
 
   /** Something will be at stake. */
   #enter(): void {
     if (this.#live) return;
     this.#live = true;
-    this.#renewed = this.#clock.now();
+    this.#renewed = this.#now();
     if (this.#owner === '') this.#owner = this.#hub.name();
     this.#hub.enter(this.#owner, this.#member);
   }
@@ -590,9 +606,10 @@ export class RedisThrottle implements Gate {
   /** How a caller may leave before it is granted. */
   #connect(serial: string, call: Call): void {
     const { signal, timeout } = call;
+    let cancel: (() => void) | undefined;
     const aborted = (): (() => void) => {
       this.#leave(serial, call);
-      this.#deny(call, signal?.reason, 'aborted');
+      this.#deny(call, reasonOf(signal), 'aborted');
       return ignore;
     };
     const expired = (): void => {
@@ -603,12 +620,31 @@ export class RedisThrottle implements Gate {
         this.#deny(call, this.#failure ?? this.#late(call, 0));
       }
     };
-    const cancel = timeout < Infinity ? this.#clock.schedule(timeout, expired) : undefined;
-    if (signal !== undefined) listen(signal, aborted);
+    const time = (seconds: number, set: number): void => {
+      let fired = false;
+      cancel = this.#clock.schedule(seconds, () => {
+        if (fired || !this.#calls.has(serial)) return;
+        fired = true;
+        // A timer may fire early: then it is set again, for the rest. On a clock that stands still or stepped back, the timer counts.
+        const now = this.#now();
+        const elapsed = now - set;
+        if (!(elapsed > 0 && elapsed < seconds - timeout * ROUNDING)) return expired();
+        try {
+          time(seconds - elapsed, now);
+        } catch {
+          expired();
+        }
+      });
+    };
     call.disconnect = () => {
-      cancel?.();
+      quietly(cancel);
       if (signal !== undefined) unlisten(signal, aborted);
     };
+    if (timeout < Infinity) time(timeout, call.since);
+    if (signal === undefined) return;
+    listen(signal, aborted);
+    // It may have aborted since it was checked, in a method of the clock or the signal that the caller has written.
+    if (this.#calls.has(serial) && signal.aborted) throw signal.reason;
   }
 
   /** A call is decided: it hears of its signal and its timeout no more. */
@@ -638,7 +674,7 @@ export class RedisThrottle implements Gate {
 
   /** Says until it is heard, or of no use any more, that something is free. */
   #giveBack(args: readonly string[]): void {
-    this.#send({ args, until: this.#clock.now() + this.#ttl });
+    this.#send({ args, until: this.#now() + this.#ttl });
   }
 
   /** Says something that concerns everyone, or nothing. While Redis fails, the local throttle is told instead. */
@@ -737,14 +773,14 @@ export class RedisThrottle implements Gate {
     if (kind === 'H') {
       // Due so many microseconds from now, at an instant of the server's clock.
       if (Number(serial) >= ENDLESS) return;
-      this.#dueAt = this.#clock.now() + Number(serial) / 1e6;
+      this.#dueAt = this.#now() + Number(serial) / 1e6;
       this.#due = number(0);
     } else if (kind === 'G') {
       // A grant before it came back to the queue was lost, however late one hears of it.
       if (call === undefined || number(1) < call.waitedAt) return;
-      const [slot = '', granted = '', cost = '', mark = ''] = numbers;
+      const [slot = '', granted = '', cost = '', grant = ''] = numbers;
       const item = numbers.join(' ');
-      const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (_: unknown, difference: number) => this.#settle(difference, granted, mark) };
+      const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (_: unknown, difference: number) => this.#settle(difference, granted, grant) };
       const lease = new Lease(issuer, call.cost, this.#waitOf(call), Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#forget(serial, call);
@@ -789,7 +825,7 @@ export class RedisThrottle implements Gate {
 
   /** What it said may be unknown, and what it asked for, too. */
   #fail(ops: readonly Op[], error: ThrottleBackendError): void {
-    const now = this.#clock.now();
+    const now = this.#now();
     const triedAgain = this.#failure !== undefined && this.#retryAt === Infinity;
     this.#failure = error;
     for (const { asks, until, failed, ...op } of ops) {
@@ -823,7 +859,7 @@ export class RedisThrottle implements Gate {
   /** As `#leave`, but what is given back goes with the next try. */
   #drop(serial: string, call: Call): void {
     this.#forget(serial, call);
-    this.#leftovers.push({ args: ['C', serial, call.cost.toString()], until: this.#clock.now() + this.#ttl });
+    this.#leftovers.push({ args: ['C', serial, call.cost.toString()], until: this.#now() + this.#ttl });
   }
 
   /** The local throttle takes over all who wait, before anyone who comes later. */
@@ -863,7 +899,7 @@ export class RedisThrottle implements Gate {
       }
       return;
     }
-    const left = timeout === Infinity ? Infinity : Math.max(0, timeout - (this.#clock.now() - since));
+    const left = timeout === Infinity ? Infinity : Math.max(0, timeout - (this.#now() - since));
     this.#moved++;
     local.acquire(cost, { signal, timeout: left }).then(
       (permit) => {
@@ -879,7 +915,7 @@ export class RedisThrottle implements Gate {
 
   /** Seconds since a call came. */
   #waitOf({ since }: Call): number {
-    return Math.max(0, this.#clock.now() - since);
+    return Math.max(0, this.#now() - since);
   }
 
   #release(serial: string, permit: Grant, cost: string): void {
@@ -888,17 +924,17 @@ export class RedisThrottle implements Gate {
   }
 
   /** A cost was corrected. It is said once: said twice, it could count twice. */
-  #settle(difference: number, granted: string, mark: string): void {
+  #settle(difference: number, granted: string, grant: string): void {
     if (this.#gone) return;
     this.#enter();
-    this.#send({ args: ['S', difference.toString(), granted, mark] });
+    this.#send({ args: ['S', difference.toString(), granted, grant] });
   }
 
   /** Tells Redis, and asks it, about all that is ours. */
   async #renew(): Promise<void> {
     if (this.#renewing || !this.#live) return;
     this.#renewing = true;
-    const since = this.#clock.now();
+    const since = this.#now();
     const ops: Op[] = [];
     for (const [serial, { item }] of this.#leases) ops.push({ args: ['K', serial, item] });
     for (const [serial, call] of this.#calls) if (call.ticket !== undefined) ops.push(this.#place(serial, call));
@@ -931,13 +967,13 @@ export class RedisThrottle implements Gate {
   /** Redis answers again, though too late for the call. */
   #again(): void {
     if (!this.#live) return;
-    this.#retryAt = this.#clock.now();
+    this.#retryAt = this.#now();
     this.#settleDown();
   }
 
   /** Where the last renewal was too long ago, others may have what was leased to us. */
   #checkLeases(): void {
-    if (this.#leases.size === 0 || this.#clock.now() < this.#renewed + SAFE_SHARE * this.#ttl) return;
+    if (this.#leases.size === 0 || this.#now() < this.#renewed + SAFE_SHARE * this.#ttl) return;
     this.#lose([...this.#leases], `its lease was not renewed for ${SAFE_SHARE} of its ttl of ${this.#ttl} s`);
   }
 
@@ -966,18 +1002,24 @@ export class RedisThrottle implements Gate {
     // What is only to be given back lapses by itself: no process has to stay for that.
     const urgent = holds || this.#calls.size > 0 || this.#onIdle.length > 0;
     if (next === this.#ringsAt && urgent === this.#urgent) return;
-    this.#cancelAlarm?.();
+    quietly(this.#cancelAlarm);
     this.#cancelAlarm = undefined;
     this.#ringsAt = next;
     this.#urgent = urgent;
     if (next === Infinity) return;
-    const schedule = urgent ? this.#clock.schedule.bind(this.#clock) : scheduleInBackground;
-    this.#cancelAlarm = schedule(Math.max(1e-6, next - this.#clock.now()), () => this.#ring());
+    const seconds = Math.max(1e-6, next - this.#now());
+    const ring = (): void => this.#ring();
+    try {
+      this.#cancelAlarm = urgent ? this.#clock.schedule(seconds, ring) : scheduleInBackground(seconds, ring);
+    } catch {
+      // Where the clock of the caller fails, the platform's keeps the leases alive.
+      this.#cancelAlarm = scheduleInBackground(seconds, ring);
+    }
   }
 
   #ring(): void {
     this.#ringsAt = Infinity;
-    const now = this.#clock.now();
+    const now = this.#now();
     this.#checkLeases();
     if (now >= this.#retryAt) {
       // Until that has failed, too.
@@ -1037,6 +1079,26 @@ export class RedisThrottle implements Gate {
   /** Which throttle, and its limits, for messages. */
   #label(): string {
     const { name, capacity, period, concurrency } = this;
-    return `RedisThrottle${name === undefined ? '' : ` "${name}"`} (key "${this.#key}", ${describeLimits([{ capacity, period }], concurrency)})`;
+    return `RedisThrottle${name === undefined ? '' : ` ${printable(name)}`} (key ${printable(this.#key)}, ${describeLimits([{ capacity, period }], concurrency)})`;
+  }
+}
+
+/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
+export interface RedisThrottle {
+  /** `close()`, then `idle()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+async function disposeRedisThrottle(this: RedisThrottle): Promise<void> {
+  await this.close();
+  await this.idle();
+}
+
+/** Why `signal` has aborted; where that cannot be read, the error of reading it. */
+function reasonOf(signal: AbortSignal | undefined): unknown {
+  try {
+    return signal?.reason;
+  } catch (error) {
+    return error;
   }
 }

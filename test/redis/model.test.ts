@@ -149,6 +149,14 @@ class SharedReference extends Reference {
     super.tryAcquire(id, cost);
   }
 
+  /** How many grants there were when Redis last forgot the key. */
+  forgotten = 0;
+
+  override forget(): void {
+    super.forget();
+    this.forgotten = this.grants.length;
+  }
+
   /** Whether it cannot be told from new, so that Redis has forgotten it. */
   get isNew(): boolean {
     return this.active === 0 && this.queue.length === 0 && this.pausedUntil <= this.time && (this.capacity === Infinity || this.tokens >= this.size);
@@ -261,7 +269,8 @@ class Pair {
         if (held !== undefined) this.release(held);
         break;
       case 'settle':
-        if (held === undefined) break;
+        // Of a permit whose key Redis has forgotten, a debt is charged in full: no log says what an overflow has paid.
+        if (held === undefined || (model.grants.indexOf(held) < model.forgotten && operation.cost > held.cost)) break;
         model.settle(held, operation.cost);
         this.permits.get(held.id)?.settle(operation.cost);
         break;

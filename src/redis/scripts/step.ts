@@ -7,21 +7,27 @@
  *
  * state   string, packed by MessagePack: read and written five times as fast as a hash of so many numbers. `at` the latest
  *         instant, `ticket` the last one given out, `capacity`, `period` and `burst` (capacity -1: no rate), `tokens` at
- *         `since`, `paused` until, `spent` in all since `born`, `queued` cost, `life` an instant by which all has
+ *         `since`, `paused` until, how many `grants` there were since `born`,
+ *         `queued` cost, `life` an instant by which all has
  *         expired, `kept` the one until which the other keys are, for whom (`head`) and for when (`due`) a timer was last
  *         asked for, `lapse` an instant before which no lease expires, and `limits`: the concurrency of each owner that
  *         has somebody in the queue.
  * queue   sorted set of waiters, `id cost`, by ticket: an instant, made unique, so that even those who come back after
  *         the loss of all data come back in their old order.
- * leases  hash by id: `expiry slot granted cost spent`. They are looked through for what has expired when `lapse` has
+ * leases  hash by id: `expiry slot granted cost number`. They are looked through for what has expired when `lapse` has
  *         come, which is once a ttl, since the living renew theirs three times as often.
  * owners  sorted set of those who have somebody in the queue, by expiry.
  * slots   bitmap of the slot numbers that are taken.
+ * log     string of the latest grants, for settlements: the instant and the cost of each, as two doubles. Only a limited
+ *         rate has it. The grants before are folded into the state: the `base` level after the grant `folded`, the instant
+ *         `base_at` at which it was true, the limits of then, and the `peaks` of the level, as in `../../grant-log.ts`. A
+ *         change of the limits takes the place of two grants: the instant and -1, the rate and the burst. A grant up to
+ *         `ignored` came before the rate was limited.
  *
  * What is said: `K serial item` a lease is held still, and `W serial cost ticket` somebody waits still; `A serial cost
  * timeout` asks for a permit (0: now or never, -1: as long as it takes); `R serial cost` releases one, `C serial cost` gives
- * up a place, or what was granted meanwhile, with its tokens; `S difference granted spent` settles a cost; `P span`
- * pauses, `U` resumes. What is told: `G serial slot granted cost spent` a grant; `Q serial ticket` a place in the queue, with
+ * up a place, or what was granted meanwhile, with its tokens; `S difference granted number` settles the cost of a grant; `P span`
+ * pauses, `U` resumes. What is told: `G serial slot granted cost number` a grant; `Q serial ticket` a place in the queue, with
  * the present instant where it was taken up again; `L` (late) and `F` (full) `serial wait active waiting` a refusal,
  * `O serial burst` one for a cost that is too large; `X serial` a lease is lost, `Z serial` a place, by a reset; `H span at`
  * whoever is first is due then. The answer begins with that, without the letter.
@@ -30,19 +36,20 @@
  * once, at its beginning; what it changes is kept in tables meanwhile, and written at once, at its end.
  */
 export const STEP: string = /* lua */ `
-local STATE, QUEUE, LEASES, OWNERS, SLOTS = unpack(KEYS)
+local STATE, QUEUE, LEASES, OWNERS, SLOTS, LOG = unpack(KEYS)
 local owner, ttl, configures, told, clock = ARGV[1], tonumber(ARGV[2]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local most, concurrency, BEGIN = tonumber(ARGV[9]), tonumber(ARGV[10]), 11
 local call, format, match, floor, ceil, min, max = redis.call, string.format, string.match, math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
 
 local packed = call('GET', STATE)
-local at, ticket, paused, spent, born, queued, life, kept, head, due, lapse, limits = 0, 0, 0, 0, nil, 0, 0, 0, '', 0, 0, {}
+local at, ticket, paused, grants, born, queued, life, kept, head, due, lapse, limits = 0, 0, 0, 0, nil, 0, 0, 0, '', 0, 0, {}
 local capacity, period, burst, tokens, since = 0, 1, 0, 0, 0
+local base, base_at, base_rate, base_burst, folded, ignored, peaks = 0, 0, 0, 0, 0, 0, {}
 if packed then
   if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE ' .. STATE .. ' holds something else than the state of a throttle') end
   local _
-  _, at, ticket, capacity, period, burst, tokens, since, paused, spent, born, queued, life, kept, head, due, lapse, limits = cmsgpack.unpack(packed)
+  _, at, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks = cmsgpack.unpack(packed)
 end
 local rate = capacity / period
 local active, waiting = call('HLEN', LEASES), call('ZCARD', QUEUE)
@@ -106,23 +113,116 @@ end
 local function ready(from, cost)
   if capacity < 0 then return from end
   local have = level(from)
-  if cost - have <= burst * 1e-12 then return from end
+  -- A cost of 0 takes no token, so it does not wait for a debt to be paid either.
+  if cost == 0 or cost - have <= burst * 1e-12 then return from end
   if have < burst then return min(FOREVER, ceil(since + (cost - tokens) / rate)) end
   return min(FOREVER, ceil(from + (cost - burst) / rate))
 end
--- Of a grant that was forgotten with the state of then, all that is known was spent after it.
-local function settle(difference, granted, mark)
-  if capacity < 0 then return end
-  if granted < born then mark = 0 end
-  local have = level(now)
-  if difference > 0 then
-    tokens, spent = have - difference, spent + difference
-  else tokens = max(have, min(have - difference, burst - max(0, spent - mark))) end
-  since = now
+-- The log of grants: MOST_LOGGED at most are kept one by one, 16 bytes each.
+local MOST_LOGGED, MOST_PEAKS = 128, 16
+local logged, made = {}, {}
+local function flush_log()
+  if not logged[1] then return end
+  if grants - folded == #logged then made[LOG] = true end
+  call('APPEND', LOG, table.concat(logged))
+  logged = {}
+end
+-- The log as a string; nothing if Redis has lost it.
+local function read_log()
+  flush_log()
+  local log = call('GET', LOG) or ''
+  if #log == 16 * (grants - folded) then return log end
+end
+-- The history begins here.
+local function restart_log()
+  call('DEL', LOG)
+  logged, base, base_at, base_rate, base_burst, folded, peaks = {}, tokens, since, rate, burst, grants, {}
+end
+-- Replays the first grants of the log. Notes the room that was left before each, if asked.
+local function replay(log, count, rooms)
+  local level, at, speed, size, entry = base, base_at, base_rate, base_burst, 1
+  while entry <= count do
+    local time, cost = struct.unpack('>dd', log, entry * 16 - 15)
+    if time > at then level, at = min(size, level + (time - at) * speed), time end
+    if cost == -1 then
+      -- What the smaller of the two buckets cannot hold is lost.
+      local before = size
+      speed, size = struct.unpack('>dd', log, entry * 16 + 1)
+      level = min(size, level)
+      if rooms then rooms[entry], rooms[entry + 1] = min(before, size) - level, math.huge end
+      entry = entry + 2
+    else
+      if rooms then rooms[entry] = size - level end
+      level, entry = level - cost, entry + 1
+    end
+  end
+  return level, at, speed, size
+end
+-- Folds the first grants of the log into the base, and returns what is left of it.
+local function fold(log, count)
+  local rooms, found, least = {}, {}, math.huge
+  if select(2, struct.unpack('>dd', log, count * 16 - 15)) == -1 then count = count + 1 end
+  base, base_at, base_rate, base_burst = replay(log, count, rooms)
+  for entry = count, 1, -1 do
+    if rooms[entry] < least then
+      least = rooms[entry]
+      found[#found + 1] = { folded + entry - 1, least }
+    end
+  end
+  for index = #peaks, 1, -1 do
+    if peaks[index][2] < least then found[#found + 1] = peaks[index] end
+  end
+  -- Neighbours are merged strictly: the higher peak counts for every grant before the later one.
+  local group = ceil(#found / MOST_PEAKS)
+  peaks, folded = {}, folded + count
+  for last = #found, 1, -group do
+    peaks[#peaks + 1] = { found[max(1, last - group + 1)][1], found[last][2] }
+  end
+  return string.sub(log, count * 16 + 1)
+end
+local function trim_log()
+  if grants - folded <= MOST_LOGGED then return end
+  local log = read_log()
+  if log then call('SET', LOG, fold(log, grants - folded - MOST_LOGGED / 2))
+  else restart_log() end
+  made[LOG] = true
+end
+-- Corrects the cost of a folded grant; of one that is forgotten, with the number -1.
+local function correct_folded(number, difference)
+  local index = 1
+  while peaks[index] and peaks[index][1] < number do index = index + 1 end
+  local change = -difference
+  if peaks[index] then change = min(change, peaks[index][2]) end
+  base = base + change
+  for later = index, #peaks do peaks[later][2] = peaks[later][2] - change end
+  while peaks[index] and index > 1 and peaks[index - 1][2] >= peaks[index][2] do
+    table.remove(peaks, index - 1)
+    index = index - 1
+  end
+end
+-- Leaves the level that there would be, had the true cost been asked for in the first place.
+local function settle(difference, granted, number)
+  if capacity < 0 or number <= 0 then return end
+  if granted < born or number > grants then number = -1 elseif number <= ignored then return end
+  -- Of a grant that was forgotten with the state of then, or with the log, a debt is all that can be counted.
+  local log = read_log()
+  if not log then
+    restart_log()
+    log, number = '', -1
+  end
+  if number < 0 and difference < 0 then return end
+  if number > folded then
+    local first = (number - folded) * 16 - 15
+    local time, cost = struct.unpack('>dd', log, first)
+    local entry = struct.pack('>dd', time, cost + difference)
+    call('SETRANGE', LOG, first - 1, entry)
+    log = string.sub(log, 1, first - 1) .. entry .. string.sub(log, first + 16)
+  else correct_folded(number, difference) end
+  tokens, since = replay(log, grants - folded)
 end
 
 -- Slots: the lowest that is free. Those that came back, or were given out again, are not in the bitmap yet.
-local made, freed, sorted, lowest = {}, {}, true, nil
+local freed, sorted, lowest = {}, true, nil
 local function take()
   if active == 0 and not freed[1] then
     call('DEL', SLOTS)
@@ -205,8 +305,11 @@ local function open(limit, cost)
 end
 local function grant(whom, serial, cost)
   local slot = take()
-  if capacity >= 0 then spent, tokens, since = spent + cost, level(now) - cost, now end
-  local item = format('%d %.0f %s %.17g', slot, now, cost, capacity < 0 and 0 or spent)
+  if capacity >= 0 then
+    grants, tokens, since = grants + 1, level(now) - cost, max(now, since)
+    logged[#logged + 1] = struct.pack('>dd', since, cost)
+  end
+  local item = format('%d %.0f %s %.0f', slot, now, cost, capacity < 0 and 0 or grants)
   hold(whom .. '.' .. serial, whom == owner and now + ttl or tonumber(call('ZSCORE', OWNERS, whom) or now), item)
   active = active + 1
   tell(whom, 'G ' .. serial .. ' ' .. item)
@@ -283,8 +386,15 @@ if not packed or configures == '1' then
   local before, size, have = capacity, burst, level(now)
   capacity, period, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
   rate = capacity / period
-  if not packed or before < 0 then tokens = burst else tokens = min(burst, have) end
-  since = now
+  if not packed or before < 0 or capacity < 0 then
+    tokens, since, ignored = burst, now, grants
+    if packed then restart_log() else base, base_at, base_rate, base_burst = burst, now, rate, burst end
+  else
+    tokens, since = min(burst, have), now
+    -- The grants before keep to the limits of then.
+    logged[#logged + 1], logged[#logged + 2] = struct.pack('>dd', now, -1), struct.pack('>dd', rate, burst)
+    grants = grants + 2
+  end
   if waiting > 0 and burst < size then purge(function(_, cost) return cost > burst end, oversize) end
 end
 
@@ -350,9 +460,9 @@ while ARGV[index] do
     local waiter = id .. ' ' .. ARGV[index + 2]
     if placed[waiter] then leave(waiter, ARGV[index + 2])
     elseif held[id] then
-      local slot, granted, cost, mark = match(held[id], '^%S+ (%S+) (%S+) (%S+) (%S+)')
+      local slot, granted, cost, number = match(held[id], '^%S+ (%S+) (%S+) (%S+) (%S+)')
       release(id, slot)
-      settle(-cost, tonumber(granted), tonumber(mark))
+      settle(-cost, tonumber(granted), tonumber(number))
     end
     changed = true
   elseif kind == 'S' then
@@ -368,6 +478,8 @@ while ARGV[index] do
 end
 local whose, first, cost = drain()
 line_up()
+flush_log()
+trim_log()
 
 -- One who waits proves by every call that it lives.
 local proves = waiting > 0 and (waits or call('ZSCORE', OWNERS, owner))
@@ -438,9 +550,12 @@ needed = min(FOREVER, ceil(needed))
 local moved = not busy or clock < now or needed > kept or needed < kept - 2 * ttl
 if moved then kept = needed end
 local span = format('%.0f', ceil((kept - now) / 1000) + 1)
-call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, spent, born, queued, life, kept, head, due, lapse, limits), 'PX', span)
-if moved and not busy then return answer end
-for _, key in ipairs({ QUEUE, LEASES, OWNERS, SLOTS }) do
+call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks), 'PX', span)
+if moved and not busy then
+  if capacity >= 0 then call('PEXPIRE', LOG, span) end
+  return answer
+end
+for _, key in ipairs({ QUEUE, LEASES, OWNERS, SLOTS, LOG }) do
   if moved or made[key] then call('PEXPIRE', key, span) end
 end
 return answer
