@@ -119,7 +119,7 @@ local function ready(from, cost)
   return min(FOREVER, ceil(from + (cost - burst) / rate))
 end
 -- The log of grants: MOST_LOGGED at most are kept one by one, 16 bytes each.
-local MOST_LOGGED, MOST_PEAKS = 128, 16
+local MOST_LOGGED, MOST_PEAKS = 128, 64
 local logged, made = {}, {}
 local function flush_log()
   if not logged[1] then return end
