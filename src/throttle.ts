@@ -119,6 +119,8 @@ const NO_WAITERS: WaitQueue<Permit> = /* @__PURE__ */ new WaitQueue<Permit>(unde
  * const answers = await Promise.all(['a', 'b', 'c'].map((name) => throttle.run(async () => name.toUpperCase())));
  */
 export class Throttle implements Gate {
+  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #settings: Settings;
   #limits: CheckedLimits;
   readonly #owner: ThrottleOwner | undefined;
@@ -695,12 +697,6 @@ export class Throttle implements Gate {
     const limits = describeLimits([{ capacity, period, window }, ...also], concurrency);
     return `Throttle${name === undefined ? '' : ` ${printable(name)}`} (${limits})`;
   }
-}
-
-/** `await using throttle = new Throttle(10)` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
-export interface Throttle {
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 function disposeThrottle(this: Throttle): Promise<void> {

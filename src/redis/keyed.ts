@@ -22,6 +22,8 @@ import { type Inside, type Local, type RedisKeyedThrottleOptions, type RedisStat
  * await perUser.close();
  */
 export class RedisKeyedThrottle implements KeyedGate {
+  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   /** Tells it from a gate without keys. */
   readonly keyed = true as const;
   readonly #options: RedisKeyedThrottleOptions;
@@ -183,12 +185,6 @@ export class RedisKeyedThrottle implements KeyedGate {
     const throttle = new RedisThrottle({ ...this.#options, key }, { ...this.#inside, local: own, rested });
     return throttle;
   }
-}
-
-/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
-export interface RedisKeyedThrottle {
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 async function disposeRedisKeyedThrottle(this: RedisKeyedThrottle): Promise<void> {

@@ -201,6 +201,8 @@ function atEndOfTick(fn: () => void): void {
  * client.destroy();
  */
 export class RedisThrottle implements Gate {
+  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #key: string;
   readonly #keys: string[];
   readonly #ttl: number;
@@ -1081,12 +1083,6 @@ export class RedisThrottle implements Gate {
     const { name, capacity, period, concurrency } = this;
     return `RedisThrottle${name === undefined ? '' : ` ${printable(name)}`} (key ${printable(this.#key)}, ${describeLimits([{ capacity, period }], concurrency)})`;
   }
-}
-
-/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
-export interface RedisThrottle {
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 async function disposeRedisThrottle(this: RedisThrottle): Promise<void> {
