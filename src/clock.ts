@@ -74,3 +74,12 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
 };
+
+/** What the clock shows; NaN if it throws. */
+export function readClock(clock: Clock): number {
+  try {
+    return clock.now();
+  } catch {
+    return NaN;
+  }
+}

@@ -14,7 +14,7 @@ export interface ThrottleErrorOptions {
 const BRAND: unique symbol = Symbol.for('headgate.ThrottleError') as never;
 
 /** Lets a program assign another `name`, as it can with any error. */
-function rename(error: Error, value: string): void {
+export function rename(error: Error, value: string): void {
   Object.defineProperty(error, 'name', { value, writable: true, configurable: true });
 }
 

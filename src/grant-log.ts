@@ -7,7 +7,9 @@
  * Memory is bounded. The latest grants are kept one by one, and a replay over them is exact. Older grants are folded into
  * two things: the level after them, and the peaks of the level among them, which is a monotone stack of suffix maxima.
  * With these, a refund of an older grant is exact, too: of a refund, as much survives as the highest level since the
- * grant has left room for. A debt of an older grant is charged in full, although an overflow may have paid part of it.
+ * grant has left room for. Only where there are more than a thousand peaks, it may fall short by a share of the burst. A
+ * debt of an older grant is charged in full, although an overflow may have paid part of it; so is one from before more than
+ * eight changes of the limits.
  */
 
 /** The limits of a bucket. */
@@ -35,7 +37,7 @@ interface Base {
 /** How many grants are kept one by one at most: a power of two. */
 const MOST = 512;
 /** How many peaks are kept at most. */
-const MOST_PEAKS = 32;
+const MOST_PEAKS = 1_024;
 
 /** The numbers of one grant: the instant and the cost. */
 const WORDS = 2;
@@ -126,10 +128,10 @@ export class GrantLog {
       const room = rooms[index] as number;
       if (room >= least) continue;
       least = room;
-      peaks.push(room, this.#folded + index);
+      peaks.push(this.#folded + index, room);
     }
-    for (let index = older.length - 2; index >= 0; index -= 2) if ((older[index + 1] as number) < least) peaks.push(older[index + 1] as number, older[index] as number);
-    this.#base = { beganAt, level, at: this.#ring[this.#offsetOf(last)] as number, peaks: bounded(peaks.toReversed()) };
+    for (let index = older.length - 2; index >= 0; index -= 2) if ((older[index + 1] as number) < least) peaks.push(older[index] as number, older[index + 1] as number);
+    this.#base = { beganAt, level, at: this.#ring[this.#offsetOf(last)] as number, peaks: bounded(inOrder(peaks), limits.burst) };
     this.#folded = last;
   }
 }
@@ -137,16 +139,28 @@ export class GrantLog {
 /** Where a replay writes down the room left before each grant. */
 const rooms = new Float64Array(MOST);
 
-/** If there are too many peaks, merges neighbours, strictly: the higher peak counts for every grant before the later one. */
-function bounded(peaks: number[]): number[] {
-  const group = 2 * Math.ceil(peaks.length / 2 / MOST_PEAKS);
-  if (group <= 2) return peaks;
-  const merged: number[] = [];
-  for (let first = 0; first < peaks.length; first += group) {
-    const last = Math.min(first + group, peaks.length) - 2;
-    merged.push(peaks[last] as number, peaks[first + 1] as number);
+/** The pairs of numbers in reverse order. */
+function inOrder(pairs: readonly number[]): number[] {
+  const ordered: number[] = [];
+  for (let index = pairs.length - 2; index >= 0; index -= 2) ordered.push(pairs[index] as number, pairs[index + 1] as number);
+  return ordered;
+}
+
+/**
+ * If there are too many peaks, merges neighbours that differ by less than a share of the burst: 1/512, or twice, four times
+ * as much if that is not enough. Merging is strict: the higher peak counts for every grant before the later one.
+ */
+function bounded(peaks: number[], burst: number): number[] {
+  for (let grain = burst / 512; peaks.length > 2 * MOST_PEAKS; grain *= 2) {
+    const merged: number[] = [];
+    for (let index = 0; index < peaks.length; index += 2) {
+      const last = merged.length - 2;
+      if (last >= 0 && (peaks[index + 1] as number) - (merged[last + 1] as number) < grain) merged[last] = peaks[index] as number;
+      else merged.push(peaks[index] as number, peaks[index + 1] as number);
+    }
+    peaks = merged;
   }
-  return merged;
+  return peaks;
 }
 
 /** Corrects the cost of a folded grant by `difference`. */

@@ -73,6 +73,8 @@ interface Keyed<K> {
  * console.log(perUser.peek('ada')?.active, perUser.peek('bob')); // → 0 undefined
  */
 export class KeyedThrottle<K = string> implements KeyedGate<K> {
+  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   /** Tells it from a gate without keys. */
   readonly keyed = true as const;
   readonly #clock: Clock;
@@ -304,13 +306,6 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     if (cost !== undefined) this.#publisher.refused({}, cost, error);
     return error;
   }
-}
-
-/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
-// oxlint-disable-next-line no-unused-vars -- a merged interface has the parameters of its class
-export interface KeyedThrottle<K = string> {
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 function disposeKeyedThrottle<K>(this: KeyedThrottle<K>): Promise<void> {

@@ -26,6 +26,8 @@ import { Throttle, type ThrottleOptions } from './throttle.js';
  * console.log(await database.run(() => database.active)); // → 1
  */
 export class Resource implements Gate {
+  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #throttle: Throttle;
 
   /**
@@ -137,12 +139,6 @@ export class Resource implements Gate {
   get watched(): WatchedThrottle {
     return this.#throttle;
   }
-}
-
-/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
-export interface Resource {
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 function disposeResource(this: Resource): Promise<void> {

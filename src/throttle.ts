@@ -35,7 +35,7 @@
  */
 import { type Budget, CombinedBudget } from './bucket.js';
 import { EventPublisher } from './channels.js';
-import { type Clock, systemClock } from './clock.js';
+import { type Clock, readClock, systemClock } from './clock.js';
 import {
   checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError,
   printable, type ThrottleErrorOptions, ThrottleTimeoutError,
@@ -119,6 +119,8 @@ const NO_WAITERS: WaitQueue<Permit> = /* @__PURE__ */ new WaitQueue<Permit>(unde
  * const answers = await Promise.all(['a', 'b', 'c'].map((name) => throttle.run(async () => name.toUpperCase())));
  */
 export class Throttle implements Gate {
+  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #settings: Settings;
   #limits: CheckedLimits;
   readonly #owner: ThrottleOwner | undefined;
@@ -697,24 +699,9 @@ export class Throttle implements Gate {
   }
 }
 
-/** `await using throttle = new Throttle(10)` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
-export interface Throttle {
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void>;
-}
-
 function disposeThrottle(this: Throttle): Promise<void> {
   this.close();
   return this.idle();
-}
-
-/** What the clock shows; NaN if it throws. */
-function readClock(clock: Clock): number {
-  try {
-    return clock.now();
-  } catch {
-    return NaN;
-  }
 }
 
 function checkSettings(options: ThrottleOptions): Settings {

@@ -48,6 +48,9 @@ export interface ReferenceOptions extends Pick<Rate, 'window' | 'margin'> {
   replay?: (rate: Rate) => RateReplay;
 }
 
+/** A gate keeps at least so many of the latest changes of limits exactly. */
+export const KEPT_CHANGES = 6;
+
 /** Instants finer than this are not compared: sums of them are rounded. */
 const GRAIN = 2 ** 32;
 
@@ -77,6 +80,8 @@ export class Reference {
   #grantedNow: Held[] = [];
   #youngestSettled = -1;
   #configuredAt = -Infinity;
+  /** How often `configure` had been called when each permit was granted. */
+  readonly #configuredBefore: Map<Held, number> = new Map();
 
   constructor(capacity: number, concurrency: number, period: number, burst: number | undefined, maxQueue: number, { window, margin, also = [], replay = replayOf }: ReferenceOptions = {}) {
     this.capacity = capacity;
@@ -164,6 +169,7 @@ export class Reference {
     const held: Held = { id, at: this.time, cost, released: false, slot: this.nextSlot, settled: false, signal, run };
     for (const replay of this.replays) replay.add(held);
     this.grants.push(held);
+    this.#configuredBefore.set(held, this.eras.length);
     this.#grantedNow.push(held);
     this.asked.set(id, cost);
     if (cost === 0 && this.tokens < 0) this.#note('a cost of 0 granted in debt');
@@ -276,6 +282,11 @@ export class Reference {
   /** Starts anew, full: no earlier grant counts. */
   forget(): void {
     for (const replay of this.replays) replay.forget(this.time);
+  }
+
+  /** Whether a gate may charge the debt of `held` in full: limits have changed more often since the grant than a gate keeps exactly. */
+  mayChargeInFull(held: Held, cost: number): boolean {
+    return cost > held.cost && this.eras.length - (this.#configuredBefore.get(held) ?? 0) > KEPT_CHANGES;
   }
 
   /** The permit that an operation means: mostly one that is not settled, so that settlements of old permits are not rare. */

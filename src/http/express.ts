@@ -2,7 +2,7 @@
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
 import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
-import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } from './node.js';
+import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from './node.js';
 
 /** A request of Express, or a bare one. */
 export interface ExpressRequest extends NodeRequest {
@@ -16,6 +16,17 @@ export interface ExpressRequest extends NodeRequest {
   readonly originalUrl?: string | undefined;
 }
 
+/**
+ * Middleware of Express, Connect and `node:http`, for any route. Its request has neither `params` nor the methods that
+ * return the request itself, since both name the parameters of one route: with them, Express would infer for the handlers
+ * that follow the parameters that the middleware knows, in place of those of the route's own path.
+ */
+export type ExpressMiddleware<Req, Res> = (
+  req: { [K in keyof Req as K extends 'params' ? never : Req[K] extends (...args: never[]) => Req ? never : K]: Req[K] },
+  res: Res,
+  next: (error?: unknown) => void,
+) => void;
+
 const port: Port<[ExpressRequest, NodeResponse]> = {
   ip: (req) => req.ip ?? req.socket.remoteAddress,
   peer: (req) => req.socket.remoteAddress,
@@ -25,11 +36,15 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
   header: (name, req) => req.headers[name],
   method: (req) => req.method,
   url: (req) => (req.originalUrl ?? req.url)!,
-  whenOver: (end, req, res) => whenOver(req, res, end),
+  carriers: (req) => carriersOf(req),
+  turn: turnOf,
   over: isOver,
-  refusing(status, fields, _, res) {
+  sent: (_req, res) => isSent(res),
+  whenOver: (end, _req, res) => whenOver(res, end),
+  whenFinished: (end, _req, res) => whenEnded(res, end),
+  announce: (fields, _req, res) => announce(res, fields),
+  refusing(status, _, res) {
     const begun = res.headersSent;
-    announce(res, fields);
     res.statusCode = status;
     return () => res.headersSent !== begun;
   },
@@ -53,17 +68,19 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
  * app.use(express({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * app.get('/', (req, res) => void res.send('hello'));
  */
+export function express(options: LimitOptions<[req: ExpressRequest, res: NodeResponse]>): ExpressMiddleware<ExpressRequest, NodeResponse>;
+/** The same for options whose functions name the types of the request and the response. */
 export function express<Req extends ExpressRequest = ExpressRequest, Res extends NodeResponse = NodeResponse>(
   options: LimitOptions<[req: Req, res: Res]>,
-): (req: Req, res: Res, next: (error?: unknown) => void) => void {
+): ExpressMiddleware<Req, Res>;
+export function express<Req extends ExpressRequest, Res extends NodeResponse>(options: LimitOptions<[req: Req, res: Res]>): ExpressMiddleware<Req, Res> {
   const decide = decider<[Req, Res]>(options, port);
   return function headgate(req, res, next) {
-    void decide(req, res).then((verdict) => {
+    void decide(req as Req, res).then((verdict) => {
       if (!verdict.runs) return verdict.reply && send(res, verdict.reply);
       announce(res, verdict.fields);
       return next();
-      // To Express, an error that is nothing would mean that all is well, and some strings mean other things.
-    }, (error: unknown) => next(Object(error) === error ? error : new Error(`${String(error)} was thrown`)));
+    }, next);
   };
 }
 

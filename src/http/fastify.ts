@@ -1,7 +1,9 @@
 /** A plugin for Fastify. */
 import { checkObject, invalid } from '../errors.js';
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } from './node.js';
+import { isPending } from './bounded.js';
+import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from './node.js';
+import { findRequest } from './served-request.js';
 
 /** A request of Fastify. */
 export interface FastifyRequest {
@@ -44,6 +46,45 @@ export interface FastifyInstance<Request, Reply> {
   addHook(name: 'onRequest', hook: (request: Request, reply: Reply) => Promise<unknown>): unknown;
 }
 
+/** What the plugin is made with. */
+export type FastifyOptions<Request extends FastifyRequest, Reply extends FastifyReply> = LimitOptions<[request: Request, reply: Reply]> & { hook?: FastifyHook | undefined };
+
+/** A plugin of Fastify. */
+export type FastifyPlugin<Request, Reply> = (instance: FastifyInstance<Request, Reply>) => Promise<void>;
+
+/** The requests whose handlers have returned a promise that has not settled yet. */
+const running = new WeakSet<object>();
+
+/** A handler of Fastify. */
+type Handler = (this: unknown, request: FastifyRequest, reply: FastifyReply) => unknown;
+
+/** The handlers made by {@link followed}: Fastify shows the one of a `GET` route again for its `HEAD` route. */
+const followers = new WeakSet<Handler>();
+
+/** A handler that does what `handler` does, and says when its promise has settled. */
+function followed(handler: Handler): Handler {
+  if (followers.has(handler)) return handler;
+  const follower: Handler = function (request, reply) {
+    const result = handler.call(this, request, reply);
+    // The reply can be awaited, too, but says nothing of the handler.
+    if (result === reply || !isPending(result)) return result;
+    running.add(request);
+    // Once for Fastify and for this: the result may be a query that starts each time that it is awaited.
+    const promise = Promise.resolve(result);
+    const settled = (): void => {
+      running.delete(request);
+      const finish = (): void => findRequest([request.raw])?.finish();
+      // Hijacked: the handler has finished when it has ended the response.
+      if (reply.sent && reply.raw.writableEnded !== true) whenEnded(reply.raw, finish);
+      else finish();
+    };
+    promise.then(settled, settled);
+    return promise;
+  };
+  followers.add(follower);
+  return follower;
+}
+
 const port: Port<[FastifyRequest, FastifyReply]> = {
   ip: (request) => request.ip,
   peer: (request) => request.raw.socket.remoteAddress,
@@ -53,12 +94,18 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
   header: (name, request) => request.raw.headers[name],
   method: (request) => request.raw.method,
   url: (request) => request.originalUrl,
-  whenOver: (end, request, reply) => whenOver(request.raw, reply.raw, end),
+  carriers: (request) => carriersOf(request.raw, request),
+  turn: (request, reply) => turnOf(request.raw, reply.raw),
   over: (request, reply) => isOver(request.raw, reply.raw),
-  refusing(status, fields, _, reply) {
+  sent: (_request, reply) => isSent(reply.raw),
+  whenOver: (end, _request, reply) => whenOver(reply.raw, end),
+  // Where no promise tells it, the end of the response is taken for the end of the handler.
+  whenFinished: (end, request, reply) => whenEnded(reply.raw, () => void (running.has(request) || end())),
+  announce: (fields, _request, reply) => void reply.headers(fields),
+  refusing(status, _, reply) {
     reply.code(status);
-    reply.headers(fields);
-    return () => reply.sent;
+    // A stream is under way before the reply counts as sent.
+    return () => reply.sent || reply.raw.headersSent;
   },
   report: (error, request) => request.log.error(error),
 };
@@ -80,14 +127,21 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
  * await server.register(fastify({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * server.get('/', async () => 'hello');
  */
+export function fastify(options: FastifyOptions<FastifyRequest, FastifyReply>): FastifyPlugin<FastifyRequest, FastifyReply>;
+/** The same for options whose functions name the types of the request and the reply. */
 export function fastify<Request extends FastifyRequest = FastifyRequest, Reply extends FastifyReply = FastifyReply>(
-  options: LimitOptions<[request: Request, reply: Reply]> & { hook?: FastifyHook | undefined },
-): (instance: FastifyInstance<Request, Reply>) => Promise<void> {
+  options: FastifyOptions<Request, Reply>,
+): FastifyPlugin<Request, Reply>;
+export function fastify<Request extends FastifyRequest, Reply extends FastifyReply>(options: FastifyOptions<Request, Reply>): FastifyPlugin<Request, Reply> {
   checkObject('options', options);
   const { hook = 'onRequest' } = options;
   if (!['onRequest', 'preValidation', 'preHandler'].includes(hook)) throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
   const decide = decider<[Request, Reply]>(options, port);
   const headgate = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
+    if (options.hold === 'handler') {
+      const routes = instance as unknown as { addHook(name: 'onRoute', hook: (route: { handler: Handler }) => void): unknown };
+      routes.addHook('onRoute', (route) => void (route.handler = followed(route.handler)));
+    }
     instance.addHook(hook as 'onRequest', async (request, reply) => {
       const verdict = await decide(request, reply);
       if (verdict.runs) {

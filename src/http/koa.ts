@@ -1,6 +1,6 @@
 /** Middleware for Koa. */
 import { decider, type LimitOptions, type Port } from './decide.js';
-import { isOver, type NodeRequest, type NodeResponse, propertyOf, whenOver } from './node.js';
+import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from './node.js';
 
 /** A context of Koa. */
 export interface KoaContext {
@@ -12,8 +12,18 @@ export interface KoaContext {
   readonly ip: string;
   /** What middleware has found out, such as the `user` who has signed in. */
   readonly state: { readonly user?: unknown };
+  /** Such as `GET`. */
+  readonly method: string;
+  /** The path of the URL. */
+  readonly path: string;
+  /** The path and the query. */
+  readonly url: string;
   /** The URL as the client sent it. */
   readonly originalUrl: string;
+  /** The parameters of the query. */
+  readonly query: Readonly<Record<string, string | string[] | undefined>>;
+  /** A header field of the request, by its name in any case; `''` where there is none. */
+  get(field: string): string;
   /** The application: its `error` event tells what `onLimited` throws. */
   readonly app: { emit(event: 'error', error: unknown, ctx: object): unknown };
   /** `false` where somebody responds without Koa. */
@@ -26,6 +36,9 @@ export interface KoaContext {
   set(fields: { [name: string]: string | string[] }): unknown;
 }
 
+/** Middleware of Koa. */
+export type KoaMiddleware<Ctx> = (ctx: Ctx, next: () => Promise<unknown>) => Promise<void>;
+
 const port: Port<[KoaContext]> = {
   ip: (ctx) => ctx.ip,
   peer: (ctx) => ctx.req.socket.remoteAddress,
@@ -36,11 +49,14 @@ const port: Port<[KoaContext]> = {
   header: (name, ctx) => ctx.req.headers[name],
   method: (ctx) => ctx.req.method,
   url: (ctx) => ctx.originalUrl,
-  whenOver: (end, ctx) => whenOver(ctx.req, ctx.res, end),
+  carriers: (ctx) => carriersOf(ctx.req, ctx),
+  turn: (ctx) => turnOf(ctx.req, ctx.res),
   over: (ctx) => isOver(ctx.req, ctx.res),
-  refusing(status, fields, ctx) {
+  sent: (ctx) => isSent(ctx.res),
+  whenOver: (end, ctx) => whenOver(ctx.res, end),
+  announce: (fields, ctx) => ctx.set(fields),
+  refusing(status, ctx) {
     const before = ctx.body;
-    ctx.set(fields);
     ctx.status = status;
     return () => ctx.body !== before || ctx.respond === false;
   },
@@ -63,13 +79,23 @@ const port: Port<[KoaContext]> = {
  * app.use(koa({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * app.use((ctx) => void (ctx.body = 'hello'));
  */
-export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[ctx: Ctx]>): (ctx: Ctx, next: () => Promise<unknown>) => Promise<void> {
+export function koa(options: LimitOptions<[ctx: KoaContext]>): KoaMiddleware<KoaContext>;
+/** The same for options whose functions name the type of the context. */
+export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx>;
+export function koa<Ctx extends KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx> {
   const decide = decider<[Ctx]>(options, port);
   return async function headgate(ctx, next) {
     const verdict = await decide(ctx);
     if (verdict.runs) {
       ctx.set(verdict.fields);
-      await next();
+      const finished = verdict.finished ?? (() => {});
+      try {
+        await next();
+      } finally {
+        // A handler that responds without Koa has finished when it has ended the response.
+        if (ctx.respond === false) whenEnded(ctx.res, finished);
+        else finished();
+      }
     } else if (verdict.reply !== undefined) {
       const { status, headers, body } = verdict.reply;
       ctx.status = status;

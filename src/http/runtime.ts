@@ -1,7 +1,7 @@
 /**
  * What runtimes hand to a `fetch` handler beside the request, and where in it they tell the client's address.
  */
-import { isOver, type NodeRequest, type NodeResponse, whenOver } from './node.js';
+import { isOver, isSent, type NodeRequest, type NodeResponse, turnOf, whenOver } from './node.js';
 
 /** Node's own request and response, where `@hono/node-server` runs the handler. */
 export interface NodeConnection {
@@ -36,19 +36,37 @@ export function nodeOf(connection: unknown): NodeConnection | undefined {
   return node?.incoming && node.outgoing ? node : undefined;
 }
 
+/** The objects that stand for a request. */
+export function carriersIn(request: Request, connection: unknown, framework?: object): readonly object[] {
+  const node = nodeOf(connection);
+  return [...(framework === undefined ? [] : [framework]), ...(node === undefined ? [] : [node.incoming]), request];
+}
+
+/** Waits for the turn of the response on its connection, where Node runs the handler. */
+export function turnIn(connection: unknown): Promise<void> | undefined {
+  const node = nodeOf(connection);
+  return node && turnOf(node.incoming, node.outgoing);
+}
+
 /** Whether the response was sent, or the client has gone. */
 export function isDone({ signal }: Request, connection: unknown): boolean {
   const node = nodeOf(connection);
   return node === undefined ? signal.aborted : isOver(node.incoming, node.outgoing);
 }
 
+/** Of a response that is over: whether all of it was sent. */
+export function wasSent({ signal }: Request, connection: unknown): boolean {
+  const node = nodeOf(connection);
+  return node === undefined ? !signal.aborted : isSent(node.outgoing);
+}
+
 /**
- * Calls `end` when that is so; what it returns takes that back. Where Node runs the handler, its own word counts: the
- * signal of a request never tells that its client has gone before its turn came.
+ * Calls `end` when the response is over; what it returns takes that back. Where Node runs the handler, its own word
+ * counts: the signal of a request never tells that its client has gone before its turn came.
  */
 export function whenDone(end: () => void, { signal }: Request, connection: unknown): (() => void) | undefined {
   const node = nodeOf(connection);
-  if (node !== undefined) return whenOver(node.incoming, node.outgoing, end);
+  if (node !== undefined) return whenOver(node.outgoing, end);
   signal.addEventListener('abort', end);
   return () => signal.removeEventListener('abort', end);
 }

@@ -2,10 +2,23 @@
  * A wrapper for handlers that take a `Request` and return a `Response`: Deno, Bun, workers, route handlers.
  */
 import { checkFunction } from '../errors.js';
-import { decider, type Fields, type LimitOptions, type Port, type Reply } from './decide.js';
+import { decider, type LimitOptions, type Port } from './decide.js';
 import { propertyOf } from './node.js';
+import { responseOf } from './refusal.js';
 import { deliver, NOBODY } from './response.js';
-import { addressOf, isDone, nodeOf, whenDone } from './runtime.js';
+import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from './runtime.js';
+
+/** What has a handler. */
+interface Handles {
+  /** A method, whose parameters may be of subclasses, such as `NextRequest`. */
+  handle(request: Request, ...rest: unknown[]): Response | PromiseLike<Response>;
+}
+
+/** A handler of requests, or of a subclass of `Request`, with whatever else the runtime hands over. */
+export type WebHandler = Handles['handle'];
+
+/** What a handler gets. One that takes no request gets one all the same. */
+export type WebArguments<Handler extends WebHandler> = Parameters<Handler> extends [infer Req extends Request, ...infer Rest] ? [request: Req, ...rest: Rest] : [request: Request];
 
 const port: Port<[request: Request, ...rest: unknown[]]> = {
   ip: (request, connection) => addressOf(request, connection),
@@ -15,8 +28,12 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
   header: (name, request) => request.headers.get(name),
   method: (request) => request.method,
   url: (request) => request.url,
+  carriers: (request, connection) => carriersIn(request, connection),
+  turn: (_request, connection) => turnIn(connection),
   over: (request, connection) => isDone(request, connection),
+  sent: (request, connection) => wasSent(request, connection),
   whenOver: (end, request, connection) => whenDone(end, request, connection),
+  announce: () => {},
   refusing: () => () => false,
   report: (error) => console.error(error),
 };
@@ -43,30 +60,21 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
  * console.log((await fetch(new Request('http://localhost/first'))).status);  // → 200
  * console.log((await fetch(new Request('http://localhost/second'))).status); // → 429
  */
-export function web<Rest extends unknown[]>(
-  handler: (request: Request, ...rest: Rest) => Response | PromiseLike<Response>,
-  options: LimitOptions<[request: Request, ...rest: Rest]>,
-): (request: Request, ...rest: Rest) => Promise<Response> {
+export function web<Handler extends WebHandler>(handler: Handler, options: LimitOptions<WebArguments<Handler>>): (...args: WebArguments<Handler>) => Promise<Response> {
   checkFunction('handler', handler);
-  const decide = decider<[request: Request, ...rest: Rest]>(options, port);
-  return async function headgate(request, ...rest) {
-    const verdict = await decide(request, ...rest);
-    if (!verdict.runs) return respond(request, verdict.fields, verdict.reply ?? NOBODY);
-    const end = nodeOf(rest[0]) === undefined ? verdict.release : undefined;
+  const decide = decider<WebArguments<Handler>>(options, port);
+  return async function headgate(...args) {
+    const [request, connection] = args as [Request, ...unknown[]];
+    const verdict = await decide(...args);
+    if (!verdict.runs) return responseOf(verdict.reply ?? NOBODY, verdict.fields, request.method === 'HEAD');
+    const over = nodeOf(connection) === undefined ? verdict.over : undefined;
     try {
-      return deliver(request, await handler(request, ...rest), verdict.fields, end);
+      return deliver(request, await handler(...(args as [Request, ...unknown[]])), verdict.fields, over);
     } catch (error) {
-      end?.();
+      over?.();
       throw error;
+    } finally {
+      verdict.finished?.();
     }
   };
-}
-
-function respond({ method }: Request, fields: Fields, { status, headers, body }: Reply): Response {
-  const all = new Headers(fields);
-  for (const [name, values] of Object.entries(headers)) {
-    all.delete(name);
-    for (const value of [values].flat()) all.append(name, value);
-  }
-  return new Response(method === 'HEAD' ? null : body || null, { status, headers: all });
 }

@@ -2,12 +2,7 @@
  * What can go wrong between a process and Redis.
  */
 
-import type { ThrottleErrorData } from '../errors.js';
-
-/** Lets a program assign another `name`, as it can with any error. */
-function rename(error: Error, value: string): void {
-  Object.defineProperty(error, 'name', { value, writable: true, configurable: true });
-}
+import { rename, type ThrottleErrorData } from '../errors.js';
 
 /**
  * Redis refused, did not answer in time, or is gone. Its `cause` says which. Whether the call took effect is not known;

@@ -22,6 +22,8 @@ import { type Inside, type Local, type RedisKeyedThrottleOptions, type RedisStat
  * await perUser.close();
  */
 export class RedisKeyedThrottle implements KeyedGate {
+  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   /** Tells it from a gate without keys. */
   readonly keyed = true as const;
   readonly #options: RedisKeyedThrottleOptions;
@@ -57,12 +59,12 @@ export class RedisKeyedThrottle implements KeyedGate {
     return this.#throttles.size;
   }
 
-  /** Tokens per period, for each key. */
+  /** Tokens per period, for each key, as it was configured here. */
   get capacity(): number {
     return this.#model.capacity;
   }
 
-  /** How many run at a time for each key, as it was set: `0` and `Infinity` mean any number. */
+  /** How many run at a time for each key, as it was configured here: `0` and `Infinity` mean any number. */
   get concurrency(): number {
     return this.#model.concurrency;
   }
@@ -72,7 +74,7 @@ export class RedisKeyedThrottle implements KeyedGate {
     return this.#model.period;
   }
 
-  /** What may start at once after silence, for each key, and the largest cost. */
+  /** What may start at once after silence, for each key. */
   get burst(): number {
     return this.#model.burst;
   }
@@ -183,12 +185,6 @@ export class RedisKeyedThrottle implements KeyedGate {
     const throttle = new RedisThrottle({ ...this.#options, key }, { ...this.#inside, local: own, rested });
     return throttle;
   }
-}
-
-/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
-export interface RedisKeyedThrottle {
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 async function disposeRedisKeyedThrottle(this: RedisKeyedThrottle): Promise<void> {

@@ -2,7 +2,7 @@
  * A caller's clock as a gate can rely on it. It never steps back, and it never throws once it has shown an instant. A timer
  * fires once, neither early nor after it was cancelled.
  */
-import { type Clock, systemClock } from '../clock.js';
+import { type Clock, readClock, systemClock } from '../clock.js';
 import { invalid } from '../errors.js';
 import { quietly, ROUNDING } from '../queue.js';
 
@@ -50,14 +50,14 @@ export class SteadyClock implements Clock {
     let open = true;
     let cancel: (() => void) | undefined;
     const time = (left: number, orPlatform: boolean): void => {
-      const set = this.#shown();
+      const set = readClock(this.#clock);
       let scheduling = true;
       let fired = false;
       const fire = (): void => {
         if (!open || fired) return;
         fired = true;
         if (scheduling) return;
-        const elapsed = this.#shown() - set;
+        const elapsed = readClock(this.#clock) - set;
         // On a clock that stands still or stepped back, the timer's word counts.
         if (elapsed > 0 && left - elapsed > Math.max(GRAIN, seconds * ROUNDING)) return time(left - elapsed, true);
         open = false;
@@ -80,14 +80,5 @@ export class SteadyClock implements Clock {
       open = false;
       quietly(cancel);
     };
-  }
-
-  /** What the clock shows; NaN if it throws. */
-  #shown(): number {
-    try {
-      return this.#clock.now();
-    } catch {
-      return NaN;
-    }
   }
 }

@@ -35,8 +35,8 @@ import { type Limits, Throttle } from '../throttle.js';
 import { type RedisConnection, Script } from './client.js';
 import { LeaseLostError, messageOf, ThrottleBackendError } from './errors.js';
 import { type Hub, hubOf, type Member } from './hub.js';
+import { keyNames } from './key-names.js';
 import { Lease, type RedisPermit } from './lease.js';
-import { namesOf } from './names.js';
 import { INSPECT } from './scripts/inspect.js';
 import { RESET } from './scripts/reset.js';
 import { STEP } from './scripts/step.js';
@@ -222,6 +222,8 @@ function atEndOfTick(fn: () => void): void {
  * client.destroy();
  */
 export class RedisThrottle implements Gate {
+  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #key: string;
   readonly #keys: string[];
   readonly #ttl: number;
@@ -321,7 +323,7 @@ export class RedisThrottle implements Gate {
     this.#clock = new SteadyClock(clock);
     this.#publisher = new EventPublisher(this, this.#clock);
     this.#key = key;
-    this.#keys = namesOf(prefix, key);
+    this.#keys = keyNames(prefix, key);
     this.#ttl = ttl;
     this.#failOpen = failOpen;
     this.#commandTimeout = commandTimeout;
@@ -1070,12 +1072,6 @@ export class RedisThrottle implements Gate {
     const { name, capacity, period, concurrency } = this;
     return `RedisThrottle${name === undefined ? '' : ` ${printable(name)}`} (key ${printable(this.#key)}, ${describeLimits([{ capacity, period }], concurrency)})`;
   }
-}
-
-/** `await using` closes it, and ends once nothing is left running; {@link addDisposal} adds it. */
-export interface RedisThrottle {
-  /** `close()`, then `idle()`. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 async function disposeRedisThrottle(this: RedisThrottle): Promise<void> {

@@ -445,7 +445,7 @@ describe.each(sites)('%s', (name, serve) => {
       holder?.release();
       expect((await stays.seen).status).toBe(200);
       await until(() => gate.active === 0);
-      expect(handler.mock.calls).toEqual([['/stays']]);
+      expect(handler.mock.calls.map((given) => (given as unknown[])[0])).toEqual(['/stays']);
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
 
@@ -753,7 +753,8 @@ describe.each(sites)('%s', (name, serve) => {
       ['a status that is no refusal', { gate, status: 200 }, 'RangeError: status must be an integer from 400 to 599, received 200'],
       ['a status over all', { gate, status: 600 }, 'RangeError: status must be an integer from 400 to 599, received 600'],
       ['half a status', { gate, status: 429.5 }, 'RangeError: status must be an integer from 400 to 599, received 429.5'],
-      ['onLimited that is none', { gate, onLimited: 'no' }, 'TypeError: onLimited must be a function, received "no"'],
+      ['onLimited that is none', { gate, onLimited: 'no' }, 'TypeError: onLimited must be a function or \'throw\', received "no"'],
+      ['a hold that is none', { gate, hold: 'body' }, "TypeError: hold must be 'response' or 'handler', received \"body\""],
       ['skip that is none', { gate, skip: true }, 'TypeError: skip must be a function, received true'],
       ['a prefix of nothing', { gate, ipv6Prefix: 0 }, 'RangeError: ipv6Prefix must be an integer from 1 to 128, received 0'],
       ['a prefix of too much', { gate, ipv6Prefix: 129 }, 'RangeError: ipv6Prefix must be an integer from 1 to 128, received 129'],
@@ -764,7 +765,7 @@ describe.each(sites)('%s', (name, serve) => {
     });
 
     test('undefined is as good as absent', async () => {
-      const options = { gate: new Throttle(10), key: undefined, keyed: undefined, cost: undefined, wait: undefined, block: undefined, status: undefined, onLimited: undefined, headers: undefined, skip: undefined, failOpen: undefined, ipv6Prefix: undefined, ttl: undefined };
+      const options = { gate: new Throttle(10), key: undefined, keyed: undefined, cost: undefined, wait: undefined, block: undefined, status: undefined, onLimited: undefined, headers: undefined, skip: undefined, failOpen: undefined, ipv6Prefix: undefined, hold: undefined, ttl: undefined };
       expect((await get(await serve(options))).status).toBe(200);
     });
 

@@ -84,13 +84,14 @@ describe('express', () => {
     const warned = vi.fn();
     process.on('warning', warned);
     onTestFinished(() => void process.off('warning', warned));
-    const gate = new Throttle(Infinity, 100);
+    const gates = Array.from({ length: 6 }, () => new Throttle(Infinity, 1));
+    const active = (): number => gates.reduce((sum, gate) => sum + gate.active, 0);
     const app = createExpress();
-    for (let index = 0; index < 6; index++) app.use(express({ gate, wait: 1 }));
-    app.get('/', (_req, res) => void res.send(String(gate.active)));
+    for (const gate of gates) app.use(express({ gate, wait: 1 }));
+    app.get('/', (_req, res) => void res.send(String(active())));
     const site = await start(http.createServer(app));
     expect((await get(site)).body).toBe('6');
-    await until(() => gate.active === 0);
+    await until(() => active() === 0);
     expect(warned).not.toHaveBeenCalled();
   });
 
@@ -194,10 +195,13 @@ describe('node:http', () => {
       return socket;
     };
     const gone = ask(5);
-    await until(() => gate.active === 3 && gate.waiting === 2);
+    await until(() => gate.active === 1);
+    await new Promise((resolve) => void setTimeout(resolve, 20));
+    // Only a request whose turn it is asks for a permit.
+    expect([gate.active, gate.waiting]).toEqual([1, 0]);
     gone.destroy();
     await until(() => gate.active === 0 && gate.waiting === 0);
-    expect(paths).toEqual(['/0', '/1', '/2']);
+    expect(paths).toEqual(['/0']);
 
     const warned = vi.fn();
     process.on('warning', warned);
@@ -205,7 +209,7 @@ describe('node:http', () => {
     const stays = ask(25);
     let text = '';
     stays.setEncoding('utf8').on('data', (chunk: string) => void (text += chunk));
-    await until(() => gate.active === 3);
+    await until(() => gate.active === 1 && sockets.length === 2);
     const [, [socket, listeners] = []] = sockets;
     latch.open();
     await until(() => text.endsWith('/24'));

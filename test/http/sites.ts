@@ -17,8 +17,8 @@ export type AnyOptions = LimitOptions<never[]>;
 export type Page = string | AsyncIterable<string>;
 
 export interface Setting {
-  /** Answers every request that gets through. */
-  handler?: (path: string) => Page | Promise<Page>;
+  /** Answers every request that gets through. It gets what the framework hands to handlers, and Node's request behind it. */
+  handler?: (path: string, request: object, raw: object) => Page | Promise<Page>;
   /** Whom the site takes its client for. */
   user?: unknown;
   /** Whether the framework is told to trust a proxy. */
@@ -35,10 +35,12 @@ export interface Site {
   readonly logged: unknown[];
 }
 
-export type Serve = (options: AnyOptions, setting?: Setting) => Promise<Site>;
+/** Several options are several limits, in this order; the same options are the same middleware, mounted again. */
+export type Serve = (options: AnyOptions | AnyOptions[], setting?: Setting) => Promise<Site>;
 
 interface Plan extends Required<Omit<Setting, 'host'>> {
-  options: never;
+  /** Makes the middleware of each limit. */
+  limits<M>(make: (options: never) => M): M[];
   failures: unknown[];
   logged: unknown[];
 }
@@ -47,25 +49,28 @@ const DONE = 'done';
 
 /** The frameworks, and how each serves the site: a server that does not listen yet. */
 const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
-  'node:http': ({ options, handler, user, failures, logged }) => {
+  'node:http': ({ limits, handler, user, failures, logged }) => {
     logToConsole(logged);
-    const gate = express(options);
+    const gates = limits((options) => express(options));
     return http.createServer((req, res) => {
       Object.assign(req, { user });
-      gate(req, res, (error) => {
-        void answer(res, error, async () => handler(req.url ?? ''), failures);
-      });
+      const step = (index: number, error?: unknown): void => {
+        const gate = gates[index];
+        if (gate !== undefined && error === undefined) return gate(req, res, (failure) => step(index + 1, failure));
+        void answer(res, error, async () => handler(req.url ?? '', req, req), failures);
+      };
+      step(0);
     });
   },
 
-  connect: ({ options, handler, user, failures, logged }) => {
+  connect: ({ limits, handler, user, failures, logged }) => {
     logToConsole(logged);
     type Next = (error?: unknown) => void;
     type Layer = (req: http.IncomingMessage, res: http.ServerResponse, next: Next) => unknown;
     const layers: Layer[] = [
       (req, _res, next) => next(void Object.assign(req, { user })),
-      express(options),
-      (req, res, next) => Promise.resolve(handler(req.url ?? '')).then((page) => write(res, page)).catch(next),
+      ...limits((options) => express(options)),
+      (req, res, next) => Promise.resolve(handler(req.url ?? '', req, req)).then((page) => write(res, page)).catch(next),
     ];
     return http.createServer((req, res) => {
       const step = (index: number, error?: unknown): void => {
@@ -85,14 +90,14 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
     });
   },
 
-  express: ({ options, handler, user, trustProxy, failures, logged }) => {
+  express: ({ limits, handler, user, trustProxy, failures, logged }) => {
     logToConsole(logged);
     const app = createExpress();
     app.set('trust proxy', trustProxy);
     app.use((req, _res, next) => next(void Object.assign(req, { user })));
-    app.use(express(options));
+    for (const limit of limits((options) => express(options))) app.use(limit);
     app.use((req, res) => {
-      const page = handler(req.url);
+      const page = handler(req.url, req, req);
       return page instanceof Promise ? page.then((later) => write(res, later)) : write(res, page);
     });
     app.use((error: unknown, _req: unknown, res: createExpress.Response, _next: unknown) => {
@@ -102,7 +107,7 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
     return http.createServer(app);
   },
 
-  koa: ({ options, handler, user, trustProxy, failures, logged }) => {
+  koa: ({ limits, handler, user, trustProxy, failures, logged }) => {
     const app = new Koa({ proxy: trustProxy });
     app.on('error', (error) => void logged.push(error));
     app.use(async (ctx, next) => {
@@ -115,17 +120,17 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
         ctx.body = 'failed';
       }
     });
-    app.use(koa(options));
+    for (const limit of limits((options) => koa(options))) app.use(limit);
     app.use((ctx) => {
       const put = (page: Page): void => void (ctx.body = typeof page === 'string' ? page : Readable.from(page));
-      const page = handler(ctx.url);
+      const page = handler(ctx.url, ctx, ctx.req);
       return page instanceof Promise ? page.then(put) : put(page);
     });
     const listener = app.callback();
     return http.createServer((req, res) => void listener(req, res));
   },
 
-  fastify: async ({ options, handler, user, trustProxy, failures, logged }) => {
+  fastify: async ({ limits, handler, user, trustProxy, failures, logged }) => {
     const ignore = (): void => {};
     const logger = { level: 'info', info: ignore, warn: ignore, debug: ignore, trace: ignore, fatal: ignore, silent: ignore, error: (error: unknown) => void logged.push(error), child: () => logger };
     const server = createFastify({ trustProxy, loggerInstance: logger as unknown as FastifyBaseLogger, forceCloseConnections: true });
@@ -134,17 +139,17 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
       return reply.code(500).send('failed');
     });
     server.addHook('onRequest', async (request) => void Object.assign(request, { user }));
-    await server.register(fastify(options));
+    for (const limit of limits((options) => fastify(options))) await server.register(limit);
     server.all('/*', (request, reply) => {
       const put = (page: Page): unknown => reply.send(typeof page === 'string' ? page : Readable.from(page));
-      const page = handler(request.url);
+      const page = handler(request.url, request, request.raw);
       return page instanceof Promise ? page.then(put) : put(page);
     });
     await server.ready();
     return server.server;
   },
 
-  hono: ({ options, handler, user, failures, logged }) => {
+  hono: ({ limits, handler, user, failures, logged }) => {
     logToConsole(logged);
     const app = new Hono<{ Bindings: HttpBindings; Variables: { user: unknown } }>();
     app.onError((error, c) => {
@@ -155,25 +160,27 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
       c.set('user', user);
       return next();
     });
-    app.use(hono(options));
+    for (const limit of limits((options) => hono(options))) app.use(limit);
     app.all('*', (c): Response | Promise<Response> => {
       const put = (page: Page): Response => c.body(typeof page === 'string' ? page : bytes(page));
       const { pathname, search } = new URL(c.req.url);
-      const page = handler(pathname + search);
+      const page = handler(pathname + search, c, c.env.incoming);
       return page instanceof Promise ? page.then(put) : put(page);
     });
     return fetchServer(app.fetch);
   },
 
-  web: ({ options, handler, user, failures, logged }) => {
+  web: ({ limits, handler, user, failures, logged }) => {
     logToConsole(logged);
     const put = (page: Page): Response => new Response(typeof page === 'string' ? page : bytes(page));
-    const guarded = web((request: Request, _env: unknown) => {
+    type Handler = (request: Request, env: HttpBindings) => Response | Promise<Response>;
+    const limited = limits((options) => (inner: Handler) => web(inner, options));
+    const guarded = limited.reduceRight<Handler>((inner, limit) => limit(inner), (request, env) => {
       const { pathname, search } = new URL(request.url);
-      const page = handler(pathname + search);
+      const page = handler(pathname + search, request, env.incoming);
       return page instanceof Promise ? page.then(put) : put(page);
-    }, options);
-    return fetchServer((request, env) => guarded(Object.assign(request, { user }), env).catch((error: unknown) => {
+    });
+    return fetchServer((request, env) => Promise.resolve(guarded(Object.assign(request, { user }), env)).catch((error: unknown) => {
       failures.push(error);
       return new Response('failed', { status: 500 });
     }));
@@ -189,7 +196,12 @@ export const sites: [name: string, serve: Serve][] = Object.entries(makers).map(
   const { handler = () => DONE, user, trustProxy = false, host = '127.0.0.1' } = setting;
   const failures: unknown[] = [];
   const logged: unknown[] = [];
-  const server = await make({ options: options as never, handler, user, trustProxy, failures, logged });
+  const all = [options].flat();
+  const limits = <M>(makeLimit: (each: never) => M): M[] => {
+    const made = new Map([...new Set(all)].map((each) => [each, makeLimit(each as never)]));
+    return all.map((each) => made.get(each)!);
+  };
+  const server = await make({ limits, handler, user, trustProxy, failures, logged });
   onTestFinished(() => stop(server));
   return { port: await listen(server, host), failures, logged };
 }]);

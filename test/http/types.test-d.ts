@@ -8,8 +8,8 @@ import { type Context, Hono } from 'hono';
 import http from 'node:http';
 import http2 from 'node:http2';
 import Koa from 'koa';
-import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
-import { concurrencyLimit, express, fastify, hono, koa, type Refusal, web } from 'headgate/http';
+import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle } from 'headgate';
+import { concurrencyLimit, express, fastify, hono, koa, permitOf, type Refusal, type RefusalError, web } from 'headgate/http';
 import { expectTypeOf } from 'vitest';
 
 const gate = new Throttle(1);
@@ -49,12 +49,26 @@ const limited = express({ gate });
 http.createServer((req, res) => limited(req, res, () => res.end()));
 const limited2 = express<http2.Http2ServerRequest, http2.Http2ServerResponse>({ gate });
 http2.createServer((req, res) => limited2(req, res, () => res.end()));
+// @ts-expect-error the key needs a request of Express
+http.createServer((req, res) => express({ keyed, key: (own: Request) => own.get('x') })(req, res, () => res.end()));
+
+// On a route of Express, the handlers after it know the parameters of its path (FAULTS 33).
+for (const middleware of [express({ gate }), express({ keyed, key: (req) => req.ip }), express(concurrencyLimit({ key: (req) => req.ip, maxConcurrent: 5 }))]) {
+  app.get('/p/:project', middleware, (req, res) => {
+    expectTypeOf(req.params).toEqualTypeOf<{ project: string }>();
+    res.send();
+  });
+}
+app.get('/p/:project', express({ keyed, key: (req: Request) => req.get('x') }), (req, res) => void res.send(expectTypeOf(req.params.project).toBeString()));
+app.get('/p/:project', express(concurrencyLimit({ key: (req: Request) => req.get('x'), maxConcurrent: 5 })), (req, res) => void res.send(expectTypeOf(req.params.project).toBeString()));
 
 // Koa
 new Koa()
   .use(koa({ gate }))
   .use(koa({ keyed, key: (ctx) => ctx.ip, skip: (ctx) => ctx.originalUrl === '/health' }))
   .use(koa({ gate, onLimited: (_refusal, ctx: Koa.Context) => void (ctx.body = ctx.host) }))
+  .use(koa({ gate, skip: (ctx) => ctx.path === '/health' && ctx.method === 'GET' && ctx.get('x') === '' && ctx.query['q'] === 'x' }))
+  .use(koa(concurrencyLimit({ key: (ctx) => ctx.path, maxConcurrent: 5 })))
   .use(koa(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
 
 // Fastify
@@ -73,14 +87,45 @@ typed.use('*', hono({ keyed, key: (c) => c.req.raw.url }));
 typed.get('/', hono({ gate, onLimited: () => new Response('') }), (c) => c.text(c.var.user.id));
 typed.use(hono({ keyed, key: (c: Context) => c.req.header('x'), onLimited: (_refusal, c) => c.json({}) }));
 typed.use(hono(concurrencyLimit({ key: (c: Context) => c.req.header('x'), maxConcurrent: 5 })));
+typed.use(hono({ keyed, key: (c) => c.get('user').id, skip: (c) => c.req.path === '/health' && c.req.method === 'GET' && c.req.header('x') === c.req.query('x') }));
+typed.use(hono(concurrencyLimit({ key: (c) => c.req.path, maxConcurrent: 5 })));
 
 // Request to Response
 expectTypeOf(web(() => new Response(), { gate })).toEqualTypeOf<(request: globalThis.Request) => Promise<Response>>();
 expectTypeOf(web(async (_request, _info: { port: number }) => new Response(), { keyed, key: (request, info) => request.url + info.port }))
   .toEqualTypeOf<(request: globalThis.Request, info: { port: number }) => Promise<Response>>();
 web(() => new Response(), concurrencyLimit({ key: 'ip', maxConcurrent: 5 }));
+web(() => new Response(), concurrencyLimit({ key: (request) => request.url, maxConcurrent: 5 }));
+web((request) => new Response(request.url), concurrencyLimit({ key: (request) => request.url, maxConcurrent: 5 }));
+/** The requests of Next.js and their like. */
+declare class NextRequest extends globalThis.Request {
+  readonly nextUrl: URL;
+}
+const page = async (request: NextRequest, context: { params: Promise<{ id: string }> }): Promise<Response> => new Response(request.nextUrl.pathname + (await context.params).id);
+expectTypeOf(web(page, { keyed, key: async (request, { params }) => request.nextUrl.pathname + (await params).id })).toEqualTypeOf<typeof page>();
+expectTypeOf(web(page, concurrencyLimit({ key: (request) => request.nextUrl.pathname, maxConcurrent: 5 }))).toEqualTypeOf<typeof page>();
 // @ts-expect-error a handler answers
 web(() => 'text', { gate });
+
+// How long a permit is held
+web(() => new Response(), { gate, hold: 'handler' });
+// @ts-expect-error a body is not the end of a handler
+web(() => new Response(), { gate, hold: 'body' });
+
+// The permit of a request
+declare const fleet: Omit<Gate, 'acquire'> & { acquire(): Promise<Permit & { slot: number }> };
+expectTypeOf(permitOf(new globalThis.Request('http://x/'))).toEqualTypeOf<Permit | undefined>();
+declare const incoming: Request;
+expectTypeOf(permitOf(incoming, keyed)).toEqualTypeOf<Permit | undefined>();
+expectTypeOf(permitOf(incoming, fleet)?.slot).toEqualTypeOf<number | undefined>();
+// @ts-expect-error a gate
+permitOf(incoming, 'gate');
+
+// Refusals as errors
+web(() => new Response(), { gate, onLimited: 'throw' });
+expectTypeOf<RefusalError>().toExtend<Refusal & Error>();
+// @ts-expect-error the one word
+web(() => new Response(), { gate, onLimited: 'reject' });
 
 // What onLimited is told
 express({ gate, onLimited: (refusal) => void expectTypeOf(refusal).toEqualTypeOf<Refusal>() });

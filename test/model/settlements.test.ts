@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { type Permit, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import { bursts, capacities, periods, quarters, rates } from '../reference.js';
+import { bursts, capacities, KEPT_CHANGES, periods, quarters, rates } from '../reference.js';
 import { setUp, take } from '../support.js';
 import { BucketReplay, type LoggedGrant } from './replay.js';
 
@@ -63,6 +63,22 @@ test('settlements in either order leave the same tokens', async () => {
   );
 });
 
+test('a debt from before some changes of limits is exact, from before many it is charged in full at the most', () => {
+  for (let changes = 0; changes <= 40; changes += 2) {
+    const { throttle } = setUp(1, 0, 1_024, { burst: 16 });
+    const permit = take(throttle, 4);
+    // With the true cost, 6 tokens are left: more than the smaller burst can hold, so the debt costs nothing.
+    for (let pair = 0; pair < changes; pair += 2) {
+      throttle.configure({ burst: 2 });
+      throttle.configure({ burst: 16 });
+    }
+    permit.settle(10);
+    const exact = changes === 0 ? 6 : 2;
+    if (changes <= KEPT_CHANGES) expect(throttle.tokens).toBe(exact);
+    else expect([exact, exact - 6]).toContain(throttle.tokens);
+  }
+});
+
 /** Grants at random instants, many of them unsettled for long, by a throttle and by a replay of what it has granted. */
 const longHistory = fc.record({
   capacity: capacities.filter((capacity) => capacity < Infinity),
@@ -110,7 +126,7 @@ async function playLong({ capacity, period, burst, steps }: typeof longHistory e
 }
 
 describe('with more grants than a throttle keeps exactly', () => {
-  test('refunds are exact', async () => {
+  test('refunds are exact in a bucket whose level rises and falls', async () => {
     let most = 0;
     await fc.assert(fc.asyncProperty(longHistory, async (history) => {
       most = Math.max(most, await playLong(history, false, (tokens, exact) => expect(tokens).toBe(exact)));
@@ -126,5 +142,37 @@ describe('with more grants than a throttle keeps exactly', () => {
       }));
     }), { numRuns: 30 });
     expect(most).toBeGreaterThan(600);
+  });
+
+  /** A level that falls from a full bucket, by 2,000 grants at instants of their own; then all of them are refunded, the oldest first. */
+  const refundAll = (compare: (tokens: number, exact: number) => void): void => {
+    const clock = new ManualClock();
+    let now = 0;
+    clock.now = () => now;
+    const throttle = new Throttle(1, 0, 1, { burst: 8_192, clock });
+    const exact = new BucketReplay({ capacity: 1, burst: 8_192 });
+    const permits = Array.from({ length: 2_000 }, (_, index) => {
+      now = index;
+      const grant: LoggedGrant = { at: now, cost: 2 };
+      exact.add(grant);
+      return { permit: take(throttle, 2), grant };
+    });
+    for (const { permit, grant } of permits) {
+      permit.refund();
+      grant.cost = 0;
+      exact.settled(grant);
+      compare(throttle.tokens, exact.level(now));
+    }
+  };
+
+  test('the tokens never exceed the exact level while 2,000 permits are unsettled', () => {
+    refundAll((tokens, exact) => expect(tokens).toBeLessThanOrEqual(exact));
+  });
+
+  // Known loss: the bounded stack of peaks gives 145 of the 2,000 tokens back too little. Becomes a plain test once mended.
+  test('refunds are exact while 2,000 permits are unsettled', () => {
+    let left = 0;
+    refundAll((tokens, exact) => void (left = exact - tokens));
+    expect(left).toBe(0);
   });
 });

@@ -216,7 +216,7 @@ describe('a server with passwords and rules', () => {
   const COMMANDS = [
     'eval', 'evalsha', 'time', 'publish', 'subscribe', 'unsubscribe',
     'get', 'set', 'hgetall', 'hkeys', 'hlen', 'hmget', 'hset', 'hdel', 'zadd', 'zcard', 'zmscore', 'zrange', 'zrangebyscore', 'zrem', 'zremrangebyrank', 'zscore',
-    'setbit', 'getbit', 'bitpos', 'del', 'pexpire',
+    'setbit', 'getbit', 'bitpos', 'append', 'setrange', 'del', 'pexpire',
   ];
   let strict: RedisServer;
   beforeAll(async () => {

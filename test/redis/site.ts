@@ -9,7 +9,7 @@ import { Hono } from 'hono';
 import { Redis } from 'ioredis';
 import http, { type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Readable } from 'node:stream';
+import { pipeline, Readable } from 'node:stream';
 import Koa from 'koa';
 import { createClient } from 'redis';
 import { Limiter, Resource } from 'headgate';
@@ -43,6 +43,9 @@ export interface Order {
 type AnyOptions = LimitOptions<never[]>;
 type Page = (path: string, res: ServerResponse) => AsyncIterable<string>;
 
+/** A client may go whenever it likes: the source of its response ends with that, and so does the handler. */
+const ignore = (): void => {};
+
 const bytes = (page: AsyncIterable<string>): ReadableStream<Uint8Array> =>
   Readable.toWeb(Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk))) as ReadableStream<Uint8Array>;
 const pathOf = ({ url }: Request): string => url.slice(new URL(url).origin.length);
@@ -52,12 +55,12 @@ const fetchServer = (fetch: (request: Request, env: HttpBindings) => unknown): S
 const frameworks: Record<string, (options: never, page: Page) => Server | Promise<Server>> = {
   'node:http': (options, page) => {
     const gate = express(options);
-    return http.createServer((req, res) => gate(req, res, () => void Readable.from(page(req.url ?? '', res)).pipe(res)));
+    return http.createServer((req, res) => gate(req, res, () => void pipeline(Readable.from(page(req.url ?? '', res)), res, ignore)));
   },
   express: (options, page) => {
     const app = createExpress();
     app.use(express(options));
-    app.use((req, res) => void Readable.from(page(req.url, res)).pipe(res));
+    app.use((req, res) => void pipeline(Readable.from(page(req.url, res)), res, ignore));
     return http.createServer(app);
   },
   koa: (options, page) => {

@@ -54,7 +54,7 @@ export function randomFrom(seed: number): () => number {
 /** The first argument of a step's operations. Whatever has fewer arguments is no step. */
 export const OPERATIONS = 10;
 
-/** What the server said of a grant: slot, instant in microseconds, cost, and all that was spent by then. It is not public. */
+/** What the server said of a grant: slot, instant in microseconds, cost, and its number. It is not public. */
 export const grantOf = (permit: RedisPermit): string => (permit as RedisPermit & { item: string }).item;
 
 const hear = (tap: Tap, message: string, channel: string): void => {

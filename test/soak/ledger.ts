@@ -5,6 +5,7 @@
  */
 import type { Rate } from 'headgate';
 import { type LoggedGrant, type RateReplay, replayOf } from '../model/replay.js';
+import { KEPT_CHANGES } from '../reference.js';
 
 /** Relative to the burst. */
 const ROUNDING = 1e-9;
@@ -12,15 +13,16 @@ const ROUNDING = 1e-9;
 /** What rounding may do to an instant. */
 export const grain = (now: number): number => Math.max(1e-12, Math.abs(now) * 2 ** -49);
 
-/** A throttle keeps at least so many of its latest grants exactly: a debt of an older one may be charged in full. */
+/** A throttle keeps at least so many of its latest grants exactly: a debt of an older one may be charged in full, and so may one from before many changes of limits. */
 const KEPT_EXACTLY = 100;
 
 /** A grant in the logs of the two answers. */
 export interface Entry {
   readonly generous: LoggedGrant;
   readonly strict: LoggedGrant;
-  /** How many were granted before. */
+  /** How many were granted before, and how often limits had changed. */
   readonly serial: number;
+  readonly changes: number;
 }
 
 export class Account {
@@ -31,6 +33,7 @@ export class Account {
   readonly #sliding: boolean;
   #rate: Rate;
   #grants = 0;
+  #changes = 0;
 
   constructor(rate: Rate, now: number) {
     this.#rate = rate;
@@ -65,18 +68,19 @@ export class Account {
   }
 
   take(now: number, cost: number): Entry {
-    const entry = { generous: { at: now, cost }, strict: { at: now, cost }, serial: this.#grants++ };
+    const entry = { generous: { at: now, cost }, strict: { at: now, cost }, serial: this.#grants++, changes: this.#changes };
     this.#generous.add(entry.generous);
     this.#strict.add(entry.strict);
     return entry;
   }
 
   /** The true cost of a grant is known. */
-  settle(now: number, { generous, strict, serial }: Entry, cost: number): void {
+  settle(now: number, { generous, strict, serial, changes }: Entry, cost: number): void {
     const debt = cost - generous.cost;
     generous.cost = cost;
     this.#generous.settled(generous, now);
-    if (debt > 0 && !this.#sliding && this.#grants - serial > KEPT_EXACTLY) this.#strict.add({ at: now, cost: debt });
+    const isOld = this.#grants - serial > KEPT_EXACTLY || this.#changes - changes > KEPT_CHANGES;
+    if (debt > 0 && !this.#sliding && isOld) this.#strict.add({ at: now, cost: debt });
     else strict.cost = cost;
     this.#strict.settled(strict, now);
   }
@@ -84,6 +88,7 @@ export class Account {
   /** Other limits from `now` on. */
   configure(now: number, rate: Rate): void {
     this.#rate = rate;
+    this.#changes++;
     this.#generous.configure(now + this.#edge(now), rate);
     this.#strict.configure(now - this.#edge(now), rate);
   }

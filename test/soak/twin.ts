@@ -137,7 +137,7 @@ export class Twin {
         this.#permits.get(held.id)?.release();
         break;
       case 'settle':
-        if (held === undefined) break;
+        if (held === undefined || model.mayChargeInFull(held, operation.cost)) break;
         model.settle(held, operation.cost);
         if (operation.cost === 0) this.#permits.get(held.id)?.refund();
         else this.#permits.get(held.id)?.settle(operation.cost);

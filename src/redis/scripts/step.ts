@@ -119,7 +119,7 @@ local function ready(from, cost)
   return min(FOREVER, ceil(from + (cost - burst) / rate))
 end
 -- The log of grants: MOST_LOGGED at most are kept one by one, 16 bytes each.
-local MOST_LOGGED, MOST_PEAKS = 128, 16
+local MOST_LOGGED, MOST_PEAKS = 128, 64
 local logged, made = {}, {}
 local function flush_log()
   if not logged[1] then return end
@@ -167,11 +167,17 @@ local function fold(log, count)
   for index = #peaks, 1, -1 do
     if peaks[index][2] < least then found[#found + 1] = peaks[index] end
   end
-  -- Neighbours are merged strictly: the higher peak counts for every grant before the later one.
-  local group = ceil(#found / MOST_PEAKS)
   peaks, folded = {}, folded + count
-  for last = #found, 1, -group do
-    peaks[#peaks + 1] = { found[max(1, last - group + 1)][1], found[last][2] }
+  for index = #found, 1, -1 do peaks[#peaks + 1] = found[index] end
+  -- Neighbours that hardly differ are merged strictly: the higher peak counts for every grant before the later one.
+  local grain = burst / 512
+  while #peaks > MOST_PEAKS do
+    local merged = {}
+    for _, peak in ipairs(peaks) do
+      local last = merged[#merged]
+      if last and peak[2] - last[2] < grain then last[1] = peak[1] else merged[#merged + 1] = peak end
+    end
+    peaks, grain = merged, grain * 2
   end
   return string.sub(log, count * 16 + 1)
 end

@@ -1,0 +1,412 @@
+/** Several limits on one request, the permit of a request, refusals as errors, and functions of the options that never answer. */
+import createExpress from 'express';
+import createFastify, { type FastifyReply } from 'fastify';
+import { type Context, Hono } from 'hono';
+import http from 'node:http';
+import { Readable } from 'node:stream';
+import Koa from 'koa';
+import { type Gate, KeyedThrottle, type Permit, ServerBusyError, Throttle, ThrottleTimeoutError } from 'headgate';
+import { express, fastify, hono, koa, permitOf, type RefusalError, web } from 'headgate/http';
+import { ManualClock } from 'headgate/testing';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { call, get, Latch, listen, type Seen, stop, until } from './client.js';
+import { full } from './gates.js';
+import { type AnyOptions, fetchServer, sites } from './sites.js';
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
+const start = async (server: http.Server): Promise<{ port: number }> => {
+  onTestFinished(() => stop(server));
+  return { port: await listen(server) };
+};
+/** A rate of ten in ten seconds, whose clock stands still. */
+const tenTokens = (concurrency = 0, name?: string): Throttle => new Throttle(10, concurrency, 10, { clock: new ManualClock(), name });
+const fieldsOf = ({ headers }: Seen): unknown => [headers['ratelimit-policy'], headers['ratelimit']];
+
+/** Lets the timers of 10 s fire at once, and shows which are left. */
+const bounds = (): { fire: () => void; readonly set: number; readonly left: number } => {
+  const set = vi.spyOn(globalThis, 'setTimeout');
+  const clear = vi.spyOn(globalThis, 'clearTimeout');
+  onTestFinished(() => {
+    set.mockRestore();
+    clear.mockRestore();
+  });
+  const all = (): { callback: () => void; timer: unknown }[] => set.mock.calls.flatMap(([callback, delay], index) => (delay === 10_000 ? [{ callback, timer: set.mock.results[index]?.value as unknown }] : []));
+  return {
+    fire: () => all().forEach(({ callback }) => callback()),
+    get set() {
+      return all().length;
+    },
+    get left() {
+      const cleared = new Set<unknown>(clear.mock.calls.map(([timer]) => timer));
+      return all().filter(({ timer }) => !cleared.has(timer)).length;
+    },
+  };
+};
+
+describe.each(sites)('%s', (name, serve) => {
+  describe('the same limit twice on a request', () => {
+    test('counts once, be it the same middleware or another one of the same gate (FAULTS 27, express-rate-limit#364)', async () => {
+      const gate = tenTokens(1);
+      const options: AnyOptions = { gate };
+      for (const limits of [[options, options], [options, { ...options }], [options, { gate, wait: 5 }, options]]) {
+        const before = gate.tokens;
+        const site = await serve(limits, { handler: () => `${gate.active}` });
+        const seen = await get(site);
+        expect([seen.status, seen.body, before - gate.tokens]).toEqual([200, '1', 1]);
+        // And is shown once.
+        expect(fieldsOf(seen)).toEqual(['"default";q=10;w=10', `"default";r=${gate.tokens};t=${10 - gate.tokens}`]);
+        await until(() => gate.active === 0);
+      }
+    });
+
+    test('counts once for each key (FAULTS 27)', async () => {
+      const keyed = new KeyedThrottle(Infinity, 1);
+      const site = await serve([{ keyed, key: 'header:x-key' }, { keyed, key: 'header:x-key' }, { keyed, key: 'header:x-other' }], { handler: () => `${keyed.size}` });
+      expect((await get(site, '/', { headers: { 'x-key': 'a', 'x-other': 'b' } }))).toMatchObject({ status: 200, body: '2' });
+      await until(() => keyed.size === 0);
+    });
+
+    test('counts at the higher cost and holds for the longer time (FAULTS 27)', async () => {
+      const gate = tenTokens(1);
+      const latch = new Latch();
+      const site = await serve([{ gate }, { gate, cost: 4, hold: 'handler' }, { gate, cost: 2 }], { handler: async () => (await latch.opened, 'done') });
+      const gone = call(site);
+      await until(() => gate.active === 1);
+      expect([gate.tokens, gate.active]).toEqual([6, 1]);
+      gone.hangUp();
+      await pause(30);
+      expect(gate.active).toBe(1);
+      latch.open();
+      await until(() => gate.active === 0);
+      expect(gate.tokens).toBe(6);
+    });
+
+    test('where the first only watches, the second decides (FAULTS 27)', async () => {
+      const site = await serve([{ gate: full(), block: false }, { gate: full() }]);
+      expect((await get(site)).status).toBe(429);
+      const gate = full();
+      expect((await get(await serve([{ gate, block: false }, { gate }]))).status).toBe(429);
+    });
+  });
+
+  describe('a request that a later limit refuses', () => {
+    test('costs nothing at the earlier limits, and shows them all (FAULTS 29)', async () => {
+      const first = tenTokens(5, 'first');
+      const second = new Throttle(1, 0, 60, { clock: new ManualClock(), name: 'second' });
+      const site = await serve([{ gate: first, hold: 'handler' }, { gate: second }]);
+      const served = await get(site);
+      expect([served.status, fieldsOf(served)]).toEqual([200, ['"first";q=10;w=10, "second";q=1;w=60', '"first";r=9;t=1, "second";r=0;t=60']]);
+      for (let index = 0; index < 5; index++) {
+        const refused = await get(site);
+        expect([refused.status, fieldsOf(refused)]).toEqual([429, ['"first";q=10;w=10, "second";q=1;w=60', '"first";r=9;t=1, "second";r=0;t=60']]);
+        expect([first.tokens, first.active]).toEqual([9, 0]);
+      }
+      expect([site.failures, site.logged]).toEqual([[], []]);
+    });
+
+    test('has given its slots back before onLimited is asked (FAULTS 29)', async () => {
+      const first = tenTokens(1);
+      const onLimited = vi.fn(() => `${first.active} ${first.tokens}`);
+      const site = await serve([{ gate: first }, { gate: full(), onLimited }]);
+      expect((await get(site)).body).toBe('0 10');
+    });
+
+    test('tells limits without a name apart (FAULTS 29)', async () => {
+      const site = await serve([{ gate: tenTokens() }, { gate: new Throttle(Infinity, 3) }, { gate: tenTokens(), headers: false }]);
+      expect(fieldsOf(await get(site))).toEqual(['"default";q=10;w=10, "default-2";q=3;qu="concurrent-requests"', '"default";r=9;t=1, "default-2";r=2']);
+    });
+  });
+
+  describe('permitOf', () => {
+    test('is the permit of the request: of the last limit, or of the gate named (FAULTS 30)', async () => {
+      const [one, two] = [tenTokens(), tenTokens()];
+      const keyed = new KeyedThrottle(10, 0, 10, { clock: new ManualClock() });
+      const permits: unknown[] = [];
+      const site = await serve([{ gate: one, cost: 2 }, { gate: two, cost: 3 }, { keyed, key: () => 'me', cost: 4 }], {
+        handler: (_, request, raw) => {
+          for (const from of [request, raw]) permits.push([permitOf(from)?.cost, permitOf(from, one)?.cost, permitOf(from, two)?.cost, permitOf(from, keyed)?.cost, permitOf(from, full())]);
+          return 'done';
+        },
+      });
+      expect((await get(site)).status).toBe(200);
+      expect(permits).toEqual([[4, 2, 3, 4, undefined], [4, 2, 3, 4, undefined]]);
+    });
+
+    test('refunds a success, so that only failures count (FAULTS 30, express-rate-limit#71)', async () => {
+      const gate = tenTokens();
+      const site = await serve({ gate }, {
+        handler: (path, request) => {
+          if (path === '/good') permitOf(request)?.refund();
+          return 'done';
+        },
+      });
+      for (const path of ['/good', '/bad', '/good', '/bad']) expect((await get(site, path)).status).toBe(200);
+      expect(gate.tokens).toBe(8);
+    });
+
+    test('settles the true cost, also after the response (FAULTS 30)', async () => {
+      const gate = tenTokens(1);
+      let request: object = {};
+      const site = await serve({ gate }, { handler: (_, from) => (request = from, 'done') });
+      expect((await get(site)).status).toBe(200);
+      await until(() => gate.active === 0);
+      permitOf(request)?.settle(5);
+      expect([gate.tokens, permitOf(request)?.released]).toEqual([5, true]);
+    });
+
+    test('is nothing for a request that holds no permit (FAULTS 30)', async () => {
+      const permits: unknown[] = [];
+      const handler = (_: string, request: object, raw: object): string => (permits.push(permitOf(request), permitOf(raw)), 'done');
+      const failing = { acquire: async () => { throw new Error('down'); } } as unknown as Gate;
+      for (const options of [{ gate: tenTokens(), skip: () => true }, { gate: failing, failOpen: true }, { gate: full(), block: false }]) {
+        expect((await get(await serve(options, { handler }))).status).toBe(200);
+      }
+      expect(permits).toEqual([undefined, undefined, undefined, undefined, undefined, undefined]);
+      expect(permitOf({})).toBeUndefined();
+      expect(permitOf(undefined as never)).toBeUndefined();
+    });
+  });
+
+  describe("onLimited: 'throw'", () => {
+    test("passes the refusal to the framework's error handler, as http-errors do (FAULTS 31)", async () => {
+      const site = await serve([{ gate: tenTokens(0, 'one') }, { gate: full(), onLimited: 'throw' }]);
+      const seen = await get(site);
+      expect([seen.status, seen.body]).toEqual([500, 'failed']);
+      const [error] = site.failures as [RefusalError];
+      expect(error).toMatchObject({ name: 'RefusalError', status: 429, statusCode: 429, expose: true, retryAfter: 1, code: 'ERR_THROTTLE_TIMEOUT', message: 'Too Many Requests: retry in 1 s.' });
+      expect(error.headers).toEqual({ 'Retry-After': '1', 'RateLimit-Policy': '"one";q=10;w=10, "default-2";q=1;qu="concurrent-requests"', RateLimit: '"one";r=10;t=0, "default-2";r=0;t=1' });
+      expect([error.error, error.cause]).toEqual([expect.any(ThrottleTimeoutError), error.error]);
+      // A trace would cost more than the refusal, and lead nowhere.
+      expect(error.stack).not.toContain('\n');
+      expect([error instanceof Error, site.logged]).toEqual([true, []]);
+    });
+
+    test('passes a busy server on as a 503, with its key (FAULTS 31)', async () => {
+      const keyed = Object.assign(Object.create(new KeyedThrottle(1)) as KeyedThrottle, { acquire: async () => { throw new ServerBusyError({ retryAfter: 2.5 }); } });
+      const site = await serve({ keyed, key: () => 'me', onLimited: 'throw' });
+      await get(site);
+      expect(site.failures).toMatchObject([{ status: 503, key: 'me', retryAfter: 3, message: 'Server busy, please retry later', headers: { 'Retry-After': '3' } }]);
+      const response = (site.failures[0] as RefusalError).getResponse();
+      expect([response.status, response.headers.get('retry-after'), await response.text()]).toEqual([503, '3', '{"detail":"Server busy, please retry later"}']);
+    });
+  });
+
+  describe('functions of the options that never answer', () => {
+    const never = (): Promise<never> => new Promise(() => {});
+    test.each<[string, object]>([
+      ['key', { keyed: new KeyedThrottle(10), key: never }],
+      ['cost', { gate: new Throttle(10), cost: never }],
+      ['skip', { gate: new Throttle(10), skip: never }],
+    ])('%s: the error handler gets an error after 10 s (FAULTS 44)', async (what, options) => {
+      const site = await serve(options as AnyOptions);
+      const timers = bounds();
+      const pending = get(site);
+      await until(() => timers.set === 1);
+      timers.fire();
+      expect(await pending).toMatchObject({ status: 500, body: 'failed' });
+      expect(site.failures).toEqual([expect.objectContaining({ message: `${what} has not answered within 10 s` })]);
+      expect(timers.left).toBe(0);
+    });
+
+    test.each<[string, object]>([
+      ['key', { keyed: new KeyedThrottle(10), key: never }],
+      ['cost', { gate: new Throttle(10), cost: never }],
+      ['skip', { gate: new Throttle(10), skip: never }],
+      ['onLimited', { gate: full(), onLimited: never }],
+    ])('%s: nothing waits for it once the client has gone (FAULTS 44)', async (_, options) => {
+      const handler = vi.fn(() => 'done');
+      const site = await serve(options as AnyOptions, { handler });
+      const timers = bounds();
+      const gone = call(site);
+      await until(() => timers.set === 1);
+      gone.hangUp();
+      await until(() => timers.left === 0, 'the end of the wait');
+      expect([handler.mock.calls, site.failures, site.logged]).toEqual([[], [], []]);
+    });
+
+    test('onLimited: the default refusal is sent after 10 s, and the log is told (FAULTS 44)', async () => {
+      for (const onLimited of [never, () => new Response(new ReadableStream())]) {
+        const site = await serve({ gate: full(), onLimited });
+        const timers = bounds();
+        const pending = get(site);
+        await until(() => timers.set === 1);
+        timers.fire();
+        const seen = await pending;
+        expect([seen.status, seen.headers['retry-after'], JSON.parse(seen.body)]).toMatchObject([429, '1', { title: 'Too Many Requests' }]);
+        expect([site.failures, site.logged]).toEqual([[], [expect.objectContaining({ message: 'onLimited has not answered within 10 s' })]]);
+        expect(timers.left).toBe(0);
+        vi.restoreAllMocks();
+      }
+    });
+
+    test('an answer in time leaves no timer (FAULTS 44)', async () => {
+      const site = await serve({ keyed: new KeyedThrottle(10), key: async () => 'me', cost: async () => 1, skip: async () => false });
+      const timers = bounds();
+      expect((await get(site)).status).toBe(200);
+      expect([timers.set, timers.left]).toEqual([3, 0]);
+    });
+  });
+
+  test.each([undefined, null, 'route', 0, Symbol('odd')])('a gate that rejects with %s is an error for people (FAULTS 44)', async (thrown) => {
+    const gate = { acquire: () => Promise.reject(thrown) } as unknown as Gate;
+    const site = await serve({ gate });
+    expect(await get(site)).toMatchObject({ status: 500, body: 'failed' });
+    expect(site.failures).toEqual([new Error(`${String(thrown)} was thrown`)]);
+  });
+
+  test('a permit whose release or refund fails breaks no response, and the log is told (FAULTS 44)', async () => {
+    const [sync, late] = [new Error('release failed'), new Error('release failed later')];
+    for (const [failure, release] of [[sync, () => { throw sync; }], [late, () => Promise.reject(late)]] as const) {
+      const permit = { release, refund: release, cost: 1 } as unknown as Permit;
+      const site = await serve({ gate: { acquire: async () => permit } as unknown as Gate });
+      expect(await get(site)).toMatchObject({ status: 200, body: 'done' });
+      await until(() => site.logged.length === 1);
+      expect([site.logged, site.failures]).toEqual([[failure], []]);
+      const refused = await serve([{ gate: { acquire: async () => permit } as unknown as Gate }, { gate: full() }]);
+      expect((await get(refused)).status).toBe(429);
+      await until(() => refused.logged.length === 2);
+      vi.restoreAllMocks();
+    }
+  });
+
+  test('a log that fails breaks no response', async () => {
+    if (name === 'koa' || name === 'fastify') return;
+    const site = await serve({ gate: full(), onLimited: () => { throw new Error('no'); } });
+    vi.spyOn(console, 'error').mockImplementation(() => { throw new Error('the log is full'); });
+    expect((await get(site)).status).toBe(429);
+    vi.restoreAllMocks();
+  });
+});
+
+describe("onLimited: 'throw', with the default error handlers (FAULTS 31)", () => {
+  const expected = [429, '1', '"default";r=0;t=1'];
+  const short = ({ status, headers }: Seen): unknown => [status, headers['retry-after'], headers['ratelimit']];
+
+  test('of Express', async () => {
+    const app = createExpress().set('env', 'test');
+    app.use(express({ gate: full(), onLimited: 'throw' }));
+    const seen = await get(await start(http.createServer(app)));
+    expect(short(seen)).toEqual(expected);
+    expect(seen.body).toContain('Too Many Requests: retry in 1 s.');
+  });
+
+  test('of Koa', async () => {
+    const log = vi.spyOn(console, 'error').mockImplementation(() => {});
+    onTestFinished(() => log.mockRestore());
+    const app = new Koa();
+    app.use(koa({ gate: full(), onLimited: 'throw' }));
+    const listener = app.callback();
+    const seen = await get(await start(http.createServer((req, res) => void listener(req, res))));
+    expect([short(seen), seen.body, log.mock.calls]).toEqual([expected, 'Too Many Requests: retry in 1 s.', []]);
+  });
+
+  test('of Fastify', async () => {
+    const server = createFastify();
+    onTestFinished(() => server.close());
+    await server.register(fastify({ gate: full(), onLimited: 'throw' }));
+    server.get('/', async () => 'done');
+    const { statusCode, headers, body } = await server.inject('/');
+    expect([statusCode, headers['retry-after'], headers['ratelimit'], JSON.parse(body)]).toEqual([...expected, { statusCode: 429, code: 'ERR_THROTTLE_TIMEOUT', error: 'Too Many Requests', message: 'Too Many Requests: retry in 1 s.' }]);
+  });
+
+  test('of Hono, and a custom one', async () => {
+    const app = new Hono();
+    app.use(hono({ gate: full(), onLimited: 'throw' }));
+    const response = await app.request('/');
+    expect([response.status, response.headers.get('retry-after'), response.headers.get('ratelimit'), await response.json()]).toEqual([...expected, expect.objectContaining({ title: 'Too Many Requests' })]);
+    app.onError((error, c: Context) => c.json({ own: (error as RefusalError).retryAfter }, (error as RefusalError).status as 429));
+    const own = await app.request('/');
+    expect([own.status, own.headers.get('retry-after'), await own.json()]).toEqual([429, '1', { own: 1 }]);
+  });
+
+  test('of nobody: web rejects', async () => {
+    await expect(web(() => new Response('done'), { gate: full(), onLimited: 'throw' })(new Request('http://x/'))).rejects.toMatchObject({ status: 429, headers: { 'Retry-After': '1' } });
+  });
+});
+
+describe('a Request', () => {
+  test('that is handed to a handler once more is another request (FAULTS 27)', async () => {
+    const gate = tenTokens();
+    const handler = web(() => new Response('done'), { gate });
+    const request = new Request('http://x/');
+    for (let index = 1; index <= 3; index++) {
+      await handler(request);
+      expect(gate.tokens).toBe(10 - index);
+      expect(permitOf(request)?.cost).toBe(1);
+    }
+  });
+
+  test('counts once for a limit around an application of Hono and the same within it (FAULTS 27)', async () => {
+    const gate = tenTokens(1);
+    const app = new Hono();
+    app.use(hono({ gate }));
+    app.get('/', (c) => c.text(`${gate.active} ${permitOf(c)?.cost} ${permitOf(c.req.raw)?.cost}`));
+    const site = await start(fetchServer(web((request: Request, env: object) => app.fetch(request, env), { gate }) as never));
+    expect((await get(site)).body).toBe('1 1 1');
+    expect(gate.tokens).toBe(9);
+  });
+});
+
+test('what is known of a request goes with it (FAULTS 30)', async () => {
+  const gate = new Throttle(Infinity, 1);
+  const permits: WeakRef<object>[] = [];
+  const limit = express({ gate, hold: 'handler' });
+  const server = http.createServer((req, res) => limit(req, res, () => {
+    permits.push(new WeakRef(permitOf(req)!));
+    res.end('done');
+  }));
+  const site = await start(server);
+  for (let index = 0; index < 10; index++) {
+    await get(site);
+    await until(() => gate.active === 0);
+  }
+  await pause(10);
+  globalThis.gc?.();
+  expect(permits.filter((permit) => permit.deref() !== undefined).length).toBeLessThanOrEqual(1);
+});
+
+test('a request that is frozen is known all the same (FAULTS 27, 30)', async () => {
+  const gate = tenTokens(1);
+  const inner = web((request: Request) => new Response(String(permitOf(request)?.cost)), { gate });
+  const outer = web((request: Request) => inner(request), { gate });
+  expect(await (await outer(Object.freeze(new Request('http://x/')))).text()).toBe('1');
+  expect(gate.tokens).toBe(9);
+});
+
+test('two copies of the package see the same request, and each other\'s refusals (FAULTS 9)', async () => {
+  vi.resetModules();
+  const copy = { ...(await import('headgate')), ...(await import('headgate/http')) };
+  expect(copy.permitOf).not.toBe(permitOf);
+  const gate = new copy.Throttle(2, 0, 60);
+  const inner = copy.web((request: Request) => new Response(String(permitOf(request)?.cost)), { gate });
+  const outer = web((request: Request) => inner(request), { gate });
+  expect(await (await outer(new Request('http://x/'))).text()).toBe('1');
+  expect(gate.tokens).toBeGreaterThanOrEqual(1);
+  await outer(new Request('http://x/'));
+  const refused = await outer(new Request('http://x/'));
+  expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '30']);
+  const busy = { acquire: async () => { throw new copy.ServerBusyError(); } } as unknown as Gate;
+  expect((await web(() => new Response('done'), { gate: busy, failOpen: true })(new Request('http://x/'))).status).toBe(503);
+});
+
+test.each<[string, (reply: FastifyReply, body: Readable) => unknown]>([
+  ['returns the reply', (reply, body) => reply.send(body)],
+  ['returns the reply later', async (reply, body) => reply.send(body)],
+])('Fastify: an onLimited that %s has answered, however slowly the client reads (FAULTS 44)', async (_, send) => {
+  const logged: string[] = [];
+  const server = createFastify({ logger: { level: 'error', stream: { write: (line: string) => void logged.push(line) } } });
+  onTestFinished(() => server.close());
+  const body = new Readable({ read() {} });
+  body.push('slow');
+  await server.register(fastify({ gate: full(), onLimited: (_refusal, _request, reply: FastifyReply) => send(reply, body) as undefined }));
+  server.get('/', async () => 'done');
+  await server.ready();
+  const timers = bounds();
+  const pending = server.inject('/');
+  await until(() => timers.set >= 1);
+  timers.fire();
+  await pause(10);
+  body.push(null);
+  expect(await pending).toMatchObject({ statusCode: 429, body: 'slow' });
+  expect(logged).toEqual([]);
+});
