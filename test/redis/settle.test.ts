@@ -1,0 +1,301 @@
+/**
+ * Settling on Redis, by the script itself on a server's clock of the test's own. What there must be is a replay of the whole
+ * log of grants with their true costs (model/replay.ts), which knows nothing of the script's bounded memory (FAULTS 8).
+ */
+import fc from 'fast-check';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { keyNames } from '../../src/redis/key-names.js';
+import { INSPECT } from '../../src/redis/scripts/inspect.js';
+import { STEP } from '../../src/redis/scripts/step.js';
+import { BucketReplay, type LoggedGrant } from '../model/replay.js';
+import { freshKey, ioredis } from './support.js';
+
+let client: Redis;
+let end: () => Promise<void>;
+beforeAll(() => {
+  ({ client, close: end } = ioredis());
+});
+afterAll(() => end());
+
+/** Microseconds of one unit of time here: a power of two, so that all levels are exact. */
+const UNIT = 2 ** 20;
+const BEGINNING = 2 ** 50;
+/** The rates of the limits are powers of two per unit. */
+interface Limits {
+  readonly capacity: number;
+  readonly burst: number;
+}
+
+interface Grant extends LoggedGrant {
+  readonly serial: string;
+  readonly asked: number;
+  /** The instant and the number that the script gave it. */
+  readonly granted: string;
+  readonly number: string;
+}
+
+/** A throttle of one owner, and the replay of its history. */
+class Bucket {
+  readonly keys: string[] = keyNames('headgate', freshKey());
+  readonly replay: BucketReplay;
+  readonly grants: Grant[] = [];
+  now = 0;
+  #limits: Limits;
+  #words: string[] = [];
+  #asked: { serial: string; cost: number }[] = [];
+  #serial = 0;
+
+  constructor(limits: Limits) {
+    this.#limits = limits;
+    this.replay = new BucketReplay({ ...limits, period: 1 });
+  }
+
+  /** Runs what was asked for since the last call, as one batch. */
+  async flush(configures = false): Promise<void> {
+    const { capacity, burst } = this.#limits;
+    const words = this.#words.splice(0);
+    const head = ['hub.a', String(2e12), String(capacity), String(UNIT), String(burst), configures ? '1' : '0', '0', String(BEGINNING + this.now * UNIT), '-1', '-1'];
+    const [, ...events] = (await client.eval(STEP, this.keys.length, ...this.keys, ...head, ...words)) as string[];
+    for (const { serial, cost } of this.#asked.splice(0)) {
+      const event = events.find((line) => line.startsWith(`G ${serial} `));
+      if (event === undefined) continue;
+      const [, , , granted = '', , number = ''] = event.split(' ');
+      const grant = { serial, asked: cost, cost, at: this.now, granted, number };
+      this.grants.push(grant);
+      this.replay.add(grant);
+    }
+  }
+
+  /** Asks for a permit, now or never. */
+  ask(cost: number): void {
+    const serial = (this.#serial++).toString(36);
+    this.#words.push('A', serial, String(cost), '0');
+    this.#asked.push({ serial, cost });
+  }
+
+  settle(grant: Grant, cost: number): void {
+    this.#words.push('S', String(cost), String(grant.asked), grant.granted, grant.number);
+    grant.cost = cost;
+    this.replay.settled(grant);
+  }
+
+  /** Says the last words once more, as a client does whose connection broke. */
+  async flushTwice(): Promise<void> {
+    const words = [...this.#words];
+    await this.flush();
+    this.#words = words;
+    await this.flush();
+  }
+
+  async configure(limits: Limits): Promise<void> {
+    this.#limits = limits;
+    this.replay.configure(this.now, { ...limits, period: 1 });
+    await this.flush(true);
+  }
+
+  async tokens(): Promise<number> {
+    const [now, numbers] = (await client.eval(INSPECT, this.keys.length, ...this.keys, String(BEGINNING + this.now * UNIT))) as [string, string[]];
+    const [capacity = 0, period = 1, burst = 0, tokens = 0, since = 0] = numbers.map(Number);
+    return Math.min(burst, tokens + ((Number(now) - since) * capacity) / period);
+  }
+
+  async compare(): Promise<void> {
+    expect(await this.tokens()).toBe(this.replay.level(this.now));
+  }
+
+  async drop(): Promise<void> {
+    await client.del(...this.keys);
+  }
+}
+
+const limits = fc.record({ capacity: fc.constantFrom(0.5, 1, 2, 8), burst: fc.constantFrom(4, 8, 10) });
+const costs = fc.constantFrom(0, 0.25, 1, 2, 3, 4);
+const operation = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ do: fc.constant('ask' as const), cost: costs }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('settle' as const), which: fc.nat(1_000), cost: fc.constantFrom(0, 0.5, 1, 3, 6, 12) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('wait' as const), time: fc.constantFrom(0.125, 0.25, 1, 2, 5) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('configure' as const), limits }) },
+);
+
+describe('settlements on Redis', () => {
+  test('leave the tokens of a replay with the true costs, in any order, late, in batches, across changes of the limits (FAULTS 8)', async () => {
+    const seen = { refunds: 0, debts: 0, changes: 0 };
+    await fc.assert(
+      fc.asyncProperty(limits, fc.array(operation, { minLength: 10, maxLength: 60, size: 'max' }), async (first, operations) => {
+        const bucket = new Bucket(first);
+        // Never settled nor released: the state stays. It is not yet known to be new.
+        bucket.ask(0);
+        await bucket.flush(true);
+        const settled = new Set<Grant>();
+        for (const step of operations) {
+          if (step.do === 'ask') bucket.ask(step.cost);
+          else if (step.do === 'settle') {
+            const open = bucket.grants.filter((grant) => !settled.has(grant));
+            const grant = open[step.which % Math.max(1, open.length)];
+            if (grant === undefined) continue;
+            settled.add(grant);
+            if (step.cost < grant.cost) seen.refunds++;
+            else seen.debts++;
+            bucket.settle(grant, step.cost);
+            // So that grants of this batch see it.
+            await bucket.flush();
+          } else {
+            await bucket.flush();
+            if (step.do === 'configure') {
+              seen.changes++;
+              await bucket.configure(step.limits);
+            } else bucket.now += step.time;
+          }
+          if (step.do !== 'ask') await bucket.compare();
+        }
+        await bucket.flush();
+        await bucket.compare();
+        await bucket.drop();
+      }),
+      { numRuns: 150 },
+    );
+    expect(Math.min(seen.refunds, seen.debts, seen.changes)).toBeGreaterThan(50);
+  });
+
+  test('a refund gives back in full what no overflow would have lost: burst 10, 1 per s, two of 5, 5 s later one is refunded (FAULTS 8)', async () => {
+    const bucket = new Bucket({ capacity: 1, burst: 10 });
+    bucket.ask(5);
+    bucket.ask(5);
+    await bucket.flush();
+    bucket.now = 5;
+    bucket.settle(bucket.grants[0] as Grant, 0);
+    await bucket.flush();
+    expect(await bucket.tokens()).toBe(10);
+    await bucket.drop();
+  });
+
+  test('settlements of two grants leave the same in either order (FAULTS 8)', async () => {
+    for (const order of [[0, 1], [1, 0]] as const) {
+      const bucket = new Bucket({ capacity: 1, burst: 10 });
+      bucket.ask(8);
+      await bucket.flush();
+      bucket.now = 4;
+      bucket.ask(4);
+      await bucket.flush();
+      bucket.now = 6;
+      for (const index of order) bucket.settle(bucket.grants[index] as Grant, [12, 1][index] as number);
+      await bucket.flush();
+      await bucket.compare();
+      await bucket.drop();
+    }
+  });
+
+  test('a settlement that arrives twice counts once', async () => {
+    const bucket = new Bucket({ capacity: 1, burst: 10 });
+    for (const cost of [5, 3]) bucket.ask(cost);
+    await bucket.flush();
+    bucket.now = 1;
+    bucket.settle(bucket.grants[0] as Grant, 1);
+    bucket.settle(bucket.grants[1] as Grant, 7);
+    await bucket.flushTwice();
+    await bucket.compare();
+    await bucket.drop();
+  });
+
+  test('a process that starts with the same limits changes nothing for later settlements', async () => {
+    const bucket = new Bucket({ capacity: 1, burst: 8 });
+    bucket.ask(1);
+    await bucket.flush();
+    bucket.now = 1;
+    await bucket.flush(true);
+    bucket.now = 4;
+    // A debt that the overflow since has paid.
+    bucket.settle(bucket.grants[0] as Grant, 3);
+    bucket.ask(0);
+    await bucket.flush();
+    expect(await bucket.tokens()).toBe(8);
+    await bucket.drop();
+  });
+
+  test('a cost of 0 is granted while there is a debt (FAULTS 15)', async () => {
+    const bucket = new Bucket({ capacity: 1, burst: 8 });
+    bucket.ask(8);
+    await bucket.flush();
+    bucket.settle(bucket.grants[0] as Grant, 20);
+    bucket.ask(0.25);
+    bucket.ask(0);
+    await bucket.flush();
+    expect(bucket.grants.map(({ asked }) => asked)).toEqual([8, 0]);
+    expect(await bucket.tokens()).toBe(-12);
+    await bucket.drop();
+  });
+});
+
+describe('what the script remembers of grants is bounded', () => {
+  /** How far back a grant is when it is settled. */
+  const history = async (lag: number, trueCost: (asked: number, index: number) => number, check: (bucket: Bucket) => Promise<void>): Promise<Bucket> => {
+    const bucket = new Bucket({ capacity: 64, burst: 16 });
+    const random = fc.sample(fc.tuple(fc.constantFrom(0.5, 1, 2), fc.constantFrom(1, 4, 8, 8)), { numRuns: 900, seed: 42 });
+    let [settled, full] = [0, 0];
+    for (const [index, [cost, ticks]] of random.entries()) {
+      bucket.ask(cost);
+      // A little more flows in than is asked for: the bucket runs over now and then.
+      bucket.now += ticks / 256;
+      if (bucket.replay.level(bucket.now) === 16) full++;
+      await bucket.flush();
+      if (index % 7 > 0) continue;
+      for (; settled < bucket.grants.length - lag; settled++) {
+        const grant = bucket.grants[settled] as Grant;
+        bucket.settle(grant, trueCost(grant.asked, settled));
+      }
+      await bucket.flush();
+      await check(bucket);
+    }
+    expect(settled).toBeGreaterThan(300);
+    expect([full > 20, full < 800]).toEqual([true, true]);
+    return bucket;
+  };
+
+  test.each([0, 20, 60, 120, 300])('refunds of grants %i back are exact, the log being of 128 grants at most', async (lag) => {
+    const bucket = await history(lag, (asked, index) => (index % 3 === 0 ? 0 : asked / 2), (one) => one.compare());
+    expect(await client.strlen(bucket.keys[5] as string)).toBeLessThanOrEqual(128 * 16);
+    expect(await client.strlen(bucket.keys[0] as string)).toBeLessThan(2_000);
+    await bucket.drop();
+  });
+
+  test('debts of grants in the log are exact; debts of older ones are charged in full, never less than the replay says', async () => {
+    const debts = (asked: number, index: number): number => (index % 5 === 0 ? asked * 2 : asked);
+    await (await history(60, debts, (bucket) => bucket.compare())).drop();
+    let stricter = 0;
+    const bucket = await history(300, debts, async (one) => {
+      const [tokens, exact] = [await one.tokens(), one.replay.level(one.now)];
+      expect(tokens).toBeLessThanOrEqual(exact);
+      if (tokens < exact) stricter++;
+    });
+    expect(stricter).toBeGreaterThan(0);
+    await bucket.drop();
+  });
+
+  test('a throttle without a rate has no log', async () => {
+    const keys = keyNames('headgate', freshKey());
+    await client.eval(STEP, keys.length, ...keys, 'hub.a', String(1e9), '-1', '1', '1e300', '1', '0', String(BEGINNING), '-1', '2', 'A', 'x', '1', '-1');
+    expect(await Promise.all(keys.map((key) => client.exists(key)))).toEqual([1, 0, 1, 0, 1, 0]);
+    await client.del(...keys);
+  });
+
+  test('where Redis has lost the log alone, nothing is given back for the grants before, and debts are charged', async () => {
+    const bucket = new Bucket({ capacity: 1, burst: 10 });
+    for (const cost of [2, 2, 2]) bucket.ask(cost);
+    await bucket.flush();
+    await client.del(bucket.keys[5] as string);
+    const [first, second, third] = bucket.grants as [Grant, Grant, Grant];
+    bucket.settle(first, 0);
+    bucket.settle(second, 0);
+    await bucket.flush();
+    expect(await bucket.tokens()).toBe(4);
+    bucket.settle(third, 3);
+    bucket.ask(1);
+    await bucket.flush();
+    expect(await bucket.tokens()).toBe(2);
+    bucket.settle(bucket.grants[3] as Grant, 0);
+    await bucket.flush();
+    expect(await bucket.tokens()).toBe(3);
+    await bucket.drop();
+  });
+});
