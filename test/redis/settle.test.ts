@@ -272,6 +272,23 @@ describe('what the script remembers of grants is bounded', () => {
     await bucket.drop();
   });
 
+  test('a change of the limits that has left the log still bounds what a refund from before gives back', async () => {
+    const bucket = new Bucket({ capacity: 1, burst: 16 });
+    bucket.ask(8);
+    await bucket.flush();
+    await bucket.configure({ capacity: 1, burst: 10 });
+    for (let index = 0; index < 300; index++) {
+      bucket.ask(1 / 64);
+      bucket.now += 1 / 64;
+      await bucket.flush();
+    }
+    bucket.settle(bucket.grants[0] as Grant, 0);
+    await bucket.flush();
+    await bucket.compare();
+    expect(await bucket.tokens()).toBeLessThan(10);
+    await bucket.drop();
+  });
+
   test('a throttle without a rate has no log', async () => {
     const keys = keyNames('headgate', freshKey());
     await client.eval(STEP, keys.length, ...keys, 'hub.a', String(1e9), '-1', '1', '1e300', '1', '0', String(BEGINNING), '-1', '2', 'A', 'x', '1', '-1');
