@@ -609,8 +609,8 @@ export class RedisThrottle implements Gate {
   /** Something will be at stake. */
   #enter(): void {
     if (this.#live) return;
-    this.#live = true;
     this.#renewed = this.#clock.now();
+    this.#live = true;
     if (this.#owner === '') this.#owner = this.#hub.name();
     this.#hub.enter(this.#owner, this.#member);
   }
