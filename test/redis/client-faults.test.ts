@@ -103,7 +103,7 @@ describe.each<[string, RedisCommands['subscribe']]>([
 
 test('what a client gives instead of a message is as good as lost, and throws nothing into the client', async () => {
   let listener: ((message: never) => void) | undefined;
-  const throttle = open({ client: { eval: evalThrough(commands), subscribe: async (_, hear) => void (listener = hear) }, concurrency: 1 });
+  const throttle = open({ client: { eval: evalThrough(commands), subscribe: async (_: string, hear: (message: string) => void) => void (listener = hear as typeof listener) }, concurrency: 1 });
   const held = await throttle.acquire();
   await until('it listens', () => listener);
   for (const message of [undefined, null, 7, {}, Symbol('x'), Buffer.from('0\nX 0'), '', '\n\n', '0', '0\nH NaN', '0\nG 0 NaN', '0\nwhat']) listener?.(message as never);
