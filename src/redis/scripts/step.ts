@@ -123,8 +123,10 @@ local MOST_LOGGED, MOST_PEAKS = 128, 64
 local logged, made = {}, {}
 local function flush_log()
   if not logged[1] then return end
-  if grants - folded == #logged then made[LOG] = true end
-  call('APPEND', LOG, table.concat(logged))
+  -- The first of a log replaces what another state may have left behind.
+  local first = grants - folded == #logged
+  if first then made[LOG] = true end
+  call(first and 'SET' or 'APPEND', LOG, table.concat(logged))
   logged = {}
 end
 -- The log as a string; nothing if Redis has lost it.
