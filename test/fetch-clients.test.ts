@@ -120,7 +120,7 @@ describe.each(Object.entries(clients))('%s, with one connection', (name, make) =
   });
 
   // The body of node-fetch 2 does not end when its connection breaks off, for any reader.
-  test.skipIf(name.endsWith('2'))("hold: 'body' gives the slot back when the connection breaks off", async () => {
+  if (!name.endsWith('2')) test("hold: 'body' gives the slot back when the connection breaks off", async () => {
     const url = await serve((_request, response) => {
       response.writeHead(200, { 'content-length': '100' });
       response.write('first', () => setTimeout(() => response.destroy(), 20));

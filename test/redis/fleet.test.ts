@@ -153,7 +153,7 @@ async function isAsNew(throttle: RedisThrottle): Promise<void> {
 describe('eight processes and ten thousand calls', () => {
   const PROCESSES = 8;
   const CALLS = 1_250;
-  const limits = { concurrency: 6, capacity: 3_000, period: 1, burst: 40 };
+  const limits = { concurrency: 6, capacity: 2_000, period: 1, burst: 40 };
   const settings: Settings = { key: freshKey(), ttl: 10, ...limits };
   const accounts: Account[] = [];
   let throttle: RedisThrottle;
