@@ -415,6 +415,8 @@ describe('fifteen processes killed at random', () => {
     }
     if (living.length === 0) living.push(start(200));
     const since = now();
+    const tookInAll = (): number => everyone.reduce((sum, worker) => sum + worker.lines.filter(({ event }) => event === 'took').length, 0);
+    await until('enough was granted for the checks below to mean something', () => tookInAll() > 100, 20);
     // Those who are left get on, and so they have once what the dead held has lapsed.
     await until('all go on', () => living.every((worker) => worker.lines.filter(({ event, at }) => event === 'took' && at > since + ttl * 1_000).length > 5), 20);
     for (const worker of living) worker.tell({ do: 'go' });

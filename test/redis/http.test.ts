@@ -448,7 +448,10 @@ describe('throttledFetch on gates that share a limit', () => {
     const inLine = there!(`${url}/in-line`);
     await until('another waits', async () => (await gates[0]!.inspect()).waiting.length === 1);
     refuse();
-    await until('the gate is paused', async () => (await gates[1]!.inspect()).pausedFor > 0);
+    await until('the gate is paused, and the refused request waits again', async () => {
+      const { pausedFor, waiting } = await gates[1]!.inspect();
+      return pausedFor > 0 && waiting.length === 2;
+    });
     const later = [there!(`${url}/later`), here!(`${url}/later`)];
     expect(await texts([first, inLine, ...later])).toEqual(['ok', 'ok', 'ok', 'ok']);
     // A timer may fire a fraction of a millisecond early, and so may the clock of Redis be read.
