@@ -11,7 +11,7 @@ const SILENT = 'export class EventPublisher { queued() {} granted() {} handedOve
 /** The class, with channels or without. */
 export async function buildThrottle(channels: boolean): Promise<typeof Throttle> {
   const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL('../../src/throttle.ts', import.meta.url))],
+    entryPoints: [fileURLToPath(new URL('../../src/core/throttle.ts', import.meta.url))],
     bundle: true,
     write: false,
     format: 'esm',

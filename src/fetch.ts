@@ -1,10 +1,10 @@
 /**
  * `headgate/fetch`: a `fetch` that keeps to the limits of an upstream, and that waits when the upstream refuses.
  */
-import { type Clock, systemClock } from './clock.js';
-import { checkCost, checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from './errors.js';
-import type { AcquireOptions, Gate, KeyedGate } from './gate.js';
-import type { Permit } from './permit.js';
+import { type Clock, systemClock } from './core/clock.js';
+import { checkCost, checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from './core/errors.js';
+import type { AcquireOptions, Gate, KeyedGate } from './core/gate.js';
+import type { Permit } from './core/permit.js';
 import { isSignal, untilAborted } from './web/abort.js';
 import { PauseLog } from './web/pause-log.js';
 import { asRequest, canReplay, copyOfInit, copyOfInput, describe, type Fetch, type Input, originOf, replayInit, type SentRequest } from './web/request-copy.js';

@@ -2,8 +2,8 @@
  * `headgate/testing`: a clock that only a test moves; and what a throttle does, as data (`trace.ts`) and as a picture
  * (`timeline.ts`).
  */
-import type { Clock } from './clock.js';
-import { checkNumber } from './errors.js';
+import type { Clock } from './core/clock.js';
+import { checkNumber } from './core/errors.js';
 
 export { type TimelineOptions, toSVG } from './timeline.js';
 export {

@@ -9,7 +9,7 @@ import { getEventListeners } from 'node:events';
 import FakeTimers from '@sinonjs/fake-timers';
 import { type Permit, QueueFullError, Throttle, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { TokenBucket } from '../src/bucket.js';
+import { TokenBucket } from '../src/core/token-bucket.js';
 import { guarded } from './processes.js';
 import { Outcomes, setUp, SkewedClock, take } from './support.js';
 
@@ -838,7 +838,7 @@ describe('trap 14: a nested acquire on a full throttle [p-limit#91]', () => {
     throttle.run(() => throttle.run(() => 'inner', 1, { timeout }));
 
   test('is documented', () => {
-    expect(readFileSync(new URL('../src/throttle.ts', import.meta.url), 'utf8')).toMatch(/while it holds one\s+(\* )?can wait for itself/);
+    expect(readFileSync(new URL('../src/core/throttle.ts', import.meta.url), 'utf8')).toMatch(/while it holds one\s+(\* )?can wait for itself/);
   });
 
   test('close ends it', async () => {

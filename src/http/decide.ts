@@ -5,10 +5,10 @@
  * A refusal says that the client, or every client, has to wait. Any other failure is an error, and belongs to the
  * framework's error handler: no client is told to come back later because a backend is down.
  */
-import { checkCost, isRangeError, isServerBusyError, isThrottleError, isTimeoutError, type ThrottleError } from '../errors.js';
-import type { AcquireOptions } from '../gate.js';
+import { checkCost, isRangeError, isServerBusyError, isThrottleError, isTimeoutError, type ThrottleError } from '../core/errors.js';
+import type { AcquireOptions } from '../core/gate.js';
 import { writeRetryAfter } from '../web/ratelimit-headers.js';
-import type { Permit } from '../permit.js';
+import type { Permit } from '../core/permit.js';
 import { bounded, CLIENT_CLOSED, isPending, isUnanswered } from './bounded.js';
 import { Hold } from './hold.js';
 import { acquireKey } from './key-count.js';

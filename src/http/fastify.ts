@@ -1,5 +1,5 @@
 /** A plugin for Fastify. */
-import { checkObject, invalid } from '../errors.js';
+import { checkObject, invalid } from '../core/errors.js';
 import { decider, type LimitOptions, type Port } from './decide.js';
 import { isPending } from './bounded.js';
 import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from './node.js';

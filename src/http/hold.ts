@@ -3,7 +3,7 @@
  * client has gone) and, with `hold: 'handler'`, the work of the handler. Otherwise a client that opens and drops
  * connections would start more handlers than the limit allows.
  */
-import type { Permit } from '../permit.js';
+import type { Permit } from '../core/permit.js';
 import { isPending } from './bounded.js';
 
 /** Seconds. A handler that has not finished so long after its client has gone counts as leaked. */

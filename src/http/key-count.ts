@@ -1,7 +1,7 @@
 /** How many keys a gate may hold where its owner has not said so. */
-import { QueueFullError } from '../errors.js';
-import type { AcquireOptions, KeyedGate } from '../gate.js';
-import type { Permit } from '../permit.js';
+import { QueueFullError } from '../core/errors.js';
+import type { AcquireOptions, KeyedGate } from '../core/gate.js';
+import type { Permit } from '../core/permit.js';
 import { warnOnce } from './warning.js';
 
 /**

@@ -4,7 +4,7 @@
  * The short forms are templates: `'ip'` is `'ip:{ip}'`, `'header:X-Api-Key'` is `'header:x-api-key:{headers.x-api-key}'`.
  * In every form, a key that is long or unprintable is replaced: see {@link boundKey}.
  */
-import { invalid } from '../errors.js';
+import { invalid } from '../core/errors.js';
 import { group } from './address.js';
 import { boundKey } from './bounded-key.js';
 import { propertyOf } from './node.js';

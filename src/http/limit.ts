@@ -1,8 +1,8 @@
 /**
  * The short form for the most common wish: at most so many requests of one client at a time.
  */
-import { checkInteger, invalid } from '../errors.js';
-import type { KeyedGate } from '../gate.js';
+import { checkInteger, invalid } from '../core/errors.js';
+import type { KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../keyed.js';
 import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './decide.js';
 import type { Key } from './key.js';

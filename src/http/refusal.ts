@@ -1,5 +1,5 @@
 /** What a refused client receives: the header fields, the body, and the error for those who answer refusals by errors. */
-import { checkInteger, isServerBusyError, type ThrottleError } from '../errors.js';
+import { checkInteger, isServerBusyError, type ThrottleError } from '../core/errors.js';
 import { writeRateLimit } from '../web/ratelimit-headers.js';
 import type { Answer, Refusal } from './options.js';
 

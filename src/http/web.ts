@@ -1,7 +1,7 @@
 /**
  * A wrapper for handlers that take a `Request` and return a `Response`: Deno, Bun, workers, route handlers.
  */
-import { checkFunction } from '../errors.js';
+import { checkFunction } from '../core/errors.js';
 import { decider, type LimitOptions, type Port } from './decide.js';
 import { propertyOf } from './node.js';
 import { responseOf } from './refusal.js';

@@ -2,7 +2,7 @@
  * What can go wrong between a process and Redis.
  */
 
-import { rename, type ThrottleErrorData } from '../errors.js';
+import { rename, type ThrottleErrorData } from '../core/errors.js';
 
 /**
  * Redis refused, did not answer in time, or is gone. Its `cause` says which. Whether the call took effect is not known;

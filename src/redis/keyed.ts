@@ -2,9 +2,9 @@
  * A throttle for each key, shared through Redis. All that is remembered is there, and vanishes there; here a key is
  * known only while somebody waits or holds.
  */
-import { addDisposal } from '../dispose.js';
-import { invalid } from '../errors.js';
-import type { AcquireOptions, KeyedGate } from '../gate.js';
+import { addDisposal } from '../core/dispose.js';
+import { invalid } from '../core/errors.js';
+import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../keyed.js';
 import { type Hub, hubOf } from './hub.js';
 import type { RedisPermit } from './lease.js';

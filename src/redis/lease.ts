@@ -2,7 +2,7 @@
 /**
  * The permit of a gate on Redis: a lease, which its holder's process renews for as long as it lives.
  */
-import { Grant, type Issuer, type Permit } from '../permit.js';
+import { Grant, type Issuer, type Permit } from '../core/permit.js';
 import type { LeaseLostError } from './errors.js';
 
 /** The right to do one piece of work, as {@link Permit}, and as one among many processes. */

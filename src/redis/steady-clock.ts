@@ -2,9 +2,9 @@
  * A caller's clock as a gate can rely on it. It never steps back, and it never throws once it has shown an instant. A timer
  * fires once, neither early nor after it was cancelled.
  */
-import { type Clock, readClock, systemClock } from '../clock.js';
-import { invalid } from '../errors.js';
-import { quietly, ROUNDING } from '../queue.js';
+import { type Clock, readClock, systemClock } from '../core/clock.js';
+import { invalid } from '../core/errors.js';
+import { quietly, ROUNDING } from '../core/wait-queue.js';
 
 /** A timer that is early by so many seconds counts as due: instants of Redis are whole microseconds. */
 const GRAIN = 1e-6;

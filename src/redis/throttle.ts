@@ -20,18 +20,18 @@
  * Giving back is certain in the end. A release or a cancellation that fails is sent again until it is heard, or until
  * the lease has lapsed by itself.
  */
-import { listen, unlisten } from '../abort-listeners.js';
-import { EventPublisher } from '../channels.js';
-import { type Clock, systemClock } from '../clock.js';
-import { addDisposal } from '../dispose.js';
+import { listen, unlisten } from '../core/abort-listeners.js';
+import { EventPublisher } from '../core/events.js';
+import { type Clock, systemClock } from '../core/clock.js';
+import { addDisposal } from '../core/dispose.js';
 import {
   checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, printable, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
-} from '../errors.js';
-import type { AcquireOptions, Gate } from '../gate.js';
-import { mapThrough, type MapOptions, wrapThrough } from '../map.js';
-import { type Grant, type Permit, runWithPermit } from '../permit.js';
-import { describeLimits } from '../rate.js';
-import { type Limits, Throttle } from '../throttle.js';
+} from '../core/errors.js';
+import type { AcquireOptions, Gate } from '../core/gate.js';
+import { mapThrough, type MapOptions, wrapThrough } from '../core/map.js';
+import { type Grant, type Permit, runWithPermit } from '../core/permit.js';
+import { describeLimits } from '../core/limits.js';
+import { type Limits, Throttle } from '../core/throttle.js';
 import { type RedisConnection, Script } from './client.js';
 import { LeaseLostError, messageOf, ThrottleBackendError } from './errors.js';
 import { type Hub, hubOf, type Member } from './hub.js';

@@ -3,7 +3,7 @@
  * too many changes went unnoticed, or one that survivors.ts gives no reason for.
  *
  *   npm run test:mutation                     all files; whatever has not changed since the last run counts as then
- *   npm run test:mutation -- src/queue.ts     these files only
+ *   npm run test:mutation -- src/core/wait-queue.ts     these files only
  *   npm run test:mutation -- --force          all anew
  *
  * The score is Stryker's: of all changes that could be tried, the share that failed a test or never came to an end.
@@ -33,7 +33,7 @@ const LEAST_OVERALL = 85;
 
 const FOLDER = 'test/mutation';
 /** The files for which what runs at load time is changed, too. */
-const AT_LOAD_TIME = new Set(['src/web/retry-after.ts', 'src/web/dialects.ts', 'src/web/ratelimit-headers.ts', 'src/channels.ts', 'src/clock.ts']);
+const AT_LOAD_TIME = new Set(['src/web/retry-after.ts', 'src/web/dialects.ts', 'src/web/ratelimit-headers.ts', 'src/core/events.ts', 'src/core/clock.ts']);
 
 interface Place {
   line: number;

@@ -15,7 +15,7 @@ import { LeaseLostError, type RedisCommands, RedisKeyedThrottle, type RedisPermi
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.js';
+import { systemClock } from '../../src/core/clock.js';
 import { SteadyClock } from '../../src/redis/steady-clock.js';
 import { evalThrough, freshKey, ioredis, sleep, until } from './support.js';
 

@@ -6,7 +6,7 @@ import { type Clock } from 'headgate';
 import { RedisThrottle } from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.js';
+import { systemClock } from '../../src/core/clock.js';
 import { freshKey, redisUrl } from './support.js';
 
 let client: Redis;

@@ -2,7 +2,7 @@
  * Traps 34 to 39: what users of other limiters on Redis have met. Numbers and brackets are as in `../traps.test.ts`.
  */
 import { Redis } from 'ioredis';
-import { type Clock, systemClock } from '../../src/clock.js';
+import { type Clock, systemClock } from '../../src/core/clock.js';
 import { LeaseLostError, type RedisCommands, type RedisConnection, RedisKeyedThrottle, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { INSPECT } from '../../src/redis/scripts/inspect.js';

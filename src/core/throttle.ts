@@ -33,8 +33,8 @@
  * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context. Only those who
  * watch (`channels.ts`) are told at once, each time when a decision is complete and known to whom it concerns.
  */
-import { type Budget, CombinedBudget } from './bucket.js';
-import { EventPublisher } from './channels.js';
+import { type Budget, CombinedBudget } from './token-bucket.js';
+import { EventPublisher } from './events.js';
 import { type Clock, readClock, systemClock } from './clock.js';
 import {
   checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError,
@@ -44,8 +44,8 @@ import type { AcquireOptions, Gate } from './gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from './map.js';
 import { addDisposal } from './dispose.js';
 import { Grant, type Permit, runWithPermit } from './permit.js';
-import { type Job, quietly, ROUNDING, type Waiter, WaitQueue } from './queue.js';
-import { budgetFor, describeLimits, type Rate } from './rate.js';
+import { type Job, quietly, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
+import { budgetFor, describeLimits, type Rate } from './limits.js';
 
 /** Keeps a throttle for as long as it makes a difference. */
 export interface ThrottleOwner {

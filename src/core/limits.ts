@@ -2,9 +2,9 @@
  * A limit on the rate, as callers state it: how much may start per period, and in what sense. Checks it, and makes
  * the budget that keeps it.
  */
-import { type Budget, TokenBucket } from './bucket.js';
+import { type Budget, TokenBucket } from './token-bucket.js';
 import { checkNumber, checkObject, invalid } from './errors.js';
-import { SlidingWindow } from './window.js';
+import { SlidingWindow } from './sliding-window.js';
 
 /** A limit on the rate: `capacity` tokens per `period`. */
 export interface Rate {
