@@ -5,8 +5,8 @@ export type {
 export type { Clock } from './core/clock.js';
 export { QueueFullError, ServerBusyError, ThrottleClosedError, ThrottleError, type ThrottleErrorOptions, ThrottleTimeoutError } from './core/errors.js';
 export type { AcquireOptions, Gate, KeyedGate } from './core/gate.js';
-export { KeyedThrottle, type KeyedThrottleOptions } from './keyed.js';
-export { Limiter, type LimiterOptions, Resource, type Resources } from './limiter.js';
+export { KeyedThrottle, type KeyedThrottleOptions } from './compose/keyed-throttle.js';
+export { Limiter, type LimiterOptions, Resource, type Resources } from './compose/limiter.js';
 export type { MapOptions } from './core/map.js';
 export type { Permit } from './core/permit.js';
 export type { Rate } from './core/limits.js';

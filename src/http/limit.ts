@@ -3,7 +3,7 @@
  */
 import { checkInteger, invalid } from '../core/errors.js';
 import type { KeyedGate } from '../core/gate.js';
-import { KeyedThrottle } from '../keyed.js';
+import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './decide.js';
 import type { Key } from './key.js';
 import { MAX_KEYS } from './key-count.js';

@@ -6,7 +6,7 @@ import { type Gate, type Permit, QueueFullError, ServerBusyError, Throttle, type
 import type { Refusal } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { KeyedThrottle } from '../../src/keyed.js';
+import { KeyedThrottle } from '../../src/compose/keyed-throttle.js';
 import { call, get, Latch, until } from './client.js';
 import { sites } from './sites.js';
 

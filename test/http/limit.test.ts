@@ -2,7 +2,7 @@
 import { Throttle } from 'headgate';
 import { type BackendNeeds, concurrencyLimit } from 'headgate/http';
 import { describe, expect, test, vi } from 'vitest';
-import { KeyedThrottle } from '../../src/keyed.js';
+import { KeyedThrottle } from '../../src/compose/keyed-throttle.js';
 import { call, get, Latch, until } from './client.js';
 import { sites } from './sites.js';
 

@@ -1,6 +1,6 @@
 /** Several resources in front of HTTP handlers. The behaviour is that of fastapi-concurrency-limiter, bettered. */
 import { describe, expect, test } from 'vitest';
-import { Limiter, Resource } from '../../src/limiter.js';
+import { Limiter, Resource } from '../../src/compose/limiter.js';
 import { call, get, Latch, until } from './client.js';
 import { sites } from './sites.js';
 

@@ -7,13 +7,13 @@
  * are kept in a heap, and now and then a call takes what is due from its top. What was used again meanwhile is let go,
  * and comes back when it rests: so all this is O(log n) for each time that a throttle comes to rest, amortized.
  */
-import { EventPublisher } from './core/events.js';
-import { type Clock, systemClock } from './core/clock.js';
-import { addDisposal } from './core/dispose.js';
-import { checkCount, invalid, isQueueFullError, printable, QueueFullError } from './core/errors.js';
-import type { AcquireOptions, KeyedGate } from './core/gate.js';
-import type { Permit } from './core/permit.js';
-import { Throttle, type ThrottleOptions, type ThrottleOwner } from './core/throttle.js';
+import { EventPublisher } from '../core/events.js';
+import { type Clock, systemClock } from '../core/clock.js';
+import { addDisposal } from '../core/dispose.js';
+import { checkCount, invalid, isQueueFullError, printable, QueueFullError } from '../core/errors.js';
+import type { AcquireOptions, KeyedGate } from '../core/gate.js';
+import type { Permit } from '../core/permit.js';
+import { Throttle, type ThrottleOptions, type ThrottleOwner } from '../core/throttle.js';
 
 /** Settings of a {@link KeyedThrottle}: those of each key's throttle, and how many keys there may be. */
 export interface KeyedThrottleOptions extends ThrottleOptions {

@@ -5,16 +5,16 @@
  * holds for what a handler asks for at once: one that holds some and calls another that needs more is on its own.
  * That order is Dijkstra's hierarchy of resources, of 1965; it is checked when a handler is defined, not when it hangs.
  */
-import type { WatchedThrottle } from './core/events.js';
-import { type Clock, systemClock } from './core/clock.js';
-import { addDisposal, dispose } from './core/dispose.js';
+import type { WatchedThrottle } from '../core/events.js';
+import { type Clock, systemClock } from '../core/clock.js';
+import { addDisposal, dispose } from '../core/dispose.js';
 import {
   checkAcquireOptions, checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid, isTimeoutError, ServerBusyError, withoutStack,
-} from './core/errors.js';
-import type { AcquireOptions, Gate } from './core/gate.js';
-import { likeFunction, type MapOptions } from './core/map.js';
-import type { Permit } from './core/permit.js';
-import { Throttle, type ThrottleOptions } from './core/throttle.js';
+} from '../core/errors.js';
+import type { AcquireOptions, Gate } from '../core/gate.js';
+import { likeFunction, type MapOptions } from '../core/map.js';
+import type { Permit } from '../core/permit.js';
+import { Throttle, type ThrottleOptions } from '../core/throttle.js';
 
 /**
  * Something of which only so many can be in use at a time: connections, workers, licences. A gate without a rate.
