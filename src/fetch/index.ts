@@ -1,15 +1,15 @@
 /**
  * `headgate/fetch`: a `fetch` that keeps to the limits of an upstream, and that waits when the upstream refuses.
  */
-import { type Clock, systemClock } from './core/clock.js';
-import { checkCost, checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from './core/errors.js';
-import type { AcquireOptions, Gate, KeyedGate } from './core/gate.js';
-import type { Permit } from './core/permit.js';
-import { isSignal, untilAborted } from './web/abort.js';
-import { PauseLog } from './web/pause-log.js';
-import { asRequest, canReplay, copyOfInit, copyOfInput, describe, type Fetch, type Input, originOf, replayInit, type SentRequest } from './web/request-copy.js';
-import { clonesOf, discard, releaseWhenRead } from './web/response-body.js';
-import { type HeaderLookup, type HeaderSource, readWait as readWaitOf } from './web/retry-after.js';
+import { type Clock, systemClock } from '../core/clock.js';
+import { checkCost, checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/errors.js';
+import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
+import type { Permit } from '../core/permit.js';
+import { isSignal, untilAborted } from './until-aborted.js';
+import { PauseLog } from './pause-log.js';
+import { asRequest, canReplay, copyOfInit, copyOfInput, describe, type Fetch, type Input, originOf, replayInit, type SentRequest } from './request-copy.js';
+import { clonesOf, discard, releaseWhenRead } from '../web/response-body.js';
+import { type HeaderLookup, type HeaderSource, readWait as readWaitOf } from '../web/retry-after.js';
 
 export type { HeaderLookup, HeaderSource, SentRequest };
 
