@@ -7,7 +7,7 @@ import { PrometheusExporter } from '@opentelemetry/exporter-prometheus';
 import { MeterProvider } from '@opentelemetry/sdk-metrics';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { KeyedThrottle, Throttle } from '../src/index.js';
-import { instrument } from '../src/otel.js';
+import { instrument } from '../src/otel/index.js';
 import { ManualClock } from '../src/testing.js';
 
 interface Scraped {

@@ -3,8 +3,8 @@
  * what has a value at any instant is read when the metrics are collected.
  */
 import type { Attributes, BatchObservableResult, MeterProvider } from '@opentelemetry/api';
-import { granted, type GrantedMessage, queued, refused, type RefusedMessage, released, type ThrottleMessage, type WatchedThrottle } from './core/events.js';
-import { invalid } from './core/errors.js';
+import { granted, type GrantedMessage, queued, refused, type RefusedMessage, released, type ThrottleMessage, type WatchedThrottle } from '../core/events.js';
+import { invalid } from '../core/errors.js';
 
 /** The throttles of one name, which may be as many as there are keys. Nobody is kept alive by being watched. */
 class Group {
