@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { EventPublisher } from '../src/core/events.js';
 import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../src/index.js';
-import { ManualClock } from '../src/testing.js';
+import { ManualClock } from '../src/testing/index.js';
 import { hear, type Heard, listen, NAMES, outcome } from './hear.js';
 
 /** What is the same in every run. */

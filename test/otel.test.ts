@@ -8,7 +8,7 @@ import { MeterProvider } from '@opentelemetry/sdk-metrics';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { KeyedThrottle, Throttle } from '../src/index.js';
 import { instrument } from '../src/otel/index.js';
-import { ManualClock } from '../src/testing.js';
+import { ManualClock } from '../src/testing/index.js';
 
 interface Scraped {
   readonly provider: MeterProvider;

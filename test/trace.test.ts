@@ -176,7 +176,7 @@ describe('record', () => {
     vi.stubGlobal('process', { ...process, getBuiltinModule: undefined });
     vi.resetModules();
     try {
-      const [core, testing] = await Promise.all([import('../src/index.js'), import('../src/testing.js')]);
+      const [core, testing] = await Promise.all([import('../src/index.js'), import('../src/testing/index.js')]);
       const throttle = new core.Throttle(10);
       const trace = testing.record(throttle);
       throttle.tryAcquire()?.release();

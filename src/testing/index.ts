@@ -2,14 +2,14 @@
  * `headgate/testing`: a clock that only a test moves; and what a throttle does, as data (`trace.ts`) and as a picture
  * (`timeline.ts`).
  */
-import type { Clock } from './core/clock.js';
-import { checkNumber } from './core/errors.js';
+import type { Clock } from '../core/clock.js';
+import { checkNumber } from '../core/errors.js';
 
 export { type TimelineOptions, toSVG } from './timeline.js';
 export {
   type GrantedEvent, type PausedEvent, type QueuedEvent, record, type Recording, type RefusedEvent, type ReleasedEvent, type Trace, type TracedCall, type TracedEvent,
   type TracedLimits, type TraceEvent,
-} from './trace.js';
+} from './recorder.js';
 
 interface Timer {
   readonly at: number;

@@ -5,10 +5,10 @@
 import {
   type CallMessage, granted, type GrantedMessage, paused, type PausedMessage, queued, type QueuedMessage, type RefusalReason, refused, type RefusedMessage,
   released, type ReleasedMessage, type ThrottleMessage, type WatchedThrottle,
-} from './core/events.js';
-import { addDisposal } from './core/dispose.js';
-import { invalid } from './core/errors.js';
-import type { Resource } from './compose/limiter.js';
+} from '../core/events.js';
+import { addDisposal } from '../core/dispose.js';
+import { invalid } from '../core/errors.js';
+import type { Resource } from '../compose/limiter.js';
 
 /** The limits of a throttle, as a {@link Trace} has them: `null` stands for "none", since JSON has no `Infinity`. */
 export interface TracedLimits {
