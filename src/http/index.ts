@@ -1,12 +1,12 @@
 /** `headgate/http`: gates in front of HTTP handlers. The public names, nothing else. */
 export type { Answer, CommonOptions, GatePerKey, LimitOptions, Refusal, SharedGate } from './options.js';
-export { express, type ExpressMiddleware, type ExpressRequest } from './express.js';
-export { fastify, type FastifyHook, type FastifyInstance, type FastifyOptions, type FastifyPlugin, type FastifyReply, type FastifyRequest } from './fastify.js';
-export { hono, type HonoContext, type HonoMiddleware, type HonoRequest } from './hono.js';
+export { express, type ExpressMiddleware, type ExpressRequest } from './adapters/express.js';
+export { fastify, type FastifyHook, type FastifyInstance, type FastifyOptions, type FastifyPlugin, type FastifyReply, type FastifyRequest } from './adapters/fastify.js';
+export { hono, type HonoContext, type HonoMiddleware, type HonoRequest } from './adapters/hono.js';
 export type { Key, KeyValue } from './key.js';
-export { koa, type KoaContext, type KoaMiddleware } from './koa.js';
-export { type BackendNeeds, concurrencyLimit, type ConcurrencyLimitOptions } from './limit.js';
-export type { NodeRequest, NodeResponse } from './node.js';
+export { koa, type KoaContext, type KoaMiddleware } from './adapters/koa.js';
+export { type BackendNeeds, concurrencyLimit, type ConcurrencyLimitOptions } from './concurrency-limit.js';
+export type { NodeRequest, NodeResponse } from './platform/node.js';
 export { RefusalError } from './refusal.js';
 export { permitOf } from './served-request.js';
-export { web, type WebHandler } from './web.js';
+export { web, type WebHandler } from './adapters/web.js';

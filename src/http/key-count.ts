@@ -2,7 +2,7 @@
 import { QueueFullError } from '../core/errors.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
-import { warnOnce } from './warning.js';
+import { warnOnce } from './platform/warning.js';
 
 /**
  * How many keys may be live unless `maxKeys` says otherwise. A live key takes less than 2 kB, so all of them take

@@ -5,10 +5,10 @@
  * In every form, a key that is long or unprintable is replaced: see {@link boundKey}.
  */
 import { invalid } from '../core/errors.js';
-import { group } from './address.js';
+import { group } from './platform/address.js';
 import { boundKey } from './bounded-key.js';
-import { propertyOf } from './node.js';
-import { checkProxy, type Connection, NO_ADDRESS } from './proxy.js';
+import { propertyOf } from './platform/node.js';
+import { checkProxy, type Connection, NO_ADDRESS } from './platform/proxy.js';
 
 /** What a key function returns: who it is, or nothing where it cannot tell. */
 export type KeyValue = string | number | bigint | null | undefined;

@@ -7,7 +7,7 @@ import { KeyedThrottle } from 'headgate';
 import { concurrencyLimit, express } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { expect, onTestFinished, test } from 'vitest';
-import { group } from '../../src/http/address.js';
+import { group } from '../../src/http/platform/address.js';
 import { boundKey } from '../../src/http/bounded-key.js';
 import { MAX_KEYS } from '../../src/http/key-count.js';
 import { get, listen, stop, until } from './client.js';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { KeyedThrottle, QueueFullError } from 'headgate';
 import { concurrencyLimit, web } from 'headgate/http';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type Connection, checkProxy } from '../../src/http/proxy.js';
+import { type Connection, checkProxy } from '../../src/http/platform/proxy.js';
 import { call, get, Latch, until } from './client.js';
 import { sites } from './sites.js';
 
@@ -134,7 +134,7 @@ describe('the warning of a proxy', () => {
 
   test('is given once, however many copies of the package there are (FAULTS 9, 28)', async () => {
     vi.resetModules();
-    const copy = await import('../../src/http/proxy.js');
+    const copy = await import('../../src/http/platform/proxy.js');
     expect(copy.checkProxy).not.toBe(checkProxy);
     checkProxy('10.0.0.1', connection(), []);
     copy.checkProxy('10.0.0.1', connection(), []);

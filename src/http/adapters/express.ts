@@ -1,8 +1,8 @@
 /**
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
-import { decider, type LimitOptions, type Port, type Reply } from './decide.js';
-import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from './node.js';
+import { decider, type LimitOptions, type Port, type Reply } from '../decide.js';
+import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from '../platform/node.js';
 
 /** A request of Express, or a bare one. */
 export interface ExpressRequest extends NodeRequest {

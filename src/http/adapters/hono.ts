@@ -1,8 +1,8 @@
 /** Middleware for Hono, on Node and elsewhere. */
-import { decider, type LimitOptions, type Port } from './decide.js';
-import { propertyOf } from './node.js';
-import { deliver, NOBODY } from './response.js';
-import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from './runtime.js';
+import { decider, type LimitOptions, type Port } from '../decide.js';
+import { propertyOf } from '../platform/node.js';
+import { deliver, NOBODY } from '../platform/response.js';
+import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from '../platform/runtime.js';
 
 /** A request of Hono. */
 export interface HonoRequest {

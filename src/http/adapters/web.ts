@@ -1,12 +1,12 @@
 /**
  * A wrapper for handlers that take a `Request` and return a `Response`: Deno, Bun, workers, route handlers.
  */
-import { checkFunction } from '../core/errors.js';
-import { decider, type LimitOptions, type Port } from './decide.js';
-import { propertyOf } from './node.js';
-import { responseOf } from './refusal.js';
-import { deliver, NOBODY } from './response.js';
-import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from './runtime.js';
+import { checkFunction } from '../../core/errors.js';
+import { decider, type LimitOptions, type Port } from '../decide.js';
+import { propertyOf } from '../platform/node.js';
+import { responseOf } from '../refusal.js';
+import { deliver, NOBODY } from '../platform/response.js';
+import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from '../platform/runtime.js';
 
 /** What has a handler. */
 interface Handles {

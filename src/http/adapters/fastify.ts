@@ -1,9 +1,9 @@
 /** A plugin for Fastify. */
-import { checkObject, invalid } from '../core/errors.js';
-import { decider, type LimitOptions, type Port } from './decide.js';
-import { isPending } from './bounded.js';
-import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from './node.js';
-import { findRequest } from './served-request.js';
+import { checkObject, invalid } from '../../core/errors.js';
+import { decider, type LimitOptions, type Port } from '../decide.js';
+import { isPending } from '../bounded.js';
+import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from '../platform/node.js';
+import { findRequest } from '../served-request.js';
 
 /** A request of Fastify. */
 export interface FastifyRequest {

@@ -1,8 +1,8 @@
 /**
  * When a response is over where only its `Response` is at hand, and not the socket behind it.
  */
-import { isUnread, passOn } from '../web/response-body.js';
-import type { Fields, Reply } from './refusal.js';
+import { isUnread, passOn } from '../../web/response-body.js';
+import type { Fields, Reply } from '../refusal.js';
 
 /** For a client that has gone. Logs know 499 as that. */
 export const NOBODY: Reply = { status: 499, headers: {}, body: '' };
