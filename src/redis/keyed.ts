@@ -6,7 +6,7 @@ import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/errors.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
-import { type Hub, hubOf } from './hub.js';
+import { type Hub, hubOf } from './shared-connection.js';
 import type { RedisPermit } from './lease.js';
 import { type Inside, type Local, type RedisKeyedThrottleOptions, type RedisState, RedisThrottle } from './throttle.js';
 

@@ -34,7 +34,7 @@ import { describeLimits } from '../core/limits.js';
 import { type Limits, Throttle } from '../core/throttle.js';
 import { type RedisConnection, Script } from './client.js';
 import { LeaseLostError, messageOf, ThrottleBackendError } from './errors.js';
-import { type Hub, hubOf, type Member } from './hub.js';
+import { type Hub, hubOf, type Member } from './shared-connection.js';
 import { keyNames } from './key-names.js';
 import { Lease, type RedisPermit } from './lease.js';
 import { INSPECT } from './scripts/inspect.js';
