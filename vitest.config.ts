@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { transform } from 'esbuild';
 import { defineConfig } from 'vitest/config';
+import { entryPoints } from './test/support/entry-points.js';
 
 const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
@@ -14,14 +15,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     },
   ],
   resolve: {
-    alias: [
-      { find: /^headgate\/fetch$/, replacement: source('src/fetch.ts') },
-      { find: /^headgate\/http$/, replacement: source('src/http/index.ts') },
-      { find: /^headgate\/otel$/, replacement: source('src/otel.ts') },
-      { find: /^headgate\/redis$/, replacement: source('src/redis/index.ts') },
-      { find: /^headgate\/testing$/, replacement: source('src/testing.ts') },
-      { find: /^headgate$/, replacement: source('src/index.ts') },
-    ],
+    alias: Object.entries(entryPoints).map(([name, file]) => ({ find: new RegExp(`^${name}$`), replacement: source(file) })),
   },
   test: {
     include: ['test/**/*.test.ts'],
