@@ -19,8 +19,8 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
   },
   test: {
     include: ['test/**/*.test.ts'],
-    globalSetup: source('test/redis/setup.ts'),
-    setupFiles: source('test/setup.ts'),
+    globalSetup: source('test/support/global-setup.ts'),
+    setupFiles: source('test/support/worker-setup.ts'),
     testTimeout: 60_000,
     // Servers start in hooks, several at a time.
     hookTimeout: 180_000,

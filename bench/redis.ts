@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { RedisThrottle } from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { Semaphore } from 'redis-semaphore';
-import { guarded } from '../test/processes.js';
+import { guarded } from '../test/support/processes.js';
 import { type Effort, nanosecondsEach } from './measure.js';
 import { REDIS_URL } from './scenarios.js';
 

@@ -15,7 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import progress from 'cli-progress';
-import { guarded } from '../test/processes.js';
+import { guarded } from '../test/support/processes.js';
 import { thisRun } from './run.js';
 import { clients } from './upstream/clients.js';
 import { JOBS, WAVES } from './upstream/jobs.js';

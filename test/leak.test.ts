@@ -2,7 +2,7 @@
 import { getEventListeners } from 'node:events';
 import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
 import { beforeAll, expect, test } from 'vitest';
-import { setUp, take } from './support.js';
+import { setUp, take } from './support/support.js';
 
 const MEGABYTE = 2 ** 20;
 

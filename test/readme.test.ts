@@ -10,7 +10,7 @@ import { format } from 'node:util';
 import { afterAll, afterEach, describe, expect, inject, test, vi } from 'vitest';
 import { chart } from '../bench/upstream/chart.js';
 import { fill, type Results } from '../bench/upstream/report.js';
-import { removePath, temporaryFolder } from './processes.js';
+import { removePath, temporaryFolder } from './support/processes.js';
 
 interface Example {
   name: string;

@@ -10,8 +10,8 @@ import FakeTimers from '@sinonjs/fake-timers';
 import { type Permit, QueueFullError, Throttle, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { TokenBucket } from '../src/core/token-bucket.js';
-import { guarded } from './processes.js';
-import { Outcomes, setUp, SkewedClock, take } from './support.js';
+import { guarded } from './support/processes.js';
+import { Outcomes, setUp, SkewedClock, take } from './support/support.js';
 
 const HOUR = 3_600;
 const DAY = 24 * HOUR;

@@ -11,7 +11,7 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
-import { removePath, temporaryFolder } from '../processes.js';
+import { removePath, temporaryFolder } from '../support/processes.js';
 
 /** A piece of a declaration's text. One that names another symbol has its canonical reference. */
 export interface Token {

@@ -11,8 +11,8 @@ import Koa from 'koa';
 import { KeyedThrottle, Throttle } from 'headgate';
 import { concurrencyLimit, express, fastify, hono, koa, type LimitOptions, web } from 'headgate/http';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { call, get, Latch, listen, stop, until } from './client.js';
-import { sites } from './sites.js';
+import { call, get, Latch, listen, stop, until } from '../support/http-client.js';
+import { sites } from '../support/framework-servers.js';
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
 

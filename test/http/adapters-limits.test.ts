@@ -9,9 +9,9 @@ import { type Gate, KeyedThrottle, type Permit, ServerBusyError, Throttle, Throt
 import { express, fastify, hono, koa, permitOf, type RefusalError, web } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { call, get, Latch, listen, type Seen, stop, until } from './client.js';
-import { full } from './gates.js';
-import { type AnyOptions, fetchServer, sites } from './sites.js';
+import { call, get, Latch, listen, type Seen, stop, until } from '../support/http-client.js';
+import { full } from '../support/fixed-gates.js';
+import { type AnyOptions, fetchServer, sites } from '../support/framework-servers.js';
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
 const start = async (server: http.Server): Promise<{ port: number }> => {

@@ -7,8 +7,8 @@ import type { Refusal } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { KeyedThrottle } from '../../src/compose/keyed-throttle.js';
-import { call, get, Latch, until } from './client.js';
-import { sites } from './sites.js';
+import { call, get, Latch, until } from '../support/http-client.js';
+import { sites } from '../support/framework-servers.js';
 
 /** A gate whose `acquire` does as it is told. */
 const gateThat = (acquire: () => Promise<never>): Gate => ({ acquire }) as unknown as Gate;

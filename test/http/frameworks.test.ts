@@ -11,9 +11,9 @@ import Koa from 'koa';
 import { KeyedThrottle, Throttle } from 'headgate';
 import { concurrencyLimit, express, fastify, hono, koa, type Refusal } from 'headgate/http';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { call, get, Latch, listen, type Seen, stop, until } from './client.js';
-import { full, namesakes } from './gates.js';
-import { fetchServer } from './sites.js';
+import { call, get, Latch, listen, type Seen, stop, until } from '../support/http-client.js';
+import { full, namesakes } from '../support/fixed-gates.js';
+import { fetchServer } from '../support/framework-servers.js';
 
 const start = async (server: http.Server): Promise<{ port: number }> => {
   onTestFinished(() => stop(server));

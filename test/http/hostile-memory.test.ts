@@ -1,7 +1,7 @@
 /** What clients can make a server remember. Each program is a process of its own, with a heap of its own. */
 import net from 'node:net';
 import { expect, test } from 'vitest';
-import { runProgram } from './child.js';
+import { runProgram } from '../support/child-program.js';
 
 /** A server with a limit for each value of a header. It ends with its standard input. */
 const SERVER = `

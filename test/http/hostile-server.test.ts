@@ -10,7 +10,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { group } from '../../src/http/platform/address.js';
 import { boundKey } from '../../src/http/bounded-key.js';
 import { MAX_KEYS } from '../../src/http/key-count.js';
-import { get, listen, stop, until } from './client.js';
+import { get, listen, stop, until } from '../support/http-client.js';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
 const chapter = /^### Hostile clients\n(.*?)^## /ms.exec(readme)?.[1] ?? '';

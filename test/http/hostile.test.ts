@@ -6,8 +6,8 @@ import { KeyedThrottle, QueueFullError } from 'headgate';
 import { concurrencyLimit, web } from 'headgate/http';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type Connection, checkProxy } from '../../src/http/platform/proxy.js';
-import { call, get, Latch, until } from './client.js';
-import { sites } from './sites.js';
+import { call, get, Latch, until } from '../support/http-client.js';
+import { sites } from '../support/framework-servers.js';
 
 type Warning = Error & { code?: string };
 const warnings: Warning[] = [];

@@ -3,9 +3,9 @@ import fc from 'fast-check';
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { boundKey } from '../../src/http/bounded-key.js';
-import { get } from './client.js';
-import { namesakes } from './gates.js';
-import { sites } from './sites.js';
+import { get } from '../support/http-client.js';
+import { namesakes } from '../support/fixed-gates.js';
+import { sites } from '../support/framework-servers.js';
 
 const REPLACED = /^[ -~]{64}~sha256:[\da-f]{64}$/;
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');

@@ -3,8 +3,8 @@ import { Throttle } from 'headgate';
 import { type BackendNeeds, concurrencyLimit } from 'headgate/http';
 import { describe, expect, test, vi } from 'vitest';
 import { KeyedThrottle } from '../../src/compose/keyed-throttle.js';
-import { call, get, Latch, until } from './client.js';
-import { sites } from './sites.js';
+import { call, get, Latch, until } from '../support/http-client.js';
+import { sites } from '../support/framework-servers.js';
 
 /** A backend that shows what it holds. */
 const watched = (): { keyed: KeyedThrottle; backend: (needs: BackendNeeds) => KeyedThrottle; asked: BackendNeeds[] } => {

@@ -1,8 +1,8 @@
 /** Several resources in front of HTTP handlers. The behaviour is that of fastapi-concurrency-limiter, bettered. */
 import { describe, expect, test } from 'vitest';
 import { Limiter, Resource } from '../../src/compose/limiter.js';
-import { call, get, Latch, until } from './client.js';
-import { sites } from './sites.js';
+import { call, get, Latch, until } from '../support/http-client.js';
+import { sites } from '../support/framework-servers.js';
 
 const setUp = (timeout = 0, connections = 1): { database: Resource; files: Resource; limiter: Limiter } => {
   const database = new Resource(connections, { name: 'database' });

@@ -4,8 +4,8 @@
 import autocannon from 'autocannon';
 import { Throttle } from 'headgate';
 import { expect, test } from 'vitest';
-import { until } from './client.js';
-import { sites } from './sites.js';
+import { until } from '../support/http-client.js';
+import { sites } from '../support/framework-servers.js';
 
 const LIMIT = 8;
 const REQUESTS = 20_000;

@@ -3,8 +3,8 @@ import { Hono } from 'hono';
 import { type Gate, KeyedThrottle, Throttle } from 'headgate';
 import { concurrencyLimit, hono, web } from 'headgate/http';
 import { describe, expect, test, vi } from 'vitest';
-import { Latch, until } from './client.js';
-import { full, namesakes } from './gates.js';
+import { Latch, until } from '../support/http-client.js';
+import { full, namesakes } from '../support/fixed-gates.js';
 
 describe('the address on other runtimes', () => {
   const key = 'ip';

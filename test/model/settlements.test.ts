@@ -6,8 +6,8 @@ import fc from 'fast-check';
 import { type Permit, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import { bursts, capacities, KEPT_CHANGES, periods, quarters, rates } from '../reference.js';
-import { setUp, take } from '../support.js';
+import { bursts, capacities, KEPT_CHANGES, periods, quarters, rates } from './reference.js';
+import { setUp, take } from '../support/support.js';
 import { BucketReplay, type LoggedGrant } from './replay.js';
 
 test('a refund counts the refill since the grant (FAULTS 8)', async () => {

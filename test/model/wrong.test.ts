@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import type { Rate } from 'headgate';
 import { describe, expect, test } from 'vitest';
-import { backlogOperation, bursts, capacities, type Operation, periods, Reference, type ReferenceOptions } from '../reference.js';
+import { backlogOperation, bursts, capacities, type Operation, periods, Reference, type ReferenceOptions } from './reference.js';
 import { BucketReplay, type LoggedGrant, type RateReplay, replayOf, WindowReplay } from './replay.js';
 
 /** A replay with a log of its own, so that it can account for settlements in a way of its own. */

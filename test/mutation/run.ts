@@ -20,14 +20,15 @@ import { survivors } from './survivors.js';
 const groups: Record<string, { files: string[]; least?: number }> = {
   core: {
     files: [
-      'throttle', 'queue', 'abort-listeners', 'bucket', 'grant-log', 'window', 'fenwick-tree', 'permit', 'dispose', 'clock', 'rate', 'map', 'item-source', 'errors', 'channels',
+      'core/throttle', 'core/wait-queue', 'core/abort-listeners', 'core/token-bucket', 'core/grant-log', 'core/sliding-window', 'core/fenwick-tree',
+      'core/permit', 'core/dispose', 'core/clock', 'core/limits', 'core/map', 'core/item-source', 'core/errors', 'core/events',
     ],
     least: 92,
   },
-  keyed: { files: ['keyed'] },
-  limiter: { files: ['limiter'] },
+  keyed: { files: ['compose/keyed-throttle'] },
+  limiter: { files: ['compose/limiter'] },
   headers: { files: ['web/retry-after', 'web/dialects', 'web/ratelimit-headers'] },
-  fetch: { files: ['fetch', 'web/response-body', 'web/request-copy', 'web/abort', 'web/pause-log'] },
+  fetch: { files: ['fetch/index', 'web/response-body', 'fetch/request-copy', 'fetch/until-aborted', 'fetch/pause-log'] },
 };
 const LEAST_OVERALL = 85;
 

@@ -7,9 +7,9 @@ import { Redis } from 'ioredis';
 import { type NodeRedisClient, type RedisCommands, type RedisConnection, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import { createClient, createClientPool, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { ask } from './clusters.js';
-import { guarded } from '../processes.js';
-import { type RedisServer, startRedis } from './server.js';
+import { ask } from '../support/redis-clusters.js';
+import { guarded } from '../support/processes.js';
+import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { bundle, connections, evalThrough, freshKey, later, makeFolder, subscribeThrough, until } from './support.js';
 
 type NodeRedis = NodeRedisClient & { withTypeMapping(mapping: object): NodeRedisClient };

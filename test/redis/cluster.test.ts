@@ -4,7 +4,7 @@ import { Cluster as IoredisCluster, Redis } from 'ioredis';
 import { RedisKeyedThrottle, type RedisConnection, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import { createCluster, createSentinel } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { ask, type Cluster, type Sentinels, startCluster, startSentinels } from './clusters.js';
+import { ask, type Cluster, type Sentinels, startCluster, startSentinels } from '../support/redis-clusters.js';
 import { freshKey, later, readyIoredis, readyNodeRedis, sleep, until } from './support.js';
 
 /** Seconds within which a dead node is replaced, its clients have noticed and everyone was told, and some. */

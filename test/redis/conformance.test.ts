@@ -1,7 +1,7 @@
 /** A gate on Redis keeps the promises of conformance.ts, by whichever client. */
 import { RedisKeyedThrottle, RedisThrottle, type RedisConnection } from 'headgate/redis';
 import type { Gate } from 'headgate';
-import { conformance, GRAIN_SECONDS, type Settings, stageInRealTime, type Subject } from '../conformance.js';
+import { conformance, GRAIN_SECONDS, type Settings, stageInRealTime, type Subject } from '../conformance/conformance.js';
 import { freshKey, ioredis, nodeRedis, redisUrl, SETTLE_MILLISECONDS } from './support.js';
 
 const onRedis = (connect: () => Promise<{ client: RedisConnection; close: () => Promise<void> }>, make: (client: RedisConnection, settings: Settings) => { gate: Gate; ready: () => Promise<unknown> }): Subject => ({

@@ -10,8 +10,8 @@ import {
 } from 'headgate/redis';
 import { createClient, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Outcomes } from '../support.js';
-import { type RedisServer, startRedis } from './server.js';
+import { Outcomes } from '../support/support.js';
+import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { evalThrough, freshKey, nodeRedis, SETTLE_MILLISECONDS, sleep, subscribeThrough, until } from './support.js';
 
 const unhandled: unknown[] = [];

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { guarded } from '../processes.js';
+import { guarded } from '../support/processes.js';
 import { bundle, evalThrough, freshKey, ioredis, makeFolder, redisUrl, sleep, subscribeThrough, until } from './support.js';
 import type { Command, ObeyingSettings, Phase } from './worker.js';
 import { grantOf, type Kind, now } from './worker-client.js';

@@ -7,10 +7,10 @@ import { Limiter, Resource, ServerBusyError, ThrottleTimeoutError } from 'headga
 import { throttledFetch } from 'headgate/fetch';
 import { type RedisConnection, RedisKeyedThrottle, type RedisState, RedisThrottle, ThrottleBackendError } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { type Call, call, get, Latch, listen, type Seen, stop } from '../http/client.js';
-import { sites } from '../http/sites.js';
-import { guarded } from '../processes.js';
-import { type RedisServer, startRedis } from './server.js';
+import { type Call, call, get, Latch, listen, type Seen, stop } from '../support/http-client.js';
+import { sites } from '../support/framework-servers.js';
+import { guarded } from '../support/processes.js';
+import { type RedisServer, startRedis } from '../support/redis-server.js';
 import type { Order, Report, Setting, Variant } from './site.js';
 import { bundle, freshKey, ioredis, makeFolder, nodeRedis, redisUrl, sleep, until } from './support.js';
 

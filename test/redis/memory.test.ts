@@ -2,7 +2,7 @@
 import { RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type RedisServer, startRedis } from './server.js';
+import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { asMortal, deaf, freshKey, ioredis, until } from './support.js';
 
 const MANY = 5_000;

@@ -13,7 +13,7 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
 import { BucketReplay, type LoggedGrant } from '../model/replay.js';
-import { anyOperation, bursts, capacities, concurrencies, expectWithinRate, type Held, type Operation, type Outcome, outcomeOf, periods, Reference, type Waiting } from '../reference.js';
+import { anyOperation, bursts, capacities, concurrencies, expectWithinRate, type Held, type Operation, type Outcome, outcomeOf, periods, Reference, type Waiting } from '../model/reference.js';
 import { evalThrough, freshKey, ioredis, subscribeThrough } from './support.js';
 
 /** Microseconds of what the histories call a second. */

@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { endProcess, guarded, removePath, temporaryFolder } from '../processes.js';
-import { findProgram } from '../programs.js';
-import { ask, startCluster, startSentinels } from './clusters.js';
+import { endProcess, guarded, removePath, temporaryFolder } from '../support/processes.js';
+import { findProgram } from '../support/programs.js';
+import { ask, startCluster, startSentinels } from '../support/redis-clusters.js';
 import { descendants, running } from './interrupted/started.js';
-import { startRedis } from './server.js';
+import { startRedis } from '../support/redis-server.js';
 import { bundle, makeFolder, until } from './support.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

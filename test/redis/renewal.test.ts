@@ -5,7 +5,7 @@
 import { type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import { afterEach, expect, test } from 'vitest';
-import { Outcomes } from '../support.js';
+import { Outcomes } from '../support/support.js';
 import { later } from './support.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));

@@ -8,7 +8,7 @@ import { Redis } from 'ioredis';
 import type { NodeRedisClient, RedisCommands } from 'headgate/redis';
 import { createClient } from 'redis';
 import { inject, onTestFinished } from 'vitest';
-import { temporaryFolder } from '../processes.js';
+import { temporaryFolder } from '../support/processes.js';
 
 /** The server of all tests: nothing may be done to it but to use it. */
 export const redisUrl = (): string => inject('redisUrl');

@@ -4,7 +4,7 @@ import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, ty
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { Outcomes } from '../support.js';
+import { Outcomes } from '../support/support.js';
 import { evalThrough, freshKey, ioredis, sleep, subscribeThrough, until } from './support.js';
 
 let client: Redis;

@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { INSPECT } from '../../src/redis/scripts/inspect.js';
 import { RESET } from '../../src/redis/scripts/reset.js';
 import { STEP } from '../../src/redis/scripts/step.js';
-import { Outcomes } from '../support.js';
-import { type RedisServer, startRedis } from './server.js';
+import { Outcomes } from '../support/support.js';
+import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { asMortal, connections, evalThrough, freshKey, ioredis, redisUrl, SETTLE_MILLISECONDS, sleep, subscribeThrough, until } from './support.js';
 
 const endings: (() => unknown)[] = [];

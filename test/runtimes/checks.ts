@@ -126,7 +126,7 @@ export const checks: readonly Check[] = [
     async run() {
       // Bundles have no such thing: what is in them, who made them knows.
       if (typeof import.meta.resolve !== 'function') return 'bundled';
-      const entries: [specifier: string, file: string][] = [['', 'index'], ['/fetch', 'fetch'], ['/http', 'http/index'], ['/otel', 'otel'], ['/redis', 'redis/index'], ['/testing', 'testing']];
+      const entries: [specifier: string, file: string][] = [['', 'index'], ['/fetch', 'fetch/index'], ['/http', 'http/index'], ['/otel', 'otel/index'], ['/redis', 'redis/index'], ['/testing', 'testing/index']];
       // Not to the sources, which a runtime may find by the `paths` of a tsconfig.json nearby.
       expectAll(...entries.map(([entry, file]) => [`headgate${entry}`, /\/node_modules\/.*/.exec(import.meta.resolve(`headgate${entry}`))?.[0], `/node_modules/headgate/dist/${file}.js`] as const));
       return 'resolved';

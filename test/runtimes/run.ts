@@ -16,8 +16,8 @@ import { basename, join, relative, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
-import { endProcess, guarded, startProcess, temporaryFolder } from '../processes.js';
-import { requireProgram } from '../programs.js';
+import { endProcess, guarded, startProcess, temporaryFolder } from '../support/processes.js';
+import { requireProgram } from '../support/programs.js';
 import type { Outcome, Report } from './checks.js';
 import { CHROMIUM, type Download, type Runtime, runtimes } from './runtimes.js';
 

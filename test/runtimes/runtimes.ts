@@ -3,7 +3,7 @@
  * This is the one place for versions. All are packages of the npm registry that hold the real binary for Linux on x64,
  * but for Chromium, which is Debian's.
  */
-import type { Program } from '../programs.js';
+import type { Program } from '../support/programs.js';
 
 /** How a check of a feature may come out, by the name of the check. */
 export interface Features {

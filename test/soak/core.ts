@@ -5,7 +5,7 @@
  */
 import fc from 'fast-check';
 import type { Rate } from 'headgate';
-import { backlogOperation, bursts, capacities, concurrencies, longHistory, periods, rates, slowBuckets } from '../reference.js';
+import { backlogOperation, bursts, capacities, concurrencies, longHistory, periods, rates, slowBuckets } from '../model/reference.js';
 import { playLoose } from './loose.js';
 import { Dice, type Part, playSeed, type Tally } from './part.js';
 import { playStorm } from './storm.js';

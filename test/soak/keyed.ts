@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { KeyedThrottle } from 'headgate';
-import { bursts, capacities, concurrencies, longHistory, periods, Reference } from '../reference.js';
+import { bursts, capacities, concurrencies, longHistory, periods, Reference } from '../model/reference.js';
 import { type Part, playSeed, type Tally, turn } from './part.js';
 import { checkRate, Twin, World } from './twin.js';
 

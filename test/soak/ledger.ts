@@ -5,7 +5,7 @@
  */
 import type { Rate } from 'headgate';
 import { type LoggedGrant, type RateReplay, replayOf } from '../model/replay.js';
-import { KEPT_CHANGES } from '../reference.js';
+import { KEPT_CHANGES } from '../model/reference.js';
 
 /** Relative to the burst. */
 const ROUNDING = 1e-9;

@@ -7,8 +7,8 @@ import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
 import { type Limits, type Permit, type Rate, Throttle, type ThrottleOptions } from 'headgate';
-import { type Outcome, outcomeOf } from '../reference.js';
-import { SkewedClock } from '../support.js';
+import { type Outcome, outcomeOf } from '../model/reference.js';
+import { SkewedClock } from '../support/support.js';
 import { Account, type Entry, grain } from './ledger.js';
 import { playSeed, type Tally, turn, within } from './part.js';
 

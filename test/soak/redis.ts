@@ -10,7 +10,7 @@ import { RedisKeyedThrottle, type RedisPermit, RedisThrottle, ThrottleBackendErr
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
 import type { Lease } from '../../src/redis/lease.js';
-import { type RedisServer, startRedis } from '../redis/server.js';
+import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { Dice, HistoryFailed, type Part, sleep, type Tally, Trail, until, within } from './part.js';
 
 /** Seconds that the actors act. */

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { type Gate, type Limits, type Permit, type Rate, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { type Operation, type Outcome, outcomeOf, Reference } from '../reference.js';
+import { type Operation, type Outcome, outcomeOf, Reference } from '../model/reference.js';
 import { type Tally, turn } from './part.js';
 
 type Entry = [id: number, outcome: Outcome, waited: number];

@@ -1,7 +1,7 @@
 /** A process that starts a server and another process, prints what it has started, and then ends as its argument says. */
 import { spawn } from 'node:child_process';
-import { guarded, temporaryFolder } from '../../processes.js';
-import { startRedis } from '../server.js';
+import { guarded, temporaryFolder } from '../../support/processes.js';
+import { startRedis } from '../../support/redis-server.js';
 import { descendants } from './started.js';
 
 const [end] = process.argv.slice(2);

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'vitest';
 import { makeFolder } from '../support.js';
-import { startRedis } from '../server.js';
+import { startRedis } from '../../support/redis-server.js';
 
 test('waits to be interrupted', async () => {
   const { pid } = process;

@@ -3,8 +3,8 @@
  * for everything temporary. Both are gone after the run, also after one that fails, is interrupted or killed.
  */
 import type { TestProject } from 'vitest/node';
-import { guardedPath, removePath, temporaryFolder } from '../processes.js';
-import { startRedis } from './server.js';
+import { guardedPath, removePath, temporaryFolder } from './processes.js';
+import { startRedis } from './redis-server.js';
 
 declare module 'vitest' {
   export interface ProvidedContext {

@@ -8,7 +8,7 @@ import { Readable } from 'node:stream';
 import Koa from 'koa';
 import { express, fastify, hono, koa, type LimitOptions, web } from 'headgate/http';
 import { onTestFinished, vi } from 'vitest';
-import { listen, stop } from './client.js';
+import { listen, stop } from './http-client.js';
 
 /** Settings that fit every adapter: their functions ask for nothing of a framework. */
 export type AnyOptions = LimitOptions<never[]>;

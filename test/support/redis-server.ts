@@ -1,8 +1,8 @@
 /** Redis servers for tests: each on a free port, in a folder of its own, and gone when this process ends. */
 import type { ChildProcess } from 'node:child_process';
 import { createServer } from 'node:net';
-import { endProcess, removePath, startProcess, temporaryFolder } from '../processes.js';
-import { requireProgram } from '../programs.js';
+import { endProcess, removePath, startProcess, temporaryFolder } from './processes.js';
+import { requireProgram } from './programs.js';
 
 const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
 

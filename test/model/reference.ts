@@ -5,10 +5,10 @@
  */
 import { type Limits, QueueFullError, type Rate, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { expect } from 'vitest';
-import type { Operation } from './model/operations.js';
-import { type RateReplay, replayOf, WindowReplay } from './model/replay.js';
+import type { Operation } from './operations.js';
+import { type RateReplay, replayOf, WindowReplay } from './replay.js';
 
-export { anyOperation, backlogOperation, bursts, capacities, concurrencies, longHistory, type Operation, periods, quarters, rates, slowBuckets } from './model/operations.js';
+export { anyOperation, backlogOperation, bursts, capacities, concurrencies, longHistory, type Operation, periods, quarters, rates, slowBuckets } from './operations.js';
 
 export type Outcome = 'granted' | 'timeout' | 'full' | 'closed' | 'aborted' | 'oversize';
 

@@ -1,8 +1,8 @@
 /** The header fields about limits, in tables: the fields that we write, and the waits that we read in the fields of others. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { writeRateLimit, writeRetryAfter } from '../src/web/ratelimit-headers.js';
-import { type HeaderSource, readDate, readField, readRateLimit, readWait } from '../src/web/retry-after.js';
+import { writeRateLimit, writeRetryAfter } from '../../src/web/ratelimit-headers.js';
+import { type HeaderSource, readDate, readField, readRateLimit, readWait } from '../../src/web/retry-after.js';
 
 const NOW = Date.UTC(2026, 10, 21, 8, 0, 0);
 const HUGE = '9'.repeat(400);

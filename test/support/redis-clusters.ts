@@ -2,9 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import { endProcess, removePath, temporaryFolder } from '../processes.js';
-import { launch, onFreePort, type RedisServer, startRedis } from './server.js';
-import { until } from './support.js';
+import { endProcess, removePath, temporaryFolder } from './processes.js';
+import { launch, onFreePort, type RedisServer, startRedis } from './redis-server.js';
+import { until } from '../redis/support.js';
 
 /** Sends one command to one server. */
 export async function ask(port: number, ...words: string[]): Promise<unknown> {

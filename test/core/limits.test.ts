@@ -3,9 +3,9 @@ import fc from 'fast-check';
 import { type Rate, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import type { Budget } from '../src/core/token-bucket.js';
-import { budgetFor, describeLimits } from '../src/core/limits.js';
-import { Outcomes, setUp, take } from './support.js';
+import type { Budget } from '../../src/core/token-bucket.js';
+import { budgetFor, describeLimits } from '../../src/core/limits.js';
+import { Outcomes, setUp, take } from '../support/support.js';
 
 /** The greatest sum of costs in any half-open span of `width` seconds. */
 const most = (grants: { at: number; cost: number }[], width: number): number =>

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { QueueFullError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError, type Limits } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
-import { Outcomes, setUp, SkewedClock, take } from './support.js';
+import { Outcomes, setUp, SkewedClock, take } from '../support/support.js';
 
 const wrong = (value: unknown): never => value as never;
 

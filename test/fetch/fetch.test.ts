@@ -6,7 +6,7 @@ import { type AcquireOptions, type Gate, type KeyedGate, KeyedThrottle, type Per
 import { type HeaderSource, readWait, throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
 import { ManualClock } from 'headgate/testing';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Outcomes, setUp, take } from './support.js';
+import { Outcomes, setUp, take } from '../support/support.js';
 
 const URL_A = 'https://a.example/items';
 const random = vi.spyOn(Math, 'random');

@@ -1,9 +1,9 @@
 /** The sliding window against the plainest thing that keeps its promise: a list of all grants, summed anew each time. */
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
-import { FenwickTree } from '../src/core/fenwick-tree.js';
-import { SlidingWindow } from '../src/core/sliding-window.js';
-import { heap } from './support.js';
+import { FenwickTree } from '../../src/core/fenwick-tree.js';
+import { SlidingWindow } from '../../src/core/sliding-window.js';
+import { heap } from '../support/support.js';
 
 /** Everything ever granted. A grant at `t` counts in `[t, t + span)`. */
 class Log {

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { type Clock, KeyedThrottle, type KeyedThrottleOptions, type Limits, type Permit, QueueFullError, Throttle, ThrottleClosedError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import { heap } from './support.js';
+import { heap } from '../support/support.js';
 
 const setUp = (capacity = 10, concurrency = 0, period = 1, options: KeyedThrottleOptions = {}): { clock: ManualClock; keyed: KeyedThrottle } => {
   const clock = new ManualClock();

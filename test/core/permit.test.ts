@@ -1,6 +1,6 @@
 /** What a permit tells the gate that gave it out. */
 import { expect, test, vi } from 'vitest';
-import { Grant } from '../src/core/permit.js';
+import { Grant } from '../../src/core/permit.js';
 
 const setUp = (): { permit: Grant; release: ReturnType<typeof vi.fn>; settle: ReturnType<typeof vi.fn> } => {
   const [release, settle] = [vi.fn(), vi.fn()];

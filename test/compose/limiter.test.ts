@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { type Gate, KeyedThrottle, Limiter, type Permit, QueueFullError, Resource, ServerBusyError, Throttle, ThrottleError, ThrottleTimeoutError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import { Outcomes } from './support.js';
+import { Outcomes } from '../support/support.js';
 
 const setUp = (timeout = 5): { clock: ManualClock; database: Resource; files: Resource; limiter: Limiter } => {
   const clock = new ManualClock();

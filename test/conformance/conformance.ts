@@ -14,7 +14,7 @@ import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
 import { type AcquireOptions, type Gate, type Permit, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { describe, expect, test } from 'vitest';
-import { Outcomes } from './support.js';
+import { Outcomes } from '../support/support.js';
 
 /** The limits of a gate; what is left out does not limit. */
 export interface Settings {

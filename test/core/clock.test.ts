@@ -1,6 +1,6 @@
 /** The system clock, on fake timers and once on real ones. */
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { systemClock } from '../src/core/clock.js';
+import { systemClock } from '../../src/core/clock.js';
 
 describe('systemClock', () => {
   afterEach(() => {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { releaseWhenRead } from '../src/web/response-body.js';
+import { releaseWhenRead } from '../../src/web/response-body.js';
 
 const servers: Server[] = [];
 const serve = async (listener: RequestListener): Promise<string> => {

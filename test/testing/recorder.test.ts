@@ -4,9 +4,9 @@ import fc from 'fast-check';
 import { KeyedThrottle, type Permit, Throttle, type WatchedThrottle } from 'headgate';
 import { ManualClock, record, type Recording, type Trace, type TraceEvent } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
-import { NAMES, outcome } from './hear.js';
-import { anyOperation, bursts, capacities, concurrencies, type Operation, outcomeOf, periods } from './reference.js';
-import { setUp, take } from './support.js';
+import { NAMES, outcome } from '../support/record-events.js';
+import { anyOperation, bursts, capacities, concurrencies, type Operation, outcomeOf, periods } from '../model/reference.js';
+import { setUp, take } from '../support/support.js';
 
 /** With ids that count from 1. */
 const numbered = (events: readonly TraceEvent[]): TraceEvent[] => {
@@ -176,7 +176,7 @@ describe('record', () => {
     vi.stubGlobal('process', { ...process, getBuiltinModule: undefined });
     vi.resetModules();
     try {
-      const [core, testing] = await Promise.all([import('../src/index.js'), import('../src/testing/index.js')]);
+      const [core, testing] = await Promise.all([import('../../src/index.js'), import('../../src/testing/index.js')]);
       const throttle = new core.Throttle(10);
       const trace = testing.record(throttle);
       throttle.tryAcquire()?.release();

@@ -6,10 +6,10 @@ import fc from 'fast-check';
 import { type Rate, Throttle } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
 import { backlogOperation, bursts, capacities, concurrencies, expectWithinRate, longHistory, type Operation, periods, rates, type Reference, slowBuckets } from './reference.js';
-import { keyed } from './soak/keyed.js';
-import { newTally, type Tally } from './soak/part.js';
-import { playHistory, type Settings } from './soak/twin.js';
-import { SkewedClock } from './support.js';
+import { keyed } from '../soak/keyed.js';
+import { newTally, type Tally } from '../soak/part.js';
+import { playHistory, type Settings } from '../soak/twin.js';
+import { SkewedClock } from '../support/support.js';
 
 const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts });
 const noFurtherRates = fc.constant<Rate[]>([]);

@@ -6,9 +6,9 @@ import { type MeterProvider as Provider, metrics } from '@opentelemetry/api';
 import { PrometheusExporter } from '@opentelemetry/exporter-prometheus';
 import { MeterProvider } from '@opentelemetry/sdk-metrics';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { KeyedThrottle, Throttle } from '../src/index.js';
-import { instrument } from '../src/otel/index.js';
-import { ManualClock } from '../src/testing/index.js';
+import { KeyedThrottle, Throttle } from '../../src/index.js';
+import { instrument } from '../../src/otel/index.js';
+import { ManualClock } from '../../src/testing/index.js';
 
 interface Scraped {
   readonly provider: MeterProvider;

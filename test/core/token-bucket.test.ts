@@ -1,6 +1,6 @@
 /** The arithmetic, in tables: no clock, no waiting. */
 import { describe, expect, test } from 'vitest';
-import { TokenBucket } from '../src/core/token-bucket.js';
+import { TokenBucket } from '../../src/core/token-bucket.js';
 
 type Step = { t: number; take: number; ok: boolean; left: number };
 

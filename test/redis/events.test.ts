@@ -4,7 +4,7 @@ import { MeterProvider } from '@opentelemetry/sdk-metrics';
 import { instrument } from 'headgate/otel';
 import { type RedisCommands, RedisKeyedThrottle, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { hear, type Heard, listen, outcome } from '../hear.js';
+import { hear, type Heard, listen, outcome } from '../support/record-events.js';
 import { evalThrough, freshKey, ioredis, later, until } from './support.js';
 
 const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {

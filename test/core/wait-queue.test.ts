@@ -1,7 +1,7 @@
 /** The queue by itself: order, sums, and that it does not grow. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { WaitQueue } from '../src/core/wait-queue.js';
+import { WaitQueue } from '../../src/core/wait-queue.js';
 
 const setUp = (): WaitQueue<string> => new WaitQueue<string>({ schedule: () => () => {}, now: () => 0, review() {}, grantBeforeTimeout() {}, onRefused() {} });
 

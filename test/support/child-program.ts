@@ -19,7 +19,7 @@ export interface Child {
 /** Runs `program` with these flags of Node. */
 export async function runProgram(program: string, flags: string[]): Promise<Child> {
   const { outputFiles } = await build({
-    stdin: { contents: program, resolveDir: fileURLToPath(new URL('.', import.meta.url)), loader: 'ts' },
+    stdin: { contents: program, resolveDir: fileURLToPath(new URL('../http', import.meta.url)), loader: 'ts' },
     alias: { headgate: source('index.ts'), 'headgate/http': source('http/index.ts') },
     bundle: true, platform: 'node', format: 'esm', target: 'node20', write: false,
   });

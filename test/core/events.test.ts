@@ -2,10 +2,10 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { EventPublisher } from '../src/core/events.js';
-import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../src/index.js';
-import { ManualClock } from '../src/testing/index.js';
-import { hear, type Heard, listen, NAMES, outcome } from './hear.js';
+import { EventPublisher } from '../../src/core/events.js';
+import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../../src/index.js';
+import { ManualClock } from '../../src/testing/index.js';
+import { hear, type Heard, listen, NAMES, outcome } from '../support/record-events.js';
 
 /** What is the same in every run. */
 const brief = (heard: Heard[]): string[] => {
@@ -411,8 +411,8 @@ describe('where there is no node:diagnostics_channel', () => {
     vi.resetModules();
     const platform = hear();
     vi.stubGlobal('process', process);
-    const channels = await import('../src/core/events.js');
-    const { Throttle: PlainThrottle } = await import('../src/core/throttle.js');
+    const channels = await import('../../src/core/events.js');
+    const { Throttle: PlainThrottle } = await import('../../src/core/throttle.js');
     vi.unstubAllGlobals();
     const heard: object[] = [];
     const listener = (message: object): void => void heard.push(message);
@@ -433,7 +433,7 @@ describe('where there is no node:diagnostics_channel', () => {
   test('a listener that throws, or leaves while it is told, keeps nothing from others', async () => {
     vi.resetModules();
     vi.stubGlobal('process', undefined);
-    const channels = await import('../src/core/events.js');
+    const channels = await import('../../src/core/events.js');
     vi.unstubAllGlobals();
     const later: (() => void)[] = [];
     vi.stubGlobal('queueMicrotask', (fn: () => void) => later.push(fn));
