@@ -6,7 +6,14 @@ const common: Options = { format: 'esm', target: 'es2022', clean: true };
 const config: ReturnType<typeof defineConfig> = defineConfig([
   { ...common, entry: Object.values(entryPoints), outDir: 'dist', platform: 'neutral' },
   // The demo and the bench contain headgate as it is built; the peers are found in bench/node_modules.
-  { ...common, entry: { demo: 'bench/demo.ts', bench: 'bench/index.ts', upstream: 'bench/upstream.ts' }, platform: 'node', outDir: 'bench/.out', noExternal: [/^headgate/], skipNodeModulesBundle: true },
+  {
+    ...common,
+    entry: { demo: 'bench/demo.ts', bench: 'bench/index.ts', upstream: 'bench/upstream.ts' },
+    platform: 'node',
+    outDir: 'bench/.out',
+    noExternal: [/^headgate/],
+    skipNodeModulesBundle: true,
+  },
 ]);
 
 export default config;

@@ -11,11 +11,17 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       // Node 20 has no decorators, and vite leaves them as they are.
       name: 'decorators',
       enforce: 'pre',
-      transform: (code, id) => (/^\s*@\w+[.(]/m.test(code) && id.endsWith('.ts') ? transform(code, { loader: 'ts', target: 'es2022', sourcemap: 'inline', sourcefile: id }) : undefined),
+      transform: (code, id) =>
+        /^\s*@\w+[.(]/m.test(code) && id.endsWith('.ts')
+          ? transform(code, { loader: 'ts', target: 'es2022', sourcemap: 'inline', sourcefile: id })
+          : undefined,
     },
   ],
   resolve: {
-    alias: Object.entries(entryPoints).map(([name, file]) => ({ find: new RegExp(`^${name}$`), replacement: source(file) })),
+    alias: Object.entries(entryPoints).map(([name, file]) => ({
+      find: new RegExp(`^${name}$`),
+      replacement: source(file),
+    })),
   },
   test: {
     include: ['test/**/*.test.ts'],

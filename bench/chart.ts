@@ -5,7 +5,15 @@
 import { amount, multiple, type Outcome, type Results } from './report.js';
 import { FLOOR, HEADGATE, type ScenarioId } from './scenarios.js';
 
-const SHOWN: readonly ScenarioId[] = ['acquire', 'tryAcquire', 'run', 'jobs20k', 'jobs200k', 'abortShared', 'abortEach'];
+const SHOWN: readonly ScenarioId[] = [
+  'acquire',
+  'tryAcquire',
+  'run',
+  'jobs20k',
+  'jobs200k',
+  'abortShared',
+  'abortEach',
+];
 
 const WIDTH = 880;
 const MARGIN = 24;
@@ -20,7 +28,15 @@ const PANEL_GAP = 18;
 /** Longer bars are cut: on a scale that shows them whole, all the others would look the same. */
 const LONGEST = 6;
 
-export const COLOURS = { page: '#ffffff', border: '#d0d7de', text: '#1f2328', muted: '#59636e', peer: '#a9b6c6', headgate: '#1a7f37', floor: '#dfe4ea' } as const;
+export const COLOURS = {
+  page: '#ffffff',
+  border: '#d0d7de',
+  text: '#1f2328',
+  muted: '#59636e',
+  peer: '#a9b6c6',
+  headgate: '#1a7f37',
+  floor: '#dfe4ea',
+} as const;
 export const FONT = `system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif`;
 
 export function chart(results: Results): string {
@@ -32,10 +48,22 @@ export function chart(results: Results): string {
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="${FONT}" font-size="12" role="img" aria-labelledby="title">`,
     `<rect x="0.5" y="0.5" width="${WIDTH - 1}" height="${height - 1}" rx="8" fill="${COLOURS.page}" stroke="${COLOURS.border}"/>`,
     `<text id="title" x="${MARGIN}" y="32" font-size="18" font-weight="600" fill="${COLOURS.text}">Time per operation, as a multiple of headgate's</text>`,
-    label(MARGIN, 52, `Shorter is faster; headgate = 1×. Medians of up to ${results.rounds} rounds on Node ${results.node}, ${results.cpus} × ${results.cpu}, ${date}.`),
+    label(
+      MARGIN,
+      52,
+      `Shorter is faster; headgate = 1×. Medians of up to ${results.rounds} rounds on Node ${results.node}, ${results.cpus} × ${results.cpu}, ${date}.`,
+    ),
     ...columns.flatMap((column, index) => drawColumn(column, MARGIN + index * (WIDTH - 2 * MARGIN - COLUMN))),
-    label(MARGIN, height - 34, `Bars longer than ${LONGEST}× are cut. headgate has both its limits on, rate and concurrency. bottleneck gets fewer jobs.`),
-    label(MARGIN, height - 16, `“${FLOOR}” is an async function that does nothing: the floor under everything that returns a promise.`),
+    label(
+      MARGIN,
+      height - 34,
+      `Bars longer than ${LONGEST}× are cut. headgate has both its limits on, rate and concurrency. bottleneck gets fewer jobs.`,
+    ),
+    label(
+      MARGIN,
+      height - 16,
+      `“${FLOOR}” is an async function that does nothing: the floor under everything that returns a promise.`,
+    ),
     '</svg>\n',
   ].join('\n');
 }

@@ -114,11 +114,18 @@ async function trial(title: string, request: (url: string) => Promise<Response>)
 
 const rush = await trial(`${REQUESTS} requests at once: Promise.all(urls.map(get))`, get);
 const trace = record(throttle);
-const calm = await trial(`The same through a throttle of ${RATE} a second, ${AT_A_TIME} at a time: throttle.run(() => get(url))`, getThrottled);
+const calm = await trial(
+  `The same through a throttle of ${RATE} a second, ${AT_A_TIME} at a time: throttle.run(() => get(url))`,
+  getThrottled,
+);
 trace.stop();
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
-const table = new Table({ head: ['', 'Promise.all', 'Throttle'], colAligns: ['left', 'right', 'right'], style: { head: [], border: [] } });
+const table = new Table({
+  head: ['', 'Promise.all', 'Throttle'],
+  colAligns: ['left', 'right', 'right'],
+  style: { head: [], border: [] },
+});
 table.push(
   ['delivered', rush.delivered, calm.delivered],
   ['refused', rush.refused, calm.refused],
@@ -132,10 +139,14 @@ const draw = async (file: string, svg: string): Promise<string> => {
   await writeFile(path, svg);
   return path;
 };
-console.log(`What the throttle did: ${await draw('demo.svg', toSVG(trace, { title: `${REQUESTS} requests through a throttle` }))}`);
+console.log(
+  `What the throttle did: ${await draw('demo.svg', toSVG(trace, { title: `${REQUESTS} requests through a throttle` }))}`,
+);
 console.log(`The picture of the README: ${await draw('../demo.svg', await story())}`);
 
 const held = calm.delivered === REQUESTS && calm.refused === 0 && calm.share >= LEAST_SHARE;
 const result = `${calm.delivered} of ${REQUESTS} delivered through the throttle, ${calm.refused} refused, ${percent(calm.share)} of the allowed rate used`;
-console.log(`${held ? 'It held' : 'IT DID NOT HOLD'}: ${result} (asked for: all, none, at least ${percent(LEAST_SHARE)}).`);
+console.log(
+  `${held ? 'It held' : 'IT DID NOT HOLD'}: ${result} (asked for: all, none, at least ${percent(LEAST_SHARE)}).`,
+);
 process.exitCode = held ? 0 : 1;

@@ -23,7 +23,17 @@ const OFTEN = 2;
 /** The slow take part in the first round and in every sixth one after; so does the heap, which varies little. */
 const RARELY = 6;
 /** A matter of nanoseconds, measured within a moment: what disturbs the machine for as long is told by many rounds. */
-const BRIEF: ReadonlySet<ScenarioId> = new Set(['acquire', 'tryAcquire', 'run', 'watched', 'keyed', 'window', 'express', 'redisPair', 'redisHandover']);
+const BRIEF: ReadonlySet<ScenarioId> = new Set([
+  'acquire',
+  'tryAcquire',
+  'run',
+  'watched',
+  'keyed',
+  'window',
+  'express',
+  'redisPair',
+  'redisHandover',
+]);
 
 const [scenario, contestant] = process.argv.slice(2);
 if (scenario === undefined || contestant === undefined) await measureAll();
@@ -36,7 +46,10 @@ else {
 
 async function measureAll(): Promise<void> {
   const plan = Array.from({ length: ROUNDS }, (_, round) => measurements(round));
-  const bar = new progress.SingleBar({ format: '{bar} round {round}: {what}', hideCursor: true }, progress.Presets.shades_classic);
+  const bar = new progress.SingleBar(
+    { format: '{bar} round {round}: {what}', hideCursor: true },
+    progress.Presets.shades_classic,
+  );
   bar.start(plan.flat().length, 0, { round: 0, what: '' });
   const redis = await startRedis();
   process.env[REDIS_URL] = redis.url;

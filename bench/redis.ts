@@ -54,9 +54,11 @@ async function onServer<T>(use: (client: Redis) => Promise<T>): Promise<T> {
 
 /** Nanoseconds for a bare question and its answer. */
 export const roundTrip = (): Promise<number> =>
-  onServer((client) => nanosecondsEach(BATCH, EFFORT, async () => {
-    for (let i = 0; i < BATCH; i++) await client.ping();
-  }));
+  onServer((client) =>
+    nanosecondsEach(BATCH, EFFORT, async () => {
+      for (let i = 0; i < BATCH; i++) await client.ping();
+    }),
+  );
 
 /** Nanoseconds for a permit, taken and given back, one after the other. */
 export const oneByOne = (who: keyof Makers): Promise<number> =>
@@ -75,13 +77,15 @@ async function workers(who: keyof Makers, slots: number): Promise<{ nanosecondsE
     const waits: number[] = [];
     const share = async (permits: number): Promise<void> => {
       let left = permits;
-      await Promise.all(turns.map(async (turn) => {
-        while (left-- > 0) {
-          const asked = performance.now();
-          await turn();
-          waits.push(performance.now() - asked);
-        }
-      }));
+      await Promise.all(
+        turns.map(async (turn) => {
+          while (left-- > 0) {
+            const asked = performance.now();
+            await turn();
+            waits.push(performance.now() - asked);
+          }
+        }),
+      );
     };
     await share(WARM_UP);
     waits.length = 0;
@@ -92,7 +96,8 @@ async function workers(who: keyof Makers, slots: number): Promise<{ nanosecondsE
 }
 
 /** Nanoseconds for each permit, with many workers. */
-export const throughput = async (who: keyof Makers, slots: number): Promise<number> => (await workers(who, slots)).nanosecondsEach;
+export const throughput = async (who: keyof Makers, slots: number): Promise<number> =>
+  (await workers(who, slots)).nanosecondsEach;
 
 /** How many times the median the longest wait is, with many workers. */
 export const unfairness = async (who: keyof Makers, slots: number): Promise<number> => {
@@ -113,7 +118,8 @@ export const handover = (): Promise<number> =>
       const permit = await throttle.acquire();
       const waiting = once(other, 'message');
       other.send('acquire');
-      while ((await throttle.inspect()).waiting.length === 0) await new Promise((resolve) => void setTimeout(resolve, 1));
+      while ((await throttle.inspect()).waiting.length === 0)
+        await new Promise((resolve) => void setTimeout(resolve, 1));
       const released = process.hrtime.bigint();
       permit.release();
       const [granted] = (await waiting) as [string];

@@ -3,7 +3,16 @@
  */
 import Table from 'cli-table3';
 import { median, type Run, thisRun } from './run.js';
-import { FEW_ABORTED, FLOOR, HEADGATE, ITSELF, MANY_ABORTED, ON_REDIS, type ScenarioId, scenarios } from './scenarios.js';
+import {
+  FEW_ABORTED,
+  FLOOR,
+  HEADGATE,
+  ITSELF,
+  MANY_ABORTED,
+  ON_REDIS,
+  type ScenarioId,
+  scenarios,
+} from './scenarios.js';
 
 /** By scenario and contestant, one for each round; with holes where somebody sat out. */
 export type Samples = Partial<Record<ScenarioId, Record<string, number[]>>>;
@@ -37,11 +46,18 @@ export function evaluate(samples: Samples, rounds: number): Results {
     return values;
   };
   /** The median of the ratios within each round in which both took part. */
-  const ratio = (values: number[], base: number[]): number => median(values.map((value, round) => value / (base[round] ?? NaN)));
+  const ratio = (values: number[], base: number[]): number =>
+    median(values.map((value, round) => value / (base[round] ?? NaN)));
   const compare = (id: ScenarioId, name: string): number => ratio(of(id, HEADGATE), of(id, name));
   /** What aborting many takes, as a multiple of what aborting few takes. */
-  const growth = (many: ScenarioId, few: ScenarioId): number => (ratio(of(many, HEADGATE), of(few, HEADGATE)) * MANY_ABORTED) / FEW_ABORTED;
-  const figure = (text: string, most: number, measured: number): Figure => ({ figure: text, most, measured, reached: measured <= most });
+  const growth = (many: ScenarioId, few: ScenarioId): number =>
+    (ratio(of(many, HEADGATE), of(few, HEADGATE)) * MANY_ABORTED) / FEW_ABORTED;
+  const figure = (text: string, most: number, measured: number): Figure => ({
+    figure: text,
+    most,
+    measured,
+    reached: measured <= most,
+  });
 
   return {
     ...thisRun(rounds),
@@ -81,29 +97,45 @@ export function evaluate(samples: Samples, rounds: number): Results {
 }
 
 export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figures }: Results): void {
-  console.log(`\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of up to ${rounds} rounds, and how many times what headgate takes\n`);
+  console.log(
+    `\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of up to ${rounds} rounds, and how many times what headgate takes\n`,
+  );
 
   // What headgate measures against itself is told by the figures below; on Redis it has other peers.
   const others = Object.entries(outcomes).filter(([id]) => !(id in ITSELF));
   const onRedis = others.filter(([, { medians }]) => ON_REDIS.peer in medians || ON_REDIS.floor in medians);
   printTable(others.filter((entry) => !onRedis.includes(entry)).map(([, outcome]) => outcome));
-  console.log('n/a: has no such operation, or (async-mutex) would take minutes. bottleneck gets fewer jobs: each takes the same time.\n');
+  console.log(
+    'n/a: has no such operation, or (async-mutex) would take minutes. bottleneck gets fewer jobs: each takes the same time.\n',
+  );
   printTable(onRedis.map(([, outcome]) => outcome));
 
-  const promises = new Table({ head: ['figure', 'target', 'measured', ''], colAligns: ['left', 'right', 'right', 'left'], style });
+  const promises = new Table({
+    head: ['figure', 'target', 'measured', ''],
+    colAligns: ['left', 'right', 'right', 'left'],
+    style,
+  });
   for (const { figure, most, measured, reached } of figures) {
     promises.push([figure, `<= ${brief(most)}`, brief(measured), reached ? 'reached' : 'MISSED']);
   }
   console.log(promises.toString());
   const missed = figures.filter(({ reached }) => !reached);
-  console.log(missed.length === 0 ? 'All figures are reached.' : `${missed.length} of ${figures.length} figures are MISSED: ${missed.map(({ figure }) => figure).join('; ')}.`);
+  console.log(
+    missed.length === 0
+      ? 'All figures are reached.'
+      : `${missed.length} of ${figures.length} figures are MISSED: ${missed.map(({ figure }) => figure).join('; ')}.`,
+  );
 }
 
 const style = { head: [], border: [] };
 
 function printTable(outcomes: readonly Outcome[]): void {
   const names = [...new Set(outcomes.flatMap(({ medians }) => Object.keys(medians)))];
-  const table = new Table({ head: ['for each operation, job or waiter', ...names], colAligns: ['left', ...names.map(() => 'right' as const)], style });
+  const table = new Table({
+    head: ['for each operation, job or waiter', ...names],
+    colAligns: ['left', ...names.map(() => 'right' as const)],
+    style,
+  });
   for (const { title, unit, medians, ratios } of outcomes) {
     const cell = (name: string): string => {
       const [value, times] = [medians[name], ratios[name]];

@@ -13,7 +13,13 @@ export interface Run {
 }
 
 export function thisRun(rounds: number): Run {
-  return { date: new Date().toISOString(), node: process.version, cpu: os.cpus()[0]?.model.trim() ?? 'unknown', cpus: os.cpus().length, rounds };
+  return {
+    date: new Date().toISOString(),
+    node: process.version,
+    cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+    cpus: os.cpus().length,
+    rounds,
+  };
 }
 
 /** Of those that are numbers. */

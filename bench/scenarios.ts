@@ -16,14 +16,35 @@ export interface Scenario {
 }
 
 export type ScenarioId =
-  | 'acquire' | 'tryAcquire' | 'run' | 'jobs20k' | 'jobs200k'
-  | 'abortShared' | 'abortSharedFew' | 'abortEach' | 'abortEachFew' | 'heapAcquire' | 'heapRun'
-  | 'watched' | 'keyed' | 'window' | 'express'
-  | 'redisPair' | 'redisFree' | 'redisBusy' | 'redisFair' | 'redisHandover';
+  | 'acquire'
+  | 'tryAcquire'
+  | 'run'
+  | 'jobs20k'
+  | 'jobs200k'
+  | 'abortShared'
+  | 'abortSharedFew'
+  | 'abortEach'
+  | 'abortEachFew'
+  | 'heapAcquire'
+  | 'heapRun'
+  | 'watched'
+  | 'keyed'
+  | 'window'
+  | 'express'
+  | 'redisPair'
+  | 'redisFree'
+  | 'redisBusy'
+  | 'redisFair'
+  | 'redisHandover';
 
 export const HEADGATE = 'headgate';
 /** What headgate's own parts are measured against: a throttle that tells nothing, a single one, a bucket, Express alone. */
-export const ITSELF = { watched: 'without channels', keyed: 'one throttle', window: 'a bucket', express: 'Express alone' } as const;
+export const ITSELF = {
+  watched: 'without channels',
+  keyed: 'one throttle',
+  window: 'a bucket',
+  express: 'Express alone',
+} as const;
 /** The environment variable that tells where the server is. */
 export const REDIS_URL = 'HEADGATE_BENCH_REDIS';
 /** The one peer on Redis, and the floor under everything that asks a server. */
@@ -120,7 +141,9 @@ function abort(count: number, signals: number, effort: Effort): Record<'headgate
   const measure = (wait: (signal: AbortSignal) => Promise<unknown>): Promise<number> =>
     nanosecondsEach(count, effort, async () => {
       const controllers = Array.from({ length: signals }, () => new AbortController());
-      const waiting = Array.from({ length: count / signals }, () => controllers.map(({ signal }) => wait(signal))).flat();
+      const waiting = Array.from({ length: count / signals }, () =>
+        controllers.map(({ signal }) => wait(signal)),
+      ).flat();
       const settled = Promise.allSettled(waiting);
       const started = performance.now();
       for (const controller of controllers) controller.abort(reason);
@@ -220,11 +243,31 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   // Twenty times, after as many to warm up: the compiler goes on for some six of them, and that is not what is asked.
   jobs20k: { title: '20,000 jobs on 8 slots', unit: 'ns', contestants: jobs(20_000, { iterations: 20 }) },
   // The time that async-mutex takes grows with the square of the queue: minutes here.
-  jobs200k: { title: '200,000 jobs on 8 slots', unit: 'ns', contestants: jobs(200_000, { iterations: 3 }, ['async-mutex']) },
-  abortShared: { title: 'abort 50,000 waiters, one signal', unit: 'ns', contestants: abort(MANY_ABORTED, 1, { iterations: 3 }) },
-  abortSharedFew: { title: 'abort 5,000 waiters, one signal', unit: 'ns', contestants: { headgate: abort(FEW_ABORTED, 1, { iterations: 10 }).headgate } },
-  abortEach: { title: 'abort 50,000 waiters, a signal each', unit: 'ns', contestants: abort(MANY_ABORTED, MANY_ABORTED, { iterations: 2 }) },
-  abortEachFew: { title: 'abort 5,000 waiters, a signal each', unit: 'ns', contestants: { headgate: abort(FEW_ABORTED, FEW_ABORTED, { iterations: 6 }).headgate } },
+  jobs200k: {
+    title: '200,000 jobs on 8 slots',
+    unit: 'ns',
+    contestants: jobs(200_000, { iterations: 3 }, ['async-mutex']),
+  },
+  abortShared: {
+    title: 'abort 50,000 waiters, one signal',
+    unit: 'ns',
+    contestants: abort(MANY_ABORTED, 1, { iterations: 3 }),
+  },
+  abortSharedFew: {
+    title: 'abort 5,000 waiters, one signal',
+    unit: 'ns',
+    contestants: { headgate: abort(FEW_ABORTED, 1, { iterations: 10 }).headgate },
+  },
+  abortEach: {
+    title: 'abort 50,000 waiters, a signal each',
+    unit: 'ns',
+    contestants: abort(MANY_ABORTED, MANY_ABORTED, { iterations: 2 }),
+  },
+  abortEachFew: {
+    title: 'abort 5,000 waiters, a signal each',
+    unit: 'ns',
+    contestants: { headgate: abort(FEW_ABORTED, FEW_ABORTED, { iterations: 6 }).headgate },
+  },
   heapAcquire: {
     title: 'heap per waiter, acquire',
     unit: 'bytes',
@@ -271,7 +314,8 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     unit: 'ns',
     contestants: {
       headgate: async () => oneByOne(new (await (await import('./silent.js')).buildThrottle(true))(TOKENS, SLOTS)),
-      [ITSELF.watched]: async () => oneByOne(new (await (await import('./silent.js')).buildThrottle(false))(TOKENS, SLOTS)),
+      [ITSELF.watched]: async () =>
+        oneByOne(new (await (await import('./silent.js')).buildThrottle(false))(TOKENS, SLOTS)),
     },
   },
   keyed: {

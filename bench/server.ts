@@ -19,7 +19,12 @@ export async function nanosecondsPerRequest(limited: boolean): Promise<number> {
   const server = app.listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   const load = (duration: number): Promise<autocannon.Result> =>
-    autocannon({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, connections: CONNECTIONS, duration, workers: 1 });
+    autocannon({
+      url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      connections: CONNECTIONS,
+      duration,
+      workers: 1,
+    });
   await load(WARM_UP);
   const { duration, '2xx': served, non2xx } = await load(DURATION);
   if (non2xx > 0 || served === 0) throw new Error(`${non2xx} of ${served + non2xx} requests were refused`);

@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import type { Throttle } from 'headgate';
 
-const SILENT = 'export class EventPublisher { queued() {} granted() {} handedOver() {} released() {} refused() {} paused() {} }';
+const SILENT =
+  'export class EventPublisher { queued() {} granted() {} handedOver() {} released() {} refused() {} paused() {} }';
 
 /** The class, with channels or without. */
 export async function buildThrottle(channels: boolean): Promise<typeof Throttle> {
@@ -16,7 +17,14 @@ export async function buildThrottle(channels: boolean): Promise<typeof Throttle>
     write: false,
     format: 'esm',
     target: 'es2022',
-    plugins: channels ? [] : [{ name: 'silence', setup: (bundle) => bundle.onLoad({ filter: /src\/channels\.ts$/ }, () => ({ contents: SILENT })) }],
+    plugins: channels
+      ? []
+      : [
+          {
+            name: 'silence',
+            setup: (bundle) => bundle.onLoad({ filter: /src\/channels\.ts$/ }, () => ({ contents: SILENT })),
+          },
+        ],
   });
   const module: unknown = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0]?.text ?? '')}`);
   return (module as { Throttle: typeof Throttle }).Throttle;

@@ -16,7 +16,8 @@ export async function story(): Promise<string> {
   };
 
   // Ten at once. Three slots are free and four tokens are there; from then on tokens come at four a second.
-  for (const [seconds, cost] of [[0.4], [0.5], [0.6], [0.4], [0.5], [0.5], [0.6, 2], [0.4], [0.5], [0.6]] as const) job(seconds, cost);
+  for (const [seconds, cost] of [[0.4], [0.5], [0.6], [0.4], [0.5], [0.5], [0.6, 2], [0.4], [0.5], [0.6]] as const)
+    job(seconds, cost);
 
   await clock.advance(1.6);
   const impatient = new AbortController();

@@ -42,7 +42,10 @@ else {
 
 async function runAll(): Promise<Results> {
   const ids = Object.keys(upstreams) as UpstreamId[];
-  const bar = new progress.SingleBar({ format: '{bar} round {round}: {what}', hideCursor: true }, progress.Presets.shades_classic);
+  const bar = new progress.SingleBar(
+    { format: '{bar} round {round}: {what}', hideCursor: true },
+    progress.Presets.shades_classic,
+  );
   bar.start(ROUNDS * ids.length, 0, { round: 0, what: '' });
   const trials: Partial<Record<UpstreamId, Record<string, Trial[]>>> = {};
   for (let round = 0; round < ROUNDS; round++) {
@@ -78,7 +81,12 @@ async function runAll(): Promise<Results> {
 async function tryOut(id: UpstreamId, name: string): Promise<Trial> {
   const served = await serve(id);
   try {
-    const running = promisify(execFile)(process.execPath, [fileURLToPath(import.meta.url), id, name, String(served.port)]);
+    const running = promisify(execFile)(process.execPath, [
+      fileURLToPath(import.meta.url),
+      id,
+      name,
+      String(served.port),
+    ]);
     guarded(running.child);
     const { stdout } = await running;
     const handedOver = JSON.parse(stdout) as number[];
@@ -93,7 +101,8 @@ async function tryOut(id: UpstreamId, name: string): Promise<Trial> {
       taken += last - (handedOver[index] ?? NaN);
       from = to;
     }
-    if (!Number.isFinite(taken) || served.admitted.size !== JOBS) throw new Error(`${name} got ${served.admitted.size} of ${JOBS} jobs done ${upstreams[id].title}`);
+    if (!Number.isFinite(taken) || served.admitted.size !== JOBS)
+      throw new Error(`${name} got ${served.admitted.size} of ${JOBS} jobs done ${upstreams[id].title}`);
     return { share: least / taken, refused: served.refused() };
   } finally {
     served.close();

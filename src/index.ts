@@ -1,9 +1,25 @@
 /** headgate: a throttle for asynchronous TypeScript. The public names, nothing else. */
 export type {
-  CallMessage, GrantedMessage, PausedMessage, QueuedMessage, RefusalReason, RefusedMessage, ReleasedMessage, ThrottleMessage, ThrottleMessages, WatchedThrottle,
+  CallMessage,
+  GrantedMessage,
+  PausedMessage,
+  QueuedMessage,
+  RefusalReason,
+  RefusedMessage,
+  ReleasedMessage,
+  ThrottleMessage,
+  ThrottleMessages,
+  WatchedThrottle,
 } from './core/events.js';
 export type { Clock } from './core/clock.js';
-export { QueueFullError, ServerBusyError, ThrottleClosedError, ThrottleError, type ThrottleErrorOptions, ThrottleTimeoutError } from './core/errors.js';
+export {
+  QueueFullError,
+  ServerBusyError,
+  ThrottleClosedError,
+  ThrottleError,
+  type ThrottleErrorOptions,
+  ThrottleTimeoutError,
+} from './core/errors.js';
 export type { AcquireOptions, Gate, KeyedGate } from './core/gate.js';
 export { KeyedThrottle, type KeyedThrottleOptions } from './compose/keyed-throttle.js';
 export { Limiter, type LimiterOptions, Resource, type Resources } from './compose/limiter.js';

@@ -23,7 +23,9 @@ beforeAll(async () => {
   for (const format of ['esm', 'cjs'] as const) {
     const outfile = join(folder, format === 'esm' ? 'copy.mjs' : 'copy.cjs');
     await build({ entryPoints: ['src/index.ts'], bundle: true, format, platform: 'neutral', minify: true, outfile });
-    copies[format] = (format === 'esm' ? await import(/* @vite-ignore */ pathToFileURL(outfile).href) : createRequire(outfile)(outfile)) as Copy;
+    copies[format] = (
+      format === 'esm' ? await import(/* @vite-ignore */ pathToFileURL(outfile).href) : createRequire(outfile)(outfile)
+    ) as Copy;
   }
 });
 
@@ -46,13 +48,16 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
     expect(first.active).toBe(0);
   });
 
-  test.each([false, true])('its refusal is a 429 of our adapter, and the limit holds, with failOpen: %s', async (failOpen) => {
-    const keyed = new (copy().KeyedThrottle)(1, 0, 60);
-    const handler = web(() => new Response('served'), { keyed, key: () => 'ada', failOpen });
-    expect((await handler(new Request('http://localhost/'))).status).toBe(200);
-    const refused = await handler(new Request('http://localhost/'));
-    expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '60']);
-  });
+  test.each([false, true])(
+    'its refusal is a 429 of our adapter, and the limit holds, with failOpen: %s',
+    async (failOpen) => {
+      const keyed = new (copy().KeyedThrottle)(1, 0, 60);
+      const handler = web(() => new Response('served'), { keyed, key: () => 'ada', failOpen });
+      expect((await handler(new Request('http://localhost/'))).status).toBe(200);
+      const refused = await handler(new Request('http://localhost/'));
+      expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '60']);
+    },
+  );
 
   test('its full queue, its closed gate and its busy limiter are a 503 of our adapter', async () => {
     const { Throttle, Limiter, Resource } = copy();
@@ -63,7 +68,11 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
     const busy = new Resource(1);
     busy.tryAcquire();
     const limiter = new Limiter({ timeout: 0, resources: [busy] }).resources([busy]);
-    for (const [gate, wait] of [[full, 100], [closed, 0], [limiter, 0]] as const) {
+    for (const [gate, wait] of [
+      [full, 100],
+      [closed, 0],
+      [limiter, 0],
+    ] as const) {
       const response = await web(() => new Response('served'), { gate, wait })(new Request('http://localhost/'));
       expect(response.status).toBe(503);
     }
@@ -71,14 +80,18 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
 
   test('its oversize cost goes to the error handler, also with failOpen', async () => {
     const gate = new (copy().Throttle)(1);
-    await expect(web(() => new Response(''), { gate, cost: 2, failOpen: true })(new Request('http://localhost/'))).rejects.toThrow('cost must be at most 1');
+    await expect(
+      web(() => new Response(''), { gate, cost: 2, failOpen: true })(new Request('http://localhost/')),
+    ).rejects.toThrow('cost must be at most 1');
   });
 
   test('its gate paces our fetch, and is paused by it', async () => {
     const clock = new ManualClock();
     const gate = new (copy().Throttle)(10, 2, 1, { clock });
     let calls = 0;
-    const fetch = throttledFetch(gate, { fetch: async () => new Response('', calls++ === 0 ? { status: 429, headers: { 'retry-after': '7' } } : {}) });
+    const fetch = throttledFetch(gate, {
+      fetch: async () => new Response('', calls++ === 0 ? { status: 429, headers: { 'retry-after': '7' } } : {}),
+    });
     const response = fetch('https://api.example/');
     await clock.advance(6);
     expect([calls, gate.waiting]).toEqual([1, 1]);
@@ -111,8 +124,13 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
 test('no module of the package asks for `instanceof` of a class of ours or of an error', () => {
   const files = (readdirSync('src', { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
   expect(files.length).toBeGreaterThan(30);
-  const asks = /instanceof (?:\w*Error|Throttle|KeyedThrottle|Resource|Limiter|Redis\w*|Grant|Lease|TokenBucket|SlidingWindow)\b/;
-  const lines = files.flatMap((file) => readFileSync(join('src', file), 'utf8').split('\n').map((line) => `${file}: ${line}`));
+  const asks =
+    /instanceof (?:\w*Error|Throttle|KeyedThrottle|Resource|Limiter|Redis\w*|Grant|Lease|TokenBucket|SlidingWindow)\b/;
+  const lines = files.flatMap((file) =>
+    readFileSync(join('src', file), 'utf8')
+      .split('\n')
+      .map((line) => `${file}: ${line}`),
+  );
   // An example of a caller's code may ask: a caller has one copy in hand.
   expect(lines.filter((line) => asks.test(line) && !/: \s*\*/.test(line))).toEqual([]);
 });

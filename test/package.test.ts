@@ -12,16 +12,22 @@ import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string; exports: Record<string, string | { types: string; default: string }> };
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  version: string;
+  exports: Record<string, string | { types: string; default: string }>;
+};
 const project = mkdtempSync(join(tmpdir(), 'headgate-package-'));
 afterAll(() => rmSync(project, { recursive: true }));
 
-const run = (command: string, args: string[], cwd = project): string => execFileSync(command, args, { cwd, encoding: 'utf8', stdio: 'pipe' });
+const run = (command: string, args: string[], cwd = project): string =>
+  execFileSync(command, args, { cwd, encoding: 'utf8', stdio: 'pipe' });
 const node = (...args: string[]): string => run(process.execPath, args).trim();
 let packed: string[];
 
 beforeAll(() => {
-  const [tarball] = JSON.parse(run('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', project], root)) as { filename: string; files: { path: string }[] }[];
+  const [tarball] = JSON.parse(
+    run('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', project], root),
+  ) as { filename: string; files: { path: string }[] }[];
   if (tarball === undefined) throw new Error('npm pack made nothing');
   packed = tarball.files.map(({ path }) => path).toSorted();
   writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'stranger', private: true }));
@@ -30,10 +36,13 @@ beforeAll(() => {
 
 describe('the package', () => {
   test('contains what is needed and nothing else', () => {
-    const extra = packed.filter((path) => !/^dist\/(?:http\/|web\/|redis\/(?:scripts\/)?)?[\w.-]+\.(js|d\.ts)$/.test(path));
+    const extra = packed.filter(
+      (path) => !/^dist\/(?:http\/|web\/|redis\/(?:scripts\/)?)?[\w.-]+\.(js|d\.ts)$/.test(path),
+    );
     expect(extra).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
     for (const target of Object.values(manifest.exports)) {
-      for (const path of typeof target === 'string' ? [target] : Object.values(target)) expect(packed).toContain(path.replace('./', ''));
+      for (const path of typeof target === 'string' ? [target] : Object.values(target))
+        expect(packed).toContain(path.replace('./', ''));
     }
   });
 
@@ -64,7 +73,9 @@ describe('the package', () => {
       const missing = await fleet.acquire().catch((error) => error instanceof ThrottleBackendError && error.message.includes('npm install redis'));
       const needsProvider = (() => { try { instrument(); } catch (error) { return error instanceof TypeError; } })();
       console.log(await second, refused, manifest.version, ...statuses, missing, needsProvider);`;
-    expect(node('--no-warnings', '--input-type=module', '-e', code)).toBe(`60 true ${manifest.version} 200 429 true true`);
+    expect(node('--no-warnings', '--input-type=module', '-e', code)).toBe(
+      `60 true ${manifest.version} 200 429 true true`,
+    );
   });
 
   test('is required from CommonJS', () => {
@@ -79,10 +90,15 @@ describe('the package', () => {
   test('imports nothing of Node, and does nothing when imported', () => {
     for (const path of packed.filter((name) => name.endsWith('.js'))) {
       const code = readFileSync(join(project, 'node_modules/headgate', path), 'utf8');
-      const specifiers = [...code.matchAll(/(?:from|import\(?)\s*["']([^"']+)["']/g)].map(([, specifier]) => specifier).filter((specifier) => !/^headgate(\/|$)/.test(specifier ?? ''));
+      const specifiers = [...code.matchAll(/(?:from|import\(?)\s*["']([^"']+)["']/g)]
+        .map(([, specifier]) => specifier)
+        .filter((specifier) => !/^headgate(\/|$)/.test(specifier ?? ''));
       // The one package that is imported, and that only when it is needed.
       const optional = path === 'dist/redis/index.js' ? ['redis'] : [];
-      expect(specifiers.filter((specifier) => !/^\.\.?\//.test(specifier ?? '')), path).toEqual(optional);
+      expect(
+        specifiers.filter((specifier) => !/^\.\.?\//.test(specifier ?? '')),
+        path,
+      ).toEqual(optional);
     }
     const code = `
       const fail = (what) => () => { throw new Error(what + ' at import'); };
@@ -111,8 +127,10 @@ describe('the package', () => {
     { module: 'nodenext', moduleResolution: 'nodenext', file: 'stranger.cts', lib: ['es2022', 'dom'], types: [] },
     { module: 'esnext', moduleResolution: 'bundler', file: 'stranger.ts', lib: ['es2022', 'dom'], types: [] },
     { module: 'nodenext', moduleResolution: 'nodenext', file: 'stranger.mts', lib: ['es2022'], types: ['node'] },
-  ])('has types under $moduleResolution, in a $file, with $lib and types of $types', ({ module, moduleResolution, file, lib, types }) => {
-    const code = `
+  ])(
+    'has types under $moduleResolution, in a $file, with $lib and types of $types',
+    ({ module, moduleResolution, file, lib, types }) => {
+      const code = `
       import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle, ThrottleError, type ThrottleMessages } from 'headgate';
       import { throttledFetch } from 'headgate/fetch';
       import { concurrencyLimit, express, fastify, hono, koa, web } from 'headgate/http';
@@ -148,23 +166,41 @@ describe('the package', () => {
       ThrottleError('code', 'message');
       // @ts-expect-error there is no such export
       import { Semaphore } from 'headgate';`;
-    writeFileSync(join(project, file), code);
-    const compilerOptions = { module, moduleResolution, target: 'es2022', lib, types, typeRoots: [join(root, 'node_modules/@types')], strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false, noEmit: true };
-    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }));
-    let printed = '';
-    try {
-      printed = node(join(root, 'node_modules/typescript/bin/tsc'), '-p', project);
-    } catch (error) {
-      printed = (error as { stdout: string }).stdout;
-    }
-    expect(printed).toBe('');
-  });
+      writeFileSync(join(project, file), code);
+      const compilerOptions = {
+        module,
+        moduleResolution,
+        target: 'es2022',
+        lib,
+        types,
+        typeRoots: [join(root, 'node_modules/@types')],
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        skipLibCheck: false,
+        noEmit: true,
+      };
+      writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }));
+      let printed = '';
+      try {
+        printed = node(join(root, 'node_modules/typescript/bin/tsc'), '-p', project);
+      } catch (error) {
+        printed = (error as { stdout: string }).stdout;
+      }
+      expect(printed).toBe('');
+    },
+  );
 });
 
 describe('sizes, minified and gzipped', () => {
   /** In bytes, of what a bundler takes in for these lines. */
   const size = async (...lines: string[]): Promise<number> => {
-    const { outputFiles } = await build({ stdin: { contents: lines.join('\n'), resolveDir: join(root, 'dist') }, bundle: true, minify: true, format: 'esm', write: false });
+    const { outputFiles } = await build({
+      stdin: { contents: lines.join('\n'), resolveDir: join(root, 'dist') },
+      bundle: true,
+      minify: true,
+      format: 'esm',
+      write: false,
+    });
     return gzipSync(outputFiles[0]?.contents ?? '', { level: 9 }).length;
   };
   const core = `export { Throttle } from './index.js';`;

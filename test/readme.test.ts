@@ -31,15 +31,22 @@ const examples: Example[] = [];
 const collect = (source: string, code: string): void => {
   const file = join(folder, `example-${examples.length}.ts`);
   writeFileSync(file, `${code}\nexport {};\n`);
-  examples.push({ name: `${source} ${examples.length}: ${code.split('\n').find((line) => line !== '' && !line.startsWith('import')) ?? ''}`, code, file });
+  examples.push({
+    name: `${source} ${examples.length}: ${code.split('\n').find((line) => line !== '' && !line.startsWith('import')) ?? ''}`,
+    code,
+    file,
+  });
 };
 
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 for (const [, code = ''] of readme.matchAll(/^```ts\n(.*?)^```$/gms)) collect('README.md', code);
 const fromReadme = examples.length;
-for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts'))) {
+for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((path) =>
+  path.endsWith('.ts'),
+)) {
   const source = readFileSync(join(root, 'src', name), 'utf8');
-  for (const [, block = ''] of source.matchAll(/@example\n(.*?)(?=\n\s*\*\/|\n\s*\*\s*@)/gs)) collect(name, block.replaceAll(/^\s*\* ?/gm, ''));
+  for (const [, block = ''] of source.matchAll(/@example\n(.*?)(?=\n\s*\*\/|\n\s*\*\s*@)/gs))
+    collect(name, block.replaceAll(/^\s*\* ?/gm, ''));
 }
 
 describe('examples', () => {
@@ -50,7 +57,9 @@ describe('examples', () => {
 
   test.each(examples)('$name', async ({ code, file }) => {
     const printed: string[] = [];
-    const log = vi.spyOn(console, 'log').mockImplementation((...values: unknown[]) => void printed.push(format(...values)));
+    const log = vi
+      .spyOn(console, 'log')
+      .mockImplementation((...values: unknown[]) => void printed.push(format(...values)));
     // The upstream of the recipes: refuses once, then serves.
     const responses = [new Response('', { status: 429, headers: { 'retry-after': '0.01' } })];
     vi.stubGlobal('fetch', async () => responses.pop() ?? new Response('ok'));
@@ -62,15 +71,28 @@ describe('examples', () => {
   });
 
   test('type-check', () => {
-    const config = { extends: '../../tsconfig.json', compilerOptions: { isolatedDeclarations: false, noPropertyAccessFromIndexSignature: false, declaration: false, noUnusedLocals: false, noUnusedParameters: false }, include: ['*.ts'] };
+    const config = {
+      extends: '../../tsconfig.json',
+      compilerOptions: {
+        isolatedDeclarations: false,
+        noPropertyAccessFromIndexSignature: false,
+        declaration: false,
+        noUnusedLocals: false,
+        noUnusedParameters: false,
+      },
+      include: ['*.ts'],
+    };
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
-    expect(() => execFileSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8', stdio: 'pipe' })).not.toThrow();
+    expect(() =>
+      execFileSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8', stdio: 'pipe' }),
+    ).not.toThrow();
   });
 });
 
 test('the pictures and files that README.md points to are there', () => {
-  for (const [, target = ''] of readme.matchAll(/\]\((?!https?:|#)([^)]+)\)/g)) expect(() => readFileSync(join(root, target)), target).not.toThrow();
+  for (const [, target = ''] of readme.matchAll(/\]\((?!https?:|#)([^)]+)\)/g))
+    expect(() => readFileSync(join(root, target)), target).not.toThrow();
 });
 
 describe('the strict upstream', () => {
@@ -88,7 +110,10 @@ describe('the strict upstream', () => {
   ])('by $id, headgate is not refused and gets as much as the best, as the text says', ({ id, right, wrong }) => {
     const clients = results.upstreams.find((upstream) => upstream.id === id)?.clients ?? {};
     const share = (name: string): number => clients[name]?.share ?? NaN;
-    for (const name of [right, wrong ?? right]) expect(clients[name]?.trials.map(({ refused }) => refused)).toEqual(Array.from({ length: results.rounds }, () => 0));
+    for (const name of [right, wrong ?? right])
+      expect(clients[name]?.trials.map(({ refused }) => refused)).toEqual(
+        Array.from({ length: results.rounds }, () => 0),
+      );
     expect(share(right)).toBeGreaterThan(Math.max(...Object.keys(clients).map(share)) - 0.02);
     if (wrong === undefined) return;
     const cost = 1 - share(wrong) / share(right);

@@ -2,7 +2,19 @@
 import { on } from 'node:events';
 import { Readable } from 'node:stream';
 import { type Clock as FakeClock, install } from '@sinonjs/fake-timers';
-import { type Clock, KeyedThrottle, Limiter, type Permit, Resource, ServerBusyError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError, QueueFullError } from 'headgate';
+import {
+  type Clock,
+  KeyedThrottle,
+  Limiter,
+  type Permit,
+  Resource,
+  ServerBusyError,
+  Throttle,
+  ThrottleClosedError,
+  ThrottleError,
+  ThrottleTimeoutError,
+  QueueFullError,
+} from 'headgate';
 import { ManualClock, record } from 'headgate/testing';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { setUp, SkewedClock, take } from './support/support.js';
@@ -17,7 +29,11 @@ describe('an abort that comes before the function has started wins: the function
   const throttles: Record<string, () => Site> = {
     'Throttle.run': () => {
       const { throttle } = setUp(10, 1);
-      return { start: (options, fn) => throttle.run(fn, 2, options), hold: () => take(throttle), counts: () => [throttle.active, throttle.tokens] };
+      return {
+        start: (options, fn) => throttle.run(fn, 2, options),
+        hold: () => take(throttle),
+        counts: () => [throttle.active, throttle.tokens],
+      };
     },
     'KeyedThrottle.run': () => {
       const keyed = new KeyedThrottle(10, 1, 1, { clock: new ManualClock() });
@@ -39,7 +55,11 @@ describe('an abort that comes before the function has started wins: the function
     },
     'Throttle.map': () => {
       const { throttle } = setUp(10, 1);
-      return { start: (options, fn) => throttle.map([1], fn, { ...options, cost: 2 }), hold: () => take(throttle), counts: () => [throttle.active, throttle.tokens] };
+      return {
+        start: (options, fn) => throttle.map([1], fn, { ...options, cost: 2 }),
+        hold: () => take(throttle),
+        counts: () => [throttle.active, throttle.tokens],
+      };
     },
   };
 
@@ -72,10 +92,14 @@ describe('an abort that comes before the function has started wins: the function
   test('an abort after the function has started is for the function to notice', async () => {
     const { throttle } = setUp(10, 1);
     const stop = new AbortController();
-    const done = throttle.run(async () => {
-      stop.abort();
-      return 'done';
-    }, 1, { signal: stop.signal });
+    const done = throttle.run(
+      async () => {
+        stop.abort();
+        return 'done';
+      },
+      1,
+      { signal: stop.signal },
+    );
     expect(await done).toBe('done');
   });
 });
@@ -151,9 +175,16 @@ describe('map', () => {
     }
   });
 
-  test.each([[null, 'null'], [undefined, 'undefined'], [5, '5'], [{}, 'object']])('of %o names the argument (FAULTS 6)', async (items, shown) => {
+  test.each([
+    [null, 'null'],
+    [undefined, 'undefined'],
+    [5, '5'],
+    [{}, 'object'],
+  ])('of %o names the argument (FAULTS 6)', async (items, shown) => {
     const { throttle } = setUp();
-    await expect(throttle.map(items as never, () => 1)).rejects.toThrow(new TypeError(`items must be an Iterable or an AsyncIterable, received ${shown}`));
+    await expect(throttle.map(items as never, () => 1)).rejects.toThrow(
+      new TypeError(`items must be an Iterable or an AsyncIterable, received ${shown}`),
+    );
   });
 
   describe('closes its source at once, also while the next item is on its way (FAULTS 13)', () => {
@@ -293,7 +324,9 @@ describe('deadlines and timers', () => {
     const throttle = new Throttle(Infinity, 1, 1, { clock });
     throttle.tryAcquire();
     const start = clock.passing.now();
-    const refused = throttle.acquire(1, { timeout: 10 }).catch((error: unknown) => [error, clock.passing.now() - start] as const);
+    const refused = throttle
+      .acquire(1, { timeout: 10 })
+      .catch((error: unknown) => [error, clock.passing.now() - start] as const);
     await clock.passing.advance(9.5);
     expect(throttle.waiting).toBe(1);
     await clock.passing.advance(0.5);
@@ -316,11 +349,16 @@ describe('deadlines and timers', () => {
   });
 
   test('on the real clock, a timeout of estimateWait() is met (FAULTS 11)', async () => {
-    const results = await Promise.all(Array.from({ length: 100 }, async () => {
-      const throttle = new Throttle(1, 0, 0.05);
-      throttle.tryAcquire();
-      return throttle.acquire(1, { timeout: throttle.estimateWait() }).then(() => 'granted', () => 'refused');
-    }));
+    const results = await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const throttle = new Throttle(1, 0, 0.05);
+        throttle.tryAcquire();
+        return throttle.acquire(1, { timeout: throttle.estimateWait() }).then(
+          () => 'granted',
+          () => 'refused',
+        );
+      }),
+    );
     expect(results.filter((result) => result === 'refused')).toEqual([]);
   });
 
@@ -372,26 +410,42 @@ describe('deadlines and timers', () => {
 });
 
 test.each([
-  ['a proxy', (signal: AbortSignal) => new Proxy(signal, { get: (target, key) => (typeof target[key as 'aborted'] === 'function' ? (target[key as never] as () => void).bind(target) : target[key as 'aborted']) })],
-  ['a delegate', (signal: AbortSignal) => ({
-    get aborted() {
-      return signal.aborted;
-    },
-    get reason(): unknown {
-      return signal.reason;
-    },
-    addEventListener: signal.addEventListener.bind(signal),
-    removeEventListener: signal.removeEventListener.bind(signal),
-  }) as unknown as AbortSignal],
-])('an abort is noticed where the signal is %s, and the target of its event another object (FAULTS 12)', async (_, wrap) => {
-  const { throttle } = setUp(Infinity, 1);
-  take(throttle);
-  const stop = new AbortController();
-  const waiting = throttle.acquire(1, { signal: wrap(stop.signal) });
-  stop.abort(new Error('stop'));
-  await expect(waiting).rejects.toThrow('stop');
-  expect(throttle.waiting).toBe(0);
-});
+  [
+    'a proxy',
+    (signal: AbortSignal) =>
+      new Proxy(signal, {
+        get: (target, key) =>
+          typeof target[key as 'aborted'] === 'function'
+            ? (target[key as never] as () => void).bind(target)
+            : target[key as 'aborted'],
+      }),
+  ],
+  [
+    'a delegate',
+    (signal: AbortSignal) =>
+      ({
+        get aborted() {
+          return signal.aborted;
+        },
+        get reason(): unknown {
+          return signal.reason;
+        },
+        addEventListener: signal.addEventListener.bind(signal),
+        removeEventListener: signal.removeEventListener.bind(signal),
+      }) as unknown as AbortSignal,
+  ],
+])(
+  'an abort is noticed where the signal is %s, and the target of its event another object (FAULTS 12)',
+  async (_, wrap) => {
+    const { throttle } = setUp(Infinity, 1);
+    take(throttle);
+    const stop = new AbortController();
+    const waiting = throttle.acquire(1, { signal: wrap(stop.signal) });
+    stop.abort(new Error('stop'));
+    await expect(waiting).rejects.toThrow('stop');
+    expect(throttle.waiting).toBe(0);
+  },
+);
 
 test('a cost of 0 takes a slot at once, also while there is a debt (FAULTS 15)', async () => {
   for (const options of [{}, { window: 'sliding' }, { also: [{ capacity: 10, period: 60 }] }] as const) {
@@ -408,7 +462,14 @@ describe('a platform without Symbol.dispose, or with a polyfill that comes later
     // This platform has the symbols: a realm of its own, whose `Symbol` is a proxy without them, stands for an older one.
     const { runInNewContext } = await import('node:vm');
     const { build } = await import('esbuild');
-    const { outputFiles } = await build({ entryPoints: ['src/index.ts'], bundle: true, format: 'iife', globalName: 'headgate', platform: 'neutral', write: false });
+    const { outputFiles } = await build({
+      entryPoints: ['src/index.ts'],
+      bundle: true,
+      format: 'iife',
+      globalName: 'headgate',
+      platform: 'neutral',
+      write: false,
+    });
     const code = outputFiles[0]?.text ?? '';
     const result: Record<string, unknown> = {};
     const results = runInNewContext(
@@ -440,22 +501,39 @@ describe('a platform without Symbol.dispose, or with a polyfill that comes later
 
 describe('errors and small things (FAULTS 18)', () => {
   const errors = [
-    new ThrottleError('ERR_CUSTOM', 'no'), new ThrottleTimeoutError('late', { retryAfter: 2 }), new QueueFullError('full'), new ThrottleClosedError('closed'), new ServerBusyError({ retryAfter: 3 }),
+    new ThrottleError('ERR_CUSTOM', 'no'),
+    new ThrottleTimeoutError('late', { retryAfter: 2 }),
+    new QueueFullError('full'),
+    new ThrottleClosedError('closed'),
+    new ServerBusyError({ retryAfter: 3 }),
   ];
-  test.each(errors.map((error) => [error.name, error] as const))('the name of a %s can be assigned, and its stack begins with the name of the class', (name, error) => {
-    expect(error.stack?.startsWith(`${name}: `)).toBe(true);
-    error.name = 'Renamed';
-    expect([error.name, String(error).startsWith('Renamed: ')]).toEqual(['Renamed', true]);
-    expect(Object.keys(error)).not.toContain('name');
-  });
+  test.each(errors.map((error) => [error.name, error] as const))(
+    'the name of a %s can be assigned, and its stack begins with the name of the class',
+    (name, error) => {
+      expect(error.stack?.startsWith(`${name}: `)).toBe(true);
+      error.name = 'Renamed';
+      expect([error.name, String(error).startsWith('Renamed: ')]).toEqual(['Renamed', true]);
+      expect(Object.keys(error)).not.toContain('name');
+    },
+  );
 
   test('an error is plain data in JSON; of what structuredClone keeps, only the stack shows its name', () => {
     const error = new ThrottleTimeoutError('late', { retryAfter: 2 });
-    expect(JSON.parse(JSON.stringify(error))).toEqual({ name: 'ThrottleTimeoutError', code: 'ERR_THROTTLE_TIMEOUT', message: 'late', retryAfter: 2 });
+    expect(JSON.parse(JSON.stringify(error))).toEqual({
+      name: 'ThrottleTimeoutError',
+      code: 'ERR_THROTTLE_TIMEOUT',
+      message: 'late',
+      retryAfter: 2,
+    });
     expect(structuredClone(error.toJSON())).toEqual(error.toJSON());
     // The algorithm itself drops every property of an error but these, and every name but those of the language.
     const clone = structuredClone(error);
-    expect([clone.name, clone.message, 'code' in clone, clone.stack?.split('\n')[0]]).toEqual(['Error', 'late', false, 'ThrottleTimeoutError: late']);
+    expect([clone.name, clone.message, 'code' in clone, clone.stack?.split('\n')[0]]).toEqual([
+      'Error',
+      'late',
+      false,
+      'ThrottleTimeoutError: late',
+    ]);
   });
 
   test('wrap keeps the name and the length of its function', () => {
@@ -463,7 +541,8 @@ describe('errors and small things (FAULTS 18)', () => {
       return to + text;
     }
     const { throttle } = setUp();
-    for (const wrapped of [throttle.wrap(sendMail), new Resource(1).wrap(sendMail)]) expect([wrapped.name, wrapped.length]).toEqual(['sendMail', 2]);
+    for (const wrapped of [throttle.wrap(sendMail), new Resource(1).wrap(sendMail)])
+      expect([wrapped.name, wrapped.length]).toEqual(['sendMail', 2]);
   });
 
   test('a resource has wrap, map, pausedFor and estimateWait, and can be recorded', async () => {

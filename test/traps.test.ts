@@ -31,7 +31,8 @@ const expectWithinRate = (grants: readonly (readonly [number, number])[], burst:
     for (let to = from; to < grants.length; to++) {
       cost += grants[to]![1];
       const bound = burst + rate * (grants[to]![0] - grants[from]![0]);
-      if (cost > bound * (1 + 1e-9)) expect.fail(`${cost} granted from ${grants[from]![0]} to ${grants[to]![0]}, at most ${bound} may be`);
+      if (cost > bound * (1 + 1e-9))
+        expect.fail(`${cost} granted from ${grants[from]![0]} to ${grants[to]![0]}, at most ${bound} may be`);
     }
   }
 };
@@ -327,22 +328,25 @@ describe('trap 6: grant and abort in one tick make a permit or a rejection, neve
     expect([throttle.tokens, throttle.waiting, clock.pending]).toEqual([tokens, 0, 0]);
   });
 
-  test.each([1, 3, 7, 1 / 3, 0.1, 1_000])('a permit due at the very instant of the deadline is given: %d a second', async (capacity) => {
-    for (const start of [0, 12_345.678, 1.7e9]) {
-      const clock = new SkewedClock();
-      clock.skew = start;
-      const throttle = new Throttle(capacity, 0, 1, { clock });
-      const burst = take(throttle, throttle.burst);
-      burst.release();
-      await clock.passing.advance(0.0123456);
-      const outcomes = new Outcomes();
-      outcomes.follow('first', throttle.acquire(1, { timeout: throttle.estimateWait(1) }));
-      outcomes.follow('second', throttle.acquire(1, { timeout: throttle.estimateWait(1) }));
-      await clock.passing.runAll();
-      expect(outcomes.order).toEqual(['first', 'second']);
-      expect(clock.passing.pending).toBe(0);
-    }
-  });
+  test.each([1, 3, 7, 1 / 3, 0.1, 1_000])(
+    'a permit due at the very instant of the deadline is given: %d a second',
+    async (capacity) => {
+      for (const start of [0, 12_345.678, 1.7e9]) {
+        const clock = new SkewedClock();
+        clock.skew = start;
+        const throttle = new Throttle(capacity, 0, 1, { clock });
+        const burst = take(throttle, throttle.burst);
+        burst.release();
+        await clock.passing.advance(0.0123456);
+        const outcomes = new Outcomes();
+        outcomes.follow('first', throttle.acquire(1, { timeout: throttle.estimateWait(1) }));
+        outcomes.follow('second', throttle.acquire(1, { timeout: throttle.estimateWait(1) }));
+        await clock.passing.runAll();
+        expect(outcomes.order).toEqual(['first', 'second']);
+        expect(clock.passing.pending).toBe(0);
+      }
+    },
+  );
 });
 
 describe('trap 7: no fast path past those who wait', () => {
@@ -373,7 +377,10 @@ describe('trap 7: no fast path past those who wait', () => {
     expect(throttle.tryAcquire(1)).toBeUndefined();
     expect(throttle.tryAcquire(0)).toBeUndefined();
     outcomes.follow('never', throttle.acquire(0, { timeout: 0 }));
-    outcomes.follow('small', throttle.run(() => {}, 0));
+    outcomes.follow(
+      'small',
+      throttle.run(() => {}, 0),
+    );
     await clock.advance(0.4);
     expect(outcomes.order).toEqual(['never!']);
     await clock.advance(0.1);
@@ -390,37 +397,43 @@ describe('trap 7: no fast path past those who wait', () => {
     expectNothingHeld(throttle, take(throttle));
   });
 
-  test.each([1, 2, 5])('%d releases in one tick wake as many, in order [CPython test_acquire_fifo_order]', async (releases) => {
-    const { clock, throttle } = setUp(Infinity, 5);
-    const holders = Array.from({ length: 5 }, () => take(throttle));
-    const outcomes = new Outcomes();
-    for (let index = 0; index < 8; index++) outcomes.follow(`${index}`, throttle.acquire());
-    for (const holder of holders.slice(0, releases)) holder.release();
-    expect([throttle.active, throttle.waiting]).toEqual([5, 8 - releases]);
-    await clock.advance(0);
-    expect(outcomes.order).toEqual(['0', '1', '2', '3', '4'].slice(0, releases));
-  });
+  test.each([1, 2, 5])(
+    '%d releases in one tick wake as many, in order [CPython test_acquire_fifo_order]',
+    async (releases) => {
+      const { clock, throttle } = setUp(Infinity, 5);
+      const holders = Array.from({ length: 5 }, () => take(throttle));
+      const outcomes = new Outcomes();
+      for (let index = 0; index < 8; index++) outcomes.follow(`${index}`, throttle.acquire());
+      for (const holder of holders.slice(0, releases)) holder.release();
+      expect([throttle.active, throttle.waiting]).toEqual([5, 8 - releases]);
+      await clock.advance(0);
+      expect(outcomes.order).toEqual(['0', '1', '2', '3', '4'].slice(0, releases));
+    },
+  );
 
   test.each([
     ['sleeps between', 0.01],
     ['sleeps never', 0],
-  ])('who comes back for a second turn waits for all the first: a job that %s [CPython test_acquire_fifo_order_1..4]', async (_, seconds) => {
-    const { clock, throttle } = setUp(Infinity, 1);
-    const order: string[] = [];
-    const sleep = (): Promise<void> => new Promise((resolve) => void clock.schedule(seconds, resolve));
-    const job = async (tag: string): Promise<void> => {
-      for (const turn of [1, 2]) {
-        const permit = await throttle.acquire();
-        order.push(`${tag}${turn}`);
-        if (seconds > 0) await sleep();
-        permit.release();
-      }
-    };
-    const all = Promise.all([job('a'), job('b'), job('c')]);
-    await clock.advance(1);
-    await all;
-    expect(order).toEqual(['a1', 'b1', 'c1', 'a2', 'b2', 'c2']);
-  });
+  ])(
+    'who comes back for a second turn waits for all the first: a job that %s [CPython test_acquire_fifo_order_1..4]',
+    async (_, seconds) => {
+      const { clock, throttle } = setUp(Infinity, 1);
+      const order: string[] = [];
+      const sleep = (): Promise<void> => new Promise((resolve) => void clock.schedule(seconds, resolve));
+      const job = async (tag: string): Promise<void> => {
+        for (const turn of [1, 2]) {
+          const permit = await throttle.acquire();
+          order.push(`${tag}${turn}`);
+          if (seconds > 0) await sleep();
+          permit.release();
+        }
+      };
+      const all = Promise.all([job('a'), job('b'), job('c')]);
+      await clock.advance(1);
+      await all;
+      expect(order).toEqual(['a1', 'b1', 'c1', 'a2', 'b2', 'c2']);
+    },
+  );
 
   test('a release, an abort of the first and a release, all in one tick', async () => {
     const { clock, throttle } = setUp(Infinity, 2);
@@ -492,7 +505,8 @@ describe('trap 8: listeners are removed on every way out [p-queue#235, p-map#75]
       return throttle.run(() => Promise.reject(new Error('no')), 1, { signal });
     },
     'map, done': (throttle, signal) => throttle.map(Array(25).fill(0), () => 1, { signal }),
-    'map, failed': (throttle, signal) => throttle.map(Array(25).fill(0), () => Promise.reject(new Error('no')), { signal }),
+    'map, failed': (throttle, signal) =>
+      throttle.map(Array(25).fill(0), () => Promise.reject(new Error('no')), { signal }),
     'map of what cannot be iterated': (throttle, signal) => throttle.map(0 as never, () => 1, { signal }),
     'map, aborted': (throttle, signal, stop) => throttle.map(Array(25).fill(0), () => stop.abort(), { signal }),
   };
@@ -503,7 +517,11 @@ describe('trap 8: listeners are removed on every way out [p-queue#235, p-map#75]
     const end = way(throttle, stop.signal, stop).catch(() => {});
     await clock.runAll();
     await end;
-    expect({ listeners: getEventListeners(stop.signal, 'abort').length, timers: clock.pending, waiting: throttle.waiting }).toEqual({ listeners: 0, timers: 0, waiting: 0 });
+    expect({
+      listeners: getEventListeners(stop.signal, 'abort').length,
+      timers: clock.pending,
+      waiting: throttle.waiting,
+    }).toEqual({ listeners: 0, timers: 0, waiting: 0 });
   });
 
   test('10,000 waiters on one signal: one listener, no warning, no overflow, all rejected in order', async () => {
@@ -513,7 +531,9 @@ describe('trap 8: listeners are removed on every way out [p-queue#235, p-map#75]
     take(throttle);
     const stop = new AbortController();
     const order: number[] = [];
-    const gone = Array.from({ length: 10_000 }, (_, index) => throttle.acquire(1, { signal: stop.signal }).catch(() => void order.push(index)));
+    const gone = Array.from({ length: 10_000 }, (_, index) =>
+      throttle.acquire(1, { signal: stop.signal }).catch(() => void order.push(index)),
+    );
     expect(getEventListeners(stop.signal, 'abort')).toHaveLength(1);
     stop.abort();
     expect(throttle.waiting).toBe(0);
@@ -543,8 +563,18 @@ describe('trap 8: listeners are removed on every way out [p-queue#235, p-map#75]
 describe('trap 9: releasing twice raises nothing, and nobody is stranded', () => {
   test.each<[string, (permit: Permit) => unknown]>([
     ['release', (permit) => permit.release()],
-    ['using', (permit) => { using _ = permit; }],
-    ['await using', async (permit) => { await using _ = permit; }],
+    [
+      'using',
+      (permit) => {
+        using _ = permit;
+      },
+    ],
+    [
+      'await using',
+      async (permit) => {
+        await using _ = permit;
+      },
+    ],
     ['Symbol.dispose', (permit) => permit[Symbol.dispose]()],
     ['Symbol.asyncDispose', (permit) => permit[Symbol.asyncDispose]()],
   ])('release, then %s: one slot comes back [async-sema#36]', async (_, again) => {
@@ -596,25 +626,38 @@ describe('trap 9: releasing twice raises nothing, and nobody is stranded', () =>
 });
 
 describe('trap 10: an oversize cost is refused at once', () => {
-  test.each([11, 10.000_001, Number.MAX_VALUE])('a cost of %d takes no slot and never pends [async-throttle, Guava#7130]', async (cost) => {
-    for (const busy of [false, true]) {
-      const { clock, throttle } = setUp(10, 2);
-      if (busy) {
-        take(throttle);
-        take(throttle);
-        throttle.acquire().catch(() => {});
+  test.each([11, 10.000_001, Number.MAX_VALUE])(
+    'a cost of %d takes no slot and never pends [async-throttle, Guava#7130]',
+    async (cost) => {
+      for (const busy of [false, true]) {
+        const { clock, throttle } = setUp(10, 2);
+        if (busy) {
+          take(throttle);
+          take(throttle);
+          throttle.acquire().catch(() => {});
+        }
+        const { active, waiting, tokens } = throttle;
+        const work = vi.fn();
+        for (const refused of [
+          throttle.acquire(cost),
+          throttle.run(work, cost),
+          throttle.wrap(work, cost)(),
+          throttle.map([1], work, { cost }),
+        ]) {
+          await expect(refused).rejects.toThrow(RangeError);
+        }
+        expect(() => throttle.tryAcquire(cost)).toThrow(RangeError);
+        expect(() => throttle.estimateWait(cost)).toThrow(RangeError);
+        expect(work).not.toHaveBeenCalled();
+        expect([throttle.active, throttle.waiting, throttle.tokens, clock.pending]).toEqual([
+          active,
+          waiting,
+          tokens,
+          0,
+        ]);
       }
-      const { active, waiting, tokens } = throttle;
-      const work = vi.fn();
-      for (const refused of [throttle.acquire(cost), throttle.run(work, cost), throttle.wrap(work, cost)(), throttle.map([1], work, { cost })]) {
-        await expect(refused).rejects.toThrow(RangeError);
-      }
-      expect(() => throttle.tryAcquire(cost)).toThrow(RangeError);
-      expect(() => throttle.estimateWait(cost)).toThrow(RangeError);
-      expect(work).not.toHaveBeenCalled();
-      expect([throttle.active, throttle.waiting, throttle.tokens, clock.pending]).toEqual([active, waiting, tokens, 0]);
-    }
-  });
+    },
+  );
 
   test('what new settings make oversize is refused where it waits, and blocks nobody', async () => {
     const { clock, throttle } = setUp(10);
@@ -670,7 +713,8 @@ describe('trap 11: a timed-out acquire leaves neither waiter nor timer [async-mu
     const { clock, throttle } = setUp(1_000);
     throttle.pause(5);
     const outcomes = new Outcomes();
-    for (let index = 0; index < 50; index++) outcomes.follow(`${index}`, throttle.acquire(1, { timeout: 6 + index / 10 }));
+    for (let index = 0; index < 50; index++)
+      outcomes.follow(`${index}`, throttle.acquire(1, { timeout: 6 + index / 10 }));
     throttle.pause();
     await clock.advance(20);
     expect(outcomes.order).toEqual(Array.from({ length: 50 }, (_, index) => `${index}!`));
@@ -741,12 +785,22 @@ describe('trap 13: limits change in use', () => {
   test('raising concurrency over-grants nothing, lowering it starts nothing [anyio#1223]', async () => {
     const { clock, throttle } = setUp(Infinity, 1);
     const held = [take(throttle)];
-    for (let index = 0; index < 8; index++) throttle.acquire().then((permit) => held.push(permit), () => {});
+    for (let index = 0; index < 8; index++)
+      throttle.acquire().then(
+        (permit) => held.push(permit),
+        () => {},
+      );
     throttle.configure({ concurrency: 3 });
     await clock.advance(0);
     expect([throttle.active, throttle.waiting]).toEqual([3, 6]);
     throttle.configure({ concurrency: 1 });
-    for (const [active, waiting] of [[3, 6], [2, 6], [1, 6], [1, 5], [1, 4]]) {
+    for (const [active, waiting] of [
+      [3, 6],
+      [2, 6],
+      [1, 6],
+      [1, 5],
+      [1, 4],
+    ]) {
       expect([throttle.active, throttle.waiting]).toEqual([active, waiting]);
       held.shift()!.release();
       await clock.advance(0);
@@ -757,7 +811,11 @@ describe('trap 13: limits change in use', () => {
     const { clock, throttle } = setUp(10);
     take(throttle, 10);
     const grants: [number, number][] = [];
-    for (let index = 0; index < 300; index++) throttle.acquire().then(() => grants.push([clock.now(), 1]), () => {});
+    for (let index = 0; index < 300; index++)
+      throttle.acquire().then(
+        () => grants.push([clock.now(), 1]),
+        () => {},
+      );
     throttle.configure({ capacity: 100, burst: 200 });
     expect([throttle.tokens, throttle.waiting]).toEqual([0, 300]);
     await clock.advance(0.1);
@@ -785,18 +843,21 @@ describe('trap 13: limits change in use', () => {
   test.each([
     ['an empty one', {}],
     ['the same values', { capacity: 1, period: 1, concurrency: 0, burst: 1 }],
-  ])('a change of settings, %s, over and over, neither starves the refill nor feeds it [bottleneck#185]', async (_, limits) => {
-    const { clock, throttle } = setUp(1);
-    take(throttle);
-    const waiter = throttle.acquire();
-    for (let index = 0; index < 99; index++) {
-      await clock.advance(0.01);
-      throttle.configure(limits);
-    }
-    expect([throttle.waiting, clock.pending]).toEqual([1, 1]);
-    await clock.advance(0.010_001);
-    expect((await waiter).waited).toBeCloseTo(1, 5);
-  });
+  ])(
+    'a change of settings, %s, over and over, neither starves the refill nor feeds it [bottleneck#185]',
+    async (_, limits) => {
+      const { clock, throttle } = setUp(1);
+      take(throttle);
+      const waiter = throttle.acquire();
+      for (let index = 0; index < 99; index++) {
+        await clock.advance(0.01);
+        throttle.configure(limits);
+      }
+      expect([throttle.waiting, clock.pending]).toEqual([1, 1]);
+      await clock.advance(0.010_001);
+      expect((await waiter).waited).toBeCloseTo(1, 5);
+    },
+  );
 
   test('it re-times those who wait: sooner', async () => {
     const { clock, throttle } = setUp(1, 0, 60);
@@ -838,7 +899,9 @@ describe('trap 14: a nested acquire on a full throttle [p-limit#91]', () => {
     throttle.run(() => throttle.run(() => 'inner', 1, { timeout }));
 
   test('is documented', () => {
-    expect(readFileSync(new URL('../src/core/throttle.ts', import.meta.url), 'utf8')).toMatch(/while it holds one\s+(\* )?can wait for itself/);
+    expect(readFileSync(new URL('../src/core/throttle.ts', import.meta.url), 'utf8')).toMatch(
+      /while it holds one\s+(\* )?can wait for itself/,
+    );
   });
 
   test('close ends it', async () => {
@@ -884,30 +947,33 @@ describe('trap 15: long delays and a wall clock that jumps', () => {
   const LONG = 2 ** 31 / 1_000;
 
   // setTimeout fires a delay of 2^31 ms at once, and so does the fake one.
-  test.each([LONG - 0.001, LONG, LONG + 0.001, 60 * DAY, 365 * DAY])('a wait of %d s is neither cut short nor spun [p-throttle#40, rate-limiter-flexible#71]', async (seconds) => {
-    vi.useFakeTimers();
-    const started = performance.now();
-    const ended: Record<string, number> = {};
-    const record = (name: string) => (): void => void (ended[name] = performance.now() - started);
-    const timers = vi.spyOn(globalThis, 'setTimeout');
-    const paced = new Throttle(1, 0, seconds);
-    take(paced);
-    paced.acquire().then(record('tokens'), () => {});
-    const paused = new Throttle(1);
-    paused.pause(seconds);
-    paused.acquire().then(record('pause'), () => {});
-    const full = new Throttle(Infinity, 1);
-    take(full);
-    full.acquire(1, { timeout: seconds }).catch(record('deadline'));
-    const due = seconds * 1_000;
-    await vi.advanceTimersByTimeAsync(due / 2);
-    await vi.advanceTimersByTimeAsync(due / 2 - 1);
-    expect(ended).toEqual({});
-    await vi.advanceTimersByTimeAsync(3);
-    expect(Object.keys(ended).toSorted()).toEqual(['deadline', 'pause', 'tokens']);
-    for (const at of Object.values(ended)) expect(at).toBeGreaterThanOrEqual(due - 1e-3);
-    expect(timers.mock.calls.length).toBeLessThan(100);
-  });
+  test.each([LONG - 0.001, LONG, LONG + 0.001, 60 * DAY, 365 * DAY])(
+    'a wait of %d s is neither cut short nor spun [p-throttle#40, rate-limiter-flexible#71]',
+    async (seconds) => {
+      vi.useFakeTimers();
+      const started = performance.now();
+      const ended: Record<string, number> = {};
+      const record = (name: string) => (): void => void (ended[name] = performance.now() - started);
+      const timers = vi.spyOn(globalThis, 'setTimeout');
+      const paced = new Throttle(1, 0, seconds);
+      take(paced);
+      paced.acquire().then(record('tokens'), () => {});
+      const paused = new Throttle(1);
+      paused.pause(seconds);
+      paused.acquire().then(record('pause'), () => {});
+      const full = new Throttle(Infinity, 1);
+      take(full);
+      full.acquire(1, { timeout: seconds }).catch(record('deadline'));
+      const due = seconds * 1_000;
+      await vi.advanceTimersByTimeAsync(due / 2);
+      await vi.advanceTimersByTimeAsync(due / 2 - 1);
+      expect(ended).toEqual({});
+      await vi.advanceTimersByTimeAsync(3);
+      expect(Object.keys(ended).toSorted()).toEqual(['deadline', 'pause', 'tokens']);
+      for (const at of Object.values(ended)) expect(at).toBeGreaterThanOrEqual(due - 1e-3);
+      expect(timers.mock.calls.length).toBeLessThan(100);
+    },
+  );
 
   test.each([-HOUR, HOUR])('the wall clock jumps by %d s: no stall and no burst [bottleneck#134]', async (jump) => {
     vi.useFakeTimers();
@@ -916,7 +982,11 @@ describe('trap 15: long delays and a wall clock that jumps', () => {
     throttle.pause(0.5);
     const granted: number[] = [];
     const started = performance.now();
-    for (let index = 0; index < 10; index++) throttle.acquire().then(() => granted.push(performance.now() - started), () => {});
+    for (let index = 0; index < 10; index++)
+      throttle.acquire().then(
+        () => granted.push(performance.now() - started),
+        () => {},
+      );
     await vi.advanceTimersByTimeAsync(100);
     vi.setSystemTime(Date.now() + jump * 1_000);
     expect(throttle.tokens).toBeCloseTo(1, 9);
@@ -932,30 +1002,37 @@ describe('trap 15: long delays and a wall clock that jumps', () => {
     expect(throttle.tokens).toBeCloseTo(0, 9);
   });
 
-  test.each([-HOUR, -1, -1e-6])('an injected clock that steps back by %d s: nobody stalls, nothing extra is granted', async (step) => {
-    const clock = new SkewedClock();
-    const throttle = new Throttle(10, 0, 1, { clock });
-    take(throttle, 10);
-    const grants: [number, number][] = [];
-    const started = clock.passing.now();
-    const acquire = (): void => void throttle.acquire().then(() => grants.push([clock.passing.now() - started, 1]), () => {});
-    for (let index = 0; index < 10; index++) acquire();
-    await clock.passing.advance(0.35);
-    expect(grants).toHaveLength(3);
-    clock.skew = step;
-    const { tokens } = throttle;
-    expect(tokens).toBeLessThan(1);
-    // The timers that were computed fall due; one that the step makes look early is set once more at the most.
-    await clock.passing.advance(2);
-    expect(throttle.waiting).toBe(0);
-    expectWithinRate(grants, 1, 10);
-    for (let index = 0; index < 20; index++) acquire();
-    await clock.passing.advance(4);
-    expect(throttle.waiting).toBe(0);
-    expectWithinRate(grants, 10, 10);
-    expect(clock.delays.length).toBeLessThan(100);
-    expect(Math.min(...clock.delays)).toBeGreaterThan(0);
-  });
+  test.each([-HOUR, -1, -1e-6])(
+    'an injected clock that steps back by %d s: nobody stalls, nothing extra is granted',
+    async (step) => {
+      const clock = new SkewedClock();
+      const throttle = new Throttle(10, 0, 1, { clock });
+      take(throttle, 10);
+      const grants: [number, number][] = [];
+      const started = clock.passing.now();
+      const acquire = (): void =>
+        void throttle.acquire().then(
+          () => grants.push([clock.passing.now() - started, 1]),
+          () => {},
+        );
+      for (let index = 0; index < 10; index++) acquire();
+      await clock.passing.advance(0.35);
+      expect(grants).toHaveLength(3);
+      clock.skew = step;
+      const { tokens } = throttle;
+      expect(tokens).toBeLessThan(1);
+      // The timers that were computed fall due; one that the step makes look early is set once more at the most.
+      await clock.passing.advance(2);
+      expect(throttle.waiting).toBe(0);
+      expectWithinRate(grants, 1, 10);
+      for (let index = 0; index < 20; index++) acquire();
+      await clock.passing.advance(4);
+      expect(throttle.waiting).toBe(0);
+      expectWithinRate(grants, 10, 10);
+      expect(clock.delays.length).toBeLessThan(100);
+      expect(Math.min(...clock.delays)).toBeGreaterThan(0);
+    },
+  );
 
   test('an injected clock that has stepped back: a pause holds as long as it says, whatever timer was set before', async () => {
     const clock = new SkewedClock();
@@ -1040,7 +1117,11 @@ describe('trap 17: timers that fire early, readings that are stale', () => {
     const started = clock.now();
     take(throttle);
     const granted: number[] = [];
-    for (let index = 0; index < 20; index++) throttle.acquire().then(() => granted.push(clock.now() - started), () => {});
+    for (let index = 0; index < 20; index++)
+      throttle.acquire().then(
+        () => granted.push(clock.now() - started),
+        () => {},
+      );
     await clock.passing.advance(5);
     expect(granted).toHaveLength(20);
     granted.forEach((at, index) => {
@@ -1058,7 +1139,11 @@ describe('trap 17: timers that fire early, readings that are stale', () => {
     take(throttle);
     clock.skew = -HOUR;
     const grants: [number, number][] = [];
-    for (let index = 0; index < 20; index++) throttle.acquire().then(() => grants.push([clock.now(), 1]), () => {});
+    for (let index = 0; index < 20; index++)
+      throttle.acquire().then(
+        () => grants.push([clock.now(), 1]),
+        () => {},
+      );
     await clock.passing.advance(2.1);
     expect(grants).toHaveLength(20);
     expectWithinRate(grants, 1, 10);
@@ -1123,25 +1208,32 @@ describe('trap 18: no double burst beyond burst + rate x w [aiolimiter#298]', ()
     [3, 7, 5, 2],
     [1 / 3, 1, undefined, 1],
     [100, 0.5, 20, 7],
-  ])('%d per %d s, burst %s, cost %d: a greedy caller with every pattern of silence', async (capacity, period, burst, cost) => {
-    const { clock, throttle } = setUp(capacity, 0, period, { burst: burst ?? undefined });
-    const grants: [number, number][] = [];
-    const rate = capacity / period;
-    const span = (cost + throttle.burst) / rate;
-    for (let step = 0; step < 600; step++) {
-      // Silences of odd lengths, so that requests come at all phases of a period.
-      await clock.advance(step % 50 === 0 ? span * ((step % 7) / 5) : span / 40);
-      while (throttle.tryAcquire(cost)) grants.push([clock.now(), cost]);
-    }
-    expect(grants.length).toBeGreaterThan(20);
-    expectWithinRate(grants, throttle.burst, rate);
-  });
+  ])(
+    '%d per %d s, burst %s, cost %d: a greedy caller with every pattern of silence',
+    async (capacity, period, burst, cost) => {
+      const { clock, throttle } = setUp(capacity, 0, period, { burst: burst ?? undefined });
+      const grants: [number, number][] = [];
+      const rate = capacity / period;
+      const span = (cost + throttle.burst) / rate;
+      for (let step = 0; step < 600; step++) {
+        // Silences of odd lengths, so that requests come at all phases of a period.
+        await clock.advance(step % 50 === 0 ? span * ((step % 7) / 5) : span / 40);
+        while (throttle.tryAcquire(cost)) grants.push([clock.now(), cost]);
+      }
+      expect(grants.length).toBeGreaterThan(20);
+      expectWithinRate(grants, throttle.burst, rate);
+    },
+  );
 
   test('who wants no burst at all asks for it: one token apart, always', async () => {
     const { clock, throttle } = setUp(10, 0, 1, { burst: 1 });
     const granted: number[] = [];
     await clock.advance(60);
-    for (let index = 0; index < 50; index++) throttle.acquire().then(() => granted.push(clock.now()), () => {});
+    for (let index = 0; index < 50; index++)
+      throttle.acquire().then(
+        () => granted.push(clock.now()),
+        () => {},
+      );
     await clock.runAll();
     for (let index = 1; index < 50; index++) expect(granted[index]! - granted[index - 1]!).toBeCloseTo(0.1, 9);
   });
@@ -1237,24 +1329,31 @@ describe('trap 20: small numbers and vast ones', () => {
     [1e300, 1],
     [1e-300, 1e-6],
     [1, Number.MAX_SAFE_INTEGER],
-  ])('%d per %d s is a limit, never "unlimited by accident", and no wait is zero [Guava#6475]', async (capacity, period) => {
-    const { clock, throttle } = setUp(capacity, 0, period);
-    const rate = capacity / period;
-    const cost = throttle.burst;
-    take(throttle, cost);
-    expect(throttle.tokens).toBe(0);
-    for (const part of [1, 0.5, 1e-3]) {
-      expect(throttle.tryAcquire(cost * part)).toBeUndefined();
-      expect(throttle.estimateWait(cost * part) / ((cost * part) / rate)).toBeCloseTo(1, 6);
-    }
-    const grants: number[] = [];
-    for (let index = 0; index < 5; index++) throttle.acquire(cost).then(() => grants.push(clock.now()), () => {});
-    await clock.advance(0);
-    expect([throttle.waiting, clock.pending]).toEqual([5, 1]);
-    await clock.advance(((5 * cost) / rate) * (1 + 1e-9));
-    expect(grants).toHaveLength(5);
-    grants.forEach((at, index) => expect(at / (((index + 1) * cost) / rate)).toBeCloseTo(1, 9));
-  });
+  ])(
+    '%d per %d s is a limit, never "unlimited by accident", and no wait is zero [Guava#6475]',
+    async (capacity, period) => {
+      const { clock, throttle } = setUp(capacity, 0, period);
+      const rate = capacity / period;
+      const cost = throttle.burst;
+      take(throttle, cost);
+      expect(throttle.tokens).toBe(0);
+      for (const part of [1, 0.5, 1e-3]) {
+        expect(throttle.tryAcquire(cost * part)).toBeUndefined();
+        expect(throttle.estimateWait(cost * part) / ((cost * part) / rate)).toBeCloseTo(1, 6);
+      }
+      const grants: number[] = [];
+      for (let index = 0; index < 5; index++)
+        throttle.acquire(cost).then(
+          () => grants.push(clock.now()),
+          () => {},
+        );
+      await clock.advance(0);
+      expect([throttle.waiting, clock.pending]).toEqual([5, 1]);
+      await clock.advance(((5 * cost) / rate) * (1 + 1e-9));
+      expect(grants).toHaveLength(5);
+      grants.forEach((at, index) => expect(at / (((index + 1) * cost) / rate)).toBeCloseTo(1, 9));
+    },
+  );
 
   test('a long-lived process: tiny waits far from zero on the clock', async () => {
     const clock = new SkewedClock();
@@ -1299,7 +1398,11 @@ describe('trap 20: small numbers and vast ones', () => {
 
 describe('trap 21: fake timers and injected clocks', () => {
   /** Three at ten a second from an empty bucket, a pause, a deadline: the instants in ms at which each is over. */
-  const scenario = async (throttle: Throttle, now: () => number, advance: (ms: number) => Promise<unknown>): Promise<void> => {
+  const scenario = async (
+    throttle: Throttle,
+    now: () => number,
+    advance: (ms: number) => Promise<unknown>,
+  ): Promise<void> => {
     const started = now();
     const ends: [string, number][] = [];
     const record = (name: string) => (): void => void ends.push([name, Math.round(now() - started)]);
@@ -1315,20 +1418,33 @@ describe('trap 21: fake timers and injected clocks', () => {
     await advance(500);
     throttle.acquire().then(record('third'), () => {});
     await advance(1_000);
-    expect(ends).toEqual([['first', 100], ['second', 200], ['deadline', 400], ['third', 750]]);
+    expect(ends).toEqual([
+      ['first', 100],
+      ['second', 200],
+      ['deadline', 400],
+      ['third', 750],
+    ]);
     expect([throttle.waiting, throttle.tokens]).toEqual([0, 10]);
   };
 
   test('vitest', async () => {
     vi.useFakeTimers();
-    await scenario(new Throttle(10), () => performance.now(), (ms) => vi.advanceTimersByTimeAsync(ms));
+    await scenario(
+      new Throttle(10),
+      () => performance.now(),
+      (ms) => vi.advanceTimersByTimeAsync(ms),
+    );
     expect(vi.getTimerCount()).toBe(0);
   });
 
   test('sinon', async () => {
     const timers = FakeTimers.install();
     try {
-      await scenario(new Throttle(10), () => performance.now(), (ms) => timers.tickAsync(ms));
+      await scenario(
+        new Throttle(10),
+        () => performance.now(),
+        (ms) => timers.tickAsync(ms),
+      );
       expect(timers.countTimers()).toBe(0);
     } finally {
       timers.uninstall();
@@ -1344,13 +1460,21 @@ describe('trap 21: fake timers and injected clocks', () => {
         return () => timers.clearTimeout(timer);
       },
     };
-    await scenario(new Throttle(10, 0, 1, { clock }), () => timers.now, (ms) => timers.tickAsync(ms));
+    await scenario(
+      new Throttle(10, 0, 1, { clock }),
+      () => timers.now,
+      (ms) => timers.tickAsync(ms),
+    );
     expect(timers.countTimers()).toBe(0);
   });
 
   test('ManualClock, injected', async () => {
     const { clock, throttle } = setUp(10);
-    await scenario(throttle, () => clock.now() * 1_000, (ms) => clock.advance(ms / 1_000));
+    await scenario(
+      throttle,
+      () => clock.now() * 1_000,
+      (ms) => clock.advance(ms / 1_000),
+    );
     expect(clock.pending).toBe(0);
   });
 
@@ -1376,7 +1500,11 @@ describe('trap 22: 100,000 waiters', () => {
     const throttle = new Throttle(MANY / 10, 0, 1, { clock });
     take(throttle, MANY / 10);
     const order: number[] = [];
-    for (let index = 0; index < MANY; index++) throttle.acquire().then(() => order.push(index), () => {});
+    for (let index = 0; index < MANY; index++)
+      throttle.acquire().then(
+        () => order.push(index),
+        () => {},
+      );
     expect([throttle.waiting, clock.passing.pending, clock.delays.length]).toEqual([MANY, 1, 1]);
     // Timers of 0.1 s: each grants what has flowed in, in one pass.
     clock.fires = (seconds) => Math.max(seconds, 0.1);
@@ -1454,9 +1582,15 @@ describe('trap 23: bounds and ends', () => {
     const outcomes = new Outcomes();
     const stop = new AbortController();
     outcomes.follow('a', throttle.acquire());
-    outcomes.follow('b', throttle.run(() => {}, 1, { signal: stop.signal }));
+    outcomes.follow(
+      'b',
+      throttle.run(() => {}, 1, { signal: stop.signal }),
+    );
     outcomes.follow('c', throttle.acquire());
-    outcomes.follow('d', throttle.run(() => {}));
+    outcomes.follow(
+      'd',
+      throttle.run(() => {}),
+    );
     await clock.advance(0);
     expect(outcomes.order).toEqual(['c!', 'd!']);
     for (const name of ['c', 'd']) {
@@ -1489,8 +1623,14 @@ describe('trap 23: bounds and ends', () => {
     const signal = new AbortController().signal;
     outcomes.follow('acquire', throttle.acquire());
     outcomes.follow('signal', throttle.acquire(1, { signal, timeout: 60 }));
-    outcomes.follow('run', throttle.run(() => {}));
-    outcomes.follow('map', throttle.map([1, 2, 3], () => {}));
+    outcomes.follow(
+      'run',
+      throttle.run(() => {}),
+    );
+    outcomes.follow(
+      'map',
+      throttle.map([1, 2, 3], () => {}),
+    );
     const reason = new Error('shutting down');
     throttle.close(reason);
     throttle.close(new Error('again'));
@@ -1510,7 +1650,13 @@ describe('trap 23: bounds and ends', () => {
     await clock.advance(HOUR);
     expect([throttle.closed, throttle.tryAcquire()]).toEqual([true, undefined]);
     const work = vi.fn();
-    for (const refused of [throttle.acquire(), throttle.acquire(0), throttle.run(work), throttle.wrap(work)(), throttle.map([1], work)]) {
+    for (const refused of [
+      throttle.acquire(),
+      throttle.acquire(0),
+      throttle.run(work),
+      throttle.wrap(work)(),
+      throttle.map([1], work),
+    ]) {
       await expect(refused).rejects.toBeInstanceOf(ThrottleClosedError);
     }
     expect(work).not.toHaveBeenCalled();
@@ -1518,25 +1664,45 @@ describe('trap 23: bounds and ends', () => {
   });
 
   test.each<[string, (throttle: Throttle, clock: { advance(seconds: number): Promise<void> }) => unknown]>([
-    ['close', (throttle) => {
-      throttle.acquire().catch(() => {});
-      throttle.close();
-    }],
-    ['abort', (throttle) => {
-      const stop = new AbortController();
-      throttle.acquire(1, { signal: stop.signal }).catch(() => {});
-      stop.abort();
-    }],
-    ['a timeout', async (throttle, clock) => {
-      throttle.acquire(1, { timeout: 1 }).catch(() => {});
-      await clock.advance(1);
-    }],
-    ['settings that refuse the last waiter', (throttle) => {
-      throttle.acquire(10).catch(() => {});
-      throttle.configure({ burst: 1 });
-    }],
+    [
+      'close',
+      (throttle) => {
+        throttle.acquire().catch(() => {});
+        throttle.close();
+      },
+    ],
+    [
+      'abort',
+      (throttle) => {
+        const stop = new AbortController();
+        throttle.acquire(1, { signal: stop.signal }).catch(() => {});
+        stop.abort();
+      },
+    ],
+    [
+      'a timeout',
+      async (throttle, clock) => {
+        throttle.acquire(1, { timeout: 1 }).catch(() => {});
+        await clock.advance(1);
+      },
+    ],
+    [
+      'settings that refuse the last waiter',
+      (throttle) => {
+        throttle.acquire(10).catch(() => {});
+        throttle.configure({ burst: 1 });
+      },
+    ],
     ['an error', (throttle) => void throttle.run(() => Promise.reject(new Error('no'))).catch(() => {})],
-    ['an error thrown', (throttle) => void throttle.run(() => { throw new Error('no'); }).catch(() => {})],
+    [
+      'an error thrown',
+      (throttle) =>
+        void throttle
+          .run(() => {
+            throw new Error('no');
+          })
+          .catch(() => {}),
+    ],
   ])('idle resolves after %s, when the last permit is back [p-queue#23]', async (_, end) => {
     const { clock, throttle } = setUp(10, 1);
     const holder = take(throttle, 0);
@@ -1585,11 +1751,13 @@ describe('trap 24: what keeps a process alive [p-queue#163]', () => {
       const end = performance.now();
       process.on('exit', () => say('lived ' + (performance.now() - end)));`;
     return new Promise((resolve, reject) => {
-      guarded(execFile(process.execPath, ['--input-type=module', '-e', program], { timeout: 20_000 }, (error, stdout) => {
-        const [said = '', lived] = stdout.split('lived ');
-        if (error) reject(error);
-        else resolve({ said: said.trim(), lived: Number(lived) });
-      }));
+      guarded(
+        execFile(process.execPath, ['--input-type=module', '-e', program], { timeout: 20_000 }, (error, stdout) => {
+          const [said = '', lived] = stdout.split('lived ');
+          if (error) reject(error);
+          else resolve({ said: said.trim(), lived: Number(lived) });
+        }),
+      );
     });
   };
 
@@ -1597,10 +1765,22 @@ describe('trap 24: what keeps a process alive [p-queue#163]', () => {
     ['a throttle that was used up', 'const t = new Throttle(1, 1, 3600); (await t.acquire()).release();'],
     ['a permit never released', 'const t = new Throttle(1, 1, 3600); await t.acquire();'],
     ['a pause with nobody waiting', 'const t = new Throttle(1); t.pause(3600);'],
-    ['a waiter that was aborted', 'const t = new Throttle(1, 0, 3600); await t.acquire(); const s = new AbortController(); t.acquire(1, { signal: s.signal, timeout: 7200 }).catch(() => {}); s.abort();'],
-    ['a waiter that was closed', 'const t = new Throttle(1, 0, 3600); await t.acquire(); t.acquire(1, { timeout: 7200 }).catch(() => {}); t.close();'],
-    ['a waiter that was granted', 'const t = new Throttle(5, 1, 3600); const p = await t.acquire(); const w = t.acquire(1, { timeout: 7200 }); p.release(); (await w).release();'],
-    ['a signal nobody aborts', 'const t = new Throttle(1, 1, 3600); await t.acquire(0); t.acquire(1, { signal: new AbortController().signal }).catch(() => {});'],
+    [
+      'a waiter that was aborted',
+      'const t = new Throttle(1, 0, 3600); await t.acquire(); const s = new AbortController(); t.acquire(1, { signal: s.signal, timeout: 7200 }).catch(() => {}); s.abort();',
+    ],
+    [
+      'a waiter that was closed',
+      'const t = new Throttle(1, 0, 3600); await t.acquire(); t.acquire(1, { timeout: 7200 }).catch(() => {}); t.close();',
+    ],
+    [
+      'a waiter that was granted',
+      'const t = new Throttle(5, 1, 3600); const p = await t.acquire(); const w = t.acquire(1, { timeout: 7200 }); p.release(); (await w).release();',
+    ],
+    [
+      'a signal nobody aborts',
+      'const t = new Throttle(1, 1, 3600); await t.acquire(0); t.acquire(1, { signal: new AbortController().signal }).catch(() => {});',
+    ],
     ['a pause without an end', 'const t = new Throttle(1); t.pause(); t.acquire().catch(() => {});'],
   ])('%s does not', async (_, body) => {
     const { said, lived } = await live(body);
@@ -1609,9 +1789,17 @@ describe('trap 24: what keeps a process alive [p-queue#163]', () => {
   });
 
   test.concurrent.each([
-    ['for tokens', "const t = new Throttle(1, 0, 0.4); await t.acquire(); t.acquire().then(() => say('granted'));", 'granted'],
+    [
+      'for tokens',
+      "const t = new Throttle(1, 0, 0.4); await t.acquire(); t.acquire().then(() => say('granted'));",
+      'granted',
+    ],
     ['for the end of a pause', "const t = new Throttle(1); t.pause(0.4); t.run(() => say('granted'));", 'granted'],
-    ['for its deadline', "const t = new Throttle(1, 1); await t.acquire(0); t.acquire(0, { timeout: 0.4 }).catch((error) => say(error.code));", 'ERR_THROTTLE_TIMEOUT'],
+    [
+      'for its deadline',
+      'const t = new Throttle(1, 1); await t.acquire(0); t.acquire(0, { timeout: 0.4 }).catch((error) => say(error.code));',
+      'ERR_THROTTLE_TIMEOUT',
+    ],
   ])('a pending acquire does, %s', async (_, body, expected) => {
     const { said, lived } = await live(body);
     expect(said).toBe(expected);
@@ -1626,10 +1814,11 @@ describe("trap 25: AsyncLocalStorage is the caller's [p-queue#200, bottleneck]",
   type Use = (throttle: Throttle) => Promise<string | undefined>;
   const uses: Record<string, Use> = {
     'inside run': (throttle) => throttle.run(here),
-    'inside run, after an await': (throttle) => throttle.run(async () => {
-      await null;
-      return here();
-    }),
+    'inside run, after an await': (throttle) =>
+      throttle.run(async () => {
+        await null;
+        return here();
+      }),
     'after run': (throttle) => throttle.run(() => {}).then(here),
     'inside wrap': (throttle) => throttle.wrap(here)(),
     'inside map': async (throttle) => (await throttle.map([0], here))[0],
@@ -1638,14 +1827,16 @@ describe("trap 25: AsyncLocalStorage is the caller's [p-queue#200, bottleneck]",
       using _ = await throttle.acquire();
       return here();
     },
-    'in the then of acquire': (throttle) => throttle.acquire().then((permit) => {
-      permit.release();
-      return here();
-    }),
-    'after a rejected acquire': (throttle) => throttle.acquire(1, { timeout: 0 }).then((permit) => {
-      permit.release();
-      return here();
-    }, here),
+    'in the then of acquire': (throttle) =>
+      throttle.acquire().then((permit) => {
+        permit.release();
+        return here();
+      }),
+    'after a rejected acquire': (throttle) =>
+      throttle.acquire(1, { timeout: 0 }).then((permit) => {
+        permit.release();
+        return here();
+      }, here),
   };
 
   const openings: Record<string, (throttle: Throttle) => () => void> = {
@@ -1724,7 +1915,10 @@ describe('trap 26: map pulls lazily [p-queue#204]', () => {
 
   describe.each(Object.entries(kinds))('over %s', (_, iterate) => {
     test('without an end: one ahead of the work at the most, slots and tokens alike', async () => {
-      for (const [capacity, concurrency, expected] of [[Infinity, 3, [4, 4]], [5, 0, [6, 16]]] as const) {
+      for (const [capacity, concurrency, expected] of [
+        [Infinity, 3, [4, 4]],
+        [5, 0, [6, 16]],
+      ] as const) {
         const { clock, throttle } = setUp(capacity, concurrency);
         const source = new Source();
         const stop = new AbortController();
@@ -1772,7 +1966,9 @@ describe('trap 26: map pulls lazily [p-queue#204]', () => {
     test('on a bad cost: it rejects, and the iterator is closed', async () => {
       const { clock, throttle } = setUp(10, 2);
       const source = new Source();
-      await expect(throttle.map(iterate(source), () => 1, { cost: (item) => (item === 3 ? 11 : 1) })).rejects.toThrow(RangeError);
+      await expect(throttle.map(iterate(source), () => 1, { cost: (item) => (item === 3 ? 11 : 1) })).rejects.toThrow(
+        RangeError,
+      );
       await clock.advance(0);
       expect([source.pulled, source.closed, throttle.active]).toEqual([4, 1, 0]);
     });
@@ -1825,7 +2021,9 @@ describe('trap 26: map pulls lazily [p-queue#204]', () => {
       yield 1;
       throw error;
     }
-    const end = throttle.map(source(), () => new Promise<void>((resolve) => void clock.schedule(1, resolve)).then(finished));
+    const end = throttle.map(source(), () =>
+      new Promise<void>((resolve) => void clock.schedule(1, resolve)).then(finished),
+    );
     await expect(end).rejects.toBe(error);
     expect(throttle.active).toBe(1);
     await clock.advance(1);

@@ -3,7 +3,17 @@
  * expected error does not come.
  */
 import type { IncomingMessage } from 'node:http';
-import type { Clock, Gate, KeyedGate, Limits, Permit, Resources, ServerBusyError, ThrottleError, ThrottleTimeoutError } from 'headgate';
+import type {
+  Clock,
+  Gate,
+  KeyedGate,
+  Limits,
+  Permit,
+  Resources,
+  ServerBusyError,
+  ThrottleError,
+  ThrottleTimeoutError,
+} from 'headgate';
 import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
 import { readWait, throttledFetch } from 'headgate/fetch';
 import { ManualClock } from 'headgate/testing';
@@ -14,7 +24,12 @@ import { expectTypeOf } from 'vitest';
 const throttle = new Throttle(10, 2, 1, { burst: 5, maxQueue: 3, clock: new ManualClock(), name: 'api' });
 
 // Options: undefined is as good as absent, whatever exactOptionalPropertyTypes says; a misspelt one is an error.
-void new Throttle(10, undefined, undefined, { burst: undefined, maxQueue: undefined, clock: undefined, name: undefined });
+void new Throttle(10, undefined, undefined, {
+  burst: undefined,
+  maxQueue: undefined,
+  clock: undefined,
+  name: undefined,
+});
 // @ts-expect-error a capacity is needed
 void new Throttle();
 // @ts-expect-error numbers are numbers
@@ -45,9 +60,12 @@ void throttle.run(fetch('https://example.com'));
 void throttle.run((permit: Permit, index: number) => index);
 
 // wrap: parameters, this and result stay
-const wrapped = throttle.wrap(function (this: { prefix: string }, name: string, times?: number) {
-  return Promise.resolve(`${this.prefix}${name}`.repeat(times ?? 1));
-}, (name, times) => name.length * (times ?? 1));
+const wrapped = throttle.wrap(
+  function (this: { prefix: string }, name: string, times?: number) {
+    return Promise.resolve(`${this.prefix}${name}`.repeat(times ?? 1));
+  },
+  (name, times) => name.length * (times ?? 1),
+);
 const typed: (this: { prefix: string }, name: string, times?: number) => Promise<string> = wrapped;
 void typed;
 void wrapped.call({ prefix: '>' }, 'a', 2);
@@ -56,14 +74,19 @@ void wrapped.call({}, 'a');
 // @ts-expect-error the wrong argument
 void wrapped.call({ prefix: '>' }, 1);
 // @ts-expect-error a cost function gets the arguments of the call
-throttle.wrap((name: string) => name, (name: number) => name);
+throttle.wrap(
+  (name: string) => name,
+  (name: number) => name,
+);
 expectTypeOf(throttle.wrap((n: number) => n)).toEqualTypeOf<(this: unknown, n: number) => Promise<number>>();
 
 // map: items of all kinds, results in order
 expectTypeOf(throttle.map([1, 2], (item, index) => `${item + index}`)).toEqualTypeOf<Promise<string[]>>();
 expectTypeOf(throttle.map(new Set(['a']), async (item) => item.length)).toEqualTypeOf<Promise<number[]>>();
 declare const stream: AsyncIterable<{ size: number }>;
-expectTypeOf(throttle.map(stream, (item) => item, { cost: (item) => item.size })).toEqualTypeOf<Promise<{ size: number }[]>>();
+expectTypeOf(throttle.map(stream, (item) => item, { cost: (item) => item.size })).toEqualTypeOf<
+  Promise<{ size: number }[]>
+>();
 // @ts-expect-error not iterable
 void throttle.map(5, () => 1);
 // @ts-expect-error a cost function gets the item
@@ -116,7 +139,11 @@ void keyed.acquire('5');
 void new KeyedThrottle(1).run(() => 1);
 
 // Rates
-void new Throttle(1, 0, 1, { window: 'sliding', margin: 1, also: [{ capacity: 1 }, { capacity: 1, period: 2, window: 'sliding' }] });
+void new Throttle(1, 0, 1, {
+  window: 'sliding',
+  margin: 1,
+  also: [{ capacity: 1 }, { capacity: 1, period: 2, window: 'sliding' }],
+});
 // @ts-expect-error the only window there is slides
 void new Throttle(1, 0, 1, { window: 'fixed' });
 // @ts-expect-error a rate has a capacity
@@ -173,11 +200,22 @@ void throttledFetch(throttle, { retry: 5 });
 const throughUndici = throttledFetch(throttle, { fetch: undiciFetch });
 expectTypeOf(throughUndici).toEqualTypeOf<typeof undiciFetch>();
 void throughUndici('https://example.com', { dispatcher: new Agent() });
-const throughNodeFetch = throttledFetch(new KeyedThrottle(1), { fetch: nodeFetch, hold: 'body', refusal: (response) => response.size === 0 });
+const throughNodeFetch = throttledFetch(new KeyedThrottle(1), {
+  fetch: nodeFetch,
+  hold: 'body',
+  refusal: (response) => response.size === 0,
+});
 expectTypeOf(throughNodeFetch).toEqualTypeOf<typeof nodeFetch>();
 void throughNodeFetch('https://example.com', { agent: false }).then(({ body }) => body?.pipe);
-expectTypeOf(throttledFetch(keyed, { fetch: undiciFetch, key: (input, init) => (init?.dispatcher && input ? 1 : 2) })).toEqualTypeOf<typeof undiciFetch>();
-expectTypeOf(throttledFetch(throttle, { fetch: async (input, init) => new Response(`${init?.method} ${input instanceof Request ? input.url : input.toString()}`) })).toEqualTypeOf<typeof globalThis.fetch>();
+expectTypeOf(
+  throttledFetch(keyed, { fetch: undiciFetch, key: (input, init) => (init?.dispatcher && input ? 1 : 2) }),
+).toEqualTypeOf<typeof undiciFetch>();
+expectTypeOf(
+  throttledFetch(throttle, {
+    fetch: async (input, init) =>
+      new Response(`${init?.method} ${input instanceof Request ? input.url : input.toString()}`),
+  }),
+).toEqualTypeOf<typeof globalThis.fetch>();
 void throttledFetch(throttle, { fetch: globalThis.fetch, cost: (input, init) => (init && input ? 1 : 2) });
 // @ts-expect-error an option of undici, not of the global fetch
 void throttledFetch(throttle)('https://example.com', { dispatcher: new Agent() });
@@ -187,8 +225,13 @@ void throttledFetch(throttle, { fetch: async () => 'ok' });
 void throttledFetch(keyed, { fetch: undiciFetch, key: () => 'a' });
 
 // refusal: a boolean, seconds or nothing, at once or later
-void throttledFetch(throttle, { refusal: ({ status }, { url, method, headers }) => (status === 403 ? url === '' || method === 'GET' || headers.has('x') : undefined) });
-void throttledFetch(throttle, { refusal: async (response) => ((await response.clone().text()) === '' ? 5 : undefined) });
+void throttledFetch(throttle, {
+  refusal: ({ status }, { url, method, headers }) =>
+    status === 403 ? url === '' || method === 'GET' || headers.has('x') : undefined,
+});
+void throttledFetch(throttle, {
+  refusal: async (response) => ((await response.clone().text()) === '' ? 5 : undefined),
+});
 // @ts-expect-error a word is no answer
 void throttledFetch(throttle, { refusal: () => 'yes' });
 

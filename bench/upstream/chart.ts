@@ -50,7 +50,10 @@ function row(name: string, outcome: Outcome, middle: number): string[] {
   const left = MARGIN + LABEL;
   const ours = name.startsWith('headgate');
   const text = ours ? `font-weight="600" fill="${COLOURS.headgate}"` : `fill="${COLOURS.text}"`;
-  const refused = Math.max(...outcome.trials.map((trial) => trial.refused)) > 0 ? `font-weight="600" fill="${REFUSED}"` : `fill="${COLOURS.muted}"`;
+  const refused =
+    Math.max(...outcome.trials.map((trial) => trial.refused)) > 0
+      ? `font-weight="600" fill="${REFUSED}"`
+      : `fill="${COLOURS.muted}"`;
   return [
     `<text x="${left - 8}" y="${middle + 5}" text-anchor="end" ${text}>${name}</text>`,
     `<rect x="${left}" y="${middle - 8}" width="${BAR}" height="16" rx="2" fill="${COLOURS.floor}" fill-opacity="0.6"/>`,

@@ -28,9 +28,14 @@ const RESERVE = RATE * JITTER;
 const SMALL = 2;
 const RATE_BESIDE = Math.floor((RATE - SMALL) / (1 + JITTER));
 
-const show = (options: object): string => inspect(options, { breakLength: Infinity }).replace('[Function: weight]', '() => 1');
+const show = (options: object): string =>
+  inspect(options, { breakLength: Infinity }).replace('[Function: weight]', '() => 1');
 
-function headgate(capacity: number, concurrency: number, options?: { burst?: number; window?: 'sliding'; margin?: number }): Given {
+function headgate(
+  capacity: number,
+  concurrency: number,
+  options?: { burst?: number; window?: 'sliding'; margin?: number },
+): Given {
   return {
     given: `new Throttle(${[capacity, concurrency, ...(options === undefined ? [] : [1, show(options)])].join(', ')})`,
     create: async () => {
@@ -153,7 +158,12 @@ export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Given>>
     window: bottleneck({ minTime: PERIOD / RATE }),
     plain: bottleneck({ minTime: 1000 / RATE }),
     // Intervals have to be multiples of 250 ms. A full reservoir and one increase may come in one instant.
-    bucket: bottleneck({ reservoir: 36, reservoirIncreaseAmount: 12, reservoirIncreaseInterval: 250, reservoirIncreaseMaximum: 36 }),
+    bucket: bottleneck({
+      reservoir: 36,
+      reservoirIncreaseAmount: 12,
+      reservoirIncreaseInterval: 250,
+      reservoirIncreaseMaximum: 36,
+    }),
     concurrency: bottleneck({ maxConcurrent: SLOTS }),
   },
   'p-throttle, p-limit': {

@@ -108,7 +108,7 @@ function slots(): Judge {
 function askedAtEveryInstant(judge: Judge, { first, gap, rest }: Wave): number {
   for (let i = 0; i < first; i++) if (judge.admit(0) > 0) throw new Error('the first jobs of a wave are refused');
   let now = gap;
-  for (let i = 0; i < rest; ) {
+  for (let i = 0; i < rest;) {
     const wait = judge.admit(now);
     if (wait === 0) i++;
     else now += Math.max(wait, 1e-9);

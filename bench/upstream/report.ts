@@ -32,14 +32,23 @@ export interface Results extends Run {
 }
 
 export function outcome(given: string, trials: readonly Trial[]): Outcome {
-  return { given, share: median(trials.map(({ share }) => share)), refused: median(trials.map(({ refused }) => refused)), trials };
+  return {
+    given,
+    share: median(trials.map(({ share }) => share)),
+    refused: median(trials.map(({ refused }) => refused)),
+    trials,
+  };
 }
 
 export function print(results: Results): void {
   const { date, node, cpu, cpus, rounds, jobs, upstreams } = results;
   console.log(`\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of ${rounds} rounds of ${jobs} jobs\n`);
   const head = ['share of the allowed, refused', ...upstreams.map(({ title }) => title)];
-  const table = new Table({ head, colAligns: ['left', ...upstreams.map(() => 'right' as const)], style: { head: [], border: [] } });
+  const table = new Table({
+    head,
+    colAligns: ['left', ...upstreams.map(() => 'right' as const)],
+    style: { head: [], border: [] },
+  });
   for (const name of names(results)) table.push([name, ...cells(results, name)]);
   console.log(table.toString());
   console.log('In brackets, the most refusals in one round where that is another number.\n');

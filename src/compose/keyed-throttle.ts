@@ -278,7 +278,11 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   #sweep(most: number): boolean {
     const now = this.#clock.now();
     let count = 0;
-    for (let next = this.#resting.first; next !== undefined && next.evictableAt <= now && count < most; next = this.#resting.first, count++) {
+    for (
+      let next = this.#resting.first;
+      next !== undefined && next.evictableAt <= now && count < most;
+      next = this.#resting.first, count++
+    ) {
       if (this.#isFresh(next, now)) this.#drop(next);
       // It is in use, or has limits of its own. When that ends, it says so itself.
       else this.#resting.remove(next);
@@ -294,15 +298,21 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   #isFresh({ throttle, evictableAt }: Entry<K>, now: number): boolean {
     const model = this.#model;
     return (
-      throttle.active === 0 && throttle.waiting === 0 && evictableAt <= now &&
-      throttle.capacity === model.capacity && throttle.concurrency === model.concurrency &&
-      throttle.period === model.period && throttle.burst === model.burst
+      throttle.active === 0 &&
+      throttle.waiting === 0 &&
+      evictableAt <= now &&
+      throttle.capacity === model.capacity &&
+      throttle.concurrency === model.concurrency &&
+      throttle.period === model.period &&
+      throttle.burst === model.burst
     );
   }
 
   #full(cost: number | undefined): QueueFullError {
     const name = this.name === undefined ? '' : ` ${printable(this.name)}`;
-    const error = new QueueFullError(`KeyedThrottle${name} has ${this.#maxKeys} keys in use, as many as maxKeys allows; retry later, or allow more`);
+    const error = new QueueFullError(
+      `KeyedThrottle${name} has ${this.#maxKeys} keys in use, as many as maxKeys allows; retry later, or allow more`,
+    );
     if (cost !== undefined) this.#publisher.refused({}, cost, error);
     return error;
   }
@@ -344,7 +354,12 @@ class Heap<T extends Placed> {
   /** Moves `item` from the hole at `place` up or down to where it belongs. */
   #sift(item: T, place: number): void {
     const items = this.#items;
-    for (let parent; place > 0 && item.evictableAt < (items[(parent = (place - 1) >> 1)] as T).evictableAt; place = parent) this.#set(place, items[parent] as T);
+    for (
+      let parent;
+      place > 0 && item.evictableAt < (items[(parent = (place - 1) >> 1)] as T).evictableAt;
+      place = parent
+    )
+      this.#set(place, items[parent] as T);
     for (let child; (child = 2 * place + 1) < items.length; place = child) {
       if (child + 1 < items.length && (items[child + 1] as T).evictableAt < (items[child] as T).evictableAt) child++;
       if (item.evictableAt <= (items[child] as T).evictableAt) break;

@@ -9,7 +9,16 @@ import type { WatchedThrottle } from '../core/events.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { addDisposal, dispose } from '../core/dispose.js';
 import {
-  checkAcquireOptions, checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid, isTimeoutError, ServerBusyError, withoutStack,
+  checkAcquireOptions,
+  checkCost,
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  invalid,
+  isTimeoutError,
+  ServerBusyError,
+  withoutStack,
 } from '../core/errors.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
 import { likeFunction, type MapOptions } from '../core/map.js';
@@ -254,7 +263,8 @@ export class Limiter {
       context?: ClassMethodDecoratorContext,
     ): (this: This, ...args: Args) => Promise<Awaited<R>> {
       checkFunction('handler', handler);
-      if (context !== undefined && context?.kind !== 'method') throw invalid('context', 'that of a method', context?.kind ?? context);
+      if (context !== undefined && context?.kind !== 'method')
+        throw invalid('context', 'that of a method', context?.kind ?? context);
       const limited = function (this: This, ...args: Args): Promise<Awaited<R>> {
         return run<Awaited<R>>(() => handler.apply(this, args) as Awaited<R>);
       };
@@ -301,11 +311,15 @@ export class Limiter {
     let last = -1;
     resources.forEach((gate: Gate, index) => {
       const place = this.#order.get(gate);
-      const named = typeof (gate as { name?: unknown })?.name === 'string' ? ` ("${(gate as { name?: string }).name}")` : '';
-      if (place === undefined) throw new RangeError(`resources[${index}]${named} is not registered: add it to the limiter's own resources`);
+      const named =
+        typeof (gate as { name?: unknown })?.name === 'string' ? ` ("${(gate as { name?: string }).name}")` : '';
+      if (place === undefined)
+        throw new RangeError(`resources[${index}]${named} is not registered: add it to the limiter's own resources`);
       if (place === last) throw new RangeError(`resources[${index}]${named} is listed twice: it would wait for itself`);
       if (place < last) {
-        throw new RangeError(`resources[${index}]${named} is out of order: the limiter has it at ${place}, before the one at ${last}`);
+        throw new RangeError(
+          `resources[${index}]${named} is out of order: the limiter has it at ${place}, before the one at ${last}`,
+        );
       }
       last = place;
     });
@@ -319,7 +333,9 @@ export class Limiter {
     try {
       for (const gate of gates) {
         const left = timeout - (this.#clock.now() - start);
-        permits.push(await gate.acquire(cost, { signal, timeout: Math.max(0, left), ...(stack === false && { stack }) }));
+        permits.push(
+          await gate.acquire(cost, { signal, timeout: Math.max(0, left), ...(stack === false && { stack }) }),
+        );
       }
       return new JointPermit(permits, cost, Math.max(0, this.#clock.now() - start));
     } catch (error) {

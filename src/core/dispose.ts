@@ -9,9 +9,14 @@ function keyOf(kind: 'dispose' | 'asyncDispose'): symbol {
 }
 
 /** Adds `method` to `prototype` under the key of `kind`. To be called by each constructor, since a polyfill may come between two calls. */
-export function addDisposal<T extends object>(prototype: T, kind: 'dispose' | 'asyncDispose', method: (this: T) => unknown): void {
+export function addDisposal<T extends object>(
+  prototype: T,
+  kind: 'dispose' | 'asyncDispose',
+  method: (this: T) => unknown,
+): void {
   const key = keyOf(kind);
-  if (!Object.hasOwn(prototype, key)) Object.defineProperty(prototype, key, { value: method, writable: true, configurable: true });
+  if (!Object.hasOwn(prototype, key))
+    Object.defineProperty(prototype, key, { value: method, writable: true, configurable: true });
 }
 
 /** What `await using` does with `resource` when its block ends. */

@@ -203,7 +203,9 @@ export function isRangeError(error: unknown): error is RangeError {
  */
 export function printable(text: string): string {
   const cut = text.length > 80 ? `${text.slice(0, 80)}…` : text;
-  return JSON.stringify(cut).replaceAll(/[^ -~]/g, (unit) => (unit === '…' ? unit : `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`));
+  return JSON.stringify(cut).replaceAll(/[^ -~]/g, (unit) =>
+    unit === '…' ? unit : `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /**
@@ -214,14 +216,21 @@ export function printable(text: string): string {
  * @param stack Whether the error has a stack trace. Without one it costs half: an adapter makes thousands under attack.
  */
 export function refusal<E>(
-  Kind: new (message: string, options: ThrottleErrorOptions) => E, what: string, wait: number, running: number, waiting: number, stack: boolean = true,
+  Kind: new (message: string, options: ThrottleErrorOptions) => E,
+  what: string,
+  wait: number,
+  running: number,
+  waiting: number,
+  stack: boolean = true,
 ): E {
   const timed = wait > 0 && wait < Infinity;
-  const when =
-    timed ? `retry in ${+wait.toPrecision(3)} s or later`
-    : wait > 0 ? 'it is paused until resume()'
-    : 'retry when a running job has ended';
-  const make = (): E => new Kind(`${what}; ${when} (${running} running, ${waiting} waiting)`, { retryAfter: timed ? wait : undefined });
+  const when = timed
+    ? `retry in ${+wait.toPrecision(3)} s or later`
+    : wait > 0
+      ? 'it is paused until resume()'
+      : 'retry when a running job has ended';
+  const make = (): E =>
+    new Kind(`${what}; ${when} (${running} running, ${waiting} waiting)`, { retryAfter: timed ? wait : undefined });
   return stack ? make() : withoutStack(make);
 }
 
@@ -240,10 +249,13 @@ export function withoutStack<E>(make: () => E): E {
 /** The error for an argument: a TypeError for the wrong kind of thing, a RangeError for a wrong number. */
 export function invalid(name: string, expected: string, value: unknown, Kind: ErrorConstructor = TypeError): Error {
   const shown =
-    typeof value === 'string' ? JSON.stringify(value)
-    : typeof value === 'bigint' ? `${value}n`
-    : Object(value) === value ? typeof value
-    : String(value);
+    typeof value === 'string'
+      ? JSON.stringify(value)
+      : typeof value === 'bigint'
+        ? `${value}n`
+        : Object(value) === value
+          ? typeof value
+          : String(value);
   return new Kind(`${name} must be ${expected}, received ${shown}`);
 }
 

@@ -155,7 +155,9 @@ class PlainChannel<Message> implements Channel<Message> {
 }
 
 interface Platform {
-  process?: { getBuiltinModule?: (name: string) => { channel?: <Message>(name: string) => Channel<Message> } | undefined };
+  process?: {
+    getBuiltinModule?: (name: string) => { channel?: <Message>(name: string) => Channel<Message> } | undefined;
+  };
 }
 
 function channel<Name extends keyof ThrottleMessages>(name: Name): Channel<ThrottleMessages[Name]> {
@@ -213,7 +215,8 @@ export class EventPublisher {
   /** `place` stands for the call. */
   queued(place: object, cost: number): void {
     const throttle = this.#throttle;
-    if (queued.hasSubscribers && throttle !== undefined) queued.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(place), cost });
+    if (queued.hasSubscribers && throttle !== undefined)
+      queued.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(place), cost });
   }
 
   /** `permit` stands for the call. */
@@ -230,7 +233,15 @@ export class EventPublisher {
   // These two are on the way of every call: apart, what is left there is small enough to be inlined.
   #granted(permit: Granted): void {
     const throttle = this.#throttle;
-    if (throttle !== undefined) granted.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(permit), cost: permit.cost, waited: permit.waited });
+    if (throttle !== undefined)
+      granted.publish({
+        throttle,
+        name: throttle.name,
+        at: this.#clock.now(),
+        id: idOf(permit),
+        cost: permit.cost,
+        waited: permit.waited,
+      });
   }
 
   released(permit: Granted): void {
@@ -239,17 +250,20 @@ export class EventPublisher {
 
   #released(permit: Granted): void {
     const throttle = this.#throttle;
-    if (throttle !== undefined) released.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(permit), cost: permit.cost });
+    if (throttle !== undefined)
+      released.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(permit), cost: permit.cost });
   }
 
   /** `place` is new where the call had none; without an `error`, nobody gets one. Where it is none of ours, it comes with the `reason`. */
   refused(place: object, cost: number, error: unknown, reason: RefusalReason = reasonOf(error)): void {
     const throttle = this.#throttle;
-    if (refused.hasSubscribers && throttle !== undefined) refused.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(place), cost, reason, error });
+    if (refused.hasSubscribers && throttle !== undefined)
+      refused.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(place), cost, reason, error });
   }
 
   paused(seconds: number): void {
     const throttle = this.#throttle;
-    if (paused.hasSubscribers && throttle !== undefined) paused.publish({ throttle, name: throttle.name, at: this.#clock.now(), seconds });
+    if (paused.hasSubscribers && throttle !== undefined)
+      paused.publish({ throttle, name: throttle.name, at: this.#clock.now(), seconds });
   }
 }

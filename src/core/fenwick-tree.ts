@@ -19,7 +19,8 @@ export class FenwickTree {
 
   /** Adds `difference` to the number at `index`. */
   add(index: number, difference: number): void {
-    for (let place = index + 1; place < this.#sums.length; place += place & -place) (this.#sums[place] as number) += difference;
+    for (let place = index + 1; place < this.#sums.length; place += place & -place)
+      (this.#sums[place] as number) += difference;
   }
 
   /** The sum of the numbers before `index`. */

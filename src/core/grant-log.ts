@@ -65,7 +65,9 @@ export class GrantLog {
 
   /** The instant of the latest grant, or of the beginning. */
   get latestAt(): number {
-    return this.#latest > this.#folded ? (this.#ring[this.#offsetOf(this.#latest)] as number) : (this.#base?.at ?? -Infinity);
+    return this.#latest > this.#folded
+      ? (this.#ring[this.#offsetOf(this.#latest)] as number)
+      : (this.#base?.at ?? -Infinity);
   }
 
   /** Where the numbers of a grant are. */
@@ -130,8 +132,14 @@ export class GrantLog {
       least = room;
       peaks.push(this.#folded + index, room);
     }
-    for (let index = older.length - 2; index >= 0; index -= 2) if ((older[index + 1] as number) < least) peaks.push(older[index] as number, older[index + 1] as number);
-    this.#base = { beganAt, level, at: this.#ring[this.#offsetOf(last)] as number, peaks: bounded(inOrder(peaks), limits.burst) };
+    for (let index = older.length - 2; index >= 0; index -= 2)
+      if ((older[index + 1] as number) < least) peaks.push(older[index] as number, older[index + 1] as number);
+    this.#base = {
+      beganAt,
+      level,
+      at: this.#ring[this.#offsetOf(last)] as number,
+      peaks: bounded(inOrder(peaks), limits.burst),
+    };
     this.#folded = last;
   }
 }
@@ -142,7 +150,8 @@ const rooms = new Float64Array(MOST);
 /** The pairs of numbers in reverse order. */
 function inOrder(pairs: readonly number[]): number[] {
   const ordered: number[] = [];
-  for (let index = pairs.length - 2; index >= 0; index -= 2) ordered.push(pairs[index] as number, pairs[index + 1] as number);
+  for (let index = pairs.length - 2; index >= 0; index -= 2)
+    ordered.push(pairs[index] as number, pairs[index + 1] as number);
   return ordered;
 }
 
@@ -155,7 +164,8 @@ function bounded(peaks: number[], burst: number): number[] {
     const merged: number[] = [];
     for (let index = 0; index < peaks.length; index += 2) {
       const last = merged.length - 2;
-      if (last >= 0 && (peaks[index + 1] as number) - (merged[last + 1] as number) < grain) merged[last] = peaks[index] as number;
+      if (last >= 0 && (peaks[index + 1] as number) - (merged[last + 1] as number) < grain)
+        merged[last] = peaks[index] as number;
       else merged.push(peaks[index] as number, peaks[index + 1] as number);
     }
     peaks = merged;

@@ -32,7 +32,13 @@ export interface Rate {
  * @param earlier The budget of the same kind that this one replaces at `now`, after the grant `serial`: the tokens of a
  *   bucket stay, and the grants of a window that still count.
  */
-export function budgetFor(rate: Rate, where: string, now: number = -Infinity, serial: number = 0, earlier?: Budget): Budget | undefined {
+export function budgetFor(
+  rate: Rate,
+  where: string,
+  now: number = -Infinity,
+  serial: number = 0,
+  earlier?: Budget,
+): Budget | undefined {
   checkObject(where.slice(0, -1), rate);
   const { capacity, period = 1, burst, window, margin } = rate;
   checkNumber(`${where}capacity`, 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
@@ -42,16 +48,21 @@ export function budgetFor(rate: Rate, where: string, now: number = -Infinity, se
   if (burst !== undefined) checkNumber(`${where}burst`, 'a finite number > 0', burst, Number.MIN_VALUE, maxBurst);
   if (window !== undefined && window !== 'sliding') throw invalid(`${where}window`, '"sliding" or left out', window);
   if (margin !== undefined) checkNumber(`${where}margin`, 'a finite number >= 0', margin, 0, Number.MAX_VALUE - period);
-  if (window === undefined && margin !== undefined) throw invalid(`${where}margin`, 'left out without window: "sliding"', margin, RangeError);
-  if (window !== undefined && burst !== undefined) throw invalid(`${where}burst`, 'left out: a sliding window lets its capacity start at once', burst, RangeError);
+  if (window === undefined && margin !== undefined)
+    throw invalid(`${where}margin`, 'left out without window: "sliding"', margin, RangeError);
+  if (window !== undefined && burst !== undefined)
+    throw invalid(`${where}burst`, 'left out: a sliding window lets its capacity start at once', burst, RangeError);
   if (capacity === Infinity) return undefined;
   const size = burst ?? Math.max(1, capacity);
   const speed = capacity / period;
   // Rates beyond what numbers hold would refill everything at once, or nothing ever.
   if (!(speed < Infinity && size / speed < Infinity)) {
-    throw new RangeError(`${where}capacity / ${where}period must fill the burst in finite time, received ${capacity} / ${period}`);
+    throw new RangeError(
+      `${where}capacity / ${where}period must fill the burst in finite time, received ${capacity} / ${period}`,
+    );
   }
-  if (window === undefined) return new TokenBucket(capacity, period, size, now, serial, earlier as TokenBucket | undefined);
+  if (window === undefined)
+    return new TokenBucket(capacity, period, size, now, serial, earlier as TokenBucket | undefined);
   // One token fits, as by default into a bucket: otherwise no call with the default cost would ever be granted.
   const span = capacity < 1 ? period / capacity : period;
   return new SlidingWindow(size, span + (margin ?? 0), now, serial, earlier as SlidingWindow | undefined);
@@ -60,6 +71,9 @@ export function budgetFor(rate: Rate, where: string, now: number = -Infinity, se
 /** For messages: `10 per 1 s and 500 in any 60 s, 2 at a time`. */
 export function describeLimits(rates: readonly Rate[], concurrency: number): string {
   const limited = rates.filter(({ capacity }) => capacity < Infinity);
-  const rate = limited.map(({ capacity, period = 1, window }) => `${capacity} ${window === undefined ? 'per' : 'in any'} ${period} s`).join(' and ') || 'any rate';
+  const rate =
+    limited
+      .map(({ capacity, period = 1, window }) => `${capacity} ${window === undefined ? 'per' : 'in any'} ${period} s`)
+      .join(' and ') || 'any rate';
   return `${rate}, ${concurrency === 0 || concurrency === Infinity ? 'any number' : concurrency} at a time`;
 }

@@ -105,7 +105,10 @@ export function wrapThrough<This, Args extends unknown[], R>(
   checkFunction('fn', fn);
   if (typeof cost !== 'function') checkCost(cost);
   return likeFunction(fn, async function (this: This, ...args: Args): Promise<Awaited<R>> {
-    return gate.run<Awaited<R>>(() => fn.apply(this, args) as Awaited<R>, typeof cost === 'function' ? cost(...args) : cost);
+    return gate.run<Awaited<R>>(
+      () => fn.apply(this, args) as Awaited<R>,
+      typeof cost === 'function' ? cost(...args) : cost,
+    );
   });
 }
 

@@ -133,7 +133,11 @@ function addDisposals(): void {
  * Calls `fn`, and releases before the caller can see that what it returned has settled. A `signal` that has aborted before
  * wins: `fn` is not called, and the permit is given back with its tokens.
  */
-export function runWithPermit<P extends Permit, T>(fn: (permit: P) => T | PromiseLike<T>, permit: P, signal: AbortSignal | undefined): Promise<T> {
+export function runWithPermit<P extends Permit, T>(
+  fn: (permit: P) => T | PromiseLike<T>,
+  permit: P,
+  signal: AbortSignal | undefined,
+): Promise<T> {
   let result: T | PromiseLike<T>;
   try {
     if (signal?.aborted) {

@@ -75,7 +75,7 @@ export class SlidingWindow implements Budget {
   #leaves(cost: number): number {
     const gone = this.#sumBefore(this.#first);
     let low = this.#first;
-    for (let high = this.#times.length - 1; low < high; ) {
+    for (let high = this.#times.length - 1; low < high;) {
       const middle = (low + high) >> 1;
       if (this.#sumBefore(middle + 1) - gone < cost) low = middle + 1;
       else high = middle;
@@ -117,7 +117,7 @@ export class SlidingWindow implements Budget {
   /** The index of the entry that the grant `serial` is part of. */
   #indexOf(serial: number): number {
     let low = this.#first;
-    for (let high = this.#serials.length - 1; low < high; ) {
+    for (let high = this.#serials.length - 1; low < high;) {
       const middle = (low + high) >> 1;
       if ((this.#serials[middle] as number) < serial) low = middle + 1;
       else high = middle;
@@ -163,7 +163,8 @@ export class SlidingWindow implements Budget {
   #expire(now: number): void {
     const { length } = this.#times;
     let first = this.#first;
-    while (first < length && (this.#times[first] as number) + this.#span <= now) this.#total -= this.#costs[first++] as number;
+    while (first < length && (this.#times[first] as number) + this.#span <= now)
+      this.#total -= this.#costs[first++] as number;
     if (first === this.#first) return;
     this.#first = first;
     this.#goneSerial = this.#serials[first - 1] as number;

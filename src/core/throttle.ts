@@ -37,8 +37,19 @@ import { type Budget, CombinedBudget } from './token-bucket.js';
 import { EventPublisher } from './events.js';
 import { type Clock, readClock, systemClock } from './clock.js';
 import {
-  checkAcquireOptions, checkCost, checkCount, checkFunction, checkNumber, checkObject, invalid, QueueFullError, refusal, ThrottleClosedError,
-  printable, type ThrottleErrorOptions, ThrottleTimeoutError,
+  checkAcquireOptions,
+  checkCost,
+  checkCount,
+  checkFunction,
+  checkNumber,
+  checkObject,
+  invalid,
+  QueueFullError,
+  refusal,
+  ThrottleClosedError,
+  printable,
+  type ThrottleErrorOptions,
+  ThrottleTimeoutError,
 } from './errors.js';
 import type { AcquireOptions, Gate } from './gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from './map.js';
@@ -165,7 +176,12 @@ export class Throttle implements Gate {
   constructor(capacity: number, concurrency?: number, period?: number, options?: ThrottleOptions);
   /** With the limits and the settings of `model`, which are checked already. @internal */
   constructor(model: Throttle, owner: ThrottleOwner);
-  constructor(capacity: number | Throttle, concurrency: number | ThrottleOwner = 0, period = 1, options: ThrottleOptions = {}) {
+  constructor(
+    capacity: number | Throttle,
+    concurrency: number | ThrottleOwner = 0,
+    period = 1,
+    options: ThrottleOptions = {},
+  ) {
     addDisposal(Throttle.prototype, 'asyncDispose', disposeThrottle);
     if (Object(capacity) === capacity && #settings in (capacity as object)) {
       const model = capacity as Throttle;
@@ -173,11 +189,14 @@ export class Throttle implements Gate {
       this.#limits = model.#limits;
       this.#owner = concurrency as ThrottleOwner;
       this.#ownBudget = model.#ownBudget?.fresh();
-      this.#alsoBudgets = model.#alsoBudgets.length === 0 ? model.#alsoBudgets : model.#alsoBudgets.map((budget) => budget.fresh());
+      this.#alsoBudgets =
+        model.#alsoBudgets.length === 0 ? model.#alsoBudgets : model.#alsoBudgets.map((budget) => budget.fresh());
     } else {
       this.#settings = checkSettings(options);
       const { also, window, margin } = this.#settings;
-      this.#alsoBudgets = also.map((rate, index) => budgetFor(rate, `also[${index}].`)).filter((budget) => budget !== undefined);
+      this.#alsoBudgets = also
+        .map((rate, index) => budgetFor(rate, `also[${index}].`))
+        .filter((budget) => budget !== undefined);
       checkCount('concurrency', concurrency);
       this.#ownBudget = budgetFor({ capacity: capacity as number, period, burst: options.burst, window, margin }, '');
       this.#limits = { capacity: capacity as number, concurrency: concurrency as number, period, burst: options.burst };
@@ -455,12 +474,22 @@ export class Throttle implements Gate {
    */
   configure(limits: Limits): void {
     checkObject('limits', limits);
-    const { capacity = this.#limits.capacity, concurrency = this.#limits.concurrency, period = this.#limits.period } = limits;
+    const {
+      capacity = this.#limits.capacity,
+      concurrency = this.#limits.concurrency,
+      period = this.#limits.period,
+    } = limits;
     const burst = 'burst' in limits ? limits.burst : this.#limits.burst;
     const { window, margin } = this.#settings;
     checkCount('concurrency', concurrency);
     // All limits are checked before any is set.
-    this.#ownBudget = budgetFor({ capacity, period, burst, window, margin }, '', this.#now(), this.#serial, this.#ownBudget);
+    this.#ownBudget = budgetFor(
+      { capacity, period, burst, window, margin },
+      '',
+      this.#now(),
+      this.#serial,
+      this.#ownBudget,
+    );
     this.#limits = { capacity, concurrency, period, burst };
     this.#applyLimits();
     this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#oversize(waiter.cost) : undefined));
@@ -578,7 +607,9 @@ export class Throttle implements Gate {
     const listeners = this.#idleListeners;
     this.#idleListeners = undefined;
     if (listeners !== undefined) for (const resolve of listeners) resolve();
-    this.#owner?.onIdle(this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity);
+    this.#owner?.onIdle(
+      this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity,
+    );
   }
 
   /** Sets the timer for the instant `at`; `Infinity` for none. */
@@ -625,17 +656,41 @@ export class Throttle implements Gate {
 
   /** Takes a place in the queue, unless the queue is full or the deadline cannot be met. */
   #enqueue(now: number, cost: number, options: AcquireOptions | undefined): Promise<Permit>;
-  #enqueue<T>(now: number, cost: number, options: AcquireOptions | undefined, fn: Job<Permit, T>['fn']): Promise<Job<Permit, T>>;
-  #enqueue(now: number, cost: number, { signal, timeout = Infinity, stack }: AcquireOptions = {}, fn?: Job<Permit>['fn']): Promise<unknown> {
+  #enqueue<T>(
+    now: number,
+    cost: number,
+    options: AcquireOptions | undefined,
+    fn: Job<Permit, T>['fn'],
+  ): Promise<Job<Permit, T>>;
+  #enqueue(
+    now: number,
+    cost: number,
+    { signal, timeout = Infinity, stack }: AcquireOptions = {},
+    fn?: Job<Permit>['fn'],
+  ): Promise<unknown> {
     if (this.#closed !== undefined) throw this.#publishRefusal(cost, this.#closedError());
     const late = (at: number): ThrottleTimeoutError =>
-      this.#refusal(ThrottleTimeoutError, at, cost, `has no permit for a cost of ${cost} within the timeout of ${timeout} s`, stack);
+      this.#refusal(
+        ThrottleTimeoutError,
+        at,
+        cost,
+        `has no permit for a cost of ${cost} within the timeout of ${timeout} s`,
+        stack,
+      );
     // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
-    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost))) throw this.#publishRefusal(cost, late(now));
+    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost)))
+      throw this.#publishRefusal(cost, late(now));
     const { maxQueue } = this.#settings;
-    if (this.#queue.size >= maxQueue) throw this.#publishRefusal(cost, this.#refusal(QueueFullError, now, cost, `lets ${maxQueue} wait, not more`, stack));
+    if (this.#queue.size >= maxQueue)
+      throw this.#publishRefusal(
+        cost,
+        this.#refusal(QueueFullError, now, cost, `lets ${maxQueue} wait, not more`, stack),
+      );
     if (this.#queue === NO_WAITERS) this.#queue = this.#makeQueue();
-    const cancel = signal === undefined && timeout === Infinity ? undefined : { signal, timeout, late: () => late(this.#nowOrLatest()) };
+    const cancel =
+      signal === undefined && timeout === Infinity
+        ? undefined
+        : { signal, timeout, late: () => late(this.#nowOrLatest()) };
     const promise = this.#queue.join(cost, now, cancel, fn);
     const waiter = this.#queue.tail as object;
     // Only the first in line is timed.
@@ -665,7 +720,13 @@ export class Throttle implements Gate {
   }
 
   /** The error for a caller that is refused, with what to do about it. */
-  #refusal<E>(Kind: new (message: string, options: ThrottleErrorOptions) => E, now: number, cost: number, what: string, stack?: false): E {
+  #refusal<E>(
+    Kind: new (message: string, options: ThrottleErrorOptions) => E,
+    now: number,
+    cost: number,
+    what: string,
+    stack?: false,
+  ): E {
     return refusal(Kind, `${this.#label()} ${what}`, this.#estimate(now, cost), this.#active, this.#queue.size, stack);
   }
 
@@ -708,10 +769,19 @@ function checkSettings(options: ThrottleOptions): Settings {
   checkObject('options', options);
   const { window, margin, also = [], maxQueue = Infinity, clock = systemClock, name, silent } = options;
   checkCount('maxQueue', maxQueue);
-  if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function') throw invalid('clock', 'a Clock', clock);
+  if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function')
+    throw invalid('clock', 'a Clock', clock);
   if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
   if (!Array.isArray(also)) throw invalid('also', 'an array of rates', also);
-  return { maxQueue, clock, name, silent, window, margin, also: also.map((rate: Rate) => (Object(rate) === rate ? Object.assign({}, rate) : rate)) };
+  return {
+    maxQueue,
+    clock,
+    name,
+    silent,
+    window,
+    margin,
+    also: also.map((rate: Rate) => (Object(rate) === rate ? Object.assign({}, rate) : rate)),
+  };
 }
 
 /** What `run` does once its job has left the queue. */

@@ -67,7 +67,14 @@ export class TokenBucket implements Budget, BucketLimits {
   constructor(capacity: number, period: number, burst: number, now?: number, serial?: number, earlier?: TokenBucket);
   /** A new one of the same limits as `model`. */
   constructor(model: TokenBucket);
-  constructor(capacity: number | TokenBucket, period = 1, burst = 1, now = -Infinity, serial = 0, earlier?: TokenBucket) {
+  constructor(
+    capacity: number | TokenBucket,
+    period = 1,
+    burst = 1,
+    now = -Infinity,
+    serial = 0,
+    earlier?: TokenBucket,
+  ) {
     this.burst = typeof capacity === 'number' ? burst : capacity.burst;
     this.rate = typeof capacity === 'number' ? capacity / period : capacity.rate;
     this.#tokens = Math.min(this.burst, earlier?.level(now) ?? Infinity);
@@ -178,7 +185,9 @@ export class CombinedBudget implements Budget {
   }
 
   settleEarlier(now: number, earlier: CombinedBudget, difference: number, serial: number): void {
-    this.#budgets.forEach((budget, index) => budget.settleEarlier(now, earlier.#budgets[index] as Budget, difference, serial));
+    this.#budgets.forEach((budget, index) =>
+      budget.settleEarlier(now, earlier.#budgets[index] as Budget, difference, serial),
+    );
   }
 
   fresh(): CombinedBudget {

@@ -106,7 +106,12 @@ export class WaitQueue<Permit> {
    *
    * @throws Whatever the clock and the signal throw, and the reason of a signal that has aborted. The place is given up then.
    */
-  join(cost: number, since: number, cancel: CancelOptions | undefined, fn: Job<Permit>['fn'] | undefined): Promise<unknown> {
+  join(
+    cost: number,
+    since: number,
+    cancel: CancelOptions | undefined,
+    fn: Job<Permit>['fn'] | undefined,
+  ): Promise<unknown> {
     const promise = new Promise<unknown>(capture);
     const index = this.#places.length;
     const waiter: Waiter<Permit> =
@@ -166,7 +171,8 @@ export class WaitQueue<Permit> {
     this.#size--;
     this.#cost -= waiter.cost;
     if (this.#size === 0) this.#restart([]);
-    else if (this.#places.length > 2 * this.#size + 64) this.#restart(this.#places.filter((place) => place !== undefined));
+    else if (this.#places.length > 2 * this.#size + 64)
+      this.#restart(this.#places.filter((place) => place !== undefined));
     else while (this.#places[this.#first] === undefined) this.#first++;
     waiter.disconnect?.();
   }

@@ -2,12 +2,31 @@
  * `headgate/fetch`: a `fetch` that keeps to the limits of an upstream, and that waits when the upstream refuses.
  */
 import { type Clock, systemClock } from '../core/clock.js';
-import { checkCost, checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/errors.js';
+import {
+  checkCost,
+  checkCount,
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  invalid,
+} from '../core/errors.js';
 import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import { isSignal, untilAborted } from './until-aborted.js';
 import { PauseLog } from './pause-log.js';
-import { asRequest, canReplay, copyOfInit, copyOfInput, describe, type Fetch, type Input, originOf, replayInit, type SentRequest } from './request-copy.js';
+import {
+  asRequest,
+  canReplay,
+  copyOfInit,
+  copyOfInput,
+  describe,
+  type Fetch,
+  type Input,
+  originOf,
+  replayInit,
+  type SentRequest,
+} from './request-copy.js';
 import { clonesOf, discard, releaseWhenRead } from '../web/response-body.js';
 import { type HeaderLookup, type HeaderSource, readWait as readWaitOf } from '../web/retry-after.js';
 
@@ -136,9 +155,15 @@ export function throttledFetch(gate: Gate | KeyedGate, options?: ThrottledFetchO
 /** The same for keys of any type, which needs a `key`: an origin is a string. */
 export function throttledFetch<K>(gate: KeyedGate<K>, options: ThrottledFetchOptions<K> & { key: unknown }): Fetch;
 /** The same for a `fetch` of another client, such as undici or node-fetch. */
-export function throttledFetch<F extends FetchLike>(gate: Gate | KeyedGate, options: ThrottledFetchOptions<string, F> & { fetch: F }): F;
+export function throttledFetch<F extends FetchLike>(
+  gate: Gate | KeyedGate,
+  options: ThrottledFetchOptions<string, F> & { fetch: F },
+): F;
 /** The same for keys of any type and a `fetch` of another client. */
-export function throttledFetch<K, F extends FetchLike>(gate: KeyedGate<K>, options: ThrottledFetchOptions<K, F> & { key: unknown; fetch: F }): F;
+export function throttledFetch<K, F extends FetchLike>(
+  gate: KeyedGate<K>,
+  options: ThrottledFetchOptions<K, F> & { key: unknown; fetch: F },
+): F;
 export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledFetchOptions<K> = {}): Fetch {
   if (typeof gate?.acquire !== 'function') throw invalid('gate', 'a Gate or a KeyedGate', gate);
   checkObject('options', options);
@@ -159,7 +184,8 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   const pauses = new PauseLog<K>();
 
   /** The key to pause for a response. A redirect may lead to an origin with a limit of its own. */
-  const keyToPause = ({ redirected, url }: Response, key: K): K => (redirected && keyOf === originOf ? keyOf(url) : undefined) ?? key;
+  const keyToPause = ({ redirected, url }: Response, key: K): K =>
+    (redirected && keyOf === originOf ? keyOf(url) : undefined) ?? key;
 
   return async (asked, given) => {
     const send = own ?? globalThis.fetch;
@@ -232,12 +258,22 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
 const NOT_REFUSED = -1;
 
 /** The wait that a refusal states, > 0 or of the caller's own choice; `undefined` where it states none. */
-async function statedWait<K>(response: Response, refusal: ThrottledFetchOptions<K>['refusal'], request: SentRequest, refusing: ReadonlySet<number>): Promise<number | undefined> {
+async function statedWait<K>(
+  response: Response,
+  refusal: ThrottledFetchOptions<K>['refusal'],
+  request: SentRequest,
+  refusing: ReadonlySet<number>,
+): Promise<number | undefined> {
   const answer: unknown = await refusal?.(response, request);
   const isNumber = typeof answer === 'number';
   if (isNumber && answer >= 0 && answer < Infinity) return answer;
   if (isNumber || (answer !== undefined && typeof answer !== 'boolean')) {
-    throw invalid('refusal', 'a function that returns a boolean, a finite number >= 0 or undefined', answer, isNumber ? RangeError : TypeError);
+    throw invalid(
+      'refusal',
+      'a function that returns a boolean, a finite number >= 0 or undefined',
+      answer,
+      isNumber ? RangeError : TypeError,
+    );
   }
   if (!(answer ?? refusing.has(response.status))) return NOT_REFUSED;
   return (response.headers && readWaitOf(response.headers, Date.now())) || undefined;
@@ -247,7 +283,13 @@ async function statedWait<K>(response: Response, refusal: ThrottledFetchOptions<
  * A permit of `key`, after a turn in the queue of `other`. The slot of `other` is given back before `key` is waited for:
  * two requests that redirect to each other's keys would wait for each other.
  */
-async function acquire<K>(gate: Pick<KeyedGate<K>, 'acquire'>, key: K, other: K | undefined, cost: number, options: AcquireOptions | undefined): Promise<Permit> {
+async function acquire<K>(
+  gate: Pick<KeyedGate<K>, 'acquire'>,
+  key: K,
+  other: K | undefined,
+  cost: number,
+  options: AcquireOptions | undefined,
+): Promise<Permit> {
   if (other === undefined) return gate.acquire(key, cost, options);
   const turn = await gate.acquire(other, cost, options);
   turn.release();
@@ -278,7 +320,10 @@ function withoutKeys<K>(gate: Gate): Pick<KeyedGate<K>, 'acquire' | 'pause'> {
 }
 
 /** How to find a request's key. A URL without an origin has none: `fetch` knows what is wrong with it. */
-function createKeyResolver<K>(gate: Gate | KeyedGate<K>, key: ThrottledFetchOptions<K>['key']): (input: Input, init?: RequestInit) => K | undefined {
+function createKeyResolver<K>(
+  gate: Gate | KeyedGate<K>,
+  key: ThrottledFetchOptions<K>['key'],
+): (input: Input, init?: RequestInit) => K | undefined {
   if (!isKeyed(gate)) {
     if (key !== undefined) throw invalid('key', 'left out for a gate that is not keyed', key);
     return () => '' as K;
@@ -289,7 +334,8 @@ function createKeyResolver<K>(gate: Gate | KeyedGate<K>, key: ThrottledFetchOpti
     const found: K | undefined = (key as (input: Input, init?: RequestInit) => K)(input, init);
     if (found === undefined) throw invalid('key', 'a key', found);
     // Each promise would be a key of its own, with a limit of its own.
-    if (typeof (found as { then?: unknown } | null)?.then === 'function') throw invalid('key', 'a function that returns a key at once', found);
+    if (typeof (found as { then?: unknown } | null)?.then === 'function')
+      throw invalid('key', 'a function that returns a key at once', found);
     return found;
   };
 }

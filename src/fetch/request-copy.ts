@@ -46,7 +46,12 @@ export function asRequest(input: Input): Request | undefined {
 
 /** Whether a body can be sent once more. A body of unknown kind cannot, and neither can a stream. */
 export function canReplay(body: unknown): boolean {
-  return !body || typeof body === 'string' || ArrayBuffer.isView(body) || [ArrayBuffer, Blob, FormData, URLSearchParams].some((Kind) => body instanceof Kind);
+  return (
+    !body ||
+    typeof body === 'string' ||
+    ArrayBuffer.isView(body) ||
+    [ArrayBuffer, Blob, FormData, URLSearchParams].some((Kind) => body instanceof Kind)
+  );
 }
 
 /** A copy that later changes by the caller do not reach. */
@@ -69,6 +74,10 @@ export function copyOfInput(input: Input): Input {
  * The init for a copy of a request. The signal of the copy follows the original's only until garbage is collected, where
  * `fetch` is undici's, so the signal is given again. Any init resets the referrer, so the referrer is given again as well.
  */
-export function replayInit({ referrer, referrerPolicy }: Request, init: RequestInit | undefined, signal: AbortSignal | null = null): RequestInit {
+export function replayInit(
+  { referrer, referrerPolicy }: Request,
+  init: RequestInit | undefined,
+  signal: AbortSignal | null = null,
+): RequestInit {
   return { referrer, referrerPolicy, ...init, signal };
 }

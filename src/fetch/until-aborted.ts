@@ -13,7 +13,11 @@ export function isSignal(signal: unknown): signal is AbortSignal {
  *
  * @param late It must not throw.
  */
-export async function untilAborted<T>(signal: unknown, start: () => T | PromiseLike<T>, late: (result: T) => void = () => {}): Promise<T> {
+export async function untilAborted<T>(
+  signal: unknown,
+  start: () => T | PromiseLike<T>,
+  late: (result: T) => void = () => {},
+): Promise<T> {
   if (!isSignal(signal)) return start();
   if (signal.aborted) throw signal.reason;
   let abort!: () => void;

@@ -19,7 +19,10 @@ const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}\p{Cs}]/u;
  */
 export function boundKey(key: string): string {
   if (key.length <= MAX_KEY_LENGTH && !UNPRINTABLE.test(key)) return copy(key);
-  const readable = key.slice(0, 64).replaceAll(/[^ -~]/g, '?').padEnd(64, '.');
+  const readable = key
+    .slice(0, 64)
+    .replaceAll(/[^ -~]/g, '?')
+    .padEnd(64, '.');
   return copy(`${readable}~sha256:${sha256(key)}`);
 }
 

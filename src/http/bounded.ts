@@ -29,12 +29,20 @@ export function isPending(value: unknown): value is PromiseLike<unknown> {
  * @param whenOver Calls back when the client has gone. What it returns takes that back.
  * @returns A promise that rejects as `answer` does, with an error for which {@link isUnanswered} holds, or with {@link CLIENT_CLOSED}.
  */
-export async function bounded<T>(what: string, answer: PromiseLike<T>, whenOver: (end: () => void) => () => void): Promise<T> {
+export async function bounded<T>(
+  what: string,
+  answer: PromiseLike<T>,
+  whenOver: (end: () => void) => () => void,
+): Promise<T> {
   let timer: unknown;
   let forget: (() => void) | undefined;
   try {
     return await new Promise<T>((resolve, reject) => {
-      timer = setTimeout(() => reject(Object.assign(new Error(`${what} has not answered within ${ANSWER_WITHIN} s`), { code: UNANSWERED })), ANSWER_WITHIN * 1000);
+      timer = setTimeout(
+        () =>
+          reject(Object.assign(new Error(`${what} has not answered within ${ANSWER_WITHIN} s`), { code: UNANSWERED })),
+        ANSWER_WITHIN * 1000,
+      );
       forget = whenOver(() => reject(CLIENT_CLOSED));
       // `resolve(answer)` would make the promise deaf to the other two.
       Promise.resolve(answer).then(resolve, reject);

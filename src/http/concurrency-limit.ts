@@ -67,14 +67,19 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
  *   backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl }),
  * }));
  */
-export function concurrencyLimit<A extends unknown[]>(options: ConcurrencyLimitOptions<A>): CommonOptions<A> & GatePerKey<A> {
+export function concurrencyLimit<A extends unknown[]>(
+  options: ConcurrencyLimitOptions<A>,
+): CommonOptions<A> & GatePerKey<A> {
   const { maxConcurrent, maxKeys, backend, ttl, hold = 'handler', ...rest } = options;
   checkInteger('maxConcurrent', 'an integer >= 1', maxConcurrent, 1, Number.MAX_VALUE);
-  if (maxKeys !== undefined && backend !== undefined) throw invalid('maxKeys', "the backend's own option where there is a backend", maxKeys);
+  if (maxKeys !== undefined && backend !== undefined)
+    throw invalid('maxKeys', "the backend's own option where there is a backend", maxKeys);
   if (maxKeys !== undefined) checkInteger('maxKeys', 'an integer >= 1', maxKeys, 1, Number.MAX_VALUE);
   checkTtl(ttl);
   const made = typeof backend === 'function';
-  const keyed = made ? backend({ concurrency: maxConcurrent, ttl }) : (backend ?? new KeyedThrottle(Infinity, maxConcurrent, 1, { maxKeys: maxKeys ?? MAX_KEYS }));
+  const keyed = made
+    ? backend({ concurrency: maxConcurrent, ttl })
+    : (backend ?? new KeyedThrottle(Infinity, maxConcurrent, 1, { maxKeys: maxKeys ?? MAX_KEYS }));
   checkKeyed('backend', keyed);
   checkConcurrency(keyed, maxConcurrent);
   // Two who see to it would be one too many: the adapter cannot tell a request that takes long from one that has leaked.
@@ -86,5 +91,10 @@ function checkConcurrency(keyed: object, maxConcurrent: number): void {
   const { concurrency } = keyed as { concurrency?: unknown };
   if (typeof concurrency !== 'number' || concurrency === maxConcurrent) return;
   const limited = concurrency > 0 && concurrency < Infinity;
-  throw invalid('maxConcurrent', `the concurrency of the backend, which is ${concurrency}${limited ? '' : ' (no limit)'}`, maxConcurrent, RangeError);
+  throw invalid(
+    'maxConcurrent',
+    `the concurrency of the backend, which is ${concurrency}${limited ? '' : ' (no limit)'}`,
+    maxConcurrent,
+    RangeError,
+  );
 }

@@ -5,7 +5,14 @@
  * A refusal says that the client, or every client, has to wait. Any other failure is an error, and belongs to the
  * framework's error handler: no client is told to come back later because a backend is down.
  */
-import { checkCost, isRangeError, isServerBusyError, isThrottleError, isTimeoutError, type ThrottleError } from '../core/errors.js';
+import {
+  checkCost,
+  isRangeError,
+  isServerBusyError,
+  isThrottleError,
+  isTimeoutError,
+  type ThrottleError,
+} from '../core/errors.js';
 import type { AcquireOptions } from '../core/gate.js';
 import { writeRetryAfter } from '../web/ratelimit-headers.js';
 import type { Permit } from '../core/permit.js';
@@ -14,7 +21,19 @@ import { Hold } from './hold.js';
 import { acquireKey } from './key-count.js';
 import { finder, type View } from './key.js';
 import { type Answer, checkOptions, type LimitOptions, type Refusal } from './options.js';
-import { defaultReply, type Fields, fieldsOf, NONE, type Numbers, problem, RefusalError, type Reply, replyOf, show, type Shown } from './refusal.js';
+import {
+  defaultReply,
+  type Fields,
+  fieldsOf,
+  NONE,
+  type Numbers,
+  problem,
+  RefusalError,
+  type Reply,
+  replyOf,
+  show,
+  type Shown,
+} from './refusal.js';
 import { findRequest, type PassedLimit, remember, ServedRequest } from './served-request.js';
 
 export { checkKeyed, checkTtl, type CommonOptions, type GatePerKey, type LimitOptions } from './options.js';
@@ -61,8 +80,12 @@ const GONE: Verdict = { runs: false, fields: NONE };
 const UNLIMITED: Verdict = { runs: true, fields: NONE };
 
 /** The decision for the requests of one middleware. @throws {RangeError | TypeError} An option is out of range. */
-export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Port<A>): (...args: A) => Promise<Verdict> {
-  const { gate, keyed, key, cost, wait, block, status, onLimited, headers, skip, failOpen, ipv6Prefix, hold, ttl } = checkOptions(options);
+export function decider<A extends unknown[]>(
+  options: LimitOptions<A>,
+  port: Port<A>,
+): (...args: A) => Promise<Verdict> {
+  const { gate, keyed, key, cost, wait, block, status, onLimited, headers, skip, failOpen, ipv6Prefix, hold, ttl } =
+    checkOptions(options);
   const find = key === undefined ? undefined : finder(key, port, ipv6Prefix);
   const untilFinished = hold === 'handler';
   /** Stands for this middleware. */
@@ -73,9 +96,11 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     let request = findRequest(carriers);
     // Mounted twice, the same middleware counts once.
     if (request?.limits.some((limit) => limit.decision === decision) === true) return UNLIMITED;
-    const served = (): ServedRequest => (request ??= remember(carriers, new ServedRequest((end) => port.whenOver(end, ...args))));
-        /** What a function of the options answers. */
-    const answerOf = <T>(what: string, answer: T | PromiseLike<T>): T | Promise<T> => (isPending(answer) ? bounded(what, answer, (end) => served().whenOver(end)) : answer);
+    const served = (): ServedRequest =>
+      (request ??= remember(carriers, new ServedRequest((end) => port.whenOver(end, ...args))));
+    /** What a function of the options answers. */
+    const answerOf = <T>(what: string, answer: T | PromiseLike<T>): T | Promise<T> =>
+      isPending(answer) ? bounded(what, answer, (end) => served().whenOver(end)) : answer;
     const gone = (): Verdict => {
       // Where no adapter waits for the handlers, nothing else says that they will not run.
       if (port.whenFinished !== undefined) request?.abandon();
@@ -86,7 +111,11 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
       const found = find === undefined ? undefined : await answerOf('key', find(...args));
       if (found !== undefined && found.key === undefined) {
         if (!block) return UNLIMITED;
-        return { runs: false, fields: NONE, reply: problem(400, 'Bad Request', `The request has no ${found.missing}.`) };
+        return {
+          runs: false,
+          fields: NONE,
+          reply: problem(400, 'Bad Request', `The request has no ${found.missing}.`),
+        };
       }
       const requestKey = found?.key;
       let units = typeof cost === 'function' ? await answerOf('cost', cost(...args)) : cost;
@@ -97,7 +126,9 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
       if (port.over(...args)) return gone();
 
       let isFinal = untilFinished;
-      const same = request?.limits.find((limit) => limit.hold !== undefined && limit.gate === (gate ?? keyed) && limit.key === requestKey);
+      const same = request?.limits.find(
+        (limit) => limit.hold !== undefined && limit.gate === (gate ?? keyed) && limit.key === requestKey,
+      );
       if (same !== undefined) {
         if (units <= same.cost && (same.untilFinished || !untilFinished)) return UNLIMITED;
         // The same limit counts once: at the higher cost, and for the longer time.
@@ -118,7 +149,8 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
         stay?.();
         if (port.over(...args)) return gone();
         if (isThrottleError(error)) return refuse(error, requestKey, request, served, args);
-        if (failOpen && !isRangeError(error)) return pass(served(), requestKey, units, undefined, args, () => undefined);
+        if (failOpen && !isRangeError(error))
+          return pass(served(), requestKey, units, undefined, args, () => undefined);
         throw error;
       }
       const held = new Hold(permit, isFinal, ttl, (error) => report(error, args));
@@ -139,10 +171,26 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
   };
 
   /** The request has passed, with a permit or without. */
-  function pass(request: ServedRequest, requestKey: string | undefined, units: number, held: Hold | undefined, args: A, showNow?: PassedLimit['show']): Verdict {
+  function pass(
+    request: ServedRequest,
+    requestKey: string | undefined,
+    units: number,
+    held: Hold | undefined,
+    args: A,
+    showNow?: PassedLimit['show'],
+  ): Verdict {
     const unnamed = nameOf(request.limits);
     const shows = showNow ?? ((): Shown | undefined => shownOf(requestKey, unnamed));
-    request.limits.push({ decision, gate: (gate ?? keyed)!, key: requestKey, cost: units, untilFinished, hold: held, shown: shows(), show: shows });
+    request.limits.push({
+      decision,
+      gate: (gate ?? keyed)!,
+      key: requestKey,
+      cost: units,
+      untilFinished,
+      hold: held,
+      shown: shows(),
+      show: shows,
+    });
     request.outermost ??= decision;
     const fields = fieldsOf(request.limits);
     const finished = (): void => {
@@ -160,14 +208,24 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
   function shownOf(requestKey: string | undefined, unnamed: string, retryAfter?: number): Shown | undefined {
     if (!headers) return undefined;
     try {
-      return show((keyed === undefined ? (gate as Numbers) : (keyed as Peekable).peek?.(requestKey!)) ?? {}, unnamed, retryAfter);
+      return show(
+        (keyed === undefined ? (gate as Numbers) : (keyed as Peekable).peek?.(requestKey!)) ?? {},
+        unnamed,
+        retryAfter,
+      );
     } catch {
       // A gate of another package, with something else under these names. The response matters more.
       return undefined;
     }
   }
 
-  function refuse(error: ThrottleError, requestKey: string | undefined, request: ServedRequest | undefined, served: () => ServedRequest, args: A): Verdict | Promise<Verdict> {
+  function refuse(
+    error: ThrottleError,
+    requestKey: string | undefined,
+    request: ServedRequest | undefined,
+    served: () => ServedRequest,
+    args: A,
+  ): Verdict | Promise<Verdict> {
     const wanted = writeRetryAfter(error.retryAfter ?? 1);
     const retryAfter = Number(wanted);
     const earlier = request?.limits ?? [];
@@ -176,15 +234,29 @@ export function decider<A extends unknown[]>(options: LimitOptions<A>, port: Por
     request?.refund();
     const fields = { 'Retry-After': wanted, ...fieldsOf(earlier, own) };
     const busy = isServerBusyError(error) || !isTimeoutError(error);
-    const refusal: Refusal = { status: busy ? 503 : status, retryAfter, ...(requestKey !== undefined && { key: requestKey }), error };
+    const refusal: Refusal = {
+      status: busy ? 503 : status,
+      retryAfter,
+      ...(requestKey !== undefined && { key: requestKey }),
+      error,
+    };
     port.announce(fields, ...args);
     if (onLimited === 'throw') throw new RefusalError(refusal, fields);
     const hasResponded = port.refusing(refusal.status, ...args);
-    return onLimited === undefined ? { runs: false, fields, reply: defaultReply(refusal) } : ask(onLimited, refusal, fields, hasResponded, served, args);
+    return onLimited === undefined
+      ? { runs: false, fields, reply: defaultReply(refusal) }
+      : ask(onLimited, refusal, fields, hasResponded, served, args);
   }
 
   /** The verdict of `onLimited`. */
-  async function ask(answerer: Exclude<typeof onLimited, 'throw' | undefined>, refusal: Refusal, fields: Fields, hasResponded: () => boolean, served: () => ServedRequest, args: A): Promise<Verdict> {
+  async function ask(
+    answerer: Exclude<typeof onLimited, 'throw' | undefined>,
+    refusal: Refusal,
+    fields: Fields,
+    hasResponded: () => boolean,
+    served: () => ServedRequest,
+    args: A,
+  ): Promise<Verdict> {
     let reply: Reply | undefined;
     try {
       const answer = answerer(refusal, ...args);
@@ -221,5 +293,7 @@ function nameOf(earlier: readonly unknown[]): string {
 
 /** Whether an answer, or its body, is still to come. */
 function isSlow(answer: unknown): boolean {
-  return isPending(answer) || (Object(answer) === answer && typeof (answer as Partial<Response>).arrayBuffer === 'function');
+  return (
+    isPending(answer) || (Object(answer) === answer && typeof (answer as Partial<Response>).arrayBuffer === 'function')
+  );
 }

@@ -1,7 +1,15 @@
 /** `headgate/http`: gates in front of HTTP handlers. The public names, nothing else. */
 export type { Answer, CommonOptions, GatePerKey, LimitOptions, Refusal, SharedGate } from './options.js';
 export { express, type ExpressMiddleware, type ExpressRequest } from './adapters/express.js';
-export { fastify, type FastifyHook, type FastifyInstance, type FastifyOptions, type FastifyPlugin, type FastifyReply, type FastifyRequest } from './adapters/fastify.js';
+export {
+  fastify,
+  type FastifyHook,
+  type FastifyInstance,
+  type FastifyOptions,
+  type FastifyPlugin,
+  type FastifyReply,
+  type FastifyRequest,
+} from './adapters/fastify.js';
 export { hono, type HonoContext, type HonoMiddleware, type HonoRequest } from './adapters/hono.js';
 export type { Key, KeyValue } from './key.js';
 export { koa, type KoaContext, type KoaMiddleware } from './adapters/koa.js';

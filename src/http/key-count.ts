@@ -24,14 +24,26 @@ interface Counted {
  */
 export function acquireKey(keyed: KeyedGate, key: string, cost: number, options: AcquireOptions): Promise<Permit> {
   if (!isFull(keyed as Counted, key)) return keyed.acquire(key, cost, options);
-  warnOnce('HEADGATE_MAX_KEYS', `A keyed gate without maxKeys has ${MAX_KEYS} live keys, as many as an HTTP adapter allows it. Requests with other keys are refused with 503. If there are so many clients, give the gate a larger maxKeys`);
-  return Promise.reject(new QueueFullError(`The keyed gate has ${MAX_KEYS} keys in use, as many as are allowed without maxKeys; retry later, or give it a maxKeys`));
+  warnOnce(
+    'HEADGATE_MAX_KEYS',
+    `A keyed gate without maxKeys has ${MAX_KEYS} live keys, as many as an HTTP adapter allows it. Requests with other keys are refused with 503. If there are so many clients, give the gate a larger maxKeys`,
+  );
+  return Promise.reject(
+    new QueueFullError(
+      `The keyed gate has ${MAX_KEYS} keys in use, as many as are allowed without maxKeys; retry later, or give it a maxKeys`,
+    ),
+  );
 }
 
 /** Whether a gate without a bound on its keys has {@link MAX_KEYS} live ones, and `key` is none of them. */
 function isFull(counted: Counted, key: string): boolean {
   try {
-    return counted.maxKeys === Infinity && typeof counted.size === 'number' && counted.size >= MAX_KEYS && counted.peek?.(key) === undefined;
+    return (
+      counted.maxKeys === Infinity &&
+      typeof counted.size === 'number' &&
+      counted.size >= MAX_KEYS &&
+      counted.peek?.(key) === undefined
+    );
   } catch {
     // A gate of somebody else's, with something else by these names.
     return false;

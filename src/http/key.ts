@@ -48,22 +48,31 @@ export type Found = { readonly key: string } | { readonly key?: undefined; reado
 const FORMS = "'ip', 'user', 'header:NAME', 'query:NAME', a template or a function";
 
 /** The function that finds the key of a request. @throws {TypeError} `key` has none of the forms. */
-export function finder<A extends unknown[]>(key: unknown, view: View<A>, prefix: number): (...args: A) => Found | Promise<Found> {
+export function finder<A extends unknown[]>(
+  key: unknown,
+  view: View<A>,
+  prefix: number,
+): (...args: A) => Found | Promise<Found> {
   if (typeof key === 'function') return async (...args) => answered(await key(...args));
   if (typeof key !== 'string') throw invalid('key', FORMS, key);
   const address = template('ip:{ip}', view, prefix);
   if (key === 'ip') return address;
-  if (key !== 'user' && key !== 'user_or_ip') return template(key.replace(/^(header|query):([^{}]+)$/, spellOut), view, prefix);
+  if (key !== 'user' && key !== 'user_or_ip')
+    return template(key.replace(/^(header|query):([^{}]+)$/, spellOut), view, prefix);
   return (...args) => {
     const user = view.user(...args);
     // 0 is a user like any other.
-    return user || user === 0 ? { key: boundKey(`user:${named("the user's id", (user as { id?: unknown }).id ?? user)}`) } : address(...args);
+    return user || user === 0
+      ? { key: boundKey(`user:${named("the user's id", (user as { id?: unknown }).id ?? user)}`) }
+      : address(...args);
   };
 }
 
 /** A short form as the template that it stands for. */
 function spellOut(_: string, form: string, name: string): string {
-  return form === 'query' ? `query:${name}:{query.${name}}` : `header:${name.toLowerCase()}:{headers.${name.toLowerCase()}}`;
+  return form === 'query'
+    ? `query:${name}:{query.${name}}`
+    : `header:${name.toLowerCase()}:{headers.${name.toLowerCase()}}`;
 }
 
 /** What a key function returned. */
@@ -84,7 +93,10 @@ function template<A extends unknown[]>(text: string, view: View<A>, prefix: numb
   const pieces = text.split(/\{([^{}]+)\}/);
   if (pieces.length < 3 || /[{}]/.test(pieces.join(''))) throw invalid('key', FORMS, text);
   // Punctuation between two places keeps `a:b` and `c` apart from `a` and `b:c`, once it is encoded in the values.
-  const marks = pieces.slice(2, -2).filter((_, index) => index % 2 === 0).map((between) => between.replaceAll(/[^ -/:-@[-`{-~]|%/g, ''));
+  const marks = pieces
+    .slice(2, -2)
+    .filter((_, index) => index % 2 === 0)
+    .map((between) => between.replaceAll(/[^ -/:-@[-`{-~]|%/g, ''));
   if (marks.includes('')) throw invalid('key', 'a template with punctuation between its places', text);
   const special = marks.length === 0 ? '' : `%${marks.join('')}`;
   const parts = pieces.map((piece, index) => (index % 2 === 0 ? piece : place(piece, view, prefix)));
@@ -94,7 +106,12 @@ function template<A extends unknown[]>(text: string, view: View<A>, prefix: numb
     for (const [index, part] of parts.entries()) {
       const value = typeof part === 'string' ? part : plain(part(args));
       if (value === undefined) return { missing: pieces[index] === 'ip' ? NO_ADDRESS : `value for {${pieces[index]}}` };
-      key += typeof part === 'string' ? part : value.replaceAll(/[ -/:-@[-`{-~]/g, (mark) => (special.includes(mark) ? `%${mark.charCodeAt(0).toString(16)}` : mark));
+      key +=
+        typeof part === 'string'
+          ? part
+          : value.replaceAll(/[ -/:-@[-`{-~]/g, (mark) =>
+              special.includes(mark) ? `%${mark.charCodeAt(0).toString(16)}` : mark,
+            );
     }
     return { key: boundKey(key) };
   };
@@ -105,7 +122,8 @@ function place<A extends unknown[]>(name: string, view: View<A>, prefix: number)
   const [root = '', ...path] = name.split('.');
   const rest = path.join('.').toLowerCase();
   /** The path and the query. A client may send a whole URL where others send a path: both mean the same. */
-  const parts = (args: A): RegExpExecArray | null => /^(?:[a-z][\w+.-]*:\/\/[^/?#]*)?([^?#]*)\??([^#]*)/i.exec(view.url(...args));
+  const parts = (args: A): RegExpExecArray | null =>
+    /^(?:[a-z][\w+.-]*:\/\/[^/?#]*)?([^?#]*)\??([^#]*)/i.exec(view.url(...args));
   if (root === 'query') return (args) => new URLSearchParams(parts(args)?.[2]).get(path.join('.'));
   if (root === 'headers') {
     if (!/^[\w!#$%&'*+.^`|~-]+$/.test(rest)) throw invalid('key', 'made of names that header fields can have', rest);
@@ -124,5 +142,7 @@ function place<A extends unknown[]>(name: string, view: View<A>, prefix: number)
 
 /** As text, if it is a plain value that says something. */
 function plain(value: unknown): string | undefined {
-  return value !== '' && (Number.isFinite(value) || ['string', 'bigint', 'boolean'].includes(typeof value)) ? String(value) : undefined;
+  return value !== '' && (Number.isFinite(value) || ['string', 'bigint', 'boolean'].includes(typeof value))
+    ? String(value)
+    : undefined;
 }

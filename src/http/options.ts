@@ -1,5 +1,13 @@
 /** The options that all adapters share, and their checks. */
-import { checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid, type ThrottleError } from '../core/errors.js';
+import {
+  checkCost,
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  invalid,
+  type ThrottleError,
+} from '../core/errors.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import type { Key } from './key.js';
 
@@ -89,16 +97,39 @@ export interface GatePerKey<A extends unknown[]> {
 export type LimitOptions<A extends unknown[]> = CommonOptions<A> & (SharedGate | GatePerKey<A>);
 
 /** The options with their defaults. */
-export type CheckedOptions<A extends unknown[]> = Pick<LimitOptions<A>, 'gate' | 'keyed' | 'key' | 'skip' | 'ttl' | 'hold' | 'onLimited'> &
-  Required<{ [K in 'cost' | 'wait' | 'block' | 'status' | 'headers' | 'failOpen' | 'ipv6Prefix']: Exclude<LimitOptions<A>[K], undefined> }>;
+export type CheckedOptions<A extends unknown[]> = Pick<
+  LimitOptions<A>,
+  'gate' | 'keyed' | 'key' | 'skip' | 'ttl' | 'hold' | 'onLimited'
+> &
+  Required<{
+    [K in 'cost' | 'wait' | 'block' | 'status' | 'headers' | 'failOpen' | 'ipv6Prefix']: Exclude<
+      LimitOptions<A>[K],
+      undefined
+    >;
+  }>;
 
 /** Checks the options and fills in the defaults. @throws {RangeError | TypeError} An option is out of range. */
 export function checkOptions<A extends unknown[]>(options: LimitOptions<A>): CheckedOptions<A> {
   checkObject('options', options);
-  const { gate, keyed, key, cost = 1, block = true, status = 429, onLimited, headers = true, skip, failOpen = false, ipv6Prefix = 56, hold, ttl } = options;
+  const {
+    gate,
+    keyed,
+    key,
+    cost = 1,
+    block = true,
+    status = 429,
+    onLimited,
+    headers = true,
+    skip,
+    failOpen = false,
+    ipv6Prefix = 56,
+    hold,
+    ttl,
+  } = options;
   if ((gate === undefined) === (keyed === undefined)) throw new TypeError('options need either gate or keyed');
   if (keyed !== undefined) checkKeyed('keyed', keyed);
-  else if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid('gate', 'a Gate, not a KeyedGate', gate);
+  else if (typeof gate?.acquire !== 'function' || 'keyed' in gate)
+    throw invalid('gate', 'a Gate, not a KeyedGate', gate);
   if ((key === undefined) !== (keyed === undefined)) throw invalid('key', 'given with keyed, and only there', key);
   const { wait = (gate as { timeout?: number } | undefined)?.timeout ?? 0 } = options;
   if (typeof cost !== 'function') checkCost(cost);
@@ -106,9 +137,12 @@ export function checkOptions<A extends unknown[]>(options: LimitOptions<A>): Che
   checkInteger('status', 'an integer from 400 to 599', status, 400, 599);
   checkInteger('ipv6Prefix', 'an integer from 1 to 128', ipv6Prefix, 1, 128);
   checkTtl(ttl);
-  for (const [name, value] of Object.entries({ block, headers, failOpen })) if (typeof value !== 'boolean') throw invalid(name, 'a boolean', value);
-  if (hold !== undefined && hold !== 'response' && hold !== 'handler') throw invalid('hold', "'response' or 'handler'", hold);
-  if (onLimited !== undefined && onLimited !== 'throw' && typeof onLimited !== 'function') throw invalid('onLimited', "a function or 'throw'", onLimited);
+  for (const [name, value] of Object.entries({ block, headers, failOpen }))
+    if (typeof value !== 'boolean') throw invalid(name, 'a boolean', value);
+  if (hold !== undefined && hold !== 'response' && hold !== 'handler')
+    throw invalid('hold', "'response' or 'handler'", hold);
+  if (onLimited !== undefined && onLimited !== 'throw' && typeof onLimited !== 'function')
+    throw invalid('onLimited', "a function or 'throw'", onLimited);
   if (skip !== undefined) checkFunction('skip', skip);
   return { gate, keyed, key, cost, wait, block, status, onLimited, headers, skip, failOpen, ipv6Prefix, hold, ttl };
 }

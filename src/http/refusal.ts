@@ -36,7 +36,8 @@ export interface Shown {
  */
 export function show(gate: Numbers, unnamed: string, retryAfter: number | undefined): Shown | undefined {
   // A backend that reads its numbers elsewhere answers too late for this response.
-  if (typeof (gate as Partial<Promise<unknown>>).then === 'function') void (gate as Promise<unknown>).then(undefined, () => {});
+  if (typeof (gate as Partial<Promise<unknown>>).then === 'function')
+    void (gate as Promise<unknown>).then(undefined, () => {});
   const { capacity = 0, period = 0, burst = capacity, tokens, concurrency = 0, active, name = unnamed } = gate;
   const rated = capacity > 0 && capacity < Infinity && period > 0 && tokens !== undefined;
   if (!rated && !(concurrency > 0 && concurrency < Infinity && active !== undefined)) return undefined;
@@ -58,7 +59,9 @@ export function fieldsOf(limits: readonly { readonly shown: Shown | undefined }[
   let all = last;
   for (let index = limits.length - 1; index >= 0; index--) {
     const { shown } = limits[index]!;
-    if (shown !== undefined) all = all === undefined ? shown : { policy: `${shown.policy}, ${all.policy}`, state: `${shown.state}, ${all.state}` };
+    if (shown !== undefined)
+      all =
+        all === undefined ? shown : { policy: `${shown.policy}, ${all.policy}`, state: `${shown.state}, ${all.state}` };
   }
   return all === undefined ? NONE : { 'RateLimit-Policy': all.policy, RateLimit: all.state };
 }
@@ -75,7 +78,9 @@ function detailOf({ status, retryAfter, error }: Refusal): string {
 /** The reply where `onLimited` has none. */
 export function defaultReply(refusal: Refusal): Reply {
   const { status, error } = refusal;
-  return isServerBusyError(error) ? json(status, 'application/json', { detail: detailOf(refusal) }) : problem(status, titleOf(status), detailOf(refusal));
+  return isServerBusyError(error)
+    ? json(status, 'application/json', { detail: detailOf(refusal) })
+    : problem(status, titleOf(status), detailOf(refusal));
 }
 
 /** RFC 9457, section 3. */
@@ -90,10 +95,12 @@ function json(status: number, type: string, value: object): Reply {
 /** The reply for what `onLimited` returned. */
 export async function replyOf(answer: Answer, status: number): Promise<Reply | undefined> {
   if (answer === undefined || answer === null) return undefined;
-  if (typeof answer === 'string') return { status, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: answer };
+  if (typeof answer === 'string')
+    return { status, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: answer };
   // Not by instanceof: there are runtimes with more than one class of that name.
   const response = answer as Partial<Response>;
-  if (typeof response.arrayBuffer !== 'function' || response.headers === undefined) return json(status, 'application/json', answer);
+  if (typeof response.arrayBuffer !== 'function' || response.headers === undefined)
+    return json(status, 'application/json', answer);
   // That of Response.error() is 0, which nobody can send.
   checkInteger('status', 'an integer from 200 to 599', response.status, 200, 599);
   const cookies = response.headers.getSetCookie();

@@ -85,7 +85,9 @@ const SERVED: unique symbol = Symbol.for('headgate.request') as never;
 const frozen = new WeakMap<object, ServedRequest>();
 
 function lookUp(carrier: object | null | undefined): ServedRequest | undefined {
-  return Object(carrier) === carrier ? ((carrier as { [SERVED]?: ServedRequest })[SERVED] ?? frozen.get(carrier as object)) : undefined;
+  return Object(carrier) === carrier
+    ? ((carrier as { [SERVED]?: ServedRequest })[SERVED] ?? frozen.get(carrier as object))
+    : undefined;
 }
 
 /** The request that one of `carriers` stands for, if it has been seen before. */
@@ -101,7 +103,8 @@ export function findRequest(carriers: readonly object[]): ServedRequest | undefi
 /** Lets `carriers` stand for `request`. */
 export function remember(carriers: readonly object[], request: ServedRequest): ServedRequest {
   for (const carrier of carriers) {
-    if (!Reflect.defineProperty(carrier, SERVED, { value: request, configurable: true, writable: true })) frozen.set(carrier, request);
+    if (!Reflect.defineProperty(carrier, SERVED, { value: request, configurable: true, writable: true }))
+      frozen.set(carrier, request);
   }
   return request;
 }
@@ -130,6 +133,11 @@ export function remember(carriers: readonly object[], request: ServedRequest): S
  *   res.sendStatus(ok ? 204 : 401);
  * });
  */
-export function permitOf<P extends Permit = Permit>(request: object, gate?: { acquire(...args: never[]): Promise<P> }): P | undefined {
-  return lookUp(request)?.limits.findLast((limit) => limit.hold !== undefined && (gate === undefined || limit.gate === gate))?.hold?.permit as P | undefined;
+export function permitOf<P extends Permit = Permit>(
+  request: object,
+  gate?: { acquire(...args: never[]): Promise<P> },
+): P | undefined {
+  return lookUp(request)?.limits.findLast(
+    (limit) => limit.hold !== undefined && (gate === undefined || limit.gate === gate),
+  )?.hold?.permit as P | undefined;
 }

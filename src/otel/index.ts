@@ -3,7 +3,16 @@
  * what has a value at any instant is read when the metrics are collected.
  */
 import type { Attributes, BatchObservableResult, MeterProvider } from '@opentelemetry/api';
-import { granted, type GrantedMessage, queued, refused, type RefusedMessage, released, type ThrottleMessage, type WatchedThrottle } from '../core/events.js';
+import {
+  granted,
+  type GrantedMessage,
+  queued,
+  refused,
+  type RefusedMessage,
+  released,
+  type ThrottleMessage,
+  type WatchedThrottle,
+} from '../core/events.js';
 import { invalid } from '../core/errors.js';
 
 /** The throttles of one name, which may be as many as there are keys. Nobody is kept alive by being watched. */
@@ -100,10 +109,22 @@ export function instrument(meterProvider: MeterProvider): () => void {
     description: 'How long whoever got a permit had waited for it',
     advice: { explicitBucketBoundaries: [0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300] },
   });
-  const refusals = meter.createCounter('headgate.refused', { unit: '{call}', description: 'Calls that ended without a permit' });
-  const active = meter.createObservableUpDownCounter('headgate.active', { unit: '{permit}', description: 'Permits that are out' });
-  const waiting = meter.createObservableUpDownCounter('headgate.queue.length', { unit: '{call}', description: 'Calls that wait for a permit' });
-  const tokens = meter.createObservableGauge('headgate.tokens', { unit: '{token}', description: 'Tokens at hand, of several throttles the fewest' });
+  const refusals = meter.createCounter('headgate.refused', {
+    unit: '{call}',
+    description: 'Calls that ended without a permit',
+  });
+  const active = meter.createObservableUpDownCounter('headgate.active', {
+    unit: '{permit}',
+    description: 'Permits that are out',
+  });
+  const waiting = meter.createObservableUpDownCounter('headgate.queue.length', {
+    unit: '{call}',
+    description: 'Calls that wait for a permit',
+  });
+  const tokens = meter.createObservableGauge('headgate.tokens', {
+    unit: '{token}',
+    description: 'Tokens at hand, of several throttles the fewest',
+  });
 
   const groups = new Map<string | undefined, Group>();
   const see = ({ throttle, name }: ThrottleMessage): Group => {
@@ -113,7 +134,8 @@ export function instrument(meterProvider: MeterProvider): () => void {
     return group;
   };
   const onGranted = (message: GrantedMessage): void => waits.record(message.waited, see(message).attributes);
-  const onRefused = (message: RefusedMessage): void => refusals.add(1, { ...see(message).attributes, reason: message.reason });
+  const onRefused = (message: RefusedMessage): void =>
+    refusals.add(1, { ...see(message).attributes, reason: message.reason });
   const collect = (result: BatchObservableResult): void => {
     for (const group of groups.values()) {
       const now = group.read();

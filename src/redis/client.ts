@@ -93,7 +93,11 @@ export interface Driver {
 type Listener = (message: string) => void;
 
 /** Runs by name what Redis has seen before, and in full what it has not, or not since it was restarted. */
-async function evaluate(script: Script, bySha: (sha: string) => Promise<unknown>, inFull: () => Promise<unknown>): Promise<unknown> {
+async function evaluate(
+  script: Script,
+  bySha: (sha: string) => Promise<unknown>,
+  inFull: () => Promise<unknown>,
+): Promise<unknown> {
   const sha = await script.sha;
   if (sha === undefined) return inFull();
   try {
@@ -106,18 +110,24 @@ async function evaluate(script: Script, bySha: (sha: string) => Promise<unknown>
 
 /** The driver for `connection`. Nothing is connected before it is used. @throws {TypeError} It is no client. */
 export function driverFor(connection: RedisConnection): Driver {
-  const client = connection as Partial<IoredisClient & NodeRedisClient & NodeRedisPool & RedisCommands> | null | undefined;
-  if (typeof client !== 'object' || client === null) throw invalid('client', 'a Redis client, or options for one', client);
+  const client = connection as
+    Partial<IoredisClient & NodeRedisClient & NodeRedisPool & RedisCommands> | null | undefined;
+  if (typeof client !== 'object' || client === null)
+    throw invalid('client', 'a Redis client, or options for one', client);
   const has = (...names: (keyof typeof client)[]): boolean => names.every((name) => typeof client[name] === 'function');
-  if (has('evalSha', 'duplicate') || has('evalSha', 'execute')) return nodeRedis(client as NodeRedisClient | NodeRedisPool);
+  if (has('evalSha', 'duplicate') || has('evalSha', 'execute'))
+    return nodeRedis(client as NodeRedisClient | NodeRedisPool);
   if (has('evalsha', 'duplicate')) return ioredis(client as IoredisClient);
   if (has('eval', 'subscribe')) return custom(client as RedisCommands);
   if ('socket' in client) return fromOptions(client);
   if ('url' in client) {
-    if (typeof client.url !== 'string' || !/^(rediss?|unix):/.test(client.url)) throw invalid('client.url', 'a URL such as redis://localhost:6379', client.url);
+    if (typeof client.url !== 'string' || !/^(rediss?|unix):/.test(client.url))
+      throw invalid('client.url', 'a URL such as redis://localhost:6379', client.url);
     return fromOptions(client as RedisClientOptions);
   }
-  throw new TypeError('client must be an ioredis or node-redis client, { url }, or an object with eval(script, keys, args) and subscribe(channel, listener)');
+  throw new TypeError(
+    'client must be an ioredis or node-redis client, { url }, or an object with eval(script, keys, args) and subscribe(channel, listener)',
+  );
 }
 
 /** One subscription: whether it is there yet, and how to end it. */
@@ -147,7 +157,10 @@ function keep(subscribe: Subscribe, missed: () => void): () => void {
       over = true;
       end();
       if (stopped) return;
-      const timer: unknown = setTimeout(() => void begin(), Math.min(LAST_PAUSE, FIRST_PAUSE * 2 ** failures++) + Math.random() * JITTER);
+      const timer: unknown = setTimeout(
+        () => void begin(),
+        Math.min(LAST_PAUSE, FIRST_PAUSE * 2 ** failures++) + Math.random() * JITTER,
+      );
       // It is no reason for the process to stay.
       (timer as { unref?(): void }).unref?.();
     };
@@ -198,11 +211,16 @@ function ioredis(client: IoredisClient): Driver {
   let stop = ignore;
   return {
     run: (script, keys, args) =>
-      evaluate(script, (sha) => client.evalsha(sha, keys.length, ...keys, ...args), () => client.eval(script.source, keys.length, ...keys, ...args)),
+      evaluate(
+        script,
+        (sha) => client.evalsha(sha, keys.length, ...keys, ...args),
+        () => client.eval(script.source, keys.length, ...keys, ...args),
+      ),
     listen(channel, listener, missed) {
       stop = keep((lost) => {
         // What is published in a cluster is heard at each of its nodes.
-        const cluster = 'nodes' in client ? (client as IoredisClient & Emitter & { nodes(): IoredisNode[] }) : undefined;
+        const cluster =
+          'nodes' in client ? (client as IoredisClient & Emitter & { nodes(): IoredisNode[] }) : undefined;
         const nodes = cluster?.nodes() ?? [client as IoredisClient & IoredisNode];
         const node = nodes[Math.floor(Math.random() * nodes.length)];
         if (node === undefined) throw new Error('the cluster has no nodes yet');
@@ -250,7 +268,11 @@ function nodeRedis(client: NodeRedisClient | NodeRedisPool): Driver {
   let stop = ignore;
   return {
     run: (script, keys, args) =>
-      evaluate(script, (sha) => plain.evalSha(sha, { keys, arguments: args }), () => plain.eval(script.source, { keys, arguments: args })),
+      evaluate(
+        script,
+        (sha) => plain.evalSha(sha, { keys, arguments: args }),
+        () => plain.eval(script.source, { keys, arguments: args }),
+      ),
     listen(channel, listener, missed) {
       stop = keep(subscriptionOf(client, channel, listener, missed), missed);
     },
@@ -259,7 +281,12 @@ function nodeRedis(client: NodeRedisClient | NodeRedisPool): Driver {
 }
 
 /** How to subscribe through `client`. */
-function subscriptionOf(client: NodeRedisClient | NodeRedisPool, channel: string, listener: Listener, missed: () => void): Subscribe {
+function subscriptionOf(
+  client: NodeRedisClient | NodeRedisPool,
+  channel: string,
+  listener: Listener,
+  missed: () => void,
+): Subscribe {
   const through = (own: NodeRedisNode, forget: () => void, lost: () => void): Subscription => {
     let ended = false;
     const end = (): void => {
@@ -280,17 +307,27 @@ function subscriptionOf(client: NodeRedisClient | NodeRedisPool, channel: string
     return { begun: own.connect().then(() => own.subscribe(channel, listener)), end };
   };
   if ('unref' in client) return (lost) => through((client as NodeRedisNode).duplicate(), ignore, lost);
-  if ('execute' in client) return async (lost) => through((await client.execute((node) => node.duplicate())) as NodeRedisNode, ignore, lost);
+  if ('execute' in client)
+    return async (lost) => through((await client.execute((node) => node.duplicate())) as NodeRedisNode, ignore, lost);
   if ('nodeClient' in client) {
     // What is published in a cluster is heard at each of its nodes.
     const cluster = client as NodeRedisCluster;
-    return async (lost) => through((await cluster.nodeClient(cluster.getRandomNode())).duplicate(), on(cluster, ['node-disconnect'], lost), lost);
+    return async (lost) =>
+      through(
+        (await cluster.nodeClient(cluster.getRandomNode())).duplicate(),
+        on(cluster, ['node-disconnect'], lost),
+        lost,
+      );
   }
   // A sentinel takes its subscriptions to each new master by itself. It does not say whether it has; asked again, it does.
   const sentinel = client as NodeRedisSentinel;
   return (lost) => {
     if (!sentinel.isOpen) throw new Error('the client is not connected');
-    const forget = on(sentinel, ['topology-change', 'ready'], () => void sentinel.subscribe(channel, listener).then(missed, lost));
+    const forget = on(
+      sentinel,
+      ['topology-change', 'ready'],
+      () => void sentinel.subscribe(channel, listener).then(missed, lost),
+    );
     const end = (): void => {
       forget();
       // Closed, it would connect anew for that.
@@ -319,10 +356,17 @@ function fromOptions(options: RedisClientOptions): Driver {
   let stop = ignore;
   const make = async (): Promise<NodeRedisNode> => {
     const { createClient } = await import('redis').catch((cause: unknown) => {
-      throw new Error('client: { url } needs the package "redis": npm install redis, or pass a client that you have', { cause });
+      throw new Error('client: { url } needs the package "redis": npm install redis, or pass a client that you have', {
+        cause,
+      });
     });
     // Whoever needs it connects it, again if need be, and hears why that fails.
-    const client = createClient({ ...options, socket: { reconnectStrategy: false, ...(options['socket'] as object | undefined) } as { reconnectStrategy: false } }) as unknown as NodeRedisNode;
+    const client = createClient({
+      ...options,
+      socket: { reconnectStrategy: false, ...(options['socket'] as object | undefined) } as {
+        reconnectStrategy: false;
+      },
+    }) as unknown as NodeRedisNode;
     client.on('error', ignore);
     // Whoever waits for something has a timer for that: the process stays for those.
     client.unref();

@@ -1,6 +1,18 @@
 /** The public names of `headgate/redis`. */
-export { type IoredisClient, type NodeRedisClient, type NodeRedisPool, type RedisClientOptions, type RedisCommands, type RedisConnection } from './client.js';
+export {
+  type IoredisClient,
+  type NodeRedisClient,
+  type NodeRedisPool,
+  type RedisClientOptions,
+  type RedisCommands,
+  type RedisConnection,
+} from './client.js';
 export { LeaseLostError, ThrottleBackendError } from './errors.js';
 export { RedisKeyedThrottle } from './keyed.js';
 export { type RedisPermit } from './lease.js';
-export { type RedisKeyedThrottleOptions, type RedisState, RedisThrottle, type RedisThrottleOptions } from './throttle.js';
+export {
+  type RedisKeyedThrottleOptions,
+  type RedisState,
+  RedisThrottle,
+  type RedisThrottleOptions,
+} from './throttle.js';

@@ -105,7 +105,12 @@ export class RedisKeyedThrottle implements KeyedGate {
   }
 
   /** Waits for a permit of `key`, calls `fn` with it and releases it when what `fn` returned has settled. */
-  run<T>(key: string, fn: (permit: RedisPermit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T> {
+  run<T>(
+    key: string,
+    fn: (permit: RedisPermit) => T | PromiseLike<T>,
+    cost?: number,
+    options?: AcquireOptions,
+  ): Promise<T> {
     return this.#with(key, (throttle) => throttle.run(fn, cost, options));
   }
 

@@ -23,7 +23,10 @@ const byUrl = new Map<string, Hub>();
 
 /** The hub of a client. */
 export function hubOf(client: RedisConnection): Hub {
-  const url = typeof client === 'object' && client !== null && Object.keys(client).join() === 'url' ? (client as { url: string }).url : undefined;
+  const url =
+    typeof client === 'object' && client !== null && Object.keys(client).join() === 'url'
+      ? (client as { url: string }).url
+      : undefined;
   const known = url === undefined ? hubs.get(client) : byUrl.get(url);
   if (known !== undefined) return known;
   const hub: Hub = new Hub(driverFor(client), () => (url === undefined ? hubs.delete(client) : byUrl.delete(url)));
@@ -92,7 +95,14 @@ export class Hub {
    *
    * @param late Called when the answer comes after all: so Redis answers again.
    */
-  call(script: Script, keys: string[], args: string[], clock: SteadyClock, timeout: number, late: () => void): Promise<unknown> {
+  call(
+    script: Script,
+    keys: string[],
+    args: string[],
+    clock: SteadyClock,
+    timeout: number,
+    late: () => void,
+  ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       let open = true;
       const end = (): boolean => {
@@ -126,9 +136,13 @@ export class Hub {
   #listen(): void {
     if (this.#listening) return;
     this.#listening = true;
-    this.#driver.listen(`headgate:${this.#id}`, (message) => this.#hear(message), () => {
-      for (const member of this.#members.values()) member.reconcile();
-    });
+    this.#driver.listen(
+      `headgate:${this.#id}`,
+      (message) => this.#hear(message),
+      () => {
+        for (const member of this.#members.values()) member.reconcile();
+      },
+    );
   }
 
   #hear(message: unknown): void {

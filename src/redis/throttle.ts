@@ -25,7 +25,17 @@ import { EventPublisher } from '../core/events.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { addDisposal } from '../core/dispose.js';
 import {
-  checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid, printable, QueueFullError, refusal, ThrottleClosedError, ThrottleTimeoutError,
+  checkAcquireOptions,
+  checkCost,
+  checkFunction,
+  checkNumber,
+  checkObject,
+  invalid,
+  printable,
+  QueueFullError,
+  refusal,
+  ThrottleClosedError,
+  ThrottleTimeoutError,
 } from '../core/errors.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
 import { mapThrough, type MapOptions, wrapThrough } from '../core/map.js';
@@ -161,8 +171,10 @@ const FIRST_RETRY = 0.1;
 const LAST_RETRY = 2;
 
 /** What Redis gives as name, value, name, value. */
-const pairs = (flat: readonly string[]): [string, string][] => flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1] as string]] : []));
-const micros = (seconds: number): string => (seconds === Infinity ? FOREVER : Math.min(FOREVER, Math.round(seconds * 1e6))).toString();
+const pairs = (flat: readonly string[]): [string, string][] =>
+  flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1] as string]] : []));
+const micros = (seconds: number): string =>
+  (seconds === Infinity ? FOREVER : Math.min(FOREVER, Math.round(seconds * 1e6))).toString();
 const bound = (count: number): string => (count === Infinity ? '-1' : count.toString());
 const ignore = (): void => {};
 
@@ -193,7 +205,8 @@ function answerTo(ops: readonly Op[], reply: unknown): string[] {
   const lines = Array.isArray(reply) ? reply.map(String) : [];
   const told = new Set(lines.slice(1).map((event) => event.split(' ', 2)[1]));
   // A caller about whom nothing is said would wait for ever.
-  if (lines.length === 0 || ops.some(({ asks }) => asks !== undefined && !told.has(asks))) throw new TypeError('the client has answered something else than the script');
+  if (lines.length === 0 || ops.some(({ asks }) => asks !== undefined && !told.has(asks)))
+    throw new TypeError('the client has answered something else than the script');
   return lines;
 }
 
@@ -311,7 +324,21 @@ export class RedisThrottle implements Gate {
   constructor(options: RedisThrottleOptions, inside: Inside = {}) {
     addDisposal(RedisThrottle.prototype, 'asyncDispose', disposeRedisThrottle);
     checkObject('options', options);
-    const { client, key, capacity = Infinity, concurrency, period, burst, ttl = 60, prefix = 'headgate', failOpen = false, commandTimeout = 2, maxQueue = Infinity, name, clock = systemClock } = options;
+    const {
+      client,
+      key,
+      capacity = Infinity,
+      concurrency,
+      period,
+      burst,
+      ttl = 60,
+      prefix = 'headgate',
+      failOpen = false,
+      commandTimeout = 2,
+      maxQueue = Infinity,
+      name,
+      clock = systemClock,
+    } = options;
     if (typeof key !== 'string') throw invalid('key', 'a string', key);
     if (key === '') throw invalid('key', 'a string that is not empty', key, RangeError);
     if (typeof prefix !== 'string') throw invalid('prefix', 'a string', prefix);
@@ -494,10 +521,13 @@ export class RedisThrottle implements Gate {
 
   /** Resolves once nobody waits here, the last permit of this object is back, and Redis knows. */
   async idle(): Promise<void> {
-    await Promise.all([this.#local.idle(), new Promise<void>((resolve) => {
-      this.#onIdle.push(resolve);
-      this.#settleDown();
-    })]);
+    await Promise.all([
+      this.#local.idle(),
+      new Promise<void>((resolve) => {
+        this.#onIdle.push(resolve);
+        this.#settleDown();
+      }),
+    ]);
   }
 
   /**
@@ -537,8 +567,16 @@ export class RedisThrottle implements Gate {
    * await throttle.close();
    */
   async inspect(): Promise<RedisState> {
-    const [now, numbers, leases, queue, owners] = (await this.#query(inspection)) as [string, string[], string[], string[], string[]];
-    const [capacity, period, burst, tokens, since, paused] = (numbers.length > 0 ? numbers : [0, 1, 0, 0, 0, 0]).map(Number) as [number, number, number, number, number, number];
+    const [now, numbers, leases, queue, owners] = (await this.#query(inspection)) as [
+      string,
+      string[],
+      string[],
+      string[],
+      string[],
+    ];
+    const [capacity, period, burst, tokens, since, paused] = (numbers.length > 0 ? numbers : [0, 1, 0, 0, 0, 0]).map(
+      Number,
+    ) as [number, number, number, number, number, number];
     const known = numbers.length > 0;
     // What has ended is there until somebody calls the script.
     const lives = (expiry: string | undefined): boolean => Number(expiry) > Number(now);
@@ -580,7 +618,20 @@ export class RedisThrottle implements Gate {
   #ask(cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, tries: boolean): Promise<Lease | undefined> {
     return new Promise((resolve, reject) => {
       const since = this.#clock.nowOrThrow();
-      const call: Call = { cost, since, timeout, signal, tries, overdue: false, ticket: undefined, waitedAt: 0, forgotten: false, resolve, reject, disconnect: undefined };
+      const call: Call = {
+        cost,
+        since,
+        timeout,
+        signal,
+        tries,
+        overdue: false,
+        ticket: undefined,
+        waitedAt: 0,
+        forgotten: false,
+        resolve,
+        reject,
+        disconnect: undefined,
+      };
       if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) {
         if (this.#calls.size > 0) {
           this.#moveHere();
@@ -710,8 +761,19 @@ export class RedisThrottle implements Gate {
     const { capacity, period, burst, concurrency } = this.#local;
     const rated = capacity < Infinity;
     const configures = !this.#configured;
-    const limits = rated ? [capacity.toString(), (period * 1e6).toString(), burst.toString()] : ['-1', '1', Math.min(burst, Number.MAX_VALUE).toString()];
-    const args = [this.#owner, micros(this.#ttl), ...limits, configures ? '1' : '0', this.#reached.toString(), this.#serverTime(), bound(this.#maxQueue), bound(concurrency || Infinity)];
+    const limits = rated
+      ? [capacity.toString(), (period * 1e6).toString(), burst.toString()]
+      : ['-1', '1', Math.min(burst, Number.MAX_VALUE).toString()];
+    const args = [
+      this.#owner,
+      micros(this.#ttl),
+      ...limits,
+      configures ? '1' : '0',
+      this.#reached.toString(),
+      this.#serverTime(),
+      bound(this.#maxQueue),
+      bound(concurrency || Infinity),
+    ];
     for (const op of ops) args.push(...op.args);
     if (configures) this.#configured = true;
     const timings = this.#timings;
@@ -777,7 +839,10 @@ export class RedisThrottle implements Gate {
       if (call === undefined || number(1) < call.waitedAt || numbers.length < GRANT_WORDS) return;
       const [slot = '', granted = '', cost = '', grant = ''] = numbers;
       const item = numbers.join(' ');
-      const issuer = { onRelease: (permit: Grant) => this.#release(serial, permit, cost), onSettle: (permit: Grant) => this.#settle(permit.cost, cost, granted, grant) };
+      const issuer = {
+        onRelease: (permit: Grant) => this.#release(serial, permit, cost),
+        onSettle: (permit: Grant) => this.#settle(permit.cost, cost, granted, grant),
+      };
       const lease = new Lease(issuer, call.cost, this.#waitOf(call), Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#forget(serial, call);
@@ -800,8 +865,9 @@ export class RedisThrottle implements Gate {
     } else if (kind === 'L' || kind === 'F') {
       const [wait, running, waiting] = [number(0) >= ENDLESS ? Infinity : number(0) / 1e6, number(1), number(2)];
       const error = (refused: Call): Error =>
-        kind === 'L' ? this.#late(refused, wait, running, waiting)
-        : refusal(QueueFullError, `${this.#label()} lets ${this.#maxQueue} wait, not more`, wait, running, waiting);
+        kind === 'L'
+          ? this.#late(refused, wait, running, waiting)
+          : refusal(QueueFullError, `${this.#label()} lets ${this.#maxQueue} wait, not more`, wait, running, waiting);
       this.#refuse(serial, error);
     } else if (kind === 'O') {
       this.#refuse(serial, ({ cost }) => this.#oversize(cost, number(0)));
@@ -942,7 +1008,8 @@ export class RedisThrottle implements Gate {
       if (--left <= 0) this.#renewed = Math.max(this.#renewed, Math.min(since, this.#unspoken));
     };
     const calls: Promise<void>[] = [];
-    for (let from = 0; from < ops.length; from += RENEWED_AT_ONCE) calls.push(this.#call(ops.slice(from, from + RENEWED_AT_ONCE), answered));
+    for (let from = 0; from < ops.length; from += RENEWED_AT_ONCE)
+      calls.push(this.#call(ops.slice(from, from + RENEWED_AT_ONCE), answered));
     await Promise.all(calls);
     if (ops.length === 0) answered();
     this.#renewing = false;
@@ -990,12 +1057,14 @@ export class RedisThrottle implements Gate {
     this.#rest();
     const failing = this.#retryAt < Infinity;
     const holds = this.#leases.size > 0;
-    const next = !this.#live ? Infinity : Math.min(
-      this.#calls.size > 0 && !failing ? this.#dueAt : Infinity,
-      (holds || this.#calls.size > 0) && !failing && !this.#renewing ? this.#renewed + this.#ttl / 3 : Infinity,
-      holds ? this.#renewed + SAFE_SHARE * this.#ttl : Infinity,
-      this.#retryAt,
-    );
+    const next = !this.#live
+      ? Infinity
+      : Math.min(
+          this.#calls.size > 0 && !failing ? this.#dueAt : Infinity,
+          (holds || this.#calls.size > 0) && !failing && !this.#renewing ? this.#renewed + this.#ttl / 3 : Infinity,
+          holds ? this.#renewed + SAFE_SHARE * this.#ttl : Infinity,
+          this.#retryAt,
+        );
     // What is only to be given back lapses by itself: no process has to stay for that.
     const urgent = holds || this.#calls.size > 0 || this.#onIdle.length > 0;
     if (next === this.#ringsAt && urgent === this.#urgent) return;
@@ -1004,7 +1073,9 @@ export class RedisThrottle implements Gate {
     this.#ringsAt = next;
     this.#urgent = urgent;
     if (next === Infinity) return;
-    const schedule = urgent ? (seconds: number, ring: () => void) => this.#clock.schedule(seconds, ring) : scheduleInBackground;
+    const schedule = urgent
+      ? (seconds: number, ring: () => void) => this.#clock.schedule(seconds, ring)
+      : scheduleInBackground;
     this.#cancelAlarm = schedule(Math.max(1e-6, next - this.#clock.now()), () => this.#ring());
   }
 
@@ -1028,7 +1099,14 @@ export class RedisThrottle implements Gate {
 
   /** Where nothing is at stake, tells those who asked for it. */
   #rest(): void {
-    if (this.#calls.size > 0 || this.#leases.size > 0 || this.#outbox.length > 0 || this.#leftovers.length > 0 || this.#open > 0) return;
+    if (
+      this.#calls.size > 0 ||
+      this.#leases.size > 0 ||
+      this.#outbox.length > 0 ||
+      this.#leftovers.length > 0 ||
+      this.#open > 0
+    )
+      return;
     if (this.#live) {
       this.#live = false;
       this.#hub.leave(this.#owner);

@@ -7,8 +7,18 @@ import { checkNumber } from '../core/errors.js';
 
 export { type TimelineOptions, toSVG } from './timeline.js';
 export {
-  type GrantedEvent, type PausedEvent, type QueuedEvent, record, type Recording, type RefusedEvent, type ReleasedEvent, type Trace, type TracedCall, type TracedEvent,
-  type TracedLimits, type TraceEvent,
+  type GrantedEvent,
+  type PausedEvent,
+  type QueuedEvent,
+  record,
+  type Recording,
+  type RefusedEvent,
+  type ReleasedEvent,
+  type Trace,
+  type TracedCall,
+  type TracedEvent,
+  type TracedLimits,
+  type TraceEvent,
 } from './recorder.js';
 
 interface Timer {
@@ -105,7 +115,7 @@ export class ManualClock implements Clock {
   /** Where `timer` stands in the order, or would stand: found by bisection. */
   #place(timer: Timer): number {
     let low = 0;
-    for (let high = this.#timers.length; low < high; ) {
+    for (let high = this.#timers.length; low < high;) {
       const middle = (low + high) >>> 1;
       const other = this.#timers[middle] as Timer;
       if (other.at < timer.at || (other.at === timer.at && other.serial < timer.serial)) low = middle + 1;
@@ -119,7 +129,10 @@ export class ManualClock implements Clock {
     for (let fired = 0; ; fired++) {
       const next = this.#timers[0];
       if (next === undefined || next.at > target) return;
-      if (fired === most) throw new Error(`runAll fired ${most} timers up to ${this.#now} s and more are armed: something re-arms itself for ever`);
+      if (fired === most)
+        throw new Error(
+          `runAll fired ${most} timers up to ${this.#now} s and more are armed: something re-arms itself for ever`,
+        );
       this.#timers.shift();
       if (next.at > this.#now) this.#now = next.at;
       next.callback();

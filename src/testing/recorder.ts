@@ -3,8 +3,20 @@
  * What one throttle did, as plain data: what it tells on the channels (`channels.ts`), written down as it comes.
  */
 import {
-  type CallMessage, granted, type GrantedMessage, paused, type PausedMessage, queued, type QueuedMessage, type RefusalReason, refused, type RefusedMessage,
-  released, type ReleasedMessage, type ThrottleMessage, type WatchedThrottle,
+  type CallMessage,
+  granted,
+  type GrantedMessage,
+  paused,
+  type PausedMessage,
+  queued,
+  type QueuedMessage,
+  type RefusalReason,
+  refused,
+  type RefusedMessage,
+  released,
+  type ReleasedMessage,
+  type ThrottleMessage,
+  type WatchedThrottle,
 } from '../core/events.js';
 import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/errors.js';
@@ -121,18 +133,28 @@ class Recorder implements Omit<Recording, keyof Disposable> {
       const event: TracedEvent = { at };
       if (tokens < Infinity) event.tokens = tokens;
       const limits = limitsOf(throttle);
-      if (limits.capacity !== known.capacity || limits.concurrency !== known.concurrency || limits.period !== known.period || limits.burst !== known.burst) {
+      if (
+        limits.capacity !== known.capacity ||
+        limits.concurrency !== known.concurrency ||
+        limits.period !== known.period ||
+        limits.burst !== known.burst
+      ) {
         event.limits = known = limits;
       }
       return event;
     };
     const call = (message: CallMessage): TracedCall => ({ id: message.id, cost: message.cost, ...base(message) });
     const ours = (message: ThrottleMessage): boolean => message.throttle === throttle;
-    const onQueued = (message: QueuedMessage): void => void (ours(message) && this.events.push({ kind: 'queued', ...call(message) }));
-    const onGranted = (message: GrantedMessage): void => void (ours(message) && this.events.push({ kind: 'granted', ...call(message), waited: message.waited }));
-    const onReleased = (message: ReleasedMessage): void => void (ours(message) && this.events.push({ kind: 'released', ...call(message) }));
-    const onRefused = (message: RefusedMessage): void => void (ours(message) && this.events.push({ kind: 'refused', ...call(message), reason: message.reason }));
-    const onPaused = (message: PausedMessage): void => void (ours(message) && this.events.push({ kind: 'paused', ...base(message), seconds: bounded(message.seconds) }));
+    const onQueued = (message: QueuedMessage): void =>
+      void (ours(message) && this.events.push({ kind: 'queued', ...call(message) }));
+    const onGranted = (message: GrantedMessage): void =>
+      void (ours(message) && this.events.push({ kind: 'granted', ...call(message), waited: message.waited }));
+    const onReleased = (message: ReleasedMessage): void =>
+      void (ours(message) && this.events.push({ kind: 'released', ...call(message) }));
+    const onRefused = (message: RefusedMessage): void =>
+      void (ours(message) && this.events.push({ kind: 'refused', ...call(message), reason: message.reason }));
+    const onPaused = (message: PausedMessage): void =>
+      void (ours(message) && this.events.push({ kind: 'paused', ...base(message), seconds: bounded(message.seconds) }));
     queued.subscribe(onQueued);
     granted.subscribe(onGranted);
     released.subscribe(onReleased);
@@ -186,6 +208,7 @@ function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): Tr
 export function record(throttle: WatchedThrottle | Resource): Recording {
   // The messages of a resource are about the throttle inside it.
   const watched = (throttle as Partial<Resource> | undefined)?.watched ?? (throttle as WatchedThrottle);
-  if (typeof watched?.capacity !== 'number' || typeof watched.burst !== 'number' || 'keyed' in watched) throw invalid('throttle', 'a Throttle, a Resource or a RedisThrottle', throttle);
+  if (typeof watched?.capacity !== 'number' || typeof watched.burst !== 'number' || 'keyed' in watched)
+    throw invalid('throttle', 'a Throttle, a Resource or a RedisThrottle', throttle);
   return new Recorder(watched);
 }

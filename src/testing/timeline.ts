@@ -111,7 +111,12 @@ function levels(readings: readonly Reading[], to: number): Point[] {
   const rise = ({ at, after, rate, most }: Reading, until: number): Point[] => {
     const full = after < most && rate > 0 ? at + (most - after) / rate : at;
     if (full >= until) return [[until, after + rate * (until - at)]];
-    return full > at ? [[full, most], [until, most]] : [[until, after]];
+    return full > at
+      ? [
+          [full, most],
+          [until, most],
+        ]
+      : [[until, after]];
   };
   let agreed = 0;
   for (const [index, { at, before }] of readings.entries()) {
@@ -127,7 +132,11 @@ function levels(readings: readonly Reading[], to: number): Point[] {
   return readings.flatMap((reading, index) => {
     const { at, before, after } = reading;
     const until = readings[index + 1]?.at ?? to;
-    return [[at, before], [at, after], ...(until <= at ? [] : agreed >= 0 ? rise(reading, until) : [[until, after] as const])];
+    return [
+      [at, before],
+      [at, after],
+      ...(until <= at ? [] : agreed >= 0 ? rise(reading, until) : [[until, after] as const]),
+    ];
   });
 }
 
@@ -155,7 +164,9 @@ function clip(line: readonly Point[], from: number, to: number): Point[] {
   return line.flatMap((point, index) => {
     const [at, value] = point;
     const [earlier, before] = line[index - 1] ?? point;
-    const cuts = [from, to].filter((edge) => earlier < edge && at > edge).map((edge): Point => [edge, before + ((value - before) * (edge - earlier)) / (at - earlier)]);
+    const cuts = [from, to]
+      .filter((edge) => earlier < edge && at > edge)
+      .map((edge): Point => [edge, before + ((value - before) * (edge - earlier)) / (at - earlier)]);
     return at >= from && at <= to ? [...cuts, point] : cuts;
   });
 }
@@ -229,7 +240,10 @@ const COLOURS = {
 type Colour = keyof typeof COLOURS;
 
 /** Scoped, for pictures that stand within a page. */
-const style = (theme: 1 | 2): string => Object.entries(COLOURS).map(([name, colour]) => `.headgate .${name}{${colour[0]}:${colour[theme]}}`).join('');
+const style = (theme: 1 | 2): string =>
+  Object.entries(COLOURS)
+    .map(([name, colour]) => `.headgate .${name}{${colour[0]}:${colour[theme]}}`)
+    .join('');
 
 /** Text for XML: what it cannot hold at all is replaced. */
 function escape(text: string): string {
@@ -302,12 +316,20 @@ function path(d: string, colour: Colour, more = ''): string {
 }
 
 function hollow(x: number, y: number, length: number, height: number): string {
-  return path(`M${px(x)} ${px(y - height / 2)}h${px(length)}v${px(height)}h${px(-length)}z`, 'no', ' stroke-width="1.5" stroke-dasharray="4 2"');
+  return path(
+    `M${px(x)} ${px(y - height / 2)}h${px(length)}v${px(height)}h${px(-length)}z`,
+    'no',
+    ' stroke-width="1.5" stroke-dasharray="4 2"',
+  );
 }
 
 function cross(x: number, y: number, arm: number): string {
   const side = px(2 * arm);
-  return path(`M${px(x - arm)} ${px(y - arm)}l${side} ${side}m0 -${side}l-${side} ${side}`, 'no', ' stroke-width="2.5"');
+  return path(
+    `M${px(x - arm)} ${px(y - arm)}l${side} ${side}m0 -${side}l-${side} ${side}`,
+    'no',
+    ' stroke-width="2.5"',
+  );
 }
 
 function dot(x: number, y: number): string {
@@ -322,7 +344,10 @@ function niceStep(span: number, most: number): number {
 
 function describe({ capacity, concurrency, period, burst }: TracedLimits): string {
   const size = capacity === null || burst === null || burst === Math.max(1, capacity) ? '' : `, burst ${num(burst)}`;
-  const rate = capacity === null ? 'any rate' : `${counted(capacity, 'token')} per ${period === 1 ? 'second' : `${num(period)} s`}${size}`;
+  const rate =
+    capacity === null
+      ? 'any rate'
+      : `${counted(capacity, 'token')} per ${period === 1 ? 'second' : `${num(period)} s`}${size}`;
   return `${rate}, ${concurrency ?? 'any number'} at a time`;
 }
 
@@ -337,8 +362,15 @@ function outcomes(jobs: readonly Job[]): string {
   const why = [...reasons].map(([reason, count]) => (count === refused ? reason : `${count} ${reason}`)).join(', ');
   const open = jobs.filter((job) => job.end === undefined);
   const held = open.filter((job) => job.granted !== undefined).length;
-  const left = [[refused, `refused (${why})`], [held, 'still running'], [open.length - held, 'still waiting']] as const;
-  return [counted(jobs.length, 'call'), ...left.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`)].join(', ');
+  const left = [
+    [refused, `refused (${why})`],
+    [held, 'still running'],
+    [open.length - held, 'still waiting'],
+  ] as const;
+  return [
+    counted(jobs.length, 'call'),
+    ...left.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`),
+  ].join(', ');
 }
 
 /**
@@ -370,7 +402,8 @@ function outcomes(jobs: readonly Job[]): string {
  * console.log(toSVG(trace).slice(0, 4)); // → <svg
  */
 export function toSVG(trace: Trace, options: TimelineOptions = {}): string {
-  if (!Array.isArray(trace?.events) || typeof trace.limits?.period !== 'number') throw invalid('trace', 'a trace of record()', trace);
+  if (!Array.isArray(trace?.events) || typeof trace.limits?.period !== 'number')
+    throw invalid('trace', 'a trace of record()', trace);
   checkObject('options', options);
   const { title = trace.name ?? 'Throttle', since = 0, width = 560 } = options;
   if (typeof title !== 'string') throw invalid('title', 'a string', title);
@@ -403,7 +436,13 @@ interface Axis {
 function draw(story: Story, title: string, from: number, to: number, width: number): string {
   const left = EDGE + GUTTER;
   const right = width - EDGE;
-  const axis: Axis = { from, to, left, right, x: (instant) => left + ((Math.min(to, Math.max(from, instant)) - from) / (to - from)) * (right - left) };
+  const axis: Axis = {
+    from,
+    to,
+    left,
+    right,
+    x: (instant) => left + ((Math.min(to, Math.max(from, instant)) - from) / (to - from)) * (right - left),
+  };
   const jobs = story.jobs.filter(({ since, end = Infinity }) => since <= to && end >= from);
   const lanes = arrange(jobs, (3 * (to - from)) / (right - left));
   const pauses = story.pauses.filter((pause) => pause.from < to && pause.until > from);
@@ -411,13 +450,27 @@ function draw(story: Story, title: string, from: number, to: number, width: numb
   const words = wordsOf(story, jobs, lanes);
 
   const front: string[] = [];
-  front.push(label(EDGE, 25, fit(title, TITLE_SIZE * 1.2, width - 2 * EDGE), 'text', ` font-size="${TITLE_SIZE}" font-weight="600"`));
+  front.push(
+    label(
+      EDGE,
+      25,
+      fit(title, TITLE_SIZE * 1.2, width - 2 * EDGE),
+      'text',
+      ` font-size="${TITLE_SIZE}" font-weight="600"`,
+    ),
+  );
   let y = 50;
   for (const line of words) {
     front.push(label(EDGE, y, fit(line, TEXT_SIZE, width - 2 * EDGE)));
     y += 21;
   }
-  front.push(...drawLegend(y + 12, lanes.placed.some(({ job }) => job.refused !== undefined), pauses.length > 0));
+  front.push(
+    ...drawLegend(
+      y + 12,
+      lanes.placed.some(({ job }) => job.refused !== undefined),
+      pauses.length > 0,
+    ),
+  );
   y += 34;
 
   const top = y;
@@ -427,15 +480,28 @@ function draw(story: Story, title: string, from: number, to: number, width: numb
   front.push(...drawLanes(lanes, axis, y + 4));
   y += Math.max(lanes.count * lanes.pitch, LANE) + 12;
   // Of those that came on one pixel, the last is what stayed.
-  const shown = onPixels(story.limits.filter((entry) => entry.from <= to), (entry) => axis.x(entry.from)).map((same) => same.at(-1) as Story['limits'][number]);
+  const shown = onPixels(
+    story.limits.filter((entry) => entry.from <= to),
+    (entry) => axis.x(entry.from),
+  ).map((same) => same.at(-1) as Story['limits'][number]);
   const panels: Panel[] = [{ name: 'running at once', line: busy, bound: 'concurrency', height: 48, area: 'run' }];
-  if (story.readings.length > 0) panels.push({ name: 'tokens', line: levels(story.readings, to), bound: 'burst', height: 72, area: 'area', stroke: 'level' });
+  if (story.readings.length > 0)
+    panels.push({
+      name: 'tokens',
+      line: levels(story.readings, to),
+      bound: 'burst',
+      height: 72,
+      area: 'area',
+      stroke: 'level',
+    });
   for (const panel of panels) {
     front.push(...drawPanel(panel, story.limits, shown, axis, y));
     y += panel.height + PANEL;
   }
 
-  const changes = shown.map((entry) => (entry.from < from ? '' : `M${px(axis.x(entry.from))} ${px(top)}V${px(y)}`)).join('');
+  const changes = shown
+    .map((entry) => (entry.from < from ? '' : `M${px(axis.x(entry.from))} ${px(top)}V${px(y)}`))
+    .join('');
   const back = [
     ...bands.map(({ start, wide }) => rect(start, top, wide, y - top, 'pause')),
     ...drawTicks(axis, top, y),
@@ -444,7 +510,9 @@ function draw(story: Story, title: string, from: number, to: number, width: numb
 
   const height = Math.ceil(y + 34);
   const most = Math.max(0, ...visible(clip(busy, from, to), axis.x).map(([, value]) => value));
-  const held = pauses.slice(0, 10).map((pause) => ` Paused from ${num(pause.from)} s ${pause.until < Infinity ? `to ${num(pause.until)} s` : 'on'}.`);
+  const held = pauses
+    .slice(0, 10)
+    .map((pause) => ` Paused from ${num(pause.from)} s ${pause.until < Infinity ? `to ${num(pause.until)} s` : 'on'}.`);
   if (pauses.length > 10) held.push(` ${counted(pauses.length, 'pause')} in all.`);
   const about = `A timeline from ${num(from)} s to ${num(Math.min(to, Math.max(from, story.last)))} s. ${words.slice(1).join('. ')}. At most ${most} at once.${held.join('')}`;
   return [
@@ -456,13 +524,18 @@ function draw(story: Story, title: string, from: number, to: number, width: numb
     ...back,
     ...front,
     '</svg>\n',
-  ].filter(Boolean).join('\n');
+  ]
+    .filter(Boolean)
+    .join('\n');
 }
 
 /** What is said below the title: the limits, and what became of the calls. */
 function wordsOf({ limits }: Story, jobs: readonly Job[], lanes: Lanes): string[] {
   const spared = lanes.every > 1 ? `; 1 in ${lanes.every} is drawn` : lanes.own ? '' : '; lanes are shared';
-  const changed = limits.slice(1).slice(-1).map((last) => `${limits.length > 2 ? 'in the end' : 'then'} ${describe(last)}`);
+  const changed = limits
+    .slice(1)
+    .slice(-1)
+    .map((last) => `${limits.length > 2 ? 'in the end' : 'then'} ${describe(last)}`);
   return [...limits.slice(0, 1).map(describe), ...changed, `${outcomes(jobs)}${spared}`];
 }
 
@@ -496,7 +569,8 @@ function bandsOf(pauses: Story['pauses'], { left, right, x }: Axis, y: number): 
     const [{ from }, { until }] = [same[0], same.at(-1)] as [Pause, Pause];
     const wide = Math.max(1, x(until) - x(from));
     const start = Math.min(x(from), right - wide);
-    const name = same.length > 1 ? counted(same.length, 'pause') : until < Infinity ? `paused ${num(until - from)} s` : 'paused';
+    const name =
+      same.length > 1 ? counted(same.length, 'pause') : until < Infinity ? `paused ${num(until - from)} s` : 'paused';
     const length = widthOf(name);
     const place = Math.max(left, Math.min(start + (wide - length) / 2, right - length));
     if (place < free) return { start, wide, told: '' };
@@ -516,7 +590,12 @@ function drawLanes(lanes: Lanes, axis: Axis, top: number): string[] {
   });
 }
 
-function drawJob({ number, cost, since, granted, end = Infinity, refused }: Job, { pitch, own }: Lanes, { from, to, left, right, x }: Axis, y: number): string {
+function drawJob(
+  { number, cost, since, granted, end = Infinity, refused }: Job,
+  { pitch, own }: Lanes,
+  { from, to, left, right, x }: Axis,
+  y: number,
+): string {
   const roomy = pitch === LANE;
   const thin = Math.min(pitch * 0.6, 6);
   const thick = Math.min(pitch, 14);
@@ -529,7 +608,11 @@ function drawJob({ number, cost, since, granted, end = Infinity, refused }: Job,
     const place = Math.min(Math.max(x(end), left + arm), right - arm);
     if (waited >= 1) drawn += hollow(x(since), y, waited, thin);
     if (end <= to) drawn += cross(place, y, arm);
-    if (end <= to && roomy) drawn += place + arm + 5 + widthOf(refused) <= right ? label(place + arm + 5, y, refused, 'why') : labelBefore(place - arm - 5, y, refused, 'why');
+    if (end <= to && roomy)
+      drawn +=
+        place + arm + 5 + widthOf(refused) <= right
+          ? label(place + arm + 5, y, refused, 'why')
+          : labelBefore(place - arm - 5, y, refused, 'why');
   } else if (waited >= 0.5) drawn += bar(x(since), y, waited, thin, 'wait');
 
   if (granted !== undefined) {
@@ -541,7 +624,8 @@ function drawJob({ number, cost, since, granted, end = Infinity, refused }: Job,
       drawn += bar(start, y, length, thick, 'run', roomy && end < Infinity ? ' rx="2"' : '');
       // Nobody else comes into a lane of one's own.
       const price = `cost ${num(cost)}`;
-      if (roomy && own && cost !== 1 && start + length + 5 + widthOf(price) <= right) drawn += label(start + length + 5, y, price);
+      if (roomy && own && cost !== 1 && start + length + 5 + widthOf(price) <= right)
+        drawn += label(start + length + 5, y, price);
     }
   }
   return `<g class="job"><title>${escape(about.join(', '))}</title>${drawn}</g>`;
@@ -562,7 +646,13 @@ interface Panel {
 /** What a panel takes beside its height: above for its name, and below. */
 const PANEL = 38;
 
-function drawPanel({ name, line, bound, height, area, stroke }: Panel, limits: Story['limits'], shown: Story['limits'], axis: Axis, top: number): string[] {
+function drawPanel(
+  { name, line, bound, height, area, stroke }: Panel,
+  limits: Story['limits'],
+  shown: Story['limits'],
+  axis: Axis,
+  top: number,
+): string[] {
   const { left, right, x } = axis;
   const part = visible(clip(line, axis.from, axis.to), x);
   const values = part.map(([, value]) => value);
@@ -573,21 +663,33 @@ function drawPanel({ name, line, bound, height, area, stroke }: Panel, limits: S
   const y = (value: number): number => floor - (Math.max(0, value - low) / (high - low)) * height;
 
   const only = limits[0]?.[bound] ?? null;
-  const heading = only === null || limits.some((entry) => entry[bound] !== only) ? name : `${name}, at most ${num(only)}`;
+  const heading =
+    only === null || limits.some((entry) => entry[bound] !== only) ? name : `${name}, at most ${num(only)}`;
   const drawn = [label(left, top + 12, heading, 'text')];
   const [first] = part;
   const last = part.at(-1);
   if (first !== undefined && last !== undefined) {
-    const d = part.map(([instant, value], index) => `${index === 0 ? 'M' : 'L'}${px(x(instant))} ${px(y(value))}`).join('');
+    const d = part
+      .map(([instant, value], index) => `${index === 0 ? 'M' : 'L'}${px(x(instant))} ${px(y(value))}`)
+      .join('');
     drawn.push(path(`${d}L${px(x(last[0]))} ${px(y(0))}L${px(x(first[0]))} ${px(y(0))}Z`, area));
     if (stroke !== undefined) drawn.push(path(d, stroke, ' stroke-width="2"'));
   }
   drawn.push(path(`M${px(left)} ${px(y(0))}H${px(right)}`, 'axis'));
-  const bounds = shown.map((entry, index) => (entry[bound] === null ? '' : `M${px(x(entry.from))} ${px(y(entry[bound]))}H${px(x(shown[index + 1]?.from ?? Infinity))}`)).join('');
+  const bounds = shown
+    .map((entry, index) =>
+      entry[bound] === null
+        ? ''
+        : `M${px(x(entry.from))} ${px(y(entry[bound]))}H${px(x(shown[index + 1]?.from ?? Infinity))}`,
+    )
+    .join('');
   drawn.push(path(bounds, 'bound', ' stroke-dasharray="2 3"'));
   if (stroke !== undefined) {
     // So few count as none: they flow in before a timer fires.
-    const dots = apart(part.filter(([, value]) => value <= 0.02 * high).map(([instant, value]): Point => [x(instant), y(value)]), 6);
+    const dots = apart(
+      part.filter(([, value]) => value <= 0.02 * high).map(([instant, value]): Point => [x(instant), y(value)]),
+      6,
+    );
     const start = left + widthOf(heading) + 20;
     if (dots.length > 0) drawn.push(dot(start, top + 12), label(start + 9, top + 12, 'none left', 'why'));
     drawn.push(...dots.map((point) => dot(...point)));
@@ -631,18 +733,22 @@ function visible(line: readonly Point[], x: Axis['x']): Point[] {
 function drawTicks({ from, to, left, right, x }: Axis, top: number, bottom: number): string[] {
   let most = Math.floor((right - left) / 64);
   let step = niceStep(to - from, most);
-  const nameOf = (tick: number): string => String(+tick.toFixed(Math.min(100, Math.max(0, -Math.floor(Math.log10(step))))));
-  while (most > 1 && widthOf(nameOf(to)) + 8 > (step / (to - from)) * (right - left)) step = niceStep(to - from, --most);
+  const nameOf = (tick: number): string =>
+    String(+tick.toFixed(Math.min(100, Math.max(0, -Math.floor(Math.log10(step))))));
+  while (most > 1 && widthOf(nameOf(to)) + 8 > (step / (to - from)) * (right - left))
+    step = niceStep(to - from, --most);
   // Rounding may put the first one just before the axis.
   const slack = 1e-6;
   const first = Math.ceil(from / step - slack);
   // So late that numbers are further apart than steps, several are the same.
   const ticks = new Set(Array.from({ length: most + 1 }, (_, index) => (first + index) * step));
-  const marks = [...ticks].filter((tick) => tick >= from - slack * step && tick <= to).map((tick) => {
-    const name = nameOf(tick);
-    // The unit has the end of the axis.
-    const room = x(tick) + widthOf(name) / 2 < right - 14;
-    return `${path(`M${px(x(tick))} ${px(top)}V${px(bottom)}`, 'grid')}${room ? label(x(tick), bottom + 15, name, 'muted', ' text-anchor="middle"') : ''}`;
-  });
+  const marks = [...ticks]
+    .filter((tick) => tick >= from - slack * step && tick <= to)
+    .map((tick) => {
+      const name = nameOf(tick);
+      // The unit has the end of the axis.
+      const room = x(tick) + widthOf(name) / 2 < right - 14;
+      return `${path(`M${px(x(tick))} ${px(top)}V${px(bottom)}`, 'grid')}${room ? label(x(tick), bottom + 15, name, 'muted', ' text-anchor="middle"') : ''}`;
+    });
   return [...marks, labelBefore(right, bottom + 15, 's')];
 }

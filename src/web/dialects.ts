@@ -39,7 +39,11 @@ export const QUOTA_FIELDS: readonly (readonly [remaining: string, ...resets: str
   // X, the limits per day of an app and of a user: an epoch in seconds.
   ...['app', 'user'].map((whose) => [`x-${whose}-limit-24hour-remaining`, `x-${whose}-limit-24hour-reset`] as const),
   // OpenAI: a duration as Go writes it, such as 6m0s (platform.openai.com, "Rate limits"). Azure OpenAI: seconds.
-  ...['requests', 'tokens', 'tokens_usage_based'].map((unit) => [`x-ratelimit-remaining-${unit}`, `x-ratelimit-reset-${unit}`] as const),
+  ...['requests', 'tokens', 'tokens_usage_based'].map(
+    (unit) => [`x-ratelimit-remaining-${unit}`, `x-ratelimit-reset-${unit}`] as const,
+  ),
   // Anthropic: RFC 3339 (docs.anthropic.com, "Rate limits", "Response headers").
-  ...['requests', 'tokens', 'input-tokens', 'output-tokens'].map((unit) => [`anthropic-ratelimit-${unit}-remaining`, `anthropic-ratelimit-${unit}-reset`] as const),
+  ...['requests', 'tokens', 'input-tokens', 'output-tokens'].map(
+    (unit) => [`anthropic-ratelimit-${unit}-remaining`, `anthropic-ratelimit-${unit}-reset`] as const,
+  ),
 ];

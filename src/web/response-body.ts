@@ -32,9 +32,17 @@ interface NodeStream {
  * @returns A response that is as good as the original, to be used in its place.
  */
 export function releaseWhenRead(response: Response, release: () => void, isHead: boolean = false): Response {
-  if (isUnread(response)) return copyMetadata(construct(passOn(response.body, release, whenCollected), response), response);
+  if (isUnread(response))
+    return copyMetadata(construct(passOn(response.body, release, whenCollected), response), response);
   const body: unknown = response.body;
-  if (isNodeStream(body) && !isHead && !BODILESS.has(response.status) && !response.bodyUsed && !body.destroyed && !body.readableEnded) {
+  if (
+    isNodeStream(body) &&
+    !isHead &&
+    !BODILESS.has(response.status) &&
+    !response.bodyUsed &&
+    !body.destroyed &&
+    !body.readableEnded
+  ) {
     return watchNodeStream(response, body, release);
   }
   release();
@@ -51,18 +59,25 @@ export function isUnread(response: Response): response is Response & { body: Rea
  *
  * @param watch Called with the stream and a way to end it: `releaseWhenRead` ends a stream that is garbage collected.
  */
-export function passOn(body: ReadableStream<Uint8Array>, release: () => void, watch?: typeof whenCollected): ReadableStream<Uint8Array<ArrayBuffer>> {
+export function passOn(
+  body: ReadableStream<Uint8Array>,
+  release: () => void,
+  watch?: typeof whenCollected,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
   const reader = body.getReader();
   // `closed` settles once, at the end, on a cancellation and on a failure; on a failure also before the reader sees it.
   void reader.closed.then(release, release);
-  const stream = new ReadableStream<Uint8Array<ArrayBuffer>>({
-    async pull(controller) {
-      const { done, value } = await reader.read();
-      if (done) controller.close();
-      else controller.enqueue(value as Uint8Array<ArrayBuffer>);
+  const stream = new ReadableStream<Uint8Array<ArrayBuffer>>(
+    {
+      async pull(controller) {
+        const { done, value } = await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(value as Uint8Array<ArrayBuffer>);
+      },
+      cancel: (reason) => reader.cancel(reason),
     },
-    cancel: (reason) => reader.cancel(reason),
-  }, { highWaterMark: 0 });
+    { highWaterMark: 0 },
+  );
   // The reader refers to the stream only while a chunk is awaited, which is while the stream is being read.
   watch?.(stream, { abandon: () => reader.cancel().catch(() => {}) });
   return stream;
@@ -162,7 +177,8 @@ function releaseAtEnd(body: NodeStream, release: () => void): Collectable & { us
 
 /** A response of the same class, so that `instanceof` holds for other clients than the platform's. */
 function construct(body: ReadableStream, original: Response): Response {
-  const Kind = typeof original.constructor?.prototype?.clone === 'function' ? (original.constructor as typeof Response) : Response;
+  const Kind =
+    typeof original.constructor?.prototype?.clone === 'function' ? (original.constructor as typeof Response) : Response;
   try {
     const copy = new Kind(body, original);
     // The constructor of a subclass may take other arguments.
@@ -179,5 +195,9 @@ function copyMetadata(copy: Response, original: Response): Response {
     if (copy[fact] !== original[fact]) Object.defineProperty(copy, fact, { value: original[fact], configurable: true });
   }
   const clone = copy.clone.bind(copy);
-  return Object.defineProperty(copy, 'clone', { value: () => copyMetadata(clone(), original), configurable: true, writable: true });
+  return Object.defineProperty(copy, 'clone', {
+    value: () => copyMetadata(clone(), original),
+    configurable: true,
+    writable: true,
+  });
 }

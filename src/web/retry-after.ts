@@ -14,7 +14,8 @@ export interface HeaderLookup {
  * Header fields as HTTP clients present them: a `Headers` or another object with `get`; a record of strings or arrays
  * of strings, with names in any case; or a flat array of names and values, such as Node's `rawHeaders`.
  */
-export type HeaderSource = HeaderLookup | Readonly<Record<string, string | number | readonly string[] | undefined>> | readonly string[];
+export type HeaderSource =
+  HeaderLookup | Readonly<Record<string, string | number | readonly string[] | undefined>> | readonly string[];
 
 /** The largest integer of a structured field, and the largest wait in seconds. */
 const MOST = 999_999_999_999_999;
@@ -39,7 +40,8 @@ export function readWait(headers: HeaderSource, nowMs: number): number | undefin
   }
   if (stated !== undefined) return stated;
   let wait = readRateLimit(field('ratelimit'));
-  for (const [remaining, ...resets] of QUOTA_FIELDS) wait = longest(wait, readQuota(field(remaining), resets.map(field), serverMs));
+  for (const [remaining, ...resets] of QUOTA_FIELDS)
+    wait = longest(wait, readQuota(field(remaining), resets.map(field), serverMs));
   return wait;
 }
 
@@ -47,7 +49,9 @@ export function readWait(headers: HeaderSource, nowMs: number): number | undefin
 function lookup(headers: HeaderSource): (name: string) => string | undefined {
   if (typeof (headers as HeaderLookup).get === 'function') return (name) => textOf((headers as HeaderLookup).get(name));
   const flat = headers as readonly string[];
-  const entries = Array.isArray(headers) ? flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1]] as const] : [])) : Object.entries(headers);
+  const entries = Array.isArray(headers)
+    ? flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1]] as const] : []))
+    : Object.entries(headers);
   const fields = new Map<string, string>();
   for (const [name, value] of entries) {
     const [key, text] = [name.toLowerCase(), textOf(value)];
@@ -73,7 +77,11 @@ export function readField(text: string | undefined, nowMs: number, unit: number 
 }
 
 /** The longest wait of the quotas that are used up. `resets` are fields with the same times, the most exact first. */
-function readQuota(remaining: string | undefined, resets: readonly (string | undefined)[], nowMs: number): number | undefined {
+function readQuota(
+  remaining: string | undefined,
+  resets: readonly (string | undefined)[],
+  nowMs: number,
+): number | undefined {
   const left = itemsOf(remaining);
   for (const reset of resets) {
     let wait: number | undefined;
@@ -134,7 +142,8 @@ function readTime(text: string, nowMs: number, unit: number = 1): number | undef
   const value = readNumber(text);
   if (value !== undefined && (unit !== 1 || value < 1e9)) return value * unit;
   // No server asks for a wait of 31 years, which 10^9 seconds are. As instants, 10^9 s and 10^12 ms both lie in 2001.
-  const instant = value === undefined ? (readDate(text, nowMs) ?? readTimestamp(text)) : value < 1e12 ? value * 1000 : value;
+  const instant =
+    value === undefined ? (readDate(text, nowMs) ?? readTimestamp(text)) : value < 1e12 ? value * 1000 : value;
   return instant === undefined ? readDuration(text) : Math.max(0, instant - nowMs) / 1000;
 }
 
@@ -152,7 +161,12 @@ export function readDate(text: string | undefined, nowMs: number): number | unde
   let [, day, month = '', year = '', time = ''] = WITH_COMMA.exec(text) ?? [];
   if (day === undefined) [, month = '', day, time = '', year = ''] = ASCTIME.exec(text) ?? [];
   if (day === undefined) return undefined;
-  return instantOf(year.length === 2 ? century(Number(year), nowMs) : Number(year), MONTHS.indexOf(month) / 3, Number(day), time);
+  return instantOf(
+    year.length === 2 ? century(Number(year), nowMs) : Number(year),
+    MONTHS.indexOf(month) / 3,
+    Number(day),
+    time,
+  );
 }
 
 /** Milliseconds since 1970, `undefined` for an instant that does not exist. A leap second counts as the next second. */
@@ -161,7 +175,9 @@ function instantOf(year: number, month: number, day: number, time: string): numb
   const midnight = Date.UTC(year, month, day);
   // Excludes 31 February, an unknown month, and a "month" of the last letters of one and the first letters of the next.
   if (new Date(midnight).getUTCDate() !== day || new Date(midnight).getUTCMonth() !== month) return undefined;
-  return hours > 23 || minutes > 59 || !(seconds < 61) ? undefined : midnight + ((hours * 60 + minutes) * 60 + seconds) * 1000;
+  return hours > 23 || minutes > 59 || !(seconds < 61)
+    ? undefined
+    : midnight + ((hours * 60 + minutes) * 60 + seconds) * 1000;
 }
 
 /** The year that ends in `digits` and is at most 50 ahead: the rule of RFC 9110. */
@@ -182,7 +198,17 @@ function readTimestamp(text: string): number | undefined {
 }
 
 /** Seconds for each unit of a duration. `µ` in UTF-8 reaches a client as `Âµ`, since header fields are Latin-1. */
-const UNITS: Readonly<Record<string, number>> = { ns: 1e-9, us: 1e-6, µs: 1e-6, Âµs: 1e-6, ms: 0.001, s: 1, m: 60, h: 3600, d: 86_400 };
+const UNITS: Readonly<Record<string, number>> = {
+  ns: 1e-9,
+  us: 1e-6,
+  µs: 1e-6,
+  Âµs: 1e-6,
+  ms: 0.001,
+  s: 1,
+  m: 60,
+  h: 3600,
+  d: 86_400,
+};
 
 /** A duration as Go writes it, such as `6m0s`, `20ms` or `1h2m3.5s`, as seconds. */
 function readDuration(text: string): number | undefined {

@@ -52,7 +52,8 @@ let constants: { readonly round: Int32Array; readonly start: Int32Array } | unde
 /** Their definition: the cube roots of the first 64 primes, and the square roots of the first eight. */
 function makeConstants(): typeof constants & {} {
   const primes: number[] = [];
-  for (let candidate = 2; primes.length < 64; candidate++) if (primes.every((prime) => candidate % prime !== 0)) primes.push(candidate);
+  for (let candidate = 2; primes.length < 64; candidate++)
+    if (primes.every((prime) => candidate % prime !== 0)) primes.push(candidate);
   // 32 bits of the fractional part. A root below 18 leaves 48 bits of a double to it, so the last bits do not matter.
   const fraction = (root: number): number => ((root - Math.floor(root)) * 2 ** 32) | 0;
   return {

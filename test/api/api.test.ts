@@ -24,7 +24,10 @@ const packageOf = (entries: Record<string, string>): Api => {
     exports[path] = { types };
     writeFileSync(join(folder, types), declarations);
   }
-  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'example', version: '1.0.0', type: 'module', exports }));
+  writeFileSync(
+    join(folder, 'package.json'),
+    JSON.stringify({ name: 'example', version: '1.0.0', type: 'module', exports }),
+  );
   return readApi(folder);
 };
 
@@ -36,7 +39,11 @@ describe('the API', () => {
 
   test('is that of all entry points', () => {
     const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { exports: object };
-    expect(api.entries.map(({ name }) => name)).toEqual(Object.keys(exports).filter((path) => !path.endsWith('.json')).map((path) => path.replace('.', 'headgate')));
+    expect(api.entries.map(({ name }) => name)).toEqual(
+      Object.keys(exports)
+        .filter((path) => !path.endsWith('.json'))
+        .map((path) => path.replace('.', 'headgate')),
+    );
   });
 
   test('is documented, every symbol and every member', () => {
@@ -46,16 +53,22 @@ describe('the API', () => {
   test('has pages whose links lead somewhere', () => {
     const made = pages(api);
     expect(made.size).toBe(api.entries.length + 1);
-    const anchors = new Map([...made].map(([file, html]) => [file, [...html.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id)]));
+    const anchors = new Map(
+      [...made].map(([file, html]) => [file, [...html.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id)]),
+    );
     for (const [file, html] of made) {
       expect(new Set(anchors.get(file)).size, file).toBe(anchors.get(file)?.length);
       for (const [, address = ''] of html.matchAll(/ href="([^"]*)"/g)) {
         if (address.startsWith('https://')) continue;
         const [target, anchor] = address.split('#');
-        expect(anchors.get(target || file), `${address} in ${file}`).toEqual(anchor === undefined ? expect.anything() : expect.arrayContaining([anchor]));
+        expect(anchors.get(target || file), `${address} in ${file}`).toEqual(
+          anchor === undefined ? expect.anything() : expect.arrayContaining([anchor]),
+        );
       }
       // Outside of code, nothing is left of what should have been made of it.
-      expect(html.replaceAll(/<pre.*?<\/pre>|<code.*?<\/code>/gs, ''), file).not.toMatch(/undefined|\{@|[`\\]|@\w+|&amp;\w+;/);
+      expect(html.replaceAll(/<pre.*?<\/pre>|<code.*?<\/code>/gs, ''), file).not.toMatch(
+        /undefined|\{@|[`\\]|@\w+|&amp;\w+;/,
+      );
     }
     for (const { name, items } of api.entries) {
       const html = made.get(`${name.replaceAll('/', '-')}.html`);
@@ -104,14 +117,35 @@ describe('what is looked for', () => {
       Open
     }`;
   const all = [
-    'Gate', 'Gate.constructor', 'Gate.most', 'Gate.open', 'Gate.open (overload 2)', 'Gate.size', 'Kind', 'Kind.Open', 'make', 'make (overload 2)',
-    'Options', 'Options.CallSignature', 'Options.IndexSignature', 'Options.on', 'Options.size', 'SIZE', 'Size',
+    'Gate',
+    'Gate.constructor',
+    'Gate.most',
+    'Gate.open',
+    'Gate.open (overload 2)',
+    'Gate.size',
+    'Kind',
+    'Kind.Open',
+    'make',
+    'make (overload 2)',
+    'Options',
+    'Options.CallSignature',
+    'Options.IndexSignature',
+    'Options.on',
+    'Options.size',
+    'SIZE',
+    'Size',
   ];
 
   test('is a comment on each symbol and member, in each entry point', () => {
-    expect(faults(packageOf({ '.': declarations('/** Says it. */'), './more': declarations('/** Says it, too. */') }))).toEqual([]);
-    const bare = faults(packageOf({ '.': declarations(''), './more': declarations('/** @remarks Says it besides. */') }));
-    expect(bare.toSorted()).toEqual(['example', 'example/more'].flatMap((entry) => all.map((name) => `${entry}: ${name}: no comment`)).toSorted());
+    expect(
+      faults(packageOf({ '.': declarations('/** Says it. */'), './more': declarations('/** Says it, too. */') })),
+    ).toEqual([]);
+    const bare = faults(
+      packageOf({ '.': declarations(''), './more': declarations('/** @remarks Says it besides. */') }),
+    );
+    expect(bare.toSorted()).toEqual(
+      ['example', 'example/more'].flatMap((entry) => all.map((name) => `${entry}: ${name}: no comment`)).toSorted(),
+    );
   });
 
   test('is a comment of its own, where one is implemented or overridden', () => {
@@ -132,7 +166,9 @@ describe('what is looked for', () => {
           open(): void;
         }`,
     });
-    expect(faults(api)).toEqual(expect.arrayContaining(['example: Door.open: no comment', 'example: Lock.open: no comment']));
+    expect(faults(api)).toEqual(
+      expect.arrayContaining(['example: Door.open: no comment', 'example: Lock.open: no comment']),
+    );
   });
 
   test('is no word on parameters that are not there, no link to nowhere, no any', () => {
@@ -206,7 +242,13 @@ describe('what is looked for', () => {
     });
     expect(api.malformed).toEqual([]);
     const [make] = api.entries[0]?.items ?? [];
-    expect(make && commentOf(make).blocks.map(({ tag }) => tag)).toEqual(['@param', '@returns', '@throws', '@example', '@example']);
+    expect(make && commentOf(make).blocks.map(({ tag }) => tag)).toEqual([
+      '@param',
+      '@returns',
+      '@throws',
+      '@example',
+      '@example',
+    ]);
     const html = pages(api).get('example.html') ?? '';
     for (const part of [
       '<code>function make(size: number): Array&lt;number&gt;</code>',
@@ -215,8 +257,9 @@ describe('what is looked for', () => {
       '<dt><code>size</code></dt><dd><p>Its size, &gt;= 0.</p></dd>',
       '<dt>Returns</dt><dd><p>What was made.</p></dd>',
       '<dt>Throws</dt><dd><p><code>RangeError</code> or <code>TypeError</code>: It is too large.</p></dd>',
-      '<pre><code>import { make } from \'example\';\n\nclass Made {\n  @decorated({ size: 1 })\n  made = make(1) &lt; 2; // → `true`\n}</code></pre>',
+      "<pre><code>import { make } from 'example';\n\nclass Made {\n  @decorated({ size: 1 })\n  made = make(1) &lt; 2; // → `true`\n}</code></pre>",
       '<pre><code>make(2);</code></pre>',
-    ]) expect(html).toContain(part);
+    ])
+      expect(html).toContain(part);
   });
 });

@@ -69,18 +69,30 @@ const COUNTS = /^(?:TS\d|tsdoc-(?!param-tag-missing-hyphen|escape-greater-than|.
 
 /** Reads the entry points of the package in the folder `root`, which has been built. */
 export function readApi(root: string): Api {
-  const { name, version, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { name: string; version: string; exports: Record<string, string | { types: string }> };
+  const { name, version, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    name: string;
+    version: string;
+    exports: Record<string, string | { types: string }>;
+  };
   mkdirSync(join(root, 'coverage'), { recursive: true });
   const folder = temporaryFolder('api-', join(root, 'coverage'));
   try {
     cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true, filter: (path) => !path.endsWith('.js') });
-    for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((one) => one.endsWith('.d.ts'))) {
+    for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((one) =>
+      one.endsWith('.d.ts'),
+    )) {
       const file = join(folder, path);
       writeFileSync(file, asTsdoc(readFileSync(file, 'utf8')));
     }
-    const points = Object.entries(exports).flatMap(([path, target]) => (typeof target === 'string' ? [] : [{ name: path.replace('.', name), file: target.types.replace(/\.d\.ts$/, '.js') }]));
+    const points = Object.entries(exports).flatMap(([path, target]) =>
+      typeof target === 'string'
+        ? []
+        : [{ name: path.replace('.', name), file: target.types.replace(/\.d\.ts$/, '.js') }],
+    );
     // One program for all of them, each a namespace of it: so each refers to what the others export.
-    const lines = points.map(({ file }, index) => `import * as entry${index} from '${file}';\nexport { entry${index} };\n`);
+    const lines = points.map(
+      ({ file }, index) => `import * as entry${index} from '${file}';\nexport { entry${index} };\n`,
+    );
     writeFileSync(join(folder, 'entries.d.ts'), lines.join(''));
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ name, version, type: 'module' }));
 
@@ -94,7 +106,14 @@ export function readApi(root: string): Api {
         mainEntryPointFilePath: join(folder, 'entries.d.ts'),
         compiler: {
           overrideTsconfig: {
-            compilerOptions: { target: 'es2022', module: 'nodenext', lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable', 'esnext.disposable'], types: [], strict: true, skipLibCheck: true },
+            compilerOptions: {
+              target: 'es2022',
+              module: 'nodenext',
+              lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable', 'esnext.disposable'],
+              types: [],
+              strict: true,
+              skipLibCheck: true,
+            },
             files: ['entries.d.ts'],
           },
         },
@@ -108,12 +127,16 @@ export function readApi(root: string): Api {
       messageCallback: (message) => {
         message.handled = true;
         const { messageId, text, sourceFilePath = '' } = message;
-        if (COUNTS.test(messageId)) malformed.push(`${sourceFilePath.replace(`${folder}/`, '')}: ${messageId}: ${text}`);
+        if (COUNTS.test(messageId))
+          malformed.push(`${sourceFilePath.replace(`${folder}/`, '')}: ${messageId}: ${text}`);
       },
     });
     const model = JSON.parse(readFileSync(apiJsonFilePath, 'utf8')) as { members: [Item] };
     const all = model.members[0].members ?? [];
-    const entries = points.map((point, index) => ({ name: point.name, items: all.find((item) => item.name === `entry${index}`)?.members ?? [] }));
+    const entries = points.map((point, index) => ({
+      name: point.name,
+      items: all.find((item) => item.name === `entry${index}`)?.members ?? [],
+    }));
     // Among these it has once more, maybe by another name, what only a namespace exports.
     const exported = new Set(entries.flatMap(({ items }) => items.map(declared)));
     const unexported = all.filter((item) => item.kind !== 'Namespace' && !exported.has(declared(item)));
@@ -134,13 +157,26 @@ function declared({ fileUrlPath = '', excerptTokens = [] }: Item): string {
  */
 function asTsdoc(declarations: string): string {
   return declarations
-    .replaceAll(/@example\n(?!\s*\* ```)(.*?)(?=(?:\n\s*\*)?\n\s*\*(?:\/|\s*@(?:example|param|returns|throws)\b))/gs, '@example\n * ```ts\n$1\n * ```')
-    .replaceAll(/@throws \{([^}]*)\}/g, (_, types: string) => `@throws ${types.split(/\s*\|\s*/).map((type) => `\`${type}\``).join(' or ')}:`);
+    .replaceAll(
+      /@example\n(?!\s*\* ```)(.*?)(?=(?:\n\s*\*)?\n\s*\*(?:\/|\s*@(?:example|param|returns|throws)\b))/gs,
+      '@example\n * ```ts\n$1\n * ```',
+    )
+    .replaceAll(
+      /@throws \{([^}]*)\}/g,
+      (_, types: string) =>
+        `@throws ${types
+          .split(/\s*\|\s*/)
+          .map((type) => `\`${type}\``)
+          .join(' or ')}:`,
+    );
 }
 
 /** Takes the comment of an item apart. What a constructor's says without words of its own is left out. */
 export function commentOf(item: Item): Comment {
-  const text = (item.docComment ?? '').replace(/^\/\*\*\s*/, '').replace(/\s*\*\/\s*$/, '').replaceAll(/^[ \t]*\* ?/gm, '');
+  const text = (item.docComment ?? '')
+    .replace(/^\/\*\*\s*/, '')
+    .replace(/\s*\*\/\s*$/, '')
+    .replaceAll(/^[ \t]*\* ?/gm, '');
   const parts: { tag: string; lines: string[] }[] = [{ tag: '', lines: [] }];
   let fenced = false;
   for (const line of text.split('\n')) {
@@ -181,14 +217,22 @@ export function faults(api: Api): string[] {
     const parameters = blocks.filter(({ tag }) => tag === '@param').map(({ text }) => /^\w*/.exec(text)?.[0] ?? '');
     if (summary === '' && !(item.kind === 'Constructor' && parameters.length > 0)) found.push(`${path}: no comment`);
     for (const parameter of parameters) {
-      if (item.parameters?.some(({ parameterName }) => parameterName === parameter) !== true) found.push(`${path}: @param ${parameter}, which it does not have`);
+      if (item.parameters?.some(({ parameterName }) => parameterName === parameter) !== true)
+        found.push(`${path}: @param ${parameter}, which it does not have`);
     }
     for (const link of linksIn(item.docComment ?? '')) {
       if (find(api, entry, link) === undefined) found.push(`${path}: {@link ${link}} leads nowhere`);
     }
     const tokens = item.excerptTokens ?? [];
-    if (tokens.some((token) => token.canonicalReference === undefined && /\bany\b/.test(token.text.replaceAll(/'[^']*'|"[^"]*"/g, '')))) found.push(`${path}: any`);
-    if (item.kind === 'TypeAlias' && /=\s*\{/.test(tokens.map(({ text }) => text).join(''))) found.push(`${path}: an object type, whose members have comments in an interface only`);
+    if (
+      tokens.some(
+        (token) =>
+          token.canonicalReference === undefined && /\bany\b/.test(token.text.replaceAll(/'[^']*'|"[^"]*"/g, '')),
+      )
+    )
+      found.push(`${path}: any`);
+    if (item.kind === 'TypeAlias' && /=\s*\{/.test(tokens.map(({ text }) => text).join('')))
+      found.push(`${path}: an object type, whose members have comments in an interface only`);
     for (const member of item.members ?? []) look(entry, member, `${path}.`);
   };
   for (const entry of api.entries) {

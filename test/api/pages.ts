@@ -32,7 +32,8 @@ export function pages(api: Api): Map<string, string> {
   return new Reference(api).pages();
 }
 
-const escaped = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+const escaped = (text: string): string =>
+  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 
 class Reference {
   readonly #api: Api;
@@ -49,17 +50,43 @@ class Reference {
     const { name, version } = this.#api;
     const made = new Map<string, string>();
     for (const [entry, items] of this.#sections()) {
-      const kinds = KINDS.map(([kind, title]) => ({ title, found: items.filter((item) => item.kind === kind) })).filter(({ found }) => found.length > 0);
+      const kinds = KINDS.map(([kind, title]) => ({ title, found: items.filter((item) => item.kind === kind) })).filter(
+        ({ found }) => found.length > 0,
+      );
       // Each overload has a section of its own, one after the other; the list has them once.
-      const list = kinds.map(({ title, found }) => `<b>${title}</b><ul>${found.filter((item) => (item.overloadIndex ?? 1) === 1).map((item) => `<li><a href="#${this.#anchors.get(item)}">${escaped(item.name ?? '')}</a></li>`).join('')}</ul>`);
-      const sections = kinds.map(({ title, found }) => `<h2>${title}</h2>\n${found.map((item) => this.#symbol(entry, item)).join('\n')}`);
-      made.set(this.#file(entry), this.#page(entry.name, [`<p><a href="index.html">${escaped(name)} ${escaped(version)}</a></p>`, `<h1>${escaped(entry.name)}</h1>`, `<nav>${list.join('')}</nav>`, ...sections]));
+      const list = kinds.map(
+        ({ title, found }) =>
+          `<b>${title}</b><ul>${found
+            .filter((item) => (item.overloadIndex ?? 1) === 1)
+            .map((item) => `<li><a href="#${this.#anchors.get(item)}">${escaped(item.name ?? '')}</a></li>`)
+            .join('')}</ul>`,
+      );
+      const sections = kinds.map(
+        ({ title, found }) => `<h2>${title}</h2>\n${found.map((item) => this.#symbol(entry, item)).join('\n')}`,
+      );
+      made.set(
+        this.#file(entry),
+        this.#page(entry.name, [
+          `<p><a href="index.html">${escaped(name)} ${escaped(version)}</a></p>`,
+          `<h1>${escaped(entry.name)}</h1>`,
+          `<nav>${list.join('')}</nav>`,
+          ...sections,
+        ]),
+      );
     }
     const overview = this.#api.entries.map((entry) => {
-      const rows = entry.items.filter((item) => (item.overloadIndex ?? 1) === 1).map((item) => `<tr><td><a href="${this.#address(item, '')}"><code>${escaped(item.name ?? '')}</code></a></td><td>${this.#inline(firstSentence(commentOf(item).summary), entry, '')}</td></tr>`);
+      const rows = entry.items
+        .filter((item) => (item.overloadIndex ?? 1) === 1)
+        .map(
+          (item) =>
+            `<tr><td><a href="${this.#address(item, '')}"><code>${escaped(item.name ?? '')}</code></a></td><td>${this.#inline(firstSentence(commentOf(item).summary), entry, '')}</td></tr>`,
+        );
       return `<h2><a href="${this.#file(entry)}">${escaped(entry.name)}</a></h2>\n<table class="symbols">${rows.join('\n')}</table>`;
     });
-    made.set('index.html', this.#page(`${name} ${version}`, [`<h1>${escaped(name)} ${escaped(version)}</h1>`, ...overview]));
+    made.set(
+      'index.html',
+      this.#page(`${name} ${version}`, [`<h1>${escaped(name)} ${escaped(version)}</h1>`, ...overview]),
+    );
     return made;
   }
 
@@ -70,7 +97,9 @@ class Reference {
       // One that is found may name another.
       for (const item of items) {
         const named = new Set(references(item));
-        items.push(...this.#api.unexported.filter((other) => named.has(other.canonicalReference) && !items.includes(other)));
+        items.push(
+          ...this.#api.unexported.filter((other) => named.has(other.canonicalReference) && !items.includes(other)),
+        );
       }
       return [entry, items];
     });
@@ -86,7 +115,8 @@ class Reference {
       const anchor = `${within}${name}${(item.overloadIndex ?? 1) > 1 ? `-${item.overloadIndex}` : ''}`;
       // What two entry points show, a page links to its own.
       if (!this.#anchors.has(item)) this.#anchors.set(item, anchor);
-      if (!this.#addresses.has(item.canonicalReference)) this.#addresses.set(item.canonicalReference, `${file}#${anchor}`);
+      if (!this.#addresses.has(item.canonicalReference))
+        this.#addresses.set(item.canonicalReference, `${file}#${anchor}`);
       this.#place(item.members ?? [], file, `${anchor}.`);
     }
   }
@@ -104,27 +134,43 @@ class Reference {
   #symbol(entry: Entry, item: Item): string {
     const kind = KINDS.find(([one]) => one === item.kind)?.[2] ?? '';
     const hidden = this.#api.unexported.includes(item) ? ', not exported' : '';
-    const members = (item.members ?? []).toSorted((one, other) => rank(one) - rank(other)).map((member) => {
-      const name = member.kind === 'Constructor' ? `new ${item.name}` : (member.name || (member.kind === 'CallSignature' ? `${item.name}(…)` : '[…]'));
-      return `<div class="member"><h4 id="${this.#anchors.get(member)}">${escaped(name)}${(member.overloadIndex ?? 1) > 1 ? ` (${member.overloadIndex})` : ''}</h4>\n${this.#body(entry, member, item)}</div>`;
-    });
+    const members = (item.members ?? [])
+      .toSorted((one, other) => rank(one) - rank(other))
+      .map((member) => {
+        const name =
+          member.kind === 'Constructor'
+            ? `new ${item.name}`
+            : member.name || (member.kind === 'CallSignature' ? `${item.name}(…)` : '[…]');
+        return `<div class="member"><h4 id="${this.#anchors.get(member)}">${escaped(name)}${(member.overloadIndex ?? 1) > 1 ? ` (${member.overloadIndex})` : ''}</h4>\n${this.#body(entry, member, item)}</div>`;
+      });
     return `<h3 id="${this.#anchors.get(item)}">${escaped(item.name ?? '')}${(item.overloadIndex ?? 1) > 1 ? ` (${item.overloadIndex})` : ''} <small>${kind}${hidden}</small></h3>\n${this.#body(entry, item)}\n${members.join('\n')}`;
   }
 
   #body(entry: Entry, item: Item, owner?: Item): string {
     const file = this.#file(entry);
     const { summary, blocks } = commentOf(item);
-    const parameters = blocks.filter(({ tag }) => tag === '@param').map(({ text }) => {
-      const [, name = '', rest = ''] = /^(\w+)\s*(?:- )?(.*)$/s.exec(text) ?? [];
-      return `<dt><code>${escaped(name)}</code></dt><dd>${this.#text(rest, entry, file)}</dd>`;
-    });
-    const others = blocks.filter(({ tag }) => tag !== '@param').map(({ tag, text }) => {
-      if (tag === '@remarks') return this.#text(text, entry, file);
-      if (tag === '@example') return this.#text(text, entry, file);
-      const title = { '@returns': 'Returns', '@throws': 'Throws' }[tag] ?? tag.slice(1);
-      return `<dl><dt>${escaped(title)}</dt><dd>${this.#text(text, entry, file)}</dd></dl>`;
-    });
-    return [this.#signature(item, file, owner), this.#text(summary, entry, file), parameters.length > 0 ? `<dl>${parameters.join('\n')}</dl>` : '', ...others].filter((part) => part !== '').join('\n');
+    const parameters = blocks
+      .filter(({ tag }) => tag === '@param')
+      .map(({ text }) => {
+        const [, name = '', rest = ''] = /^(\w+)\s*(?:- )?(.*)$/s.exec(text) ?? [];
+        return `<dt><code>${escaped(name)}</code></dt><dd>${this.#text(rest, entry, file)}</dd>`;
+      });
+    const others = blocks
+      .filter(({ tag }) => tag !== '@param')
+      .map(({ tag, text }) => {
+        if (tag === '@remarks') return this.#text(text, entry, file);
+        if (tag === '@example') return this.#text(text, entry, file);
+        const title = { '@returns': 'Returns', '@throws': 'Throws' }[tag] ?? tag.slice(1);
+        return `<dl><dt>${escaped(title)}</dt><dd>${this.#text(text, entry, file)}</dd></dl>`;
+      });
+    return [
+      this.#signature(item, file, owner),
+      this.#text(summary, entry, file),
+      parameters.length > 0 ? `<dl>${parameters.join('\n')}</dl>` : '',
+      ...others,
+    ]
+      .filter((part) => part !== '')
+      .join('\n');
   }
 
   /** The declaration, each of its names a link to what it names. */
@@ -132,9 +178,15 @@ class Reference {
     let html = '';
     for (const { text, canonicalReference } of excerptTokens) {
       const address = canonicalReference === undefined ? undefined : this.#addresses.get(canonicalReference);
-      html += address === undefined ? escaped(text) : `<a href="${address.startsWith(`${file}#`) ? address.slice(file.length) : address}">${escaped(text)}</a>`;
+      html +=
+        address === undefined
+          ? escaped(text)
+          : `<a href="${address.startsWith(`${file}#`) ? address.slice(file.length) : address}">${escaped(text)}</a>`;
     }
-    html = html.trim().replace(/^(?:export )?(?:declare )?/, '').replace(/;$/, '');
+    html = html
+      .trim()
+      .replace(/^(?:export )?(?:declare )?/, '')
+      .replace(/;$/, '');
     if (kind === 'Constructor') html = html.replace(/^constructor/, `new ${owner?.name ?? ''}`);
     // Members are indented where they were declared.
     if (owner !== undefined) html = html.replaceAll(/^ {4}/gm, '');
@@ -146,7 +198,8 @@ class Reference {
     return text
       .split(/^(```.*?^```)$/gms)
       .flatMap((part) => {
-        if (part.startsWith('```')) return [`<pre><code>${escaped(part.replace(/^```.*\n/, '').replace(/\n?```$/, ''))}</code></pre>`];
+        if (part.startsWith('```'))
+          return [`<pre><code>${escaped(part.replace(/^```.*\n/, '').replace(/\n?```$/, ''))}</code></pre>`];
         return part.split(/\n\s*\n/).map((paragraph) => this.#paragraph(paragraph.trim(), entry, file));
       })
       .filter((part) => part !== '')
@@ -155,7 +208,10 @@ class Reference {
 
   #paragraph(text: string, entry: Entry, file: string): string {
     const [lead = '', ...points] = text.split(/^- /gm).map((part) => this.#inline(part.trim(), entry, file));
-    return (lead === '' ? '' : `<p>${lead}</p>`) + (points.length === 0 ? '' : `<ul>${points.map((point) => `<li>${point}</li>`).join('')}</ul>`);
+    return (
+      (lead === '' ? '' : `<p>${lead}</p>`) +
+      (points.length === 0 ? '' : `<ul>${points.map((point) => `<li>${point}</li>`).join('')}</ul>`)
+    );
   }
 
   /** Code, links, and what is between. */
@@ -163,12 +219,15 @@ class Reference {
     return text
       .split(/(`[^`]+`|\{@link[^}]*\}|https?:\/\/[^\s)`]*[\w/])/)
       .map((part) => {
-        if (part.startsWith('`') && part.length > 1) return `<code>${escaped(part.slice(1, -1).replaceAll(/\s+/g, ' '))}</code>`;
+        if (part.startsWith('`') && part.length > 1)
+          return `<code>${escaped(part.slice(1, -1).replaceAll(/\s+/g, ' '))}</code>`;
         if (/^https?:/.test(part)) return `<a href="${escaped(part)}">${escaped(part)}</a>`;
         const [, name = '', shown = name] = /^\{@link\s+([^\s|}]+)\s*(?:\|\s*([^}]*?)\s*)?\}$/.exec(part) ?? [];
         if (name === '') return escaped(part);
         const item = find(this.#api, entry, name);
-        return item === undefined ? `<code>${escaped(shown)}</code>` : `<a href="${this.#address(item, file)}"><code>${escaped(shown)}</code></a>`;
+        return item === undefined
+          ? `<code>${escaped(shown)}</code>`
+          : `<a href="${this.#address(item, file)}"><code>${escaped(shown)}</code></a>`;
       })
       .join('');
   }
@@ -182,7 +241,10 @@ function rank({ kind, name = '' }: Item): number {
 
 /** What an item's declarations name. */
 function references(item: Item): string[] {
-  return [...(item.excerptTokens ?? []).flatMap(({ canonicalReference }) => canonicalReference ?? []), ...(item.members ?? []).flatMap(references)];
+  return [
+    ...(item.excerptTokens ?? []).flatMap(({ canonicalReference }) => canonicalReference ?? []),
+    ...(item.members ?? []).flatMap(references),
+  ];
 }
 
 /** Up to the first full stop outside of code; what leads to a list ends there. */

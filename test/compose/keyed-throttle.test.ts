@@ -1,11 +1,25 @@
 /** A throttle for each key: it behaves as if none were ever dropped, and remembers no more than that takes. */
 import fc from 'fast-check';
-import { type Clock, KeyedThrottle, type KeyedThrottleOptions, type Limits, type Permit, QueueFullError, Throttle, ThrottleClosedError } from 'headgate';
+import {
+  type Clock,
+  KeyedThrottle,
+  type KeyedThrottleOptions,
+  type Limits,
+  type Permit,
+  QueueFullError,
+  Throttle,
+  ThrottleClosedError,
+} from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import { heap } from '../support/support.js';
 
-const setUp = (capacity = 10, concurrency = 0, period = 1, options: KeyedThrottleOptions = {}): { clock: ManualClock; keyed: KeyedThrottle } => {
+const setUp = (
+  capacity = 10,
+  concurrency = 0,
+  period = 1,
+  options: KeyedThrottleOptions = {},
+): { clock: ManualClock; keyed: KeyedThrottle } => {
   const clock = new ManualClock();
   return { clock, keyed: new KeyedThrottle(capacity, concurrency, period, { clock, ...options }) };
 };
@@ -24,7 +38,9 @@ describe('keys', () => {
   test('wait each in a queue of their own', async () => {
     const { clock, keyed } = setUp(1);
     const order: string[] = [];
-    const all = ['a', 'a', 'b', 'a', 'b'].map((key, index) => keyed.run(key, () => order.push(`${key}${index}@${clock.now()}`)));
+    const all = ['a', 'a', 'b', 'a', 'b'].map((key, index) =>
+      keyed.run(key, () => order.push(`${key}${index}@${clock.now()}`)),
+    );
     await clock.advance(5);
     await Promise.all(all);
     expect(order).toEqual(['a0@0', 'b2@0', 'a1@1', 'b4@1', 'a3@2']);
@@ -178,19 +194,22 @@ describe('a key is dropped', () => {
     expect(keyed.size).toBe(1);
   });
 
-  test.each<Limits>([{ capacity: 9 }, { concurrency: 2 }, { period: 2 }, { burst: 9 }])('never while it has limits of its own: %o', async (limits) => {
-    const { clock, keyed } = setUp(10, 1, 1, { burst: 10 });
-    keyed.tryAcquire('vip')?.release();
-    keyed.peek('vip')?.configure(limits);
-    await clock.advance(1e6);
-    expect(keyed.size).toBe(1);
-    await keyed.run('vip', () => 1, 9);
-    await clock.advance(1e6);
-    expect(keyed.peek('vip')).toMatchObject(limits);
-    keyed.peek('vip')?.configure({ capacity: 10, concurrency: 1, period: 1, burst: 10 });
-    await clock.advance(1e6);
-    expect(keyed.size).toBe(0);
-  });
+  test.each<Limits>([{ capacity: 9 }, { concurrency: 2 }, { period: 2 }, { burst: 9 }])(
+    'never while it has limits of its own: %o',
+    async (limits) => {
+      const { clock, keyed } = setUp(10, 1, 1, { burst: 10 });
+      keyed.tryAcquire('vip')?.release();
+      keyed.peek('vip')?.configure(limits);
+      await clock.advance(1e6);
+      expect(keyed.size).toBe(1);
+      await keyed.run('vip', () => 1, 9);
+      await clock.advance(1e6);
+      expect(keyed.peek('vip')).toMatchObject(limits);
+      keyed.peek('vip')?.configure({ capacity: 10, concurrency: 1, period: 1, burst: 10 });
+      await clock.advance(1e6);
+      expect(keyed.size).toBe(0);
+    },
+  );
 
   test('without taking along the one that follows', async () => {
     const { clock, keyed } = setUp(10);
@@ -234,11 +253,16 @@ describe('a key is dropped', () => {
   });
 
   test('at its own instant, whatever the order in which many keys came to rest', () => {
-    const history = fc.array(fc.tuple(fc.nat(30), fc.integer({ min: 0, max: 16 }), fc.integer({ min: 0, max: 4 })), { maxLength: 200 });
+    const history = fc.array(fc.tuple(fc.nat(30), fc.integer({ min: 0, max: 16 }), fc.integer({ min: 0, max: 4 })), {
+      maxLength: 200,
+    });
     fc.assert(
       fc.property(history, (uses) => {
         let now = 0;
-        const keyed = new KeyedThrottle<number>(1, 0, 1, { burst: 16, clock: { now: () => now, schedule: () => () => {} } });
+        const keyed = new KeyedThrottle<number>(1, 0, 1, {
+          burst: 16,
+          clock: { now: () => now, schedule: () => () => {} },
+        });
         const fullAt = new Map<number, number>();
         for (const [name, cost, pause] of uses) {
           const permit = keyed.tryAcquire(name, cost);
@@ -288,7 +312,10 @@ type Step =
 const key = fc.constantFrom('a', 'b', 'c');
 const eighths = fc.integer({ min: 0, max: 40 }).map((value) => value / 8);
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ do: fc.constant('take' as const), key, cost: fc.constantFrom(0, 0.5, 1, 2, 4) }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({ do: fc.constant('take' as const), key, cost: fc.constantFrom(0, 0.5, 1, 2, 4) }),
+  },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('release' as const), permit: fc.nat(20) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('refund' as const), permit: fc.nat(20) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('settle' as const), permit: fc.nat(20), cost: eighths }) },
@@ -314,7 +341,10 @@ describe('against throttles that are kept for ever', () => {
         for (const action of steps) {
           const pair = 'permit' in action ? permits[action.permit % Math.max(1, permits.length)] : undefined;
           if (action.do === 'take') {
-            const [permit, twin] = [keyed.tryAcquire(action.key, action.cost), kept.get(action.key)?.tryAcquire(action.cost)];
+            const [permit, twin] = [
+              keyed.tryAcquire(action.key, action.cost),
+              kept.get(action.key)?.tryAcquire(action.cost),
+            ];
             expect(permit === undefined).toBe(twin === undefined);
             if (permit && twin) permits.push({ permit, twin });
           }
@@ -335,11 +365,15 @@ describe('against throttles that are kept for ever', () => {
           let live = 0;
           for (const [name, twin] of kept) {
             // Of several rates, `tokens` is the least; the cost that fits after a while shows the rest.
-            const asNew = twin.active === 0 && twin.pausedFor === 0 && (options.also === undefined ? twin.tokens === twin.burst : undefined);
+            const asNew =
+              twin.active === 0 &&
+              twin.pausedFor === 0 &&
+              (options.also === undefined ? twin.tokens === twin.burst : undefined);
             if (asNew !== undefined && !asNew) live++;
             const throttle = keyed.peek(name);
             if (asNew !== undefined) expect(throttle === undefined).toBe(asNew);
-            for (const cost of [0, 1, twin.burst]) expect(throttle?.estimateWait(cost) ?? 0).toBe(twin.estimateWait(cost));
+            for (const cost of [0, 1, twin.burst])
+              expect(throttle?.estimateWait(cost) ?? 0).toBe(twin.estimateWait(cost));
           }
           if (options.also === undefined) expect(keyed.size).toBe(live);
         }
@@ -361,7 +395,9 @@ describe('maxKeys', () => {
     await keyed.run('b', () => 1);
     const refused: unknown = await keyed.acquire('c').catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(QueueFullError);
-    expect(refused).toMatchObject({ message: 'KeyedThrottle "users" has 2 keys in use, as many as maxKeys allows; retry later, or allow more' });
+    expect(refused).toMatchObject({
+      message: 'KeyedThrottle "users" has 2 keys in use, as many as maxKeys allows; retry later, or allow more',
+    });
     // One of them is running, and nobody knows for how long.
     expect(refused).not.toHaveProperty('retryAfter');
     await expect(keyed.run('c', () => 1)).rejects.toThrow(QueueFullError);
@@ -379,7 +415,9 @@ describe('maxKeys', () => {
   test('finds the one key that is free among many', async () => {
     const { keyed } = setUp(Infinity, 1, 1, { maxKeys: 1_000 });
     const permits = Array.from({ length: 1_000 }, (_, index) => keyed.tryAcquire(`${index}`));
-    await expect(keyed.acquire('more')).rejects.toThrow('KeyedThrottle has 1000 keys in use, as many as maxKeys allows; retry later, or allow more');
+    await expect(keyed.acquire('more')).rejects.toThrow(
+      'KeyedThrottle has 1000 keys in use, as many as maxKeys allows; retry later, or allow more',
+    );
     permits[777]?.release();
     expect(keyed.tryAcquire('more')).toBeDefined();
     expect(keyed.tryAcquire('one more')).toBeUndefined();
@@ -388,7 +426,10 @@ describe('maxKeys', () => {
 
 test('a late debt is kept, also beyond maxKeys', () => {
   let now = 0;
-  const keyed = new KeyedThrottle<number>(10, 0, 1, { maxKeys: 1, clock: { now: () => now, schedule: () => () => {} } });
+  const keyed = new KeyedThrottle<number>(10, 0, 1, {
+    maxKeys: 1,
+    clock: { now: () => now, schedule: () => () => {} },
+  });
   const permits = Array.from({ length: 3 }, (_, name) => {
     const permit = keyed.tryAcquire(name);
     permit?.release();
@@ -414,7 +455,8 @@ describe('close', () => {
     keyed.close(reason);
     keyed.close(new Error('too late'));
     await expect(waiting).rejects.toMatchObject({ name: 'ThrottleClosedError', cause: reason });
-    for (const name of ['a', 'b', 'new']) await expect(keyed.acquire(name)).rejects.toMatchObject({ name: 'ThrottleClosedError', cause: reason });
+    for (const name of ['a', 'b', 'new'])
+      await expect(keyed.acquire(name)).rejects.toMatchObject({ name: 'ThrottleClosedError', cause: reason });
     expect(keyed.tryAcquire('new')).toBeUndefined();
     expect([keyed.closed, keyed.size]).toEqual([true, 1]);
     let idle = false;

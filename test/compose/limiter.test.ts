@@ -1,6 +1,17 @@
 /** Several gates in one order: what a limiter promises beyond what its gates do. */
 import fc from 'fast-check';
-import { type Gate, KeyedThrottle, Limiter, type Permit, QueueFullError, Resource, ServerBusyError, Throttle, ThrottleError, ThrottleTimeoutError } from 'headgate';
+import {
+  type Gate,
+  KeyedThrottle,
+  Limiter,
+  type Permit,
+  QueueFullError,
+  Resource,
+  ServerBusyError,
+  Throttle,
+  ThrottleError,
+  ThrottleTimeoutError,
+} from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import { Outcomes } from '../support/support.js';
@@ -11,11 +22,21 @@ const setUp = (timeout = 5): { clock: ManualClock; database: Resource; files: Re
   const files = new Resource(1, { clock, name: 'files' });
   return { clock, database, files, limiter: new Limiter({ timeout, resources: [database, files], clock }) };
 };
-const rejection = (promise: Promise<unknown>): Promise<unknown> => promise.then(() => 'fulfilled', (error: unknown) => error);
+const rejection = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => 'fulfilled',
+    (error: unknown) => error,
+  );
 
 describe('a resource', () => {
   test.each<[unknown, typeof RangeError | typeof TypeError]>([
-    [0, RangeError], [-1, RangeError], [1.5, RangeError], [NaN, RangeError], [Infinity, RangeError], ['1', TypeError], [undefined, TypeError],
+    [0, RangeError],
+    [-1, RangeError],
+    [1.5, RangeError],
+    [NaN, RangeError],
+    [Infinity, RangeError],
+    ['1', TypeError],
+    [undefined, TypeError],
   ])('has a capacity that is an integer >= 1, not %s', (capacity, Kind) => {
     expect(() => new Resource(capacity as number)).toThrow(Kind);
     expect(() => new Resource(capacity as number)).toThrow(/^capacity must be an integer >= 1, received /);
@@ -67,12 +88,28 @@ describe('definition', () => {
   const { database, files, limiter } = setUp();
   const stranger = new Throttle(1, 0, 1, { name: 'stranger' });
   test.each<[string, readonly Gate[], string]>([
-    ['out of order', [files, database], 'resources[1] ("database") is out of order: the limiter has it at 0, before the one at 1'],
+    [
+      'out of order',
+      [files, database],
+      'resources[1] ("database") is out of order: the limiter has it at 0, before the one at 1',
+    ],
     ['listed twice', [database, database], 'resources[1] ("database") is listed twice: it would wait for itself'],
-    ['listed twice, apart', [database, files, database], 'resources[2] ("database") is out of order: the limiter has it at 0, before the one at 1'],
-    ['not registered', [database, stranger], 'resources[1] ("stranger") is not registered: add it to the limiter\'s own resources'],
-    ['not registered, without a name', [new Resource(1)], 'resources[0] is not registered: add it to the limiter\'s own resources'],
-    ['nothing at all', [undefined as never], 'resources[0] is not registered: add it to the limiter\'s own resources'],
+    [
+      'listed twice, apart',
+      [database, files, database],
+      'resources[2] ("database") is out of order: the limiter has it at 0, before the one at 1',
+    ],
+    [
+      'not registered',
+      [database, stranger],
+      'resources[1] ("stranger") is not registered: add it to the limiter\'s own resources',
+    ],
+    [
+      'not registered, without a name',
+      [new Resource(1)],
+      "resources[0] is not registered: add it to the limiter's own resources",
+    ],
+    ['nothing at all', [undefined as never], "resources[0] is not registered: add it to the limiter's own resources"],
     ['none', [], 'resources must name at least one'],
   ])('refuses resources that are %s, before any handler runs; acquire rejects them', async (_, resources, message) => {
     expect(() => limiter.resources(resources)).toThrow(new RangeError(message));
@@ -81,20 +118,68 @@ describe('definition', () => {
   });
 
   test.each<[string, () => unknown, Error]>([
-    ['a timeout', () => new Limiter({ resources: [] } as never), new TypeError('timeout must be a number >= 0, received undefined')],
-    ['a timeout >= 0', () => new Limiter({ timeout: -1, resources: [] }), new RangeError('timeout must be a number >= 0, received -1')],
-    ['resources', () => new Limiter({ timeout: 1 } as never), new TypeError('resources must be an array of gates, received undefined')],
-    ['gates', () => new Limiter({ timeout: 1, resources: [database, {} as never] }), new TypeError('resources[1] must be a Gate, received object')],
-    ['gates for all, not for each key', () => new Limiter({ timeout: 1, resources: [new KeyedThrottle(1) as never] }), new TypeError('resources[0] must be a Gate, received object')],
-    ['gates that are there', () => new Limiter({ timeout: 1, resources: [undefined as never] }), new TypeError('resources[0] must be a Gate, received undefined')],
-    ['each once', () => new Limiter({ timeout: 1, resources: [database, database] }), new RangeError('resources must name each gate once')],
+    [
+      'a timeout',
+      () => new Limiter({ resources: [] } as never),
+      new TypeError('timeout must be a number >= 0, received undefined'),
+    ],
+    [
+      'a timeout >= 0',
+      () => new Limiter({ timeout: -1, resources: [] }),
+      new RangeError('timeout must be a number >= 0, received -1'),
+    ],
+    [
+      'resources',
+      () => new Limiter({ timeout: 1 } as never),
+      new TypeError('resources must be an array of gates, received undefined'),
+    ],
+    [
+      'gates',
+      () => new Limiter({ timeout: 1, resources: [database, {} as never] }),
+      new TypeError('resources[1] must be a Gate, received object'),
+    ],
+    [
+      'gates for all, not for each key',
+      () => new Limiter({ timeout: 1, resources: [new KeyedThrottle(1) as never] }),
+      new TypeError('resources[0] must be a Gate, received object'),
+    ],
+    [
+      'gates that are there',
+      () => new Limiter({ timeout: 1, resources: [undefined as never] }),
+      new TypeError('resources[0] must be a Gate, received undefined'),
+    ],
+    [
+      'each once',
+      () => new Limiter({ timeout: 1, resources: [database, database] }),
+      new RangeError('resources must name each gate once'),
+    ],
     ['options', () => new Limiter(5 as never), new TypeError('options must be an object, received 5')],
-    ['a list to choose from', () => limiter.resources(database as never), new TypeError('resources must be an array of gates, received object')],
-    ['a handler', () => limiter.resources([database])(undefined as never), new TypeError('handler must be a function, received undefined')],
-    ['a method', () => limiter.resources([database])(() => 1, { kind: 'getter' } as never), new TypeError('context must be that of a method, received "getter"')],
-    ['a context, if any', () => limiter.resources([database])(() => 1, null as never), new TypeError('context must be that of a method, received null')],
+    [
+      'a list to choose from',
+      () => limiter.resources(database as never),
+      new TypeError('resources must be an array of gates, received object'),
+    ],
+    [
+      'a handler',
+      () => limiter.resources([database])(undefined as never),
+      new TypeError('handler must be a function, received undefined'),
+    ],
+    [
+      'a method',
+      () => limiter.resources([database])(() => 1, { kind: 'getter' } as never),
+      new TypeError('context must be that of a method, received "getter"'),
+    ],
+    [
+      'a context, if any',
+      () => limiter.resources([database])(() => 1, null as never),
+      new TypeError('context must be that of a method, received null'),
+    ],
     // TypeScript's own decorators of old pass the prototype, the name and the descriptor.
-    ['a standard decorator', () => limiter.resources([database])({} as never, 'name' as never), new TypeError('handler must be a function, received object')],
+    [
+      'a standard decorator',
+      () => limiter.resources([database])({} as never, 'name' as never),
+      new TypeError('handler must be a function, received object'),
+    ],
   ])('needs %s', (_, make, error) => {
     expect(make).toThrow(error);
   });
@@ -111,7 +196,9 @@ describe('definition', () => {
   });
 
   test('resources taken together have no name, unless they are given one', () => {
-    expect(() => new Limiter({ timeout: 1, resources: [database] }).resources([limiter.resources([database])])).toThrow(new RangeError("resources[0] is not registered: add it to the limiter's own resources"));
+    expect(() => new Limiter({ timeout: 1, resources: [database] }).resources([limiter.resources([database])])).toThrow(
+      new RangeError("resources[0] is not registered: add it to the limiter's own resources"),
+    );
   });
 });
 
@@ -160,7 +247,10 @@ describe('a limited handler', () => {
     expect([reports.write.name, reports.write.length]).toEqual(['write', 2]);
     const handler = function handler(_a: number, _b: number, _c: number): void {};
     const { name, length } = Object.getOwnPropertyDescriptors(limiter.resources([database])(handler));
-    expect({ name, length }).toEqual({ name: Object.getOwnPropertyDescriptor(handler, 'name'), length: Object.getOwnPropertyDescriptor(handler, 'length') });
+    expect({ name, length }).toEqual({
+      name: Object.getOwnPropertyDescriptor(handler, 'name'),
+      length: Object.getOwnPropertyDescriptor(handler, 'length'),
+    });
   });
 
   test('one deadline covers all resources: what was taken by then is given back', async () => {
@@ -189,8 +279,16 @@ describe('a limited handler', () => {
     expect(error).toBeInstanceOf(ServerBusyError);
     expect(error).toBeInstanceOf(ThrottleTimeoutError);
     expect(error).toBeInstanceOf(ThrottleError);
-    expect(error).toMatchObject({ name: 'ServerBusyError', message: 'Server busy, please retry later', status: 503, code: 'ERR_THROTTLE_TIMEOUT' });
-    expect((error as Error).cause).toMatchObject({ name: 'ThrottleTimeoutError', message: expect.stringContaining('"files"') as string });
+    expect(error).toMatchObject({
+      name: 'ServerBusyError',
+      message: 'Server busy, please retry later',
+      status: 503,
+      code: 'ERR_THROTTLE_TIMEOUT',
+    });
+    expect((error as Error).cause).toMatchObject({
+      name: 'ThrottleTimeoutError',
+      message: expect.stringContaining('"files"') as string,
+    });
     expect(error).not.toHaveProperty('retryAfter');
     expect([database.active, database.waiting]).toEqual([0, 0]);
   });
@@ -309,7 +407,15 @@ describe('a permit for several', () => {
   test('one that fails to come back keeps none of the others', async () => {
     const { database, files } = setUp();
     const failing: Gate = Object.assign(new Throttle(10), {
-      acquire: async () => ({ release: () => { throw new Error('lost'); }, settle: () => { throw new Error('lost, too'); } }) as unknown as Permit,
+      acquire: async () =>
+        ({
+          release: () => {
+            throw new Error('lost');
+          },
+          settle: () => {
+            throw new Error('lost, too');
+          },
+        }) as unknown as Permit,
     });
     const limiter = new Limiter({ timeout: 0, resources: [database, failing, files] });
     const permit = await limiter.acquire([database, failing, files]);
@@ -331,10 +437,21 @@ describe('a permit for several', () => {
     expect(database.active).toBe(0);
     // Of two that fail, the one that was to go first is told of.
     const worse: Gate = Object.assign(new Throttle(10), {
-      acquire: async () => ({ release: () => { throw new Error('lost before'); } }) as unknown as Permit,
-      pause: () => { throw new Error('no pause'); },
+      acquire: async () =>
+        ({
+          release: () => {
+            throw new Error('lost before');
+          },
+        }) as unknown as Permit,
+      pause: () => {
+        throw new Error('no pause');
+      },
     });
-    const two = new Limiter({ timeout: 0, resources: [failing, worse, database] }).resources([failing, worse, database]);
+    const two = new Limiter({ timeout: 0, resources: [failing, worse, database] }).resources([
+      failing,
+      worse,
+      database,
+    ]);
     const joint = await two.acquire();
     expect(() => joint.release()).toThrow('lost before');
     await expect(two.pause(5)).rejects.toThrow('no pause');
@@ -364,7 +481,7 @@ describe('resources as a gate', () => {
     expect((await weighted.tryAcquire(5))?.cost).toBe(5);
   });
 
-  test('pause, resume and close reach each of them; timeout is the limiter\'s', async () => {
+  test("pause, resume and close reach each of them; timeout is the limiter's", async () => {
     const { clock, database, files, limiter } = setUp(7);
     const both = limiter.resources([database, files]);
     expect(both.timeout).toBe(7);
@@ -374,7 +491,10 @@ describe('resources as a gate', () => {
     expect(await both.run((permit) => permit.cost)).toBe(1);
     await both.pause(2);
     const outcomes = new Outcomes();
-    outcomes.follow('run', both.run(() => clock.now()));
+    outcomes.follow(
+      'run',
+      both.run(() => clock.now()),
+    );
     await clock.advance(2);
     expect(outcomes.order).toEqual(['run']);
     await expect(both.run(undefined as never)).rejects.toThrow('fn must be a function, received undefined');
@@ -405,7 +525,10 @@ describe('resources as a gate', () => {
 test('trap 14: whoever needs several can never wait in a circle, whatever they need and however long they work', async () => {
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.tuple(fc.uniqueArray(fc.nat(3), { minLength: 1 }), fc.nat(5), fc.boolean()), { minLength: 1, maxLength: 30 }),
+      fc.array(fc.tuple(fc.uniqueArray(fc.nat(3), { minLength: 1 }), fc.nat(5), fc.boolean()), {
+        minLength: 1,
+        maxLength: 30,
+      }),
       async (jobs) => {
         const clock = new ManualClock();
         const gates = [1, 2, 1, 3].map((capacity) => new Resource(capacity, { clock }));

@@ -1,7 +1,25 @@
 /** Every gate of this process keeps the promises of conformance.ts, and so can one whose answers take a round trip. */
-import { type AcquireOptions, type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle, type ThrottleOptions } from 'headgate';
+import {
+  type AcquireOptions,
+  type Gate,
+  KeyedThrottle,
+  Limiter,
+  type Permit,
+  Resource,
+  Throttle,
+  type ThrottleOptions,
+} from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { conformance, type Features, GRAIN_SECONDS, type Settings, sleep, type Stage, stageInRealTime, type Subject } from './conformance.js';
+import {
+  conformance,
+  type Features,
+  GRAIN_SECONDS,
+  type Settings,
+  sleep,
+  type Stage,
+  stageInRealTime,
+  type Subject,
+} from './conformance.js';
 
 const features: Features = { rate: true, pause: true, foresight: true };
 
@@ -14,7 +32,12 @@ const byHand = (make: Make, has: Features = features): Subject => ({
   async make({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Stage> {
     const clock = new ManualClock();
     const gate = make(capacity, concurrency, period, { burst, clock });
-    return { gate, elapse: (seconds) => clock.advance(seconds), settled: () => clock.advance(0), now: () => clock.now() };
+    return {
+      gate,
+      elapse: (seconds) => clock.advance(seconds),
+      settled: () => clock.advance(0),
+      now: () => clock.now(),
+    };
   },
 });
 
@@ -93,8 +116,10 @@ class Remote implements Gate {
       void sleep(TRIP_MILLISECONDS).then(() => there.release());
     };
     const settle = (actual: number): void => {
-      if (typeof actual !== 'number') throw new TypeError(`cost must be a finite number >= 0, received ${String(actual)}`);
-      if (!(actual >= 0 && actual < Infinity)) throw new RangeError(`cost must be a finite number >= 0, received ${actual}`);
+      if (typeof actual !== 'number')
+        throw new TypeError(`cost must be a finite number >= 0, received ${String(actual)}`);
+      if (!(actual >= 0 && actual < Infinity))
+        throw new RangeError(`cost must be a finite number >= 0, received ${actual}`);
       if (settled) return;
       settled = true;
       cost = actual;
@@ -139,7 +164,13 @@ conformance(
   }),
 );
 
-conformance('a Resource', byHand((_, concurrency, __, { clock }) => new Resource(concurrency || 1_000, { clock }), { ...features, rate: false }));
+conformance(
+  'a Resource',
+  byHand((_, concurrency, __, { clock }) => new Resource(concurrency || 1_000, { clock }), {
+    ...features,
+    rate: false,
+  }),
+);
 
 conformance(
   'a Limiter of one Throttle',
@@ -159,4 +190,7 @@ conformance(
   }),
 );
 
-conformance('a gate behind a round trip', inRealTime((...limits) => new Remote(throttle(...limits)), 20 * TRIP_MILLISECONDS));
+conformance(
+  'a gate behind a round trip',
+  inRealTime((...limits) => new Remote(throttle(...limits)), 20 * TRIP_MILLISECONDS),
+);

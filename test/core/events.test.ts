@@ -13,7 +13,8 @@ const brief = (heard: Heard[]): string[] => {
   return heard.map((message) => {
     const { kind, at } = message;
     if (message.kind === 'paused') return `${at} ${kind} ${message.seconds}`;
-    const more = message.kind === 'granted' ? ` waited ${message.waited}` : message.kind === 'refused' ? ` ${message.reason}` : '';
+    const more =
+      message.kind === 'granted' ? ` waited ${message.waited}` : message.kind === 'refused' ? ` ${message.reason}` : '';
     return `${at} ${kind} ${message.id - first + 1} cost ${message.cost}${more}`;
   });
 };
@@ -49,7 +50,9 @@ describe('channels', () => {
 
   test('show the throttle as the event has left it', async () => {
     const states: string[] = [];
-    listen(({ kind, throttle }) => states.push(`${kind}: ${throttle.active} active, ${throttle.waiting} waiting, ${throttle.tokens} tokens`));
+    listen(({ kind, throttle }) =>
+      states.push(`${kind}: ${throttle.active} active, ${throttle.waiting} waiting, ${throttle.tokens} tokens`),
+    );
     const throttle = new Throttle(10, 1, 1, { clock: new ManualClock() });
     const first = await throttle.acquire(3);
     const second = throttle.acquire();
@@ -75,36 +78,54 @@ describe('channels', () => {
       ['busy', (throttle) => throttle.tryAcquire()],
       ['timeout', (throttle) => throttle.acquire(1, { timeout: 0 })],
       ['timeout', (throttle) => throttle.run(() => {}, 1, { timeout: 5 })],
-      ['timeout', async (throttle) => {
-        throttle.configure({ concurrency: 1 });
-        const refused = throttle.acquire(0, { timeout: 1 });
-        await Promise.all([clock.advance(1), outcome(refused)]);
-        return refused;
-      }],
-      ['queue full', (throttle) => {
-        void outcome(throttle.acquire());
-        return throttle.acquire();
-      }],
-      ['closed', (throttle) => {
-        throttle.close();
-        return throttle.acquire();
-      }],
-      ['closed', (throttle) => {
-        const refused = throttle.run(() => {});
-        throttle.close(new Error('bye'));
-        return refused;
-      }],
-      ['aborted', (throttle) => {
-        const controller = new AbortController();
-        const refused = throttle.acquire(1, { signal: controller.signal });
-        controller.abort('enough');
-        return refused;
-      }],
-      ['cost', (throttle) => {
-        const refused = throttle.acquire(1);
-        throttle.configure({ burst: 0.5 });
-        return refused;
-      }],
+      [
+        'timeout',
+        async (throttle) => {
+          throttle.configure({ concurrency: 1 });
+          const refused = throttle.acquire(0, { timeout: 1 });
+          await Promise.all([clock.advance(1), outcome(refused)]);
+          return refused;
+        },
+      ],
+      [
+        'queue full',
+        (throttle) => {
+          void outcome(throttle.acquire());
+          return throttle.acquire();
+        },
+      ],
+      [
+        'closed',
+        (throttle) => {
+          throttle.close();
+          return throttle.acquire();
+        },
+      ],
+      [
+        'closed',
+        (throttle) => {
+          const refused = throttle.run(() => {});
+          throttle.close(new Error('bye'));
+          return refused;
+        },
+      ],
+      [
+        'aborted',
+        (throttle) => {
+          const controller = new AbortController();
+          const refused = throttle.acquire(1, { signal: controller.signal });
+          controller.abort('enough');
+          return refused;
+        },
+      ],
+      [
+        'cost',
+        (throttle) => {
+          const refused = throttle.acquire(1);
+          throttle.configure({ burst: 0.5 });
+          return refused;
+        },
+      ],
     ];
     test.each(rows)('%s', async (reason, refuse) => {
       const heard = hear();
@@ -157,7 +178,12 @@ describe('channels', () => {
     const database = new Resource(1, { name: 'database' });
     const limiter = new Limiter({ timeout: 1, resources: [database] });
     (await limiter.acquire([database])).release();
-    expect(heard.map(({ kind, name }) => `${kind} ${name}`)).toEqual(['granted users', 'released users', 'granted database', 'released database']);
+    expect(heard.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
+      'granted users',
+      'released users',
+      'granted database',
+      'released database',
+    ]);
   });
 
   test('who listens from now on hears of those who wait already', async () => {
@@ -198,7 +224,9 @@ describe('channels', () => {
     const throttle = new Throttle(Infinity, 1);
     const permit = await throttle.acquire();
     const controller = new AbortController();
-    const calls = [throttle.acquire(), throttle.acquire(1, { signal: controller.signal }), throttle.acquire()].map(outcome);
+    const calls = [throttle.acquire(), throttle.acquire(1, { signal: controller.signal }), throttle.acquire()].map(
+      outcome,
+    );
     const heard: string[] = [];
     listen((message) => {
       if (message.kind !== 'refused') return;
@@ -207,7 +235,11 @@ describe('channels', () => {
     });
     throttle.close();
     expect(heard).toEqual(['closed, 2 waiting', 'aborted, 1 waiting', 'closed, 0 waiting']);
-    expect((await Promise.all(calls)).map((error) => (error as Error).message ?? error)).toEqual([expect.stringContaining('closed'), 'enough', expect.stringContaining('closed')]);
+    expect((await Promise.all(calls)).map((error) => (error as Error).message ?? error)).toEqual([
+      expect.stringContaining('closed'),
+      'enough',
+      expect.stringContaining('closed'),
+    ]);
     permit.release();
     await throttle.idle();
   });
@@ -244,14 +276,17 @@ describe('channels', () => {
     const rows: [what: string, act: (keyed: KeyedThrottle) => Promise<unknown> | void][] = [
       ['released', (keyed) => keyed.tryAcquire('ada', 10)?.release()],
       ['paused', (keyed) => keyed.pause('ada', 30)],
-      ['refused', async (keyed) => {
-        const permit = keyed.tryAcquire('ada', 10);
-        const controller = new AbortController();
-        const waiting = outcome(keyed.acquire('ada', 1, { signal: controller.signal }));
-        permit?.release();
-        controller.abort();
-        await waiting;
-      }],
+      [
+        'refused',
+        async (keyed) => {
+          const permit = keyed.tryAcquire('ada', 10);
+          const controller = new AbortController();
+          const waiting = outcome(keyed.acquire('ada', 1, { signal: controller.signal }));
+          permit?.release();
+          controller.abort();
+          await waiting;
+        },
+      ],
     ];
     test.each(rows)('%s', async (_, act) => {
       const clock = new ManualClock();
@@ -271,12 +306,25 @@ describe('channels', () => {
     const permit = throttle.tryAcquire();
     const { proxy, revoke } = Proxy.revocable({}, {});
     revoke();
-    const reasons = [new RangeError('mine'), Object.assign(new Error('mine'), { code: 'ERR_THROTTLE_TIMEOUT' }), { code: 'constructor' }, proxy, null];
+    const reasons = [
+      new RangeError('mine'),
+      Object.assign(new Error('mine'), { code: 'ERR_THROTTLE_TIMEOUT' }),
+      { code: 'constructor' },
+      proxy,
+      null,
+    ];
     const controllers = reasons.map(() => new AbortController());
-    const waiting = controllers.map(({ signal }) => throttle.acquire(1, { signal }).then(() => expect.fail(), () => {}));
+    const waiting = controllers.map(({ signal }) =>
+      throttle.acquire(1, { signal }).then(
+        () => expect.fail(),
+        () => {},
+      ),
+    );
     for (const [index, controller] of controllers.entries()) controller.abort(reasons[index]);
     await Promise.all(waiting);
-    expect(heard.flatMap((message) => (message.kind === 'refused' ? [message.reason] : []))).toEqual(reasons.map(() => 'aborted'));
+    expect(heard.flatMap((message) => (message.kind === 'refused' ? [message.reason] : []))).toEqual(
+      reasons.map(() => 'aborted'),
+    );
     permit?.release();
   });
 
@@ -383,7 +431,15 @@ test('whoever is silent, for somebody else to tell, tells nothing', async () => 
   const heard = hear();
   const throttle = new Throttle(1, 1, 60, { silent: true });
   const keyed = new KeyedThrottle(1, 1, 60, { silent: true, maxKeys: 1 });
-  for (const gate of [throttle, { acquire: () => keyed.acquire('a'), tryAcquire: () => keyed.tryAcquire('a'), pause: () => keyed.pause('a', 1), close: () => keyed.close() }]) {
+  for (const gate of [
+    throttle,
+    {
+      acquire: () => keyed.acquire('a'),
+      tryAcquire: () => keyed.tryAcquire('a'),
+      pause: () => keyed.pause('a', 1),
+      close: () => keyed.close(),
+    },
+  ]) {
     const permit = await gate.acquire();
     expect(gate.tryAcquire()).toBeUndefined();
     const waiter = outcome(gate.acquire());
@@ -426,7 +482,10 @@ describe('where there is no node:diagnostics_channel', () => {
     channels.released.unsubscribe(listener);
     expect(channels.granted.hasSubscribers).toBe(false);
     throttle.tryAcquire(0)?.release();
-    expect(heard).toMatchObject([{ name: 'plain', waited: 0 }, { name: 'plain', cost: 1 }]);
+    expect(heard).toMatchObject([
+      { name: 'plain', waited: 0 },
+      { name: 'plain', cost: 1 },
+    ]);
     expect(platform).toEqual([]);
   });
 

@@ -9,23 +9,60 @@ import { Outcomes, setUp, take } from '../support/support.js';
 
 /** The greatest sum of costs in any half-open span of `width` seconds. */
 const most = (grants: { at: number; cost: number }[], width: number): number =>
-  Math.max(0, ...grants.map(({ at: from }) => grants.filter(({ at }) => at >= from && at < from + width).reduce((sum, { cost }) => sum + cost, 0)));
+  Math.max(
+    0,
+    ...grants.map(({ at: from }) =>
+      grants.filter(({ at }) => at >= from && at < from + width).reduce((sum, { cost }) => sum + cost, 0),
+    ),
+  );
 
 describe('arguments', () => {
   test.each<[string, ThrottleOptions, Error]>([
     ['window', { window: 'fixed' as never }, new TypeError('window must be "sliding" or left out, received "fixed"')],
     ['margin', { window: 'sliding', margin: -1 }, new RangeError('margin must be a finite number >= 0, received -1')],
-    ['margin', { window: 'sliding', margin: Infinity }, new RangeError('margin must be a finite number >= 0, received Infinity')],
+    [
+      'margin',
+      { window: 'sliding', margin: Infinity },
+      new RangeError('margin must be a finite number >= 0, received Infinity'),
+    ],
     ['margin', { margin: 1 }, new RangeError('margin must be left out without window: "sliding", received 1')],
-    ['burst', { window: 'sliding', burst: 5 }, new RangeError('burst must be left out: a sliding window lets its capacity start at once, received 5')],
+    [
+      'burst',
+      { window: 'sliding', burst: 5 },
+      new RangeError('burst must be left out: a sliding window lets its capacity start at once, received 5'),
+    ],
     ['also', { also: { capacity: 1 } as never }, new TypeError('also must be an array of rates, received object')],
     ['also', { also: [5 as never] }, new TypeError('also[0] must be an object, received 5')],
-    ['also', { also: [{ capacity: 1 }, { capacity: NaN }] }, new RangeError('also[1].capacity must be a number > 0, received NaN')],
-    ['also', { also: [{ capacity: 1, period: 0 }] }, new RangeError('also[0].period must be a finite number > 0, received 0')],
-    ['also', { also: [{ capacity: 1, burst: -1 }] }, new RangeError('also[0].burst must be a finite number > 0, received -1')],
-    ['also', { also: [{ capacity: 1, margin: 1 }] }, new RangeError('also[0].margin must be left out without window: "sliding", received 1')],
-    ['margin', { also: [{ capacity: 1, period: 1e308, window: 'sliding', margin: 1e308 }] }, new RangeError('also[0].margin must be a finite number >= 0, received 1e+308')],
-    ['also', { also: [{ capacity: 1e300, period: 1e-300 }] }, new RangeError('also[0].capacity / also[0].period must fill the burst in finite time, received 1e+300 / 1e-300')],
+    [
+      'also',
+      { also: [{ capacity: 1 }, { capacity: NaN }] },
+      new RangeError('also[1].capacity must be a number > 0, received NaN'),
+    ],
+    [
+      'also',
+      { also: [{ capacity: 1, period: 0 }] },
+      new RangeError('also[0].period must be a finite number > 0, received 0'),
+    ],
+    [
+      'also',
+      { also: [{ capacity: 1, burst: -1 }] },
+      new RangeError('also[0].burst must be a finite number > 0, received -1'),
+    ],
+    [
+      'also',
+      { also: [{ capacity: 1, margin: 1 }] },
+      new RangeError('also[0].margin must be left out without window: "sliding", received 1'),
+    ],
+    [
+      'margin',
+      { also: [{ capacity: 1, period: 1e308, window: 'sliding', margin: 1e308 }] },
+      new RangeError('also[0].margin must be a finite number >= 0, received 1e+308'),
+    ],
+    [
+      'also',
+      { also: [{ capacity: 1e300, period: 1e-300 }] },
+      new RangeError('also[0].capacity / also[0].period must fill the burst in finite time, received 1e+300 / 1e-300'),
+    ],
   ])('%s: %o is refused when it is made', (_, options, error) => {
     expect(() => new Throttle(10, 0, 1, options)).toThrow(error);
   });
@@ -43,12 +80,18 @@ describe('arguments', () => {
     also.pop();
     take(throttle, 2);
     expect(throttle.tryAcquire()).toBeUndefined();
-    await expect(throttle.acquire(1, { timeout: 0 })).rejects.toThrow('Throttle (10 per 1 s and 2 per 1 s, any number at a time)');
+    await expect(throttle.acquire(1, { timeout: 0 })).rejects.toThrow(
+      'Throttle (10 per 1 s and 2 per 1 s, any number at a time)',
+    );
   });
 
   test('a cost that one of them can never grant is refused, and says so', async () => {
     const { throttle } = setUp(10, 0, 1, { also: [{ capacity: 4, period: 60 }], name: 'both' });
-    await expect(throttle.acquire(5)).rejects.toThrow(new RangeError('cost must be at most 4, the burst of Throttle "both" (10 per 1 s and 4 per 60 s, any number at a time), received 5'));
+    await expect(throttle.acquire(5)).rejects.toThrow(
+      new RangeError(
+        'cost must be at most 4, the burst of Throttle "both" (10 per 1 s and 4 per 60 s, any number at a time), received 5',
+      ),
+    );
     expect(throttle.burst).toBe(4);
   });
 
@@ -60,7 +103,9 @@ describe('arguments', () => {
     expect(throttle.tryAcquire()).toBeUndefined();
     await clock.advance(0.25);
     expect(throttle.tryAcquire()).toBeDefined();
-    await expect(throttle.acquire(2)).rejects.toThrow('cost must be at most 1, the burst of Throttle "half" (0.5 in any 1 s, any number at a time), received 2');
+    await expect(throttle.acquire(2)).rejects.toThrow(
+      'cost must be at most 1, the burst of Throttle "half" (0.5 in any 1 s, any number at a time), received 2',
+    );
   });
 });
 
@@ -129,7 +174,10 @@ describe('several rates', () => {
 
 describe('a sliding window', () => {
   test('trap 18: none beyond the capacity at any edge, where a bucket lets up to twice as much through', async () => {
-    for (const [options, expected] of [[{ window: 'sliding' }, 10], [{}, 19]] as const) {
+    for (const [options, expected] of [
+      [{ window: 'sliding' }, 10],
+      [{}, 19],
+    ] as const) {
       const { clock, throttle } = setUp(10, 0, 1, options);
       const grants: { at: number; cost: number }[] = [];
       await clock.advance(0.95);
@@ -203,71 +251,121 @@ describe('a sliding window', () => {
 
 test('a timeout that is exactly what estimateWait says is met, and who comes again so much later finds a permit, whatever rounding does', async () => {
   // Early on a clock, where a sum is rounded more coarsely than its parts.
-  const seconds = (max: number): fc.Arbitrary<number> => fc.integer({ min: 1, max: max * 1_000 }).map((milliseconds) => milliseconds / 1_000);
+  const seconds = (max: number): fc.Arbitrary<number> =>
+    fc.integer({ min: 1, max: max * 1_000 }).map((milliseconds) => milliseconds / 1_000);
   await fc.assert(
-    fc.asyncProperty(seconds(0.1), seconds(0.2), seconds(6), fc.integer({ min: 1, max: 9 }), seconds(9), fc.constantFrom<ThrottleOptions>({}, { window: 'sliding' }, { also: [{ capacity: 3, period: 7 }] }), fc.constantFrom(1, 1 - 5e-10), async (start, rest, pause, capacity, period, options, less) => {
-      const used = async (): Promise<{ clock: ManualClock; throttle: Throttle; estimate: number }> => {
-        const clock = new ManualClock(start);
-        const throttle = new Throttle(capacity, 0, period, { ...options, clock });
-        take(throttle, throttle.burst);
-        await clock.advance(rest);
-        if (pause > 3) throttle.pause(pause);
-        return { clock, throttle, estimate: throttle.estimateWait() };
-      };
-      const [waits, returns] = [await used(), await used()];
-      const outcomes = new Outcomes();
-      // A rounding error less would do as well.
-      outcomes.follow('permit', waits.throttle.acquire(1, { timeout: waits.estimate * less }));
-      await waits.clock.advance(waits.estimate);
-      expect(outcomes.order).toEqual(['permit']);
-      await returns.clock.advance(returns.estimate);
-      expect(returns.throttle.tryAcquire()).toBeDefined();
-    }),
+    fc.asyncProperty(
+      seconds(0.1),
+      seconds(0.2),
+      seconds(6),
+      fc.integer({ min: 1, max: 9 }),
+      seconds(9),
+      fc.constantFrom<ThrottleOptions>({}, { window: 'sliding' }, { also: [{ capacity: 3, period: 7 }] }),
+      fc.constantFrom(1, 1 - 5e-10),
+      async (start, rest, pause, capacity, period, options, less) => {
+        const used = async (): Promise<{ clock: ManualClock; throttle: Throttle; estimate: number }> => {
+          const clock = new ManualClock(start);
+          const throttle = new Throttle(capacity, 0, period, { ...options, clock });
+          take(throttle, throttle.burst);
+          await clock.advance(rest);
+          if (pause > 3) throttle.pause(pause);
+          return { clock, throttle, estimate: throttle.estimateWait() };
+        };
+        const [waits, returns] = [await used(), await used()];
+        const outcomes = new Outcomes();
+        // A rounding error less would do as well.
+        outcomes.follow('permit', waits.throttle.acquire(1, { timeout: waits.estimate * less }));
+        await waits.clock.advance(waits.estimate);
+        expect(outcomes.order).toEqual(['permit']);
+        await returns.clock.advance(returns.estimate);
+        expect(returns.throttle.tryAcquire()).toBeDefined();
+      },
+    ),
     { numRuns: 3_000 },
   );
 });
 
 test('every span sees at most what each rate allows, in order, and the first in line starts when all of them let it', async () => {
   const quarter = (max: number): fc.Arbitrary<number> => fc.integer({ min: 0, max: max * 4 }).map((value) => value / 4);
-  const rates: { capacity: number; period: number; options: ThrottleOptions; windows: [width: number, at_most: (width: number) => number][] }[] = [
+  const rates: {
+    capacity: number;
+    period: number;
+    options: ThrottleOptions;
+    windows: [width: number, at_most: (width: number) => number][];
+  }[] = [
     { capacity: 4, period: 1, options: { window: 'sliding' }, windows: [[1, () => 4]] },
-    { capacity: 4, period: 1, options: { window: 'sliding', also: [{ capacity: 8, period: 4, burst: 6 }] }, windows: [[1, () => 4], [2, (width) => 6 + 2 * width]] },
-    { capacity: 8, period: 2, options: { burst: 4, also: [{ capacity: 6, period: 3, window: 'sliding', margin: 0.5 }, { capacity: 16, period: 16 }] }, windows: [[1, (width) => 4 + 4 * width], [3.5, () => 6], [10, (width) => 16 + width]] },
+    {
+      capacity: 4,
+      period: 1,
+      options: { window: 'sliding', also: [{ capacity: 8, period: 4, burst: 6 }] },
+      windows: [
+        [1, () => 4],
+        [2, (width) => 6 + 2 * width],
+      ],
+    },
+    {
+      capacity: 8,
+      period: 2,
+      options: {
+        burst: 4,
+        also: [
+          { capacity: 6, period: 3, window: 'sliding', margin: 0.5 },
+          { capacity: 16, period: 16 },
+        ],
+      },
+      windows: [
+        [1, (width) => 4 + 4 * width],
+        [3.5, () => 6],
+        [10, (width) => 16 + width],
+      ],
+    },
   ];
   await fc.assert(
-    fc.asyncProperty(fc.constantFrom(...rates), fc.array(fc.record({ wait: quarter(2), cost: quarter(4), abort: fc.nat(5) }), { maxLength: 40 }), async ({ capacity, period, options, windows }, jobs) => {
-      const clock = new ManualClock();
-      const throttle = new Throttle(capacity, 0, period, { ...options, clock });
-      const started: number[] = [];
-      const grants: { at: number; cost: number; asked: number }[] = [];
-      const all: Promise<unknown>[] = [];
-      for (const [index, { wait, cost, abort }] of jobs.entries()) {
-        await clock.advance(wait);
-        const asked = clock.now();
-        const leaver = new AbortController();
-        const run = throttle.run(() => {
-          started.push(index);
-          grants.push({ at: clock.now(), cost, asked });
-        }, cost, { signal: leaver.signal });
-        all.push(run.catch(() => {}));
-        if (abort === 0) leaver.abort();
-      }
-      await clock.runAll();
-      await Promise.all(all);
-      expect(started).toEqual(started.toSorted((a, b) => a - b));
-      for (const [width, atMost] of windows) expect(most(grants, width - 1e-9)).toBeLessThanOrEqual(atMost(width) + 1e-9);
-      // Each as soon as it was asked for, the one before had started, and every budget, on its own, let it.
-      const budgets = [{ capacity, period, burst: options.burst, window: options.window }, ...(options.also ?? [])].map((rate) => budgetFor(rate, '') as Budget);
-      let last = 0;
-      let serial = 0;
-      for (const { at, cost, asked } of grants) {
-        last = Math.max(asked, last, ...budgets.map((budget) => budget.readyAt(Math.max(asked, last), cost)));
-        expect(at).toBeCloseTo(last, 9);
-        serial++;
-        for (const budget of budgets) budget.take(last, cost, serial);
-      }
-      expect([throttle.active, throttle.waiting, clock.pending]).toEqual([0, 0, 0]);
-    }),
+    fc.asyncProperty(
+      fc.constantFrom(...rates),
+      fc.array(fc.record({ wait: quarter(2), cost: quarter(4), abort: fc.nat(5) }), { maxLength: 40 }),
+      async ({ capacity, period, options, windows }, jobs) => {
+        const clock = new ManualClock();
+        const throttle = new Throttle(capacity, 0, period, { ...options, clock });
+        const started: number[] = [];
+        const grants: { at: number; cost: number; asked: number }[] = [];
+        const all: Promise<unknown>[] = [];
+        for (const [index, { wait, cost, abort }] of jobs.entries()) {
+          await clock.advance(wait);
+          const asked = clock.now();
+          const leaver = new AbortController();
+          const run = throttle.run(
+            () => {
+              started.push(index);
+              grants.push({ at: clock.now(), cost, asked });
+            },
+            cost,
+            { signal: leaver.signal },
+          );
+          all.push(run.catch(() => {}));
+          if (abort === 0) leaver.abort();
+        }
+        await clock.runAll();
+        await Promise.all(all);
+        expect(started).toEqual(started.toSorted((a, b) => a - b));
+        for (const [width, atMost] of windows)
+          expect(most(grants, width - 1e-9)).toBeLessThanOrEqual(atMost(width) + 1e-9);
+        // Each as soon as it was asked for, the one before had started, and every budget, on its own, let it.
+        const budgets = [
+          { capacity, period, burst: options.burst, window: options.window },
+          ...(options.also ?? []),
+        ].map((rate) => budgetFor(rate, '') as Budget);
+        let last = 0;
+        let serial = 0;
+        for (const { at, cost, asked } of grants) {
+          last = Math.max(asked, last, ...budgets.map((budget) => budget.readyAt(Math.max(asked, last), cost)));
+          expect(at).toBeCloseTo(last, 9);
+          serial++;
+          for (const budget of budgets) budget.take(last, cost, serial);
+        }
+        expect([throttle.active, throttle.waiting, clock.pending]).toEqual([0, 0, 0]);
+      },
+    ),
     { numRuns: 300 },
   );
 });

@@ -22,7 +22,11 @@ test.each<[string, number, number[]]>([
 });
 
 test('released once, by whatever comes first', async () => {
-  for (const way of [(permit: Grant) => permit.release(), (permit: Grant) => permit[Symbol.dispose](), (permit: Grant) => permit[Symbol.asyncDispose]()]) {
+  for (const way of [
+    (permit: Grant) => permit.release(),
+    (permit: Grant) => permit[Symbol.dispose](),
+    (permit: Grant) => permit[Symbol.asyncDispose](),
+  ]) {
     const { permit, release, settle } = setUp();
     await way(permit);
     expect(permit.released).toBe(true);

@@ -22,7 +22,9 @@ class Log {
 
   /** Nothing changes but at the instants at which a grant leaves. */
   readyAt(from: number, cost: number): number {
-    const instants = [from, ...this.grants.map(({ at }) => at + this.span).filter((at) => at > from)].toSorted((a, b) => a - b);
+    const instants = [from, ...this.grants.map(({ at }) => at + this.span).filter((at) => at > from)].toSorted(
+      (a, b) => a - b,
+    );
     return instants.find((at) => this.level(at) >= cost) ?? Infinity;
   }
 }
@@ -32,20 +34,79 @@ type Step = { wait: number } & ({ do: 'take'; cost: number } | { do: 'settle'; g
 // Eighths add up without rounding, so the comparison is exact.
 const eighths = (max: number): fc.Arbitrary<number> => fc.integer({ min: 0, max: max * 8 }).map((value) => value / 8);
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 3, arbitrary: fc.record({ wait: fc.oneof(fc.constant(0), eighths(3)), do: fc.constant('take' as const), cost: eighths(4) }) },
-  { weight: 1, arbitrary: fc.record({ wait: fc.oneof(fc.constant(0), eighths(1)), do: fc.constant('settle' as const), grant: fc.nat(10), cost: eighths(6) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      wait: fc.oneof(fc.constant(0), eighths(3)),
+      do: fc.constant('take' as const),
+      cost: eighths(4),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      wait: fc.oneof(fc.constant(0), eighths(1)),
+      do: fc.constant('settle' as const),
+      grant: fc.nat(10),
+      cost: eighths(6),
+    }),
+  },
 );
 
 describe('a sliding window', () => {
   test.each([
-    { title: 'starts with its capacity', at: 1e9, takes: [[0, 4, true], [0, 1, false]] },
-    { title: 'gives back each grant one period later, not evenly', at: 0, takes: [[0, 3, true], [0.5, 1, true], [0.999, 1, false], [1, 3, true], [1.499, 1, false], [1.5, 1, true]] },
-    { title: 'takes nothing for nothing, also when it is used up', at: 0, takes: [[0, 4, true], [0, 0, true], [1, 4, true]] },
-    { title: 'lets a stale instant change nothing', at: 5, takes: [[0, 4, true], [-3, 1, false], [0.999, 1, false], [1, 1, true]] },
-    { title: 'never lets more than its capacity through', at: 0, takes: [[0, 4.001, false], [100, 5, false], [100, 4, true]] },
+    {
+      title: 'starts with its capacity',
+      at: 1e9,
+      takes: [
+        [0, 4, true],
+        [0, 1, false],
+      ],
+    },
+    {
+      title: 'gives back each grant one period later, not evenly',
+      at: 0,
+      takes: [
+        [0, 3, true],
+        [0.5, 1, true],
+        [0.999, 1, false],
+        [1, 3, true],
+        [1.499, 1, false],
+        [1.5, 1, true],
+      ],
+    },
+    {
+      title: 'takes nothing for nothing, also when it is used up',
+      at: 0,
+      takes: [
+        [0, 4, true],
+        [0, 0, true],
+        [1, 4, true],
+      ],
+    },
+    {
+      title: 'lets a stale instant change nothing',
+      at: 5,
+      takes: [
+        [0, 4, true],
+        [-3, 1, false],
+        [0.999, 1, false],
+        [1, 1, true],
+      ],
+    },
+    {
+      title: 'never lets more than its capacity through',
+      at: 0,
+      takes: [
+        [0, 4.001, false],
+        [100, 5, false],
+        [100, 4, true],
+      ],
+    },
   ] as const)('$title', ({ at, takes }) => {
     const window = new SlidingWindow(4, 1);
-    for (const [index, [t, cost, ok]] of takes.entries()) expect({ t, ok: window.take(at + t, cost, index + 1) }).toEqual({ t, ok });
+    for (const [index, [t, cost, ok]] of takes.entries())
+      expect({ t, ok: window.take(at + t, cost, index + 1) }).toEqual({ t, ok });
   });
 
   test('does what the log of all grants would, with costs that are corrected later', () => {
@@ -90,21 +151,31 @@ describe('a sliding window', () => {
 
   test('names the instant for a queue that needs more than one window holds: no earlier than it takes', () => {
     fc.assert(
-      fc.property(fc.array(eighths(4).filter((cost) => cost > 0), { minLength: 1, maxLength: 30 }), fc.array(eighths(1), { maxLength: 10 }), (queue, before) => {
-        const window = new SlidingWindow(4, 2);
-        let now = 0;
-        let serial = 0;
-        for (const cost of before) {
-          now += 0.125;
-          window.take(now, cost, ++serial);
-        }
-        const estimate = window.readyAt(now, queue.reduce((sum, cost) => sum + cost, 0));
-        for (const cost of queue) {
-          now = window.readyAt(now, cost);
-          expect(window.take(now, cost, ++serial)).toBe(true);
-        }
-        expect(estimate).toBeLessThanOrEqual(now);
-      }),
+      fc.property(
+        fc.array(
+          eighths(4).filter((cost) => cost > 0),
+          { minLength: 1, maxLength: 30 },
+        ),
+        fc.array(eighths(1), { maxLength: 10 }),
+        (queue, before) => {
+          const window = new SlidingWindow(4, 2);
+          let now = 0;
+          let serial = 0;
+          for (const cost of before) {
+            now += 0.125;
+            window.take(now, cost, ++serial);
+          }
+          const estimate = window.readyAt(
+            now,
+            queue.reduce((sum, cost) => sum + cost, 0),
+          );
+          for (const cost of queue) {
+            now = window.readyAt(now, cost);
+            expect(window.take(now, cost, ++serial)).toBe(true);
+          }
+          expect(estimate).toBeLessThanOrEqual(now);
+        },
+      ),
     );
     const window = new SlidingWindow(4, 2);
     window.take(0, 4, 1);
@@ -116,21 +187,29 @@ describe('a sliding window', () => {
   test('whenever the instant that it names has come, the cost fits: rounding cannot wedge it', () => {
     const positive = fc.double({ min: 1e-3, max: 1e6, noNaN: true });
     fc.assert(
-      fc.property(positive, positive, fc.double({ min: 0, max: 1e9, noNaN: true }), fc.array(fc.double({ min: 1e-3, max: 1, noNaN: true }), { minLength: 1, maxLength: 60 }), (capacity, span, start, shares) => {
-        const window = new SlidingWindow(capacity, span);
-        const grants: [number, number][] = [];
-        let now = start;
-        for (const share of shares) {
-          const cost = capacity * share;
-          now = window.readyAt(now, cost);
-          grants.push([now, cost]);
-          expect(window.take(now, cost, grants.length)).toBe(true);
-        }
-        for (const [from] of grants) {
-          const seen = grants.filter(([at]) => at >= from && at < from + span).reduce((sum, [, cost]) => sum + cost, 0);
-          expect(seen).toBeLessThanOrEqual(capacity * (1 + 1e-9));
-        }
-      }),
+      fc.property(
+        positive,
+        positive,
+        fc.double({ min: 0, max: 1e9, noNaN: true }),
+        fc.array(fc.double({ min: 1e-3, max: 1, noNaN: true }), { minLength: 1, maxLength: 60 }),
+        (capacity, span, start, shares) => {
+          const window = new SlidingWindow(capacity, span);
+          const grants: [number, number][] = [];
+          let now = start;
+          for (const share of shares) {
+            const cost = capacity * share;
+            now = window.readyAt(now, cost);
+            grants.push([now, cost]);
+            expect(window.take(now, cost, grants.length)).toBe(true);
+          }
+          for (const [from] of grants) {
+            const seen = grants
+              .filter(([at]) => at >= from && at < from + span)
+              .reduce((sum, [, cost]) => sum + cost, 0);
+            expect(seen).toBeLessThanOrEqual(capacity * (1 + 1e-9));
+          }
+        },
+      ),
     );
   });
 
@@ -232,7 +311,15 @@ describe('a sliding window', () => {
 
   test('is full again at once where the latest grants never happened', () => {
     const window = new SlidingWindow(4, 1);
-    for (const [index, [now, cost]] of ([[0, 1], [0.25, 2], [0.5, 0.5], [0.5, 0.25]] as const).entries()) window.take(now, cost, index + 1);
+    for (const [index, [now, cost]] of (
+      [
+        [0, 1],
+        [0.25, 2],
+        [0.5, 0.5],
+        [0.5, 0.25],
+      ] as const
+    ).entries())
+      window.take(now, cost, index + 1);
     window.settle(0.5, -2, 2);
     expect(window.fullAt()).toBe(1.5);
     window.settle(0.5, -0.25, 4);
@@ -246,7 +333,15 @@ describe('a sliding window', () => {
 
   test('names the instants at which corrected grants leave, each with what is left of its cost', () => {
     const window = new SlidingWindow(10, 10);
-    for (const [index, [now, cost]] of ([[0, 1], [1, 1], [2, 1], [3, 7]] as const).entries()) window.take(now, cost, index + 1);
+    for (const [index, [now, cost]] of (
+      [
+        [0, 1],
+        [1, 1],
+        [2, 1],
+        [3, 7],
+      ] as const
+    ).entries())
+      window.take(now, cost, index + 1);
     window.settle(4, -0.5, 2);
     expect([0.5, 1, 1.5, 2, 2.5, 3, 10].map((cost) => window.readyAt(4, cost))).toEqual([4, 10, 10, 11, 12, 12, 13]);
     window.settle(4, 0.5, 3);

@@ -114,7 +114,8 @@ class FaultySignal {
 }
 
 interface Subject {
-  readonly gate: Pick<Gate, 'acquire' | 'tryAcquire' | 'run' | 'pause' | 'resume'> & Partial<Pick<Throttle, 'wrap' | 'map' | 'configure'>>;
+  readonly gate: Pick<Gate, 'acquire' | 'tryAcquire' | 'run' | 'pause' | 'resume'> &
+    Partial<Pick<Throttle, 'wrap' | 'map' | 'configure'>>;
   /** How many permits are out, and how many callers wait. */
   counts(): [active: number, waiting: number];
 }
@@ -148,7 +149,10 @@ const subjects: Record<string, (clock: Clock) => Subject> = {
   Limiter(clock) {
     const [first, second] = [new Resource(2, { clock }), new Throttle(4, 2, 1, { clock })];
     const limiter = new Limiter({ timeout: 50, resources: [first, second], clock });
-    return { gate: limiter.resources([first, second]), counts: () => [first.active + second.active, first.waiting + second.waiting] };
+    return {
+      gate: limiter.resources([first, second]),
+      counts: () => [first.active + second.active, first.waiting + second.waiting],
+    };
   },
 };
 
@@ -188,9 +192,14 @@ async function play(name: string, fault: Fault | undefined): Promise<Calls> {
   acquire(1, { timeout: 3 });
   acquire(1, { signal: first });
   acquire(2, { signal: second, timeout: 20 });
-  settled.push(tolerant(() => gate.run(job)), tolerant(() => gate.run(job, 1, { signal: third, timeout: 30 })), tolerant(() => gate.run(job, 1, { signal: second })));
+  settled.push(
+    tolerant(() => gate.run(job)),
+    tolerant(() => gate.run(job, 1, { signal: third, timeout: 30 })),
+    tolerant(() => gate.run(job, 1, { signal: second })),
+  );
   if (gate.wrap !== undefined) settled.push(tolerant(() => gate.wrap?.(job, cost)()));
-  if (gate.map !== undefined) settled.push(tolerant(() => gate.map?.(items(), job, { cost, signal: third as AbortSignal })));
+  if (gate.map !== undefined)
+    settled.push(tolerant(() => gate.map?.(items(), job, { cost, signal: third as AbortSignal })));
   await clock.passing.advance(0.125);
   await tolerant(() => gate.pause(0.25));
   await clock.passing.advance(0.125);
@@ -240,15 +249,18 @@ const suppliers: Record<string, readonly Way[]> = {
 };
 
 describe.each(Object.keys(subjects))('%s', (name) => {
-  test.each(Object.entries(suppliers).flatMap(([method, ways]) => ways.map((way) => [method, way] as const)))('%s %s, at each of its calls', async (method, way) => {
-    const total = (await play(name, undefined)).count(method);
-    for (let at = 1; at <= total; at++) {
-      const calls = await play(name, { method, at, way }).catch((error: Error) => {
-        throw new Error(`${method} ${way} at call ${at} of ${total}: ${error.message}`, { cause: error });
-      });
-      expect(calls.fired, `call ${at} of ${total}`).toBe(true);
-    }
-  });
+  test.each(Object.entries(suppliers).flatMap(([method, ways]) => ways.map((way) => [method, way] as const)))(
+    '%s %s, at each of its calls',
+    async (method, way) => {
+      const total = (await play(name, undefined)).count(method);
+      for (let at = 1; at <= total; at++) {
+        const calls = await play(name, { method, at, way }).catch((error: Error) => {
+          throw new Error(`${method} ${way} at call ${at} of ${total}: ${error.message}`, { cause: error });
+        });
+        expect(calls.fired, `call ${at} of ${total}`).toBe(true);
+      }
+    },
+  );
 
   test('subscribers of every event call the gate from within', async () => {
     const names = ['queued', 'granted', 'released', 'refused', 'paused'].map((event) => `headgate:${event}`);

@@ -2,7 +2,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
-import { QueueFullError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError, type Limits } from 'headgate';
+import {
+  QueueFullError,
+  Throttle,
+  ThrottleClosedError,
+  ThrottleError,
+  ThrottleTimeoutError,
+  type Limits,
+} from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
 import { Outcomes, setUp, SkewedClock, take } from '../support/support.js';
@@ -14,7 +21,16 @@ describe('construction', () => {
     const throttle = new Throttle(10);
     const { capacity, concurrency, period, burst, tokens, active, waiting, pausedFor, closed, name } = throttle;
     expect({ capacity, concurrency, period, burst, tokens, active, waiting, pausedFor, closed, name }).toEqual({
-      capacity: 10, concurrency: 0, period: 1, burst: 10, tokens: 10, active: 0, waiting: 0, pausedFor: 0, closed: false, name: undefined,
+      capacity: 10,
+      concurrency: 0,
+      period: 1,
+      burst: 10,
+      tokens: 10,
+      active: 0,
+      waiting: 0,
+      pausedFor: 0,
+      closed: false,
+      name: undefined,
     });
   });
 
@@ -33,7 +49,12 @@ describe('construction', () => {
   });
 
   test('an option given as undefined keeps its default', () => {
-    const throttle = new Throttle(10, undefined, undefined, { burst: undefined, maxQueue: undefined, clock: undefined, name: undefined });
+    const throttle = new Throttle(10, undefined, undefined, {
+      burst: undefined,
+      maxQueue: undefined,
+      clock: undefined,
+      name: undefined,
+    });
     expect([throttle.concurrency, throttle.period, throttle.burst, throttle.name]).toEqual([0, 1, 10, undefined]);
   });
 
@@ -57,30 +78,85 @@ describe('construction', () => {
     ['capacity', () => new Throttle(wrong(undefined)), TypeError, 'capacity must be a number > 0, received undefined'],
     ['capacity', () => new Throttle(wrong([])), TypeError, 'capacity must be a number > 0, received object'],
     ['capacity', () => new Throttle(wrong({})), TypeError, 'capacity must be a number > 0, received object'],
-    ['capacity', () => new Throttle(wrong(Symbol('s'))), TypeError, 'capacity must be a number > 0, received Symbol(s)'],
+    [
+      'capacity',
+      () => new Throttle(wrong(Symbol('s'))),
+      TypeError,
+      'capacity must be a number > 0, received Symbol(s)',
+    ],
     ['concurrency', () => new Throttle(1, 1.5), RangeError, 'concurrency must be an integer >= 0, received 1.5'],
     ['concurrency', () => new Throttle(1, -1), RangeError, 'concurrency must be an integer >= 0, received -1'],
     ['concurrency', () => new Throttle(1, NaN), RangeError, 'concurrency must be an integer >= 0, received NaN'],
     ['concurrency', () => new Throttle(1, wrong('2')), TypeError, 'concurrency must be an integer >= 0, received "2"'],
-    ['concurrency', () => new Throttle(1, wrong(null)), TypeError, 'concurrency must be an integer >= 0, received null'],
+    [
+      'concurrency',
+      () => new Throttle(1, wrong(null)),
+      TypeError,
+      'concurrency must be an integer >= 0, received null',
+    ],
     ['period', () => new Throttle(1, 0, 0), RangeError, 'period must be a finite number > 0, received 0'],
     ['period', () => new Throttle(1, 0, Infinity), RangeError, 'period must be a finite number > 0, received Infinity'],
     ['period', () => new Throttle(1, 0, NaN), RangeError, 'period must be a finite number > 0, received NaN'],
     ['period', () => new Throttle(1, 0, wrong('1')), TypeError, 'period must be a finite number > 0, received "1"'],
     ['burst', () => new Throttle(1, 0, 1, { burst: 0 }), RangeError, 'burst must be a finite number > 0, received 0'],
-    ['burst', () => new Throttle(1, 0, 1, { burst: Infinity }), RangeError, 'burst must be a finite number > 0, received Infinity'],
-    ['burst', () => new Throttle(1, 0, 1, { burst: wrong('9') }), TypeError, 'burst must be a finite number > 0, received "9"'],
-    ['maxQueue', () => new Throttle(1, 0, 1, { maxQueue: -1 }), RangeError, 'maxQueue must be an integer >= 0, received -1'],
-    ['maxQueue', () => new Throttle(1, 0, 1, { maxQueue: 0.5 }), RangeError, 'maxQueue must be an integer >= 0, received 0.5'],
-    ['clock', () => new Throttle(1, 0, 1, { clock: wrong({ now: () => 0 }) }), TypeError, 'clock must be a Clock, received object'],
+    [
+      'burst',
+      () => new Throttle(1, 0, 1, { burst: Infinity }),
+      RangeError,
+      'burst must be a finite number > 0, received Infinity',
+    ],
+    [
+      'burst',
+      () => new Throttle(1, 0, 1, { burst: wrong('9') }),
+      TypeError,
+      'burst must be a finite number > 0, received "9"',
+    ],
+    [
+      'maxQueue',
+      () => new Throttle(1, 0, 1, { maxQueue: -1 }),
+      RangeError,
+      'maxQueue must be an integer >= 0, received -1',
+    ],
+    [
+      'maxQueue',
+      () => new Throttle(1, 0, 1, { maxQueue: 0.5 }),
+      RangeError,
+      'maxQueue must be an integer >= 0, received 0.5',
+    ],
+    [
+      'clock',
+      () => new Throttle(1, 0, 1, { clock: wrong({ now: () => 0 }) }),
+      TypeError,
+      'clock must be a Clock, received object',
+    ],
     ['clock', () => new Throttle(1, 0, 1, { clock: wrong(null) }), TypeError, 'clock must be a Clock, received null'],
-    ['clock', () => new Throttle(1, 0, 1, { clock: wrong(() => 0) }), TypeError, 'clock must be a Clock, received function'],
+    [
+      'clock',
+      () => new Throttle(1, 0, 1, { clock: wrong(() => 0) }),
+      TypeError,
+      'clock must be a Clock, received function',
+    ],
     ['name', () => new Throttle(1, 0, 1, { name: wrong(7) }), TypeError, 'name must be a string, received 7'],
     ['options', () => new Throttle(1, 0, 1, wrong(5)), TypeError, 'options must be an object, received 5'],
     ['options', () => new Throttle(1, 0, 1, wrong(null)), TypeError, 'options must be an object, received null'],
-    ['rate', () => new Throttle(1e300, 0, 1e-300), RangeError, 'capacity / period must fill the burst in finite time, received 1e+300 / 1e-300'],
-    ['rate', () => new Throttle(1e-300, 0, 1e300), RangeError, 'capacity / period must fill the burst in finite time, received 1e-300 / 1e+300'],
-    ['rate', () => new Throttle(1e-308, 0, 1, { burst: 1e10 }), RangeError, 'capacity / period must fill the burst in finite time, received 1e-308 / 1'],
+    [
+      'rate',
+      () => new Throttle(1e300, 0, 1e-300),
+      RangeError,
+      'capacity / period must fill the burst in finite time, received 1e+300 / 1e-300',
+    ],
+    [
+      'rate',
+      () => new Throttle(1e-300, 0, 1e300),
+      RangeError,
+      'capacity / period must fill the burst in finite time, received 1e-300 / 1e+300',
+    ],
+    [
+      'rate',
+      () => new Throttle(1e-308, 0, 1, { burst: 1e10 }),
+      RangeError,
+      'capacity / period must fill the burst in finite time, received 1e-308 / 1',
+    ],
   ])('a bad %s is refused by name and value', (_name, make, Kind, message) => {
     expect(make).toThrow(new Kind(message));
   });
@@ -88,41 +164,140 @@ describe('construction', () => {
 
 describe('bad input to calls: refused before anything is queued or spent', () => {
   const calls: [string, (throttle: Throttle) => unknown, typeof RangeError | typeof TypeError, string][] = [
-    ...([[-1, '-1', RangeError], [NaN, 'NaN', RangeError], [Infinity, 'Infinity', RangeError], ['1', '"1"', TypeError], [null, 'null', TypeError], [true, 'true', TypeError]] as const).flatMap(
-      ([cost, shown, Kind]): typeof calls => [
-        [`acquire(${shown})`, (t) => t.acquire(wrong(cost)), Kind, `cost must be a finite number >= 0, received ${shown}`],
-        [`run(fn, ${shown})`, (t) => t.run(() => {}, wrong(cost)), Kind, `cost must be a finite number >= 0, received ${shown}`],
-        [`tryAcquire(${shown})`, (t) => t.tryAcquire(wrong(cost)), Kind, `cost must be a finite number >= 0, received ${shown}`],
-        [`estimateWait(${shown})`, (t) => t.estimateWait(wrong(cost)), Kind, `cost must be a finite number >= 0, received ${shown}`],
-        [`map(cost: ${shown})`, (t) => t.map([1], () => {}, { cost: wrong(cost) }), Kind, `cost must be a finite number >= 0, received ${shown}`],
-        [`map(cost: () => ${shown})`, (t) => t.map([1], () => {}, { cost: () => wrong(cost) }), Kind, `cost must be a finite number >= 0, received ${shown}`],
-        [`wrap(fn, () => ${shown})`, (t) => t.wrap(() => {}, () => wrong(cost))(), Kind, `cost must be a finite number >= 0, received ${shown}`],
+    ...(
+      [
+        [-1, '-1', RangeError],
+        [NaN, 'NaN', RangeError],
+        [Infinity, 'Infinity', RangeError],
+        ['1', '"1"', TypeError],
+        [null, 'null', TypeError],
+        [true, 'true', TypeError],
+      ] as const
+    ).flatMap(([cost, shown, Kind]): typeof calls => [
+      [
+        `acquire(${shown})`,
+        (t) => t.acquire(wrong(cost)),
+        Kind,
+        `cost must be a finite number >= 0, received ${shown}`,
       ],
-    ),
-    ...(['acquire', 'tryAcquire', 'estimateWait'] as const).map((method): (typeof calls)[number] => [
-      `${method}(11)`, (t) => t[method](11), RangeError, 'cost must be at most 10, the burst of Throttle (10 per 1 s, any number at a time), received 11',
+      [
+        `run(fn, ${shown})`,
+        (t) => t.run(() => {}, wrong(cost)),
+        Kind,
+        `cost must be a finite number >= 0, received ${shown}`,
+      ],
+      [
+        `tryAcquire(${shown})`,
+        (t) => t.tryAcquire(wrong(cost)),
+        Kind,
+        `cost must be a finite number >= 0, received ${shown}`,
+      ],
+      [
+        `estimateWait(${shown})`,
+        (t) => t.estimateWait(wrong(cost)),
+        Kind,
+        `cost must be a finite number >= 0, received ${shown}`,
+      ],
+      [
+        `map(cost: ${shown})`,
+        (t) => t.map([1], () => {}, { cost: wrong(cost) }),
+        Kind,
+        `cost must be a finite number >= 0, received ${shown}`,
+      ],
+      [
+        `map(cost: () => ${shown})`,
+        (t) => t.map([1], () => {}, { cost: () => wrong(cost) }),
+        Kind,
+        `cost must be a finite number >= 0, received ${shown}`,
+      ],
+      [
+        `wrap(fn, () => ${shown})`,
+        (t) =>
+          t.wrap(
+            () => {},
+            () => wrong(cost),
+          )(),
+        Kind,
+        `cost must be a finite number >= 0, received ${shown}`,
+      ],
     ]),
-    ['acquire(timeout: -1)', (t) => t.acquire(1, { timeout: -1 }), RangeError, 'timeout must be a number >= 0, received -1'],
-    ['acquire(timeout: NaN)', (t) => t.acquire(1, { timeout: NaN }), RangeError, 'timeout must be a number >= 0, received NaN'],
-    ['acquire(timeout: "1")', (t) => t.acquire(1, { timeout: wrong('1') }), TypeError, 'timeout must be a number >= 0, received "1"'],
-    ['acquire(signal: {})', (t) => t.acquire(1, { signal: wrong({}) }), TypeError, 'signal must be an AbortSignal, received object'],
-    ['acquire(signal: null)', (t) => t.acquire(1, { signal: wrong(null) }), TypeError, 'signal must be an AbortSignal, received null'],
+    ...(['acquire', 'tryAcquire', 'estimateWait'] as const).map((method): (typeof calls)[number] => [
+      `${method}(11)`,
+      (t) => t[method](11),
+      RangeError,
+      'cost must be at most 10, the burst of Throttle (10 per 1 s, any number at a time), received 11',
+    ]),
+    [
+      'acquire(timeout: -1)',
+      (t) => t.acquire(1, { timeout: -1 }),
+      RangeError,
+      'timeout must be a number >= 0, received -1',
+    ],
+    [
+      'acquire(timeout: NaN)',
+      (t) => t.acquire(1, { timeout: NaN }),
+      RangeError,
+      'timeout must be a number >= 0, received NaN',
+    ],
+    [
+      'acquire(timeout: "1")',
+      (t) => t.acquire(1, { timeout: wrong('1') }),
+      TypeError,
+      'timeout must be a number >= 0, received "1"',
+    ],
+    [
+      'acquire(signal: {})',
+      (t) => t.acquire(1, { signal: wrong({}) }),
+      TypeError,
+      'signal must be an AbortSignal, received object',
+    ],
+    [
+      'acquire(signal: null)',
+      (t) => t.acquire(1, { signal: wrong(null) }),
+      TypeError,
+      'signal must be an AbortSignal, received null',
+    ],
     ['acquire(1, 5)', (t) => t.acquire(1, wrong(5)), TypeError, 'options must be an object, received 5'],
     ['acquire(1, null)', (t) => t.acquire(1, wrong(null)), TypeError, 'options must be an object, received null'],
     ['run(5)', (t) => t.run(wrong(5)), TypeError, 'fn must be a function, received 5'],
     ['map(null)', (t) => t.map(wrong(null), () => {}), TypeError, ''],
     ['map([], 5)', (t) => t.map([], wrong(5)), TypeError, 'fn must be a function, received 5'],
-    ['map([], fn, { cost: -1 })', (t) => t.map([], () => {}, { cost: -1 }), RangeError, 'cost must be a finite number >= 0, received -1'],
+    [
+      'map([], fn, { cost: -1 })',
+      (t) => t.map([], () => {}, { cost: -1 }),
+      RangeError,
+      'cost must be a finite number >= 0, received -1',
+    ],
     ['map([], fn, 5)', (t) => t.map([], () => {}, wrong(5)), TypeError, 'options must be an object, received 5'],
     ['wrap(5)', (t) => t.wrap(wrong(5)), TypeError, 'fn must be a function, received 5'],
     ['pause(-1)', (t) => t.pause(-1), RangeError, 'seconds must be a number >= 0, received -1'],
     ['pause(NaN)', (t) => t.pause(NaN), RangeError, 'seconds must be a number >= 0, received NaN'],
     ['pause("1")', (t) => t.pause(wrong('1')), TypeError, 'seconds must be a number >= 0, received "1"'],
     ['configure()', (t) => t.configure(wrong(undefined)), TypeError, 'limits must be an object, received undefined'],
-    ['configure(capacity: 0)', (t) => t.configure({ concurrency: 1, capacity: 0 }), RangeError, 'capacity must be a number > 0, received 0'],
-    ['configure(concurrency: 1.5)', (t) => t.configure({ capacity: 1, concurrency: 1.5 }), RangeError, 'concurrency must be an integer >= 0, received 1.5'],
-    ['configure(period: 0)', (t) => t.configure({ capacity: 1, period: 0 }), RangeError, 'period must be a finite number > 0, received 0'],
-    ['configure(burst: 0)', (t) => t.configure({ capacity: 1, burst: 0 }), RangeError, 'burst must be a finite number > 0, received 0'],
+    [
+      'configure(capacity: 0)',
+      (t) => t.configure({ concurrency: 1, capacity: 0 }),
+      RangeError,
+      'capacity must be a number > 0, received 0',
+    ],
+    [
+      'configure(concurrency: 1.5)',
+      (t) => t.configure({ capacity: 1, concurrency: 1.5 }),
+      RangeError,
+      'concurrency must be an integer >= 0, received 1.5',
+    ],
+    [
+      'configure(period: 0)',
+      (t) => t.configure({ capacity: 1, period: 0 }),
+      RangeError,
+      'period must be a finite number > 0, received 0',
+    ],
+    [
+      'configure(burst: 0)',
+      (t) => t.configure({ capacity: 1, burst: 0 }),
+      RangeError,
+      'burst must be a finite number > 0, received 0',
+    ],
   ];
 
   test.each(calls)('%s', async (name, call, Kind, message) => {
@@ -136,10 +311,17 @@ describe('bad input to calls: refused before anything is queued or spent', () =>
     }
     // acquire, run and map report by rejecting, never by throwing.
     if (/^(acquire|run|map)/.test(name)) expect(thrown).toBeUndefined();
-    const error = thrown ?? (await (outcome as Promise<unknown>).then(() => undefined, (reason: unknown) => reason));
+    const error =
+      thrown ??
+      (await (outcome as Promise<unknown>).then(
+        () => undefined,
+        (reason: unknown) => reason,
+      ));
     expect(error).toBeInstanceOf(Kind);
     expect((error as Error).message).toContain(message);
-    expect([throttle.tokens, throttle.active, throttle.waiting, throttle.pausedFor, clock.pending]).toEqual([10, 0, 0, 0, 0]);
+    expect([throttle.tokens, throttle.active, throttle.waiting, throttle.pausedFor, clock.pending]).toEqual([
+      10, 0, 0, 0, 0,
+    ]);
     expect([throttle.capacity, throttle.concurrency, throttle.period, throttle.burst]).toEqual([10, 0, 1, 10]);
   });
 
@@ -168,15 +350,18 @@ describe('errors are for people and for programs', () => {
     expect([throttle.waiting, clock.pending]).toEqual([0, 0]);
   });
 
-  test.each([0, 0.1, 0.7, 1e3, 1e6])('a timeout just as long as the wait is met, with the clock at %d', async (start) => {
-    const clock = new ManualClock(start);
-    const throttle = new Throttle(10, 0, 1, { clock });
-    take(throttle, 10);
-    const waits = [0.1, 0.2, 0.3].map(async (timeout) => (await throttle.acquire(1, { timeout })).waited);
-    expect(throttle.waiting).toBe(3);
-    await clock.advance(0.3);
-    expect((await Promise.all(waits)).map((waited) => Number(waited.toFixed(6)))).toEqual([0.1, 0.2, 0.3]);
-  });
+  test.each([0, 0.1, 0.7, 1e3, 1e6])(
+    'a timeout just as long as the wait is met, with the clock at %d',
+    async (start) => {
+      const clock = new ManualClock(start);
+      const throttle = new Throttle(10, 0, 1, { clock });
+      take(throttle, 10);
+      const waits = [0.1, 0.2, 0.3].map(async (timeout) => (await throttle.acquire(1, { timeout })).waited);
+      expect(throttle.waiting).toBe(3);
+      await clock.advance(0.3);
+      expect((await Promise.all(waits)).map((waited) => Number(waited.toFixed(6)))).toEqual([0.1, 0.2, 0.3]);
+    },
+  );
 
   test.each<[string, (throttle: Throttle) => void, string, number | undefined]>([
     ['a taken slot', () => {}, 'retry when a running job has ended (1 running, 0 waiting)', undefined],
@@ -188,7 +373,9 @@ describe('errors are for people and for programs', () => {
     prepare(throttle);
     const error = (await throttle.acquire(1, { timeout: 0 }).catch((reason: unknown) => reason)) as ThrottleError;
     expect(error).toBeInstanceOf(ThrottleTimeoutError);
-    expect(error.message).toBe(`Throttle (any rate, 1 at a time) has no permit for a cost of 1 within the timeout of 0 s; ${hint}`);
+    expect(error.message).toBe(
+      `Throttle (any rate, 1 at a time) has no permit for a cost of 1 within the timeout of 0 s; ${hint}`,
+    );
     expect(error.retryAfter).toBe(retryAfter);
     expect('retryAfter' in error).toBe(retryAfter !== undefined);
   });
@@ -198,7 +385,12 @@ describe('errors are for people and for programs', () => {
     take(throttle);
     const late = throttle.acquire(1, { timeout: 3 }).catch((reason: unknown) => reason);
     await clock.advance(3);
-    expect(await late).toMatchObject({ code: 'ERR_THROTTLE_TIMEOUT', message: expect.stringContaining('within the timeout of 3 s; retry when a running job has ended (1 running, 0 waiting)') as string });
+    expect(await late).toMatchObject({
+      code: 'ERR_THROTTLE_TIMEOUT',
+      message: expect.stringContaining(
+        'within the timeout of 3 s; retry when a running job has ended (1 running, 0 waiting)',
+      ) as string,
+    });
   });
 
   test('a full queue', async () => {
@@ -208,7 +400,9 @@ describe('errors are for people and for programs', () => {
     const error: unknown = await throttle.acquire(3).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(QueueFullError);
     expect(error).toMatchObject({ name: 'QueueFullError', code: 'ERR_THROTTLE_QUEUE_FULL', retryAfter: 0.5 });
-    expect((error as Error).message).toBe('Throttle (10 per 1 s, any number at a time) lets 2 wait, not more; retry in 0.5 s or later (1 running, 2 waiting)');
+    expect((error as Error).message).toBe(
+      'Throttle (10 per 1 s, any number at a time) lets 2 wait, not more; retry in 0.5 s or later (1 running, 2 waiting)',
+    );
     expect(throttle.waiting).toBe(2);
     throttle.close();
     await Promise.allSettled(waiting);
@@ -233,7 +427,12 @@ describe('errors are for people and for programs', () => {
     const later = throttle.acquire().catch((error: unknown) => error);
     for (const error of await Promise.all([waiting, job, later])) {
       expect(error).toBeInstanceOf(ThrottleClosedError);
-      expect(error).toMatchObject({ name: 'ThrottleClosedError', code: 'ERR_THROTTLE_CLOSED', cause: reason, message: 'Throttle (10 per 1 s, 1 at a time) is closed' });
+      expect(error).toMatchObject({
+        name: 'ThrottleClosedError',
+        code: 'ERR_THROTTLE_CLOSED',
+        cause: reason,
+        message: 'Throttle (10 per 1 s, 1 at a time) is closed',
+      });
     }
     expect(throttle.tryAcquire()).toBeUndefined();
     expect([throttle.closed, throttle.waiting, throttle.active]).toEqual([true, 0, 1]);
@@ -243,7 +442,11 @@ describe('errors are for people and for programs', () => {
 
   test('a user can make them, for a gate of one’s own', () => {
     const cause = new Error('lost');
-    expect(new ThrottleError('ERR_MINE', 'mine')).toMatchObject({ name: 'ThrottleError', code: 'ERR_MINE', message: 'mine' });
+    expect(new ThrottleError('ERR_MINE', 'mine')).toMatchObject({
+      name: 'ThrottleError',
+      code: 'ERR_MINE',
+      message: 'mine',
+    });
     expect(new ThrottleTimeoutError('late', { cause, retryAfter: 2 })).toMatchObject({ cause, retryAfter: 2 });
     expect(new ThrottleError('ERR_MINE', 'mine').stack).toMatch(/^ThrottleError: mine/);
   });
@@ -415,7 +618,11 @@ describe('run', () => {
     // oxlint-disable-next-line unicorn/no-thenable
     const thenable = { then: (resolve: (value: number) => void) => resolve(7) };
     expect(await throttle.run(() => thenable as PromiseLike<number>)).toBe(7);
-    await expect(throttle.run(() => { throw error; })).rejects.toBe(error);
+    await expect(
+      throttle.run(() => {
+        throw error;
+      }),
+    ).rejects.toBe(error);
     await expect(throttle.run(() => Promise.reject(error))).rejects.toBe(error);
     await expect(throttle.run(() => Promise.reject(undefined))).rejects.toBeUndefined();
     expect(throttle.active).toBe(0);
@@ -425,8 +632,18 @@ describe('run', () => {
 
   test('has released before its promise settles, whichever way', async () => {
     const { throttle } = setUp(Infinity, 1);
-    for (const fn of [() => 1, async () => 1, () => Promise.reject(new Error('x')), () => { throw new Error('x'); }]) {
-      const queued = throttle.run(fn).then(() => throttle.active, () => throttle.active);
+    for (const fn of [
+      () => 1,
+      async () => 1,
+      () => Promise.reject(new Error('x')),
+      () => {
+        throw new Error('x');
+      },
+    ]) {
+      const queued = throttle.run(fn).then(
+        () => throttle.active,
+        () => throttle.active,
+      );
       expect(await queued).toBe(0);
     }
     // Queued ones, too.
@@ -466,9 +683,12 @@ describe('wrap', () => {
     const { throttle } = setUp(10, 1);
     const counter = {
       total: 5,
-      add: throttle.wrap(function (this: { total: number }, a: number, b: number) {
-        return (this.total += a + b);
-      }, (a, b) => a + b),
+      add: throttle.wrap(
+        function (this: { total: number }, a: number, b: number) {
+          return (this.total += a + b);
+        },
+        (a, b) => a + b,
+      ),
     };
     expect(await counter.add(1, 2)).toBe(8);
     expect(throttle.tokens).toBe(7);
@@ -481,9 +701,12 @@ describe('wrap', () => {
 
   test('a cost function that throws rejects the call', async () => {
     const { throttle } = setUp();
-    const wrapped = throttle.wrap(() => 1, () => {
-      throw new Error('no price');
-    });
+    const wrapped = throttle.wrap(
+      () => 1,
+      () => {
+        throw new Error('no price');
+      },
+    );
     await expect(wrapped()).rejects.toThrow('no price');
     expect([throttle.active, throttle.tokens]).toEqual([0, 10]);
   });
@@ -541,7 +764,13 @@ describe('map', () => {
     });
     await expect(result).rejects.toBe(error);
     await new Promise(setImmediate);
-    expect({ started, closed, finished, active: throttle.active, waiting: throttle.waiting }).toEqual({ started: [0, 1], closed: true, finished: false, active: 1, waiting: 0 });
+    expect({ started, closed, finished, active: throttle.active, waiting: throttle.waiting }).toEqual({
+      started: [0, 1],
+      closed: true,
+      finished: false,
+      active: 1,
+      waiting: 0,
+    });
     finish();
     await throttle.idle();
     expect(finished).toBe(true);
@@ -566,7 +795,12 @@ describe('map', () => {
     const { throttle } = setUp(Infinity, 0);
     const unhandled = vi.fn();
     process.on('unhandledRejection', unhandled);
-    await expect(throttle.map([1, 2, 3], async (item) => { await null; throw new Error(`${item}`); })).rejects.toThrow('1');
+    await expect(
+      throttle.map([1, 2, 3], async (item) => {
+        await null;
+        throw new Error(`${item}`);
+      }),
+    ).rejects.toThrow('1');
     await new Promise((resolve) => setTimeout(resolve, 5));
     process.off('unhandledRejection', unhandled);
     expect(unhandled).not.toHaveBeenCalled();
@@ -688,7 +922,11 @@ describe('estimateWait', () => {
     await Promise.all(waiting);
   });
 
-  test.each([[0, 0.9, 0.2], [0, 1.7, 0.4], [0, 3.6, 0.8]])('whoever waits so long comes late enough: from %d, paused for %d, asked %d later', async (start, pause, later) => {
+  test.each([
+    [0, 0.9, 0.2],
+    [0, 1.7, 0.4],
+    [0, 3.6, 0.8],
+  ])('whoever waits so long comes late enough: from %d, paused for %d, asked %d later', async (start, pause, later) => {
     const clock = new ManualClock(start);
     const throttle = new Throttle(10, 0, 1, { clock });
     throttle.pause(pause);
@@ -740,7 +978,10 @@ describe('timers', () => {
     const head = throttle.acquire(5);
     expect(schedule).toHaveBeenCalledTimes(1);
     const controller = new AbortController();
-    const gone = [throttle.acquire(1, { signal: controller.signal }), throttle.acquire(2, { signal: controller.signal })];
+    const gone = [
+      throttle.acquire(1, { signal: controller.signal }),
+      throttle.acquire(2, { signal: controller.signal }),
+    ];
     controller.abort();
     await Promise.allSettled(gone);
     const behind = throttle.acquire(1);
@@ -820,7 +1061,9 @@ describe('configure', () => {
   test('changes what is given and keeps the rest; the burst follows the capacity unless it was given', () => {
     const { throttle } = setUp(10, 2);
     throttle.configure({ capacity: 20 });
-    expect([throttle.capacity, throttle.concurrency, throttle.period, throttle.burst, throttle.tokens]).toEqual([20, 2, 1, 20, 10]);
+    expect([throttle.capacity, throttle.concurrency, throttle.period, throttle.burst, throttle.tokens]).toEqual([
+      20, 2, 1, 20, 10,
+    ]);
     throttle.configure({ burst: 5, period: 2 });
     expect([throttle.capacity, throttle.period, throttle.burst, throttle.tokens]).toEqual([20, 2, 5, 5]);
     throttle.configure({ capacity: 3, concurrency: 0 });
@@ -840,7 +1083,12 @@ describe('configure', () => {
     const limits: Limits = { burst: 2, concurrency: 2 };
     throttle.configure(limits);
     expect([throttle.waiting, throttle.active]).toEqual([0, 2]);
-    expect(await large).toMatchObject({ name: 'RangeError', message: expect.stringContaining('cost must be at most 2, the burst of Throttle (10 per 1 s, 2 at a time), received 8') as string });
+    expect(await large).toMatchObject({
+      name: 'RangeError',
+      message: expect.stringContaining(
+        'cost must be at most 2, the burst of Throttle (10 per 1 s, 2 at a time), received 8',
+      ) as string,
+    });
     (await small).release();
     hold.release();
   });
@@ -860,51 +1108,63 @@ describe('configure', () => {
 describe('interleavings', () => {
   test('whatever order jobs end in: never more than the slots, always in order, all slots back', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.scheduler(), fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 12 }), async (scheduler, concurrency, jobs) => {
-        const throttle = new Throttle(Infinity, concurrency);
-        const started: number[] = [];
-        let inside = 0;
-        let most = 0;
-        const job = (index: number) => async (): Promise<number> => {
-          started.push(index);
-          most = Math.max(most, ++inside);
-          await scheduler.schedule(Promise.resolve(), `job ${index}`);
-          inside--;
-          if (index % 3 === 2) throw new Error(`job ${index}`);
-          return index;
-        };
-        const all = Promise.allSettled(Array.from({ length: jobs }, (_, index) => throttle.run(job(index))));
-        await scheduler.waitFor(all);
-        expect(started).toEqual(Array.from({ length: jobs }, (_, index) => index));
-        expect(most).toBe(Math.min(concurrency, jobs));
-        expect((await all).map(({ status }) => status)).toEqual(Array.from({ length: jobs }, (_, index) => (index % 3 === 2 ? 'rejected' : 'fulfilled')));
-        expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
-      }),
+      fc.asyncProperty(
+        fc.scheduler(),
+        fc.integer({ min: 1, max: 4 }),
+        fc.integer({ min: 1, max: 12 }),
+        async (scheduler, concurrency, jobs) => {
+          const throttle = new Throttle(Infinity, concurrency);
+          const started: number[] = [];
+          let inside = 0;
+          let most = 0;
+          const job = (index: number) => async (): Promise<number> => {
+            started.push(index);
+            most = Math.max(most, ++inside);
+            await scheduler.schedule(Promise.resolve(), `job ${index}`);
+            inside--;
+            if (index % 3 === 2) throw new Error(`job ${index}`);
+            return index;
+          };
+          const all = Promise.allSettled(Array.from({ length: jobs }, (_, index) => throttle.run(job(index))));
+          await scheduler.waitFor(all);
+          expect(started).toEqual(Array.from({ length: jobs }, (_, index) => index));
+          expect(most).toBe(Math.min(concurrency, jobs));
+          expect((await all).map(({ status }) => status)).toEqual(
+            Array.from({ length: jobs }, (_, index) => (index % 3 === 2 ? 'rejected' : 'fulfilled')),
+          );
+          expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
+        },
+      ),
     );
   });
 
   test('aborts, releases and arrivals in any order: every call settles, nothing is lost', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.scheduler(), fc.array(fc.constantFrom('plain', 'shared', 'own'), { minLength: 1, maxLength: 12 }), async (scheduler, kinds) => {
-        const throttle = new Throttle(Infinity, 2);
-        const shared = new AbortController();
-        const calls = kinds.map(async (kind, index) => {
-          await scheduler.schedule(Promise.resolve(), `arrive ${index}`);
-          const controller = kind === 'shared' ? shared : new AbortController();
-          const permit = throttle.acquire(1, { signal: controller.signal });
-          if (kind === 'own') void scheduler.schedule(Promise.resolve(), `abort ${index}`).then(() => controller.abort());
-          try {
-            using _ = await permit;
-            await scheduler.schedule(Promise.resolve(), `work ${index}`);
-          } catch (error) {
-            expect(error).toBe(controller.signal.reason);
-          }
-        });
-        void scheduler.schedule(Promise.resolve(), 'abort shared').then(() => shared.abort());
-        await scheduler.waitFor(Promise.all(calls));
-        expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
-        expect(throttle.tryAcquire()).toBeDefined();
-      }),
+      fc.asyncProperty(
+        fc.scheduler(),
+        fc.array(fc.constantFrom('plain', 'shared', 'own'), { minLength: 1, maxLength: 12 }),
+        async (scheduler, kinds) => {
+          const throttle = new Throttle(Infinity, 2);
+          const shared = new AbortController();
+          const calls = kinds.map(async (kind, index) => {
+            await scheduler.schedule(Promise.resolve(), `arrive ${index}`);
+            const controller = kind === 'shared' ? shared : new AbortController();
+            const permit = throttle.acquire(1, { signal: controller.signal });
+            if (kind === 'own')
+              void scheduler.schedule(Promise.resolve(), `abort ${index}`).then(() => controller.abort());
+            try {
+              using _ = await permit;
+              await scheduler.schedule(Promise.resolve(), `work ${index}`);
+            } catch (error) {
+              expect(error).toBe(controller.signal.reason);
+            }
+          });
+          void scheduler.schedule(Promise.resolve(), 'abort shared').then(() => shared.abort());
+          await scheduler.waitFor(Promise.all(calls));
+          expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
+          expect(throttle.tryAcquire()).toBeDefined();
+        },
+      ),
     );
   });
 

@@ -83,11 +83,14 @@ describe('TokenBucket', () => {
     [10, 1, 10, 10, 0, 30, 3],
     [10, 1, 10, 0, 5, 30, 7],
     [10, 1, 10, 10, 5, 30, 7],
-  ])('%d per %d s, burst %d, %d spent at 0: from %d on, a cost of %d is there at %d', (capacity, period, burst, spent, from, cost, at) => {
-    const bucket = new TokenBucket(capacity, period, burst);
-    expect(bucket.take(0, spent, 1)).toBe(true);
-    expect(bucket.readyAt(from, cost)).toBeCloseTo(at, 9);
-  });
+  ])(
+    '%d per %d s, burst %d, %d spent at 0: from %d on, a cost of %d is there at %d',
+    (capacity, period, burst, spent, from, cost, at) => {
+      const bucket = new TokenBucket(capacity, period, burst);
+      expect(bucket.take(0, spent, 1)).toBe(true);
+      expect(bucket.readyAt(from, cost)).toBeCloseTo(at, 9);
+    },
+  );
 
   test('the instant that it names is one at which the cost fits, for awkward rates and instants', () => {
     for (const rate of [1 / 3, 0.1, 7, 1e9, 1 / 604_800]) {
@@ -158,7 +161,10 @@ describe('TokenBucket', () => {
     });
 
     test('two settlements leave the same in either order', () => {
-      for (const order of [[1, 2], [2, 1]]) {
+      for (const order of [
+        [1, 2],
+        [2, 1],
+      ]) {
         const bucket = new TokenBucket(1, 1, 10);
         bucket.take(0, 5, 1);
         bucket.take(0.5, 5, 2);

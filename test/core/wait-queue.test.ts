@@ -3,36 +3,46 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { WaitQueue } from '../../src/core/wait-queue.js';
 
-const setUp = (): WaitQueue<string> => new WaitQueue<string>({ schedule: () => () => {}, now: () => 0, review() {}, grantBeforeTimeout() {}, onRefused() {} });
+const setUp = (): WaitQueue<string> =>
+  new WaitQueue<string>({
+    schedule: () => () => {},
+    now: () => 0,
+    review() {},
+    grantBeforeTimeout() {},
+    onRefused() {},
+  });
 
 describe('WaitQueue', () => {
   test('any order of joining, granting and refusing leaves the list that an array would', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.oneof(fc.constant(-1), fc.nat(300)), { maxLength: 400, size: 'max' }), async (steps) => {
-        const queue = setUp();
-        const model: { id: number; waiter: NonNullable<typeof queue.head> }[] = [];
-        const settled: Promise<unknown>[] = [];
-        steps.forEach((step, id) => {
-          if (step < 0 || model.length === 0 || step % 3 === 0) {
-            settled.push(queue.join(0.1, id, undefined, undefined).catch((error: Error) => error.message));
-            // The one who joined is known once it is first; until then, by its instant.
-            model.push({ id, waiter: undefined as never });
-          } else if (step % 3 === 1) {
-            const head = queue.head;
-            expect(head?.since).toBe(model.shift()?.id);
-            if (head !== undefined) queue.grant(head, `granted ${head.since}`);
-          } else {
-            const gone = model.splice(step % model.length, 1)[0]?.id;
-            queue.refuseAll((waiter) => (waiter.since === gone ? new Error(`refused ${gone}`) : undefined));
-          }
-          expect(queue.size).toBe(model.length);
-          expect(queue.head?.since).toBe(model[0]?.id);
-          expect(queue.cost).toBeCloseTo(model.length * 0.1, 9);
-        });
-        queue.refuseAll(() => new Error('the end'));
-        expect([queue.size, queue.cost, queue.head]).toEqual([0, 0, undefined]);
-        expect((await Promise.all(settled)).length).toBe(settled.length);
-      }),
+      fc.asyncProperty(
+        fc.array(fc.oneof(fc.constant(-1), fc.nat(300)), { maxLength: 400, size: 'max' }),
+        async (steps) => {
+          const queue = setUp();
+          const model: { id: number; waiter: NonNullable<typeof queue.head> }[] = [];
+          const settled: Promise<unknown>[] = [];
+          steps.forEach((step, id) => {
+            if (step < 0 || model.length === 0 || step % 3 === 0) {
+              settled.push(queue.join(0.1, id, undefined, undefined).catch((error: Error) => error.message));
+              // The one who joined is known once it is first; until then, by its instant.
+              model.push({ id, waiter: undefined as never });
+            } else if (step % 3 === 1) {
+              const head = queue.head;
+              expect(head?.since).toBe(model.shift()?.id);
+              if (head !== undefined) queue.grant(head, `granted ${head.since}`);
+            } else {
+              const gone = model.splice(step % model.length, 1)[0]?.id;
+              queue.refuseAll((waiter) => (waiter.since === gone ? new Error(`refused ${gone}`) : undefined));
+            }
+            expect(queue.size).toBe(model.length);
+            expect(queue.head?.since).toBe(model[0]?.id);
+            expect(queue.cost).toBeCloseTo(model.length * 0.1, 9);
+          });
+          queue.refuseAll(() => new Error('the end'));
+          expect([queue.size, queue.cost, queue.head]).toEqual([0, 0, undefined]);
+          expect((await Promise.all(settled)).length).toBe(settled.length);
+        },
+      ),
     );
   });
 

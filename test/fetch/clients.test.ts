@@ -1,6 +1,14 @@
 /** throttledFetch with the clients that users pass as `fetch`: the global one, undici and node-fetch, against real servers. */
 import { once } from 'node:events';
-import { Agent as HttpAgent, createServer, get, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import {
+  Agent as HttpAgent,
+  createServer,
+  get,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -36,13 +44,21 @@ const expectNothingHeld = (throttle: Throttle): void => expect([throttle.active,
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
 /** As node-fetch 2 does it: the body is a PassThrough that the socket's stream is piped into, without `pipeline`. */
-const nodeFetch2 = (url: string | URL, { agent, gzip }: { agent?: HttpAgent; gzip?: boolean } = {}): Promise<{ status: number; headers: Headers; body: Readable; text(): Promise<string> }> =>
+const nodeFetch2 = (
+  url: string | URL,
+  { agent, gzip }: { agent?: HttpAgent; gzip?: boolean } = {},
+): Promise<{ status: number; headers: Headers; body: Readable; text(): Promise<string> }> =>
   new Promise((resolve, reject) => {
     get(url, { agent }, (message: IncomingMessage) => {
       const raw = message.pipe(new PassThrough());
       const body = gzip ? raw.pipe(createGunzip()) : raw;
       const text = async (): Promise<string> => Buffer.concat(await body.toArray()).toString();
-      resolve({ status: message.statusCode ?? 0, headers: new Headers(message.headers as Record<string, string>), body, text });
+      resolve({
+        status: message.statusCode ?? 0,
+        headers: new Headers(message.headers as Record<string, string>),
+        body,
+        text,
+      });
     }).on('error', reject);
   });
 
@@ -120,21 +136,23 @@ describe.each(Object.entries(clients))('%s, with one connection', (name, make) =
   });
 
   // The body of node-fetch 2 does not end when its connection breaks off, for any reader.
-  if (!name.endsWith('2')) test("hold: 'body' gives the slot back when the connection breaks off", async () => {
-    const url = await serve((_request, response) => {
-      response.writeHead(200, { 'content-length': '100' });
-      response.write('first', () => setTimeout(() => response.destroy(), 20));
+  if (!name.endsWith('2'))
+    test("hold: 'body' gives the slot back when the connection breaks off", async () => {
+      const url = await serve((_request, response) => {
+        response.writeHead(200, { 'content-length': '100' });
+        response.write('first', () => setTimeout(() => response.destroy(), 20));
+      });
+      const throttle = new Throttle(100, 1);
+      const response = await make(throttle, { hold: 'body' })(url);
+      response.text().catch(() => {});
+      await vi.waitFor(() => expectNothingHeld(throttle));
     });
-    const throttle = new Throttle(100, 1);
-    const response = await make(throttle, { hold: 'body' })(url);
-    response.text().catch(() => {});
-    await vi.waitFor(() => expectNothingHeld(throttle));
-  });
 });
 
 describe('a refusal function that makes a clone and does not read it', () => {
   const endless: RequestListener = (request, response) => {
-    if (request.headers['x-again'] === undefined) response.writeHead(429, { 'retry-after-ms': '10' }).write(Buffer.alloc(100_000));
+    if (request.headers['x-again'] === undefined)
+      response.writeHead(429, { 'retry-after-ms': '10' }).write(Buffer.alloc(100_000));
     else response.end('ok');
   };
   /** Says that it is the second attempt. */
@@ -167,15 +185,29 @@ describe('a refusal function that makes a clone and does not read it', () => {
 describe('node-fetch', () => {
   test('a redirect pauses the origin that refused (FAULTS 38)', async () => {
     let refusals = 0;
-    const b = await serve((_request, response) => void (refusals++ === 0 ? response.writeHead(429, { 'retry-after-ms': '300' }).end('slow down') : response.end('ok')));
+    const b = await serve(
+      (_request, response) =>
+        void (refusals++ === 0
+          ? response.writeHead(429, { 'retry-after-ms': '300' }).end('slow down')
+          : response.end('ok')),
+    );
     const a = await serve((_request, response) => void response.writeHead(302, { location: b }).end());
     for (const send of [nodeFetch, undiciFetch, fetch]) {
       refusals = 0;
       const gate = new KeyedThrottle(100, 1);
       const paused = vi.spyOn(gate, 'pause');
-      const polite = send === nodeFetch ? throttledFetch(gate, { fetch: nodeFetch }) : send === undiciFetch ? throttledFetch(gate, { fetch: undiciFetch }) : throttledFetch(gate);
+      const polite =
+        send === nodeFetch
+          ? throttledFetch(gate, { fetch: nodeFetch })
+          : send === undiciFetch
+            ? throttledFetch(gate, { fetch: undiciFetch })
+            : throttledFetch(gate);
       const response = await polite(a);
-      expect([response.status, await response.text(), paused.mock.calls]).toEqual([200, 'ok', [[new URL(b).origin, 0.3]]]);
+      expect([response.status, await response.text(), paused.mock.calls]).toEqual([
+        200,
+        'ok',
+        [[new URL(b).origin, 0.3]],
+      ]);
     }
   });
 
@@ -207,17 +239,36 @@ describe('node-fetch', () => {
     ['json', (response) => response.json()],
     ['blob', (response) => response.blob()],
     ['a pipeline', (response) => pipeline(response.body!, new PassThrough().resume())],
-    ['for await', async (response) => {
-      for await (const _ of response.body!);
-    }],
+    [
+      'for await',
+      async (response) => {
+        for await (const _ of response.body!);
+      },
+    ],
     ['a clone and the response', (response) => Promise.all([response.clone().text(), response.text()])],
     ['a destroyed body', async (response) => void (response.body as Readable).destroy()],
   ])("hold: 'body' releases after %s, and the response is whole", async (_, read) => {
-    const url = await serve((_request, response) => void response.writeHead(200, 'Fine', { 'content-type': 'application/json', 'content-encoding': 'gzip' }).end(gzipSync('[1, 2]')));
+    const url = await serve(
+      (_request, response) =>
+        void response
+          .writeHead(200, 'Fine', { 'content-type': 'application/json', 'content-encoding': 'gzip' })
+          .end(gzipSync('[1, 2]')),
+    );
     const throttle = new Throttle(100, 1);
     const response = await throttledFetch(throttle, { fetch: nodeFetch, hold: 'body' })(url);
-    expect([throttle.active, response.status, response.ok, response.statusText, response.url, response.headers.get('content-type'), response.bodyUsed]).toEqual([1, 200, true, 'Fine', url, 'application/json', false]);
-    expect([response.constructor.name, Object.prototype.toString.call(response)]).toEqual(['Response', '[object Response]']);
+    expect([
+      throttle.active,
+      response.status,
+      response.ok,
+      response.statusText,
+      response.url,
+      response.headers.get('content-type'),
+      response.bodyUsed,
+    ]).toEqual([1, 200, true, 'Fine', url, 'application/json', false]);
+    expect([response.constructor.name, Object.prototype.toString.call(response)]).toEqual([
+      'Response',
+      '[object Response]',
+    ]);
     const value = await read(response);
     if (Array.isArray(value) && typeof value[0] === 'string') expect(value).toEqual(['[1, 2]', '[1, 2]']);
     await vi.waitFor(() => expectNothingHeld(throttle));
@@ -230,7 +281,9 @@ describe('node-fetch', () => {
       else response.end(gzipSync('ok'));
     });
     const agent = oneSocket();
-    const polite = throttledFetch(new Throttle(100, 1), { fetch: (input: string) => nodeFetch2(input, { agent, gzip: true }) });
+    const polite = throttledFetch(new Throttle(100, 1), {
+      fetch: (input: string) => nodeFetch2(input, { agent, gzip: true }),
+    });
     expect(await (await polite(url)).text()).toBe('ok');
   });
 });
@@ -264,7 +317,8 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
   ];
   const senders: Record<string, (throttle: Throttle) => (url: string) => Promise<{ ok: boolean }>> = {
     'the global fetch': (throttle) => throttledFetch(throttle, { hold: 'body' }),
-    'the global fetch, with a refusal function': (throttle) => throttledFetch(throttle, { hold: 'body', refusal: (response) => response.status === 403 }),
+    'the global fetch, with a refusal function': (throttle) =>
+      throttledFetch(throttle, { hold: 'body', refusal: (response) => response.status === 403 }),
     undici: (throttle) => throttledFetch(throttle, { hold: 'body', fetch: undiciFetch }),
     'node-fetch': (throttle) => throttledFetch(throttle, { hold: 'body', fetch: nodeFetch }),
   };
@@ -290,26 +344,42 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
   /** Begins to read, and returns a reference by which the reading goes on. */
   type Kept = (response: Response) => unknown;
   test.each<[string, Kept, (kept: unknown) => unknown]>([
-    ['a reader', async (response) => {
-      const reader = response.body!.getReader();
-      await reader.read();
-      return [reader];
-    }, (kept) => (kept as [ReadableStreamDefaultReader])[0].cancel()],
+    [
+      'a reader',
+      async (response) => {
+        const reader = response.body!.getReader();
+        await reader.read();
+        return [reader];
+      },
+      (kept) => (kept as [ReadableStreamDefaultReader])[0].cancel(),
+    ],
     ['the body', (response) => [response.body], (kept) => (kept as [ReadableStream])[0].cancel()],
     ['the response', (response) => [response], (kept) => (kept as [Response])[0].body!.cancel()],
-    ['a clone', (response) => {
-      const clone = response.clone();
-      void response.body!.cancel();
-      return [clone];
-    }, (kept) => void (kept as [Response])[0].body!.cancel()],
+    [
+      'a clone',
+      (response) => {
+        const clone = response.clone();
+        void response.body!.cancel();
+        return [clone];
+      },
+      (kept) => void (kept as [Response])[0].body!.cancel(),
+    ],
     ['the response, but not its clone', (response) => (response.clone(), [response]), undefined as never],
     ['the result of text()', (response) => [response.text()], undefined as never],
-    ['a chunk that is awaited', async (response) => {
-      const reader = response.body!.getReader();
-      await reader.read();
-      return [reader.read()];
-    }, undefined as never],
-    ['a pipe', (response) => [response.body!.pipeTo(new WritableStream({ write: () => pause(5) }))], undefined as never],
+    [
+      'a chunk that is awaited',
+      async (response) => {
+        const reader = response.body!.getReader();
+        await reader.read();
+        return [reader.read()];
+      },
+      undefined as never,
+    ],
+    [
+      'a pipe',
+      (response) => [response.body!.pipeTo(new WritableStream({ write: () => pause(5) }))],
+      undefined as never,
+    ],
     ['a Node stream', (response) => [Readable.fromWeb(response.body as never).resume()], undefined as never],
   ])('a body that is read through %s keeps its slot', async (_, keep, finish) => {
     const open: ServerResponse[] = [];
@@ -342,7 +412,8 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
       response.write(Buffer.alloc(1_000));
     });
     const throttle = new Throttle(100, 1);
-    const kept = (await (async () => keep(await throttledFetch(throttle, { hold: 'body', fetch: nodeFetch })(url)))()) as unknown[];
+    const kept = (await (async () =>
+      keep(await throttledFetch(throttle, { hold: 'body', fetch: nodeFetch })(url)))()) as unknown[];
     await expectHeld(throttle);
     open[0]!.end('last');
     const first = kept[0] as Readable & { text?(): Promise<string> };
@@ -356,9 +427,14 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
     vi.resetModules();
     const { throttledFetch: anew } = await import('headgate/fetch');
     const throttle = new Throttle(100, 1);
-    expect(await (await anew(throttle, { hold: 'body', fetch: async () => new Response('ok') })('http://a.example/')).text()).toBe('ok');
+    expect(
+      await (await anew(throttle, { hold: 'body', fetch: async () => new Response('ok') })('http://a.example/')).text(),
+    ).toBe('ok');
     const body = Readable.from(['ok']);
-    const response = await anew(throttle, { hold: 'body', fetch: async (_url: string) => ({ status: 200, headers: new Headers(), body }) })('http://a.example/');
+    const response = await anew(throttle, {
+      hold: 'body',
+      fetch: async (_url: string) => ({ status: 200, headers: new Headers(), body }),
+    })('http://a.example/');
     expect(throttle.active).toBe(1);
     expect((await response.body.toArray()).join('')).toBe('ok');
     vi.unstubAllGlobals();

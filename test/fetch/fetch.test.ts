@@ -2,7 +2,16 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { type AcquireOptions, type Gate, type KeyedGate, KeyedThrottle, type Permit, Throttle, ThrottleClosedError, type ThrottleOptions } from 'headgate';
+import {
+  type AcquireOptions,
+  type Gate,
+  type KeyedGate,
+  KeyedThrottle,
+  type Permit,
+  Throttle,
+  ThrottleClosedError,
+  type ThrottleOptions,
+} from 'headgate';
 import { type HeaderSource, readWait, throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
 import { ManualClock } from 'headgate/testing';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -63,7 +72,11 @@ interface Scene {
   upstream: Upstream;
   polite: typeof fetch;
 }
-const scene = (answers: Answer[], options: ThrottledFetchOptions = {}, [capacity, concurrency]: [number, number] = [100, 0]): Scene => {
+const scene = (
+  answers: Answer[],
+  options: ThrottledFetchOptions = {},
+  [capacity, concurrency]: [number, number] = [100, 0],
+): Scene => {
   const { clock, throttle } = setUp(capacity, concurrency);
   const upstream = new Upstream(clock, ...answers);
   return { clock, throttle, upstream, polite: throttledFetch(throttle, { fetch: upstream.fetch, clock, ...options }) };
@@ -90,7 +103,8 @@ class ThrottleMap<K> implements KeyedGate<K> {
 
   acquire = (key: K, cost?: number, options?: AcquireOptions): Promise<Permit> => this.of(key).acquire(cost, options);
   tryAcquire = (key: K, cost?: number): Permit | undefined => this.of(key).tryAcquire(cost);
-  run = <T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T> => this.of(key).run(fn, cost, options);
+  run = <T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T> =>
+    this.of(key).run(fn, cost, options);
   pause = (key: K, seconds?: number): void => this.of(key).pause(seconds);
   resume = (key: K): void => this.of(key).resume();
   close = (reason?: unknown): void => this.throttles.forEach((throttle) => throttle.close(reason));
@@ -130,14 +144,28 @@ describe('options', () => {
   ])('%# are refused by name: %o', (gate, options, message) => {
     const create = (): unknown => throttledFetch(gate as Gate, options as ThrottledFetchOptions);
     expect(create).toThrow(message);
-    expect(create).toThrow(message.endsWith('"') || /received (undefined|null|object|function|true)|must be an? (object|array)/.test(message) ? TypeError : RangeError);
+    expect(create).toThrow(
+      message.endsWith('"') || /received (undefined|null|object|function|true)|must be an? (object|array)/.test(message)
+        ? TypeError
+        : RangeError,
+    );
   });
 
   test('given as undefined keep their defaults', async () => {
     const { clock, throttle: own } = setUp();
     const upstream = new Upstream(clock, after(1), after(1), after(1));
     vi.stubGlobal('fetch', upstream.fetch);
-    const none = { fetch: undefined, key: undefined, cost: undefined, retries: undefined, statuses: undefined, refusal: undefined, maxPause: undefined, hold: undefined, clock: undefined };
+    const none = {
+      fetch: undefined,
+      key: undefined,
+      cost: undefined,
+      retries: undefined,
+      statuses: undefined,
+      refusal: undefined,
+      maxPause: undefined,
+      hold: undefined,
+      clock: undefined,
+    };
     const response = throttledFetch(own, none)(URL_A);
     await clock.advance(60);
     expect([(await response).status, upstream.times, own.tokens]).toEqual([429, [0, 1, 2], 10]);
@@ -190,23 +218,26 @@ describe('a request', () => {
     ['a Headers', () => new Headers({ 'x-n': '0' }), (headers) => (headers as Headers).set('x-n', '1')],
     ['an object', () => ({ 'x-n': '0' }), (headers) => void ((headers as Record<string, string>)['x-n'] = '1')],
     ['a list', () => [['x-n', '0']], (headers) => void ((headers as string[][])[0] = ['x-n', '1'])],
-  ])('is the one that was asked for, whatever becomes of the URL, the init and its headers (%s) while it waits', async (_, make, change) => {
-    const { clock } = setUp();
-    const keyed = new KeyedThrottle(100, 0, 1, { clock });
-    const upstream = new Upstream(clock);
-    keyed.pause('https://a.example', 5);
-    const url = new URL(URL_A);
-    const headers = make();
-    const init = { method: 'POST', headers };
-    const response = throttledFetch(keyed, { fetch: upstream.fetch })(url, init);
-    url.hostname = 'b.example';
-    change(headers);
-    init.method = 'DELETE';
-    await clock.advance(5);
-    await response;
-    const [{ input, init: sent } = {}] = upstream.calls;
-    expect([(input as URL).href, sent?.method, new Headers(sent?.headers).get('x-n')]).toEqual([URL_A, 'POST', '0']);
-  });
+  ])(
+    'is the one that was asked for, whatever becomes of the URL, the init and its headers (%s) while it waits',
+    async (_, make, change) => {
+      const { clock } = setUp();
+      const keyed = new KeyedThrottle(100, 0, 1, { clock });
+      const upstream = new Upstream(clock);
+      keyed.pause('https://a.example', 5);
+      const url = new URL(URL_A);
+      const headers = make();
+      const init = { method: 'POST', headers };
+      const response = throttledFetch(keyed, { fetch: upstream.fetch })(url, init);
+      url.hostname = 'b.example';
+      change(headers);
+      init.method = 'DELETE';
+      await clock.advance(5);
+      await response;
+      const [{ input, init: sent } = {}] = upstream.calls;
+      expect([(input as URL).href, sent?.method, new Headers(sent?.headers).get('x-n')]).toEqual([URL_A, 'POST', '0']);
+    },
+  );
 
   test('whose refusal has a body that cannot be cancelled gives its slot back all the same', async () => {
     const odd = { status: 429, headers: new Headers(), body: {} } as unknown as Response;
@@ -230,14 +261,21 @@ describe('a request', () => {
     // The place in the queue is taken within the call.
     expect(throttle.waiting).toBe(2);
     await clock.advance(10);
-    expect([outcomes.order, upstream.times]).toEqual([['a', 'b', 'c'], [0, 1, 2]]);
+    expect([outcomes.order, upstream.times]).toEqual([
+      ['a', 'b', 'c'],
+      [0, 1, 2],
+    ]);
     expectNothingHeld(throttle);
   });
 
   test.each<[string, ThrottledFetchOptions['cost'], number]>([
     ['a number', 5, 5],
     ['nothing', 0, 0],
-    ['a function of the arguments', (input, init) => (input as string).length + (init!.body as string).length, URL_A.length + 3],
+    [
+      'a function of the arguments',
+      (input, init) => (input as string).length + (init!.body as string).length,
+      URL_A.length + 3,
+    ],
   ])('costs %s', async (_, cost, expected) => {
     const { polite, throttle } = scene([], { cost });
     await polite(URL_A, { method: 'POST', body: 'abc' });
@@ -245,7 +283,12 @@ describe('a request', () => {
   });
 
   test.each<[string, () => number]>([
-    ['throws', () => { throw new RangeError('no price'); }],
+    [
+      'throws',
+      () => {
+        throw new RangeError('no price');
+      },
+    ],
     ['says what is no cost', () => Number.NaN],
   ])('whose cost function %s is rejected, not sent', async (_, cost) => {
     const { polite, throttle, upstream } = scene([], { cost });
@@ -277,12 +320,18 @@ describe('a request', () => {
     ['credentials', ['https://user:password@a.example/']],
     ['a GET with a body', [URL_A, { body: 'x' }]],
     ['a signal that is none', [URL_A, { signal: 'now' }]],
-    ['a used body', [Object.defineProperty(new Request(URL_A, { method: 'POST', body: 'x' }), 'bodyUsed', { value: true })]],
+    [
+      'a used body',
+      [Object.defineProperty(new Request(URL_A, { method: 'POST', body: 'x' }), 'bodyUsed', { value: true })],
+    ],
   ])('that is invalid, by %s, is rejected as fetch rejects it, behind any gate', async (_, args) => {
     const call = args as Parameters<typeof fetch>;
     const used = args[0] instanceof Request ? args[0] : undefined;
     await used?.text();
-    const expected = await fetch(...call).then(() => undefined, (error: Error) => error);
+    const expected = await fetch(...call).then(
+      () => undefined,
+      (error: Error) => error,
+    );
     expect(expected).toBeInstanceOf(TypeError);
     const { throttle } = setUp();
     const keyed = new ThrottleMap<string>({});
@@ -307,7 +356,10 @@ describe('trap 28: a pause holds everything queued and to come, not just the cal
     await clock.advance(3.999);
     expect([outcomes.order, upstream.times]).toEqual([['running'], [0, 0]]);
     await clock.advance(0.001);
-    expect([outcomes.order.toSorted(), upstream.times]).toEqual([['queued', 'refused', 'running', 'to come'], [0, 0, 5, 5, 5]]);
+    expect([outcomes.order.toSorted(), upstream.times]).toEqual([
+      ['queued', 'refused', 'running', 'to come'],
+      [0, 0, 5, 5, 5],
+    ]);
     expectNothingHeld(throttle);
     expect(throttle.tokens).toBeCloseTo(97);
   });
@@ -322,7 +374,11 @@ describe('trap 28: a pause holds everything queued and to come, not just the cal
 
   test.each<[string, ThrottledFetchOptions, Parameters<typeof fetch>]>([
     ['that is not sent again', { retries: 0 }, [URL_A]],
-    ['whose body is a stream', {}, [URL_A, { method: 'POST', body: new ReadableStream(), duplex: 'half' } as RequestInit]],
+    [
+      'whose body is a stream',
+      {},
+      [URL_A, { method: 'POST', body: new ReadableStream(), duplex: 'half' } as RequestInit],
+    ],
   ])('also for a request %s', async (_, options, call) => {
     const answer = after(5);
     const { clock, throttle, polite, upstream } = scene([answer], options);
@@ -381,7 +437,10 @@ describe('trap 28: a pause holds everything queued and to come, not just the cal
     const both = Promise.all([polite(URL_A), polite(URL_A)]);
     await clock.advance(60);
     expect((await both).map(({ status }) => status)).toEqual([429, 200]);
-    expect([upstream.times, pause.mock.calls]).toEqual([[0, 0, 1, 1, 3, 3], [[1], [2], [4]]]);
+    expect([upstream.times, pause.mock.calls]).toEqual([
+      [0, 0, 1, 1, 3, 3],
+      [[1], [2], [4]],
+    ]);
   });
 
   test('what was sent together with a request that went well is no late one', async () => {
@@ -449,7 +508,14 @@ describe('trap 29: how long the upstream says is how long it takes', () => {
     ['RateLimit-Reset', { 'RateLimit-Reset': '12' }, 12],
     ['milliseconds (FAULTS 20, openai-node#1477)', { 'retry-after-ms': '6000' }, 6],
     ['an instant since 1970 (FAULTS 20, ky#618)', { 'Retry-After': String(WALL / 1000 + 25) }, 25],
-    ['two Retry-After fields: the longer (FAULTS 40)', [['Retry-After', '30'], ['Retry-After', date(45)]], 45],
+    [
+      'two Retry-After fields: the longer (FAULTS 40)',
+      [
+        ['Retry-After', '30'],
+        ['Retry-After', date(45)],
+      ],
+      45,
+    ],
     ['a date in the past: as nothing', { 'Retry-After': date(-45) }, 1],
     ['0: as nothing', { 'Retry-After': '0' }, 1],
     ['garbage: as nothing', { 'Retry-After': 'soon' }, 1],
@@ -471,15 +537,18 @@ describe('trap 29: how long the upstream says is how long it takes', () => {
     ['more seconds than there are', '9'.repeat(400), {}, 60],
     ['the year 9999', 'Fri, 31 Dec 9999 23:59:59 GMT', {}, 60],
     ['seconds, with a bound of its own', '6', { maxPause: 5 }, 5],
-  ])('beyond maxPause, in %s: the refusal is returned, and the gate is paused for maxPause', async (_, wait, options, paused) => {
-    random.mockReturnValue(0.999);
-    const answer = after(wait);
-    const { throttle, polite, upstream } = scene([answer], options);
-    expect(await polite(URL_A)).toBe(answer);
-    expect(await answer.text()).toBe('slow down');
-    expect([throttle.pausedFor, upstream.calls.length]).toEqual([paused, 1]);
-    expectNothingHeld(throttle);
-  });
+  ])(
+    'beyond maxPause, in %s: the refusal is returned, and the gate is paused for maxPause',
+    async (_, wait, options, paused) => {
+      random.mockReturnValue(0.999);
+      const answer = after(wait);
+      const { throttle, polite, upstream } = scene([answer], options);
+      expect(await polite(URL_A)).toBe(answer);
+      expect(await answer.text()).toBe('slow down');
+      expect([throttle.pausedFor, upstream.calls.length]).toEqual([paused, 1]);
+      expectNothingHeld(throttle);
+    },
+  );
 
   test('without a bound it waits for what nobody will see, in a number', async () => {
     random.mockReturnValue(0.999);
@@ -496,7 +565,11 @@ describe('trap 29: how long the upstream says is how long it takes', () => {
     ['what the upstream says', after(8), 8],
     ['its own', refusal(), 1],
   ])('up to a quarter is added to %s, never taken', async (_, answer, wait) => {
-    for (const [drawn, factor] of [[0, 1], [0.4, 1.1], [0.999_999, 1.25]] as const) {
+    for (const [drawn, factor] of [
+      [0, 1],
+      [0.4, 1.1],
+      [0.999_999, 1.25],
+    ] as const) {
       random.mockReturnValue(drawn);
       const { throttle, polite, clock } = scene([answer.clone()]);
       const response = polite(URL_A);
@@ -509,7 +582,10 @@ describe('trap 29: how long the upstream says is how long it takes', () => {
 
   test('what is added stays within maxPause, and so does its own wait', async () => {
     random.mockReturnValue(0.999);
-    const { clock, polite, upstream } = scene([after(9), refusal(), refusal(), refusal()], { maxPause: 10, retries: 9 });
+    const { clock, polite, upstream } = scene([after(9), refusal(), refusal(), refusal()], {
+      maxPause: 10,
+      retries: 9,
+    });
     const response = polite(URL_A);
     await clock.advance(60);
     expect((await response).status).toBe(200);
@@ -544,7 +620,10 @@ describe('a refused request', () => {
   });
 
   test('is sent again without an end with retries: Infinity', async () => {
-    const { clock, polite, upstream } = scene(Array.from({ length: 50 }, () => after(1)), { retries: Infinity });
+    const { clock, polite, upstream } = scene(
+      Array.from({ length: 50 }, () => after(1)),
+      { retries: Infinity },
+    );
     const response = polite(URL_A);
     await clock.advance(50);
     expect([(await response).status, upstream.calls.length]).toEqual([200, 51]);
@@ -562,7 +641,15 @@ describe('a refused request', () => {
     expect(await (await response).text()).toBe('ok');
   });
 
-  test.each([[200, 1], [404, 1], [429, 1], [500, 1], [503, 1], [520, 2], [999, 2]])('is one by its status: %d, where 520 and 999 are', async (status, calls) => {
+  test.each([
+    [200, 1],
+    [404, 1],
+    [429, 1],
+    [500, 1],
+    [503, 1],
+    [520, 2],
+    [999, 2],
+  ])('is one by its status: %d, where 520 and 999 are', async (status, calls) => {
     const answer = Object.defineProperty(new Response(''), 'status', { value: status });
     const { clock, polite, upstream } = scene([answer], { statuses: [520, 999] });
     const response = polite(URL_A);
@@ -601,7 +688,13 @@ describe('a refused request', () => {
     ['a FormData', () => form, true],
     ['a URLSearchParams', () => new URLSearchParams('a=1'), true],
     ['a stream', () => new ReadableStream(), false],
-    ['an async iterable', async function* () { yield new Uint8Array(3); }, false],
+    [
+      'an async iterable',
+      async function* () {
+        yield new Uint8Array(3);
+      },
+      false,
+    ],
     ['an object of some library', () => ({ pipe: () => {} }), false],
   ])('with %s for a body: sent again, as it is? %$', async (_, make, again) => {
     const { clock, polite, upstream } = scene([after(1)]);
@@ -614,23 +707,34 @@ describe('a refused request', () => {
   });
 
   /** Uses up the body, as a real fetch does. */
-  const reading = (texts: string[], answer: () => Response): Answer => async ({ input, init }) => {
-    texts.push(await new Request(input, init).text());
-    return answer();
-  };
+  const reading =
+    (texts: string[], answer: () => Response): Answer =>
+    async ({ input, init }) => {
+      texts.push(await new Request(input, init).text());
+      return answer();
+    };
 
   test('with a Request that has a body: the same bytes each time, and the request given is used up', async () => {
     const texts: string[] = [];
     const refuse = reading(texts, () => after(1));
     const { clock, polite, upstream } = scene([refuse, refuse, refuse]);
-    const request = new Request(URL_A, { method: 'POST', body: 'hello', headers: { 'x-a': '1' }, referrer: '', referrerPolicy: 'origin' });
+    const request = new Request(URL_A, {
+      method: 'POST',
+      body: 'hello',
+      headers: { 'x-a': '1' },
+      referrer: '',
+      referrerPolicy: 'origin',
+    });
     const clone = vi.spyOn(Request.prototype, 'clone');
     const response = polite(request);
     await clock.advance(60);
     expect([(await response).status, texts]).toEqual([429, ['hello', 'hello', 'hello']]);
     expect(upstream.calls[0]!.input).toBe(request);
     expect(upstream.calls.map(({ input }) => (input as Request).headers.get('x-a'))).toEqual(['1', '1', '1']);
-    for (const { input, init } of upstream.calls) expect({ ...init }).toEqual(input === request ? {} : { referrer: '', referrerPolicy: 'origin', signal: request.signal });
+    for (const { input, init } of upstream.calls)
+      expect({ ...init }).toEqual(
+        input === request ? {} : { referrer: '', referrerPolicy: 'origin', signal: request.signal },
+      );
     expect(request.bodyUsed).toBe(true);
     // None for the last one, which nothing follows.
     expect(clone).toHaveBeenCalledTimes(2);
@@ -642,7 +746,10 @@ describe('a refused request', () => {
     const texts: string[] = [];
     const refuse = reading(texts, () => after(1));
     const { clock, polite } = scene([refuse, refuse, refuse, refuse]);
-    const both = Promise.all([polite(new Request(URL_A, { method: 'POST', body: 'hello' }), { body: 'instead' }), polite(new Request(URL_A))]);
+    const both = Promise.all([
+      polite(new Request(URL_A, { method: 'POST', body: 'hello' }), { body: 'instead' }),
+      polite(new Request(URL_A)),
+    ]);
     await clock.advance(60);
     expect((await both).map(({ status }) => status)).toEqual([200, 200]);
     expect(texts.toSorted()).toEqual(['', '', 'instead', 'instead']);
@@ -674,7 +781,10 @@ describe('an abort', () => {
   const calls: Record<string, (signal: AbortSignal) => Parameters<typeof fetch>> = {
     init: (signal) => [URL_A, { signal }],
     'a Request': (signal) => [new Request(URL_A, { signal })],
-    'init, over that of a Request': (signal) => [new Request(URL_A, { signal: new AbortController().signal }), { signal }],
+    'init, over that of a Request': (signal) => [
+      new Request(URL_A, { signal: new AbortController().signal }),
+      { signal },
+    ],
   };
 
   describe.each(Object.entries(calls))('by the signal of %s', (_, make) => {
@@ -760,10 +870,13 @@ describe('readWait', () => {
 describe("hold: 'body'", () => {
   type Controller = ReadableStreamDefaultController<Uint8Array>;
   test.each<[string, (response: Response, controller: Controller) => unknown]>([
-    ['read', (response, controller) => {
-      controller.close();
-      return response.text();
-    }],
+    [
+      'read',
+      (response, controller) => {
+        controller.close();
+        return response.text();
+      },
+    ],
     ['cancelled', (response) => response.body!.cancel()],
     ['broken off', (_, controller) => controller.error(new Error('lost'))],
   ])('keeps the slot until the body is %s', async (_, end) => {
@@ -811,10 +924,11 @@ describe('a gate that answers by promises', () => {
       acquire: (...args) => throttle.acquire(...args),
       tryAcquire: (...args) => trip(() => throttle.tryAcquire(...args)),
       run: (...args) => throttle.run(...args),
-      pause: (seconds) => trip(() => {
-        if (failure) throw failure;
-        throttle.pause(seconds);
-      }),
+      pause: (seconds) =>
+        trip(() => {
+          if (failure) throw failure;
+          throttle.pause(seconds);
+        }),
       resume: () => trip(() => throttle.resume()),
       close: () => trip(() => throttle.close()),
     };
@@ -843,22 +957,28 @@ describe('a gate that answers by promises', () => {
     expect([acquire.mock.calls.length, upstream.calls.length]).toEqual([1, 0]);
   });
 
-  test.each([0, 2])('trap 33: and cannot be paused: its error, the slot is free, the response is discarded (retries: %d)', async (retries) => {
-    const { clock, throttle } = setUp(100, 1);
-    const cancelled = vi.fn();
-    const upstream = new Upstream(clock, new Response(new ReadableStream({ cancel: cancelled }), { status: 429 }));
-    const failure = new Error('connection lost');
-    const response = throttledFetch(remote(clock, throttle, failure), { fetch: upstream.fetch, retries })(URL_A);
-    const outcome = expect(response).rejects.toBe(failure);
-    await clock.advance(1);
-    await outcome;
-    expect(cancelled).toHaveBeenCalledOnce();
-    expectNothingHeld(throttle);
-  });
+  test.each([0, 2])(
+    'trap 33: and cannot be paused: its error, the slot is free, the response is discarded (retries: %d)',
+    async (retries) => {
+      const { clock, throttle } = setUp(100, 1);
+      const cancelled = vi.fn();
+      const upstream = new Upstream(clock, new Response(new ReadableStream({ cancel: cancelled }), { status: 429 }));
+      const failure = new Error('connection lost');
+      const response = throttledFetch(remote(clock, throttle, failure), { fetch: upstream.fetch, retries })(URL_A);
+      const outcome = expect(response).rejects.toBe(failure);
+      await clock.advance(1);
+      await outcome;
+      expect(cancelled).toHaveBeenCalledOnce();
+      expectNothingHeld(throttle);
+    },
+  );
 });
 
 describe('a keyed gate', () => {
-  const keyedScene = (answers: Answer[], options: ThrottledFetchOptions = {}): Omit<Scene, 'throttle'> & { gate: ThrottleMap<string> } => {
+  const keyedScene = (
+    answers: Answer[],
+    options: ThrottledFetchOptions = {},
+  ): Omit<Scene, 'throttle'> & { gate: ThrottleMap<string> } => {
     const clock = new ManualClock();
     const gate = new ThrottleMap<string>({ clock });
     const upstream = new Upstream(clock, ...answers);
@@ -914,7 +1034,13 @@ describe('a keyed gate', () => {
   });
 
   test.each<[string, () => string, string]>([
-    ['throws', () => { throw new Error('who?'); }, 'who?'],
+    [
+      'throws',
+      () => {
+        throw new Error('who?');
+      },
+      'who?',
+    ],
     ['knows none', () => undefined as unknown as string, 'key must be a key, received undefined'],
   ])('whose key function %s: rejected, not sent', async (_, key, message) => {
     const { gate, polite, upstream } = keyedScene([], { key });
@@ -954,7 +1080,10 @@ describe('a keyed gate', () => {
     throttledFetch(gate, { fetch });
     // @ts-expect-error Nor is this.
     throttledFetch(gate, { fetch, key: () => 'a' });
-    const polite: typeof globalThis.fetch = throttledFetch(gate, { fetch, key: (input, init) => (input as string).length + (init ? 1 : 0) });
+    const polite: typeof globalThis.fetch = throttledFetch(gate, {
+      fetch,
+      key: (input, init) => (input as string).length + (init ? 1 : 0),
+    });
     await polite(URL_A);
     await throttledFetch(gate, { fetch, key: 5 })(URL_A);
     expect([...gate.throttles.keys()]).toEqual([URL_A.length, 5]);
@@ -1001,7 +1130,9 @@ describe('a refusal without a stated wait', () => {
   test('a 503 with quota left does not wait for the reset (FAULTS 19, octokit/plugin-throttling#566)', async () => {
     const WALL = Date.UTC(2026, 10, 21, 8);
     vi.spyOn(Date, 'now').mockReturnValue(WALL);
-    const { clock, throttle, polite, upstream } = scene([refusal({ ...LEFT, 'x-ratelimit-reset': String(WALL / 1000 + 200) }, 503)]);
+    const { clock, throttle, polite, upstream } = scene([
+      refusal({ ...LEFT, 'x-ratelimit-reset': String(WALL / 1000 + 200) }, 503),
+    ]);
     const response = polite(URL_A);
     await clock.advance(0);
     vi.mocked(Date.now).mockRestore();
@@ -1010,23 +1141,29 @@ describe('a refusal without a stated wait', () => {
     expect([(await response).status, upstream.times]).toEqual([200, [0, 1]]);
   });
 
-  test.each([500, 502, 503, 504, 529])('a %d delays only the request itself, and pauses nobody else (FAULTS 39)', async (status) => {
-    const answers = [refusal({}, status), new Response('ok'), refusal({}, status)];
-    const { clock, throttle, polite, upstream } = scene(answers, { statuses: [status] }, [100, 1]);
-    const pause = vi.spyOn(throttle, 'pause');
-    const outcomes = new Outcomes();
-    outcomes.follow('refused', polite(URL_A));
-    outcomes.follow('queued', polite(URL_A));
-    await clock.advance(0);
-    expect([outcomes.order, throttle.active, throttle.waiting]).toEqual([['queued'], 0, 0]);
-    await clock.advance(0.999);
-    expect(upstream.times).toEqual([0, 0]);
-    await clock.advance(60);
-    expect([outcomes.order, upstream.times]).toEqual([['queued', 'refused'], [0, 0, 1, 3]]);
-    expect(pause).not.toHaveBeenCalled();
-    expectNothingHeld(throttle);
-    expect(clock.pending).toBe(0);
-  });
+  test.each([500, 502, 503, 504, 529])(
+    'a %d delays only the request itself, and pauses nobody else (FAULTS 39)',
+    async (status) => {
+      const answers = [refusal({}, status), new Response('ok'), refusal({}, status)];
+      const { clock, throttle, polite, upstream } = scene(answers, { statuses: [status] }, [100, 1]);
+      const pause = vi.spyOn(throttle, 'pause');
+      const outcomes = new Outcomes();
+      outcomes.follow('refused', polite(URL_A));
+      outcomes.follow('queued', polite(URL_A));
+      await clock.advance(0);
+      expect([outcomes.order, throttle.active, throttle.waiting]).toEqual([['queued'], 0, 0]);
+      await clock.advance(0.999);
+      expect(upstream.times).toEqual([0, 0]);
+      await clock.advance(60);
+      expect([outcomes.order, upstream.times]).toEqual([
+        ['queued', 'refused'],
+        [0, 0, 1, 3],
+      ]);
+      expect(pause).not.toHaveBeenCalled();
+      expectNothingHeld(throttle);
+      expect(clock.pending).toBe(0);
+    },
+  );
 
   test('a 503 with a stated wait pauses the gate, for maxPause at most', async () => {
     const { throttle, polite } = scene([refusal({ 'Retry-After': '86400' }, 503)]);
@@ -1040,7 +1177,11 @@ describe('a refusal without a stated wait', () => {
     const upstream = new Upstream(clock, after(86_400), after(86_400));
     expect((await throttledFetch(throttle, { fetch: upstream.fetch })(URL_A)).status).toBe(429);
     expect((await throttledFetch(gate, { fetch: upstream.fetch })(URL_A)).status).toBe(429);
-    expect([throttle.pausedFor, gate.of('https://a.example').pausedFor, gate.of('https://b.example').pausedFor]).toEqual([60, 300, 0]);
+    expect([
+      throttle.pausedFor,
+      gate.of('https://a.example').pausedFor,
+      gate.of('https://b.example').pausedFor,
+    ]).toEqual([60, 300, 0]);
   });
 
   test('a 529 is a refusal by default (FAULTS 21)', async () => {
@@ -1052,10 +1193,16 @@ describe('a refusal without a stated wait', () => {
 
   test('the random part of a delay is added, never taken, and stays within maxPause', async () => {
     random.mockReturnValue(0.4);
-    const { clock, polite, upstream } = scene(Array.from({ length: 3 }, () => refusal({}, 503)), { retries: 3, maxPause: 2 });
+    const { clock, polite, upstream } = scene(
+      Array.from({ length: 3 }, () => refusal({}, 503)),
+      { retries: 3, maxPause: 2 },
+    );
     const response = polite(URL_A);
     await clock.advance(60);
-    expect([(await response).status, upstream.times.map((at) => at.toFixed(2))]).toEqual([200, ['0.00', '1.10', '3.10', '5.10']]);
+    expect([(await response).status, upstream.times.map((at) => at.toFixed(2))]).toEqual([
+      200,
+      ['0.00', '1.10', '3.10', '5.10'],
+    ]);
   });
 
   test('an abort ends the delay at once, without a timer or a listener left behind', async () => {
@@ -1077,32 +1224,75 @@ describe('a refusal without a stated wait', () => {
 describe('refusal', () => {
   const WALL = Date.UTC(2026, 10, 21, 8);
   /** As README has it. */
-  const github: ThrottledFetchOptions['refusal'] = ({ status, headers }) => (status === 403 ? headers.has('retry-after') || headers.get('x-ratelimit-remaining') === '0' : undefined);
+  const github: ThrottledFetchOptions['refusal'] = ({ status, headers }) =>
+    status === 403 ? headers.has('retry-after') || headers.get('x-ratelimit-remaining') === '0' : undefined;
   beforeEach(() => void vi.spyOn(Date, 'now').mockReturnValue(WALL));
   afterEach(() => vi.mocked(Date.now).mockRestore());
 
   test.each<[string, Response, ThrottledFetchOptions, number | undefined]>([
     ['a plain 403 is none by default', refusal({}, 403), {}, undefined],
-    ['a 403 of GitHub that is a missing permission', refusal({ 'x-ratelimit-remaining': '4990', 'x-ratelimit-reset': String(WALL / 1000 + 30) }, 403), { refusal: github }, undefined],
-    ['a 403 of GitHub, the primary limit', refusal({ 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': String(WALL / 1000 + 30) }, 403), { refusal: github }, 30],
-    ['a 403 of GitHub, a secondary limit', refusal({ 'x-ratelimit-remaining': '4990', 'retry-after': '20' }, 403), { refusal: github }, 20],
+    [
+      'a 403 of GitHub that is a missing permission',
+      refusal({ 'x-ratelimit-remaining': '4990', 'x-ratelimit-reset': String(WALL / 1000 + 30) }, 403),
+      { refusal: github },
+      undefined,
+    ],
+    [
+      'a 403 of GitHub, the primary limit',
+      refusal({ 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': String(WALL / 1000 + 30) }, 403),
+      { refusal: github },
+      30,
+    ],
+    [
+      'a 403 of GitHub, a secondary limit',
+      refusal({ 'x-ratelimit-remaining': '4990', 'retry-after': '20' }, 403),
+      { refusal: github },
+      20,
+    ],
     ['a 429 where it returns undefined: statuses decides', after(10), { refusal: github }, 10],
     ['a 429 where it returns false', after(10), { refusal: () => false }, undefined],
     ['true without a stated wait: the backoff', refusal({}, 403), { refusal: ({ status }) => status === 403 }, 1],
-    ['a number: that many seconds, over the header fields', after(10), { refusal: ({ status }) => (status === 429 ? 2.5 : undefined) }, 2.5],
+    [
+      'a number: that many seconds, over the header fields',
+      after(10),
+      { refusal: ({ status }) => (status === 429 ? 2.5 : undefined) },
+      2.5,
+    ],
     ['0: at once', after(10), { refusal: ({ status }) => (status === 429 ? 0 : undefined) }, 0],
     ['a promise', refusal({}, 403), { refusal: async ({ status }) => (status === 403 ? 3 : false) }, 3],
-    ["Google's 403 with rateLimitExceeded in the body", Response.json({ error: { errors: [{ reason: 'rateLimitExceeded' }] } }, { status: 403 }), {
-      refusal: async (response) => (response.status === 403 ? (await response.clone().text()).includes('ateLimitExceeded') : undefined),
-    }, 1],
-    ['a 200 with an error inside (Shopify-api-node#489)', Response.json({ errors: [{ message: 'Throttled' }], extensions: { cost: { requestedQueryCost: 150, throttleStatus: { currentlyAvailable: 50, restoreRate: 50 } } } }), {
-      async refusal(response) {
-        const { errors, extensions } = (await response.clone().json().catch(() => ({}))) as { errors?: { message: string }[]; extensions?: { cost: { requestedQueryCost: number; throttleStatus: { currentlyAvailable: number; restoreRate: number } } } };
-        if (errors?.[0]?.message !== 'Throttled' || !extensions) return undefined;
-        const { requestedQueryCost, throttleStatus } = extensions.cost;
-        return (requestedQueryCost - throttleStatus.currentlyAvailable) / throttleStatus.restoreRate;
+    [
+      "Google's 403 with rateLimitExceeded in the body",
+      Response.json({ error: { errors: [{ reason: 'rateLimitExceeded' }] } }, { status: 403 }),
+      {
+        refusal: async (response) =>
+          response.status === 403 ? (await response.clone().text()).includes('ateLimitExceeded') : undefined,
       },
-    }, 2],
+      1,
+    ],
+    [
+      'a 200 with an error inside (Shopify-api-node#489)',
+      Response.json({
+        errors: [{ message: 'Throttled' }],
+        extensions: { cost: { requestedQueryCost: 150, throttleStatus: { currentlyAvailable: 50, restoreRate: 50 } } },
+      }),
+      {
+        async refusal(response) {
+          const { errors, extensions } = (await response
+            .clone()
+            .json()
+            .catch(() => ({}))) as {
+            errors?: { message: string }[];
+            extensions?: {
+              cost: { requestedQueryCost: number; throttleStatus: { currentlyAvailable: number; restoreRate: number } };
+            };
+          };
+          if (errors?.[0]?.message !== 'Throttled' || !extensions) return undefined;
+          const { requestedQueryCost, throttleStatus } = extensions.cost;
+          return (requestedQueryCost - throttleStatus.currentlyAvailable) / throttleStatus.restoreRate;
+        },
+      },
+      2,
+    ],
   ])('%s (FAULTS 21)', async (_, answer, options, wait) => {
     const status = answer.status;
     const { clock, throttle, polite, upstream } = scene([answer], options);
@@ -1117,7 +1307,10 @@ describe('refusal', () => {
   });
 
   test('the body that is returned is whole though a clone of it was read', async () => {
-    const { polite, throttle } = scene([new Response('a page')], { hold: 'body', refusal: async (response) => (await response.clone().text()) === 'slow down' });
+    const { polite, throttle } = scene([new Response('a page')], {
+      hold: 'body',
+      refusal: async (response) => (await response.clone().text()) === 'slow down',
+    });
     const response = await polite(URL_A);
     expect(throttle.active).toBe(1);
     expect(await response.text()).toBe('a page');
@@ -1125,10 +1318,22 @@ describe('refusal', () => {
   });
 
   test.each<[string, Parameters<typeof fetch>, [string, string, string | null]]>([
-    ['a string', ['https://a.example/x', { method: 'post', body: 'x', headers: { 'x-a': '1' } }], ['https://a.example/x', 'POST', '1']],
+    [
+      'a string',
+      ['https://a.example/x', { method: 'post', body: 'x', headers: { 'x-a': '1' } }],
+      ['https://a.example/x', 'POST', '1'],
+    ],
     ['a URL', [new URL('https://a.example/x')], ['https://a.example/x', 'GET', null]],
-    ['a Request', [new Request('https://a.example/x', { method: 'PUT', body: 'x', headers: { 'x-a': '2' } })], ['https://a.example/x', 'PUT', '2']],
-    ['a Request and init', [new Request('https://a.example/x', { headers: { 'x-a': '2' } }), { method: 'PATCH', headers: { 'x-a': '3' } }], ['https://a.example/x', 'PATCH', '3']],
+    [
+      'a Request',
+      [new Request('https://a.example/x', { method: 'PUT', body: 'x', headers: { 'x-a': '2' } })],
+      ['https://a.example/x', 'PUT', '2'],
+    ],
+    [
+      'a Request and init',
+      [new Request('https://a.example/x', { headers: { 'x-a': '2' } }), { method: 'PATCH', headers: { 'x-a': '3' } }],
+      ['https://a.example/x', 'PATCH', '3'],
+    ],
   ])('it gets the request that was sent: %s', async (_, call, expected) => {
     const seen: unknown[] = [];
     const { polite } = scene([], {
@@ -1142,12 +1347,16 @@ describe('refusal', () => {
   });
 
   test('the slot stays taken until it has answered, so the next waiter does not slip through', async () => {
-    const { clock, throttle, polite, upstream } = scene([new Response('busy'), new Response('ok')], {
-      async refusal(response) {
-        await new Promise<void>((resolve) => void clock.schedule(1, resolve));
-        return (await response.clone().text()) === 'busy' ? 5 : false;
+    const { clock, throttle, polite, upstream } = scene(
+      [new Response('busy'), new Response('ok')],
+      {
+        async refusal(response) {
+          await new Promise<void>((resolve) => void clock.schedule(1, resolve));
+          return (await response.clone().text()) === 'busy' ? 5 : false;
+        },
       },
-    }, [100, 1]);
+      [100, 1],
+    );
     const both = Promise.all([polite(URL_A), polite(URL_A)]);
     await clock.advance(0.5);
     expect([throttle.active, throttle.waiting]).toEqual([1, 1]);
@@ -1165,9 +1374,14 @@ describe('refusal', () => {
 });
 
 describe('a redirect', () => {
-  const redirected = (response: Response, url: string): Response => Object.defineProperties(response, { redirected: { value: true }, url: { value: url } });
+  const redirected = (response: Response, url: string): Response =>
+    Object.defineProperties(response, { redirected: { value: true }, url: { value: url } });
   const B = 'https://b.example/there';
-  const setUpKeyed = (answers: Answer[], options: ThrottledFetchOptions = {}, concurrency = 0): { clock: ManualClock; gate: ThrottleMap<string>; upstream: Upstream; polite: typeof fetch } => {
+  const setUpKeyed = (
+    answers: Answer[],
+    options: ThrottledFetchOptions = {},
+    concurrency = 0,
+  ): { clock: ManualClock; gate: ThrottleMap<string>; upstream: Upstream; polite: typeof fetch } => {
     const clock = new ManualClock();
     const gate = new ThrottleMap<string>({ clock }, concurrency);
     const upstream = new Upstream(clock, ...answers);
@@ -1199,13 +1413,21 @@ describe('a redirect', () => {
     const { clock, gate, polite } = setUpKeyed([redirected(after(20), B)], {}, 1);
     const response = polite(URL_A);
     await clock.advance(10);
-    expect([gate.of('https://a.example').active, gate.of('https://b.example').active, gate.of('https://b.example').waiting]).toEqual([0, 0, 1]);
+    expect([
+      gate.of('https://a.example').active,
+      gate.of('https://b.example').active,
+      gate.of('https://b.example').waiting,
+    ]).toEqual([0, 0, 1]);
     await clock.advance(10);
     expect((await response).status).toBe(200);
   });
 
   test('two origins that redirect to each other do not wait for each other', async () => {
-    const { clock, polite } = setUpKeyed([redirected(after(2), B), redirected(after(2), URL_A), new Response('ok'), new Response('ok')], {}, 1);
+    const { clock, polite } = setUpKeyed(
+      [redirected(after(2), B), redirected(after(2), URL_A), new Response('ok'), new Response('ok')],
+      {},
+      1,
+    );
     const both = Promise.all([polite(URL_A), polite(B)]);
     await clock.advance(10);
     expect((await both).map(({ status }) => status)).toEqual([200, 200]);
@@ -1286,7 +1508,9 @@ describe('a redirect', () => {
 
 describe('against a real server', () => {
   const servers: Server[] = [];
-  const serve = async (listener: (request: IncomingMessage, response: ServerResponse) => void | Promise<void>): Promise<string> => {
+  const serve = async (
+    listener: (request: IncomingMessage, response: ServerResponse) => void | Promise<void>,
+  ): Promise<string> => {
     const server = createServer((request, response) => void listener(request, response)).listen(0, '127.0.0.1');
     servers.push(server);
     await once(server, 'listening');
@@ -1308,12 +1532,18 @@ describe('against a real server', () => {
     ['a string', (url) => [url, { method: 'POST', body: 'hello' }]],
     ['a Request', (url) => [new Request(url, { method: 'POST', body: 'hello' })]],
     ['a Blob', (url) => [url, { method: 'POST', body: new Blob(['hello']) }]],
-    ['a Request with a stream', (url) => [new Request(url, { method: 'POST', body: new Blob(['hello']).stream(), duplex: 'half' } as RequestInit)]],
+    [
+      'a Request with a stream',
+      (url) => [
+        new Request(url, { method: 'POST', body: new Blob(['hello']).stream(), duplex: 'half' } as RequestInit),
+      ],
+    ],
   ])('429, then 200, with %s for a body', async (_, make) => {
     const seen: string[] = [];
     const url = await serve(async (request, response) => {
       seen.push(await read(request));
-      if (seen.length === 1) response.writeHead(429, { ratelimit: '"a";r=0;t=0', 'retry-after': '0.02' }).end('slow down');
+      if (seen.length === 1)
+        response.writeHead(429, { ratelimit: '"a";r=0;t=0', 'retry-after': '0.02' }).end('slow down');
       else response.end('ok');
     });
     const throttle = new Throttle(100, 1);
@@ -1351,7 +1581,11 @@ describe('against a real server', () => {
       response.writeHead(429, { 'retry-after': '0.02' }).end('slow down');
     });
     const throttle = new Throttle(100, 1);
-    const response = await throttledFetch(throttle)(url, { method: 'POST', body: new Blob(['hello']).stream(), duplex: 'half' } as RequestInit);
+    const response = await throttledFetch(throttle)(url, {
+      method: 'POST',
+      body: new Blob(['hello']).stream(),
+      duplex: 'half',
+    } as RequestInit);
     expect([response.status, await response.text()]).toEqual([429, 'slow down']);
     expectNothingHeld(throttle);
   });

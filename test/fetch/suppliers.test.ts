@@ -31,7 +31,8 @@ const twice = (first: 'resolve' | 'reject', value: unknown): unknown => ({
 });
 const cancelled = vi.fn();
 /** A response whose body has no end, and that notes its cancellation. */
-const endless = (status = 200, headers: HeadersInit = {}): Response => new Response(new ReadableStream({ cancel: cancelled }), { status, headers });
+const endless = (status = 200, headers: HeadersInit = {}): Response =>
+  new Response(new ReadableStream({ cancel: cancelled }), { status, headers });
 
 /** What becomes of one request: `status`, or the error that it rejects with. */
 type Outcome = number | Error | RegExp;
@@ -49,25 +50,36 @@ interface Case {
 }
 
 const ABORT = new Error('changed my mind');
-const later = <T>(clock: ManualClock, value: T, seconds = 5): Promise<T> => new Promise((resolve) => void clock.schedule(seconds, () => resolve(value)));
+const later = <T>(clock: ManualClock, value: T, seconds = 5): Promise<T> =>
+  new Promise((resolve) => void clock.schedule(seconds, () => resolve(value)));
 const never = (): Promise<never> => new Promise(() => {});
 
 /** An AbortSignal, except for some members. */
-const signalWith = (members: Record<string, PropertyDescriptor>): AbortSignal => Object.defineProperties(new AbortController().signal, members);
+const signalWith = (members: Record<string, PropertyDescriptor>): AbortSignal =>
+  Object.defineProperties(new AbortController().signal, members);
 
 /** Each supplier, and each of its faults. A function of the clock, since an answer may be late. */
 const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
   key: {
     throws: () => ({ options: { key: fail }, outcome: BROKEN }),
     'returns nothing': () => ({ options: { key: () => {} }, outcome: /key must be a key, received undefined/ }),
-    'answers late': () => ({ options: { key: async () => 'a' }, outcome: /key must be a function that returns a key at once, received object/ }),
+    'answers late': () => ({
+      options: { key: async () => 'a' },
+      outcome: /key must be a function that returns a key at once, received object/,
+    }),
     rejects: () => ({ options: { key: () => Promise.reject(BROKEN).catch(() => {}) }, outcome: /at once/ }),
     'returns garbage': () => ({ options: { key: () => ({}) }, outcome: 200 }),
   },
   cost: {
     throws: () => ({ options: { cost: fail }, outcome: BROKEN }),
-    'returns nothing': () => ({ options: { cost: () => {} }, outcome: /cost must be a finite number >= 0, received undefined/ }),
-    'answers late': () => ({ options: { cost: async () => 1 }, outcome: /cost must be a finite number >= 0, received object/ }),
+    'returns nothing': () => ({
+      options: { cost: () => {} },
+      outcome: /cost must be a finite number >= 0, received undefined/,
+    }),
+    'answers late': () => ({
+      options: { cost: async () => 1 },
+      outcome: /cost must be a finite number >= 0, received object/,
+    }),
     'returns NaN': () => ({ options: { cost: () => NaN }, outcome: /received NaN/ }),
     'returns a negative number': () => ({ options: { cost: () => -1 }, outcome: /received -1/ }),
     'returns Infinity': () => ({ options: { cost: () => Infinity }, outcome: /received Infinity/ }),
@@ -76,116 +88,344 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
   fetch: {
     throws: () => ({ options: { fetch: fail }, outcome: BROKEN, spent: 1 }),
     rejects: () => ({ options: { fetch: async () => fail() }, outcome: BROKEN, spent: 1 }),
-    'answers late': (clock) => ({ options: { fetch: () => later(clock, new Response('late')) }, outcome: 200, spent: 1 }),
-    'answers at once, without a promise': () => ({ options: { fetch: () => new Response('ok') }, outcome: 200, spent: 1 }),
-    'answers twice': () => ({ options: { fetch: () => twice('resolve', new Response('ok', { status: 201 })) }, outcome: 201, spent: 1 }),
+    'answers late': (clock) => ({
+      options: { fetch: () => later(clock, new Response('late')) },
+      outcome: 200,
+      spent: 1,
+    }),
+    'answers at once, without a promise': () => ({
+      options: { fetch: () => new Response('ok') },
+      outcome: 200,
+      spent: 1,
+    }),
+    'answers twice': () => ({
+      options: { fetch: () => twice('resolve', new Response('ok', { status: 201 })) },
+      outcome: 201,
+      spent: 1,
+    }),
     'fails, then answers': () => ({ options: { fetch: () => twice('reject', BROKEN) }, outcome: BROKEN, spent: 1 }),
-    'never answers, until an abort that it ignores': () => ({ options: { fetch: never }, abortAt: 3, outcome: ABORT, spent: 1 }),
-    'answers after an abort that it ignores: the response is discarded': (clock) => ({ options: { fetch: () => later(clock, endless()) }, abortAt: 3, outcome: ABORT, spent: 1, discards: 1 }),
-    'fails after an abort that it ignores': (clock) => ({ options: { fetch: () => later(clock, 0).then(fail) }, abortAt: 3, outcome: ABORT, spent: 1 }),
-    'returns nothing': () => ({ options: { fetch: async () => {} }, outcome: /fetch must be a function that returns a Response, received undefined/, spent: 1 }),
+    'never answers, until an abort that it ignores': () => ({
+      options: { fetch: never },
+      abortAt: 3,
+      outcome: ABORT,
+      spent: 1,
+    }),
+    'answers after an abort that it ignores: the response is discarded': (clock) => ({
+      options: { fetch: () => later(clock, endless()) },
+      abortAt: 3,
+      outcome: ABORT,
+      spent: 1,
+      discards: 1,
+    }),
+    'fails after an abort that it ignores': (clock) => ({
+      options: { fetch: () => later(clock, 0).then(fail) },
+      abortAt: 3,
+      outcome: ABORT,
+      spent: 1,
+    }),
+    'returns nothing': () => ({
+      options: { fetch: async () => {} },
+      outcome: /fetch must be a function that returns a Response, received undefined/,
+      spent: 1,
+    }),
     'returns null': () => ({ options: { fetch: async () => null }, outcome: /received null/, spent: 1 }),
     'returns a string': () => ({ options: { fetch: async () => 'ok' }, outcome: /received "ok"/, spent: 1 }),
   },
   refusal: {
-    throws: () => ({ options: { refusal: fail, fetch: async () => endless() }, outcome: BROKEN, spent: 1, discards: 1 }),
-    rejects: () => ({ options: { refusal: async () => fail(), fetch: async () => endless() }, outcome: BROKEN, spent: 1, discards: 1 }),
-    'answers late': (clock) => ({ options: { refusal: () => later(clock, false), fetch: async () => endless() }, outcome: 200, spent: 1 }),
+    throws: () => ({
+      options: { refusal: fail, fetch: async () => endless() },
+      outcome: BROKEN,
+      spent: 1,
+      discards: 1,
+    }),
+    rejects: () => ({
+      options: { refusal: async () => fail(), fetch: async () => endless() },
+      outcome: BROKEN,
+      spent: 1,
+      discards: 1,
+    }),
+    'answers late': (clock) => ({
+      options: { refusal: () => later(clock, false), fetch: async () => endless() },
+      outcome: 200,
+      spent: 1,
+    }),
     'answers twice': () => ({ options: { refusal: () => twice('resolve', false) }, outcome: 200, spent: 1 }),
-    'fails, then answers': () => ({ options: { refusal: () => twice('reject', BROKEN), fetch: async () => endless() }, outcome: BROKEN, spent: 1, discards: 1 }),
-    'never answers, until an abort': () => ({ options: { refusal: never, fetch: async () => endless() }, abortAt: 3, outcome: ABORT, spent: 1, discards: 1 }),
-    'fails after an abort': (clock) => ({ options: { refusal: () => later(clock, 0).then(fail), fetch: async () => endless() }, abortAt: 3, outcome: ABORT, spent: 1, discards: 1 }),
-    ...Object.fromEntries([NaN, -1, Infinity, -Infinity].map((value) => [`returns ${value}`, (): Case => ({ options: { refusal: () => value, fetch: async () => endless() }, outcome: new RegExp(`refusal must be a function that returns a boolean, a finite number >= 0 or undefined, received ${value}$`), spent: 1, discards: 1 })])),
-    ...Object.fromEntries(Object.entries({ null: null, 'a string': 'yes', 'an object': {}, 'a bigint': 1n }).map(([name, value]) => [`returns ${name}`, (): Case => ({ options: { refusal: () => value, fetch: async () => endless() }, outcome: /refusal must be a function that returns a boolean, a finite number >= 0 or undefined, received (null|"yes"|object|1n)$/, spent: 1, discards: 1 })])),
-    'makes clones that it does not read, then throws': () => ({ options: { refusal: (response: Response) => (response.clone(), response.clone(), fail()), fetch: async () => endless() }, outcome: BROKEN, spent: 1, discards: 1 }),
-    'reads the response itself': () => ({ options: { refusal: async (response: Response) => (await response.text()) !== 'ok' }, outcome: 200, spent: 1 }),
+    'fails, then answers': () => ({
+      options: { refusal: () => twice('reject', BROKEN), fetch: async () => endless() },
+      outcome: BROKEN,
+      spent: 1,
+      discards: 1,
+    }),
+    'never answers, until an abort': () => ({
+      options: { refusal: never, fetch: async () => endless() },
+      abortAt: 3,
+      outcome: ABORT,
+      spent: 1,
+      discards: 1,
+    }),
+    'fails after an abort': (clock) => ({
+      options: { refusal: () => later(clock, 0).then(fail), fetch: async () => endless() },
+      abortAt: 3,
+      outcome: ABORT,
+      spent: 1,
+      discards: 1,
+    }),
+    ...Object.fromEntries(
+      [NaN, -1, Infinity, -Infinity].map((value) => [
+        `returns ${value}`,
+        (): Case => ({
+          options: { refusal: () => value, fetch: async () => endless() },
+          outcome: new RegExp(
+            `refusal must be a function that returns a boolean, a finite number >= 0 or undefined, received ${value}$`,
+          ),
+          spent: 1,
+          discards: 1,
+        }),
+      ]),
+    ),
+    ...Object.fromEntries(
+      Object.entries({ null: null, 'a string': 'yes', 'an object': {}, 'a bigint': 1n }).map(([name, value]) => [
+        `returns ${name}`,
+        (): Case => ({
+          options: { refusal: () => value, fetch: async () => endless() },
+          outcome:
+            /refusal must be a function that returns a boolean, a finite number >= 0 or undefined, received (null|"yes"|object|1n)$/,
+          spent: 1,
+          discards: 1,
+        }),
+      ]),
+    ),
+    'makes clones that it does not read, then throws': () => ({
+      options: {
+        refusal: (response: Response) => (response.clone(), response.clone(), fail()),
+        fetch: async () => endless(),
+      },
+      outcome: BROKEN,
+      spent: 1,
+      discards: 1,
+    }),
+    'reads the response itself': () => ({
+      options: { refusal: async (response: Response) => (await response.text()) !== 'ok' },
+      outcome: 200,
+      spent: 1,
+    }),
     'reads the response itself, and refuses it': () => {
       let count = 0;
-      return { options: { refusal: async (response: Response) => (await response.text()) === 'ok' && count++ === 0 && 2 }, outcome: 200, spent: 2 };
+      return {
+        options: { refusal: async (response: Response) => (await response.text()) === 'ok' && count++ === 0 && 2 },
+        outcome: 200,
+        spent: 2,
+      };
     },
-    'refuses everything: the last refusal is returned': () => ({ options: { refusal: () => 1, fetch: async () => endless(202) }, outcome: 202, spent: 3, discards: 2 }),
+    'refuses everything: the last refusal is returned': () => ({
+      options: { refusal: () => 1, fetch: async () => endless(202) },
+      outcome: 202,
+      spent: 3,
+      discards: 2,
+    }),
   },
   signal: {
     'is none': () => ({ init: () => ({ signal: 'now' as never }), outcome: 200, spent: 1 }),
-    'throws when it is asked for `aborted`': () => ({ init: () => ({ signal: signalWith({ aborted: { get: fail } }) }), outcome: BROKEN }),
-    'throws when a listener is added': () => ({ init: () => ({ signal: signalWith({ addEventListener: { value: fail } }) }), outcome: BROKEN }),
-    'throws when a listener is removed': () => ({ init: () => ({ signal: signalWith({ removeEventListener: { value: fail } }) }), outcome: 200, spent: 1 }),
+    'throws when it is asked for `aborted`': () => ({
+      init: () => ({ signal: signalWith({ aborted: { get: fail } }) }),
+      outcome: BROKEN,
+    }),
+    'throws when a listener is added': () => ({
+      init: () => ({ signal: signalWith({ addEventListener: { value: fail } }) }),
+      outcome: BROKEN,
+    }),
+    'throws when a listener is removed': () => ({
+      init: () => ({ signal: signalWith({ removeEventListener: { value: fail } }) }),
+      outcome: 200,
+      spent: 1,
+    }),
     'aborts twice': () => {
       const stop = new AbortController();
       stop.signal.addEventListener('abort', () => stop.abort(new Error('again')));
-      return { init: (signal) => ({ signal: AbortSignal.any([signal, stop.signal]) }), options: { fetch: never }, abortAt: 3, outcome: ABORT, spent: 1 };
+      return {
+        init: (signal) => ({ signal: AbortSignal.any([signal, stop.signal]) }),
+        options: { fetch: never },
+        abortAt: 3,
+        outcome: ABORT,
+        spent: 1,
+      };
     },
-    'aborts during a pause': () => ({ options: { fetch: async () => endless(429, { 'retry-after': '5' }) }, abortAt: 1, outcome: ABORT, spent: 1, discards: 1 }),
-    'aborts during a delay': () => ({ options: { fetch: async () => endless(503) }, abortAt: 0.5, outcome: ABORT, spent: 1, discards: 1 }),
+    'aborts during a pause': () => ({
+      options: { fetch: async () => endless(429, { 'retry-after': '5' }) },
+      abortAt: 1,
+      outcome: ABORT,
+      spent: 1,
+      discards: 1,
+    }),
+    'aborts during a delay': () => ({
+      options: { fetch: async () => endless(503) },
+      abortAt: 0.5,
+      outcome: ABORT,
+      spent: 1,
+      discards: 1,
+    }),
     'was aborted before': () => ({ init: () => ({ signal: AbortSignal.abort(ABORT) }), outcome: ABORT }),
   },
   response: {
-    'has no header fields': () => ({ options: { fetch: async () => ({ status: 429 }), retries: 0 }, outcome: 429, spent: 1 }),
-    'throws when it is asked for its status': () => ({ options: { fetch: async () => Object.defineProperty(endless(), 'status', { get: fail }) }, outcome: BROKEN, spent: 1, discards: 1 }),
-    'throws when it is asked for a header field': () => ({ options: { fetch: async () => Object.defineProperty(endless(429), 'headers', { value: { get: fail } }) }, outcome: BROKEN, spent: 1, discards: 1 }),
-    'has header fields of other kinds': () => ({ options: { fetch: async () => ({ status: 429, headers: { get: () => ({}) } }), retries: 0 }, outcome: 429, spent: 1 }),
-    'throws when it is asked for its body': () => ({ options: { fetch: async () => Object.defineProperty(endless(429, { 'retry-after': '1' }), 'body', { get: fail }), retries: 1 }, outcome: 429, spent: 2 }),
-    'is frozen': () => ({ options: { fetch: async () => Object.freeze(endless()), refusal: () => false }, outcome: 200, spent: 1 }),
-    'has a body that cannot be cancelled': () => ({ options: { fetch: async () => Object.defineProperty(endless(429), 'body', { value: { cancel: fail } }), retries: 1 }, outcome: 429, spent: 2 }),
-    'has a body that cannot be destroyed': () => ({ options: { fetch: async () => Object.defineProperty(endless(429), 'body', { value: { on: fail } }), retries: 1 }, outcome: 429, spent: 2 }),
-    ...Object.fromEntries([undefined, 'text', 5, {}, []].map((body) => [`has ${JSON.stringify(body)} for a body, with hold: 'body'`, (): Case => ({ options: { fetch: async () => ({ status: 200, headers: new Headers(), body }), hold: 'body' }, outcome: 200, spent: 1 })])),
-    "has a body that throws, with hold: 'body'": () => ({ options: { fetch: async () => Object.defineProperty(endless(), 'body', { get: fail }), hold: 'body' }, outcome: BROKEN, spent: 1 }),
-    "has a body whose reader throws, with hold: 'body'": () => ({ options: { fetch: async () => Object.defineProperty(endless(), 'body', { value: { getReader: fail, locked: false } }), hold: 'body' }, outcome: BROKEN, spent: 1 }),
-    "has a stream whose `on` throws, with hold: 'body'": () => ({ options: { fetch: async () => ({ status: 200, headers: new Headers(), body: { on: fail } }), hold: 'body' }, outcome: BROKEN, spent: 1 }),
+    'has no header fields': () => ({
+      options: { fetch: async () => ({ status: 429 }), retries: 0 },
+      outcome: 429,
+      spent: 1,
+    }),
+    'throws when it is asked for its status': () => ({
+      options: { fetch: async () => Object.defineProperty(endless(), 'status', { get: fail }) },
+      outcome: BROKEN,
+      spent: 1,
+      discards: 1,
+    }),
+    'throws when it is asked for a header field': () => ({
+      options: { fetch: async () => Object.defineProperty(endless(429), 'headers', { value: { get: fail } }) },
+      outcome: BROKEN,
+      spent: 1,
+      discards: 1,
+    }),
+    'has header fields of other kinds': () => ({
+      options: { fetch: async () => ({ status: 429, headers: { get: () => ({}) } }), retries: 0 },
+      outcome: 429,
+      spent: 1,
+    }),
+    'throws when it is asked for its body': () => ({
+      options: {
+        fetch: async () => Object.defineProperty(endless(429, { 'retry-after': '1' }), 'body', { get: fail }),
+        retries: 1,
+      },
+      outcome: 429,
+      spent: 2,
+    }),
+    'is frozen': () => ({
+      options: { fetch: async () => Object.freeze(endless()), refusal: () => false },
+      outcome: 200,
+      spent: 1,
+    }),
+    'has a body that cannot be cancelled': () => ({
+      options: {
+        fetch: async () => Object.defineProperty(endless(429), 'body', { value: { cancel: fail } }),
+        retries: 1,
+      },
+      outcome: 429,
+      spent: 2,
+    }),
+    'has a body that cannot be destroyed': () => ({
+      options: { fetch: async () => Object.defineProperty(endless(429), 'body', { value: { on: fail } }), retries: 1 },
+      outcome: 429,
+      spent: 2,
+    }),
+    ...Object.fromEntries(
+      [undefined, 'text', 5, {}, []].map((body) => [
+        `has ${JSON.stringify(body)} for a body, with hold: 'body'`,
+        (): Case => ({
+          options: { fetch: async () => ({ status: 200, headers: new Headers(), body }), hold: 'body' },
+          outcome: 200,
+          spent: 1,
+        }),
+      ]),
+    ),
+    "has a body that throws, with hold: 'body'": () => ({
+      options: { fetch: async () => Object.defineProperty(endless(), 'body', { get: fail }), hold: 'body' },
+      outcome: BROKEN,
+      spent: 1,
+    }),
+    "has a body whose reader throws, with hold: 'body'": () => ({
+      options: {
+        fetch: async () => Object.defineProperty(endless(), 'body', { value: { getReader: fail, locked: false } }),
+        hold: 'body',
+      },
+      outcome: BROKEN,
+      spent: 1,
+    }),
+    "has a stream whose `on` throws, with hold: 'body'": () => ({
+      options: { fetch: async () => ({ status: 200, headers: new Headers(), body: { on: fail } }), hold: 'body' },
+      outcome: BROKEN,
+      spent: 1,
+    }),
   },
   clock: {
-    'throws when a delay begins': () => ({ options: { fetch: async () => endless(503), clock: { now: () => 0, schedule: fail } }, outcome: BROKEN, spent: 1, discards: 1 }),
-    'never fires, until an abort': () => ({ options: { fetch: async () => endless(503), clock: { now: () => 0, schedule: () => () => {} } }, abortAt: 3, outcome: ABORT, spent: 1, discards: 1 }),
+    'throws when a delay begins': () => ({
+      options: { fetch: async () => endless(503), clock: { now: () => 0, schedule: fail } },
+      outcome: BROKEN,
+      spent: 1,
+      discards: 1,
+    }),
+    'never fires, until an abort': () => ({
+      options: { fetch: async () => endless(503), clock: { now: () => 0, schedule: () => () => {} } },
+      abortAt: 3,
+      outcome: ABORT,
+      spent: 1,
+      discards: 1,
+    }),
     'fires at once, and twice': () => {
       let count = 0;
       const schedule = (_: number, callback: () => void): (() => void) => (callback(), callback(), () => {});
-      return { options: { fetch: async () => (count++ === 0 ? endless(503) : new Response('ok')), clock: { now: () => 0, schedule } }, outcome: 200, spent: 2, discards: 1 };
+      return {
+        options: {
+          fetch: async () => (count++ === 0 ? endless(503) : new Response('ok')),
+          clock: { now: () => 0, schedule },
+        },
+        outcome: 200,
+        spent: 2,
+        discards: 1,
+      };
     },
   },
 };
 
-const table = Object.entries(cases).flatMap(([supplier, faults]) => Object.entries(faults).map(([fault, make]) => ({ supplier, fault, make })));
+const table = Object.entries(cases).flatMap(([supplier, faults]) =>
+  Object.entries(faults).map(([fault, make]) => ({ supplier, fault, make })),
+);
 
 describe('what a caller supplies', () => {
-  test.each(table)('$supplier $fault: nothing is left behind, and the next request is served (FAULTS 10)', async ({ supplier, make }) => {
-    cancelled.mockClear();
-    const clock = new ManualClock();
-    const { options = {}, init, outcome, abortAt, discards = 0, spent = 0 } = make(clock);
-    // So slow a rate that no token comes back meanwhile.
-    const keyed = new KeyedThrottle(100, 1, 1e9, { clock });
-    const plain = new Throttle(100, 1, 1e9, { clock });
-    const stop = new AbortController();
-    const added = vi.spyOn(stop.signal, 'addEventListener');
-    const removed = vi.spyOn(stop.signal, 'removeEventListener');
-    const settings = { fetch: async () => new Response('ok'), clock, ...options } as ThrottledFetchOptions;
-    const polite = supplier === 'key' ? throttledFetch(keyed, settings) : throttledFetch(plain, settings);
+  test.each(table)(
+    '$supplier $fault: nothing is left behind, and the next request is served (FAULTS 10)',
+    async ({ supplier, make }) => {
+      cancelled.mockClear();
+      const clock = new ManualClock();
+      const { options = {}, init, outcome, abortAt, discards = 0, spent = 0 } = make(clock);
+      // So slow a rate that no token comes back meanwhile.
+      const keyed = new KeyedThrottle(100, 1, 1e9, { clock });
+      const plain = new Throttle(100, 1, 1e9, { clock });
+      const stop = new AbortController();
+      const added = vi.spyOn(stop.signal, 'addEventListener');
+      const removed = vi.spyOn(stop.signal, 'removeEventListener');
+      const settings = { fetch: async () => new Response('ok'), clock, ...options } as ThrottledFetchOptions;
+      const polite = supplier === 'key' ? throttledFetch(keyed, settings) : throttledFetch(plain, settings);
 
-    const response = polite(URL_A, init?.(stop.signal) ?? { signal: stop.signal });
-    const settled = response.then(({ status }) => status, (error: unknown) => error);
-    const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
-    const results: unknown[] = [];
-    void settled.then((value) => results.push(value));
-    for (let elapsed = 0; elapsed < 30 && results.length === 0; elapsed += 0.5) {
-      if (elapsed === abortAt) stop.abort(ABORT);
-      await turn();
-      await clock.advance(0.5);
-      await turn();
-    }
-    const [result] = results;
-    if (outcome instanceof RegExp) expect((result as Error).message).toMatch(outcome);
-    else if (outcome instanceof Error) expect(result).toBe(outcome);
-    else expect(result).toBe(outcome);
+      const response = polite(URL_A, init?.(stop.signal) ?? { signal: stop.signal });
+      const settled = response.then(
+        ({ status }) => status,
+        (error: unknown) => error,
+      );
+      const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+      const results: unknown[] = [];
+      void settled.then((value) => results.push(value));
+      for (let elapsed = 0; elapsed < 30 && results.length === 0; elapsed += 0.5) {
+        if (elapsed === abortAt) stop.abort(ABORT);
+        await turn();
+        await clock.advance(0.5);
+        await turn();
+      }
+      const [result] = results;
+      if (outcome instanceof RegExp) expect((result as Error).message).toMatch(outcome);
+      else if (outcome instanceof Error) expect(result).toBe(outcome);
+      else expect(result).toBe(outcome);
 
-    // A late answer, if there is one, arrives.
-    await clock.advance(10);
-    await turn();
-    expect([plain.active, plain.waiting]).toEqual([0, 0]);
-    expect(cancelled).toHaveBeenCalledTimes(discards);
-    expect(removed).toHaveBeenCalledTimes(added.mock.calls.length);
-    await clock.advance(60);
-    expect(clock.pending).toBe(0);
-    expect(plain.tokens).toBeCloseTo(100 - spent, 3);
-    const gate = supplier === 'key' ? keyed : plain;
-    expect(await (await throttledFetch(gate, { fetch: async () => new Response('served') })(URL_A)).text()).toBe('served');
-  });
+      // A late answer, if there is one, arrives.
+      await clock.advance(10);
+      await turn();
+      expect([plain.active, plain.waiting]).toEqual([0, 0]);
+      expect(cancelled).toHaveBeenCalledTimes(discards);
+      expect(removed).toHaveBeenCalledTimes(added.mock.calls.length);
+      await clock.advance(60);
+      expect(clock.pending).toBe(0);
+      expect(plain.tokens).toBeCloseTo(100 - spent, 3);
+      const gate = supplier === 'key' ? keyed : plain;
+      expect(await (await throttledFetch(gate, { fetch: async () => new Response('served') })(URL_A)).text()).toBe(
+        'served',
+      );
+    },
+  );
 });

@@ -33,7 +33,9 @@ const meter = (ms: number): { handler: () => Promise<string>; running: number; m
   return counts;
 };
 
-const limitOfOne = (keyed = new KeyedThrottle(Infinity, 1)): { keyed: KeyedThrottle; options: ReturnType<typeof concurrencyLimit<never[]>> } => ({
+const limitOfOne = (
+  keyed = new KeyedThrottle(Infinity, 1),
+): { keyed: KeyedThrottle; options: ReturnType<typeof concurrencyLimit<never[]>> } => ({
   keyed,
   options: concurrencyLimit<never[]>({ key: () => 'me', maxConcurrent: 1, backend: keyed, hold: 'handler' }),
 });
@@ -41,7 +43,9 @@ const limitOfOne = (keyed = new KeyedThrottle(Infinity, 1)): { keyed: KeyedThrot
 const activeOf = (keyed: KeyedThrottle): number => keyed.peek('me')?.active ?? 0;
 
 /** The timers of a delay that are set while a test runs. */
-const timersOf = (ms: number): { readonly all: { timer: NodeJS.Timeout; fire: () => void }[]; cleared: (timer: NodeJS.Timeout) => boolean } => {
+const timersOf = (
+  ms: number,
+): { readonly all: { timer: NodeJS.Timeout; fire: () => void }[]; cleared: (timer: NodeJS.Timeout) => boolean } => {
   const set = vi.spyOn(globalThis, 'setTimeout');
   const clear = vi.spyOn(globalThis, 'clearTimeout');
   onTestFinished(() => {
@@ -50,7 +54,9 @@ const timersOf = (ms: number): { readonly all: { timer: NodeJS.Timeout; fire: ()
   });
   return {
     get all() {
-      return set.mock.calls.flatMap(([callback, delay], index) => (delay === ms ? [{ timer: set.mock.results[index]?.value as NodeJS.Timeout, fire: callback }] : []));
+      return set.mock.calls.flatMap(([callback, delay], index) =>
+        delay === ms ? [{ timer: set.mock.results[index]?.value as NodeJS.Timeout, fire: callback }] : [],
+      );
     },
     cleared: (timer) => clear.mock.calls.some(([cleared]) => (cleared as unknown) === timer),
   };
@@ -91,7 +97,12 @@ describe.each(sites)('%s', (_, serve) => {
   test('a handler that fails after its client has gone has finished (FAULTS 26)', async () => {
     const { keyed, options } = limitOfOne();
     const latch = new Latch();
-    const site = await serve(options, { handler: async () => { await latch.opened; throw new Error('no'); } });
+    const site = await serve(options, {
+      handler: async () => {
+        await latch.opened;
+        throw new Error('no');
+      },
+    });
     const gone = call(site);
     await until(() => activeOf(keyed) === 1);
     gone.hangUp();
@@ -191,11 +202,14 @@ describe.each(sites)('%s', (_, serve) => {
     for (const hold of ['response', 'handler'] as const) {
       const gate = new Throttle(Infinity, 1);
       const chunk = 'x'.repeat(1 << 20);
-      const site = await serve({ gate, ttl: 0.15, hold }, {
-        async *handler() {
-          for (let index = 0; index < 32; index++) yield chunk;
+      const site = await serve(
+        { gate, ttl: 0.15, hold },
+        {
+          async *handler() {
+            for (let index = 0; index < 32; index++) yield chunk;
+          },
         },
-      });
+      );
       const socket = net.connect(site.port, '127.0.0.1');
       socket.on('error', () => {});
       socket.pause();
@@ -220,7 +234,10 @@ describe.each(sites)('%s', (_, serve) => {
     const gate = new Throttle(Infinity, 20);
     const latch = new Latch();
     const counts = meter(1);
-    const site = await serve({ gate, wait: 5, skip: (...args: unknown[]) => slowPath(args) }, { handler: async (path) => (path === '/slow' ? (await latch.opened, 'slow') : counts.handler()) });
+    const site = await serve(
+      { gate, wait: 5, skip: (...args: unknown[]) => slowPath(args) },
+      { handler: async (path) => (path === '/slow' ? (await latch.opened, 'slow') : counts.handler()) },
+    );
     const socket = net.connect(site.port, '127.0.0.1');
     let text = '';
     socket.setEncoding('latin1').on('data', (chunk: string) => void (text += chunk));
@@ -240,7 +257,10 @@ describe.each(sites)('%s', (_, serve) => {
     const gate = new Throttle(Infinity, 1);
     const order: string[] = [];
     for (const hold of ['response', 'handler'] as const) {
-      const site = await serve({ gate, wait: 5, hold }, { handler: async (path) => (order.push(path), await pause(2), path) });
+      const site = await serve(
+        { gate, wait: 5, hold },
+        { handler: async (path) => (order.push(path), await pause(2), path) },
+      );
       const socket = net.connect(site.port, '127.0.0.1');
       let text = '';
       socket.setEncoding('latin1').on('data', (chunk: string) => void (text += chunk));
@@ -275,33 +295,54 @@ function slowPath([first]: unknown[]): boolean {
 describe('HTTP/2', () => {
   type Listener = (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => void;
   /** A server of HTTP/2 for each adapter. */
-  const servers: [string, (options: ReturnType<typeof limitOfOne>['options'], handler: () => Promise<string>) => http2.Http2Server | Promise<http2.Http2Server>][] = [
-    ['node:http2', (options, handler) => {
-      const limit = express<http2.Http2ServerRequest, http2.Http2ServerResponse>(options as never);
-      return http2.createServer((req, res) => limit(req, res, () => void handler().then((text) => res.end(text))));
-    }],
-    ['koa', (options, handler) => {
-      const app = new Koa();
-      app.use(koa(options as never)).use(async (ctx) => void (ctx.body = await handler()));
-      return http2.createServer(app.callback() as unknown as Listener);
-    }],
-    ['fastify', async (options, handler) => {
-      const server = createFastify({ http2: true });
-      await server.register(fastify(options as LimitOptions<[FastifyRequest, FastifyReply]>) as never);
-      server.get('/', handler);
-      await server.ready();
-      return server.server;
-    }],
-    ['hono', (options, handler) => {
-      const app = new Hono();
-      app.use(hono(options as never));
-      app.get('/', async (c) => c.text(await handler()));
-      return createAdaptorServer({ fetch: app.fetch, createServer: http2.createServer }) as http2.Http2Server;
-    }],
-    ['web', (options, handler) => {
-      const serve = web(async (_request: Request, _env: unknown) => new Response(await handler()), options as never);
-      return createAdaptorServer({ fetch: serve, createServer: http2.createServer }) as http2.Http2Server;
-    }],
+  const servers: [
+    string,
+    (
+      options: ReturnType<typeof limitOfOne>['options'],
+      handler: () => Promise<string>,
+    ) => http2.Http2Server | Promise<http2.Http2Server>,
+  ][] = [
+    [
+      'node:http2',
+      (options, handler) => {
+        const limit = express<http2.Http2ServerRequest, http2.Http2ServerResponse>(options as never);
+        return http2.createServer((req, res) => limit(req, res, () => void handler().then((text) => res.end(text))));
+      },
+    ],
+    [
+      'koa',
+      (options, handler) => {
+        const app = new Koa();
+        app.use(koa(options as never)).use(async (ctx) => void (ctx.body = await handler()));
+        return http2.createServer(app.callback() as unknown as Listener);
+      },
+    ],
+    [
+      'fastify',
+      async (options, handler) => {
+        const server = createFastify({ http2: true });
+        await server.register(fastify(options as LimitOptions<[FastifyRequest, FastifyReply]>) as never);
+        server.get('/', handler);
+        await server.ready();
+        return server.server;
+      },
+    ],
+    [
+      'hono',
+      (options, handler) => {
+        const app = new Hono();
+        app.use(hono(options as never));
+        app.get('/', async (c) => c.text(await handler()));
+        return createAdaptorServer({ fetch: app.fetch, createServer: http2.createServer }) as http2.Http2Server;
+      },
+    ],
+    [
+      'web',
+      (options, handler) => {
+        const serve = web(async (_request: Request, _env: unknown) => new Response(await handler()), options as never);
+        return createAdaptorServer({ fetch: serve, createServer: http2.createServer }) as http2.Http2Server;
+      },
+    ],
   ];
 
   const connect = async (server: http2.Http2Server): Promise<http2.ClientHttp2Session> => {
@@ -318,42 +359,56 @@ describe('HTTP/2', () => {
     const stream = client.request({ ':path': '/' });
     stream.on('error', () => {});
     stream.resume();
-    return { stream, status: new Promise((resolve) => void stream.once('response', (headers) => resolve(headers[':status'])).once('close', resolve)) };
+    return {
+      stream,
+      status: new Promise(
+        (resolve) => void stream.once('response', (headers) => resolve(headers[':status'])).once('close', resolve),
+      ),
+    };
   };
 
-  test.each(servers)('%s: streams that are reset never run more handlers than the limit, and every slot comes back (FAULTS 26, Ghost#30853)', async (_, create) => {
-    const { keyed, options } = limitOfOne();
-    const counts = meter(500);
-    const client = await connect(await create(options, counts.handler));
-    for (let index = 0; index < 10; index++) {
-      const { stream } = open(client);
-      await pause(20);
-      stream.close(http2.constants.NGHTTP2_CANCEL);
-    }
-    await until(() => activeOf(keyed) === 0 && counts.running === 0, 'the release of every slot');
-    expect([counts.most, counts.started < 5]).toEqual([1, true]);
-    expect(await open(client).status).toBe(200);
-    await until(() => activeOf(keyed) === 0);
-  });
+  test.each(servers)(
+    '%s: streams that are reset never run more handlers than the limit, and every slot comes back (FAULTS 26, Ghost#30853)',
+    async (_, create) => {
+      const { keyed, options } = limitOfOne();
+      const counts = meter(500);
+      const client = await connect(await create(options, counts.handler));
+      for (let index = 0; index < 10; index++) {
+        const { stream } = open(client);
+        await pause(20);
+        stream.close(http2.constants.NGHTTP2_CANCEL);
+      }
+      await until(() => activeOf(keyed) === 0 && counts.running === 0, 'the release of every slot');
+      expect([counts.most, counts.started < 5]).toEqual([1, true]);
+      expect(await open(client).status).toBe(200);
+      await until(() => activeOf(keyed) === 0);
+    },
+  );
 
-  test.each(servers)('%s: a rapid reset never runs more handlers than the limit, and every slot comes back (FAULTS 26, CVE-2023-44487)', async (_, create) => {
-    const { keyed, options } = limitOfOne();
-    const counts = meter(20);
-    const client = await connect(await create(options, counts.handler));
-    for (let index = 0; index < 200; index++) {
-      const { stream } = open(client);
-      if (index % 2 === 0) await new Promise((resolve) => void setImmediate(resolve));
-      stream.close(http2.constants.NGHTTP2_CANCEL);
-    }
-    await pause(50);
-    await until(() => activeOf(keyed) === 0 && counts.running === 0, 'the release of every slot');
-    expect(counts.most).toBeLessThanOrEqual(1);
-    expect(await open(client).status).toBe(200);
-  });
+  test.each(servers)(
+    '%s: a rapid reset never runs more handlers than the limit, and every slot comes back (FAULTS 26, CVE-2023-44487)',
+    async (_, create) => {
+      const { keyed, options } = limitOfOne();
+      const counts = meter(20);
+      const client = await connect(await create(options, counts.handler));
+      for (let index = 0; index < 200; index++) {
+        const { stream } = open(client);
+        if (index % 2 === 0) await new Promise((resolve) => void setImmediate(resolve));
+        stream.close(http2.constants.NGHTTP2_CANCEL);
+      }
+      await pause(50);
+      await until(() => activeOf(keyed) === 0 && counts.running === 0, 'the release of every slot');
+      expect(counts.most).toBeLessThanOrEqual(1);
+      expect(await open(client).status).toBe(200);
+    },
+  );
 });
 
 describe('the end of a handler of Express', () => {
-  const serveExpress = async (handler: (req: createExpress.Request, res: createExpress.Response) => unknown, ...before: createExpress.RequestHandler[]): Promise<{ port: number; keyed: KeyedThrottle }> => {
+  const serveExpress = async (
+    handler: (req: createExpress.Request, res: createExpress.Response) => unknown,
+    ...before: createExpress.RequestHandler[]
+  ): Promise<{ port: number; keyed: KeyedThrottle }> => {
     const { keyed, options } = limitOfOne();
     const app = createExpress();
     for (const each of before) app.use(each);
@@ -364,7 +419,10 @@ describe('the end of a handler of Express', () => {
     return { port: await listen(server), keyed };
   };
   /** A client that goes, and the response that it leaves behind. */
-  const leave = async (site: { port: number; keyed: KeyedThrottle }, responses: createExpress.Response[]): Promise<createExpress.Response> => {
+  const leave = async (
+    site: { port: number; keyed: KeyedThrottle },
+    responses: createExpress.Response[],
+  ): Promise<createExpress.Response> => {
     const gone = call(site);
     await until(() => responses.length === 1);
     gone.hangUp();
@@ -396,19 +454,33 @@ describe('the end of a handler of Express', () => {
       }) as never;
     };
     const responses: createExpress.Response[] = [];
-    const site = await serveExpress((_req, res) => {
-      wrap(res);
-      responses.push(res);
-    }, (_req, res, next) => (wrap(res), next()));
+    const site = await serveExpress(
+      (_req, res) => {
+        wrap(res);
+        responses.push(res);
+      },
+      (_req, res, next) => (wrap(res), next()),
+    );
     const res = await leave(site, responses);
     wrap(res);
     res.end('done');
     await until(() => activeOf(site.keyed) === 0);
-    expect((await Promise.all([call(site)].map(async (again) => (await until(() => responses.length === 2), responses[1]!.end('again'), again.seen))))[0]).toMatchObject({ status: 200, body: 'again' });
+    expect(
+      (
+        await Promise.all(
+          [call(site)].map(
+            async (again) => (await until(() => responses.length === 2), responses[1]!.end('again'), again.seen),
+          ),
+        )
+      )[0],
+    ).toMatchObject({ status: 200, body: 'again' });
   });
 
   test('is the end of the stream that is piped into the response, where the client goes first (FAULTS 26)', async () => {
-    for (const join of [(source: Readable, res: createExpress.Response) => void source.pipe(res), (source: Readable, res: createExpress.Response) => void pipeline(source, res, () => {})]) {
+    for (const join of [
+      (source: Readable, res: createExpress.Response) => void source.pipe(res),
+      (source: Readable, res: createExpress.Response) => void pipeline(source, res, () => {}),
+    ]) {
       const sources: Readable[] = [];
       const site = await serveExpress((_req, res) => {
         const source = new Readable({ read() {} });
@@ -433,7 +505,11 @@ describe('the end of a handler of Express', () => {
     const second = new Throttle(Infinity, 1);
     second.tryAcquire();
     const app = createExpress();
-    app.use(express(options as LimitOptions<[createExpress.Request, createExpress.Response]>), express({ gate: second, wait: 60 }), (_req, res) => void res.send('done'));
+    app.use(
+      express(options as LimitOptions<[createExpress.Request, createExpress.Response]>),
+      express({ gate: second, wait: 60 }),
+      (_req, res) => void res.send('done'),
+    );
     const server = http.createServer(app);
     onTestFinished(() => stop(server));
     const gone = call({ port: await listen(server) });
@@ -445,7 +521,9 @@ describe('the end of a handler of Express', () => {
 });
 
 describe('the end of a handler of Fastify', () => {
-  const serveFastify = async (build: (server: FastifyInstance, limit: () => Promise<unknown>) => unknown): Promise<{ port: number; keyed: KeyedThrottle }> => {
+  const serveFastify = async (
+    build: (server: FastifyInstance, limit: () => Promise<unknown>) => unknown,
+  ): Promise<{ port: number; keyed: KeyedThrottle }> => {
     const { keyed, options } = limitOfOne();
     const server = createFastify();
     onTestFinished(() => server.close());
@@ -476,7 +554,12 @@ describe('the end of a handler of Fastify', () => {
       const latch = new Latch();
       const site = await serveFastify(async (server, limit) => {
         if (!isEarly) await limit();
-        server.get('/', isEarly ? async () => (await latch.opened, 'done') : (_request, reply) => void latch.opened.then(() => reply.send('done')));
+        server.get(
+          '/',
+          isEarly
+            ? async () => (await latch.opened, 'done')
+            : (_request, reply) => void latch.opened.then(() => reply.send('done')),
+        );
         if (isEarly) await limit();
       });
       const gone = call(site);
@@ -543,11 +626,17 @@ test('a handler of Koa that responds without Koa has finished when it has ended 
 test('web without Node: an aborted request keeps its slot until its handler has finished (FAULTS 26)', async () => {
   const { keyed, options } = limitOfOne();
   let latch = new Latch();
-  const handler = web(async (_request: Request) => (await latch.opened, new Response('done')), options as LimitOptions<[Request]>);
+  const handler = web(
+    async (_request: Request) => (await latch.opened, new Response('done')),
+    options as LimitOptions<[Request]>,
+  );
   const app = new Hono();
   app.use(hono(options as LimitOptions<[Context]>));
   app.get('/', async (c) => (await latch.opened, c.text('done')));
-  for (const run of [(signal: AbortSignal) => handler(new Request('http://x/', { signal })), (signal: AbortSignal) => app.request('/', { signal })]) {
+  for (const run of [
+    (signal: AbortSignal) => handler(new Request('http://x/', { signal })),
+    (signal: AbortSignal) => app.request('/', { signal }),
+  ]) {
     latch = new Latch();
     const leaving = new AbortController();
     const response = run(leaving.signal);

@@ -19,7 +19,8 @@ const start = async (server: http.Server): Promise<{ port: number }> => {
   return { port: await listen(server) };
 };
 /** A rate of ten in ten seconds, whose clock stands still. */
-const tenTokens = (concurrency = 0, name?: string): Throttle => new Throttle(10, concurrency, 10, { clock: new ManualClock(), name });
+const tenTokens = (concurrency = 0, name?: string): Throttle =>
+  new Throttle(10, concurrency, 10, { clock: new ManualClock(), name });
 const fieldsOf = ({ headers }: Seen): unknown => [headers['ratelimit-policy'], headers['ratelimit']];
 
 /** Lets the timers of 10 s fire at once, and shows which are left. */
@@ -30,7 +31,10 @@ const bounds = (): { fire: () => void; readonly set: number; readonly left: numb
     set.mockRestore();
     clear.mockRestore();
   });
-  const all = (): { callback: () => void; timer: unknown }[] => set.mock.calls.flatMap(([callback, delay], index) => (delay === 10_000 ? [{ callback, timer: set.mock.results[index]?.value as unknown }] : []));
+  const all = (): { callback: () => void; timer: unknown }[] =>
+    set.mock.calls.flatMap(([callback, delay], index) =>
+      delay === 10_000 ? [{ callback, timer: set.mock.results[index]?.value as unknown }] : [],
+    );
   return {
     fire: () => all().forEach(({ callback }) => callback()),
     get set() {
@@ -48,7 +52,11 @@ describe.each(sites)('%s', (name, serve) => {
     test('counts once, be it the same middleware or another one of the same gate (FAULTS 27, express-rate-limit#364)', async () => {
       const gate = tenTokens(1);
       const options: AnyOptions = { gate };
-      for (const limits of [[options, options], [options, { ...options }], [options, { gate, wait: 5 }, options]]) {
+      for (const limits of [
+        [options, options],
+        [options, { ...options }],
+        [options, { gate, wait: 5 }, options],
+      ]) {
         const before = gate.tokens;
         const site = await serve(limits, { handler: () => `${gate.active}` });
         const seen = await get(site);
@@ -61,15 +69,27 @@ describe.each(sites)('%s', (name, serve) => {
 
     test('counts once for each key (FAULTS 27)', async () => {
       const keyed = new KeyedThrottle(Infinity, 1);
-      const site = await serve([{ keyed, key: 'header:x-key' }, { keyed, key: 'header:x-key' }, { keyed, key: 'header:x-other' }], { handler: () => `${keyed.size}` });
-      expect((await get(site, '/', { headers: { 'x-key': 'a', 'x-other': 'b' } }))).toMatchObject({ status: 200, body: '2' });
+      const site = await serve(
+        [
+          { keyed, key: 'header:x-key' },
+          { keyed, key: 'header:x-key' },
+          { keyed, key: 'header:x-other' },
+        ],
+        { handler: () => `${keyed.size}` },
+      );
+      expect(await get(site, '/', { headers: { 'x-key': 'a', 'x-other': 'b' } })).toMatchObject({
+        status: 200,
+        body: '2',
+      });
       await until(() => keyed.size === 0);
     });
 
     test('counts at the higher cost and holds for the longer time (FAULTS 27)', async () => {
       const gate = tenTokens(1);
       const latch = new Latch();
-      const site = await serve([{ gate }, { gate, cost: 4, hold: 'handler' }, { gate, cost: 2 }], { handler: async () => (await latch.opened, 'done') });
+      const site = await serve([{ gate }, { gate, cost: 4, hold: 'handler' }, { gate, cost: 2 }], {
+        handler: async () => (await latch.opened, 'done'),
+      });
       const gone = call(site);
       await until(() => gate.active === 1);
       expect([gate.tokens, gate.active]).toEqual([6, 1]);
@@ -95,10 +115,16 @@ describe.each(sites)('%s', (name, serve) => {
       const second = new Throttle(1, 0, 60, { clock: new ManualClock(), name: 'second' });
       const site = await serve([{ gate: first, hold: 'handler' }, { gate: second }]);
       const served = await get(site);
-      expect([served.status, fieldsOf(served)]).toEqual([200, ['"first";q=10;w=10, "second";q=1;w=60', '"first";r=9;t=1, "second";r=0;t=60']]);
+      expect([served.status, fieldsOf(served)]).toEqual([
+        200,
+        ['"first";q=10;w=10, "second";q=1;w=60', '"first";r=9;t=1, "second";r=0;t=60'],
+      ]);
       for (let index = 0; index < 5; index++) {
         const refused = await get(site);
-        expect([refused.status, fieldsOf(refused)]).toEqual([429, ['"first";q=10;w=10, "second";q=1;w=60', '"first";r=9;t=1, "second";r=0;t=60']]);
+        expect([refused.status, fieldsOf(refused)]).toEqual([
+          429,
+          ['"first";q=10;w=10, "second";q=1;w=60', '"first";r=9;t=1, "second";r=0;t=60'],
+        ]);
         expect([first.tokens, first.active]).toEqual([9, 0]);
       }
       expect([site.failures, site.logged]).toEqual([[], []]);
@@ -112,8 +138,15 @@ describe.each(sites)('%s', (name, serve) => {
     });
 
     test('tells limits without a name apart (FAULTS 29)', async () => {
-      const site = await serve([{ gate: tenTokens() }, { gate: new Throttle(Infinity, 3) }, { gate: tenTokens(), headers: false }]);
-      expect(fieldsOf(await get(site))).toEqual(['"default";q=10;w=10, "default-2";q=3;qu="concurrent-requests"', '"default";r=9;t=1, "default-2";r=2']);
+      const site = await serve([
+        { gate: tenTokens() },
+        { gate: new Throttle(Infinity, 3) },
+        { gate: tenTokens(), headers: false },
+      ]);
+      expect(fieldsOf(await get(site))).toEqual([
+        '"default";q=10;w=10, "default-2";q=3;qu="concurrent-requests"',
+        '"default";r=9;t=1, "default-2";r=2',
+      ]);
     });
   });
 
@@ -122,24 +155,44 @@ describe.each(sites)('%s', (name, serve) => {
       const [one, two] = [tenTokens(), tenTokens()];
       const keyed = new KeyedThrottle(10, 0, 10, { clock: new ManualClock() });
       const permits: unknown[] = [];
-      const site = await serve([{ gate: one, cost: 2 }, { gate: two, cost: 3 }, { keyed, key: () => 'me', cost: 4 }], {
-        handler: (_, request, raw) => {
-          for (const from of [request, raw]) permits.push([permitOf(from)?.cost, permitOf(from, one)?.cost, permitOf(from, two)?.cost, permitOf(from, keyed)?.cost, permitOf(from, full())]);
-          return 'done';
+      const site = await serve(
+        [
+          { gate: one, cost: 2 },
+          { gate: two, cost: 3 },
+          { keyed, key: () => 'me', cost: 4 },
+        ],
+        {
+          handler: (_, request, raw) => {
+            for (const from of [request, raw])
+              permits.push([
+                permitOf(from)?.cost,
+                permitOf(from, one)?.cost,
+                permitOf(from, two)?.cost,
+                permitOf(from, keyed)?.cost,
+                permitOf(from, full()),
+              ]);
+            return 'done';
+          },
         },
-      });
+      );
       expect((await get(site)).status).toBe(200);
-      expect(permits).toEqual([[4, 2, 3, 4, undefined], [4, 2, 3, 4, undefined]]);
+      expect(permits).toEqual([
+        [4, 2, 3, 4, undefined],
+        [4, 2, 3, 4, undefined],
+      ]);
     });
 
     test('refunds a success, so that only failures count (FAULTS 30, express-rate-limit#71)', async () => {
       const gate = tenTokens();
-      const site = await serve({ gate }, {
-        handler: (path, request) => {
-          if (path === '/good') permitOf(request)?.refund();
-          return 'done';
+      const site = await serve(
+        { gate },
+        {
+          handler: (path, request) => {
+            if (path === '/good') permitOf(request)?.refund();
+            return 'done';
+          },
         },
-      });
+      );
       for (const path of ['/good', '/bad', '/good', '/bad']) expect((await get(site, path)).status).toBe(200);
       expect(gate.tokens).toBe(8);
     });
@@ -147,7 +200,7 @@ describe.each(sites)('%s', (name, serve) => {
     test('settles the true cost, also after the response (FAULTS 30)', async () => {
       const gate = tenTokens(1);
       let request: object = {};
-      const site = await serve({ gate }, { handler: (_, from) => (request = from, 'done') });
+      const site = await serve({ gate }, { handler: (_, from) => ((request = from), 'done') });
       expect((await get(site)).status).toBe(200);
       await until(() => gate.active === 0);
       permitOf(request)?.settle(5);
@@ -156,9 +209,20 @@ describe.each(sites)('%s', (name, serve) => {
 
     test('is nothing for a request that holds no permit (FAULTS 30)', async () => {
       const permits: unknown[] = [];
-      const handler = (_: string, request: object, raw: object): string => (permits.push(permitOf(request), permitOf(raw)), 'done');
-      const failing = { acquire: async () => { throw new Error('down'); } } as unknown as Gate;
-      for (const options of [{ gate: tenTokens(), skip: () => true }, { gate: failing, failOpen: true }, { gate: full(), block: false }]) {
+      const handler = (_: string, request: object, raw: object): string => (
+        permits.push(permitOf(request), permitOf(raw)),
+        'done'
+      );
+      const failing = {
+        acquire: async () => {
+          throw new Error('down');
+        },
+      } as unknown as Gate;
+      for (const options of [
+        { gate: tenTokens(), skip: () => true },
+        { gate: failing, failOpen: true },
+        { gate: full(), block: false },
+      ]) {
         expect((await get(await serve(options, { handler }))).status).toBe(200);
       }
       expect(permits).toEqual([undefined, undefined, undefined, undefined, undefined, undefined]);
@@ -173,8 +237,20 @@ describe.each(sites)('%s', (name, serve) => {
       const seen = await get(site);
       expect([seen.status, seen.body]).toEqual([500, 'failed']);
       const [error] = site.failures as [RefusalError];
-      expect(error).toMatchObject({ name: 'RefusalError', status: 429, statusCode: 429, expose: true, retryAfter: 1, code: 'ERR_THROTTLE_TIMEOUT', message: 'Too Many Requests: retry in 1 s.' });
-      expect(error.headers).toEqual({ 'Retry-After': '1', 'RateLimit-Policy': '"one";q=10;w=10, "default-2";q=1;qu="concurrent-requests"', RateLimit: '"one";r=10;t=0, "default-2";r=0;t=1' });
+      expect(error).toMatchObject({
+        name: 'RefusalError',
+        status: 429,
+        statusCode: 429,
+        expose: true,
+        retryAfter: 1,
+        code: 'ERR_THROTTLE_TIMEOUT',
+        message: 'Too Many Requests: retry in 1 s.',
+      });
+      expect(error.headers).toEqual({
+        'Retry-After': '1',
+        'RateLimit-Policy': '"one";q=10;w=10, "default-2";q=1;qu="concurrent-requests"',
+        RateLimit: '"one";r=10;t=0, "default-2";r=0;t=1',
+      });
       expect([error.error, error.cause]).toEqual([expect.any(ThrottleTimeoutError), error.error]);
       // A trace would cost more than the refusal, and lead nowhere.
       expect(error.stack).not.toContain('\n');
@@ -182,12 +258,28 @@ describe.each(sites)('%s', (name, serve) => {
     });
 
     test('passes a busy server on as a 503, with its key (FAULTS 31)', async () => {
-      const keyed = Object.assign(Object.create(new KeyedThrottle(1)) as KeyedThrottle, { acquire: async () => { throw new ServerBusyError({ retryAfter: 2.5 }); } });
+      const keyed = Object.assign(Object.create(new KeyedThrottle(1)) as KeyedThrottle, {
+        acquire: async () => {
+          throw new ServerBusyError({ retryAfter: 2.5 });
+        },
+      });
       const site = await serve({ keyed, key: () => 'me', onLimited: 'throw' });
       await get(site);
-      expect(site.failures).toMatchObject([{ status: 503, key: 'me', retryAfter: 3, message: 'Server busy, please retry later', headers: { 'Retry-After': '3' } }]);
+      expect(site.failures).toMatchObject([
+        {
+          status: 503,
+          key: 'me',
+          retryAfter: 3,
+          message: 'Server busy, please retry later',
+          headers: { 'Retry-After': '3' },
+        },
+      ]);
       const response = (site.failures[0] as RefusalError).getResponse();
-      expect([response.status, response.headers.get('retry-after'), await response.text()]).toEqual([503, '3', '{"detail":"Server busy, please retry later"}']);
+      expect([response.status, response.headers.get('retry-after'), await response.text()]).toEqual([
+        503,
+        '3',
+        '{"detail":"Server busy, please retry later"}',
+      ]);
     });
   });
 
@@ -232,31 +324,54 @@ describe.each(sites)('%s', (name, serve) => {
         await until(() => timers.set === 1);
         timers.fire();
         const seen = await pending;
-        expect([seen.status, seen.headers['retry-after'], JSON.parse(seen.body)]).toMatchObject([429, '1', { title: 'Too Many Requests' }]);
-        expect([site.failures, site.logged]).toEqual([[], [expect.objectContaining({ message: 'onLimited has not answered within 10 s' })]]);
+        expect([seen.status, seen.headers['retry-after'], JSON.parse(seen.body)]).toMatchObject([
+          429,
+          '1',
+          { title: 'Too Many Requests' },
+        ]);
+        expect([site.failures, site.logged]).toEqual([
+          [],
+          [expect.objectContaining({ message: 'onLimited has not answered within 10 s' })],
+        ]);
         expect(timers.left).toBe(0);
         vi.restoreAllMocks();
       }
     });
 
     test('an answer in time leaves no timer (FAULTS 44)', async () => {
-      const site = await serve({ keyed: new KeyedThrottle(10), key: async () => 'me', cost: async () => 1, skip: async () => false });
+      const site = await serve({
+        keyed: new KeyedThrottle(10),
+        key: async () => 'me',
+        cost: async () => 1,
+        skip: async () => false,
+      });
       const timers = bounds();
       expect((await get(site)).status).toBe(200);
       expect([timers.set, timers.left]).toEqual([3, 0]);
     });
   });
 
-  test.each([undefined, null, 'route', 0, Symbol('odd')])('a gate that rejects with %s is an error for people (FAULTS 44)', async (thrown) => {
-    const gate = { acquire: () => Promise.reject(thrown) } as unknown as Gate;
-    const site = await serve({ gate });
-    expect(await get(site)).toMatchObject({ status: 500, body: 'failed' });
-    expect(site.failures).toEqual([new Error(`${String(thrown)} was thrown`)]);
-  });
+  test.each([undefined, null, 'route', 0, Symbol('odd')])(
+    'a gate that rejects with %s is an error for people (FAULTS 44)',
+    async (thrown) => {
+      const gate = { acquire: () => Promise.reject(thrown) } as unknown as Gate;
+      const site = await serve({ gate });
+      expect(await get(site)).toMatchObject({ status: 500, body: 'failed' });
+      expect(site.failures).toEqual([new Error(`${String(thrown)} was thrown`)]);
+    },
+  );
 
   test('a permit whose release or refund fails breaks no response, and the log is told (FAULTS 44)', async () => {
     const [sync, late] = [new Error('release failed'), new Error('release failed later')];
-    for (const [failure, release] of [[sync, () => { throw sync; }], [late, () => Promise.reject(late)]] as const) {
+    for (const [failure, release] of [
+      [
+        sync,
+        () => {
+          throw sync;
+        },
+      ],
+      [late, () => Promise.reject(late)],
+    ] as const) {
       const permit = { release, refund: release, cost: 1 } as unknown as Permit;
       const site = await serve({ gate: { acquire: async () => permit } as unknown as Gate });
       expect(await get(site)).toMatchObject({ status: 200, body: 'done' });
@@ -271,8 +386,15 @@ describe.each(sites)('%s', (name, serve) => {
 
   test('a log that fails breaks no response', async () => {
     if (name === 'koa' || name === 'fastify') return;
-    const site = await serve({ gate: full(), onLimited: () => { throw new Error('no'); } });
-    vi.spyOn(console, 'error').mockImplementation(() => { throw new Error('the log is full'); });
+    const site = await serve({
+      gate: full(),
+      onLimited: () => {
+        throw new Error('no');
+      },
+    });
+    vi.spyOn(console, 'error').mockImplementation(() => {
+      throw new Error('the log is full');
+    });
     expect((await get(site)).status).toBe(429);
     vi.restoreAllMocks();
   });
@@ -306,21 +428,38 @@ describe("onLimited: 'throw', with the default error handlers (FAULTS 31)", () =
     await server.register(fastify({ gate: full(), onLimited: 'throw' }));
     server.get('/', async () => 'done');
     const { statusCode, headers, body } = await server.inject('/');
-    expect([statusCode, headers['retry-after'], headers['ratelimit'], JSON.parse(body)]).toEqual([...expected, { statusCode: 429, code: 'ERR_THROTTLE_TIMEOUT', error: 'Too Many Requests', message: 'Too Many Requests: retry in 1 s.' }]);
+    expect([statusCode, headers['retry-after'], headers['ratelimit'], JSON.parse(body)]).toEqual([
+      ...expected,
+      {
+        statusCode: 429,
+        code: 'ERR_THROTTLE_TIMEOUT',
+        error: 'Too Many Requests',
+        message: 'Too Many Requests: retry in 1 s.',
+      },
+    ]);
   });
 
   test('of Hono, and a custom one', async () => {
     const app = new Hono();
     app.use(hono({ gate: full(), onLimited: 'throw' }));
     const response = await app.request('/');
-    expect([response.status, response.headers.get('retry-after'), response.headers.get('ratelimit'), await response.json()]).toEqual([...expected, expect.objectContaining({ title: 'Too Many Requests' })]);
-    app.onError((error, c: Context) => c.json({ own: (error as RefusalError).retryAfter }, (error as RefusalError).status as 429));
+    expect([
+      response.status,
+      response.headers.get('retry-after'),
+      response.headers.get('ratelimit'),
+      await response.json(),
+    ]).toEqual([...expected, expect.objectContaining({ title: 'Too Many Requests' })]);
+    app.onError((error, c: Context) =>
+      c.json({ own: (error as RefusalError).retryAfter }, (error as RefusalError).status as 429),
+    );
     const own = await app.request('/');
     expect([own.status, own.headers.get('retry-after'), await own.json()]).toEqual([429, '1', { own: 1 }]);
   });
 
   test('of nobody: web rejects', async () => {
-    await expect(web(() => new Response('done'), { gate: full(), onLimited: 'throw' })(new Request('http://x/'))).rejects.toMatchObject({ status: 429, headers: { 'Retry-After': '1' } });
+    await expect(
+      web(() => new Response('done'), { gate: full(), onLimited: 'throw' })(new Request('http://x/')),
+    ).rejects.toMatchObject({ status: 429, headers: { 'Retry-After': '1' } });
   });
 });
 
@@ -341,7 +480,9 @@ describe('a Request', () => {
     const app = new Hono();
     app.use(hono({ gate }));
     app.get('/', (c) => c.text(`${gate.active} ${permitOf(c)?.cost} ${permitOf(c.req.raw)?.cost}`));
-    const site = await start(fetchServer(web((request: Request, env: object) => app.fetch(request, env), { gate }) as never));
+    const site = await start(
+      fetchServer(web((request: Request, env: object) => app.fetch(request, env), { gate }) as never),
+    );
     expect((await get(site)).body).toBe('1 1 1');
     expect(gate.tokens).toBe(9);
   });
@@ -351,10 +492,12 @@ test('what is known of a request goes with it (FAULTS 30)', async () => {
   const gate = new Throttle(Infinity, 1);
   const permits: WeakRef<object>[] = [];
   const limit = express({ gate, hold: 'handler' });
-  const server = http.createServer((req, res) => limit(req, res, () => {
-    permits.push(new WeakRef(permitOf(req)!));
-    res.end('done');
-  }));
+  const server = http.createServer((req, res) =>
+    limit(req, res, () => {
+      permits.push(new WeakRef(permitOf(req)!));
+      res.end('done');
+    }),
+  );
   const site = await start(server);
   for (let index = 0; index < 10; index++) {
     await get(site);
@@ -373,7 +516,7 @@ test('a request that is frozen is known all the same (FAULTS 27, 30)', async () 
   expect(gate.tokens).toBe(9);
 });
 
-test('two copies of the package see the same request, and each other\'s refusals (FAULTS 9)', async () => {
+test("two copies of the package see the same request, and each other's refusals (FAULTS 9)", async () => {
   vi.resetModules();
   const copy = { ...(await import('headgate')), ...(await import('headgate/http')) };
   expect(copy.permitOf).not.toBe(permitOf);
@@ -385,8 +528,14 @@ test('two copies of the package see the same request, and each other\'s refusals
   await outer(new Request('http://x/'));
   const refused = await outer(new Request('http://x/'));
   expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '30']);
-  const busy = { acquire: async () => { throw new copy.ServerBusyError(); } } as unknown as Gate;
-  expect((await web(() => new Response('done'), { gate: busy, failOpen: true })(new Request('http://x/'))).status).toBe(503);
+  const busy = {
+    acquire: async () => {
+      throw new copy.ServerBusyError();
+    },
+  } as unknown as Gate;
+  expect((await web(() => new Response('done'), { gate: busy, failOpen: true })(new Request('http://x/'))).status).toBe(
+    503,
+  );
 });
 
 test.each<[string, (reply: FastifyReply, body: Readable) => unknown]>([
@@ -394,11 +543,15 @@ test.each<[string, (reply: FastifyReply, body: Readable) => unknown]>([
   ['returns the reply later', async (reply, body) => reply.send(body)],
 ])('Fastify: an onLimited that %s has answered, however slowly the client reads (FAULTS 44)', async (_, send) => {
   const logged: string[] = [];
-  const server = createFastify({ logger: { level: 'error', stream: { write: (line: string) => void logged.push(line) } } });
+  const server = createFastify({
+    logger: { level: 'error', stream: { write: (line: string) => void logged.push(line) } },
+  });
   onTestFinished(() => server.close());
   const body = new Readable({ read() {} });
   body.push('slow');
-  await server.register(fastify({ gate: full(), onLimited: (_refusal, _request, reply: FastifyReply) => send(reply, body) as undefined }));
+  await server.register(
+    fastify({ gate: full(), onLimited: (_refusal, _request, reply: FastifyReply) => send(reply, body) as undefined }),
+  );
   server.get('/', async () => 'done');
   await server.ready();
   const timers = bounds();

@@ -26,33 +26,51 @@ const isTranslation = (address: ipaddr.IPv6): boolean => {
 };
 
 test('an IPv6 address is its network, in every spelling', () => {
-  fc.assert(fc.property(words, fc.integer({ min: 1, max: 128 }), (parts, prefix) => {
-    fc.pre(!isTranslation(new ipaddr.IPv6(parts)));
-    const found = new Set(spellings(parts).map((spelling) => group(spelling, prefix)));
-    expect(found.size).toBe(1);
-    const [network = ''] = found;
-    const [base, bits] = ipaddr.IPv6.parseCIDR(network);
-    expect(bits).toBe(prefix);
-    expect(base.toNormalizedString()).toBe(ipaddr.IPv6.networkAddressFromCIDR(`${new ipaddr.IPv6(parts).toNormalizedString()}/${prefix}`).toNormalizedString());
-  }), { numRuns: 2_000 });
+  fc.assert(
+    fc.property(words, fc.integer({ min: 1, max: 128 }), (parts, prefix) => {
+      fc.pre(!isTranslation(new ipaddr.IPv6(parts)));
+      const found = new Set(spellings(parts).map((spelling) => group(spelling, prefix)));
+      expect(found.size).toBe(1);
+      const [network = ''] = found;
+      const [base, bits] = ipaddr.IPv6.parseCIDR(network);
+      expect(bits).toBe(prefix);
+      expect(base.toNormalizedString()).toBe(
+        ipaddr.IPv6.networkAddressFromCIDR(
+          `${new ipaddr.IPv6(parts).toNormalizedString()}/${prefix}`,
+        ).toNormalizedString(),
+      );
+    }),
+    { numRuns: 2_000 },
+  );
 });
 
 test('two addresses count together if, and only if, they share the network', () => {
-  fc.assert(fc.property(words, words, fc.integer({ min: 1, max: 128 }), fc.nat(8), (a, b, prefix, shared) => {
-    const other = [...a.slice(0, shared), ...b.slice(shared)];
-    const [one, two] = [new ipaddr.IPv6(a), new ipaddr.IPv6(other)];
-    fc.pre(!isTranslation(one) && !isTranslation(two));
-    expect(group(one.toString(), prefix) === group(two.toString(), prefix)).toBe(one.match(two, prefix));
-  }), { numRuns: 2_000 });
+  fc.assert(
+    fc.property(words, words, fc.integer({ min: 1, max: 128 }), fc.nat(8), (a, b, prefix, shared) => {
+      const other = [...a.slice(0, shared), ...b.slice(shared)];
+      const [one, two] = [new ipaddr.IPv6(a), new ipaddr.IPv6(other)];
+      fc.pre(!isTranslation(one) && !isTranslation(two));
+      expect(group(one.toString(), prefix) === group(two.toString(), prefix)).toBe(one.match(two, prefix));
+    }),
+    { numRuns: 2_000 },
+  );
 });
 
 test('an IPv4 address stays as it is, also where it is mapped into IPv6', () => {
-  fc.assert(fc.property(dotted, fc.integer({ min: 1, max: 128 }), (address, prefix) => {
-    const mapped = ipaddr.IPv4.parse(address).toIPv4MappedAddress();
-    for (const spelling of [address, `::ffff:${address}`, `::FFFF:${address}`, `0:0:0:0:0:ffff:${address}`, ...spellings(mapped.parts)]) {
-      expect(group(spelling, prefix)).toBe(address);
-    }
-  }));
+  fc.assert(
+    fc.property(dotted, fc.integer({ min: 1, max: 128 }), (address, prefix) => {
+      const mapped = ipaddr.IPv4.parse(address).toIPv4MappedAddress();
+      for (const spelling of [
+        address,
+        `::ffff:${address}`,
+        `::FFFF:${address}`,
+        `0:0:0:0:0:ffff:${address}`,
+        ...spellings(mapped.parts),
+      ]) {
+        expect(group(spelling, prefix)).toBe(address);
+      }
+    }),
+  );
 });
 
 test.each([
@@ -73,23 +91,42 @@ test.each([
 
 /** The forms of IPv6 addresses that carry an IPv4 address: the range of `ipaddr.js`, and the address made of four bytes. */
 const FORMS: Record<string, { range?: string; carry: (bytes: number[], more: number[]) => ipaddr.IPv6 }> = {
-  'IPv4-mapped, RFC 4291': { range: 'ipv4Mapped', carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...bytes]) },
+  'IPv4-mapped, RFC 4291': {
+    range: 'ipv4Mapped',
+    carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...bytes]),
+  },
   'IPv4-compatible, RFC 4291': { carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]) },
-  'IPv4-translated, RFC 2765': { range: 'rfc6145', carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, ...bytes]) },
-  'NAT64, RFC 6052': { range: 'rfc6052', carry: (bytes) => new ipaddr.IPv6([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]) },
+  'IPv4-translated, RFC 2765': {
+    range: 'rfc6145',
+    carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, ...bytes]),
+  },
+  'NAT64, RFC 6052': {
+    range: 'rfc6052',
+    carry: (bytes) => new ipaddr.IPv6([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]),
+  },
   '6to4, RFC 3056': { range: '6to4', carry: (bytes, more) => new ipaddr.IPv6([0x20, 0x02, ...bytes, ...more]) },
-  'Teredo, RFC 4380': { range: 'teredo', carry: (bytes, more) => new ipaddr.IPv6([0x20, 0x01, 0, 0, ...more.slice(0, 8), ...bytes.map((each) => each ^ 0xff)]) },
+  'Teredo, RFC 4380': {
+    range: 'teredo',
+    carry: (bytes, more) =>
+      new ipaddr.IPv6([0x20, 0x01, 0, 0, ...more.slice(0, 8), ...bytes.map((each) => each ^ 0xff)]),
+  },
 };
 
-test.each(Object.entries(FORMS))('%s: the address counts as the IPv4 client that it carries, in every spelling (FAULTS 41)', (_, { range, carry }) => {
-  const client = fc.tuple(fc.integer({ min: 1, max: 255 }), byte, byte, byte);
-  const rest = fc.array(byte, { minLength: 10, maxLength: 10 });
-  fc.assert(fc.property(client, rest, fc.integer({ min: 1, max: 128 }), (bytes, more, prefix) => {
-    const address = carry(bytes, more);
-    if (range !== undefined) expect(address.range()).toBe(range);
-    for (const spelling of [...spellings(address.parts), `[${address.toString()}]:50001`]) expect(group(spelling, prefix)).toBe(bytes.join('.'));
-  }));
-});
+test.each(Object.entries(FORMS))(
+  '%s: the address counts as the IPv4 client that it carries, in every spelling (FAULTS 41)',
+  (_, { range, carry }) => {
+    const client = fc.tuple(fc.integer({ min: 1, max: 255 }), byte, byte, byte);
+    const rest = fc.array(byte, { minLength: 10, maxLength: 10 });
+    fc.assert(
+      fc.property(client, rest, fc.integer({ min: 1, max: 128 }), (bytes, more, prefix) => {
+        const address = carry(bytes, more);
+        if (range !== undefined) expect(address.range()).toBe(range);
+        for (const spelling of [...spellings(address.parts), `[${address.toString()}]:50001`])
+          expect(group(spelling, prefix)).toBe(bytes.join('.'));
+      }),
+    );
+  },
+);
 
 test.each([
   // The examples of the documents.
@@ -112,20 +149,28 @@ test.each([
   expect(group(address, expected.endsWith('/64') ? 64 : 56)).toBe(expected);
 });
 
-test.each([48, 56, 64, 96])('of the local prefix 64:ff9b:1::/48, divided at /%i, each address counts by itself (FAULTS 41, RFC 8215)', (length) => {
-  // RFC 6052, section 2.2: where the 32 bits stand. Byte 8 is always zero.
-  const places = { 48: [6, 7, 9, 10], 56: [7, 9, 10, 11], 64: [9, 10, 11, 12], 96: [12, 13, 14, 15] }[length] ?? [];
-  const keys = [[192, 0, 2, 33], [192, 0, 2, 34], [192, 0, 3, 33], [10, 0, 2, 33]].map((client) => {
-    const bytes = [0, 0x64, 0xff, 0x9b, 0, 1, ...Array<number>(10).fill(0)];
-    for (const [index, place] of places.entries()) bytes[place] = client[index]!;
-    const address = new ipaddr.IPv6(bytes);
-    expect(address.range()).toBe('rfc6052');
-    expect(new Set(spellings(address.parts).map((spelling) => group(spelling, 56))).size).toBe(1);
-    return group(address.toString(), 56);
-  });
-  expect(new Set(keys).size).toBe(keys.length);
-  expect(keys[0]).toMatch(/^64:ff9b:1:.*\/128$/);
-});
+test.each([48, 56, 64, 96])(
+  'of the local prefix 64:ff9b:1::/48, divided at /%i, each address counts by itself (FAULTS 41, RFC 8215)',
+  (length) => {
+    // RFC 6052, section 2.2: where the 32 bits stand. Byte 8 is always zero.
+    const places = { 48: [6, 7, 9, 10], 56: [7, 9, 10, 11], 64: [9, 10, 11, 12], 96: [12, 13, 14, 15] }[length] ?? [];
+    const keys = [
+      [192, 0, 2, 33],
+      [192, 0, 2, 34],
+      [192, 0, 3, 33],
+      [10, 0, 2, 33],
+    ].map((client) => {
+      const bytes = [0, 0x64, 0xff, 0x9b, 0, 1, ...Array<number>(10).fill(0)];
+      for (const [index, place] of places.entries()) bytes[place] = client[index]!;
+      const address = new ipaddr.IPv6(bytes);
+      expect(address.range()).toBe('rfc6052');
+      expect(new Set(spellings(address.parts).map((spelling) => group(spelling, 56))).size).toBe(1);
+      return group(address.toString(), 56);
+    });
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(keys[0]).toMatch(/^64:ff9b:1:.*\/128$/);
+  },
+);
 
 test.each([
   ['203.0.113.7:50001', '203.0.113.7'],
@@ -138,7 +183,25 @@ test.each([
   expect(group(address, 56)).toBe(expected);
 });
 
-test.each(['', 'unknown', '_hidden', '1.2.3', '999.1.1.1', ':::', '1::2::3', '1:2:3:4:5:6:7', '1:2:3:4:5:6:7:8:9', '12345::', 'g::', '::1.2.3', '::1.2.3.256', '1.2.3.4::', '::1]/x[', '::1 ', 'a:b'])('%j is no address, and stays as it is', (text) => {
+test.each([
+  '',
+  'unknown',
+  '_hidden',
+  '1.2.3',
+  '999.1.1.1',
+  ':::',
+  '1::2::3',
+  '1:2:3:4:5:6:7',
+  '1:2:3:4:5:6:7:8:9',
+  '12345::',
+  'g::',
+  '::1.2.3',
+  '::1.2.3.256',
+  '1.2.3.4::',
+  '::1]/x[',
+  '::1 ',
+  'a:b',
+])('%j is no address, and stays as it is', (text) => {
   expect(ipaddr.IPv6.isValid(text)).toBe(false);
   expect(group(text, 56)).toBe(text);
 });

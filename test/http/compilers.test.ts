@@ -16,7 +16,11 @@ const compile = (compiler: 'typescript' | 'typescript-5', config: object): strin
   const project = join(folder, `tsconfig-${compiler}.json`);
   writeFileSync(project, JSON.stringify(config));
   try {
-    return execFileSync(process.execPath, [join(root, 'node_modules', compiler, 'bin/tsc'), '-p', project], { cwd: folder, encoding: 'utf8', stdio: 'pipe' });
+    return execFileSync(process.execPath, [join(root, 'node_modules', compiler, 'bin/tsc'), '-p', project], {
+      cwd: folder,
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
   } catch (error) {
     return (error as { stdout: string }).stdout;
   }
@@ -24,21 +28,47 @@ const compile = (compiler: 'typescript' | 'typescript-5', config: object): strin
 
 beforeAll(() => {
   // As `npm run build` writes them.
-  expect(compile('typescript', { extends: join(root, 'tsconfig.build.json'), compilerOptions: { rootDir: join(root, 'src'), outDir: declarations }, include: [join(root, 'src')] })).toBe('');
+  expect(
+    compile('typescript', {
+      extends: join(root, 'tsconfig.build.json'),
+      compilerOptions: { rootDir: join(root, 'src'), outDir: declarations },
+      include: [join(root, 'src')],
+    }),
+  ).toBe('');
   // The types of vitest take longer to check than all the rest.
-  writeFileSync(join(folder, 'consumer.mts'), readFileSync(join(root, 'test/http/types.test-d.ts'), 'utf8').replace(`from 'vitest'`, `from 'expect-type'`));
+  writeFileSync(
+    join(folder, 'consumer.mts'),
+    readFileSync(join(root, 'test/http/types.test-d.ts'), 'utf8').replace(`from 'vitest'`, `from 'expect-type'`),
+  );
   writeFileSync(join(folder, 'bare.mts'), `export * from 'headgate/http';\n`);
 }, 180_000);
 
 describe.each(['typescript', 'typescript-5'] as const)('%s', (compiler) => {
-  test.each([['with dom', ['es2022', 'dom', 'dom.iterable']], ['without dom', ['es2022']]])('%s: the adapters fit their frameworks, strictly (FAULTS 33)', { timeout: 180_000 }, (_, lib) => {
+  test.each([
+    ['with dom', ['es2022', 'dom', 'dom.iterable']],
+    ['without dom', ['es2022']],
+  ])('%s: the adapters fit their frameworks, strictly (FAULTS 33)', { timeout: 180_000 }, (_, lib) => {
     const compilerOptions = {
-      target: 'es2022', module: 'nodenext', strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true, lib, types: ['node'],
+      target: 'es2022',
+      module: 'nodenext',
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      noEmit: true,
+      lib,
+      types: ['node'],
       paths: { headgate: ['./headgate/index.d.ts'], 'headgate/http': ['./headgate/http/index.d.ts'] },
     };
     // Ours are checked themselves, those of the frameworks are their own business.
-    expect(compile(compiler, { compilerOptions: { ...compilerOptions, skipLibCheck: true }, include: ['consumer.mts'] })).toBe('');
+    expect(
+      compile(compiler, { compilerOptions: { ...compilerOptions, skipLibCheck: true }, include: ['consumer.mts'] }),
+    ).toBe('');
     const types = lib.includes('dom') ? [] : ['node'];
-    expect(compile(compiler, { compilerOptions: { ...compilerOptions, types, skipLibCheck: false, skipDefaultLibCheck: true }, include: ['bare.mts'] })).toBe('');
+    expect(
+      compile(compiler, {
+        compilerOptions: { ...compilerOptions, types, skipLibCheck: false, skipDefaultLibCheck: true },
+        include: ['bare.mts'],
+      }),
+    ).toBe('');
   });
 });

@@ -1,5 +1,9 @@
 /** What is particular to each framework: routes and their parameters, its own ways to respond, HTTP/2 and pipelining, other runtimes. */
-import createExpress, { type NextFunction, type Request as ExpressRequest, type Response as ExpressResponse } from 'express';
+import createExpress, {
+  type NextFunction,
+  type Request as ExpressRequest,
+  type Response as ExpressResponse,
+} from 'express';
 import createFastify from 'fastify';
 import { type Context, Hono } from 'hono';
 import { streamSSE } from 'hono/streaming';
@@ -41,12 +45,23 @@ describe('express', () => {
   test.each<[string, (res: ExpressResponse) => unknown]>([
     ['and says so by returning the response', (res) => res.json({ own: true })],
     ['and returns nothing', (res) => void res.json({ own: true })],
-    ['and then fails', (res) => { res.json({ own: true }); throw new Error('too late'); }],
+    [
+      'and then fails',
+      (res) => {
+        res.json({ own: true });
+        throw new Error('too late');
+      },
+    ],
   ])('onLimited responds by itself, %s', async (_, respond) => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {});
     onTestFinished(() => log.mockRestore());
     const app = createExpress();
-    app.use(express({ gate: full(), onLimited: (_refusal, _req: ExpressRequest, res: ExpressResponse) => respond(res) as undefined }));
+    app.use(
+      express({
+        gate: full(),
+        onLimited: (_refusal, _req: ExpressRequest, res: ExpressResponse) => respond(res) as undefined,
+      }),
+    );
     const site = await start(http.createServer(app));
     expect(short(await get(site))).toEqual([429, '1', '{"own":true}']);
     expect(log.mock.calls).toHaveLength(_ === 'and then fails' ? 1 : 0);
@@ -65,8 +80,16 @@ describe('express', () => {
   test.each([undefined, 'route', 'router', 0])('a function that throws %j is an error all the same', async (thrown) => {
     const failures: unknown[] = [];
     const app = createExpress();
-    app.use(express({ gate: new Throttle(1), skip: () => Promise.reject(thrown as never) }), (_req, res) => void res.send('let in'));
-    app.use((error: unknown, _req: ExpressRequest, res: ExpressResponse, _next: NextFunction) => (failures.push(error), res.sendStatus(500)));
+    app.use(
+      express({ gate: new Throttle(1), skip: () => Promise.reject(thrown as never) }),
+      (_req, res) => void res.send('let in'),
+    );
+    app.use(
+      (error: unknown, _req: ExpressRequest, res: ExpressResponse, _next: NextFunction) => (
+        failures.push(error),
+        res.sendStatus(500)
+      ),
+    );
     const site = await start(http.createServer(app));
     expect((await get(site)).status).toBe(500);
     expect(failures).toEqual([new Error(`${thrown} was thrown`)]);
@@ -74,10 +97,16 @@ describe('express', () => {
 
   test('an onLimited that only prepares the response leaves the rest to the default', async () => {
     const app = createExpress();
-    app.use(express({ gate: full(), onLimited: (_refusal, _req, res: ExpressResponse) => res.set('Retry-After', '60') }));
+    app.use(
+      express({ gate: full(), onLimited: (_refusal, _req, res: ExpressResponse) => res.set('Retry-After', '60') }),
+    );
     const site = await start(http.createServer(app));
     const { status, headers, body } = await get(site);
-    expect([status, headers['retry-after'], JSON.parse(body)]).toEqual([429, '60', expect.objectContaining({ status: 429 })]);
+    expect([status, headers['retry-after'], JSON.parse(body)]).toEqual([
+      429,
+      '60',
+      expect.objectContaining({ status: 429 }),
+    ]);
   });
 
   test('many limits on one route are no leak of listeners', async () => {
@@ -116,10 +145,16 @@ describe('express', () => {
     const gate = new Throttle(Infinity, 1);
     const latch = new Latch();
     const app = createExpress();
-    app.use(express({ gate }), (_req, res) => void Readable.from((async function* () {
-      yield 'first';
-      await latch.opened;
-    })()).pipe(res));
+    app.use(
+      express({ gate }),
+      (_req, res) =>
+        void Readable.from(
+          (async function* () {
+            yield 'first';
+            await latch.opened;
+          })(),
+        ).pipe(res),
+    );
     const site = await start(http.createServer(app));
     const gone = call(site);
     await gone.started;
@@ -137,7 +172,9 @@ describe('express', () => {
   test('an error without a handler of its own is answered by Express, and releases', async () => {
     const gate = new Throttle(Infinity, 1);
     const app = createExpress().set('env', 'test');
-    app.use(express({ gate }), () => { throw new Error('no'); });
+    app.use(express({ gate }), () => {
+      throw new Error('no');
+    });
     const site = await start(http.createServer(app));
     for (let index = 0; index < 3; index++) {
       expect((await get(site)).status).toBe(500);
@@ -181,12 +218,14 @@ describe('node:http', () => {
       return permit;
     };
     const sockets: [socket: net.Socket, listeners: number][] = [];
-    const server = http.createServer((req, res) => limited(req, res, () => {
-      paths.push(req.url ?? '');
-      // A handler that reads the request to its end: from then on the request itself tells no more.
-      req.resume();
-      void latch.opened.then(() => res.end(req.url));
-    }));
+    const server = http.createServer((req, res) =>
+      limited(req, res, () => {
+        paths.push(req.url ?? '');
+        // A handler that reads the request to its end: from then on the request itself tells no more.
+        req.resume();
+        void latch.opened.then(() => res.end(req.url));
+      }),
+    );
     server.on('connection', (socket) => void sockets.push([socket, socket.listenerCount('close')]));
     const { port } = await start(server);
     const ask = (count: number): net.Socket => {
@@ -278,10 +317,12 @@ describe('node:http', () => {
     const looked = new Latch();
     const skip = vi.fn(async () => (await looked.opened, false));
     const slow = express<http2.Http2ServerRequest, http2.Http2ServerResponse>({ gate, wait: 60, skip });
-    const server = http2.createServer((req, res) => ({ '/wait': queued, '/slow': slow }[req.url] ?? limited)(req, res, () => {
-      res.write('first');
-      void latch.opened.then(() => res.stream && !res.stream.destroyed && res.end());
-    }));
+    const server = http2.createServer((req, res) =>
+      (({ '/wait': queued, '/slow': slow })[req.url] ?? limited)(req, res, () => {
+        res.write('first');
+        void latch.opened.then(() => res.stream && !res.stream.destroyed && res.end());
+      }),
+    );
     await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
     const client = http2.connect(`http://127.0.0.1:${(server.address() as net.AddressInfo).port}`);
     onTestFinished(async () => {
@@ -292,7 +333,10 @@ describe('node:http', () => {
       const stream = client.request({ ':path': path });
       stream.on('error', () => {});
       stream.resume();
-      return { stream, status: new Promise((resolve) => void stream.once('response', (headers) => resolve(headers[':status']))) };
+      return {
+        stream,
+        status: new Promise((resolve) => void stream.once('response', (headers) => resolve(headers[':status']))),
+      };
     };
     const first = ask('/');
     expect(await first.status).toBe(200);
@@ -321,9 +365,29 @@ describe('node:http', () => {
 describe('koa', () => {
   test.each<[string, (refusal: Refusal, ctx: Koa.Context) => void, unknown]>([
     ['a body', (_refusal, ctx) => void (ctx.body = { own: true }), [429, '1', '{"own":true}']],
-    ['a body and a status', (_refusal, ctx) => void Object.assign(ctx, { status: 503, body: 'own' }), [503, '1', 'own']],
-    ['the bare response', (_refusal, ctx) => { ctx.respond = false; ctx.remove('content-length'); ctx.res.end('own'); }, [429, '1', 'own']],
-    ['the bare response, later', (_refusal, ctx) => { ctx.respond = false; ctx.remove('content-length'); setTimeout(() => ctx.res.end('own'), 10); }, [429, '1', 'own']],
+    [
+      'a body and a status',
+      (_refusal, ctx) => void Object.assign(ctx, { status: 503, body: 'own' }),
+      [503, '1', 'own'],
+    ],
+    [
+      'the bare response',
+      (_refusal, ctx) => {
+        ctx.respond = false;
+        ctx.remove('content-length');
+        ctx.res.end('own');
+      },
+      [429, '1', 'own'],
+    ],
+    [
+      'the bare response, later',
+      (_refusal, ctx) => {
+        ctx.respond = false;
+        ctx.remove('content-length');
+        setTimeout(() => ctx.res.end('own'), 10);
+      },
+      [429, '1', 'own'],
+    ],
   ])('onLimited responds by itself, with %s', async (_, onLimited, expected) => {
     const app = new Koa();
     app.use(async (ctx, next) => {
@@ -369,7 +433,10 @@ describe('koa', () => {
     app.use(koa({ keyed, key: 'ip' }));
     const site = await start(http.createServer((req, res) => void app.callback()(req, res)));
     const { status, body } = await get(site);
-    expect([status, JSON.parse(body).detail]).toEqual([400, 'The request has no client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted.']);
+    expect([status, JSON.parse(body).detail]).toEqual([
+      400,
+      'The request has no client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted.',
+    ]);
   });
 });
 
@@ -383,7 +450,9 @@ describe('fastify', () => {
       part.get('/inside', async () => 'done');
       await part.register(async (inner) => void inner.get('/within', async () => 'done'));
     });
-    const statuses = await Promise.all(['/outside', '/inside', '/within'].map(async (url) => (await server.inject(url)).statusCode));
+    const statuses = await Promise.all(
+      ['/outside', '/inside', '/within'].map(async (url) => (await server.inject(url)).statusCode),
+    );
     expect(statuses).toEqual([200, 429, 429]);
   });
 
@@ -404,7 +473,10 @@ describe('fastify', () => {
     onTestFinished(() => server.close());
     // Takes its time, so that the reply is under way when the hook is done.
     server.addHook('onSend', async () => void (await new Promise((resolve) => void setTimeout(resolve, 10))));
-    const own = vi.fn((_refusal: unknown, _request: unknown, reply: { send(payload: unknown): unknown }) => reply.send({ own: true }) as object);
+    const own = vi.fn(
+      (_refusal: unknown, _request: unknown, reply: { send(payload: unknown): unknown }) =>
+        reply.send({ own: true }) as object,
+    );
     await server.register(fastify({ gate: full(), hook }));
     await server.register(async (part) => {
       part.get('/', handler);
@@ -415,15 +487,23 @@ describe('fastify', () => {
     await other.register(fastify({ gate: full(), hook, onLimited: own }));
     other.get('/', handler);
     expect(await server.inject('/')).toMatchObject({ statusCode: 429, headers: { 'retry-after': '1' } });
-    expect(await other.inject('/')).toMatchObject({ statusCode: 429, headers: { 'retry-after': '1' }, body: '{"own":true}' });
+    expect(await other.inject('/')).toMatchObject({
+      statusCode: 429,
+      headers: { 'retry-after': '1' },
+      body: '{"own":true}',
+    });
     expect([handler.mock.calls, own.mock.calls.length]).toEqual([[], 1]);
   });
 
   test('onLimited sends the reply, and returns nothing', async () => {
     const warnings: string[] = [];
-    const server = createFastify({ logger: { level: 'warn', stream: { write: (line: string) => void warnings.push(line) } } });
+    const server = createFastify({
+      logger: { level: 'warn', stream: { write: (line: string) => void warnings.push(line) } },
+    });
     onTestFinished(() => server.close());
-    await server.register(fastify({ gate: full(), onLimited: (_refusal, _request, reply) => void reply.send({ own: true }) }));
+    await server.register(
+      fastify({ gate: full(), onLimited: (_refusal, _request, reply) => void reply.send({ own: true }) }),
+    );
     server.get('/', async () => 'done');
     expect(await server.inject('/')).toMatchObject({ statusCode: 429, body: '{"own":true}' });
     expect(warnings).toEqual([]);
@@ -462,7 +542,9 @@ describe('fastify', () => {
   });
 
   test('another hook is refused', () => {
-    expect(() => fastify({ gate: full(), hook: 'onSend' as never })).toThrow("hook must be 'onRequest', 'preValidation' or 'preHandler', received \"onSend\"");
+    expect(() => fastify({ gate: full(), hook: 'onSend' as never })).toThrow(
+      "hook must be 'onRequest', 'preValidation' or 'preHandler', received \"onSend\"",
+    );
   });
 });
 
@@ -481,7 +563,12 @@ describe('hono', () => {
     app.use(async (c, next) => (await next(), c.header('x-outer', 'yes')));
     app.use(hono({ gate: full(), onLimited: (refusal, c: Context) => c.json({ own: refusal.retryAfter }) }));
     const response = await app.request('/');
-    expect([response.status, response.headers.get('retry-after'), response.headers.get('x-outer'), await response.json()]).toEqual([429, '1', 'yes', { own: 1 }]);
+    expect([
+      response.status,
+      response.headers.get('retry-after'),
+      response.headers.get('x-outer'),
+      await response.json(),
+    ]).toEqual([429, '1', 'yes', { own: 1 }]);
   });
 
   test('fields that were set before are kept, and those of the handler win', async () => {
@@ -503,10 +590,12 @@ describe('hono', () => {
     const latch = new Latch();
     const app = new Hono();
     app.use(hono({ gate }));
-    app.get('/', (c) => streamSSE(c, async (stream) => {
-      await stream.writeSSE({ data: '1' });
-      await latch.opened;
-    }));
+    app.get('/', (c) =>
+      streamSSE(c, async (stream) => {
+        await stream.writeSSE({ data: '1' });
+        await latch.opened;
+      }),
+    );
     const site = await start(fetchServer(app.fetch));
     const events = call(site);
     expect(await events.started).toBe('data: 1\n\n');
@@ -521,6 +610,12 @@ test('a whole URL as the target of a request is the same path', async () => {
   const { keyed, names } = namesakes();
   const limited = express({ keyed, key: '{path}?{query.a}' });
   const site = await start(http.createServer((req, res) => limited(req, res, () => res.end())));
-  for (const path of ['/export?a=1', 'http://other.example/export?a=1', 'HTTP://x:80/export?a=1#c?a=2', '/http://x/y?a=1']) await get(site, path);
+  for (const path of [
+    '/export?a=1',
+    'http://other.example/export?a=1',
+    'HTTP://x:80/export?a=1#c?a=2',
+    '/http://x/y?a=1',
+  ])
+    await get(site, path);
   expect(names).toEqual(['/export?1', '/export?1', '/export?1', '/http://x/y?1']);
 });

@@ -24,10 +24,13 @@ const send = async (port: number, requests: Iterable<string>): Promise<number> =
   return new Promise((resolve, reject) => {
     const next = (): void => {
       const { done, value } = source.next();
-      if (done === true) return void socket.destroy(), resolve(served);
+      if (done === true) return (void socket.destroy(), resolve(served));
       socket.write(value, 'latin1');
     };
-    socket.on('error', reject).on('close', () => reject(new Error(`the server hung up after ${served} requests`))).on('connect', next);
+    socket
+      .on('error', reject)
+      .on('close', () => reject(new Error(`the server hung up after ${served} requests`)))
+      .on('connect', next);
     socket.setEncoding('latin1').on('data', (text: string) => {
       seen += text;
       if (!seen.includes('\r\n\r\n')) return;
@@ -40,19 +43,31 @@ const send = async (port: number, requests: Iterable<string>): Promise<number> =
 
 function* distinct(connection: number, count: number, length: number): Generator<string> {
   const rest = 'k'.repeat(length - 12);
-  for (let index = 0; index < count; index++) yield `GET / HTTP/1.1\r\nHost: x\r\nX-Api-Key: ${`${connection}.${index}`.padEnd(12, '.')}${rest}\r\n\r\n`;
+  for (let index = 0; index < count; index++)
+    yield `GET / HTTP/1.1\r\nHost: x\r\nX-Api-Key: ${`${connection}.${index}`.padEnd(12, '.')}${rest}\r\n\r\n`;
 }
 
-test('20,000 distinct headers of 15 kB leave a process of 128 MB at work (FAULTS 35)', { timeout: 30_000 }, async () => {
-  const server = await runProgram(SERVER, ['--max-old-space-size=128']);
-  const port = Number(await server.started);
-  const served = await Promise.all([0, 1, 2, 3].map((connection) => send(port, distinct(connection, 5_000, 15_000))));
-  server.end();
-  expect([served, await server.ended]).toEqual([[5_000, 5_000, 5_000, 5_000], { code: 0, output: `${port}\n20000\n`, errors: '' }]);
-});
+test(
+  '20,000 distinct headers of 15 kB leave a process of 128 MB at work (FAULTS 35)',
+  { timeout: 30_000 },
+  async () => {
+    const server = await runProgram(SERVER, ['--max-old-space-size=128']);
+    const port = Number(await server.started);
+    const served = await Promise.all([0, 1, 2, 3].map((connection) => send(port, distinct(connection, 5_000, 15_000))));
+    server.end();
+    expect([served, await server.ended]).toEqual([
+      [5_000, 5_000, 5_000, 5_000],
+      { code: 0, output: `${port}\n20000\n`, errors: '' },
+    ]);
+  },
+);
 
-test('a live key of the greatest length takes at most 2 kB, so 100,000 take at most 200 MB', { timeout: 30_000 }, async () => {
-  const program = await runProgram(`
+test(
+  'a live key of the greatest length takes at most 2 kB, so 100,000 take at most 200 MB',
+  { timeout: 30_000 },
+  async () => {
+    const program = await runProgram(
+      `
     import { KeyedThrottle } from 'headgate';
     import { boundKey } from '../../src/http/bounded-key.js';
     const COUNT = 40_000;
@@ -73,11 +88,17 @@ test('a live key of the greatest length takes at most 2 kB, so 100,000 take at m
       }
       console.log(JSON.stringify([name, keyed.size, Math.round((used() - before) / COUNT), permits.length]));
     }
-  `, ['--expose-gc']);
-  const { code, output, errors } = await program.ended;
-  expect([code, errors]).toEqual([0, '']);
-  const lines = output.trim().split('\n').map((line) => JSON.parse(line) as [string, number, number, number]);
-  for (const [name, , bytes] of lines) console.info(`${name}: ${bytes} B for each live key`);
-  expect(lines.map(([, size]) => size)).toEqual([40_000, 40_000, 40_000]);
-  for (const [, , bytes] of lines) expect(bytes).toBeLessThan(2_000);
-});
+  `,
+      ['--expose-gc'],
+    );
+    const { code, output, errors } = await program.ended;
+    expect([code, errors]).toEqual([0, '']);
+    const lines = output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as [string, number, number, number]);
+    for (const [name, , bytes] of lines) console.info(`${name}: ${bytes} B for each live key`);
+    expect(lines.map(([, size]) => size)).toEqual([40_000, 40_000, 40_000]);
+    for (const [, , bytes] of lines) expect(bytes).toBeLessThan(2_000);
+  },
+);

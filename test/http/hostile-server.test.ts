@@ -16,7 +16,10 @@ const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
 const chapter = /^### Hostile clients\n(.*?)^## /ms.exec(readme)?.[1] ?? '';
 
 /** A server with one slot for each address. */
-const serveOne = async (handler: RequestListener, options: http.ServerOptions = {}): Promise<{ server: Server; port: number; keyed: KeyedThrottle }> => {
+const serveOne = async (
+  handler: RequestListener,
+  options: http.ServerOptions = {},
+): Promise<{ server: Server; port: number; keyed: KeyedThrottle }> => {
   const keyed = new KeyedThrottle(Infinity, 1);
   const limit = express(concurrencyLimit({ key: 'ip', maxConcurrent: 1, backend: keyed }));
   const server = http.createServer(options, (req, res) => limit(req, res, () => handler(req, res)));
@@ -26,13 +29,23 @@ const serveOne = async (handler: RequestListener, options: http.ServerOptions = 
 
 /** A client that writes what it is given and then falls silent. */
 const silent = (port: number, text: string): net.Socket => {
-  const socket = net.connect(port, '127.0.0.1', () => socket.write(text)).on('error', () => {}).pause();
+  const socket = net
+    .connect(port, '127.0.0.1', () => socket.write(text))
+    .on('error', () => {})
+    .pause();
   onTestFinished(() => void socket.destroy());
   return socket;
 };
 
 test('a body that never ends holds a slot until requestTimeout of the server (FAULTS 37)', async () => {
-  const { server, port, keyed } = await serveOne((req, res) => void req.on('error', () => res.destroy()).on('end', () => res.end('done')).resume(), { connectionsCheckingInterval: 20 });
+  const { server, port, keyed } = await serveOne(
+    (req, res) =>
+      void req
+        .on('error', () => res.destroy())
+        .on('end', () => res.end('done'))
+        .resume(),
+    { connectionsCheckingInterval: 20 },
+  );
   server.requestTimeout = 300;
   server.headersTimeout = 200;
   silent(port, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx');
@@ -56,7 +69,9 @@ test('a response that is never read holds a slot until timeout of the server (FA
 test('a response that is never read holds a slot until ttl of the limit (FAULTS 37)', async () => {
   const keyed = new KeyedThrottle(Infinity, 1);
   const limit = express(concurrencyLimit({ key: 'ip', maxConcurrent: 1, ttl: 0.3, backend: keyed }));
-  const server = http.createServer((req, res) => limit(req, res, () => void res.end(req.url === '/large' ? Buffer.alloc(16_000_000) : 'done')));
+  const server = http.createServer((req, res) =>
+    limit(req, res, () => void res.end(req.url === '/large' ? Buffer.alloc(16_000_000) : 'done')),
+  );
   onTestFinished(() => stop(server));
   const port = await listen(server);
   silent(port, 'GET /large HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -67,7 +82,13 @@ test('a response that is never read holds a slot until ttl of the limit (FAULTS 
 
 test('the bounds of servers are those of README.md', () => {
   const { requestTimeout, headersTimeout, timeout, maxConnections, maxRequestsPerSocket } = http.createServer();
-  expect([requestTimeout, headersTimeout, timeout, maxConnections ?? Infinity, maxRequestsPerSocket]).toEqual([300_000, 60_000, 0, Infinity, 0]);
+  expect([requestTimeout, headersTimeout, timeout, maxConnections ?? Infinity, maxRequestsPerSocket]).toEqual([
+    300_000,
+    60_000,
+    0,
+    Infinity,
+    0,
+  ]);
   expect(createFastify().server.requestTimeout).toBe(0);
   expect(chapter).toContain('300 s and 60 s in Node. Fastify switches `requestTimeout` off');
 });

@@ -67,17 +67,19 @@ describe.each(sites)('a proxy in front of %s', (name, serve) => {
     const byHeader = await serve({ keyed: keyed(), key: 'header:x-forwarded-for' });
     const byFunction = await serve({ keyed: keyed(), key: () => 'me' });
     await get(byAddress);
-    for (const value of ['127.0.0.1', '127.0.0.1, 127.0.0.1:4711', '::ffff:127.0.0.1']) await get(byAddress, '/', forwarded(value));
+    for (const value of ['127.0.0.1', '127.0.0.1, 127.0.0.1:4711', '::ffff:127.0.0.1'])
+      await get(byAddress, '/', forwarded(value));
     await get(byAddress, '/', { headers: { forwarded: 'for=127.0.0.1;proto=https' } });
     for (const site of [byUser, byHeader, byFunction]) await get(site, '/', forwarded('203.0.113.7'));
     expect(await given()).toEqual([]);
   });
 
-  if (knowsProxies) test('gets no warning where the framework trusts it (FAULTS 28)', async () => {
-    const site = await serve({ keyed: keyed(), key: 'ip' }, { trustProxy: true });
-    for (const client of ['203.0.113.7', '203.0.113.8, 10.0.0.1']) await get(site, '/', forwarded(client));
-    expect(await given()).toEqual([]);
-  });
+  if (knowsProxies)
+    test('gets no warning where the framework trusts it (FAULTS 28)', async () => {
+      const site = await serve({ keyed: keyed(), key: 'ip' }, { trustProxy: true });
+      for (const client of ['203.0.113.7', '203.0.113.8, 10.0.0.1']) await get(site, '/', forwarded(client));
+      expect(await given()).toEqual([]);
+    });
 
   test('on a Unix socket has to be trusted: until then each request is refused, and told why (FAULTS 28)', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'headgate-'));
@@ -87,9 +89,18 @@ describe.each(sites)('a proxy in front of %s', (name, serve) => {
     const site = await serve({ keyed: gates, key: 'ip' }, { host: untrusted });
     for (const client of ['203.0.113.7', '203.0.113.8']) {
       const seen = await get(site, '/', { host: untrusted, ...forwarded(client) });
-      expect([seen.status, JSON.parse(seen.body)]).toMatchObject([400, { detail: 'The request has no client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted.' }]);
+      expect([seen.status, JSON.parse(seen.body)]).toMatchObject([
+        400,
+        {
+          detail:
+            'The request has no client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted.',
+        },
+      ]);
     }
-    expect([gates.size, (await given()).map(({ code, message }) => `${code} ${message}`)]).toEqual([0, [expect.stringMatching(/^HEADGATE_UNTRUSTED_PROXY .*Unix socket.*'trust proxy'/)]]);
+    expect([gates.size, (await given()).map(({ code, message }) => `${code} ${message}`)]).toEqual([
+      0,
+      [expect.stringMatching(/^HEADGATE_UNTRUSTED_PROXY .*Unix socket.*'trust proxy'/)],
+    ]);
     if (!knowsProxies) return;
     const trusted = join(folder, 'trusted');
     const other = await serve({ keyed: gates, key: 'ip' }, { host: trusted, trustProxy: true });
@@ -99,7 +110,12 @@ describe.each(sites)('a proxy in front of %s', (name, serve) => {
 });
 
 describe('the warning of a proxy', () => {
-  const connection = (more: Partial<Connection<[]>> = {}): Connection<[]> => ({ peer: () => '10.0.0.1', over: () => false, header: (name) => (name === 'x-forwarded-for' ? '203.0.113.7' : undefined), ...more });
+  const connection = (more: Partial<Connection<[]>> = {}): Connection<[]> => ({
+    peer: () => '10.0.0.1',
+    over: () => false,
+    header: (name) => (name === 'x-forwarded-for' ? '203.0.113.7' : undefined),
+    ...more,
+  });
 
   test('is not given for a connection that has ended, and has no address any more', async () => {
     checkProxy(undefined, connection({ peer: () => undefined, over: () => true }), []);
@@ -150,26 +166,41 @@ describe('many keys', () => {
     return { latch, ask: (key) => serve(new Request('http://x/', { headers: { 'x-key': key } })) };
   };
   /** A keyed gate that shows `maxKeys`. */
-  const bounded = (maxKeys: number | undefined, gates: KeyedThrottle): KeyedThrottle => Object.defineProperty(gates, 'maxKeys', { value: maxKeys });
+  const bounded = (maxKeys: number | undefined, gates: KeyedThrottle): KeyedThrottle =>
+    Object.defineProperty(gates, 'maxKeys', { value: maxKeys });
 
   test('of a gate without a bound: 100,000 may be live, then new ones are refused with 503 and a warning (FAULTS 35)', async () => {
     const gates = bounded(Infinity, new KeyedThrottle(100, 4, 3_600));
     const errors: unknown[] = [];
-    const { ask, latch } = slow({ keyed: gates, key: '{headers.x-key}', onLimited: ({ error }) => void errors.push(error) });
+    const { ask, latch } = slow({
+      keyed: gates,
+      key: '{headers.x-key}',
+      onLimited: ({ error }) => void errors.push(error),
+    });
     latch.open();
     for (let index = 0; index < 99_999; index++) gates.tryAcquire(`key ${index}`)?.release();
     expect([(await ask('the last')).status, gates.size, await given()]).toEqual([200, 100_000, []]);
     const refused = await ask('one more');
-    expect([refused.status, (await ask('another')).status, refused.headers.has('retry-after'), gates.size]).toEqual([503, 503, true, 100_000]);
+    expect([refused.status, (await ask('another')).status, refused.headers.has('retry-after'), gates.size]).toEqual([
+      503,
+      503,
+      true,
+      100_000,
+    ]);
     expect(errors).toEqual([expect.any(QueueFullError), expect.any(QueueFullError)]);
     expect((await given()).map(({ code }) => code)).toEqual(['HEADGATE_MAX_KEYS']);
     // The clients that are known go on.
     expect([(await ask('key 7')).status, (await ask('the last')).status]).toEqual([200, 200]);
   });
 
-  test.each<[string, number | undefined]>([['a bound of its own', 200_000], ['no word about a bound', undefined]])('of a gate with %s are left to the gate', async (_, maxKeys) => {
+  test.each<[string, number | undefined]>([
+    ['a bound of its own', 200_000],
+    ['no word about a bound', undefined],
+  ])('of a gate with %s are left to the gate', async (_, maxKeys) => {
     const acquired: string[] = [];
-    const gates = Object.assign(bounded(maxKeys, new KeyedThrottle(1)), { acquire: async (key: string) => (acquired.push(key), { release() {}, refund() {} }) });
+    const gates = Object.assign(bounded(maxKeys, new KeyedThrottle(1)), {
+      acquire: async (key: string) => (acquired.push(key), { release() {}, refund() {} }),
+    });
     Object.defineProperty(gates, 'size', { value: 150_000 });
     const { ask, latch } = slow({ keyed: gates, key: '{headers.x-key}' });
     latch.open();
@@ -177,28 +208,41 @@ describe('many keys', () => {
   });
 
   test('concurrencyLimit counts 100,000 keys at a time, unless maxKeys says otherwise (FAULTS 35)', () => {
-    const gates = (maxKeys?: number): KeyedThrottle => concurrencyLimit({ key: 'ip', maxConcurrent: 1, maxKeys }).keyed as KeyedThrottle;
-    for (const [own, expected] of [[gates(), 100_000], [gates(3), 3]] as const) {
+    const gates = (maxKeys?: number): KeyedThrottle =>
+      concurrencyLimit({ key: 'ip', maxConcurrent: 1, maxKeys }).keyed as KeyedThrottle;
+    for (const [own, expected] of [
+      [gates(), 100_000],
+      [gates(3), 3],
+    ] as const) {
       const permits = Array.from({ length: expected }, (_, index) => own.tryAcquire(`key ${index}`));
-      expect([permits.filter((permit) => permit === undefined).length, own.tryAcquire('one more'), own.size]).toEqual([0, undefined, expected]);
+      expect([permits.filter((permit) => permit === undefined).length, own.tryAcquire('one more'), own.size]).toEqual([
+        0,
+        undefined,
+        expected,
+      ]);
       permits[0]?.release();
       expect(own.tryAcquire('one more')?.cost).toBe(1);
     }
   });
 
-  test.each(sites)('a client with a new key gets 503 from %s while maxKeys others are served, and then is served', async (_, serve) => {
-    const latch = new Latch();
-    let inside = 0;
-    const as = (key: string): object => ({ headers: { 'x-key': key } });
-    const site = await serve(concurrencyLimit({ key: 'header:x-key', maxConcurrent: 1, maxKeys: 2 }), { handler: async () => (inside++, await latch.opened, 'done') });
-    const calls = ['a', 'b'].map((key) => call(site, '/', as(key)));
-    await until(() => inside === 2);
-    expect([(await get(site, '/', as('c'))).status, (await get(site, '/', as('a'))).status]).toEqual([503, 429]);
-    latch.open();
-    expect((await Promise.all(calls.map(({ seen }) => seen))).map(({ status }) => status)).toEqual([200, 200]);
-    await until(() => inside === 2);
-    let status = 503;
-    for (let tries = 0; status !== 200 && tries < 50; tries++) ({ status } = await get(site, '/', as('c')));
-    expect(status).toBe(200);
-  });
+  test.each(sites)(
+    'a client with a new key gets 503 from %s while maxKeys others are served, and then is served',
+    async (_, serve) => {
+      const latch = new Latch();
+      let inside = 0;
+      const as = (key: string): object => ({ headers: { 'x-key': key } });
+      const site = await serve(concurrencyLimit({ key: 'header:x-key', maxConcurrent: 1, maxKeys: 2 }), {
+        handler: async () => (inside++, await latch.opened, 'done'),
+      });
+      const calls = ['a', 'b'].map((key) => call(site, '/', as(key)));
+      await until(() => inside === 2);
+      expect([(await get(site, '/', as('c'))).status, (await get(site, '/', as('a'))).status]).toEqual([503, 429]);
+      latch.open();
+      expect((await Promise.all(calls.map(({ seen }) => seen))).map(({ status }) => status)).toEqual([200, 200]);
+      await until(() => inside === 2);
+      let status = 503;
+      for (let tries = 0; status !== 200 && tries < 50; tries++) ({ status } = await get(site, '/', as('c')));
+      expect(status).toBe(200);
+    },
+  );
 });

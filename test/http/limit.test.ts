@@ -7,7 +7,11 @@ import { call, get, Latch, until } from '../support/http-client.js';
 import { sites } from '../support/framework-servers.js';
 
 /** A backend that shows what it holds. */
-const watched = (): { keyed: KeyedThrottle; backend: (needs: BackendNeeds) => KeyedThrottle; asked: BackendNeeds[] } => {
+const watched = (): {
+  keyed: KeyedThrottle;
+  backend: (needs: BackendNeeds) => KeyedThrottle;
+  asked: BackendNeeds[];
+} => {
   const asked: BackendNeeds[] = [];
   let keyed!: KeyedThrottle;
   return {
@@ -84,11 +88,17 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
   test('blocks_over_capacity_request', async () => {
     const latch = new Latch();
     let inside = 0;
-    const site = await serve(concurrencyLimit({ key, maxConcurrent: 2 }), { handler: async () => (inside++, await latch.opened, 'done') });
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 2 }), {
+      handler: async () => (inside++, await latch.opened, 'done'),
+    });
     const calls = [call(site, '/', as('a')), call(site, '/', as('a'))];
     await until(() => inside === 2);
     const over = await get(site, '/', as('a'));
-    expect([over.status, over.headers['retry-after'], over.headers['ratelimit']]).toEqual([429, '1', '"default";r=0;t=1']);
+    expect([over.status, over.headers['retry-after'], over.headers['ratelimit']]).toEqual([
+      429,
+      '1',
+      '"default";r=0;t=1',
+    ]);
     latch.open();
     expect((await Promise.all(calls.map(({ seen }) => seen))).map(({ status }) => status)).toEqual([200, 200]);
   });
@@ -116,7 +126,9 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
     const latch = new Latch();
     let turn = 0;
     const keys = ['a', 'a', 'b'];
-    const site = await serve(concurrencyLimit({ key: async () => keys[turn++], maxConcurrent: 1 }), { handler: async (path) => (path === '/slow' && (await latch.opened), 'done') });
+    const site = await serve(concurrencyLimit({ key: async () => keys[turn++], maxConcurrent: 1 }), {
+      handler: async (path) => (path === '/slow' && (await latch.opened), 'done'),
+    });
     const slow = call(site, '/slow');
     await until(() => turn === 1);
     expect([(await get(site)).status, (await get(site)).status]).toEqual([429, 200]);
@@ -142,7 +154,9 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
     const latch = new Latch();
     let inside = 0;
     const onLimited = vi.fn((_refusal: unknown) => ({ detail: 'five exports at a time' }));
-    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, onLimited }), { handler: async () => (inside++, await latch.opened, 'done') });
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, onLimited }), {
+      handler: async () => (inside++, await latch.opened, 'done'),
+    });
     const slow = call(site, '/', as('a'));
     await until(() => inside === 1);
     const seen = await get(site, '/', as('a'));
@@ -154,7 +168,11 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
 
   test('view_exception', async () => {
     const counts = watched();
-    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, backend: counts.backend }), { handler: () => { throw new Error('no'); } });
+    const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, backend: counts.backend }), {
+      handler: () => {
+        throw new Error('no');
+      },
+    });
     for (let index = 0; index < 3; index++) {
       expect((await get(site, '/', as('a'))).status).toBe(500);
       await until(() => (counts.keyed.peek('header:x-user:a')?.active ?? 0) === 0);
@@ -166,18 +184,48 @@ test('what is given beside is passed on as it is', () => {
   const backend = new KeyedThrottle(Infinity, 3);
   const skip = (): boolean => false;
   const onLimited = (): undefined => undefined;
-  expect(concurrencyLimit({ key: 'ip', maxConcurrent: 3, backend, ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited }))
-    .toEqual({ key: 'ip', keyed: backend, hold: 'handler', ttl: 60, block: false, wait: 2, status: 503, headers: false, failOpen: true, ipv6Prefix: 64, skip, onLimited });
+  expect(
+    concurrencyLimit({
+      key: 'ip',
+      maxConcurrent: 3,
+      backend,
+      ttl: 60,
+      block: false,
+      wait: 2,
+      status: 503,
+      headers: false,
+      failOpen: true,
+      ipv6Prefix: 64,
+      skip,
+      onLimited,
+    }),
+  ).toEqual({
+    key: 'ip',
+    keyed: backend,
+    hold: 'handler',
+    ttl: 60,
+    block: false,
+    wait: 2,
+    status: 503,
+    headers: false,
+    failOpen: true,
+    ipv6Prefix: 64,
+    skip,
+    onLimited,
+  });
 });
 
-test("a slot is held until the handler has finished, unless hold says otherwise (FAULTS 26)", () => {
-  const holds = [{}, { hold: undefined }, { hold: 'response' as const }].map((given) => concurrencyLimit({ key: 'ip', maxConcurrent: 1, ...given }).hold);
+test('a slot is held until the handler has finished, unless hold says otherwise (FAULTS 26)', () => {
+  const holds = [{}, { hold: undefined }, { hold: 'response' as const }].map(
+    (given) => concurrencyLimit({ key: 'ip', maxConcurrent: 1, ...given }).hold,
+  );
   expect(holds).toEqual(['handler', 'handler', 'response']);
 });
 
 describe('the limit of a backend (FAULTS 49)', () => {
   /** A gate of a key that shows how many permits it allows. */
-  const showing = (concurrency: unknown): KeyedThrottle => Object.defineProperty(new KeyedThrottle(Infinity, 5), 'concurrency', { value: concurrency });
+  const showing = (concurrency: unknown): KeyedThrottle =>
+    Object.defineProperty(new KeyedThrottle(Infinity, 5), 'concurrency', { value: concurrency });
 
   test.each<[unknown, string]>([
     [5, 'maxConcurrent must be the concurrency of the backend, which is 5, received 2'],
@@ -193,14 +241,20 @@ describe('the limit of a backend (FAULTS 49)', () => {
 
   test.each([2, undefined, '5'])('of %j is taken: it is the same, or not shown', (concurrency) => {
     const backend = showing(concurrency);
-    for (const given of [backend, () => backend]) expect(concurrencyLimit({ key: 'ip', maxConcurrent: 2, backend: given }).keyed).toBe(backend);
+    for (const given of [backend, () => backend])
+      expect(concurrencyLimit({ key: 'ip', maxConcurrent: 2, backend: given }).keyed).toBe(backend);
   });
 });
 
 test('whoever makes the backend gets the ttl as it is, and nobody else does', () => {
   const asked: BackendNeeds[] = [];
-  const backend = (needs: BackendNeeds): KeyedThrottle => (asked.push(needs), new KeyedThrottle(Infinity, needs.concurrency));
-  const options = [{}, { ttl: undefined }, { ttl: 60 }].map((given) => concurrencyLimit({ key: 'ip', maxConcurrent: 3, backend, ...given }));
+  const backend = (needs: BackendNeeds): KeyedThrottle => (
+    asked.push(needs),
+    new KeyedThrottle(Infinity, needs.concurrency)
+  );
+  const options = [{}, { ttl: undefined }, { ttl: 60 }].map((given) =>
+    concurrencyLimit({ key: 'ip', maxConcurrent: 3, backend, ...given }),
+  );
   expect(asked).toEqual([undefined, undefined, 60].map((ttl) => ({ concurrency: 3, ttl })));
   expect(options.filter((each) => 'ttl' in each)).toEqual([]);
 });
@@ -213,18 +267,58 @@ test('unless a backend says otherwise, this process counts', () => {
 
 test.each<[string, object, string]>([
   ['no maxConcurrent', { key: 'ip' }, 'TypeError: maxConcurrent must be an integer >= 1, received undefined'],
-  ['maxConcurrent of nothing', { key: 'ip', maxConcurrent: 0 }, 'RangeError: maxConcurrent must be an integer >= 1, received 0'],
+  [
+    'maxConcurrent of nothing',
+    { key: 'ip', maxConcurrent: 0 },
+    'RangeError: maxConcurrent must be an integer >= 1, received 0',
+  ],
   ['half of one', { key: 'ip', maxConcurrent: 1.5 }, 'RangeError: maxConcurrent must be an integer >= 1, received 1.5'],
-  ['no end', { key: 'ip', maxConcurrent: Infinity }, 'RangeError: maxConcurrent must be an integer >= 1, received Infinity'],
-  ['a ttl of nothing', { key: 'ip', maxConcurrent: 1, ttl: 0 }, 'RangeError: ttl must be a number > 0, up to 2147483, received 0'],
-  ['a backend that is a name', { key: 'ip', maxConcurrent: 1, backend: 'redis' }, 'TypeError: backend must be a KeyedGate, received "redis"'],
-  ['a backend without keys', { key: 'ip', maxConcurrent: 1, backend: new Throttle(1) }, 'TypeError: backend must be a KeyedGate, received object'],
+  [
+    'no end',
+    { key: 'ip', maxConcurrent: Infinity },
+    'RangeError: maxConcurrent must be an integer >= 1, received Infinity',
+  ],
+  [
+    'a ttl of nothing',
+    { key: 'ip', maxConcurrent: 1, ttl: 0 },
+    'RangeError: ttl must be a number > 0, up to 2147483, received 0',
+  ],
+  [
+    'a backend that is a name',
+    { key: 'ip', maxConcurrent: 1, backend: 'redis' },
+    'TypeError: backend must be a KeyedGate, received "redis"',
+  ],
+  [
+    'a backend without keys',
+    { key: 'ip', maxConcurrent: 1, backend: new Throttle(1) },
+    'TypeError: backend must be a KeyedGate, received object',
+  ],
   ['no keys', { key: 'ip', maxConcurrent: 1, maxKeys: 0 }, 'RangeError: maxKeys must be an integer >= 1, received 0'],
-  ['half a key', { key: 'ip', maxConcurrent: 1, maxKeys: 1.5 }, 'RangeError: maxKeys must be an integer >= 1, received 1.5'],
-  ['any number of keys', { key: 'ip', maxConcurrent: 1, maxKeys: Infinity }, 'RangeError: maxKeys must be an integer >= 1, received Infinity'],
-  ['maxKeys that is a text', { key: 'ip', maxConcurrent: 1, maxKeys: '5' }, 'TypeError: maxKeys must be an integer >= 1, received "5"'],
-  ['maxKeys beside a backend', { key: 'ip', maxConcurrent: 1, maxKeys: 5, backend: new KeyedThrottle(Infinity, 1) }, "TypeError: maxKeys must be the backend's own option where there is a backend, received 5"],
-  ['a backend that makes nothing', { key: 'ip', maxConcurrent: 1, backend: () => undefined }, 'TypeError: backend must be a KeyedGate, received undefined'],
+  [
+    'half a key',
+    { key: 'ip', maxConcurrent: 1, maxKeys: 1.5 },
+    'RangeError: maxKeys must be an integer >= 1, received 1.5',
+  ],
+  [
+    'any number of keys',
+    { key: 'ip', maxConcurrent: 1, maxKeys: Infinity },
+    'RangeError: maxKeys must be an integer >= 1, received Infinity',
+  ],
+  [
+    'maxKeys that is a text',
+    { key: 'ip', maxConcurrent: 1, maxKeys: '5' },
+    'TypeError: maxKeys must be an integer >= 1, received "5"',
+  ],
+  [
+    'maxKeys beside a backend',
+    { key: 'ip', maxConcurrent: 1, maxKeys: 5, backend: new KeyedThrottle(Infinity, 1) },
+    "TypeError: maxKeys must be the backend's own option where there is a backend, received 5",
+  ],
+  [
+    'a backend that makes nothing',
+    { key: 'ip', maxConcurrent: 1, backend: () => undefined },
+    'TypeError: backend must be a KeyedGate, received undefined',
+  ],
 ])('%s is refused at definition', (_, options, message) => {
   expect(() => {
     try {

@@ -13,7 +13,10 @@ const setUp = (timeout = 0, connections = 1): { database: Resource; files: Resou
 describe.each(sites)('fastapi_concurrency_limiter: %s', (_, serve) => {
   test('successful_request', async () => {
     const { database, files, limiter } = setUp();
-    const site = await serve({ gate: limiter.resources([database, files]) }, { handler: async () => `${database.active} ${files.active}` });
+    const site = await serve(
+      { gate: limiter.resources([database, files]) },
+      { handler: async () => `${database.active} ${files.active}` },
+    );
     expect(await get(site)).toMatchObject({ status: 200, body: '1 1' });
     await until(() => database.active + files.active === 0);
   });
@@ -21,13 +24,20 @@ describe.each(sites)('fastapi_concurrency_limiter: %s', (_, serve) => {
   test('503_when_capacity_exhausted', async () => {
     const { database, files, limiter } = setUp(0.02);
     const latch = new Latch();
-    const site = await serve({ gate: limiter.resources([database, files]) }, { handler: async () => (await latch.opened, 'done') });
+    const site = await serve(
+      { gate: limiter.resources([database, files]) },
+      { handler: async () => (await latch.opened, 'done') },
+    );
     const slow = call(site);
     await until(() => database.active === 1);
     const waiting = call(site);
     await until(() => database.waiting === 1);
     const seen = await waiting.seen;
-    expect([seen.status, seen.headers['retry-after'], JSON.parse(seen.body)]).toEqual([503, '1', { detail: 'Server busy, please retry later' }]);
+    expect([seen.status, seen.headers['retry-after'], JSON.parse(seen.body)]).toEqual([
+      503,
+      '1',
+      { detail: 'Server busy, please retry later' },
+    ]);
     expect([database.active, files.active]).toEqual([1, 1]);
     latch.open();
     expect((await slow.seen).status).toBe(200);
@@ -42,7 +52,14 @@ describe.each(sites)('fastapi_concurrency_limiter: %s', (_, serve) => {
 
   test('semaphore_released_after_endpoint_exception', async () => {
     const { database, limiter } = setUp(5);
-    const site = await serve({ gate: limiter.resources([database]) }, { handler: async () => { throw new Error('no'); } });
+    const site = await serve(
+      { gate: limiter.resources([database]) },
+      {
+        handler: async () => {
+          throw new Error('no');
+        },
+      },
+    );
     for (let index = 0; index < 3; index++) expect((await get(site)).status).toBe(500);
     await until(() => database.active === 0);
   });
@@ -60,7 +77,10 @@ describe.each(sites)('fastapi_concurrency_limiter: %s', (_, serve) => {
   test('concurrent_requests_within_capacity', async () => {
     const { database, files, limiter } = setUp(0, 2);
     const latch = new Latch();
-    const site = await serve({ gate: limiter.resources([database, files]) }, { handler: async () => (await latch.opened, 'done') });
+    const site = await serve(
+      { gate: limiter.resources([database, files]) },
+      { handler: async () => (await latch.opened, 'done') },
+    );
     const calls = [call(site), call(site)];
     await until(() => database.active === 2 && files.active === 2);
     latch.open();

@@ -9,7 +9,17 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import Koa from 'koa';
 import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle } from 'headgate';
-import { concurrencyLimit, express, fastify, hono, koa, permitOf, type Refusal, type RefusalError, web } from 'headgate/http';
+import {
+  concurrencyLimit,
+  express,
+  fastify,
+  hono,
+  koa,
+  permitOf,
+  type Refusal,
+  type RefusalError,
+  web,
+} from 'headgate/http';
 import { expectTypeOf } from 'vitest';
 
 const gate = new Throttle(1);
@@ -35,16 +45,40 @@ express({ gate: keyed });
 express({ keyed: new KeyedThrottle<number>(1), key: 'ip' });
 // @ts-expect-error a misspelt option
 express({ gate, waits: 5 });
-express({ gate, wait: undefined, cost: undefined, block: undefined, status: undefined, onLimited: undefined, headers: undefined, skip: undefined, failOpen: undefined, ipv6Prefix: undefined, ttl: undefined });
+express({
+  gate,
+  wait: undefined,
+  cost: undefined,
+  block: undefined,
+  status: undefined,
+  onLimited: undefined,
+  headers: undefined,
+  skip: undefined,
+  failOpen: undefined,
+  ipv6Prefix: undefined,
+  ttl: undefined,
+});
 
 // Express, Connect, node:http, HTTP/2
 const app = createExpress();
 app.use(express({ gate }));
 app.use('/path', express({ keyed, key: (req) => req.ip }));
-app.get('/:id', express({ keyed, key: (req: Request) => req.get('x'), cost: async (req) => Number(req.params['id']) }), (_req, res) => void res.send());
+app.get(
+  '/:id',
+  express({ keyed, key: (req: Request) => req.get('x'), cost: async (req) => Number(req.params['id']) }),
+  (_req, res) => void res.send(),
+);
 app.use(express({ gate, onLimited: ({ status }, _req: Request, res: ExpressResponse) => res.status(status).json({}) }));
 app.get('/export', express(concurrencyLimit({ key: 'user', maxConcurrent: 5 })), (_req, res) => void res.send());
-app.use(express(concurrencyLimit({ key: (req: Request) => req.ip, maxConcurrent: 5, onLimited: ({ retryAfter }, req) => `${retryAfter} ${req.path}` })));
+app.use(
+  express(
+    concurrencyLimit({
+      key: (req: Request) => req.ip,
+      maxConcurrent: 5,
+      onLimited: ({ retryAfter }, req) => `${retryAfter} ${req.path}`,
+    }),
+  ),
+);
 const limited = express({ gate });
 http.createServer((req, res) => limited(req, res, () => res.end()));
 const limited2 = express<http2.Http2ServerRequest, http2.Http2ServerResponse>({ gate });
@@ -53,21 +87,38 @@ http2.createServer((req, res) => limited2(req, res, () => res.end()));
 http.createServer((req, res) => express({ keyed, key: (own: Request) => own.get('x') })(req, res, () => res.end()));
 
 // On a route of Express, the handlers after it know the parameters of its path (FAULTS 33).
-for (const middleware of [express({ gate }), express({ keyed, key: (req) => req.ip }), express(concurrencyLimit({ key: (req) => req.ip, maxConcurrent: 5 }))]) {
+for (const middleware of [
+  express({ gate }),
+  express({ keyed, key: (req) => req.ip }),
+  express(concurrencyLimit({ key: (req) => req.ip, maxConcurrent: 5 })),
+]) {
   app.get('/p/:project', middleware, (req, res) => {
     expectTypeOf(req.params).toEqualTypeOf<{ project: string }>();
     res.send();
   });
 }
-app.get('/p/:project', express({ keyed, key: (req: Request) => req.get('x') }), (req, res) => void res.send(expectTypeOf(req.params.project).toBeString()));
-app.get('/p/:project', express(concurrencyLimit({ key: (req: Request) => req.get('x'), maxConcurrent: 5 })), (req, res) => void res.send(expectTypeOf(req.params.project).toBeString()));
+app.get(
+  '/p/:project',
+  express({ keyed, key: (req: Request) => req.get('x') }),
+  (req, res) => void res.send(expectTypeOf(req.params.project).toBeString()),
+);
+app.get(
+  '/p/:project',
+  express(concurrencyLimit({ key: (req: Request) => req.get('x'), maxConcurrent: 5 })),
+  (req, res) => void res.send(expectTypeOf(req.params.project).toBeString()),
+);
 
 // Koa
 new Koa()
   .use(koa({ gate }))
   .use(koa({ keyed, key: (ctx) => ctx.ip, skip: (ctx) => ctx.originalUrl === '/health' }))
   .use(koa({ gate, onLimited: (_refusal, ctx: Koa.Context) => void (ctx.body = ctx.host) }))
-  .use(koa({ gate, skip: (ctx) => ctx.path === '/health' && ctx.method === 'GET' && ctx.get('x') === '' && ctx.query['q'] === 'x' }))
+  .use(
+    koa({
+      gate,
+      skip: (ctx) => ctx.path === '/health' && ctx.method === 'GET' && ctx.get('x') === '' && ctx.query['q'] === 'x',
+    }),
+  )
   .use(koa(concurrencyLimit({ key: (ctx) => ctx.path, maxConcurrent: 5 })))
   .use(koa(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
 
@@ -87,13 +138,23 @@ typed.use('*', hono({ keyed, key: (c) => c.req.raw.url }));
 typed.get('/', hono({ gate, onLimited: () => new Response('') }), (c) => c.text(c.var.user.id));
 typed.use(hono({ keyed, key: (c: Context) => c.req.header('x'), onLimited: (_refusal, c) => c.json({}) }));
 typed.use(hono(concurrencyLimit({ key: (c: Context) => c.req.header('x'), maxConcurrent: 5 })));
-typed.use(hono({ keyed, key: (c) => c.get('user').id, skip: (c) => c.req.path === '/health' && c.req.method === 'GET' && c.req.header('x') === c.req.query('x') }));
+typed.use(
+  hono({
+    keyed,
+    key: (c) => c.get('user').id,
+    skip: (c) => c.req.path === '/health' && c.req.method === 'GET' && c.req.header('x') === c.req.query('x'),
+  }),
+);
 typed.use(hono(concurrencyLimit({ key: (c) => c.req.path, maxConcurrent: 5 })));
 
 // Request to Response
 expectTypeOf(web(() => new Response(), { gate })).toEqualTypeOf<(request: globalThis.Request) => Promise<Response>>();
-expectTypeOf(web(async (_request, _info: { port: number }) => new Response(), { keyed, key: (request, info) => request.url + info.port }))
-  .toEqualTypeOf<(request: globalThis.Request, info: { port: number }) => Promise<Response>>();
+expectTypeOf(
+  web(async (_request, _info: { port: number }) => new Response(), {
+    keyed,
+    key: (request, info) => request.url + info.port,
+  }),
+).toEqualTypeOf<(request: globalThis.Request, info: { port: number }) => Promise<Response>>();
 web(() => new Response(), concurrencyLimit({ key: 'ip', maxConcurrent: 5 }));
 web(() => new Response(), concurrencyLimit({ key: (request) => request.url, maxConcurrent: 5 }));
 web((request) => new Response(request.url), concurrencyLimit({ key: (request) => request.url, maxConcurrent: 5 }));
@@ -101,9 +162,14 @@ web((request) => new Response(request.url), concurrencyLimit({ key: (request) =>
 declare class NextRequest extends globalThis.Request {
   readonly nextUrl: URL;
 }
-const page = async (request: NextRequest, context: { params: Promise<{ id: string }> }): Promise<Response> => new Response(request.nextUrl.pathname + (await context.params).id);
-expectTypeOf(web(page, { keyed, key: async (request, { params }) => request.nextUrl.pathname + (await params).id })).toEqualTypeOf<typeof page>();
-expectTypeOf(web(page, concurrencyLimit({ key: (request) => request.nextUrl.pathname, maxConcurrent: 5 }))).toEqualTypeOf<typeof page>();
+const page = async (request: NextRequest, context: { params: Promise<{ id: string }> }): Promise<Response> =>
+  new Response(request.nextUrl.pathname + (await context.params).id);
+expectTypeOf(
+  web(page, { keyed, key: async (request, { params }) => request.nextUrl.pathname + (await params).id }),
+).toEqualTypeOf<typeof page>();
+expectTypeOf(
+  web(page, concurrencyLimit({ key: (request) => request.nextUrl.pathname, maxConcurrent: 5 })),
+).toEqualTypeOf<typeof page>();
 // @ts-expect-error a handler answers
 web(() => 'text', { gate });
 

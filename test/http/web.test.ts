@@ -20,22 +20,37 @@ describe('the address on other runtimes', () => {
     const app = new Hono();
     app.use(hono({ keyed, key }));
     const handler = web((_request: Request, _connection: unknown) => new Response('done'), { keyed, key });
-    const statuses = [(await app.request('/', {}, connection)).status, (await handler(new Request('http://x/'), connection)).status];
-    expect([statuses, names]).toEqual(expected === undefined ? [[400, 400], []] : [[429, 429], [expected, expected]]);
+    const statuses = [
+      (await app.request('/', {}, connection)).status,
+      (await handler(new Request('http://x/'), connection)).status,
+    ];
+    expect([statuses, names]).toEqual(
+      expected === undefined
+        ? [[400, 400], []]
+        : [
+            [429, 429],
+            [expected, expected],
+          ],
+    );
   });
 
-  test.each([[undefined], [{}], [{ requestIP: 'no' }], ['text']])('is not to be had from %j: the error says what to do', async (connection) => {
-    const { keyed } = namesakes();
-    const handler = web((_request: Request, _connection: unknown) => new Response('done'), { keyed, key });
-    const headers = { 'x-forwarded-for': '203.0.113.7', 'cf-connecting-ip': '203.0.113.7' };
-    await expect(handler(new Request('http://x/', { headers }), connection)).rejects.toThrow('key must be a function that knows it');
-    const app = new Hono();
-    app.use(hono({ keyed, key }));
-    let failure: unknown;
-    app.onError((error, c) => (failure = error, c.text('failed', 500)));
-    await app.request('/', { headers }, connection);
-    expect(failure).toBeInstanceOf(TypeError);
-  });
+  test.each([[undefined], [{}], [{ requestIP: 'no' }], ['text']])(
+    'is not to be had from %j: the error says what to do',
+    async (connection) => {
+      const { keyed } = namesakes();
+      const handler = web((_request: Request, _connection: unknown) => new Response('done'), { keyed, key });
+      const headers = { 'x-forwarded-for': '203.0.113.7', 'cf-connecting-ip': '203.0.113.7' };
+      await expect(handler(new Request('http://x/', { headers }), connection)).rejects.toThrow(
+        'key must be a function that knows it',
+      );
+      const app = new Hono();
+      app.use(hono({ keyed, key }));
+      let failure: unknown;
+      app.onError((error, c) => ((failure = error), c.text('failed', 500)));
+      await app.request('/', { headers }, connection);
+      expect(failure).toBeInstanceOf(TypeError);
+    },
+  );
 });
 
 describe('web', () => {
@@ -43,7 +58,10 @@ describe('web', () => {
 
   test('passes on whatever the runtime hands over, also to the functions of the options', async () => {
     const key = vi.fn((_request: Request, env: { tenant: string }) => env.tenant);
-    const handler = web((request: Request, env: { tenant: string }) => new Response(`${request.url} ${env.tenant}`), concurrencyLimit({ key, maxConcurrent: 1 }));
+    const handler = web(
+      (request: Request, env: { tenant: string }) => new Response(`${request.url} ${env.tenant}`),
+      concurrencyLimit({ key, maxConcurrent: 1 }),
+    );
     const request = new Request(url);
     const env = { tenant: 'acme' };
     expect(await (await handler(request, env)).text()).toBe(`${url} acme`);
@@ -56,8 +74,12 @@ describe('web', () => {
       text: () => new Response('done'),
       none: () => new Response(null, { status: 204 }),
       moved: () => Response.redirect('http://localhost/elsewhere'),
-      fails: () => { throw new Error('no'); },
-      rejects: async () => { throw new Error('no'); },
+      fails: () => {
+        throw new Error('no');
+      },
+      rejects: async () => {
+        throw new Error('no');
+      },
       mistake: () => undefined as never,
     };
     const handler = web((request: Request) => responses[new URL(request.url).pathname.slice(1)]!(), { gate });
@@ -72,7 +94,12 @@ describe('web', () => {
     expect([(await ask('text', { method: 'HEAD' })).status, gate.active]).toEqual([200, 0]);
     expect([(await ask('none')).status, gate.active]).toEqual([204, 0]);
     const moved = await ask('moved');
-    expect([moved.status, moved.headers.get('location'), moved.headers.get('ratelimit'), gate.active]).toEqual([302, 'http://localhost/elsewhere', '"default";r=0', 0]);
+    expect([moved.status, moved.headers.get('location'), moved.headers.get('ratelimit'), gate.active]).toEqual([
+      302,
+      'http://localhost/elsewhere',
+      '"default";r=0',
+      0,
+    ]);
     for (const path of ['fails', 'rejects', 'mistake']) {
       await expect(ask(path)).rejects.toThrow();
       expect(gate.active).toBe(0);
@@ -92,7 +119,13 @@ describe('web', () => {
     const ran = vi.fn();
     const handler = web(async () => (ran(), await latch.opened, new Response('done')), { gate, wait: 60 });
     expect((await handler(new Request(url, { signal: AbortSignal.abort() }))).status).toBe(499);
-    expect((await web(async () => (ran(), new Response('done')), { gate })(new Request(url, { signal: AbortSignal.abort() }))).status).toBe(499);
+    expect(
+      (
+        await web(async () => (ran(), new Response('done')), { gate })(
+          new Request(url, { signal: AbortSignal.abort() }),
+        )
+      ).status,
+    ).toBe(499);
     expect(ran).not.toHaveBeenCalled();
 
     const [working, waiting] = [new AbortController(), new AbortController()];
@@ -119,7 +152,8 @@ describe('web', () => {
     const same = new Response(null, { status: 204 });
     const keyed = new KeyedThrottle(3, 0, 60);
     const handler = web(() => same, { keyed, key: 'header:x-key' });
-    const left = async (key: string): Promise<unknown> => (await handler(new Request(url, { headers: { 'x-key': key } }))).headers.get('ratelimit')?.split(';')[1];
+    const left = async (key: string): Promise<unknown> =>
+      (await handler(new Request(url, { headers: { 'x-key': key } }))).headers.get('ratelimit')?.split(';')[1];
     expect([await left('a'), await left('a'), await left('b')]).toEqual(['r=2', 'r=1', 'r=2']);
     expect(same.headers.has('ratelimit')).toBe(false);
   });
@@ -164,10 +198,15 @@ describe('web', () => {
     const onLimited = (): Response => new Response(null, { status: 204 });
     const app = new Hono();
     app.use(hono({ gate: full(), onLimited }));
-    for (const response of [await web(() => new Response('done'), { gate: full(), onLimited })(new Request(url)), await app.request('/')]) {
+    for (const response of [
+      await web(() => new Response('done'), { gate: full(), onLimited })(new Request(url)),
+      await app.request('/'),
+    ]) {
       expect([response.status, response.body, response.headers.get('retry-after')]).toEqual([204, null, '1']);
     }
-    const { status, body } = await web(() => new Response('done'), { gate: full() })(new Request(url, { method: 'HEAD' }));
+    const { status, body } = await web(() => new Response('done'), { gate: full() })(
+      new Request(url, { method: 'HEAD' }),
+    );
     expect([status, body]).toEqual([429, null]);
   });
 
@@ -183,8 +222,12 @@ describe('hono', () => {
     app.use(hono({ gate }));
     app.get('/text', (c) => c.text('done'));
     app.get('/none', (c) => c.body(null, 204));
-    app.get('/fails', () => { throw new Error('no'); });
-    app.get('/odd', () => { throw 'no error'; });
+    app.get('/fails', () => {
+      throw new Error('no');
+    });
+    app.get('/odd', () => {
+      throw 'no error';
+    });
     app.onError((_error, c) => c.text('failed', 500));
 
     const response = await app.request('/text');
@@ -195,7 +238,10 @@ describe('hono', () => {
     await until(() => gate.active === 0);
     expect([(await app.request('/text', { method: 'HEAD' })).status, gate.active]).toEqual([200, 0]);
     expect([(await app.request('/none')).status, gate.active]).toEqual([204, 0]);
-    for (const [path, body] of [['/fails', 'failed'], ['/missing', '404 Not Found']] as const) {
+    for (const [path, body] of [
+      ['/fails', 'failed'],
+      ['/missing', '404 Not Found'],
+    ] as const) {
       expect(await (await app.request(path)).text()).toBe(body);
       await until(() => gate.active === 0);
     }

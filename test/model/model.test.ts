@@ -5,7 +5,19 @@
 import fc from 'fast-check';
 import { type Rate, Throttle } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
-import { backlogOperation, bursts, capacities, concurrencies, expectWithinRate, longHistory, type Operation, periods, rates, type Reference, slowBuckets } from './reference.js';
+import {
+  backlogOperation,
+  bursts,
+  capacities,
+  concurrencies,
+  expectWithinRate,
+  longHistory,
+  type Operation,
+  periods,
+  rates,
+  type Reference,
+  slowBuckets,
+} from './reference.js';
 import { keyed } from '../soak/keyed.js';
 import { newTally, type Tally } from '../soak/part.js';
 import { playHistory, type Settings } from '../soak/twin.js';
@@ -16,7 +28,13 @@ const noFurtherRates = fc.constant<Rate[]>([]);
 const maxQueue = fc.constantFrom(Infinity, Infinity, 0, 2, 5);
 const operations = longHistory(40, (operation) => operation);
 const oneBucket = fc.record({ first: bucket, also: noFurtherRates, concurrency: concurrencies, maxQueue, operations });
-const severalRates = fc.record({ first: rates, also: fc.array(rates, { maxLength: 2 }), concurrency: concurrencies, maxQueue, operations });
+const severalRates = fc.record({
+  first: rates,
+  also: fc.array(rates, { maxLength: 2 }),
+  concurrency: concurrencies,
+  maxQueue,
+  operations,
+});
 const backlog = fc.record({
   first: fc.oneof({ weight: 2, arbitrary: slowBuckets }, rates),
   also: fc.oneof({ weight: 3, arbitrary: noFurtherRates }, fc.array(rates, { maxLength: 2 })),
@@ -56,27 +74,67 @@ class Sightings {
 
 const REFUNDS = ['refund in full', 'refund in part', 'refund without effect'] as const;
 const DEBTS = ['debt in full', 'debt in part', 'debt without effect'] as const;
-const WINDOW = ['window: refund in full', 'window: refund without effect', 'window: debt in full', 'window: debt without effect'] as const;
+const WINDOW = [
+  'window: refund in full',
+  'window: refund without effect',
+  'window: debt in full',
+  'window: debt without effect',
+] as const;
 const LATE = ['settled after release', 'settled after configure', 'settled after a younger one'] as const;
 
 describe('a random history ends as the definition says, after every step', () => {
   test('acquire, run, tryAcquire, release, settle, abort, timeout, pause, resume, configure, close, clock steps', async () => {
     const sightings = new Sightings();
-    await fc.assert(fc.asyncProperty(oneBucket, async (history) => expectWithinRate(await sightings.play(history))), { numRuns: 1_200 });
-    sightings.expect(100, 'granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire', 'run aborted before its function started', ...LATE);
+    await fc.assert(
+      fc.asyncProperty(oneBucket, async (history) => expectWithinRate(await sightings.play(history))),
+      { numRuns: 1_200 },
+    );
+    sightings.expect(
+      100,
+      'granted',
+      'timeout',
+      'full',
+      'closed',
+      'aborted',
+      'oversize',
+      'settle',
+      'configure',
+      'pause',
+      'tryAcquire',
+      'run aborted before its function started',
+      ...LATE,
+    );
     sightings.expect(10, ...REFUNDS, ...DEBTS, 'a cost of 0 granted in debt');
   });
 
   test('sliding windows and several rates at a time', async () => {
     const sightings = new Sightings();
-    await fc.assert(fc.asyncProperty(severalRates, async (history) => void (await sightings.play(history))), { numRuns: 900 });
-    sightings.expect(100, 'granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'run aborted before its function started', ...LATE);
+    await fc.assert(
+      fc.asyncProperty(severalRates, async (history) => void (await sightings.play(history))),
+      { numRuns: 900 },
+    );
+    sightings.expect(
+      100,
+      'granted',
+      'timeout',
+      'full',
+      'closed',
+      'aborted',
+      'oversize',
+      'settle',
+      'configure',
+      'run aborted before its function started',
+      ...LATE,
+    );
     sightings.expect(30, ...WINDOW, 'a cost of 0 granted in debt');
   });
 
   test('true costs that come late, under a steady backlog, in long histories (FAULTS 8)', async () => {
     const sightings = new Sightings();
-    await fc.assert(fc.asyncProperty(backlog, async (history) => void (await sightings.play(history))), { numRuns: 300 });
+    await fc.assert(
+      fc.asyncProperty(backlog, async (history) => void (await sightings.play(history))),
+      { numRuns: 300 },
+    );
     sightings.expect(200, ...LATE);
     sightings.expect(30, ...REFUNDS, ...DEBTS, ...WINDOW);
   });
@@ -104,21 +162,33 @@ describe('a clock that misbehaves grants nothing extra and holds nobody for ever
 
   test('stepping back, by any amount, at any time', async () => {
     await fc.assert(
-      fc.asyncProperty(costs, fc.array(fc.record({ after: fc.double({ min: 0, max: 2, noNaN: true }), back: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 5000, noNaN: true })) }), { maxLength: 10 }), async (asked, steps) => {
-        const clock = new SkewedClock();
-        const throttle = new Throttle(4, 0, 1, { burst: 5, clock });
-        const grants: { at: number; cost: number }[] = [];
-        const jobs = asked.map((cost) => throttle.run(() => void grants.push({ at: clock.passing.now(), cost }), cost));
-        for (const { after, back } of steps) {
-          await clock.passing.advance(after);
-          clock.skew -= back;
-          if (throttle.tryAcquire(1) !== undefined) grants.push({ at: clock.passing.now(), cost: 1 });
-        }
-        // All that was asked for, at the rate of 4, and nothing later than that.
-        await clock.passing.advance((asked.reduce((sum, cost) => sum + cost, 0) + steps.length) / 4);
-        await Promise.all(jobs);
-        expectBound(grants, 5, 4);
-      }),
+      fc.asyncProperty(
+        costs,
+        fc.array(
+          fc.record({
+            after: fc.double({ min: 0, max: 2, noNaN: true }),
+            back: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 5000, noNaN: true })),
+          }),
+          { maxLength: 10 },
+        ),
+        async (asked, steps) => {
+          const clock = new SkewedClock();
+          const throttle = new Throttle(4, 0, 1, { burst: 5, clock });
+          const grants: { at: number; cost: number }[] = [];
+          const jobs = asked.map((cost) =>
+            throttle.run(() => void grants.push({ at: clock.passing.now(), cost }), cost),
+          );
+          for (const { after, back } of steps) {
+            await clock.passing.advance(after);
+            clock.skew -= back;
+            if (throttle.tryAcquire(1) !== undefined) grants.push({ at: clock.passing.now(), cost: 1 });
+          }
+          // All that was asked for, at the rate of 4, and nothing later than that.
+          await clock.passing.advance((asked.reduce((sum, cost) => sum + cost, 0) + steps.length) / 4);
+          await Promise.all(jobs);
+          expectBound(grants, 5, 4);
+        },
+      ),
     );
   });
 

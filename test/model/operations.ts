@@ -11,10 +11,22 @@ const margins = fc.constantFrom(undefined, 0, 0.25, 1);
 
 const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts });
 /** Buckets that hold more than flows in within a second or two, so that levels between empty and full are common. */
-export const slowBuckets: fc.Arbitrary<Rate> = fc.record({ capacity: fc.constantFrom(0.5, 1, 2), period: fc.constantFrom(1, 2, 4), burst: fc.constantFrom(4, 8, 16) });
-const slidingWindow = fc.record({ capacity: capacities, period: periods, margin: margins, window: fc.constant('sliding' as const) });
+export const slowBuckets: fc.Arbitrary<Rate> = fc.record({
+  capacity: fc.constantFrom(0.5, 1, 2),
+  period: fc.constantFrom(1, 2, 4),
+  burst: fc.constantFrom(4, 8, 16),
+});
+const slidingWindow = fc.record({
+  capacity: capacities,
+  period: periods,
+  margin: margins,
+  window: fc.constant('sliding' as const),
+});
 /** A bucket or a sliding window. The burst of an unlimited rate would mean nothing. */
-export const rates: fc.Arbitrary<Rate> = fc.oneof(bucket.map((rate): Rate => (rate.capacity === Infinity ? { capacity: Infinity, period: rate.period } : rate)), slidingWindow);
+export const rates: fc.Arbitrary<Rate> = fc.oneof(
+  bucket.map((rate): Rate => (rate.capacity === Infinity ? { capacity: Infinity, period: rate.period } : rate)),
+  slidingWindow,
+);
 
 export type Operation = (
   | { do: 'acquire' | 'run'; cost: number; timeout: number; signal: number | undefined }
@@ -45,13 +57,18 @@ const release = fc.record({ do: fc.constant('release' as const), which });
 const settle = fc.record({ do: fc.constant('settle' as const), which, cost: trueCost });
 const configure = fc.record({
   do: fc.constant('configure' as const),
-  limits: fc.record({ capacity: capacities, concurrency: concurrencies, period: periods, burst: bursts }, { requiredKeys: [] }),
+  limits: fc.record(
+    { capacity: capacities, concurrency: concurrencies, period: periods, burst: bursts },
+    { requiredKeys: [] },
+  ),
 });
 const advance = fc.record({ do: fc.constant('advance' as const), seconds: quarters(4).map((n) => n / 2) });
 
 /** The operation, and in some cases an abort in the same tick. */
 const perhapsAborted = (operation: fc.Arbitrary<Operation>): fc.Arbitrary<Operation> =>
-  fc.tuple(operation, fc.option(fc.nat(2), { nil: undefined, freq: 6 })).map(([one, thenAbort]) => (thenAbort === undefined ? one : Object.assign({ thenAbort }, one)));
+  fc
+    .tuple(operation, fc.option(fc.nat(2), { nil: undefined, freq: 6 }))
+    .map(([one, thenAbort]) => (thenAbort === undefined ? one : Object.assign({ thenAbort }, one)));
 
 export const anyOperation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 14, arbitrary: perhapsAborted(entry) },
@@ -59,7 +76,10 @@ export const anyOperation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 6, arbitrary: perhapsAborted(release) },
   { weight: 4, arbitrary: perhapsAborted(settle) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('abort' as const), signal: fc.nat(2) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('pause' as const), seconds: fc.oneof(quarters(4), fc.constant(Infinity)) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('pause' as const), seconds: fc.oneof(quarters(4), fc.constant(Infinity)) }),
+  },
   { weight: 2, arbitrary: perhapsAborted(fc.constant({ do: 'resume' as const })) },
   { weight: 1, arbitrary: fc.constant({ do: 'close' as const }) },
   { weight: 2, arbitrary: configure },
@@ -68,7 +88,15 @@ export const anyOperation: fc.Arbitrary<Operation> = fc.oneof(
 
 /** A steady backlog: callers wait for tokens all the time, many permits are out, and the true costs come late. */
 export const backlogOperation: fc.Arbitrary<Operation> = fc.oneof(
-  { weight: 24, arbitrary: fc.record({ do: fc.constantFrom('acquire' as const, 'run' as const), cost, timeout: fc.constant(Infinity), signal: fc.constant(undefined) }) },
+  {
+    weight: 24,
+    arbitrary: fc.record({
+      do: fc.constantFrom('acquire' as const, 'run' as const),
+      cost,
+      timeout: fc.constant(Infinity),
+      signal: fc.constant(undefined),
+    }),
+  },
   { weight: 16, arbitrary: settle },
   { weight: 8, arbitrary: release },
   { weight: 20, arbitrary: fc.record({ do: fc.constant('advance' as const), seconds: quarters(2).map((n) => n / 2) }) },
@@ -77,8 +105,13 @@ export const backlogOperation: fc.Arbitrary<Operation> = fc.oneof(
 );
 
 /** Closed gates show little: most histories never close theirs, or late. */
-export const longHistory = <O>(most: number, of: (operation: fc.Arbitrary<Operation>) => fc.Arbitrary<O>): fc.Arbitrary<O[]> =>
-  fc.tuple(
-    fc.array(of(anyOperation.filter((operation) => operation.do !== 'close')), { maxLength: most, size: 'max' }),
-    fc.array(of(anyOperation), { maxLength: 40, size: 'max' }),
-  ).map(([first, last]) => first.concat(last));
+export const longHistory = <O>(
+  most: number,
+  of: (operation: fc.Arbitrary<Operation>) => fc.Arbitrary<O>,
+): fc.Arbitrary<O[]> =>
+  fc
+    .tuple(
+      fc.array(of(anyOperation.filter((operation) => operation.do !== 'close')), { maxLength: most, size: 'max' }),
+      fc.array(of(anyOperation), { maxLength: 40, size: 'max' }),
+    )
+    .map(([first, last]) => first.concat(last));

@@ -18,7 +18,8 @@ const HOUR = 3_600;
 const [FROM, TO] = [HOUR / 6, 2 * HOUR];
 
 /** The tokens that the upstream has counted for the calls that were let in at these instants, relative to the allowed rate. */
-const shareOf = (instants: readonly number[]): number => (instants.filter((at) => at >= FROM && at < TO).length * USED) / ((CAPACITY / PERIOD) * (TO - FROM));
+const shareOf = (instants: readonly number[]): number =>
+  (instants.filter((at) => at >= FROM && at < TO).length * USED) / ((CAPACITY / PERIOD) * (TO - FROM));
 
 /** The instants at which a throttle lets calls of `seconds` in. */
 async function grantsOfThrottle(seconds: number): Promise<number[]> {
@@ -46,7 +47,7 @@ function grantsOfReplay(seconds: number): number[] {
   const replay = new BucketReplay({ capacity: CAPACITY, period: PERIOD });
   const instants: number[] = [];
   const running: LoggedGrant[] = [];
-  for (let now = 0; now < TO; ) {
+  for (let now = 0; now < TO;) {
     const opens = replay.opensAt(now, RESERVED);
     const ends = (running[0]?.at ?? Infinity) + seconds;
     now = Math.min(opens, ends);
@@ -65,9 +66,14 @@ function grantsOfReplay(seconds: number): number[] {
 }
 
 describe('a model with 100,000 tokens a minute, 4,000 reserved and 1,200 used (FAULTS 8)', () => {
-  test.each([20, 30, 60])('calls of %s s get the share of the rate that exact accounting allows, within a hundredth', async (seconds) => {
-    const [real, exact] = [shareOf(await grantsOfThrottle(seconds)), shareOf(grantsOfReplay(seconds))];
-    console.log(`calls of ${seconds} s: ${(real * 100).toFixed(1)} % of the allowed rate, by exact accounting ${(exact * 100).toFixed(1)} %`);
-    expect(Math.abs(real / exact - 1)).toBeLessThan(0.01);
-  });
+  test.each([20, 30, 60])(
+    'calls of %s s get the share of the rate that exact accounting allows, within a hundredth',
+    async (seconds) => {
+      const [real, exact] = [shareOf(await grantsOfThrottle(seconds)), shareOf(grantsOfReplay(seconds))];
+      console.log(
+        `calls of ${seconds} s: ${(real * 100).toFixed(1)} % of the allowed rate, by exact accounting ${(exact * 100).toFixed(1)} %`,
+      );
+      expect(Math.abs(real / exact - 1)).toBeLessThan(0.01);
+    },
+  );
 });

@@ -8,7 +8,19 @@ import { expect } from 'vitest';
 import type { Operation } from './operations.js';
 import { type RateReplay, replayOf, WindowReplay } from './replay.js';
 
-export { anyOperation, backlogOperation, bursts, capacities, concurrencies, longHistory, type Operation, periods, quarters, rates, slowBuckets } from './operations.js';
+export {
+  anyOperation,
+  backlogOperation,
+  bursts,
+  capacities,
+  concurrencies,
+  longHistory,
+  type Operation,
+  periods,
+  quarters,
+  rates,
+  slowBuckets,
+} from './operations.js';
 
 export type Outcome = 'granted' | 'timeout' | 'full' | 'closed' | 'aborted' | 'oversize';
 
@@ -83,7 +95,14 @@ export class Reference {
   /** How often `configure` had been called when each permit was granted. */
   readonly #configuredBefore: Map<Held, number> = new Map();
 
-  constructor(capacity: number, concurrency: number, period: number, burst: number | undefined, maxQueue: number, { window, margin, also = [], replay = replayOf }: ReferenceOptions = {}) {
+  constructor(
+    capacity: number,
+    concurrency: number,
+    period: number,
+    burst: number | undefined,
+    maxQueue: number,
+    { window, margin, also = [], replay = replayOf }: ReferenceOptions = {},
+  ) {
     this.capacity = capacity;
     this.concurrency = concurrency;
     this.period = period;
@@ -135,7 +154,9 @@ export class Reference {
   /** Seconds until pause and tokens let `cost` through, if nothing else is granted. */
   wait(cost: number): number {
     const from = Math.max(this.time, this.pausedUntil);
-    return from === Infinity ? Infinity : Math.max(...this.replays.map((replay) => replay.opensAt(from, cost))) - this.time;
+    return from === Infinity
+      ? Infinity
+      : Math.max(...this.replays.map((replay) => replay.opensAt(from, cost))) - this.time;
   }
 
   /** Seconds until pause and tokens let all waiters through and `cost` behind them, each as soon as it fits. */
@@ -194,12 +215,14 @@ export class Reference {
   }
 
   tryAcquire(id: number, cost: number): void {
-    if (!this.closed && this.queue.length === 0 && this.fits(id, cost)) this.#take({ id, cost, signal: undefined, run: false }, 0);
+    if (!this.closed && this.queue.length === 0 && this.fits(id, cost))
+      this.#take({ id, cost, signal: undefined, run: false }, 0);
   }
 
   /** One by one: the first late waiter may leave room for the next, whose last instant this is. */
   expire(): void {
-    for (let late: Waiting | undefined; (late = this.queue.find((one) => one.deadline <= this.time)) !== undefined; ) this.dismiss((one) => one === late, 'timeout');
+    for (let late: Waiting | undefined; (late = this.queue.find((one) => one.deadline <= this.time)) !== undefined;)
+      this.dismiss((one) => one === late, 'timeout');
   }
 
   dismiss(leaves: (one: Waiting) => boolean, outcome: Outcome): void {
@@ -239,7 +262,11 @@ export class Reference {
     const levels = (): number[] => this.replays.map((replay) => replay.level(this.time));
     const [before, difference] = [levels(), held.cost - cost];
     this.#replaceCost(held, cost);
-    this.#noteSettlement(held, difference, levels().map((level, index) => level - (before[index] as number)));
+    this.#noteSettlement(
+      held,
+      difference,
+      levels().map((level, index) => level - (before[index] as number)),
+    );
     this.drain();
   }
 
@@ -329,7 +356,9 @@ export const expectWithinRate = (model: Reference): void => {
     for (let last = first; last < model.grants.length; last++) {
       const [from, to] = [model.grants[first] as Held, model.grants[last] as Held];
       sum += Math.min(to.cost, model.asked.get(to.id) as number);
-      const eras = model.eras.filter((era, index) => era.from <= to.at && (model.eras[index + 1]?.from ?? Infinity) >= from.at);
+      const eras = model.eras.filter(
+        (era, index) => era.from <= to.at && (model.eras[index + 1]?.from ?? Infinity) >= from.at,
+      );
       let bound = Math.max(...eras.map((era) => (era.rate === Infinity ? Infinity : era.burst)));
       eras.forEach((era, index) => {
         const span = Math.min(to.at, eras[index + 1]?.from ?? Infinity) - Math.max(from.at, era.from);

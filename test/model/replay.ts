@@ -46,10 +46,15 @@ interface State {
   readonly limits: Limits;
 }
 
-const limitsAt = (at: number, { capacity, period = 1, burst = Math.max(1, capacity) }: Rate, fresh: boolean): Limits => ({ at, rate: capacity / period, size: burst, fresh });
+const limitsAt = (
+  at: number,
+  { capacity, period = 1, burst = Math.max(1, capacity) }: Rate,
+  fresh: boolean,
+): Limits => ({ at, rate: capacity / period, size: burst, fresh });
 
 /** The level of a bucket, `seconds` after `level`. */
-const refilled = ({ rate, size }: Limits, level: number, seconds: number): number => (rate === Infinity ? size : Math.min(size, level + rate * seconds));
+const refilled = ({ rate, size }: Limits, level: number, seconds: number): number =>
+  rate === Infinity ? size : Math.min(size, level + rate * seconds);
 
 export class BucketReplay implements RateReplay {
   readonly #log: (LoggedGrant | Limits)[];
@@ -181,4 +186,5 @@ export class WindowReplay implements RateReplay {
   }
 }
 
-export const replayOf = (rate: Rate, now = 0): RateReplay => (rate.window === 'sliding' ? new WindowReplay(rate) : new BucketReplay(rate, now));
+export const replayOf = (rate: Rate, now = 0): RateReplay =>
+  rate.window === 'sliding' ? new WindowReplay(rate) : new BucketReplay(rate, now);

@@ -36,29 +36,35 @@ const finite = (value: { capacity: number }): boolean => value.capacity < Infini
 test('settlements in either order leave the same tokens', async () => {
   const step = fc.record({ seconds: quarters(2), cost: quarters(4), trueCost: quarters(6) });
   await fc.assert(
-    fc.asyncProperty(rates.filter(finite), fc.array(step, { maxLength: 40, size: 'max' }), quarters(4), fc.infiniteStream(fc.nat(1_000)), async (rate, steps, rest, order) => {
-      const { capacity, period = 1, ...options } = rate;
-      const played = [0, 1].map(() => {
-        const clock = new ManualClock();
-        const permits: [Permit, number][] = [];
-        return { clock, permits, throttle: new Throttle(capacity, 0, period, { ...options, clock }) };
-      });
-      for (const { clock, permits, throttle } of played) {
-        for (const { seconds, cost, trueCost } of steps) {
-          await clock.advance(seconds);
-          const permit = throttle.tryAcquire(Math.min(cost, throttle.burst));
-          if (permit !== undefined) permits.push([permit, trueCost]);
+    fc.asyncProperty(
+      rates.filter(finite),
+      fc.array(step, { maxLength: 40, size: 'max' }),
+      quarters(4),
+      fc.infiniteStream(fc.nat(1_000)),
+      async (rate, steps, rest, order) => {
+        const { capacity, period = 1, ...options } = rate;
+        const played = [0, 1].map(() => {
+          const clock = new ManualClock();
+          const permits: [Permit, number][] = [];
+          return { clock, permits, throttle: new Throttle(capacity, 0, period, { ...options, clock }) };
+        });
+        for (const { clock, permits, throttle } of played) {
+          for (const { seconds, cost, trueCost } of steps) {
+            await clock.advance(seconds);
+            const permit = throttle.tryAcquire(Math.min(cost, throttle.burst));
+            if (permit !== undefined) permits.push([permit, trueCost]);
+          }
+          await clock.advance(rest);
         }
-        await clock.advance(rest);
-      }
-      const [inOrder, shuffled] = played as [(typeof played)[0], (typeof played)[0]];
-      for (const [permit, cost] of inOrder.permits) permit.settle(cost);
-      for (let left = shuffled.permits; left.length > 0; ) {
-        const [[permit, cost]] = left.splice((order.next().value as number) % left.length, 1) as [[Permit, number]];
-        permit.settle(cost);
-      }
-      expect(shuffled.throttle.tokens).toBe(inOrder.throttle.tokens);
-    }),
+        const [inOrder, shuffled] = played as [(typeof played)[0], (typeof played)[0]];
+        for (const [permit, cost] of inOrder.permits) permit.settle(cost);
+        for (let left = shuffled.permits; left.length > 0;) {
+          const [[permit, cost]] = left.splice((order.next().value as number) % left.length, 1) as [[Permit, number]];
+          permit.settle(cost);
+        }
+        expect(shuffled.throttle.tokens).toBe(inOrder.throttle.tokens);
+      },
+    ),
     { numRuns: 200 },
   );
 });
@@ -84,11 +90,24 @@ const longHistory = fc.record({
   capacity: capacities.filter((capacity) => capacity < Infinity),
   period: periods,
   burst: bursts,
-  steps: fc.array(fc.record({ ticks: fc.nat(8), cost: quarters(1), settles: fc.nat(3), which: fc.nat(10_000), trueCost: quarters(2) }), { minLength: 700, maxLength: 900, size: 'max' }),
+  steps: fc.array(
+    fc.record({
+      ticks: fc.nat(8),
+      cost: quarters(1),
+      settles: fc.nat(3),
+      which: fc.nat(10_000),
+      trueCost: quarters(2),
+    }),
+    { minLength: 700, maxLength: 900, size: 'max' },
+  ),
 });
 
 /** What more than the last grants, of which each throttle keeps an exact log, can show. */
-async function playLong({ capacity, period, burst, steps }: typeof longHistory extends fc.Arbitrary<infer H> ? H : never, withDebts: boolean, compare: (tokens: number, exact: number, strict: number) => void): Promise<number> {
+async function playLong(
+  { capacity, period, burst, steps }: typeof longHistory extends fc.Arbitrary<infer H> ? H : never,
+  withDebts: boolean,
+  compare: (tokens: number, exact: number, strict: number) => void,
+): Promise<number> {
   const clock = new ManualClock();
   const throttle = new Throttle(capacity, 0, period, { burst, clock });
   const rate = { capacity, period, burst };
@@ -103,7 +122,10 @@ async function playLong({ capacity, period, burst, steps }: typeof longHistory e
     const permit = throttle.tryAcquire(Math.min(cost, throttle.burst));
     if (permit !== undefined) {
       granted++;
-      const [grant, strictGrant] = [{ at: now, cost: permit.cost }, { at: now, cost: permit.cost }];
+      const [grant, strictGrant] = [
+        { at: now, cost: permit.cost },
+        { at: now, cost: permit.cost },
+      ];
       exact.add(grant);
       strict.add(strictGrant);
       open.push({ permit, grant, strictGrant });
@@ -128,19 +150,28 @@ async function playLong({ capacity, period, burst, steps }: typeof longHistory e
 describe('with more grants than a throttle keeps exactly', () => {
   test('refunds are exact in a bucket whose level rises and falls', async () => {
     let most = 0;
-    await fc.assert(fc.asyncProperty(longHistory, async (history) => {
-      most = Math.max(most, await playLong(history, false, (tokens, exact) => expect(tokens).toBe(exact)));
-    }), { numRuns: 30 });
+    await fc.assert(
+      fc.asyncProperty(longHistory, async (history) => {
+        most = Math.max(most, await playLong(history, false, (tokens, exact) => expect(tokens).toBe(exact)));
+      }),
+      { numRuns: 30 },
+    );
     expect(most).toBeGreaterThan(600);
   });
 
   test('debts of old grants are charged in full at the most, and the tokens never exceed the exact level', async () => {
     let most = 0;
-    await fc.assert(fc.asyncProperty(longHistory, async (history) => {
-      most = Math.max(most, await playLong(history, true, (tokens, exact, strict) => {
-        if (tokens > exact || tokens < strict) expect.fail(`${tokens} tokens, not from ${strict} to ${exact}`);
-      }));
-    }), { numRuns: 30 });
+    await fc.assert(
+      fc.asyncProperty(longHistory, async (history) => {
+        most = Math.max(
+          most,
+          await playLong(history, true, (tokens, exact, strict) => {
+            if (tokens > exact || tokens < strict) expect.fail(`${tokens} tokens, not from ${strict} to ${exact}`);
+          }),
+        );
+      }),
+      { numRuns: 30 },
+    );
     expect(most).toBeGreaterThan(600);
   });
 

@@ -5,7 +5,15 @@
 import fc from 'fast-check';
 import type { Rate } from 'headgate';
 import { describe, expect, test } from 'vitest';
-import { backlogOperation, bursts, capacities, type Operation, periods, Reference, type ReferenceOptions } from './reference.js';
+import {
+  backlogOperation,
+  bursts,
+  capacities,
+  type Operation,
+  periods,
+  Reference,
+  type ReferenceOptions,
+} from './reference.js';
 import { BucketReplay, type LoggedGrant, type RateReplay, replayOf, WindowReplay } from './replay.js';
 
 /** A replay with a log of its own, so that it can account for settlements in a way of its own. */
@@ -74,7 +82,8 @@ class DebtInFull extends OwnLog<RateReplay> {
 /** A refund is given back in full, although a part of it would have overflowed. */
 class RefundInFull extends OwnLog<RateReplay> {
   override correct(grant: LoggedGrant, cost: number, now: number): void {
-    if (cost < grant.cost) this.replay.add({ at: now, cost: Math.max(cost - grant.cost, this.replay.level(now) - this.replay.size) });
+    if (cost < grant.cost)
+      this.replay.add({ at: now, cost: Math.max(cost - grant.cost, this.replay.level(now) - this.replay.size) });
     else super.correct(grant, cost, now);
   }
 }
@@ -92,7 +101,10 @@ class CapBySpending extends OwnLog<RateReplay> {
 
   override correct(grant: LoggedGrant, cost: number, now: number): void {
     const level = this.replay.level(now);
-    const back = Math.max(0, Math.min(grant.cost - cost, this.size - (this.#spent - (this.#marks.get(grant) as number)) - level));
+    const back = Math.max(
+      0,
+      Math.min(grant.cost - cost, this.size - (this.#spent - (this.#marks.get(grant) as number)) - level),
+    );
     const debt = Math.max(0, cost - grant.cost);
     this.#spent += debt;
     this.replay.add({ at: now, cost: debt - back });
@@ -102,7 +114,9 @@ class CapBySpending extends OwnLog<RateReplay> {
 /** Bursts and backlogs that end, so that buckets overflow and fill. */
 const history = (sliding: boolean): fc.Arbitrary<{ first: Rate; operations: Operation[] }> =>
   fc.record({
-    first: sliding ? fc.record({ capacity: capacities, period: periods, window: fc.constant('sliding' as const) }) : fc.record({ capacity: capacities, period: periods, burst: bursts }),
+    first: sliding
+      ? fc.record({ capacity: capacities, period: periods, window: fc.constant('sliding' as const) })
+      : fc.record({ capacity: capacities, period: periods, burst: bursts }),
     operations: fc.array(backlogOperation, { maxLength: 200, size: 'max' }),
   });
 
@@ -119,7 +133,9 @@ function apply(model: Reference, id: number, operation: Operation): void {
       return held && model.settle(held, operation.cost);
     case 'configure': {
       const { burst, ...limits } = operation.limits;
-      return model.configure(model.first.window === undefined ? { ...limits, ...(burst === undefined ? {} : { burst }) } : limits);
+      return model.configure(
+        model.first.window === undefined ? { ...limits, ...(burst === undefined ? {} : { burst }) } : limits,
+      );
     }
     case 'advance':
       return model.advance(operation.seconds);
@@ -129,24 +145,46 @@ function apply(model: Reference, id: number, operation: Operation): void {
 }
 
 /** Whether a history shows a difference between the definition and `replay`. */
-function tellsApart(replay: (rate: Rate) => RateReplay, { first, operations }: { first: Rate; operations: readonly Operation[] }): boolean {
+function tellsApart(
+  replay: (rate: Rate) => RateReplay,
+  { first, operations }: { first: Rate; operations: readonly Operation[] },
+): boolean {
   const { capacity, period = 1, burst, window } = first;
-  const [exact, other] = [{}, { replay }].map((options: ReferenceOptions) => new Reference(capacity, 0, period, burst, Infinity, { window, ...options })) as [Reference, Reference];
+  const [exact, other] = [{}, { replay }].map(
+    (options: ReferenceOptions) => new Reference(capacity, 0, period, burst, Infinity, { window, ...options }),
+  ) as [Reference, Reference];
   for (const [id, operation] of operations.entries()) {
     if (!exact.exact) return false;
     for (const model of [exact, other]) apply(model, id, operation);
-    if (exact.tokens !== other.tokens || exact.log.length !== other.log.length || exact.queue.length !== other.queue.length) return true;
+    if (
+      exact.tokens !== other.tokens ||
+      exact.log.length !== other.log.length ||
+      exact.queue.length !== other.queue.length
+    )
+      return true;
   }
   return false;
 }
 
 describe('the histories find out', () => {
   test.each<[what: string, sliding: boolean, replay: (rate: Rate) => RateReplay]>([
-    ['a bucket that caps a refund by what was spent since, without the refill (FAULTS 8)', false, (rate) => new CapBySpending(new BucketReplay(rate))],
+    [
+      'a bucket that caps a refund by what was spent since, without the refill (FAULTS 8)',
+      false,
+      (rate) => new CapBySpending(new BucketReplay(rate)),
+    ],
     ['a bucket that charges a debt in full', false, (rate) => new DebtInFull(new BucketReplay(rate))],
     ['a bucket that gives a refund back in full', false, (rate) => new RefundInFull(new BucketReplay(rate))],
-    ['a sliding window that counts a debt from the settlement on', true, (rate) => new DebtInFull(new WindowReplay(rate))],
-    ['a sliding window that caps a refund by what was spent since', true, (rate) => new CapBySpending(new WindowReplay(rate))],
+    [
+      'a sliding window that counts a debt from the settlement on',
+      true,
+      (rate) => new DebtInFull(new WindowReplay(rate)),
+    ],
+    [
+      'a sliding window that caps a refund by what was spent since',
+      true,
+      (rate) => new CapBySpending(new WindowReplay(rate)),
+    ],
   ])('%s', (_what, sliding, replay) => {
     const histories = fc.sample(history(sliding), 200);
     expect(histories.filter((one) => tellsApart(replay, one)).length).toBeGreaterThan(20);

@@ -9,7 +9,12 @@ const MOST = 100;
 const few: typeof fc = {
   ...fc,
   assert: ((property: fc.IRawProperty<unknown>, parameters: fc.Parameters<unknown> = {}) =>
-    fc.assert(property, { seed: 1, ...parameters, numRuns: Math.min(parameters.numRuns ?? 100, MOST), endOnFailure: true })) as typeof fc.assert,
+    fc.assert(property, {
+      seed: 1,
+      ...parameters,
+      numRuns: Math.min(parameters.numRuns ?? 100, MOST),
+      endOnFailure: true,
+    })) as typeof fc.assert,
 };
 
 export default few;

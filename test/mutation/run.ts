@@ -20,21 +20,42 @@ import { survivors } from './survivors.js';
 const groups: Record<string, { files: string[]; least?: number }> = {
   core: {
     files: [
-      'core/throttle', 'core/wait-queue', 'core/abort-listeners', 'core/token-bucket', 'core/grant-log', 'core/sliding-window', 'core/fenwick-tree',
-      'core/permit', 'core/dispose', 'core/clock', 'core/limits', 'core/map', 'core/item-source', 'core/errors', 'core/events',
+      'core/throttle',
+      'core/wait-queue',
+      'core/abort-listeners',
+      'core/token-bucket',
+      'core/grant-log',
+      'core/sliding-window',
+      'core/fenwick-tree',
+      'core/permit',
+      'core/dispose',
+      'core/clock',
+      'core/limits',
+      'core/map',
+      'core/item-source',
+      'core/errors',
+      'core/events',
     ],
     least: 92,
   },
   keyed: { files: ['compose/keyed-throttle'] },
   limiter: { files: ['compose/limiter'] },
   headers: { files: ['web/retry-after', 'web/dialects', 'web/ratelimit-headers'] },
-  fetch: { files: ['fetch/index', 'web/response-body', 'fetch/request-copy', 'fetch/until-aborted', 'fetch/pause-log'] },
+  fetch: {
+    files: ['fetch/index', 'web/response-body', 'fetch/request-copy', 'fetch/until-aborted', 'fetch/pause-log'],
+  },
 };
 const LEAST_OVERALL = 85;
 
 const FOLDER = 'test/mutation';
 /** The files for which what runs at load time is changed, too. */
-const AT_LOAD_TIME = new Set(['src/web/retry-after.ts', 'src/web/dialects.ts', 'src/web/ratelimit-headers.ts', 'src/core/events.ts', 'src/core/clock.ts']);
+const AT_LOAD_TIME = new Set([
+  'src/web/retry-after.ts',
+  'src/web/dialects.ts',
+  'src/web/ratelimit-headers.ts',
+  'src/core/events.ts',
+  'src/core/clock.ts',
+]);
 
 interface Place {
   line: number;
@@ -53,7 +74,10 @@ const detected = ({ status }: Mutant): boolean => status === 'Killed' || status 
 const undetected = ({ status }: Mutant): boolean => status === 'Survived' || status === 'NoCoverage';
 
 /** The line that was changed, and what in it became what: this stays the same when lines move. */
-function describe(source: string, { location: { start, end }, replacement = '' }: Mutant): { line: string; change: string } {
+function describe(
+  source: string,
+  { location: { start, end }, replacement = '' }: Mutant,
+): { line: string; change: string } {
   const lines = source.split('\n').slice(start.line - 1, end.line);
   const line = (lines[0] as string).trim();
   const last = lines.length - 1;
@@ -69,12 +93,21 @@ const brief = (code: string): string => {
 
 const args = process.argv.slice(2);
 const files = args.filter((arg) => !arg.startsWith('-'));
-if (files.length === 0) for (const { files: names } of Object.values(groups)) files.push(...names.map((name) => `src/${name}.ts`));
+if (files.length === 0)
+  for (const { files: names } of Object.values(groups)) files.push(...names.map((name) => `src/${name}.ts`));
 mkdirSync(`${FOLDER}/.out`, { recursive: true });
 const started = performance.now();
 const report: Report = { files: {} };
-await mutate('report', files.filter((file) => !AT_LOAD_TIME.has(file)), true);
-await mutate('report-at-load-time', files.filter((file) => AT_LOAD_TIME.has(file)), false);
+await mutate(
+  'report',
+  files.filter((file) => !AT_LOAD_TIME.has(file)),
+  true,
+);
+await mutate(
+  'report-at-load-time',
+  files.filter((file) => AT_LOAD_TIME.has(file)),
+  false,
+);
 
 async function mutate(name: string, some: string[], ignoreStatic: boolean): Promise<void> {
   if (some.length === 0) return;
@@ -103,7 +136,9 @@ function score(title: string, names: readonly string[], least = 0): void {
   if (all === 0) return;
   const percent = (100 * killed) / all;
   const untried = mutants.length - all;
-  console.log(`${title.padEnd(12)}${percent.toFixed(1).padStart(6)} %${String(killed).padStart(7)} of ${all}${least > 0 ? `, at least ${least} %` : ''}${untried > 0 ? ` (${untried} left out)` : ''}`);
+  console.log(
+    `${title.padEnd(12)}${percent.toFixed(1).padStart(6)} %${String(killed).padStart(7)} of ${all}${least > 0 ? `, at least ${least} %` : ''}${untried > 0 ? ` (${untried} left out)` : ''}`,
+  );
   if (percent < least) faults.push(`${title}: ${percent.toFixed(1)} % is less than ${least} %`);
 }
 
@@ -112,19 +147,29 @@ for (const [title, { files: names, least }] of Object.entries(groups)) {
   score(title, names, least);
   if (names.length > 1) for (const name of names) score(`  ${name}`, [name]);
 }
-score('overall', Object.values(groups).flatMap(({ files: names }) => names), LEAST_OVERALL);
+score(
+  'overall',
+  Object.values(groups).flatMap(({ files: names }) => names),
+  LEAST_OVERALL,
+);
 
 const unused = new Set(survivors);
 for (const [path, { source, mutants }] of Object.entries(report.files)) {
   for (const mutant of mutants) {
     const { line, change } = describe(source, mutant);
-    const listed = survivors.filter((one) => `src/${one.file}.ts` === path && one.line === line && one.changes.includes(change));
-    if (undetected(mutant) && listed.length === 0) faults.push(`survived without a reason: ${path}:${mutant.location.start.line}\n    line: ${JSON.stringify(line)}\n    change: ${JSON.stringify(change)}`);
+    const listed = survivors.filter(
+      (one) => `src/${one.file}.ts` === path && one.line === line && one.changes.includes(change),
+    );
+    if (undetected(mutant) && listed.length === 0)
+      faults.push(
+        `survived without a reason: ${path}:${mutant.location.start.line}\n    line: ${JSON.stringify(line)}\n    change: ${JSON.stringify(change)}`,
+      );
     if (undetected(mutant)) for (const one of listed) unused.delete(one);
   }
 }
 for (const { file, line } of unused) {
-  if (report.files[`src/${file}.ts`] !== undefined) console.warn(`no longer a survivor, take it off the list: src/${file}.ts, ${line}`);
+  if (report.files[`src/${file}.ts`] !== undefined)
+    console.warn(`no longer a survivor, take it off the list: src/${file}.ts, ${line}`);
 }
 for (const fault of faults) console.error(fault);
 process.exitCode = faults.length > 0 ? 1 : 0;

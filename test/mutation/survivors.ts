@@ -26,10 +26,7 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'throttle',
     line: 'if (this.#queue.size > 0) this.#drain(this.#now());',
-    changes: [
-      'this.#queue.size > 0 → true',
-      'this.#queue.size > 0 → this.#queue.size >= 0',
-    ],
+    changes: ['this.#queue.size > 0 → true', 'this.#queue.size > 0 → this.#queue.size >= 0'],
     reason: 'Speed only: with nobody in it, the queue is drained of nobody.',
   },
   {
@@ -59,10 +56,7 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'throttle',
     line: 'if (this.#queue.size > 0) this.#drain(now ?? this.#now());',
-    changes: [
-      'this.#queue.size > 0 → true',
-      'this.#queue.size > 0 → this.#queue.size >= 0',
-    ],
+    changes: ['this.#queue.size > 0 → true', 'this.#queue.size > 0 → this.#queue.size >= 0'],
     reason: 'Speed only: with nobody in it, the queue is drained of nobody.',
   },
   {
@@ -74,10 +68,7 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'throttle',
     line: 'if (this.#onIdle.length > 0) for (const resolve of this.#onIdle.splice(0)) resolve();',
-    changes: [
-      'this.#onIdle.length > 0 → true',
-      'this.#onIdle.length > 0 → this.#onIdle.length >= 0',
-    ],
+    changes: ['this.#onIdle.length > 0 → true', 'this.#onIdle.length > 0 → this.#onIdle.length >= 0'],
     reason: 'Speed only: nobody is told.',
   },
   {
@@ -89,11 +80,9 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'throttle',
     line: 'const reached = elapsed >= 0 && elapsed < delay ? now + elapsed : at;',
-    changes: [
-      'elapsed < delay → true',
-      'elapsed < delay → elapsed <= delay',
-    ],
-    reason: 'Rounding alone: a timer that fired in time has its instant reached, give or take an error that sets it once more.',
+    changes: ['elapsed < delay → true', 'elapsed < delay → elapsed <= delay'],
+    reason:
+      'Rounding alone: a timer that fired in time has its instant reached, give or take an error that sets it once more.',
   },
   {
     file: 'throttle',
@@ -104,16 +93,15 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'throttle',
     line: 'if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost))) throw this.#turnedAway(cost, late(now));',
-    changes: [
-      'timeout < Infinity → true',
-      'timeout < Infinity → timeout <= Infinity',
-    ],
+    changes: ['timeout < Infinity → true', 'timeout < Infinity → timeout <= Infinity'],
     reason: 'Speed only: nothing is longer than Infinity, but finding that out takes an estimate.',
   },
   {
     file: 'throttle',
     line: 'if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost))) throw this.#turnedAway(cost, late(now));',
-    changes: ['timeout * (1 + ROUNDING) < this.#estimate(now, cost) → timeout * (1 + ROUNDING) <= this.#estimate(now, cost)'],
+    changes: [
+      'timeout * (1 + ROUNDING) < this.#estimate(now, cost) → timeout * (1 + ROUNDING) <= this.#estimate(now, cost)',
+    ],
     reason: 'Equivalent but where a timeout is off by exactly what is allowed for rounding.',
   },
   {
@@ -156,7 +144,8 @@ export const survivors: readonly Survivor[] = [
     file: 'queue',
     line: 'else if (this.#places.length > 2 * this.#size + 64) this.#restart(this.#places.filter((place) => place !== undefined));',
     changes: ['this.#places.length > 2 * this.#size + 64 → false'],
-    reason: 'Memory only: holes are never closed while somebody waits. A test with half a million waiters, which mutants are spared, sees it.',
+    reason:
+      'Memory only: holes are never closed while somebody waits. A test with half a million waiters, which mutants are spared, sees it.',
   },
   {
     file: 'queue',
@@ -201,10 +190,7 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'bucket',
     line: 'if (cost - level > this.#slack && this.readyAt(now, cost) > now) return false;',
-    changes: [
-      'cost - level > this.#slack → true',
-      'cost - level > this.#slack → cost - level >= this.#slack',
-    ],
+    changes: ['cost - level > this.#slack → true', 'cost - level > this.#slack → cost - level >= this.#slack'],
     reason: 'Speed only: readyAt would say the same.',
   },
   {
@@ -228,10 +214,7 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'window',
     line: 'if (this.#corrected <= this.#gone) index = this.#find(this.#gone + cost);',
-    changes: [
-      'this.#corrected <= this.#gone → false',
-      'this.#corrected <= this.#gone → this.#corrected < this.#gone',
-    ],
+    changes: ['this.#corrected <= this.#gone → false', 'this.#corrected <= this.#gone → this.#corrected < this.#gone'],
     reason: 'Speed only: adding up the costs finds what bisection finds where none was corrected.',
   },
   {
@@ -289,10 +272,7 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'window',
     line: 'while (first < length && (this.#times[first] as number) + this.#span <= now) this.#total -= this.#costs[first++] as number;',
-    changes: [
-      'first < length → true',
-      'first < length → first <= length',
-    ],
+    changes: ['first < length → true', 'first < length → first <= length'],
     reason: 'Equivalent: there is no instant behind the last, and nothing is later than that.',
   },
   {
@@ -350,10 +330,7 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'keyed',
     line: 'for (let next = this.#resting.first; next !== undefined && next.freshFrom <= now && count < most; next = this.#resting.first, count++) {',
-    changes: [
-      'count < most → true',
-      'count < most → count <= most',
-    ],
+    changes: ['count < most → true', 'count < most → count <= most'],
     reason: 'Speed only: more is looked at in one call.',
   },
   {
@@ -371,13 +348,17 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'keyed',
     line: 'for (let parent; place > 0 && item.freshFrom < (items[(parent = (place - 1) >> 1)] as T).freshFrom; place = parent) this.#set(place, items[parent] as T);',
-    changes: ['item.freshFrom < (items[(parent = (place … as T).freshFrom → item.freshFrom <= (items[parent = place  … as T).freshFrom'],
+    changes: [
+      'item.freshFrom < (items[(parent = (place … as T).freshFrom → item.freshFrom <= (items[parent = place  … as T).freshFrom',
+    ],
     reason: 'Equivalent: which of two that are fresh from the same instant comes first makes no difference.',
   },
   {
     file: 'keyed',
     line: 'if (child + 1 < items.length && (items[child + 1] as T).freshFrom < (items[child] as T).freshFrom) child++;',
-    changes: ['(items[child + 1] as T).freshFrom < (ite … as T).freshFrom → (items[child + 1] as T).freshFrom <= (it … as T).freshFrom'],
+    changes: [
+      '(items[child + 1] as T).freshFrom < (ite … as T).freshFrom → (items[child + 1] as T).freshFrom <= (it … as T).freshFrom',
+    ],
     reason: 'Equivalent: which of two that are fresh from the same instant comes first makes no difference.',
   },
   {
@@ -419,10 +400,7 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'fetch',
     line: 'await response?.body?.cancel();',
-    changes: [
-      'response?.body?.cancel → response?.body.cancel',
-      'response?.body → response.body',
-    ],
+    changes: ['response?.body?.cancel → response?.body.cancel', 'response?.body → response.body'],
     reason: 'Equivalent: an error is caught, as that of a body that is broken off.',
   },
   {

@@ -8,8 +8,28 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import base from '../../vitest.config.js';
 
 /** Cheap ones first: the first failure ends a mutant. */
-const ORDER = ['headers', 'errors', 'bucket', 'queue', 'permit', 'clock', 'window', 'rate', 'body', 'fetch', 'throttle', 'map', 'limiter', 'channels', 'keyed', 'traps', 'conformance', 'model'];
-const place = ({ moduleId }: TestSpecification): number => ORDER.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
+const ORDER = [
+  'headers',
+  'errors',
+  'bucket',
+  'queue',
+  'permit',
+  'clock',
+  'window',
+  'rate',
+  'body',
+  'fetch',
+  'throttle',
+  'map',
+  'limiter',
+  'channels',
+  'keyed',
+  'traps',
+  'conformance',
+  'model',
+];
+const place = ({ moduleId }: TestSpecification): number =>
+  ORDER.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
 
 class CheapFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
@@ -21,8 +41,12 @@ const few = fileURLToPath(new URL('few-runs.ts', import.meta.url));
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
   plugins: [
-    ...((base as { plugins: [] }).plugins),
-    { name: 'few-runs', enforce: 'pre', resolveId: (source, importer) => (source === 'fast-check' && importer !== few ? few : undefined) },
+    ...(base as { plugins: [] }).plugins,
+    {
+      name: 'few-runs',
+      enforce: 'pre',
+      resolveId: (source, importer) => (source === 'fast-check' && importer !== few ? few : undefined),
+    },
   ],
   resolve: (base as { resolve: object }).resolve,
   test: {

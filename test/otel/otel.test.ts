@@ -18,16 +18,24 @@ interface Scraped {
 }
 
 async function setUp(): Promise<Scraped> {
-  const exporter = new PrometheusExporter({ preventServerStart: true, withoutScopeInfo: true, withoutTargetInfo: true });
+  const exporter = new PrometheusExporter({
+    preventServerStart: true,
+    withoutScopeInfo: true,
+    withoutTargetInfo: true,
+  });
   const provider = new MeterProvider({ readers: [exporter] });
-  const server = createServer((request, response) => exporter.getMetricsRequestHandler(request, response)).listen(0, '127.0.0.1');
+  const server = createServer((request, response) => exporter.getMetricsRequestHandler(request, response)).listen(
+    0,
+    '127.0.0.1',
+  );
   await once(server, 'listening');
   onTestFinished(async () => {
     await provider.shutdown();
     server.closeAllConnections();
     server.close();
   });
-  const text = async (): Promise<string> => (await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`)).text();
+  const text = async (): Promise<string> =>
+    (await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`)).text();
   const scrape = async (): Promise<Record<string, number>> =>
     Object.fromEntries(
       (await text())
@@ -117,7 +125,7 @@ describe('instrument', () => {
     const permit = await new Throttle(Infinity, 1).acquire();
     const scraped = await scrape();
     permit.release();
-    expect(scraped).toMatchObject({ 'headgate_active': 1, 'headgate_queue_length': 0, 'headgate_wait_duration_count': 1 });
+    expect(scraped).toMatchObject({ headgate_active: 1, headgate_queue_length: 0, headgate_wait_duration_count: 1 });
     expect(Object.keys(scraped).filter((line) => line.includes('tokens'))).toEqual([]);
   });
 
@@ -240,7 +248,9 @@ describe('instrument', () => {
   });
 
   test('what is no provider is refused, and one that does nothing will do', () => {
-    expect(() => instrument(undefined as unknown as Provider)).toThrow(new TypeError('meterProvider must be a MeterProvider, received undefined'));
+    expect(() => instrument(undefined as unknown as Provider)).toThrow(
+      new TypeError('meterProvider must be a MeterProvider, received undefined'),
+    );
     expect(() => instrument({} as Provider)).toThrow(TypeError);
     instrument(metrics.getMeterProvider())();
   });

@@ -11,7 +11,15 @@ import { build } from 'esbuild';
 import { type Clock, Limiter, Resource } from 'headgate';
 import { web } from 'headgate/http';
 import type * as ours from 'headgate/redis';
-import { LeaseLostError, type RedisCommands, RedisKeyedThrottle, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
+import {
+  LeaseLostError,
+  type RedisCommands,
+  RedisKeyedThrottle,
+  type RedisPermit,
+  RedisThrottle,
+  type RedisThrottleOptions,
+  ThrottleBackendError,
+} from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -35,7 +43,11 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
   opened.push(throttle);
   return throttle;
 };
-const codeOf = (promise: Promise<unknown>): Promise<unknown> => promise.then(() => 'granted', (error: { code?: string; name?: string }) => error.code ?? error.name);
+const codeOf = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => 'granted',
+    (error: { code?: string; name?: string }) => error.code ?? error.name,
+  );
 
 /** How `eval` misbehaves; it does what it should first, unless it throws. */
 const faults: Record<string, (answer: () => Promise<unknown>) => unknown> = {
@@ -47,48 +59,85 @@ const faults: Record<string, (answer: () => Promise<unknown>) => unknown> = {
   'rejects with an object without a prototype': () => Promise.reject(Object.create(null)),
   'never answers': (answer) => answer().then(() => new Promise(() => {})),
   'answers late': (answer) => answer().then(async (reply) => (await sleep(400), reply)),
-  ...Object.fromEntries([undefined, null, 7, 'OK', [], [''], {}, [Symbol('x')], [Object.create(null)], ['NaN NaN', 'G 0', 'Q'], [['nested']]].map((value, index) => [`answers garbage ${index}`, (answer) => answer().then(() => value)])),
+  ...Object.fromEntries(
+    [
+      undefined,
+      null,
+      7,
+      'OK',
+      [],
+      [''],
+      {},
+      [Symbol('x')],
+      [Object.create(null)],
+      ['NaN NaN', 'G 0', 'Q'],
+      [['nested']],
+    ].map((value, index) => [`answers garbage ${index}`, (answer) => answer().then(() => value)]),
+  ),
 };
 const harmless: Record<string, (answer: () => Promise<unknown>) => unknown> = {
-  'answers twice': (answer) => ({ then: (resolve: (value: unknown) => void, reject: (error: unknown) => void) => void answer().then((reply) => (resolve(reply), resolve(reply), reject(new Error('again')))) }),
-  'answers with more': (answer) => answer().then((reply) => [...(reply as string[]), 'G nobody 1 1 1 1', 'X nobody', 'H NaN NaN', '', 'what']),
+  'answers twice': (answer) => ({
+    then: (resolve: (value: unknown) => void, reject: (error: unknown) => void) =>
+      void answer().then((reply) => (resolve(reply), resolve(reply), reject(new Error('again')))),
+  }),
+  'answers with more': (answer) =>
+    answer().then((reply) => [...(reply as string[]), 'G nobody 1 1 1 1', 'X nobody', 'H NaN NaN', '', 'what']),
 };
 
 describe.each(Object.entries({ ...faults, ...harmless }))('a client whose eval %s', (name, fault) => {
-  test.each([false, true])('leaves no call undecided and no lease behind, with failOpen: %s (FAULTS 10)', async (failOpen) => {
-    const right = evalThrough(commands);
-    let broken = true;
-    const client: RedisCommands = { eval: ((...args) => (broken ? fault(() => right(...args)) : right(...args))) as RedisCommands['eval'], subscribe: async () => {} };
-    const throttle = open({ client, capacity: 100, concurrency: 2, failOpen });
-    const permits: RedisPermit[] = [];
-    const keep = <T extends RedisPermit | undefined>(promise: Promise<T>): Promise<unknown> => promise.then((permit) => permit && permits.push(permit));
-    const stop = new AbortController();
-    const calls = [
-      codeOf(keep(throttle.acquire())), codeOf(keep(throttle.acquire(1, { timeout: 2 }))), codeOf(keep(throttle.tryAcquire())), codeOf(throttle.run(() => 1, 1, { timeout: 1 })),
-      codeOf(throttle.pause(0.01)), codeOf(throttle.resume()), codeOf(throttle.configure({ concurrency: 3 })), codeOf(keep(throttle.acquire(1, { signal: stop.signal }))),
-    ];
-    void codeOf(throttle.inspect());
-    await sleep(20);
-    stop.abort(new Error('enough'));
-    const outcomes = await Promise.all(calls);
-    for (const permit of permits) permit.release();
-    if (name in faults) for (const outcome of outcomes) expect(['ERR_THROTTLE_BACKEND', 'ERR_THROTTLE_TIMEOUT', 'granted', 'Error']).toContain(outcome);
-    if (name in faults && !failOpen) expect(outcomes.slice(0, 4)).toEqual(Array(4).fill('ERR_THROTTLE_BACKEND'));
-    broken = false;
-    await until('it works again', async () => (await codeOf(throttle.run(() => 1, 1, { timeout: 2 }))) === 'granted');
-    await throttle.idle();
-    await until('nothing is left in Redis', async () => {
-      const { active, waiting } = await throttle.inspect();
-      return active.length + waiting.length === 0;
-    });
-    expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
-  }, 20_000);
+  test.each([false, true])(
+    'leaves no call undecided and no lease behind, with failOpen: %s (FAULTS 10)',
+    async (failOpen) => {
+      const right = evalThrough(commands);
+      let broken = true;
+      const client: RedisCommands = {
+        eval: ((...args) => (broken ? fault(() => right(...args)) : right(...args))) as RedisCommands['eval'],
+        subscribe: async () => {},
+      };
+      const throttle = open({ client, capacity: 100, concurrency: 2, failOpen });
+      const permits: RedisPermit[] = [];
+      const keep = <T extends RedisPermit | undefined>(promise: Promise<T>): Promise<unknown> =>
+        promise.then((permit) => permit && permits.push(permit));
+      const stop = new AbortController();
+      const calls = [
+        codeOf(keep(throttle.acquire())),
+        codeOf(keep(throttle.acquire(1, { timeout: 2 }))),
+        codeOf(keep(throttle.tryAcquire())),
+        codeOf(throttle.run(() => 1, 1, { timeout: 1 })),
+        codeOf(throttle.pause(0.01)),
+        codeOf(throttle.resume()),
+        codeOf(throttle.configure({ concurrency: 3 })),
+        codeOf(keep(throttle.acquire(1, { signal: stop.signal }))),
+      ];
+      void codeOf(throttle.inspect());
+      await sleep(20);
+      stop.abort(new Error('enough'));
+      const outcomes = await Promise.all(calls);
+      for (const permit of permits) permit.release();
+      if (name in faults)
+        for (const outcome of outcomes)
+          expect(['ERR_THROTTLE_BACKEND', 'ERR_THROTTLE_TIMEOUT', 'granted', 'Error']).toContain(outcome);
+      if (name in faults && !failOpen) expect(outcomes.slice(0, 4)).toEqual(Array(4).fill('ERR_THROTTLE_BACKEND'));
+      broken = false;
+      await until('it works again', async () => (await codeOf(throttle.run(() => 1, 1, { timeout: 2 }))) === 'granted');
+      await throttle.idle();
+      await until('nothing is left in Redis', async () => {
+        const { active, waiting } = await throttle.inspect();
+        return active.length + waiting.length === 0;
+      });
+      expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
+    },
+    20_000,
+  );
 });
 
 describe.each<[string, RedisCommands['subscribe']]>([
-  ['throws', () => {
-    throw new Error('no channels');
-  }],
+  [
+    'throws',
+    () => {
+      throw new Error('no channels');
+    },
+  ],
   ['never answers', () => new Promise(() => {})],
   ['answers garbage', (() => 7) as never],
 ])('a client whose subscribe %s', (_, subscribe) => {
@@ -103,10 +152,30 @@ describe.each<[string, RedisCommands['subscribe']]>([
 
 test('what a client gives instead of a message is as good as lost, and throws nothing into the client', async () => {
   let listener: ((message: never) => void) | undefined;
-  const throttle = open({ client: { eval: evalThrough(commands), subscribe: async (_: string, hear: (message: string) => void) => void (listener = hear as typeof listener) }, concurrency: 1 });
+  const throttle = open({
+    client: {
+      eval: evalThrough(commands),
+      subscribe: async (_: string, hear: (message: string) => void) => void (listener = hear as typeof listener),
+    },
+    concurrency: 1,
+  });
   const held = await throttle.acquire();
   await until('it listens', () => listener);
-  for (const message of [undefined, null, 7, {}, Symbol('x'), Buffer.from('0\nX 0'), '', '\n\n', '0', '0\nH NaN', '0\nG 0 NaN', '0\nwhat']) listener?.(message as never);
+  for (const message of [
+    undefined,
+    null,
+    7,
+    {},
+    Symbol('x'),
+    Buffer.from('0\nX 0'),
+    '',
+    '\n\n',
+    '0',
+    '0\nH NaN',
+    '0\nG 0 NaN',
+    '0\nwhat',
+  ])
+    listener?.(message as never);
   const waiting = throttle.acquire();
   held.release();
   (await waiting).release();
@@ -114,7 +183,10 @@ test('what a client gives instead of a message is as good as lost, and throws no
 
 describe('timers', () => {
   test('a deadline whose timer fires early is set again, and its waiter is granted in time (FAULTS 11)', async () => {
-    const clock: Clock = { now: () => systemClock.now(), schedule: (seconds, callback) => systemClock.schedule(seconds / 2, callback) };
+    const clock: Clock = {
+      now: () => systemClock.now(),
+      schedule: (seconds, callback) => systemClock.schedule(seconds / 2, callback),
+    };
     const throttle = open({ clock, concurrency: 1 });
     const held = await throttle.acquire();
     const start = performance.now();
@@ -127,35 +199,41 @@ describe('timers', () => {
     expect((await inTime) - start).toBeGreaterThan(498);
   });
 
-  test.each(['early', 'twice', 'after it was cancelled', 'at once'])('of a clock that fires %s, each fires once and not before its time', async (how) => {
-    const manual = new ManualClock();
-    const fired: number[] = [];
-    const clock = new SteadyClock({
-      now: () => manual.now(),
-      schedule(seconds, callback) {
-        if (how === 'at once') callback();
-        const cancel = manual.schedule(how === 'early' ? seconds / 2 : seconds, () => {
-          callback();
-          if (how === 'twice') callback();
-        });
-        return () => void (how === 'after it was cancelled' || cancel());
-      },
-    });
-    clock.schedule(0.08, () => fired.push(clock.now()));
-    clock.schedule(0.04, () => fired.push(-1))();
-    await manual.advance(0.079);
-    expect(fired).toEqual([]);
-    await manual.advance(1);
-    // A clock that fires at once has no timers: the platform's take over.
-    if (how === 'at once') await sleep(100);
-    expect(fired).toHaveLength(1);
-    expect(fired[0]).toBeGreaterThanOrEqual(0.08 - 1e-6);
-  });
+  test.each(['early', 'twice', 'after it was cancelled', 'at once'])(
+    'of a clock that fires %s, each fires once and not before its time',
+    async (how) => {
+      const manual = new ManualClock();
+      const fired: number[] = [];
+      const clock = new SteadyClock({
+        now: () => manual.now(),
+        schedule(seconds, callback) {
+          if (how === 'at once') callback();
+          const cancel = manual.schedule(how === 'early' ? seconds / 2 : seconds, () => {
+            callback();
+            if (how === 'twice') callback();
+          });
+          return () => void (how === 'after it was cancelled' || cancel());
+        },
+      });
+      clock.schedule(0.08, () => fired.push(clock.now()));
+      clock.schedule(0.04, () => fired.push(-1))();
+      await manual.advance(0.079);
+      expect(fired).toEqual([]);
+      await manual.advance(1);
+      // A clock that fires at once has no timers: the platform's take over.
+      if (how === 'at once') await sleep(100);
+      expect(fired).toHaveLength(1);
+      expect(fired[0]).toBeGreaterThanOrEqual(0.08 - 1e-6);
+    },
+  );
 
   test('a clock that stands still or steps back holds nobody for ever: the timer’s word counts', async () => {
     const manual = new ManualClock();
     for (const shown of [() => 5, () => 5 - manual.now()]) {
-      const clock = new SteadyClock({ now: shown, schedule: (seconds, callback) => manual.schedule(seconds, callback) });
+      const clock = new SteadyClock({
+        now: shown,
+        schedule: (seconds, callback) => manual.schedule(seconds, callback),
+      });
       const start = clock.now();
       let fired = false;
       clock.schedule(3, () => (fired = true));
@@ -169,7 +247,10 @@ describe('timers', () => {
     const fail = (method: string): void => {
       if (broken === method) throw new Error(`${method} failed`);
     };
-    const clock: Clock = { now: () => (fail('now'), systemClock.now()), schedule: (seconds, callback) => (fail('schedule'), systemClock.schedule(seconds, callback)) };
+    const clock: Clock = {
+      now: () => (fail('now'), systemClock.now()),
+      schedule: (seconds, callback) => (fail('schedule'), systemClock.schedule(seconds, callback)),
+    };
     const throttle = open({ clock, concurrency: 1 });
     const held = await throttle.acquire();
     for (const method of ['now', 'schedule'] as const) {
@@ -185,7 +266,13 @@ describe('timers', () => {
   test('a clock that has never shown an instant refuses every caller', async () => {
     const clock: Clock = { now: () => NaN, schedule: systemClock.schedule };
     const throttle = open({ clock });
-    for (const call of [() => throttle.acquire(), () => throttle.tryAcquire(), () => throttle.run(() => 1), () => throttle.pause(1), () => throttle.inspect()]) {
+    for (const call of [
+      () => throttle.acquire(),
+      () => throttle.tryAcquire(),
+      () => throttle.run(() => 1),
+      () => throttle.pause(1),
+      () => throttle.inspect(),
+    ]) {
       await expect(call()).rejects.toThrow('clock.now() must be a finite number, received NaN');
     }
   });
@@ -195,27 +282,38 @@ describe('aborts', () => {
   test.each([
     ['in the tick of the call', (stop: AbortController) => stop.abort(new Error('cancel'))],
     ['after it', (stop: AbortController) => void setTimeout(() => stop.abort(new Error('cancel')), 30)],
-  ])('%s keep the function of run from starting; slot and tokens come back (FAULTS 3, whatwg/dom#946)', async (_, abort) => {
-    const throttle = open({ capacity: 10, period: 3_600, concurrency: 1 });
-    const held = await throttle.acquire(0);
-    const stop = new AbortController();
-    let ran = false;
-    const run = throttle.run(() => void (ran = true), 4, { signal: stop.signal });
-    abort(stop);
-    held.release();
-    const outcome = await run.then(() => 'ran', (error: Error) => error.message);
-    await throttle.idle();
-    if (_ === 'in the tick of the call') expect([outcome, ran]).toEqual(['cancel', false]);
-    expect(outcome === 'ran').toBe(ran);
-    const { active, tokens } = await throttle.inspect();
-    expect([active, Math.round(tokens)]).toEqual([[], ran ? 6 : 10]);
-  });
+  ])(
+    '%s keep the function of run from starting; slot and tokens come back (FAULTS 3, whatwg/dom#946)',
+    async (_, abort) => {
+      const throttle = open({ capacity: 10, period: 3_600, concurrency: 1 });
+      const held = await throttle.acquire(0);
+      const stop = new AbortController();
+      let ran = false;
+      const run = throttle.run(() => void (ran = true), 4, { signal: stop.signal });
+      abort(stop);
+      held.release();
+      const outcome = await run.then(
+        () => 'ran',
+        (error: Error) => error.message,
+      );
+      await throttle.idle();
+      if (_ === 'in the tick of the call') expect([outcome, ran]).toEqual(['cancel', false]);
+      expect(outcome === 'ran').toBe(ran);
+      const { active, tokens } = await throttle.inspect();
+      expect([active, Math.round(tokens)]).toEqual([[], ran ? 6 : 10]);
+    },
+  );
 
   test('a signal that aborts while a listener is added to it leaves no waiter in Redis', async () => {
     const throttle = open({ concurrency: 1 });
     const held = await throttle.acquire();
     const reason = new Error('at once');
-    const signal = { aborted: false, reason, addEventListener: (_: string, listener: () => void) => listener(), removeEventListener() {} } as unknown as AbortSignal;
+    const signal = {
+      aborted: false,
+      reason,
+      addEventListener: (_: string, listener: () => void) => listener(),
+      removeEventListener() {},
+    } as unknown as AbortSignal;
     await expect(throttle.acquire(1, { signal })).rejects.toBe(reason);
     held.release();
     await throttle.idle();
@@ -226,7 +324,12 @@ describe('aborts', () => {
     const throttle = open({ concurrency: 1 });
     const held = await throttle.acquire();
     const stop = new AbortController();
-    const proxy = new Proxy(stop.signal, { get: (target, key) => (typeof target[key as 'aborted'] === 'function' ? (target[key as never] as () => void).bind(target) : target[key as 'aborted']) });
+    const proxy = new Proxy(stop.signal, {
+      get: (target, key) =>
+        typeof target[key as 'aborted'] === 'function'
+          ? (target[key as never] as () => void).bind(target)
+          : target[key as 'aborted'],
+    });
     const waiting = throttle.acquire(1, { signal: proxy });
     await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
     stop.abort(new Error('stop'));
@@ -255,16 +358,27 @@ describe('what Redis shares with the core', () => {
     expect([wrapped.name, wrapped.length]).toEqual(['sendMail', 2]);
   });
 
-  test.each([new ThrottleBackendError('down'), new LeaseLostError('lost')])('%s: its name can be assigned, and it is plain data in JSON (FAULTS 18)', (error) => {
-    const { name, code, message } = error;
-    expect(error.stack?.startsWith(`${name}: `)).toBe(true);
-    expect(JSON.parse(JSON.stringify(error))).toEqual({ name, code, message });
-    error.name = 'Renamed';
-    expect([String(error), Object.keys(error).includes('name')]).toEqual([`Renamed: ${message}`, false]);
-  });
+  test.each([new ThrottleBackendError('down'), new LeaseLostError('lost')])(
+    '%s: its name can be assigned, and it is plain data in JSON (FAULTS 18)',
+    (error) => {
+      const { name, code, message } = error;
+      expect(error.stack?.startsWith(`${name}: `)).toBe(true);
+      expect(JSON.parse(JSON.stringify(error))).toEqual({ name, code, message });
+      error.name = 'Renamed';
+      expect([String(error), Object.keys(error).includes('name')]).toEqual([`Renamed: ${message}`, false]);
+    },
+  );
 
   test('both gates are disposed by the key that `using` looks up, where the symbol is missing or polyfilled after the import (FAULTS 17)', async () => {
-    const { outputFiles } = await build({ entryPoints: ['src/redis/index.ts'], bundle: true, format: 'iife', globalName: 'headgate', platform: 'neutral', external: ['redis'], write: false });
+    const { outputFiles } = await build({
+      entryPoints: ['src/redis/index.ts'],
+      bundle: true,
+      format: 'iife',
+      globalName: 'headgate',
+      platform: 'neutral',
+      external: ['redis'],
+      write: false,
+    });
     // A realm whose `Symbol` is a proxy without these symbols stands for an older platform.
     const found = runInNewContext(
       `const later = {};
@@ -279,7 +393,10 @@ describe('what Redis shares with the core', () => {
        JSON.stringify([missing, check(later.asyncDispose)])`,
       { out: {}, performance, setTimeout, clearTimeout, queueMicrotask, AbortController, crypto, TextEncoder },
     ) as string;
-    const both = [['function', false], ['function', false]];
+    const both = [
+      ['function', false],
+      ['function', false],
+    ];
     expect(JSON.parse(found)).toEqual([both, both]);
     const gate = open();
     await gate[Symbol.asyncDispose]();
@@ -287,8 +404,13 @@ describe('what Redis shares with the core', () => {
   });
 
   test('a key of the client’s, a line break in it, is escaped also in what Redis says (FAULTS 42)', async () => {
-    const client: RedisCommands = { eval: async () => Promise.reject(new Error('NOPERM key "a\r\nb\u001b[31m\u202e"')), subscribe: async () => {} };
-    const error = await open({ client, key: 'k\r\n\u001b' }).acquire().catch((reason: unknown) => reason as Error);
+    const client: RedisCommands = {
+      eval: async () => Promise.reject(new Error('NOPERM key "a\r\nb\u001b[31m\u202e"')),
+      subscribe: async () => {},
+    };
+    const error = await open({ client, key: 'k\r\n\u001b' })
+      .acquire()
+      .catch((reason: unknown) => reason as Error);
     expect((error as Error).message).toMatch(/^[\x20-\x7e]*$/);
     expect((error as Error).message).toContain(String.raw`NOPERM key "a\u{d}\u{a}b\u{1b}[31m\u{202e}"`);
   });
@@ -303,13 +425,23 @@ describe('what Redis shares with the core', () => {
     const folder = mkdtempSync(join(tmpdir(), 'headgate-copy-'));
     try {
       const outfile = join(folder, 'copy.mjs');
-      await build({ entryPoints: ['src/redis/index.ts'], bundle: true, format: 'esm', platform: 'node', external: ['redis'], outfile });
+      await build({
+        entryPoints: ['src/redis/index.ts'],
+        bundle: true,
+        format: 'esm',
+        platform: 'node',
+        external: ['redis'],
+        outfile,
+      });
       const copy = (await import(/* @vite-ignore */ pathToFileURL(outfile).href)) as typeof ours;
       expect(copy.RedisThrottle).not.toBe(RedisThrottle);
       const gate = new copy.RedisThrottle({ client: commands, key: freshKey(), capacity: 1, period: 3_600 });
       const keyed = new copy.RedisKeyedThrottle({ client: commands, prefix: freshKey(), capacity: 1, period: 3_600 });
       opened.push(gate, keyed);
-      for (const options of [{ gate, failOpen: true }, { keyed, key: () => 'ada', failOpen: true }] as const) {
+      for (const options of [
+        { gate, failOpen: true },
+        { keyed, key: () => 'ada', failOpen: true },
+      ] as const) {
         const handler = web(() => new Response('served'), options);
         const statuses = [];
         for (let count = 0; count < 2; count++) statuses.push((await handler(new Request('http://localhost/'))).status);

@@ -4,7 +4,14 @@ import { EventEmitter } from 'node:events';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import { type NodeRedisClient, type RedisCommands, type RedisConnection, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
+import {
+  type NodeRedisClient,
+  type RedisCommands,
+  type RedisConnection,
+  RedisThrottle,
+  type RedisThrottleOptions,
+  ThrottleBackendError,
+} from 'headgate/redis';
 import { createClient, createClientPool, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ask } from '../support/redis-clusters.js';
@@ -93,7 +100,9 @@ const kinds: Kind[] = [
   viaNodeRedis('RESP2, database', { RESP: 2, database: 4 }),
   viaNodeRedis('without an offline queue', { disableOfflineQueue: true }),
   viaNodeRedis('that never connects again', { socket: { reconnectStrategy: false } }),
-  viaNodeRedis('replies mapped to buffers', {}, (client) => client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer })),
+  viaNodeRedis('replies mapped to buffers', {}, (client) =>
+    client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer }),
+  ),
   {
     name: 'node-redis, a pool',
     async connect() {
@@ -105,13 +114,18 @@ const kinds: Kind[] = [
   },
   viaOptions('a url and more', () => ({ url: server.url, name: 'limits' })),
   viaOptions('a url of a unix socket', () => ({ url: `unix://${socket}`, database: 0 })),
-  viaOptions('host, port and database', () => ({ socket: { host: '127.0.0.1', port: server.port }, database: 5, name: 'limits' })),
+  viaOptions('host, port and database', () => ({
+    socket: { host: '127.0.0.1', port: server.port },
+    database: 5,
+    name: 'limits',
+  })),
   viaOptions('a path', () => ({ socket: { path: socket } })),
   { name: 'custom', connect: async () => custom() },
 ];
 
 /** Channels of throttles that somebody listens to. */
-const channels = async (): Promise<string[]> => (await ask(server.port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[];
+const channels = async (): Promise<string[]> =>
+  (await ask(server.port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[];
 
 describe.each(kinds)('$name', ({ name, connect }) => {
   it('is told by message, even if the connection for that was lost; lives on and is used again', async () => {
@@ -119,12 +133,18 @@ describe.each(kinds)('$name', ({ name, connect }) => {
     for (const { close } of [here, there]) onTestFinished(close);
     for (let round = 0; round < 2; round++) {
       const key = freshKey();
-      const [first, second] = [here, there].map(({ client }) => open(client, { key })) as [RedisThrottle, RedisThrottle];
+      const [first, second] = [here, there].map(({ client }) => open(client, { key })) as [
+        RedisThrottle,
+        RedisThrottle,
+      ];
       for (const kill of name === 'custom' ? [false] : [false, true]) {
         const held = await first.acquire();
         const start = performance.now();
         const waiting = later(second.run((permit) => permit.slot));
-        await until('a waiter, told of what happens', async () => (await first.inspect()).waiting.length === 1 && (await channels()).length === 2);
+        await until(
+          'a waiter, told of what happens',
+          async () => (await first.inspect()).waiting.length === 1 && (await channels()).length === 2,
+        );
         if (kill) await ask(server.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub');
         held.release();
         expect(await waiting).toBe(1);
@@ -151,7 +171,8 @@ it('hundreds of throttles on one client use one connection more, and no listener
     ioredis.disconnect();
   });
   await nodeRedis.connect();
-  const listeners = (client: EventEmitter): number => client.eventNames().reduce((sum, event) => sum + client.listenerCount(event), 0);
+  const listeners = (client: EventEmitter): number =>
+    client.eventNames().reduce((sum, event) => sum + client.listenerCount(event), 0);
   for (const client of [nodeRedis, ioredis] as const) {
     const [before, connected] = [listeners(client), await connections(server.url)];
     const throttles = Array.from({ length: 300 }, () => new RedisThrottle({ client, key: freshKey(), concurrency: 1 }));
@@ -202,11 +223,15 @@ it('a server that is not there yet fails the calls in time, and is used when it 
   });
   const connecting = nodeRedis.connect();
   const key = freshKey();
-  const throttles = [ioredis, nodeRedis, { url: late.url }].map((client) => open(client as RedisConnection, { key, commandTimeout: 0.2, ttl: 3 }));
+  const throttles = [ioredis, nodeRedis, { url: late.url }].map((client) =>
+    open(client as RedisConnection, { key, commandTimeout: 0.2, ttl: 3 }),
+  );
   await Promise.all(throttles.map((throttle) => expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError)));
   await late.start();
   await connecting;
-  await until('all are served', () => Promise.all(throttles.map((throttle) => throttle.run(() => true))).catch(() => false));
+  await until('all are served', () =>
+    Promise.all(throttles.map((throttle) => throttle.run(() => true))).catch(() => false),
+  );
   expect(errors).not.toHaveBeenCalled();
 });
 
@@ -214,15 +239,49 @@ describe('a server with passwords and rules', () => {
   const CHANNEL_RULES = ['resetkeys', '~{headgate:*', 'resetchannels', '&headgate:*', '-@all'];
   /** What the scripts need, what evaluates them, and what listens. */
   const COMMANDS = [
-    'eval', 'evalsha', 'time', 'publish', 'subscribe', 'unsubscribe',
-    'get', 'set', 'hgetall', 'hkeys', 'hlen', 'hmget', 'hset', 'hdel', 'zadd', 'zcard', 'zmscore', 'zrange', 'zrangebyscore', 'zrem', 'zremrangebyrank', 'zscore',
-    'setbit', 'getbit', 'bitpos', 'append', 'setrange', 'del', 'pexpire',
+    'eval',
+    'evalsha',
+    'time',
+    'publish',
+    'subscribe',
+    'unsubscribe',
+    'get',
+    'set',
+    'hgetall',
+    'hkeys',
+    'hlen',
+    'hmget',
+    'hset',
+    'hdel',
+    'zadd',
+    'zcard',
+    'zmscore',
+    'zrange',
+    'zrangebyscore',
+    'zrem',
+    'zremrangebyrank',
+    'zscore',
+    'setbit',
+    'getbit',
+    'bitpos',
+    'append',
+    'setrange',
+    'del',
+    'pexpire',
   ];
   let strict: RedisServer;
   beforeAll(async () => {
     strict = await startRedis();
     const admin = new Redis(strict.port, '127.0.0.1');
-    await admin.call('ACL', 'SETUSER', 'limits', 'on', `>${PASSWORD}`, ...CHANNEL_RULES, ...COMMANDS.map((command) => `+${command}`));
+    await admin.call(
+      'ACL',
+      'SETUSER',
+      'limits',
+      'on',
+      `>${PASSWORD}`,
+      ...CHANNEL_RULES,
+      ...COMMANDS.map((command) => `+${command}`),
+    );
     await admin.config('SET', 'requirepass', PASSWORD);
     admin.disconnect();
   });
@@ -230,7 +289,10 @@ describe('a server with passwords and rules', () => {
 
   const through = async (client: RedisConnection, other: RedisConnection): Promise<void> => {
     const key = freshKey();
-    const [first, second] = [client, other].map((one) => open(one, { key, capacity: 100, commandTimeout: 1 })) as [RedisThrottle, RedisThrottle];
+    const [first, second] = [client, other].map((one) => open(one, { key, capacity: 100, commandTimeout: 1 })) as [
+      RedisThrottle,
+      RedisThrottle,
+    ];
     const held = await first.acquire();
     const waiting = later(second.acquire());
     await until('a waiter', async () => (await first.inspect()).waiting.length === 1);
@@ -254,11 +316,18 @@ describe('a server with passwords and rules', () => {
     }) as [Redis, Redis];
     await through(...clients);
     const { port } = strict;
-    await through({ url: `redis://${username}:${encodeURIComponent(PASSWORD)}@127.0.0.1:${port}` }, { socket: { host: '127.0.0.1', port }, username, password: PASSWORD });
+    await through(
+      { url: `redis://${username}:${encodeURIComponent(PASSWORD)}@127.0.0.1:${port}` },
+      { socket: { host: '127.0.0.1', port }, username, password: PASSWORD },
+    );
   });
 
   it('tells what a wrong password is answered with', async () => {
-    const throttle = open({ socket: { host: '127.0.0.1', port: strict.port, reconnectStrategy: false }, username: 'limits', password: 'wrong' });
+    const throttle = open({
+      socket: { host: '127.0.0.1', port: strict.port, reconnectStrategy: false },
+      username: 'limits',
+      password: 'wrong',
+    });
     await expect(throttle.acquire()).rejects.toThrow(/WRONGPASS/);
     // Asked again, it tries again.
     await expect(throttle.acquire()).rejects.toThrow(/WRONGPASS/);
@@ -267,19 +336,29 @@ describe('a server with passwords and rules', () => {
 
 it('holds no process: neither a client of ours at rest, nor the subscriber of a client that the user has closed', async () => {
   await bundle(folder, 'worker-exits');
-  await Promise.all(['ioredis', 'single', 'pool', 'ours'].map(async (kind) => {
-    const key = freshKey();
-    const throttle = open({ url: server.url }, { key });
-    const held = await throttle.acquire();
-    const child = guarded(spawn(process.execPath, [join(folder, 'worker-exits.mjs'), kind, server.url, key], { stdio: ['ignore', 'pipe', 'inherit'] }));
-    onTestFinished(() => void child.kill('SIGKILL'));
-    let said = '';
-    child.stdout.on('data', (data: Buffer) => (said += data.toString()));
-    const ended = new Promise((resolve) => void child.once('exit', resolve));
-    await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
-    held.release();
-    expect([kind, await Promise.race([ended, until('its end', () => false, 8).catch(() => 'still there')]), said]).toEqual([kind, 0, 'granted\n']);
-  }));
+  await Promise.all(
+    ['ioredis', 'single', 'pool', 'ours'].map(async (kind) => {
+      const key = freshKey();
+      const throttle = open({ url: server.url }, { key });
+      const held = await throttle.acquire();
+      const child = guarded(
+        spawn(process.execPath, [join(folder, 'worker-exits.mjs'), kind, server.url, key], {
+          stdio: ['ignore', 'pipe', 'inherit'],
+        }),
+      );
+      onTestFinished(() => void child.kill('SIGKILL'));
+      let said = '';
+      child.stdout.on('data', (data: Buffer) => (said += data.toString()));
+      const ended = new Promise((resolve) => void child.once('exit', resolve));
+      await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
+      held.release();
+      expect([
+        kind,
+        await Promise.race([ended, until('its end', () => false, 8).catch(() => 'still there')]),
+        said,
+      ]).toEqual([kind, 0, 'granted\n']);
+    }),
+  );
 });
 
 it('says what to do where the package redis is missing', async () => {
@@ -294,7 +373,9 @@ it('says what to do where the package redis is missing', async () => {
   const fresh = await import('headgate/redis');
   const throttle = new fresh.RedisThrottle({ client: { url: server.url }, key: freshKey() });
   onTestFinished(() => throttle.close());
-  await expect(throttle.acquire()).rejects.toThrow(/client: { url } needs the package "redis": npm install redis, or pass a client that you have/);
+  await expect(throttle.acquire()).rejects.toThrow(
+    /client: { url } needs the package "redis": npm install redis, or pass a client that you have/,
+  );
 });
 
 it.each([
@@ -321,8 +402,10 @@ class Sentinel extends EventEmitter {
   });
   readonly unsubscribe = vi.fn(async (_channel: string, _listener: (message: string) => void) => {});
   /** Every caller has a place in the queue: an answer that says nothing of a caller is none. */
-  readonly evalSha = vi.fn(async (_: string, { arguments: words }: { arguments: string[] }): Promise<unknown> =>
-    ['', ...words.flatMap((word, index) => (word === 'A' ? [`Q ${words[index + 1]} 1`] : []))]);
+  readonly evalSha = vi.fn(async (_: string, { arguments: words }: { arguments: string[] }): Promise<unknown> => [
+    '',
+    ...words.flatMap((word, index) => (word === 'A' ? [`Q ${words[index + 1]} 1`] : [])),
+  ]);
   readonly eval = this.evalSha;
   duplicate(): unknown {
     throw new Error('a second sentinel is not needed');

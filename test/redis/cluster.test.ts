@@ -1,7 +1,14 @@
 /** A gate on a Redis Cluster, and on a master that sentinels replace: nodes come, go and change places under it. */
 import type { EventEmitter } from 'node:events';
 import { Cluster as IoredisCluster, Redis } from 'ioredis';
-import { RedisKeyedThrottle, type RedisConnection, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
+import {
+  RedisKeyedThrottle,
+  type RedisConnection,
+  type RedisPermit,
+  RedisThrottle,
+  type RedisThrottleOptions,
+  ThrottleBackendError,
+} from 'headgate/redis';
 import { createCluster, createSentinel } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { ask, type Cluster, type Sentinels, startCluster, startSentinels } from '../support/redis-clusters.js';
@@ -57,7 +64,10 @@ describe('a Redis Cluster', () => {
     },
     {
       name: 'createCluster of node-redis',
-      connect: () => readyNodeRedis(createCluster({ rootNodes: cluster.nodes.map(({ port }) => ({ url: `redis://127.0.0.1:${port}` })) })),
+      connect: () =>
+        readyNodeRedis(
+          createCluster({ rootNodes: cluster.nodes.map(({ port }) => ({ url: `redis://127.0.0.1:${port}` })) }),
+        ),
     },
   ];
 
@@ -70,18 +80,24 @@ describe('a Redis Cluster', () => {
       onTestFinished(async () => void (await Promise.all(gates.map((gate) => gate.close()))));
       const running = new Map<string, number>();
       const order: string[] = [];
-      await Promise.all(Array.from({ length: 300 }, (_, index) => {
-        const key = `key ${index % 60}`;
-        return (gates[index % 2] as RedisKeyedThrottle).run(key, async () => {
-          running.set(key, (running.get(key) ?? 0) + 1);
-          expect(running.get(key)).toBe(1);
-          await sleep(1);
-          order.push(key);
-          running.set(key, 0);
-        });
-      }));
+      await Promise.all(
+        Array.from({ length: 300 }, (_, index) => {
+          const key = `key ${index % 60}`;
+          return (gates[index % 2] as RedisKeyedThrottle).run(key, async () => {
+            running.set(key, (running.get(key) ?? 0) + 1);
+            expect(running.get(key)).toBe(1);
+            await sleep(1);
+            order.push(key);
+            running.set(key, 0);
+          });
+        }),
+      );
       expect(order).toHaveLength(300);
-      const sizes = await Promise.all(cluster.nodes.slice(0, 3).map(async ({ port }) => ((await ask(port, 'KEYS', `{${prefix}:*`)) as string[]).length));
+      const sizes = await Promise.all(
+        cluster.nodes
+          .slice(0, 3)
+          .map(async ({ port }) => ((await ask(port, 'KEYS', `{${prefix}:*`)) as string[]).length),
+      );
       expect(Math.min(...sizes)).toBeGreaterThan(0);
     });
 
@@ -109,7 +125,11 @@ describe('a Redis Cluster', () => {
       const throttles = keys.map((key) => open(client, key));
       await Promise.all(throttles.map((throttle) => throttle.run(() => {})));
       await Promise.all(cluster.nodes.slice(0, 3).map(({ port }) => ask(port, 'SCRIPT', 'FLUSH')));
-      expect(await Promise.all(throttles.map((throttle) => throttle.run(() => 'done')))).toEqual(['done', 'done', 'done']);
+      expect(await Promise.all(throttles.map((throttle) => throttle.run(() => 'done')))).toEqual([
+        'done',
+        'done',
+        'done',
+      ]);
     });
 
     it('asks what it has missed when its subscriber was gone', async () => {
@@ -117,7 +137,10 @@ describe('a Redis Cluster', () => {
       const key = await cluster.keyOn(2);
       const held = await open(here, key).acquire();
       const waiting = later(open(there, key).acquire());
-      await until('both in Redis and both subscribed', async () => (await subscribers()) >= 2 && (await open(here, key).inspect()).waiting.length === 1);
+      await until(
+        'both in Redis and both subscribed',
+        async () => (await subscribers()) >= 2 && (await open(here, key).inspect()).waiting.length === 1,
+      );
       await Promise.all(cluster.nodes.map(({ port }) => ask(port, 'CLIENT', 'KILL', 'TYPE', 'pubsub')));
       // Nobody hears of this.
       await held.release();
@@ -129,7 +152,11 @@ describe('a Redis Cluster', () => {
   it.each(kinds)('$name: what the user listens to is left alone, and nothing of ours stays', async ({ connect }) => {
     const client = await connect();
     const emitter = client as unknown as EventEmitter;
-    const listeners = (): string[] => emitter.eventNames().map((event) => `${String(event)} ${emitter.listenerCount(event)}`).toSorted();
+    const listeners = (): string[] =>
+      emitter
+        .eventNames()
+        .map((event) => `${String(event)} ${emitter.listenerCount(event)}`)
+        .toSorted();
     await until('no other subscriber', async () => (await subscribers()) === 0);
     const before = listeners();
     const throttle = new RedisThrottle({ client, key: await cluster.keyOn(2), concurrency: 1 });
@@ -143,7 +170,9 @@ describe('a Redis Cluster', () => {
 
   /** How many listen to channels of ours, on all nodes. */
   const subscribers = async (): Promise<number> => {
-    const channels = await Promise.all(cluster.nodes.map(async ({ port }) => (await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]));
+    const channels = await Promise.all(
+      cluster.nodes.map(async ({ port }) => (await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]),
+    );
     return channels.flat().length;
   };
 
@@ -156,7 +185,10 @@ describe('a Redis Cluster', () => {
     const waiting = later((throttles[1] as RedisThrottle).acquire());
     await until('a waiter', async () => (await (throttles[0] as RedisThrottle).inspect()).waiting.length === 1);
     const [, from, to] = cluster.nodes.map(({ port }) => port) as [number, number, number];
-    const [fromId, toId] = (await Promise.all([from, to].map((port) => ask(port, 'CLUSTER', 'MYID')))) as [string, string];
+    const [fromId, toId] = (await Promise.all([from, to].map((port) => ask(port, 'CLUSTER', 'MYID')))) as [
+      string,
+      string,
+    ];
     await ask(to, 'CLUSTER', 'SETSLOT', slot, 'IMPORTING', fromId);
     await ask(from, 'CLUSTER', 'SETSLOT', slot, 'MIGRATING', toId);
     const keys = (await ask(from, 'CLUSTER', 'GETKEYSINSLOT', slot, '100')) as string[];
@@ -175,32 +207,40 @@ describe('a Redis Cluster', () => {
   it('bounds the calls for the keys of a dead node, serves the others, and serves it again when it is back', async () => {
     const [dead, alive] = await Promise.all([cluster.keyOn(1), cluster.keyOn(2)]);
     const node = cluster.nodes[1] as Cluster['nodes'][number];
-    const setups = await Promise.all(kinds.map(async ({ connect }) => {
-      const [here, there] = await Promise.all([connect(), connect()]);
-      const stricken = open(here, dead, { concurrency: 4 });
+    const setups = await Promise.all(
+      kinds.map(async ({ connect }) => {
+        const [here, there] = await Promise.all([connect(), connect()]);
+        const stricken = open(here, dead, { concurrency: 4 });
 
-      return { stricken, holder: await stricken.acquire(), spared: open(there, alive, { concurrency: 4 }) };
-    }));
+        return { stricken, holder: await stricken.acquire(), spared: open(there, alive, { concurrency: 4 }) };
+      }),
+    );
     await node.kill();
-    await Promise.all(setups.map(async ({ stricken, spared }) => {
-      expect(await timed(() => expect(stricken.acquire()).rejects.toThrow(ThrottleBackendError))).toBeLessThan(2_500);
-      expect(await spared.run(() => 'done')).toBe('done');
-    }));
+    await Promise.all(
+      setups.map(async ({ stricken, spared }) => {
+        expect(await timed(() => expect(stricken.acquire()).rejects.toThrow(ThrottleBackendError))).toBeLessThan(2_500);
+        expect(await spared.run(() => 'done')).toBe('done');
+      }),
+    );
     await node.start();
-    await Promise.all(setups.map(async ({ stricken, holder }) => {
-      const again = await persist(stricken);
-      expect(holder.signal.aborted).toBe(false);
-      await Promise.all([again.release(), holder.release()]);
-    }));
+    await Promise.all(
+      setups.map(async ({ stricken, holder }) => {
+        const again = await persist(stricken);
+        expect(holder.signal.aborted).toBe(false);
+        await Promise.all([again.release(), holder.release()]);
+      }),
+    );
   });
 
   it('goes on where a replica takes over: who holds still holds, who waits is next in order', async () => {
     const master = cluster.nodes[0] as Cluster['nodes'][number];
     const successor = cluster.nodes[3] as Cluster['nodes'][number];
-    const setups = await Promise.all(kinds.map(async ({ connect }) => {
-      const [here, there] = await Promise.all([connect(), connect()]);
-      return queueUp(await cluster.keyOn(0), here, there);
-    }));
+    const setups = await Promise.all(
+      kinds.map(async ({ connect }) => {
+        const [here, there] = await Promise.all([connect(), connect()]);
+        return queueUp(await cluster.keyOn(0), here, there);
+      }),
+    );
     await until('a replica that has it all', async () => (await ask(master.port, 'WAIT', '1', '1000')) === 1);
     await master.kill();
     await until('a successor', async () => String(await ask(successor.port, 'ROLE')).startsWith('master'));
@@ -209,8 +249,15 @@ describe('a Redis Cluster', () => {
 });
 
 /** One who holds and some who wait in a known order, in two clients; and what must be true of them after a failover. */
-async function queueUp(key: string, here: RedisConnection, there: RedisConnection): Promise<{ verify(): Promise<void> }> {
-  const throttles = [open(here, key, { concurrency: 2, ttl: 20 }), open(there, key, { concurrency: 2, ttl: 20 })] as const;
+async function queueUp(
+  key: string,
+  here: RedisConnection,
+  there: RedisConnection,
+): Promise<{ verify(): Promise<void> }> {
+  const throttles = [
+    open(here, key, { concurrency: 2, ttl: 20 }),
+    open(there, key, { concurrency: 2, ttl: 20 }),
+  ] as const;
   const held = await Promise.all([throttles[0].acquire(), throttles[1].acquire()]);
   expect(new Set(held.map(({ slot }) => slot))).toEqual(new Set([1, 2]));
   const order: number[] = [];
@@ -219,12 +266,16 @@ async function queueUp(key: string, here: RedisConnection, there: RedisConnectio
   const waiting: Promise<void>[] = [];
   for (let index = 0; index < 6; index++) {
     const throttle = throttles[index % 2] as RedisThrottle;
-    waiting.push(later(throttle.run(async () => {
-      order.push(index);
-      most = Math.max(most, ++running);
-      await sleep(30);
-      running--;
-    })));
+    waiting.push(
+      later(
+        throttle.run(async () => {
+          order.push(index);
+          most = Math.max(most, ++running);
+          await sleep(30);
+          running--;
+        }),
+      ),
+    );
     await until('its place', async () => (await throttle.inspect()).waiting.length === index + 1);
   }
   return {
@@ -233,7 +284,15 @@ async function queueUp(key: string, here: RedisConnection, there: RedisConnectio
       await sleep(300);
       expect(order).toEqual([]);
       expect(held.map(({ signal }) => signal.aborted)).toEqual([false, false]);
-      await until('the same object asks again', () => throttles[0].inspect().then(({ active }) => active.length === 2, () => false), RECOVERY);
+      await until(
+        'the same object asks again',
+        () =>
+          throttles[0].inspect().then(
+            ({ active }) => active.length === 2,
+            () => false,
+          ),
+        RECOVERY,
+      );
       // With one slot left they go one by one.
       running--;
       await held[1].release();
@@ -285,7 +344,8 @@ describe('sentinels', () => {
     const heard: string[] = [];
     await client.subscribe('mine', (message) => void heard.push(message));
     const { port } = sentinels.master;
-    const ours = async (): Promise<number> => ((await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]).length;
+    const ours = async (): Promise<number> =>
+      ((await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]).length;
     await until('no other subscriber', async () => (await ours()) === 0);
     const throttle = new RedisThrottle({ client, key: freshKey(), concurrency: 1 });
     const held = await throttle.acquire();
@@ -300,25 +360,29 @@ describe('sentinels', () => {
 
   it('after a failover the same throttles go on: who holds still holds, who waits is next in order', async () => {
     const { master } = sentinels;
-    const setups = await Promise.all(kinds.map(async ({ connect }) => {
-      const [here, there] = await Promise.all([connect(), connect()]);
-      return { queue: await queueUp(freshKey(), here, there), here, there };
-    }));
+    const setups = await Promise.all(
+      kinds.map(async ({ connect }) => {
+        const [here, there] = await Promise.all([connect(), connect()]);
+        return { queue: await queueUp(freshKey(), here, there), here, there };
+      }),
+    );
     await until('a replica that has it all', async () => (await ask(master.port, 'WAIT', '1', '1000')) === 1);
     await master.kill();
     await sentinels.promoted();
     // The new master does not know the script.
     await Promise.all(setups.map(({ queue }) => queue.verify()));
     // Messages of the new master arrive as those of the old one did.
-    await Promise.all(setups.map(async ({ here, there }) => {
-      const key = freshKey();
-      const held = await persist(open(here, key));
-      const throttle = open(there, key);
-      const waiting = later(throttle.acquire());
-      await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
-      await held.release();
-      expect(await timed(() => waiting)).toBeLessThan(2_000);
-      (await waiting).release();
-    }));
+    await Promise.all(
+      setups.map(async ({ here, there }) => {
+        const key = freshKey();
+        const held = await persist(open(here, key));
+        const throttle = open(there, key);
+        const waiting = later(throttle.acquire());
+        await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
+        await held.release();
+        expect(await timed(() => waiting)).toBeLessThan(2_000);
+        (await waiting).release();
+      }),
+    );
   });
 });

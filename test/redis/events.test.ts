@@ -20,8 +20,10 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
 const brief = (heard: Heard[]): string[] => {
   const first = Math.min(...heard.map((message) => ('id' in message ? message.id : Infinity)));
   return heard.map((message) =>
-    message.kind === 'paused' ? `paused ${message.seconds}`
-    : `${message.kind} ${message.id - first + 1} cost ${message.cost}${message.kind === 'refused' ? ` ${message.reason}` : ''}`);
+    message.kind === 'paused'
+      ? `paused ${message.seconds}`
+      : `${message.kind} ${message.id - first + 1} cost ${message.cost}${message.kind === 'refused' ? ` ${message.reason}` : ''}`,
+  );
 };
 
 const refusals = (heard: Heard[]): Heard[] => heard.filter(({ kind }) => kind === 'refused');
@@ -43,7 +45,14 @@ describe('channels of a RedisThrottle', () => {
     permit.release();
     permit.release();
     await throttle.idle();
-    expect(brief(heard)).toEqual(['granted 1 cost 2', 'queued 2 cost 3', 'refused 3 cost 1 queue full', 'released 1 cost 2', 'granted 2 cost 3', 'released 2 cost 5']);
+    expect(brief(heard)).toEqual([
+      'granted 1 cost 2',
+      'queued 2 cost 3',
+      'refused 3 cost 1 queue full',
+      'released 1 cost 2',
+      'granted 2 cost 3',
+      'released 2 cost 5',
+    ]);
     for (const message of heard) expect(message).toMatchObject({ throttle, name: 'fleet' });
     expect(heard[4]).toMatchObject({ waited: permit.waited });
   });
@@ -53,10 +62,14 @@ describe('channels of a RedisThrottle', () => {
     const permit = await throttle.acquire();
     const heard = hear();
     const told: [reason: string, error: unknown][] = [];
-    const refused = async (reason: string, promise: Promise<unknown>): Promise<void> => void told.push([reason, await outcome(promise)]);
+    const refused = async (reason: string, promise: Promise<unknown>): Promise<void> =>
+      void told.push([reason, await outcome(promise)]);
     await refused('busy', throttle.tryAcquire());
     await refused('timeout', throttle.acquire(1, { timeout: 0 }));
-    await refused('timeout', throttle.run(() => {}, 1, { timeout: 0.03 }));
+    await refused(
+      'timeout',
+      throttle.run(() => {}, 1, { timeout: 0.03 }),
+    );
     const controller = new AbortController();
     const aborted = throttle.acquire(1, { signal: controller.signal });
     controller.abort('enough');
@@ -106,15 +119,31 @@ describe('channels of a RedisThrottle', () => {
     (await waiting).release();
     expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
     expect(brief(heard).map((text) => text.replace(/ \d+ cost 1/, ''))).toEqual([
-      'granted', 'granted', 'refused busy', 'refused aborted', 'released', 'released', 'granted', 'released',
+      'granted',
+      'granted',
+      'refused busy',
+      'refused aborted',
+      'released',
+      'released',
+      'granted',
+      'released',
     ]);
     for (const message of heard) expect(message.throttle).toBe(throttle);
-    for (const name of ['granted', 'released']) expect(new Set(heard.flatMap((message) => ('id' in message && message.kind === name ? [message.id] : []))).size).toBe(3);
+    for (const name of ['granted', 'released'])
+      expect(
+        new Set(heard.flatMap((message) => ('id' in message && message.kind === name ? [message.id] : []))).size,
+      ).toBe(3);
   });
 
   test('keys of a fleet that this process decides are counted, too', async () => {
     const heard = hear();
-    const keyed = new RedisKeyedThrottle({ client: dead, commandTimeout: 0.02, failOpen: true, concurrency: 1, name: 'users' });
+    const keyed = new RedisKeyedThrottle({
+      client: dead,
+      commandTimeout: 0.02,
+      failOpen: true,
+      concurrency: 1,
+      name: 'users',
+    });
     const permit = await keyed.acquire('ada');
     expect(heard).toMatchObject([{ kind: 'granted', name: 'users', throttle: { held: 1 } }]);
     permit.release();
@@ -127,7 +156,10 @@ describe('channels of a RedisThrottle', () => {
     const { client, close } = ioredis();
     onTestFinished(close);
     const answers: RedisCommands['eval'] = evalThrough(client);
-    const mortal: RedisCommands = { eval: (...words) => (fails ? Promise.reject(new Error('gone')) : answers(...words)), subscribe: async () => {} };
+    const mortal: RedisCommands = {
+      eval: (...words) => (fails ? Promise.reject(new Error('gone')) : answers(...words)),
+      subscribe: async () => {},
+    };
     const throttle = open({ client: mortal, concurrency: 1, ttl: 0.3 });
     await throttle.acquire();
     const lost = later(throttle.acquire());
@@ -184,7 +216,15 @@ describe('channels of a RedisThrottle', () => {
     const waiting = throttle.acquire();
     await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
     const { resourceMetrics } = await exporter.collect();
-    const values = resourceMetrics.scopeMetrics.flatMap(({ metrics }) => metrics.flatMap(({ descriptor, dataPoints }) => dataPoints.map(({ value, attributes }) => [descriptor.name, attributes, typeof value === 'number' ? value : (value as { count: number }).count])));
+    const values = resourceMetrics.scopeMetrics.flatMap(({ metrics }) =>
+      metrics.flatMap(({ descriptor, dataPoints }) =>
+        dataPoints.map(({ value, attributes }) => [
+          descriptor.name,
+          attributes,
+          typeof value === 'number' ? value : (value as { count: number }).count,
+        ]),
+      ),
+    );
     expect(values).toEqual(
       expect.arrayContaining([
         ['headgate.active', { name: 'fleet' }, 2],

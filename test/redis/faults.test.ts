@@ -6,7 +6,13 @@ import { type AddressInfo, createConnection, createServer, type Socket } from 'n
 import { Redis } from 'ioredis';
 import { Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError } from 'headgate';
 import {
-  LeaseLostError, type RedisConnection, RedisKeyedThrottle, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError,
+  LeaseLostError,
+  type RedisConnection,
+  RedisKeyedThrottle,
+  type RedisPermit,
+  RedisThrottle,
+  type RedisThrottleOptions,
+  ThrottleBackendError,
 } from 'headgate/redis';
 import { createClient, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -43,7 +49,10 @@ class Scene {
     await this.server.stop();
   }
 
-  ioredis(options: { keyPrefix?: string; lazyConnect?: boolean; retryStrategy?: (times: number) => number } = {}, url = this.server.url): Redis {
+  ioredis(
+    options: { keyPrefix?: string; lazyConnect?: boolean; retryStrategy?: (times: number) => number } = {},
+    url = this.server.url,
+  ): Redis {
     const client = new Redis(url, options);
     client.on('error', () => {});
     this.ending(() => client.disconnect());
@@ -87,7 +96,10 @@ class Scene {
       sockets.add(near);
       near.on('data', (data) => void far.write(data));
       far.on('data', (data) => void (state.deaf || near.write(data)));
-      for (const [socket, other] of [[near, far], [far, near]] as const) {
+      for (const [socket, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
         socket.on('error', () => {});
         socket.on('close', () => {
           sockets.delete(socket);
@@ -110,32 +122,44 @@ const turns = new Throttle(Infinity, 6);
 
 /** A test with a server of its own. */
 const scene = (name: string, body: (it: Scene) => Promise<void>, settings?: Record<string, string>): void =>
-  test.concurrent(name, () => turns.run(async () => {
-    const made = new Scene(await startRedis(settings));
-    try {
-      await body(made);
-    } finally {
-      await made.end();
-    }
-  }));
+  test.concurrent(name, () =>
+    turns.run(async () => {
+      const made = new Scene(await startRedis(settings));
+      try {
+        await body(made);
+      } finally {
+        await made.end();
+      }
+    }),
+  );
 
 /** The clients, each a way to connect. Each call makes a connection of its own. */
 const clients: [string, (it: Scene, url?: string) => Promise<RedisConnection>][] = [
-  ['ioredis', async (it, url) => {
-    const client = it.ioredis({}, url);
-    await client.ping();
-    return client;
-  }],
+  [
+    'ioredis',
+    async (it, url) => {
+      const client = it.ioredis({}, url);
+      await client.ping();
+      return client;
+    },
+  ],
   ['node-redis', (it, url) => it.nodeRedis(url)],
 ];
 /** What is given makes the connection. */
 const all: typeof clients = [...clients, ['{ url }', async (it, url = it.server.url) => ({ url, database: 0 })]];
 
 const slots = (permits: readonly RedisPermit[]): number[] => permits.map(({ slot }) => slot);
-const times = <T>(count: number, make: (index: number) => T): T[] => Array.from({ length: count }, (_, index) => make(index));
+const times = <T>(count: number, make: (index: number) => T): T[] =>
+  Array.from({ length: count }, (_, index) => make(index));
 
 /** A connection takes longer than a command. */
-const untilConnected = (throttle: RedisThrottle): Promise<void> => until('it is connected', () => throttle.inspect().then(() => true, () => false));
+const untilConnected = (throttle: RedisThrottle): Promise<void> =>
+  until('it is connected', () =>
+    throttle.inspect().then(
+      () => true,
+      () => false,
+    ),
+  );
 
 /** What the server knows, told through a connection of its own. */
 const watch = (it: Scene, { key }: RedisThrottle): (() => Promise<{ slots: number[]; waiting: number }>) => {
@@ -147,7 +171,12 @@ const watch = (it: Scene, { key }: RedisThrottle): (() => Promise<{ slots: numbe
 };
 
 /** Waits until the server knows so much. While it is down, it knows nothing. */
-const untilKnown = (known: () => Promise<{ slots: number[]; waiting: number }>, slotsTaken: number[], waiting: number, seconds = 10): Promise<void> => {
+const untilKnown = (
+  known: () => Promise<{ slots: number[]; waiting: number }>,
+  slotsTaken: number[],
+  waiting: number,
+  seconds = 10,
+): Promise<void> => {
   const wanted = JSON.stringify({ slots: slotsTaken, waiting });
   return until(wanted, async () => JSON.stringify(await known().catch(() => undefined)) === wanted, seconds);
 };
@@ -198,14 +227,17 @@ describe('a call whose answer is lost', () => {
     const answers: (() => void)[] = [];
     let prompt = true;
     const run = evalThrough(it.admin);
-    const throttle = it.throttle({
-      async eval(script: string, keys: string[], args: string[]) {
-        const answer = await run(script, keys, args);
-        if (!prompt) await new Promise<void>((resolve) => void answers.push(resolve));
-        return answer;
+    const throttle = it.throttle(
+      {
+        async eval(script: string, keys: string[], args: string[]) {
+          const answer = await run(script, keys, args);
+          if (!prompt) await new Promise<void>((resolve) => void answers.push(resolve));
+          return answer;
+        },
+        subscribe: async () => {},
       },
-      subscribe: async () => {},
-    }, { concurrency: 4, ttl: 20, commandTimeout: 0.3 });
+      { concurrency: 4, ttl: 20, commandTimeout: 0.3 },
+    );
     const known = watch(it, throttle);
     prompt = false;
     const first = throttle.acquire();
@@ -224,17 +256,23 @@ describe('a call whose answer is lost', () => {
   scene('is no permit, if it took longer than the permit lasts', async (it) => {
     let delay = 0;
     const run = evalThrough(it.admin);
-    const throttle = it.throttle({
-      async eval(script: string, keys: string[], args: string[]) {
-        const answer = await run(script, keys, args);
-        await sleep(delay);
-        return answer;
+    const throttle = it.throttle(
+      {
+        async eval(script: string, keys: string[], args: string[]) {
+          const answer = await run(script, keys, args);
+          await sleep(delay);
+          return answer;
+        },
+        subscribe: async () => {},
       },
-      subscribe: async () => {},
-    }, { concurrency: 1, ttl: 0.3, commandTimeout: 3 });
+      { concurrency: 1, ttl: 0.3, commandTimeout: 3 },
+    );
     const other = it.throttle(await clients[0]![1](it), { key: throttle.key, concurrency: 1, ttl: 5 });
     delay = 700;
-    const late = throttle.acquire().then(() => 'granted', (error: unknown) => error);
+    const late = throttle.acquire().then(
+      () => 'granted',
+      (error: unknown) => error,
+    );
     await until('granted there', async () => (await other.inspect()).active.length === 1);
     await other.acquire();
     expect(await late).toBeInstanceOf(ThrottleBackendError);
@@ -257,17 +295,20 @@ describe('a call whose answer is lost', () => {
 });
 
 describe('failOpen', () => {
-  scene('a cost that can be granted no more is refused by the local throttle, and nobody behind it is lost', async (it) => {
-    const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, failOpen: true, commandTimeout: 0.2 });
-    await throttle.run(() => {});
-    await it.hang();
-    const trying = throttle.tryAcquire(5);
-    const next = throttle.acquire(1);
-    const configuring = throttle.configure({ capacity: 2, burst: 2 });
-    await expect(trying).rejects.toThrow(RangeError);
-    expect((await next).slot).toBe(0);
-    await configuring;
-  });
+  scene(
+    'a cost that can be granted no more is refused by the local throttle, and nobody behind it is lost',
+    async (it) => {
+      const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, failOpen: true, commandTimeout: 0.2 });
+      await throttle.run(() => {});
+      await it.hang();
+      const trying = throttle.tryAcquire(5);
+      const next = throttle.acquire(1);
+      const configuring = throttle.configure({ capacity: 2, burst: 2 });
+      await expect(trying).rejects.toThrow(RangeError);
+      expect((await next).slot).toBe(0);
+      await configuring;
+    },
+  );
 
   scene('whoever waits in the local throttle, since it is paused, goes on by a resume that Redis hears', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), { concurrency: 10, failOpen: true, commandTimeout: 0.2 });
@@ -276,7 +317,12 @@ describe('failOpen', () => {
     await throttle.pause();
     const next = throttle.acquire();
     goOn();
-    await until('it answers', () => throttle.inspect().then(() => true, () => false));
+    await until('it answers', () =>
+      throttle.inspect().then(
+        () => true,
+        () => false,
+      ),
+    );
     await throttle.resume();
     expect((await next).slot).toBe(0);
   });
@@ -317,7 +363,10 @@ describe('clients that are odd', () => {
   }
 
   scene('one whose replies are Buffers', async (it) => {
-    const client = createClient({ url: it.server.url, commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } } });
+    const client = createClient({
+      url: it.server.url,
+      commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
+    });
     await client.connect();
     it.ending(() => client.destroy());
     const throttle = it.throttle(client, { concurrency: 2 });
@@ -338,7 +387,11 @@ describe('clients that are odd', () => {
   });
 
   test('one that answers with nothing', async () => {
-    const throttle = new RedisThrottle({ client: { eval: async () => undefined, subscribe: async () => {} }, key: 'key', ttl: 0.2 });
+    const throttle = new RedisThrottle({
+      client: { eval: async () => undefined, subscribe: async () => {} },
+      key: 'key',
+      ttl: 0.2,
+    });
     await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
     await expect(throttle.pause()).rejects.toThrow(ThrottleBackendError);
     await throttle.close();
@@ -350,7 +403,12 @@ describe('a server that is killed and started again', () => {
     scene(`without its data: holders keep their slots, waiters their order: ${name}`, async (it) => {
       const net = await it.network();
       const here = it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 });
-      const there = it.throttle(await connect(it, net.url), { key: here.key, concurrency: 3, ttl: 3, commandTimeout: 2 });
+      const there = it.throttle(await connect(it, net.url), {
+        key: here.key,
+        concurrency: 3,
+        ttl: 3,
+        commandTimeout: 2,
+      });
       const known = watch(it, here);
       const permits = [await here.acquire(), await here.acquire(), await here.acquire()] as const;
       const outcomes = new Outcomes();
@@ -370,7 +428,11 @@ describe('a server that is killed and started again', () => {
       await untilKnown(known, [1, 2, 3], 2);
       net.closed = false;
       await untilKnown(known, [1, 2, 3], 4);
-      expect(permits.map(({ slot, signal }) => [slot, signal.aborted])).toEqual([[1, false], [2, false], [3, false]]);
+      expect(permits.map(({ slot, signal }) => [slot, signal.aborted])).toEqual([
+        [1, false],
+        [2, false],
+        [3, false],
+      ]);
       for (const permit of permits) permit.release();
       await until('they go on', () => outcomes.order.length === 3);
       outcomes.permit('c').release();
@@ -384,46 +446,57 @@ describe('a server that is killed and started again', () => {
       expect(await it.admin.dbsize()).toBe(0);
     });
 
-    scene(`with its data: all goes on, nothing is doubled: ${name}`, async (it) => {
-      const throttles = [it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 })];
-      throttles.push(it.throttle(await connect(it), { key: throttles[0]!.key, concurrency: 3, ttl: 3, commandTimeout: 2 }));
-      const known = watch(it, throttles[0]!);
-      const taken = new Set<number>();
-      let done = 0;
-      const job = async (throttle: RedisThrottle): Promise<void> => {
-        try {
-          await throttle.run(async ({ slot, signal }) => {
-            if (taken.has(slot) || slot > 3) throw new Error(`slot ${slot} is given twice, or out of range`);
-            taken.add(slot);
-            await sleep(10);
-            taken.delete(slot);
-            if (signal.aborted) throw signal.reason;
-            done++;
-          });
-        } catch (error) {
-          // Its call was under way when the connection broke: it asks again.
-          if (!(error instanceof ThrottleBackendError)) throw error;
-          await sleep(20);
-          return job(throttle);
-        }
-      };
-      const jobs = times(80, (index) => job(throttles[index % 2]!));
-      await until('some are done', () => done > 10);
-      await it.server.kill();
-      await it.server.start();
-      const more = times(20, (index) => job(throttles[index % 2]!));
-      await Promise.all([...jobs, ...more]);
-      expect(done).toBe(100);
-      await untilKnown(known, [], 0);
-      await Promise.all(throttles.map((throttle) => throttle.idle()));
-      expect(await it.admin.dbsize()).toBe(0);
-    }, { appendonly: 'yes', appendfsync: 'always' });
+    scene(
+      `with its data: all goes on, nothing is doubled: ${name}`,
+      async (it) => {
+        const throttles = [it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 })];
+        throttles.push(
+          it.throttle(await connect(it), { key: throttles[0]!.key, concurrency: 3, ttl: 3, commandTimeout: 2 }),
+        );
+        const known = watch(it, throttles[0]!);
+        const taken = new Set<number>();
+        let done = 0;
+        const job = async (throttle: RedisThrottle): Promise<void> => {
+          try {
+            await throttle.run(async ({ slot, signal }) => {
+              if (taken.has(slot) || slot > 3) throw new Error(`slot ${slot} is given twice, or out of range`);
+              taken.add(slot);
+              await sleep(10);
+              taken.delete(slot);
+              if (signal.aborted) throw signal.reason;
+              done++;
+            });
+          } catch (error) {
+            // Its call was under way when the connection broke: it asks again.
+            if (!(error instanceof ThrottleBackendError)) throw error;
+            await sleep(20);
+            return job(throttle);
+          }
+        };
+        const jobs = times(80, (index) => job(throttles[index % 2]!));
+        await until('some are done', () => done > 10);
+        await it.server.kill();
+        await it.server.start();
+        const more = times(20, (index) => job(throttles[index % 2]!));
+        await Promise.all([...jobs, ...more]);
+        expect(done).toBe(100);
+        await untilKnown(known, [], 0);
+        await Promise.all(throttles.map((throttle) => throttle.idle()));
+        expect(await it.admin.dbsize()).toBe(0);
+      },
+      { appendonly: 'yes', appendfsync: 'always' },
+    );
 
     scene(`down for longer than ttl: nobody hangs, and afterwards all is as new: ${name}`, async (it) => {
       const throttle = it.throttle(await connect(it), { concurrency: 2, ttl: 0.6, commandTimeout: 0.3 });
       await untilConnected(throttle);
       const permits = [await throttle.acquire(), await throttle.acquire()];
-      const waiters = times(3, () => throttle.acquire().then(() => 'granted', (error: unknown) => error));
+      const waiters = times(3, () =>
+        throttle.acquire().then(
+          () => 'granted',
+          (error: unknown) => error,
+        ),
+      );
       await until('they wait', async () => (await throttle.inspect()).waiting.length === 3);
       const losses: unknown[] = [];
       for (const { signal } of permits) signal.addEventListener('abort', () => losses.push(signal.reason));
@@ -470,12 +543,24 @@ describe('each call is bounded', () => {
   for (const [name, connect] of all) {
     for (const [failure, fail] of Object.entries(failures)) {
       scene(`${name}, ${failure}`, async (it) => {
-        const throttle = it.throttle(await connect(it), { concurrency: 10, ttl: 10, commandTimeout: 0.4, name: 'mails' });
+        const throttle = it.throttle(await connect(it), {
+          concurrency: 10,
+          ttl: 10,
+          commandTimeout: 0.4,
+          name: 'mails',
+        });
         await untilConnected(throttle);
         await throttle.run(() => {});
         const recover = await fail(it);
         const since = performance.now();
-        const errors = await Promise.all(Object.values(calls).map((call) => call(throttle).then(() => 'done', (error: unknown) => error)));
+        const errors = await Promise.all(
+          Object.values(calls).map((call) =>
+            call(throttle).then(
+              () => 'done',
+              (error: unknown) => error,
+            ),
+          ),
+        );
         const closing = it.throttle(it.admin, { key: throttle.key, commandTimeout: 0.4 });
         const waiter = closing.acquire().catch((error: unknown) => error);
         expect(await closing.close(new Error('the end'))).toBeUndefined();
@@ -484,7 +569,11 @@ describe('each call is bounded', () => {
         for (const [index, error] of errors.entries()) {
           expect(error, Object.keys(calls)[index]).toBeInstanceOf(ThrottleBackendError);
           expect(error).not.toBeInstanceOf(ThrottleError);
-          expect(error).toMatchObject({ code: 'ERR_THROTTLE_BACKEND', cause: expect.any(Error), message: expect.stringContaining('"mails"') });
+          expect(error).toMatchObject({
+            code: 'ERR_THROTTLE_BACKEND',
+            cause: expect.any(Error),
+            message: expect.stringContaining('"mails"'),
+          });
         }
         expect(throttle.concurrency).toBe(5);
         await recover();
@@ -550,7 +639,12 @@ describe('failOpen: the local throttle decides', () => {
   }
 
   scene('the rate is kept there as well', async (it) => {
-    const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, burst: 5, failOpen: true, commandTimeout: 0.2 });
+    const throttle = it.throttle(await clients[0]![1](it), {
+      capacity: 10,
+      burst: 5,
+      failOpen: true,
+      commandTimeout: 0.2,
+    });
     await it.server.kill();
     const since = performance.now();
     const instants: number[] = [];
@@ -615,7 +709,11 @@ describe('CLIENT KILL', () => {
 describe('messages that are lost', () => {
   const ttl = 1.5;
   /** A client by hand, on a connection of the scene, that hears what `passes`. */
-  const partial = (it: Scene, passes: (message: string) => boolean, subscribed: () => Promise<void> = async () => {}): RedisConnection => {
+  const partial = (
+    it: Scene,
+    passes: (message: string) => boolean,
+    subscribed: () => Promise<void> = async () => {},
+  ): RedisConnection => {
     const listen = subscribeThrough(it.ioredis());
     return {
       eval: evalThrough(it.ioredis()),
@@ -630,10 +728,26 @@ describe('messages that are lost', () => {
   const lossy: [string, (it: Scene) => RedisConnection][] = [
     ['a grant', (it) => partial(it, (message) => !/\nG/.test(message) || dropped++ > 0)],
     ['all of them', (it) => partial(it, () => false)],
-    ['for a subscription that is refused at first', (it) => partial(it, () => true, async () => {
-      if (rejections++ === 0) throw new Error('not now');
-    })],
-    ['for a subscription that is never answered', (it) => partial(it, () => true, () => new Promise(() => {}))],
+    [
+      'for a subscription that is refused at first',
+      (it) =>
+        partial(
+          it,
+          () => true,
+          async () => {
+            if (rejections++ === 0) throw new Error('not now');
+          },
+        ),
+    ],
+    [
+      'for a subscription that is never answered',
+      (it) =>
+        partial(
+          it,
+          () => true,
+          () => new Promise(() => {}),
+        ),
+    ],
   ];
   for (const [what, make] of lossy) {
     scene(`${what}: whoever waits hears of its grant within ttl / 3`, async (it) => {
@@ -653,18 +767,32 @@ describe('messages that are lost', () => {
 });
 
 describe('clients that are no use', () => {
-  for (const [what, value] of [['nothing', undefined], ['null', null], ['a URL', 'redis://localhost'], ['a number', 6379], ['a function', () => {}]] as const) {
+  for (const [what, value] of [
+    ['nothing', undefined],
+    ['null', null],
+    ['a URL', 'redis://localhost'],
+    ['a number', 6379],
+    ['a function', () => {}],
+  ] as const) {
     test(`${what}: a TypeError that names the argument and what it is`, () => {
       for (const Kind of [RedisThrottle, RedisKeyedThrottle]) {
         expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(TypeError);
-        expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(/client must be .*received/);
+        expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(
+          /client must be .*received/,
+        );
       }
     });
   }
 
-  for (const [what, value] of [['an empty object', {}], ['only eval', { eval() {} }], ['only subscribe', { subscribe() {} }]] as const) {
+  for (const [what, value] of [
+    ['an empty object', {}],
+    ['only eval', { eval() {} }],
+    ['only subscribe', { subscribe() {} }],
+  ] as const) {
     test(`${what}: a TypeError that says what would do`, () => {
-      expect(() => new RedisThrottle({ client: value, key: 'key' })).toThrow(/client must be an ioredis or node-redis client/);
+      expect(() => new RedisThrottle({ client: value, key: 'key' })).toThrow(
+        /client must be an ioredis or node-redis client/,
+      );
     });
   }
 

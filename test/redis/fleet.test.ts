@@ -3,10 +3,26 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import {
+  LeaseLostError,
+  type RedisCommands,
+  type RedisPermit,
+  RedisThrottle,
+  type RedisThrottleOptions,
+} from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { guarded } from '../support/processes.js';
-import { bundle, evalThrough, freshKey, ioredis, makeFolder, redisUrl, sleep, subscribeThrough, until } from './support.js';
+import {
+  bundle,
+  evalThrough,
+  freshKey,
+  ioredis,
+  makeFolder,
+  redisUrl,
+  sleep,
+  subscribeThrough,
+  until,
+} from './support.js';
 import type { Command, ObeyingSettings, Phase } from './worker.js';
 import { grantOf, type Kind, now } from './worker-client.js';
 import type { Account, CrowdSettings, Hold, Word } from './worker-crowd.js';
@@ -50,8 +66,14 @@ class Worker {
   readonly #child: ChildProcess;
 
   constructor(script: string, settings: object) {
-    this.#child = guarded(fork(join(folder, `${script}.mjs`), [JSON.stringify(settings)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [] }));
-    if (this.#child.stdout !== null) createInterface(this.#child.stdout).on('line', (line) => void this.lines.push(JSON.parse(line) as Line));
+    this.#child = guarded(
+      fork(join(folder, `${script}.mjs`), [JSON.stringify(settings)], {
+        stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+        execArgv: [],
+      }),
+    );
+    if (this.#child.stdout !== null)
+      createInterface(this.#child.stdout).on('line', (line) => void this.lines.push(JSON.parse(line) as Line));
     this.#child.once('close', (code, signal) => {
       workers.delete(this);
       this.end = code ?? signal ?? '';
@@ -92,7 +114,11 @@ class Worker {
 
   /** Waits until it has said so for the `count`th time. */
   async saysTimes(event: string, count: number): Promise<void> {
-    await until(`a worker says ${event} ${count} times`, () => this.lines.filter((line) => line.event === event).length >= count, 20);
+    await until(
+      `a worker says ${event} ${count} times`,
+      () => this.lines.filter((line) => line.event === event).length >= count,
+      20,
+    );
   }
 }
 
@@ -134,7 +160,8 @@ async function taking(throttle: Settings): Promise<RedisThrottle> {
 async function keysOf(key: string): Promise<string[]> {
   const { client, close } = ioredis();
   const found: string[] = [];
-  for await (const keys of client.scanStream({ match: `{headgate:${key}}*`, count: 1_000 })) found.push(...(keys as string[]));
+  for await (const keys of client.scanStream({ match: `{headgate:${key}}*`, count: 1_000 }))
+    found.push(...(keys as string[]));
   await close();
   return found;
 }
@@ -179,7 +206,15 @@ describe('eight processes and ten thousand calls', () => {
     throttle = await taking(settings);
     held = await throttle.acquire(0);
     const crowd = Array.from({ length: PROCESSES }, (_, index) => {
-      const own: CrowdSettings = { kind: index % 2 === 0 ? 'ioredis' : 'node-redis', url: redisUrl(), throttle: settings, seed: index, calls: CALLS, callers: 6, costs: [0.25, 0.5, 1, 1, 2, 5] };
+      const own: CrowdSettings = {
+        kind: index % 2 === 0 ? 'ioredis' : 'node-redis',
+        url: redisUrl(),
+        throttle: settings,
+        seed: index,
+        calls: CALLS,
+        callers: 6,
+        costs: [0.25, 0.5, 1, 1, 2, 5],
+      };
       return new Worker('worker-crowd', own);
     });
     await Promise.all(crowd.map((worker) => worker.says('ready')));
@@ -197,7 +232,16 @@ describe('eight processes and ten thousand calls', () => {
         else if (!found.has(word.id)) {
           const { id, grant, order } = word;
           const [, granted = 0, , number = 0] = grant.split(' ').map(Number);
-          found.set(id, { id, granted, number, order, process, asked: asked.get(id) as number, ticket: tickets.get(id), hold: known.get(grant) });
+          found.set(id, {
+            id,
+            granted,
+            number,
+            order,
+            process,
+            asked: asked.get(id) as number,
+            ticket: tickets.get(id),
+            hold: known.get(grant),
+          });
         }
       };
       // A message may come before the answer that tells the place.
@@ -212,7 +256,8 @@ describe('eight processes and ten thousand calls', () => {
   it('settle every call, in all ways there are', () => {
     expect(ends).toEqual(Array.from({ length: PROCESSES }, () => 0));
     const outcomes: Record<string, number> = {};
-    for (const account of accounts) for (const [name, count] of Object.entries(account.outcomes)) outcomes[name] = (outcomes[name] ?? 0) + count;
+    for (const account of accounts)
+      for (const [name, count] of Object.entries(account.outcomes)) outcomes[name] = (outcomes[name] ?? 0) + count;
     expect(Object.keys(outcomes).toSorted()).toEqual(['AbortError', 'ThrottleTimeoutError', 'granted', 'tried']);
     expect(Object.values(outcomes).reduce((sum, count) => sum + count)).toBe(PROCESSES * CALLS);
     expect(outcomes['granted']).toBeGreaterThan(PROCESSES * CALLS * 0.6);
@@ -224,13 +269,17 @@ describe('eight processes and ten thousand calls', () => {
 
   it('never hold more than so many permits, from hearing of the grant to calling release, and never one slot twice', () => {
     const holds = accounts.flatMap((account) => account.holds);
-    const edges = holds.flatMap(({ heard, released, slot }) => [{ at: heard, slot, enters: true }, { at: released, slot, enters: false }]);
+    const edges = holds.flatMap(({ heard, released, slot }) => [
+      { at: heard, slot, enters: true },
+      { at: released, slot, enters: false },
+    ]);
     edges.sort((one, other) => one.at - other.at || Number(one.enters) - Number(other.enters));
     const taken = new Set<number>();
     let most = 0;
     for (const { slot, enters } of edges) {
       if (enters) {
-        if (taken.has(slot) || slot === held.slot || !(slot >= 1 && slot <= limits.concurrency)) throw new Error(`slot ${slot} is given to two`);
+        if (taken.has(slot) || slot === held.slot || !(slot >= 1 && slot <= limits.concurrency))
+          throw new Error(`slot ${slot} is given to two`);
         taken.add(slot);
         most = Math.max(most, taken.size);
       } else taken.delete(slot);
@@ -254,7 +303,10 @@ describe('eight processes and ten thousand calls', () => {
       // Of all spans that end here, the one in which the most was spent beyond what flowed in.
       excess = Math.max(excess + truly - rate * (grant.granted - (last?.granted ?? grant.granted)), truly);
       highest = Math.max(highest, excess);
-      reserved = Math.max(reserved + grant.asked - rate * (grant.granted - (last?.granted ?? grant.granted)), grant.asked);
+      reserved = Math.max(
+        reserved + grant.asked - rate * (grant.granted - (last?.granted ?? grant.granted)),
+        grant.asked,
+      );
       highestReserved = Math.max(highestReserved, reserved);
       last = grant;
     }
@@ -275,7 +327,11 @@ describe('eight processes and ten thousand calls', () => {
     // From the end: the oldest ticket of those that were granted later.
     let oldest: Grant | undefined;
     let atOnce = 0;
-    const queuedAt = new Map(accounts.flatMap(({ words }) => words.flatMap((word) => (word.kind === 'queued' ? [[word.id, word.order] as const] : []))));
+    const queuedAt = new Map(
+      accounts.flatMap(({ words }) =>
+        words.flatMap((word) => (word.kind === 'queued' ? [[word.id, word.order] as const] : [])),
+      ),
+    );
     for (const grant of grants.toReversed()) {
       if (grant.ticket !== undefined) {
         oldest = grant;
@@ -285,7 +341,8 @@ describe('eight processes and ten thousand calls', () => {
       if (oldest === undefined) continue;
       expect(oldest.ticket).toBeGreaterThanOrEqual(grant.granted);
       // Within one call of the script, the order of its answers tells.
-      if (oldest.ticket === grant.granted && oldest.process === grant.process) expect(queuedAt.get(oldest.id)).toBeGreaterThan(grant.order);
+      if (oldest.ticket === grant.granted && oldest.process === grant.process)
+        expect(queuedAt.get(oldest.id)).toBeGreaterThan(grant.order);
     }
     expect(atOnce).toBeGreaterThan(100);
   });
@@ -307,40 +364,47 @@ const KINDS = ['ioredis', 'node-redis'] as const;
 const LEASED: ReadonlySet<Phase> = new Set(['calling', 'granted', 'holding', 'releasing']);
 
 describe.concurrent('kill -9', () => {
-  const cases = KINDS.flatMap((kind) => (['connecting', 'calling', 'queued', 'granted', 'holding', 'releasing', 'released'] as const).map((phase) => [phase, kind] as const));
+  const cases = KINDS.flatMap((kind) =>
+    (['connecting', 'calling', 'queued', 'granted', 'holding', 'releasing', 'released'] as const).map(
+      (phase) => [phase, kind] as const,
+    ),
+  );
 
-  it.each(cases)('in the middle of it, %s, by %s: what is lost comes back within ttl, and not before', async (phase, kind) => {
-    const ttl = 0.9;
-    const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = await taking(settings);
-    const awaited = phase === 'queued' || phase === 'granted';
-    const first = awaited ? await throttle.acquire() : undefined;
-    const worker = await obeying(kind, settings, phase);
-    // Who is to die while it connects asks before it is told to.
-    if (phase !== 'connecting') worker.tell({ do: 'acquire', name: 'its' });
-    if (awaited) await worker.says('queued');
-    else if (phase === 'releasing' || phase === 'released') {
-      await worker.says('granted');
-      worker.tell({ do: 'release', name: 'its' });
-    }
-    if (phase !== 'granted') expect(await worker.ends()).toBe('SIGKILL');
-    const next = throttle.acquire();
-    const after = throttle.acquire();
-    first?.release();
-    expect(await worker.ends()).toBe('SIGKILL');
-    const permit = await next;
-    const heard = now();
-    const { at: asked } = worker.said('asks') as Line;
-    const { at: died } = worker.said('dies') as Line;
-    if (LEASED.has(phase)) expect(heard).toBeGreaterThan(asked + ttl * 1_000);
-    if (phase === 'connecting' || phase === 'released') expect(heard).toBeLessThan(died + SLACK);
-    expect(heard).toBeLessThan(died + ttl * 1_000 + SLACK);
-    expect(permit.slot).toBe(1);
-    permit.release();
-    (await after).release();
-    await throttle.idle();
-    await isAsNew(throttle);
-  });
+  it.each(cases)(
+    'in the middle of it, %s, by %s: what is lost comes back within ttl, and not before',
+    async (phase, kind) => {
+      const ttl = 0.9;
+      const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
+      const throttle = await taking(settings);
+      const awaited = phase === 'queued' || phase === 'granted';
+      const first = awaited ? await throttle.acquire() : undefined;
+      const worker = await obeying(kind, settings, phase);
+      // Who is to die while it connects asks before it is told to.
+      if (phase !== 'connecting') worker.tell({ do: 'acquire', name: 'its' });
+      if (awaited) await worker.says('queued');
+      else if (phase === 'releasing' || phase === 'released') {
+        await worker.says('granted');
+        worker.tell({ do: 'release', name: 'its' });
+      }
+      if (phase !== 'granted') expect(await worker.ends()).toBe('SIGKILL');
+      const next = throttle.acquire();
+      const after = throttle.acquire();
+      first?.release();
+      expect(await worker.ends()).toBe('SIGKILL');
+      const permit = await next;
+      const heard = now();
+      const { at: asked } = worker.said('asks') as Line;
+      const { at: died } = worker.said('dies') as Line;
+      if (LEASED.has(phase)) expect(heard).toBeGreaterThan(asked + ttl * 1_000);
+      if (phase === 'connecting' || phase === 'released') expect(heard).toBeLessThan(died + SLACK);
+      expect(heard).toBeLessThan(died + ttl * 1_000 + SLACK);
+      expect(permit.slot).toBe(1);
+      permit.release();
+      (await after).release();
+      await throttle.idle();
+      await isAsNew(throttle);
+    },
+  );
 
   it('of the head that waits for tokens: those behind it get on, in order', async () => {
     const ttl = 0.9;
@@ -397,7 +461,13 @@ describe('fifteen processes killed at random', () => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 3, capacity: 400, burst: 20 };
     const everyone: Worker[] = [];
     const start = (seed: number): Worker => {
-      const own: LoopSettings = { kind: KINDS[seed % 2] as Kind, url: redisUrl(), throttle: settings, seed, callers: 3 };
+      const own: LoopSettings = {
+        kind: KINDS[seed % 2] as Kind,
+        url: redisUrl(),
+        throttle: settings,
+        seed,
+        callers: 3,
+      };
       const worker = new Worker('worker-loop', own);
       everyone.push(worker);
       return worker;
@@ -415,10 +485,18 @@ describe('fifteen processes killed at random', () => {
     }
     if (living.length === 0) living.push(start(200));
     const since = now();
-    const tookInAll = (): number => everyone.reduce((sum, worker) => sum + worker.lines.filter(({ event }) => event === 'took').length, 0);
+    const tookInAll = (): number =>
+      everyone.reduce((sum, worker) => sum + worker.lines.filter(({ event }) => event === 'took').length, 0);
     await until('enough was granted for the checks below to mean something', () => tookInAll() > 100, 20);
     // Those who are left get on, and so they have once what the dead held has lapsed.
-    await until('all go on', () => living.every((worker) => worker.lines.filter(({ event, at }) => event === 'took' && at > since + ttl * 1_000).length > 5), 20);
+    await until(
+      'all go on',
+      () =>
+        living.every(
+          (worker) => worker.lines.filter(({ event, at }) => event === 'took' && at > since + ttl * 1_000).length > 5,
+        ),
+      20,
+    );
     for (const worker of living) worker.tell({ do: 'go' });
     expect(await Promise.all(living.map((worker) => worker.ends()))).toEqual(living.map(() => 0));
 
@@ -431,7 +509,11 @@ describe('fifteen processes killed at random', () => {
     const spans: Span[] = everyone.flatMap((worker) => {
       const lines = worker.lines as Said[];
       const renewed = lines.filter(({ event }) => event === 'renewed').map(({ at }) => at);
-      const ends = new Map(lines.flatMap((line) => (line.event === 'gives' || line.event === 'lost' ? [[line.name, line.at] as const] : [])).toReversed());
+      const ends = new Map(
+        lines
+          .flatMap((line) => (line.event === 'gives' || line.event === 'lost' ? [[line.name, line.at] as const] : []))
+          .toReversed(),
+      );
       return lines.flatMap((line) => {
         if (line.event !== 'took') return [];
         // The lease of one who died lapses `ttl` after its last word of it.
@@ -443,7 +525,8 @@ describe('fifteen processes killed at random', () => {
     expect(spans.length).toBeGreaterThan(100);
     for (let slot = 1; slot <= 3; slot++) {
       const own = spans.filter((span) => span.slot === slot).toSorted((one, other) => one.from - other.from);
-      for (const [index, { until: end }] of own.entries()) expect(own[index + 1]?.from ?? Infinity).toBeGreaterThanOrEqual(end);
+      for (const [index, { until: end }] of own.entries())
+        expect(own[index + 1]?.from ?? Infinity).toBeGreaterThanOrEqual(end);
     }
     expect(spans.filter(({ slot }) => !(slot >= 1 && slot <= 3))).toEqual([]);
 
@@ -598,7 +681,12 @@ describe.concurrent('a connection that stalls for longer than ttl, and then brin
     });
     // It listens from the first acquire on, and a renewal has told it so.
     const permit = await made.acquire();
-    await until('it listens', async () => (await commands.client.pubsub('CHANNELS', `headgate:${(await made.inspect()).active[0]?.owner.split('.')[0]}`)).length > 0);
+    await until(
+      'it listens',
+      async () =>
+        (await commands.client.pubsub('CHANNELS', `headgate:${(await made.inspect()).active[0]?.owner.split('.')[0]}`))
+          .length > 0,
+    );
     permit.release();
     await made.idle();
     return { throttle: made, calls: calling, messages: telling };
@@ -669,7 +757,9 @@ describe.concurrent('a process that has nothing left to do', () => {
     worker.tell({ do: 'acquire', name: 'its' });
     await worker.says('granted');
     worker.tell({ do: 'release', name: 'its' });
-    await (kind === 'url' ? until('it is free', async () => (await throttle.inspect()).active.length === 0) : worker.says('gave back'));
+    await (kind === 'url'
+      ? until('it is free', async () => (await throttle.inspect()).active.length === 0)
+      : worker.says('gave back'));
     worker.tell({ do: 'part', end: true });
     expect(await worker.ends()).toBe(0);
   });

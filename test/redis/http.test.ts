@@ -5,7 +5,13 @@ import http from 'node:http';
 import { join } from 'node:path';
 import { Limiter, Resource, ServerBusyError, ThrottleTimeoutError } from 'headgate';
 import { throttledFetch } from 'headgate/fetch';
-import { type RedisConnection, RedisKeyedThrottle, type RedisState, RedisThrottle, ThrottleBackendError } from 'headgate/redis';
+import {
+  type RedisConnection,
+  RedisKeyedThrottle,
+  type RedisState,
+  RedisThrottle,
+  ThrottleBackendError,
+} from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { type Call, call, get, Latch, listen, type Seen, stop } from '../support/http-client.js';
 import { sites } from '../support/framework-servers.js';
@@ -22,17 +28,28 @@ const LATE_SECONDS = 1.5;
 
 /** Whether nobody holds and nobody waits, in any process. */
 const isEmpty = ({ active, waiting }: RedisState): boolean => active.length + waiting.length === 0;
-const problem = { type: 'about:blank', title: 'Too Many Requests', status: 429, detail: 'Too Many Requests: retry in 1 s.' };
+const problem = {
+  type: 'about:blank',
+  title: 'Too Many Requests',
+  status: 429,
+  detail: 'Too Many Requests: retry in 1 s.',
+};
 
 /** A response without a word on how much is left. */
-const silent = ({ headers }: Seen): boolean => headers['ratelimit'] === undefined && headers['ratelimit-policy'] === undefined;
+const silent = ({ headers }: Seen): boolean =>
+  headers['ratelimit'] === undefined && headers['ratelimit-policy'] === undefined;
 
 /** Without the charset that Fastify adds. */
 const typeOf = ({ headers }: Seen): string | undefined => headers['content-type']?.split(';')[0];
 
 /** A refusal that tells its client when to come back, and nothing else. */
 const expectRefusal = (seen: Seen): void => {
-  expect([seen.status, seen.headers['retry-after'], typeOf(seen), JSON.parse(seen.body)]).toEqual([429, '1', 'application/problem+json', problem]);
+  expect([seen.status, seen.headers['retry-after'], typeOf(seen), JSON.parse(seen.body)]).toEqual([
+    429,
+    '1',
+    'application/problem+json',
+    problem,
+  ]);
   expect(silent(seen)).toBe(true);
 };
 
@@ -52,12 +69,16 @@ describe('server processes that share a limit', () => {
 
     constructor(kind: Setting['client']) {
       const setting: Setting = { url: redisUrl(), prefix, client: kind, ttl: TTL_SECONDS, limit: LIMIT };
-      const child = guarded(fork(join(folder, 'site.mjs'), { env: { ...process.env, SITE: JSON.stringify(setting) }, execArgv: [] }));
+      const child = guarded(
+        fork(join(folder, 'site.mjs'), { env: { ...process.env, SITE: JSON.stringify(setting) }, execArgv: [] }),
+      );
       started.push(child);
       this.child = child;
       this.ports = new Promise((resolve, reject) => {
         child.on('exit', (code) => reject(new Error(`the server process has ended with ${code}`)));
-        child.on('message', (report: Report) => (report.kind === 'ready' ? resolve(report.ports) : void trace.push(report)));
+        child.on('message', (report: Report) =>
+          report.kind === 'ready' ? resolve(report.ports) : void trace.push(report),
+        );
       });
       this.ports.catch(() => {});
     }
@@ -84,16 +105,26 @@ describe('server processes that share a limit', () => {
   });
 
   afterAll(async () => {
-    await Promise.all(started.map((child) => child.exitCode !== null || child.signalCode !== null || new Promise((resolve) => void child.once('exit', resolve).kill('SIGKILL'))));
+    await Promise.all(
+      started.map(
+        (child) =>
+          child.exitCode !== null ||
+          child.signalCode !== null ||
+          new Promise((resolve) => void child.once('exit', resolve).kill('SIGKILL')),
+      ),
+    );
     rmSync(folder, { recursive: true, force: true });
     await close();
   });
 
-  const was = (kind: 'enter' | 'exit', name: string): Promise<void> => until(`${kind} of ${name}`, () => trace.some((report) => report.kind === kind && report.name === name));
+  const was = (kind: 'enter' | 'exit', name: string): Promise<void> =>
+    until(`${kind} of ${name}`, () => trace.some((report) => report.kind === kind && report.name === name));
 
   /** The most that were inside at any instant. */
   const peak = (names: (name: string) => boolean): number => {
-    const passages = trace.filter(({ name }) => names(name)).toSorted((one, other) => Number(BigInt(one.at) - BigInt(other.at)));
+    const passages = trace
+      .filter(({ name }) => names(name))
+      .toSorted((one, other) => Number(BigInt(one.at) - BigInt(other.at)));
     let inside = 0;
     return Math.max(...passages.map(({ kind }) => (inside += kind === 'enter' ? 1 : -1)));
   };
@@ -101,7 +132,8 @@ describe('server processes that share a limit', () => {
   describe.each(FRAMEWORKS)('%s', (framework) => {
     const gate = new RedisThrottle({ client, prefix: `${prefix}:${framework}`, key: 'shared', concurrency: LIMIT });
     const perUser = new RedisKeyedThrottle({ client, prefix: `${prefix}:${framework}`, concurrency: LIMIT });
-    const both = async (variant: Variant): Promise<{ port: number }[]> => Promise.all([first.site(framework, variant), second.site(framework, variant)]);
+    const both = async (variant: Variant): Promise<{ port: number }[]> =>
+      Promise.all([first.site(framework, variant), second.site(framework, variant)]);
     const as = (user: string): { headers: Record<string, string> } => ({ headers: { 'x-user': user } });
     const enter = async (site: { port: number } | undefined, name: string, user = ''): Promise<Call> => {
       const entering = call(site!, `/${name}`, as(user));
@@ -117,7 +149,12 @@ describe('server processes that share a limit', () => {
       (await Promise.all([get(here!), get(there!)])).forEach(expectRefusal);
       first.open(name('one'));
       const seen = await one.seen;
-      expect([seen.status, seen.body, seen.headers['retry-after'], silent(seen)]).toEqual([200, 'begun, done', undefined, true]);
+      expect([seen.status, seen.body, seen.headers['retry-after'], silent(seen)]).toEqual([
+        200,
+        'begun, done',
+        undefined,
+        true,
+      ]);
       await until('a slot is free', async () => (await gate.inspect()).active.length === 1);
       expect((await get(there!, '/three?hold=1')).status).toBe(200);
       second.open(name('two'));
@@ -130,7 +167,11 @@ describe('server processes that share a limit', () => {
       const [here, there] = await both('keyed');
       const [one] = await Promise.all([enter(here, name('one'), 'ada'), enter(there, name('two'), 'ada')]);
       (await Promise.all([get(here!, '/', as('ada')), get(there!, '/', as('ada'))])).forEach(expectRefusal);
-      expect((await Promise.all([get(here!, '/?hold=1', as('bob')), get(there!, '/?hold=1', as('bob'))])).map(({ status }) => status)).toEqual([200, 200]);
+      expect(
+        (await Promise.all([get(here!, '/?hold=1', as('bob')), get(there!, '/?hold=1', as('bob'))])).map(
+          ({ status }) => status,
+        ),
+      ).toEqual([200, 200]);
       expect((await get(there!)).status).toBe(400);
       first.open(name('one'));
       expect((await one.seen).status).toBe(200);
@@ -161,22 +202,37 @@ describe('server processes that share a limit', () => {
       await until('nobody is left', async () => isEmpty(await gate.inspect()));
     });
 
-    test.each<['shared, waiting' | 'keyed, waiting']>([['shared, waiting'], ['keyed, waiting']])('%s: never let in more than the limit, whoever hangs up when', async (variant) => {
-      const of = `${framework}-${variant.slice(0, 5)}-load-`;
-      const servers = await both(variant);
-      const calls = Array.from({ length: 36 }, (_, index) => {
-        const leaves = index % 6 === 5 ? 'streaming' : index % 6 === 2 ? 'whenever' : 'never';
-        const made = call(servers[index % 2]!, `/${of}${index}${leaves === 'streaming' ? '' : `?hold=${5 + (index * 7) % 11}`}`, as('eve'));
-        if (leaves === 'streaming') void made.started.then(() => made.hangUp());
-        if (leaves === 'whenever') setTimeout(() => made.hangUp(), index * 3);
-        return { made, leaves };
-      });
-      const statuses = await Promise.all(calls.filter(({ leaves }) => leaves === 'never').map(async ({ made }) => (await made.seen).status));
-      expect(new Set(statuses)).toEqual(new Set([200]));
-      await until('nobody is left', async () => isEmpty(await (variant === 'keyed, waiting' ? perUser.inspect('header:x-user:eve') : gate.inspect())));
-      await until('all have left', () => trace.filter(({ kind, name }) => kind === 'enter' && name.startsWith(of)).every((entered) => trace.some(({ kind, name }) => kind === 'exit' && name === entered.name)));
-      expect(peak((name) => name.startsWith(of))).toBe(LIMIT);
-    });
+    test.each<['shared, waiting' | 'keyed, waiting']>([['shared, waiting'], ['keyed, waiting']])(
+      '%s: never let in more than the limit, whoever hangs up when',
+      async (variant) => {
+        const of = `${framework}-${variant.slice(0, 5)}-load-`;
+        const servers = await both(variant);
+        const calls = Array.from({ length: 36 }, (_, index) => {
+          const leaves = index % 6 === 5 ? 'streaming' : index % 6 === 2 ? 'whenever' : 'never';
+          const made = call(
+            servers[index % 2]!,
+            `/${of}${index}${leaves === 'streaming' ? '' : `?hold=${5 + ((index * 7) % 11)}`}`,
+            as('eve'),
+          );
+          if (leaves === 'streaming') void made.started.then(() => made.hangUp());
+          if (leaves === 'whenever') setTimeout(() => made.hangUp(), index * 3);
+          return { made, leaves };
+        });
+        const statuses = await Promise.all(
+          calls.filter(({ leaves }) => leaves === 'never').map(async ({ made }) => (await made.seen).status),
+        );
+        expect(new Set(statuses)).toEqual(new Set([200]));
+        await until('nobody is left', async () =>
+          isEmpty(await (variant === 'keyed, waiting' ? perUser.inspect('header:x-user:eve') : gate.inspect())),
+        );
+        await until('all have left', () =>
+          trace
+            .filter(({ kind, name }) => kind === 'enter' && name.startsWith(of))
+            .every((entered) => trace.some(({ kind, name }) => kind === 'exit' && name === entered.name)),
+        );
+        expect(peak((name) => name.startsWith(of))).toBe(LIMIT);
+      },
+    );
 
     test('say that the server is busy where the queue is full, or a resource is short', async () => {
       const name = (who: string): string => `${framework} is busy with ${who}`.replaceAll(' ', '-');
@@ -185,8 +241,18 @@ describe('server processes that share a limit', () => {
       const [short, shortThere] = await both('resources');
       const held = await Promise.all([enter(full, name('one')), enter(short, name('two'))]);
       const [noQueue, noResource] = await Promise.all([get(fullThere!), get(shortThere!)]);
-      expect([noQueue.status, noQueue.headers['retry-after'], typeOf(noQueue), silent(noQueue)]).toEqual([503, '1', 'application/problem+json', true]);
-      expect([noResource.status, noResource.headers['retry-after'], JSON.parse(noResource.body), silent(noResource)]).toEqual([503, '1', { detail: 'Server busy, please retry later' }, true]);
+      expect([noQueue.status, noQueue.headers['retry-after'], typeOf(noQueue), silent(noQueue)]).toEqual([
+        503,
+        '1',
+        'application/problem+json',
+        true,
+      ]);
+      expect([
+        noResource.status,
+        noResource.headers['retry-after'],
+        JSON.parse(noResource.body),
+        silent(noResource),
+      ]).toEqual([503, '1', { detail: 'Server busy, please retry later' }, true]);
       first.open(name('one'));
       first.open(name('two'));
       expect((await Promise.all(held.map(({ seen }) => seen))).map(({ status }) => status)).toEqual([200, 200]);
@@ -195,16 +261,18 @@ describe('server processes that share a limit', () => {
 
   test('keep the slot of a request that takes longer than ttl', async () => {
     const headers = { 'x-user': 'max' };
-    await Promise.all(FRAMEWORKS.map(async (framework) => {
-      const [here, there] = await Promise.all([first.site(framework, 'keyed'), second.site(framework, 'keyed')]);
-      const names = ['one', 'two'].map((who) => `${framework}-takes-long-${who}`);
-      const calls = names.map((name) => call(here, `/${name}`, { headers }));
-      await Promise.all(names.map((name) => was('enter', name)));
-      await sleep(1.4 * TTL_SECONDS * 1_000);
-      expectRefusal(await get(there, '/', { headers }));
-      for (const name of names) first.open(name);
-      for (const { seen } of calls) expect(await seen).toMatchObject({ status: 200, body: 'begun, done' });
-    }));
+    await Promise.all(
+      FRAMEWORKS.map(async (framework) => {
+        const [here, there] = await Promise.all([first.site(framework, 'keyed'), second.site(framework, 'keyed')]);
+        const names = ['one', 'two'].map((who) => `${framework}-takes-long-${who}`);
+        const calls = names.map((name) => call(here, `/${name}`, { headers }));
+        await Promise.all(names.map((name) => was('enter', name)));
+        await sleep(1.4 * TTL_SECONDS * 1_000);
+        expectRefusal(await get(there, '/', { headers }));
+        for (const name of names) first.open(name);
+        for (const { seen } of calls) expect(await seen).toMatchObject({ status: 200, body: 'begun, done' });
+      }),
+    );
   });
 
   test('have the slots and places of one that was killed within ttl, and not before it may have been judged dead', async () => {
@@ -212,22 +280,29 @@ describe('server processes that share a limit', () => {
     await third.ports;
     const variants: Variant[] = ['shared, waiting', 'keyed, waiting'];
     const headers = { 'x-user': 'zoe' };
-    const all = FRAMEWORKS.flatMap((framework) => variants.map((variant) => ({ framework, variant, name: `${framework}-${variant.slice(0, 5)}-after-death` })));
-    const survivors = await Promise.all(all.map(async ({ framework, variant, name }) => {
-      const [doomed, other] = await Promise.all([third.site(framework, variant), second.site(framework, variant)]);
-      for (let index = 0; index < LIMIT; index++) {
-        call(doomed, `/${name}-held-${index}`, { headers });
-        await was('enter', `${name}-held-${index}`);
-      }
-      const common = { client, prefix: `${prefix}:${framework}` };
-      const inspect = (): Promise<RedisState> => (variant === 'keyed, waiting' ? new RedisKeyedThrottle(common).inspect('header:x-user:zoe') : new RedisThrottle({ ...common, key: 'shared' }).inspect());
-      // One that dies while it is first in line.
-      call(doomed, `/${name}-waiting`, { headers });
-      await until('it waits', async () => (await inspect()).waiting.length === 1);
-      const survivor = call(other, `/${name}?hold=1`, { headers });
-      await until('both wait', async () => (await inspect()).waiting.length === 2);
-      return { survivor, inspect, name };
-    }));
+    const all = FRAMEWORKS.flatMap((framework) =>
+      variants.map((variant) => ({ framework, variant, name: `${framework}-${variant.slice(0, 5)}-after-death` })),
+    );
+    const survivors = await Promise.all(
+      all.map(async ({ framework, variant, name }) => {
+        const [doomed, other] = await Promise.all([third.site(framework, variant), second.site(framework, variant)]);
+        for (let index = 0; index < LIMIT; index++) {
+          call(doomed, `/${name}-held-${index}`, { headers });
+          await was('enter', `${name}-held-${index}`);
+        }
+        const common = { client, prefix: `${prefix}:${framework}` };
+        const inspect = (): Promise<RedisState> =>
+          variant === 'keyed, waiting'
+            ? new RedisKeyedThrottle(common).inspect('header:x-user:zoe')
+            : new RedisThrottle({ ...common, key: 'shared' }).inspect();
+        // One that dies while it is first in line.
+        call(doomed, `/${name}-waiting`, { headers });
+        await until('it waits', async () => (await inspect()).waiting.length === 1);
+        const survivor = call(other, `/${name}?hold=1`, { headers });
+        await until('both wait', async () => (await inspect()).waiting.length === 2);
+        return { survivor, inspect, name };
+      }),
+    );
     const killed = process.hrtime.bigint();
     third.child.kill('SIGKILL');
     for (const { framework } of all) expectRefusal(await get(await second.site(framework, 'keyed'), '/', { headers }));
@@ -271,7 +346,16 @@ describe('while Redis fails', () => {
         keyed: new RedisKeyedThrottle({ ...common, client, prefix: 'keyed' }),
       }));
       const answers = (): Promise<boolean> =>
-        Promise.all(gates.flatMap(({ gate, open, keyed }) => [gate.run(() => {}), open.run(() => {}), keyed.run('key', () => {})])).then(() => true, () => false);
+        Promise.all(
+          gates.flatMap(({ gate, open, keyed }) => [
+            gate.run(() => {}),
+            open.run(() => {}),
+            keyed.run('key', () => {}),
+          ]),
+        ).then(
+          () => true,
+          () => false,
+        );
       await until('Redis answers', answers);
       await end(server);
     });
@@ -282,52 +366,87 @@ describe('while Redis fails', () => {
     });
 
     test.each(sites)('%s hands the failure to its error handler, and tells nobody to come back', async (__, serve) => {
-      await Promise.all(gates.flatMap(({ gate, keyed }) => [{ gate }, { gate, wait: 10 }, { gate, wait: 0.05 }, { keyed, key: () => 'key' }, { keyed, key: () => 'key', wait: 0.05 }].map(async (options) => {
-        const site = await serve(options);
-        const seen = await get(site);
-        expect([seen.status, seen.body, seen.headers['retry-after'], silent(seen)]).toEqual([500, 'failed', undefined, true]);
-        expect(site.failures).toEqual([expect.any(ThrottleBackendError)]);
-      })));
+      await Promise.all(
+        gates.flatMap(({ gate, keyed }) =>
+          [
+            { gate },
+            { gate, wait: 10 },
+            { gate, wait: 0.05 },
+            { keyed, key: () => 'key' },
+            { keyed, key: () => 'key', wait: 0.05 },
+          ].map(async (options) => {
+            const site = await serve(options);
+            const seen = await get(site);
+            expect([seen.status, seen.body, seen.headers['retry-after'], silent(seen)]).toEqual([
+              500,
+              'failed',
+              undefined,
+              true,
+            ]);
+            expect(site.failures).toEqual([expect.any(ThrottleBackendError)]);
+          }),
+        ),
+      );
     });
 
     test.each(sites)('%s runs requests without a permit where it was told to', async (__, serve) => {
-      await Promise.all(gates.flatMap(({ gate }) => [0, 0.05].map(async (wait) => {
-        const site = await serve({ gate, failOpen: true, wait });
-        const seen = await Promise.all([get(site), get(site)]);
-        expect(seen.map(({ status, headers }) => [status, headers['retry-after']])).toEqual([[200, undefined], [200, undefined]]);
-        expect(site.failures).toEqual([]);
-      })));
+      await Promise.all(
+        gates.flatMap(({ gate }) =>
+          [0, 0.05].map(async (wait) => {
+            const site = await serve({ gate, failOpen: true, wait });
+            const seen = await Promise.all([get(site), get(site)]);
+            expect(seen.map(({ status, headers }) => [status, headers['retry-after']])).toEqual([
+              [200, undefined],
+              [200, undefined],
+            ]);
+            expect(site.failures).toEqual([]);
+          }),
+        ),
+      );
     });
 
     test.each(sites)('%s keeps to the limit of its process where the gate was told to', async (__, serve) => {
-      await Promise.all(gates.map(async ({ open }) => {
-        const latch = new Latch();
-        let inside = 0;
-        const site = await serve({ gate: open }, { handler: async () => (inside++, await latch.opened, 'done') });
-        const slow = call(site);
-        await until('it is inside', () => inside === 1);
-        expectRefusal(await get(site));
-        latch.open();
-        expect((await slow.seen).status).toBe(200);
-        await until('the local slot is free', () => open.held === 0);
-      }));
+      await Promise.all(
+        gates.map(async ({ open }) => {
+          const latch = new Latch();
+          let inside = 0;
+          const site = await serve({ gate: open }, { handler: async () => (inside++, await latch.opened, 'done') });
+          const slow = call(site);
+          await until('it is inside', () => inside === 1);
+          expectRefusal(await get(site));
+          latch.open();
+          expect((await slow.seen).status).toBe(200);
+          await until('the local slot is free', () => open.held === 0);
+        }),
+      );
     });
 
     test('a Limiter passes the failure on, and gives back what it had', async () => {
-      await Promise.all(gates.map(async ({ gate }) => {
-        const desk = new Resource(4);
-        const limiter = new Limiter({ timeout: 0.05, resources: [desk, gate] });
-        const calls = [...[0, 0.05, 10].map((timeout) => limiter.acquire([desk, gate], { timeout })), limiter.resources([desk, gate]).tryAcquire()];
-        await Promise.all(calls.map((each) => expect(each).rejects.toBeInstanceOf(ThrottleBackendError)));
-        expect(desk.active).toBe(0);
-      }));
+      await Promise.all(
+        gates.map(async ({ gate }) => {
+          const desk = new Resource(4);
+          const limiter = new Limiter({ timeout: 0.05, resources: [desk, gate] });
+          const calls = [
+            ...[0, 0.05, 10].map((timeout) => limiter.acquire([desk, gate], { timeout })),
+            limiter.resources([desk, gate]).tryAcquire(),
+          ];
+          await Promise.all(calls.map((each) => expect(each).rejects.toBeInstanceOf(ThrottleBackendError)));
+          expect(desk.active).toBe(0);
+        }),
+      );
     });
 
     test('throttledFetch rejects with the failure, and sends nothing', async () => {
       let sent = 0;
       const send = async (): Promise<Response> => (sent++, new Response('ok'));
       for (const { gate, keyed, open } of gates) {
-        await Promise.all([gate, keyed].map((shut) => expect(throttledFetch(shut, { fetch: send })('http://upstream.example')).rejects.toBeInstanceOf(ThrottleBackendError)));
+        await Promise.all(
+          [gate, keyed].map((shut) =>
+            expect(throttledFetch(shut, { fetch: send })('http://upstream.example')).rejects.toBeInstanceOf(
+              ThrottleBackendError,
+            ),
+          ),
+        );
         expect(sent).toBe(0);
         expect(await (await throttledFetch(open, { fetch: send })('http://upstream.example')).text()).toBe('ok');
         expect(sent--).toBe(1);
@@ -353,7 +472,9 @@ test('a timeout that ends while Redis is gone is a failure, also of one that sto
 });
 
 describe('a Limiter with a gate on Redis', () => {
-  const setUp = (order: 'redis first' | 'redis last'): { desk: Resource; licences: RedisThrottle; limiter: Limiter; all: (Resource | RedisThrottle)[] } => {
+  const setUp = (
+    order: 'redis first' | 'redis last',
+  ): { desk: Resource; licences: RedisThrottle; limiter: Limiter; all: (Resource | RedisThrottle)[] } => {
     const { client, close } = ioredis();
     onTestFinished(close);
     const desk = new Resource(1);
@@ -365,7 +486,8 @@ describe('a Limiter with a gate on Redis', () => {
   test('gives back in Redis what it had when another resource was short: slot and tokens', async () => {
     const { desk, licences, limiter, all } = setUp('redis first');
     const held = await desk.acquire();
-    for (const timeout of [0, 0.05]) await expect(limiter.acquire(all, { timeout })).rejects.toBeInstanceOf(ServerBusyError);
+    for (const timeout of [0, 0.05])
+      await expect(limiter.acquire(all, { timeout })).rejects.toBeInstanceOf(ServerBusyError);
     const leaving = new AbortController();
     const aborted = limiter.acquire(all, { timeout: 10, signal: leaving.signal });
     await until('it waits for the desk', () => desk.waiting === 1);
@@ -377,7 +499,9 @@ describe('a Limiter with a gate on Redis', () => {
     const { active, waiting, tokens } = await licences.inspect();
     expect([active, waiting, Math.round(tokens * 1_000)]).toEqual([[], [], 10_000]);
     held.release();
-    await limiter.resources(all).run(async () => expect([desk.active, (await licences.inspect()).active.length]).toEqual([1, 1]));
+    await limiter
+      .resources(all)
+      .run(async () => expect([desk.active, (await licences.inspect()).active.length]).toEqual([1, 1]));
   });
 
   test('gives back what it had when the gate on Redis is taken, and leaves its queue', async () => {
@@ -398,22 +522,29 @@ describe('what a response tells', () => {
     const { client, close } = ioredis();
     onTestFinished(close);
     const limits = { client, capacity: 1, period: 2.5, burst: 1, concurrency: 5 };
-    const gates = [{ gate: new RedisThrottle({ ...limits, key: freshKey() }) }, { keyed: new RedisKeyedThrottle({ ...limits, prefix: freshKey() }), key: () => 'key' }];
-    await Promise.all(gates.map(async (options) => {
-      const site = await serve(options);
-      const [passed, over] = [await get(site), await get(site)];
-      expect([passed.status, passed.headers['retry-after'], silent(passed)]).toEqual([200, undefined, true]);
-      expect([over.status, over.headers['retry-after'], silent(over)]).toEqual([429, '3', true]);
-      const watching = await serve({ ...options, block: false });
-      const watched = await get(watching);
-      expect([watched.status, watched.headers['retry-after'], silent(watched)]).toEqual([200, undefined, true]);
-    }));
+    const gates = [
+      { gate: new RedisThrottle({ ...limits, key: freshKey() }) },
+      { keyed: new RedisKeyedThrottle({ ...limits, prefix: freshKey() }), key: () => 'key' },
+    ];
+    await Promise.all(
+      gates.map(async (options) => {
+        const site = await serve(options);
+        const [passed, over] = [await get(site), await get(site)];
+        expect([passed.status, passed.headers['retry-after'], silent(passed)]).toEqual([200, undefined, true]);
+        expect([over.status, over.headers['retry-after'], silent(over)]).toEqual([429, '3', true]);
+        const watching = await serve({ ...options, block: false });
+        const watched = await get(watching);
+        expect([watched.status, watched.headers['retry-after'], silent(watched)]).toEqual([200, undefined, true]);
+      }),
+    );
   });
 });
 
 describe('throttledFetch on gates that share a limit', () => {
   /** An upstream that refuses the first requests, once it is told to, and notes when each came. */
-  const upstream = async (refusals = 1): Promise<{ url: string; came: { path: string; at: number }[]; refuse: () => void; refusedAt: () => number }> => {
+  const upstream = async (
+    refusals = 1,
+  ): Promise<{ url: string; came: { path: string; at: number }[]; refuse: () => void; refusedAt: () => number }> => {
     const came: { path: string; at: number }[] = [];
     const latch = new Latch();
     let refusedAt = 0;
@@ -436,7 +567,8 @@ describe('throttledFetch on gates that share a limit', () => {
     for (const { close } of both) onTestFinished(close);
     return both.map(({ client }) => client);
   };
-  const texts = (responses: Promise<Response>[]): Promise<string[]> => Promise.all(responses.map(async (response) => (await response).text()));
+  const texts = (responses: Promise<Response>[]): Promise<string[]> =>
+    Promise.all(responses.map(async (response) => (await response).text()));
 
   test('pauses both, whoever was refused: those in line and those to come', async () => {
     const { url, came, refuse, refusedAt } = await upstream();

@@ -4,12 +4,17 @@ import { expect, test } from 'vitest';
 import { keyNames } from '../../src/redis/key-names.js';
 
 /** Strings in which what separates, escapes and breaks is common: braces, colons, percent signs and lone surrogates. */
-const text = fc.array(fc.constantFrom('a', 'v2', ':', '%', '%3A', '{', '}', '\uD83D', '\uDE00', '\u{1F600}', 'é', 'uD83D', '\n'), { maxLength: 6 }).map((parts) => parts.join(''));
+const text = fc
+  .array(fc.constantFrom('a', 'v2', ':', '%', '%3A', '{', '}', '\uD83D', '\uDE00', '\u{1F600}', 'é', 'uD83D', '\n'), {
+    maxLength: 6,
+  })
+  .map((parts) => parts.join(''));
 
 test('two limiters share no name, whatever their prefixes and keys (FAULTS 43)', () => {
   fc.assert(
     fc.property(text, text, text, text, (prefix, key, otherPrefix, otherKey) => {
-      const bytes = (one: string, two: string): string[] => keyNames(one, two).map((name) => Buffer.from(name).toString('hex'));
+      const bytes = (one: string, two: string): string[] =>
+        keyNames(one, two).map((name) => Buffer.from(name).toString('hex'));
       const [names, others] = [bytes(prefix, key), bytes(otherPrefix, otherKey)];
       const same = prefix === otherPrefix && key === otherKey;
       expect(names.some((name) => others.includes(name))).toBe(same);
@@ -25,7 +30,10 @@ test.each([
   ['api', 'a}b{c%', '{api:a%7Db%7Bc%25}'],
   ['api', '\uD83D', '{api:%uD83D}'],
 ])('prefix %o and key %o are %s', (prefix, key, base) => {
-  expect(keyNames(prefix, key)).toEqual([base, ...['queue', 'leases', 'owners', 'slots', 'log'].map((part) => `${base}:${part}`)]);
+  expect(keyNames(prefix, key)).toEqual([
+    base,
+    ...['queue', 'leases', 'owners', 'slots', 'log'].map((part) => `${base}:${part}`),
+  ]);
 });
 
 test('all names of a limiter have one hash tag, which is not empty', () => {
@@ -39,7 +47,19 @@ test('all names of a limiter have one hash tag, which is not empty', () => {
 });
 
 /** Whole strings, from lone surrogates to pairs, with what has a meaning in a name. */
-const anyText = fc.oneof(text, fc.string({ unit: 'binary' }), fc.array(fc.oneof(fc.constantFrom(0x7b, 0x7d, 0x3a, 0x25), fc.integer({ min: 0xd700, max: 0xe000 }), fc.integer({ min: 0, max: 0xffff }))).map((units) => String.fromCharCode(...units)));
+const anyText = fc.oneof(
+  text,
+  fc.string({ unit: 'binary' }),
+  fc
+    .array(
+      fc.oneof(
+        fc.constantFrom(0x7b, 0x7d, 0x3a, 0x25),
+        fc.integer({ min: 0xd700, max: 0xe000 }),
+        fc.integer({ min: 0, max: 0xffff }),
+      ),
+    )
+    .map((units) => String.fromCharCode(...units)),
+);
 
 /** The part of a name that a cluster hashes, by its specification: between the first brace and the first closing one after it. */
 const hashTag = (name: string): string => name.slice(name.indexOf('{') + 1, name.indexOf('}', name.indexOf('{')));
@@ -47,9 +67,18 @@ const hashTag = (name: string): string => name.slice(name.indexOf('{') + 1, name
 test('a text cut into prefix and key at any two places has names of its own for each cut (FAULTS 43)', () => {
   fc.assert(
     fc.property(anyText, (whole) => {
-      const pairs = Array.from({ length: whole.length }, (_, at) => [[whole.slice(0, at), whole.slice(at)], [whole.slice(0, at), whole.slice(at + 1)]] as const).flat();
+      const pairs = Array.from(
+        { length: whole.length },
+        (_, at) =>
+          [
+            [whole.slice(0, at), whole.slice(at)],
+            [whole.slice(0, at), whole.slice(at + 1)],
+          ] as const,
+      ).flat();
       const distinct = new Set(pairs.map((pair) => JSON.stringify(pair)));
-      expect(new Set(pairs.map(([prefix, key]) => Buffer.from(keyNames(prefix, key)[0] as string).toString('hex'))).size).toBe(distinct.size);
+      expect(
+        new Set(pairs.map(([prefix, key]) => Buffer.from(keyNames(prefix, key)[0] as string).toString('hex'))).size,
+      ).toBe(distinct.size);
     }),
     { numRuns: 1_000 },
   );

@@ -27,7 +27,11 @@ const open = (options: Partial<RedisKeyedThrottleOptions> = {}): RedisKeyedThrot
 /** A client of a Redis that answers or does not, as it is told. */
 const frail = (): RedisCommands & { up: boolean } => {
   const { eval: run, subscribe } = deaf(client);
-  const state: RedisCommands & { up: boolean } = { up: true, eval: (...call) => (state.up ? run(...call) : Promise.reject(new Error('gone'))), subscribe };
+  const state: RedisCommands & { up: boolean } = {
+    up: true,
+    eval: (...call) => (state.up ? run(...call) : Promise.reject(new Error('gone'))),
+    subscribe,
+  };
   return state;
 };
 
@@ -110,7 +114,15 @@ describe('the same state as others', () => {
   test('as a RedisThrottle of the same prefix and key', async () => {
     const prefix = freshKey();
     const keyed = open({ prefix, concurrency: 1, capacity: 5, period: 1_000 });
-    const throttle = new RedisThrottle({ client, prefix, key: 'ada', concurrency: 1, capacity: 5, period: 1_000, ttl: 5 });
+    const throttle = new RedisThrottle({
+      client,
+      prefix,
+      key: 'ada',
+      concurrency: 1,
+      capacity: 5,
+      period: 1_000,
+      ttl: 5,
+    });
     const held = await keyed.acquire('ada', 2);
     expect(await throttle.tryAcquire()).toBeUndefined();
     const waiting = throttle.acquire(2);
@@ -221,7 +233,15 @@ describe('what is refused', () => {
   ])('the key %s', async (key, Kind, message) => {
     const keyed = open();
     const wrong = key as string;
-    const calls = [keyed.acquire(wrong), keyed.tryAcquire(wrong), keyed.run(wrong, () => 1), keyed.pause(wrong), keyed.resume(wrong), keyed.inspect(wrong), keyed.reset(wrong)];
+    const calls = [
+      keyed.acquire(wrong),
+      keyed.tryAcquire(wrong),
+      keyed.run(wrong, () => 1),
+      keyed.pause(wrong),
+      keyed.resume(wrong),
+      keyed.inspect(wrong),
+      keyed.reset(wrong),
+    ];
     for (const call of calls) {
       await expect(call).rejects.toThrow(Kind);
       await expect(call).rejects.toThrow(message);

@@ -40,10 +40,14 @@ const openMortal = (options: Partial<RedisThrottleOptions>): { throttle: RedisTh
 
 /** What one `limit` scope does, for so long. */
 const enter = (throttle: RedisThrottle, milliseconds: number, timeout = 10): Promise<number> =>
-  throttle.run(async ({ slot }) => {
-    await sleep(milliseconds);
-    return slot;
-  }, 1, { timeout });
+  throttle.run(
+    async ({ slot }) => {
+      await sleep(milliseconds);
+      return slot;
+    },
+    1,
+    { timeout },
+  );
 
 const elapsed = (since: number): number => (performance.now() - since) / 1_000;
 
@@ -59,16 +63,20 @@ test('slot_ids', async () => {
   const processes = [open({ key, concurrency: 8 }), open({ key, concurrency: 8 })];
   const held = new Set<number>();
   const seen = new Set<number>();
-  await Promise.all(Array.from({ length: 60 }, (_, index) => (processes[index % 2] as RedisThrottle).run(async ({ slot }) => {
-    expect(slot).toBeGreaterThanOrEqual(1);
-    expect(slot).toBeLessThanOrEqual(8);
-    // No two at a time have the same one: theirs do.
-    expect(held).not.toContain(slot);
-    held.add(slot);
-    seen.add(slot);
-    await sleep((index * 7) % 11);
-    held.delete(slot);
-  })));
+  await Promise.all(
+    Array.from({ length: 60 }, (_, index) =>
+      (processes[index % 2] as RedisThrottle).run(async ({ slot }) => {
+        expect(slot).toBeGreaterThanOrEqual(1);
+        expect(slot).toBeLessThanOrEqual(8);
+        // No two at a time have the same one: theirs do.
+        expect(held).not.toContain(slot);
+        held.add(slot);
+        seen.add(slot);
+        await sleep((index * 7) % 11);
+        held.delete(slot);
+      }),
+    ),
+  );
   expect(seen.size).toBe(8);
 });
 
@@ -85,9 +93,13 @@ test('exceeded_limit_without_timeout', async () => {
   const start = performance.now();
   // A limit_timeout of 0 fails at once; and so does a smaller limit on the same key.
   for (const concurrency of [2, 1]) {
-    const error = await open({ key, concurrency }).acquire(1, { timeout: 0 }).catch((reason: unknown) => reason);
+    const error = await open({ key, concurrency })
+      .acquire(1, { timeout: 0 })
+      .catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(ThrottleTimeoutError);
-    expect((error as Error).message).toContain(`(key "${key}", any rate, ${concurrency} at a time) has no permit for a cost of 1 within the timeout of 0 s`);
+    expect((error as Error).message).toContain(
+      `(key "${key}", any rate, ${concurrency} at a time) has no permit for a cost of 1 within the timeout of 0 s`,
+    );
   }
   expect(elapsed(start)).toBeLessThan(1);
   // Who was refused has left nothing; and a larger limit on the same key still lets one in.
@@ -170,14 +182,22 @@ test('with_high_load', async () => {
   const running = new Set<number>();
   let most = 0;
   let done = 0;
-  await Promise.all(Array.from({ length: 1_000 }, (_, index) => (processes[index % 4] as RedisThrottle).run(async ({ slot }: RedisPermit) => {
-    expect(running).not.toContain(slot);
-    running.add(slot);
-    most = Math.max(most, running.size);
-    await sleep(index % 3);
-    running.delete(slot);
-    done++;
-  }, 1, { timeout: 30 })));
+  await Promise.all(
+    Array.from({ length: 1_000 }, (_, index) =>
+      (processes[index % 4] as RedisThrottle).run(
+        async ({ slot }: RedisPermit) => {
+          expect(running).not.toContain(slot);
+          running.add(slot);
+          most = Math.max(most, running.size);
+          await sleep(index % 3);
+          running.delete(slot);
+          done++;
+        },
+        1,
+        { timeout: 30 },
+      ),
+    ),
+  );
   expect([done, most]).toEqual([1_000, 10]);
   await Promise.all(processes.map((throttle) => throttle.idle()));
   expect(await client.keys(`*${key}*`)).toEqual([]);
@@ -192,8 +212,15 @@ test('wrong_type', async () => {
     await client.del(name);
     await client.set(name, 'not ours');
     const throttle = open({ key, concurrency: 1, capacity: 5, ttl: 0.2 });
-    const calls = [throttle.acquire(), throttle.run(() => 1), throttle.tryAcquire(), throttle.pause(1), ];
-    for (const error of await Promise.all(calls.map((call) => call.then(() => expect.fail(`${name} was taken`), (reason: unknown) => reason as Error)))) {
+    const calls = [throttle.acquire(), throttle.run(() => 1), throttle.tryAcquire(), throttle.pause(1)];
+    for (const error of await Promise.all(
+      calls.map((call) =>
+        call.then(
+          () => expect.fail(`${name} was taken`),
+          (reason: unknown) => reason as Error,
+        ),
+      ),
+    )) {
       expect(error).toBeInstanceOf(ThrottleBackendError);
       expect(error.message).toContain(`(key "${key}", 5 per 1 s, 1 at a time) cannot be asked, Redis failed: `);
       expect((error.cause as Error).message).toContain('WRONGTYPE');
@@ -223,10 +250,14 @@ test('clean', async () => {
   await until('it waits', async () => (await alive.inspect()).waiting.length === 1);
   die();
   // Nobody has to call for it: the dead go by themselves, holders and waiters; the live one stays.
-  await until('the dead are gone', async () => {
-    const { active, waiting } = await alive.inspect();
-    return active.length === 1 && waiting.length === 0;
-  }, 3);
+  await until(
+    'the dead are gone',
+    async () => {
+      const { active, waiting } = await alive.inspect();
+      return active.length === 1 && waiting.length === 0;
+    },
+    3,
+  );
   expect((await alive.inspect()).active).toMatchObject([{ slot: mine.slot }]);
   expect(mine.signal.aborted).toBe(false);
   expect(await place).toBeInstanceOf(ThrottleBackendError);

@@ -20,7 +20,8 @@ afterAll(async () => {
   await server.stop();
 });
 
-const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => new RedisThrottle({ client, key: freshKey(), ttl: 60, commandTimeout: 10, ...options });
+const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle =>
+  new RedisThrottle({ client, key: freshKey(), ttl: 60, commandTimeout: 10, ...options });
 
 const used = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1]);
 
@@ -122,7 +123,8 @@ describe('keys', () => {
       await throttle.configure({ concurrency: 1 });
       await Promise.all([1, 2, 3].map(() => throttle.run(() => {})));
     },
-    'leases that were renewed': async (throttle) => throttle.run(() => new Promise((resolve) => void setTimeout(resolve, 700))),
+    'leases that were renewed': async (throttle) =>
+      throttle.run(() => new Promise((resolve) => void setTimeout(resolve, 700))),
     'a look, and a change of limits': async (throttle) => {
       await throttle.inspect();
       await throttle.configure({ capacity: 5 });
@@ -162,7 +164,10 @@ describe('keys', () => {
     await paused.pause(100);
     await slow.run(() => {});
     await slow.idle();
-    for (const [key, seconds] of [['paused', 100], ['slow', 1_000]] as const) {
+    for (const [key, seconds] of [
+      ['paused', 100],
+      ['slow', 1_000],
+    ] as const) {
       const milliseconds = await client.pttl(`{headgate:${key}}`);
       expect(milliseconds / 1_000, key).toBeGreaterThan(seconds - 10);
       expect(milliseconds / 1_000, key).toBeLessThan(seconds + 1);

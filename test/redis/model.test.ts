@@ -13,7 +13,20 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
 import { BucketReplay, type LoggedGrant } from '../model/replay.js';
-import { anyOperation, bursts, capacities, concurrencies, expectWithinRate, type Held, type Operation, type Outcome, outcomeOf, periods, Reference, type Waiting } from '../model/reference.js';
+import {
+  anyOperation,
+  bursts,
+  capacities,
+  concurrencies,
+  expectWithinRate,
+  type Held,
+  type Operation,
+  type Outcome,
+  outcomeOf,
+  periods,
+  Reference,
+  type Waiting,
+} from '../model/reference.js';
 import { evalThrough, freshKey, ioredis, subscribeThrough } from './support.js';
 
 /** Microseconds of what the histories call a second. */
@@ -36,7 +49,11 @@ class Microseconds implements Clock {
   }
 
   schedule(seconds: number, callback: () => void): () => void {
-    const timer = { at: Math.max(this.ticks, Math.round((this.now() + seconds) * 1e6)), serial: this.#serial++, callback };
+    const timer = {
+      at: Math.max(this.ticks, Math.round((this.now() + seconds) * 1e6)),
+      serial: this.#serial++,
+      callback,
+    };
     this.#timers.push(timer);
     return () => void (this.#timers = this.#timers.filter((other) => other !== timer));
   }
@@ -83,7 +100,7 @@ class Wire implements RedisCommands {
     if (this.dead) return new Promise(() => {});
     this.calls++;
     // The keys expire by the true time, which has nothing to do with that of the histories.
-    const timeless = script.replace("local span = format(", "local span = '60000' or format(");
+    const timeless = script.replace('local span = format(', "local span = '60000' or format(");
     const answer = evalThrough(client)(timeless, keys, args);
     this.#open.add(answer);
     return answer.finally(() => this.#open.delete(answer));
@@ -101,7 +118,7 @@ class Wire implements RedisCommands {
 /** Resolves when everything that was said has been heard, and all that it brought about has, too. */
 const settler = (wires: readonly Wire[]) => async (): Promise<void> => {
   const calls = (): number => wires.reduce((sum, wire) => sum + wire.calls, 0);
-  for (let seen = -1; seen !== calls(); ) {
+  for (let seen = -1; seen !== calls();) {
     seen = calls();
     await turn();
     for (const wire of wires) await wire.answered();
@@ -113,7 +130,13 @@ const settler = (wires: readonly Wire[]) => async (): Promise<void> => {
 
 type Options = Partial<RedisThrottleOptions>;
 
-const openOn = (wire: Wire, key: string, clock: Microseconds, options: Options, serverTime = (): number => (clock.ticks + HEAD_START) / 1e6): RedisThrottle =>
+const openOn = (
+  wire: Wire,
+  key: string,
+  clock: Microseconds,
+  options: Options,
+  serverTime = (): number => (clock.ticks + HEAD_START) / 1e6,
+): RedisThrottle =>
   new Gate({ client: wire, key, clock, ttl: LONG_TTL, commandTimeout: LONG_TTL, ...options }, { serverTime });
 
 /**
@@ -154,7 +177,13 @@ class SharedReference extends Reference {
   readonly limits: [number, number];
   readonly shut: [boolean, boolean] = [false, false];
 
-  constructor(capacity: number, concurrency: [number, number], period: number, burst: number | undefined, maxQueue: number) {
+  constructor(
+    capacity: number,
+    concurrency: [number, number],
+    period: number,
+    burst: number | undefined,
+    maxQueue: number,
+  ) {
     super(capacity, 0, period, burst, maxQueue, { replay: (rate) => new ForgetfulReplay(rate) });
     this.limits = concurrency;
   }
@@ -184,7 +213,12 @@ class SharedReference extends Reference {
 
   /** Whether it cannot be told from new, so that Redis has forgotten it. */
   get isNew(): boolean {
-    return this.active === 0 && this.queue.length === 0 && this.pausedUntil <= this.time && (this.capacity === Infinity || this.tokens >= this.size);
+    return (
+      this.active === 0 &&
+      this.queue.length === 0 &&
+      this.pausedUntil <= this.time &&
+      (this.capacity === Infinity || this.tokens >= this.size)
+    );
   }
 
   /** The rate is that of all, the concurrency that of one. What is new starts full. */
@@ -212,7 +246,8 @@ const history = fc.record({
 });
 
 /** The limits of a history in true seconds. */
-const inSeconds = ({ period, ...limits }: Limits): Limits => (period === undefined ? limits : { ...limits, period: (period * UNIT) / 1e6 });
+const inSeconds = ({ period, ...limits }: Limits): Limits =>
+  period === undefined ? limits : { ...limits, period: (period * UNIT) / 1e6 };
 
 /** Two objects, the model of both, and what became of the calls. */
 class Pair {
@@ -227,11 +262,23 @@ class Pair {
   readonly #aborts: unknown[] = [];
   #serial = 0;
 
-  constructor(wires: [Wire, Wire], { capacity, concurrency, period, burst, maxQueue }: Omit<typeof history extends fc.Arbitrary<infer H> ? H : never, 'operations'>) {
+  constructor(
+    wires: [Wire, Wire],
+    {
+      capacity,
+      concurrency,
+      period,
+      burst,
+      maxQueue,
+    }: Omit<typeof history extends fc.Arbitrary<infer H> ? H : never, 'operations'>,
+  ) {
     const key = freshKey();
     const [here, there] = concurrency;
     const limits = { capacity, period: (period * UNIT) / 1e6, burst, maxQueue };
-    this.throttles = [openOn(wires[0], key, this.clock, { ...limits, concurrency: here }), openOn(wires[1], key, this.clock, { ...limits, concurrency: there })];
+    this.throttles = [
+      openOn(wires[0], key, this.clock, { ...limits, concurrency: here }),
+      openOn(wires[1], key, this.clock, { ...limits, concurrency: there }),
+    ];
     this.settle = settler(wires);
     this.model = new SharedReference(capacity, [here, there], period, burst, maxQueue);
   }
@@ -248,7 +295,8 @@ class Pair {
     const throttle = this.throttles[who];
     const id = this.#serial++;
     model.callerOf[id] = who;
-    const held = 'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
+    const held =
+      'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
     // What is closed says no more, once it holds nothing.
     const shut = model.shut[operation.do === 'settle' && held !== undefined ? (model.callerOf[held.id] as 0 | 1) : who];
     if (shut && ['settle', 'pause', 'resume', 'configure'].includes(operation.do)) return;
@@ -257,7 +305,10 @@ class Pair {
       case 'run': {
         const { cost, signal } = operation;
         // No two deadlines, and no deadline and turn, in the same instant: who comes first then is for the network to say.
-        const timeout = operation.timeout === 0 || operation.timeout === Infinity ? operation.timeout : operation.timeout + (1_000 + 977 * id) / UNIT;
+        const timeout =
+          operation.timeout === 0 || operation.timeout === Infinity
+            ? operation.timeout
+            : operation.timeout + (1_000 + 977 * id) / UNIT;
         model.asked.set(id, cost);
         model.acquire(id, cost, timeout, signal);
         const granted = (permit: RedisPermit): void => {
@@ -265,13 +316,22 @@ class Pair {
           this.log.push([id, 'granted', Math.round(permit.waited * 1e6) / UNIT]);
         };
         const refused = (error: unknown): void => void this.log.push([id, outcomeOf(error, this.#aborts), 0]);
-        const options = { timeout: (timeout * UNIT) / 1e6, signal: signal === undefined ? undefined : (this.#signals[signal] as AbortController).signal };
+        const options = {
+          timeout: (timeout * UNIT) / 1e6,
+          signal: signal === undefined ? undefined : (this.#signals[signal] as AbortController).signal,
+        };
         if (operation.do === 'acquire') throttle.acquire(cost, options).then(granted, refused);
         else {
-          throttle.run((permit) => {
-            granted(permit);
-            return new Promise<void>((resolve) => this.#finish.set(id, resolve));
-          }, cost, options).catch(refused);
+          throttle
+            .run(
+              (permit) => {
+                granted(permit);
+                return new Promise<void>((resolve) => this.#finish.set(id, resolve));
+              },
+              cost,
+              options,
+            )
+            .catch(refused);
         }
         break;
       }
@@ -321,7 +381,7 @@ class Pair {
         // Both know the same rate; else a key that Redis has forgotten would have that of whoever comes first.
         void throttle.configure(inSeconds(operation.limits));
         await this.settle();
-        void this.throttles[1 - who as 0 | 1].configure(inSeconds(rate));
+        void this.throttles[(1 - who) as 0 | 1].configure(inSeconds(rate));
         break;
       }
       case 'close':
@@ -351,7 +411,8 @@ class Pair {
     const byId = (entries: typeof log): typeof log => entries.toSorted(([a], [b]) => a - b);
     expect(byId(log)).toEqual(byId(model.log));
     for (const who of [0, 1] as const) {
-      const grantsOf = (entries: typeof log): number[] => entries.filter(([id, outcome]) => outcome === 'granted' && model.callerOf[id] === who).map(([id]) => id);
+      const grantsOf = (entries: typeof log): number[] =>
+        entries.filter(([id, outcome]) => outcome === 'granted' && model.callerOf[id] === who).map(([id]) => id);
       const order = grantsOf(log);
       expect(order).toEqual(grantsOf(model.log));
       // FIFO: ids count the calls.
@@ -366,11 +427,16 @@ class Pair {
 
     const { active, waiting, tokens, pausedFor } = await this.throttles[0].inspect();
     const instant = (age: number): number => (now - Math.round(age * 1e6) - HEAD_START) / UNIT;
-    expect(active.toSorted((a, b) => a.slot - b.slot).map(({ slot, cost, age }) => [slot, cost, instant(age)])).toEqual(running.map(({ slot, id, at }) => [slot, model.asked.get(id), at]));
+    expect(active.toSorted((a, b) => a.slot - b.slot).map(({ slot, cost, age }) => [slot, cost, instant(age)])).toEqual(
+      running.map(({ slot, id, at }) => [slot, model.asked.get(id), at]),
+    );
     expect(waiting.map(({ cost }) => cost)).toEqual(model.queue.map(({ cost }) => cost));
     // Whose it is: each object is one owner.
     const owners = new Map<string, number | undefined>();
-    const places = [...active.toSorted((a, b) => a.slot - b.slot).map(({ owner }, index) => [owner, running[index]?.id] as const), ...waiting.map(({ owner }, index) => [owner, model.queue[index]?.id] as const)];
+    const places = [
+      ...active.toSorted((a, b) => a.slot - b.slot).map(({ owner }, index) => [owner, running[index]?.id] as const),
+      ...waiting.map(({ owner }, index) => [owner, model.queue[index]?.id] as const),
+    ];
     for (const [owner, id] of places) {
       const who = model.callerOf[id as number];
       expect(owners.get(owner) ?? who).toBe(who);
@@ -424,7 +490,18 @@ describe('a random history of two objects on one key', () => {
       { numRuns: 300 },
     );
     // A history that never grants, refuses or aborts proves nothing.
-    for (const what of ['granted', 'timeout', 'full', 'closed', 'aborted', 'oversize', 'settle', 'configure', 'pause', 'tryAcquire']) {
+    for (const what of [
+      'granted',
+      'timeout',
+      'full',
+      'closed',
+      'aborted',
+      'oversize',
+      'settle',
+      'configure',
+      'pause',
+      'tryAcquire',
+    ]) {
       expect(seen.get(what), what).toBeGreaterThan(0);
     }
   });
@@ -434,14 +511,28 @@ describe('a server’s clock that steps back', () => {
   test('grants nothing extra by the true time, keeps the order, and holds nobody for ever', async () => {
     const both = wires();
     const jobs = fc.array(fc.tuple(caller, fc.integer({ min: 0, max: 5 })), { minLength: 1, maxLength: 20 });
-    const steps = fc.array(fc.record({ after: fc.integer({ min: 0, max: 2 * UNIT }), back: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: UNIT }), fc.integer({ min: 0, max: 5_000 * UNIT })) }), { maxLength: 8 });
+    const steps = fc.array(
+      fc.record({
+        after: fc.integer({ min: 0, max: 2 * UNIT }),
+        back: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: UNIT }), fc.integer({ min: 0, max: 5_000 * UNIT })),
+      }),
+      { maxLength: 8 },
+    );
     await fc.assert(
       fc.asyncProperty(jobs, steps, async (asked, course) => {
         const clock = new Microseconds();
         const settle = settler(both);
         const key = freshKey();
         let back = 0;
-        const throttles = both.map((wire) => openOn(wire, key, clock, { capacity: 4, period: UNIT / 1e6, burst: 5 }, () => (clock.ticks + HEAD_START - back) / 1e6));
+        const throttles = both.map((wire) =>
+          openOn(
+            wire,
+            key,
+            clock,
+            { capacity: 4, period: UNIT / 1e6, burst: 5 },
+            () => (clock.ticks + HEAD_START - back) / 1e6,
+          ),
+        );
         const grants: { id: number; at: number; cost: number }[] = [];
         const order: number[] = [];
         const work = asked.map(async ([who, cost], id) => {
@@ -464,7 +555,10 @@ describe('a server’s clock that steps back', () => {
           await settle();
         }
         // Each step may cost as much as it hides: what it skipped of the wait was not seen to pass.
-        await clock.advance((asked.reduce((sum, [, cost]) => sum + cost, course.length) / 4 + 8 + 2 * course.length) * UNIT * 2, settle);
+        await clock.advance(
+          (asked.reduce((sum, [, cost]) => sum + cost, course.length) / 4 + 8 + 2 * course.length) * UNIT * 2,
+          settle,
+        );
         await Promise.all(work);
         for (const who of [0, 1]) {
           const own = order.filter((id) => asked[id]?.[0] === who);
@@ -479,7 +573,9 @@ describe('a server’s clock that steps back', () => {
         });
         await settle();
         await Promise.all(throttles.map((throttle) => throttle.close()));
-        await client.del(['', ':queue', ':leases', ':owners', ':items', ':slots'].map((part) => `{headgate:${key}}${part}`));
+        await client.del(
+          ['', ':queue', ':leases', ':owners', ':items', ':slots'].map((part) => `{headgate:${key}}${part}`),
+        );
       }),
       { numRuns: 60 },
     );
@@ -491,70 +587,85 @@ describe('an object that dies in the middle of its history', () => {
   const move = fc.oneof(
     { weight: 6, arbitrary: fc.record({ do: fc.constant('acquire' as const), cost: fc.constantFrom(0, 1, 2) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant('release' as const), which: fc.nat(100) }) },
-    { weight: 1, arbitrary: fc.record({ do: fc.constant('advance' as const), seconds: fc.integer({ min: 0, max: 50 }) }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({ do: fc.constant('advance' as const), seconds: fc.integer({ min: 0, max: 50 }) }),
+    },
   );
 
   test('is gone within its ttl, not before two thirds of it; the other keeps what it has and comes into the rest, in order', async () => {
     const seen = { lapsed: 0, inherited: 0 };
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.tuple(caller, move), { minLength: 5, maxLength: 25 }), fc.integer({ min: 1, max: 4 }), async (moves, concurrency) => {
-        const both: [Wire, Wire] = [new Wire(), new Wire()];
-        const clock = new Microseconds();
-        const settle = settler(both);
-        const key = freshKey();
-        const throttles = both.map((wire) => openOn(wire, key, clock, { concurrency, ttl: TTL, commandTimeout: 5 }));
-        const [mine, theirs] = throttles as [RedisThrottle, RedisThrottle];
-        const held: { id: number; who: 0 | 1; permit: RedisPermit }[] = [];
-        const order: number[] = [];
-        const failed: unknown[] = [];
-        let serial = 0;
-        for (const [who, what] of moves) {
-          if (what.do === 'acquire') {
-            const id = serial++;
-            (who === 0 ? mine : theirs).acquire(what.cost).then((permit) => {
-              if (who === 0) order.push(id);
-              return held.push({ id, who, permit });
-            }, (error: unknown) => failed.push(error));
-          } else if (what.do === 'release') held.filter((one) => one.who === who).at(what.which % 5)?.permit.release();
-          else await clock.advance(what.seconds * 1e6, settle);
-          await settle();
-        }
-        const living = (): RedisPermit[] => held.filter(({ permit }) => !permit.released && !permit.signal.aborted).map(({ permit }) => permit);
-        const before = { held: living().length, theirs: theirs.held, waiting: theirs.waiting, mine: mine.held };
-        both[1].dead = true;
+      fc.asyncProperty(
+        fc.array(fc.tuple(caller, move), { minLength: 5, maxLength: 25 }),
+        fc.integer({ min: 1, max: 4 }),
+        async (moves, concurrency) => {
+          const both: [Wire, Wire] = [new Wire(), new Wire()];
+          const clock = new Microseconds();
+          const settle = settler(both);
+          const key = freshKey();
+          const throttles = both.map((wire) => openOn(wire, key, clock, { concurrency, ttl: TTL, commandTimeout: 5 }));
+          const [mine, theirs] = throttles as [RedisThrottle, RedisThrottle];
+          const held: { id: number; who: 0 | 1; permit: RedisPermit }[] = [];
+          const order: number[] = [];
+          const failed: unknown[] = [];
+          let serial = 0;
+          for (const [who, what] of moves) {
+            if (what.do === 'acquire') {
+              const id = serial++;
+              (who === 0 ? mine : theirs).acquire(what.cost).then(
+                (permit) => {
+                  if (who === 0) order.push(id);
+                  return held.push({ id, who, permit });
+                },
+                (error: unknown) => failed.push(error),
+              );
+            } else if (what.do === 'release')
+              held
+                .filter((one) => one.who === who)
+                .at(what.which % 5)
+                ?.permit.release();
+            else await clock.advance(what.seconds * 1e6, settle);
+            await settle();
+          }
+          const living = (): RedisPermit[] =>
+            held.filter(({ permit }) => !permit.released && !permit.signal.aborted).map(({ permit }) => permit);
+          const before = { held: living().length, theirs: theirs.held, waiting: theirs.waiting, mine: mine.held };
+          both[1].dead = true;
 
-        // A living one renews every third of its ttl: so long Redis keeps to what it was told last.
-        await clock.advance((TTL * 2 * 1e6) / 3 - 1e6, settle);
-        expect((await mine.inspect()).active.length).toBe(before.held);
-        // Nobody is let in as long as who has lost its place may not know.
-        for (let second = 0; second <= TTL / 3 + 1; second++) {
-          await clock.advance(1e6, settle);
-          expect(living().length).toBeLessThanOrEqual(concurrency);
-          expect(new Set(living().map(({ slot }) => slot)).size).toBe(living().length);
-        }
-        // Where nobody else is at stake, nobody looks: by the true time the keys would have expired.
-        void mine.resume();
-        await settle();
-        const { active, waiting } = await mine.inspect();
-        expect([active.length, waiting.length]).toEqual([mine.held, mine.waiting]);
-        expect(theirs.held).toBe(0);
-        expect(mine.held).toBeGreaterThanOrEqual(before.mine);
-        expect(mine.waiting > 0 ? mine.held : concurrency).toBe(concurrency);
-        for (const { who, permit } of held) expect(permit.signal.aborted).toBe(who === 1 && !permit.released);
-        if (before.theirs > 0) seen.lapsed++;
-        if (mine.held > before.mine) seen.inherited++;
-        // The rest of the queue, in the order of the calls.
-        for (let turns = 0; mine.waiting > 0 && turns < 50; turns++) {
-          held.find(({ who, permit }) => who === 0 && !permit.released)?.permit.release();
+          // A living one renews every third of its ttl: so long Redis keeps to what it was told last.
+          await clock.advance((TTL * 2 * 1e6) / 3 - 1e6, settle);
+          expect((await mine.inspect()).active.length).toBe(before.held);
+          // Nobody is let in as long as who has lost its place may not know.
+          for (let second = 0; second <= TTL / 3 + 1; second++) {
+            await clock.advance(1e6, settle);
+            expect(living().length).toBeLessThanOrEqual(concurrency);
+            expect(new Set(living().map(({ slot }) => slot)).size).toBe(living().length);
+          }
+          // Where nobody else is at stake, nobody looks: by the true time the keys would have expired.
+          void mine.resume();
           await settle();
-        }
-        expect(order).toEqual(order.toSorted((a, b) => a - b));
-        for (const { permit } of held) permit.release();
-        await settle();
-        expect((await mine.inspect()).active).toEqual([]);
-        for (const error of failed) expect((error as Error).name).toBe('ThrottleBackendError');
-        await mine.close();
-      }),
+          const { active, waiting } = await mine.inspect();
+          expect([active.length, waiting.length]).toEqual([mine.held, mine.waiting]);
+          expect(theirs.held).toBe(0);
+          expect(mine.held).toBeGreaterThanOrEqual(before.mine);
+          expect(mine.waiting > 0 ? mine.held : concurrency).toBe(concurrency);
+          for (const { who, permit } of held) expect(permit.signal.aborted).toBe(who === 1 && !permit.released);
+          if (before.theirs > 0) seen.lapsed++;
+          if (mine.held > before.mine) seen.inherited++;
+          // The rest of the queue, in the order of the calls.
+          for (let turns = 0; mine.waiting > 0 && turns < 50; turns++) {
+            held.find(({ who, permit }) => who === 0 && !permit.released)?.permit.release();
+            await settle();
+          }
+          expect(order).toEqual(order.toSorted((a, b) => a - b));
+          for (const { permit } of held) permit.release();
+          await settle();
+          expect((await mine.inspect()).active).toEqual([]);
+          for (const error of failed) expect((error as Error).name).toBe('ThrottleBackendError');
+          await mine.close();
+        },
+      ),
       { numRuns: 40 },
     );
     expect(Math.min(seen.lapsed, seen.inherited)).toBeGreaterThan(3);

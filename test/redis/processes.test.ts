@@ -34,7 +34,10 @@ function ownFolder(): string {
 
 /** Waits until none of the processes runs, and nothing is left in the folders. */
 async function expectNothingLeft(pids: readonly number[], ...folders: string[]): Promise<void> {
-  const left = (): unknown[] => [...running(pids), ...folders.flatMap((folder) => (existsSync(folder) ? readdirSync(folder) : []))];
+  const left = (): unknown[] => [
+    ...running(pids),
+    ...folders.flatMap((folder) => (existsSync(folder) ? readdirSync(folder) : [])),
+  ];
   try {
     await until('nothing is left', () => left().length === 0, 5).catch(() => expect(left()).toEqual([]));
   } finally {
@@ -46,7 +49,14 @@ async function expectNothingLeft(pids: readonly number[], ...folders: string[]):
 /** Starts a program of Node in a process group of its own, as a terminal does. Its temporary folders are in `temporary`. */
 function run(args: string[], temporary: string): ChildProcess {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(?:VITEST|TEST$|NODE_)/.test(name)));
-  const child = guarded(spawn(process.execPath, args, { cwd: root, env: { ...env, NO_COLOR: '1', TMPDIR: temporary }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] }));
+  const child = guarded(
+    spawn(process.execPath, args, {
+      cwd: root,
+      env: { ...env, NO_COLOR: '1', TMPDIR: temporary },
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    }),
+  );
   return child;
 }
 
@@ -62,7 +72,10 @@ async function printed(child: ChildProcess, beginning = ''): Promise<string> {
 }
 
 describe('the servers, processes and folders of a process are gone (FAULTS 1)', () => {
-  const signal = (name: NodeJS.Signals) => (child: ChildProcess): void => void child.kill(name);
+  const signal =
+    (name: NodeJS.Signals) =>
+    (child: ChildProcess): void =>
+      void child.kill(name);
   it.each<[string, string, (child: ChildProcess) => void]>([
     ['that throws while it sets up', 'throw', () => {}],
     ['that calls process.exit', 'exit', () => {}],
@@ -71,11 +84,15 @@ describe('the servers, processes and folders of a process are gone (FAULTS 1)', 
     ['that gets SIGHUP', 'wait', signal('SIGHUP')],
     ['that gets SIGKILL', 'wait', signal('SIGKILL')],
     ['whose process group gets SIGINT, as from Ctrl-C', 'wait', ({ pid }) => process.kill(-(pid as number), 'SIGINT')],
-    ['that gets SIGKILL while all that it started is stopped', 'wait', (child) => {
-      // The reaper has a process group of its own.
-      process.kill(-(child.pid as number), 'SIGSTOP');
-      child.kill('SIGKILL');
-    }],
+    [
+      'that gets SIGKILL while all that it started is stopped',
+      'wait',
+      (child) => {
+        // The reaper has a process group of its own.
+        process.kill(-(child.pid as number), 'SIGSTOP');
+        child.kill('SIGKILL');
+      },
+    ],
   ])('%s', async (_, end, interrupt) => {
     const temporary = ownFolder();
     const child = run([join(programs, 'program.mjs'), end], temporary);
@@ -147,7 +164,9 @@ describe('a start that fails', () => {
   });
 
   it('takes another port when its port is taken, and names a setting that is wrong at once', async () => {
-    const { pids } = fakeServer('if [ ! -e "$0.tried" ]; then touch "$0.tried"; echo "bind: Address already in use"; exit 1; fi');
+    const { pids } = fakeServer(
+      'if [ ! -e "$0.tried" ]; then touch "$0.tried"; echo "bind: Address already in use"; exit 1; fi',
+    );
     const server = await startRedis();
     onTestFinished(() => server.stop());
     expect(pids()).toHaveLength(2);
@@ -176,7 +195,10 @@ it('sentinels need no program but redis-server (FAULTS 1)', async () => {
   vi.stubEnv('PATH', folder);
   const sentinels = await startSentinels();
   onTestFinished(() => sentinels.stop());
-  expect(await ask(sentinels.sentinels[0]!.port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', sentinels.name)).toEqual(['127.0.0.1', String(sentinels.master.port)]);
+  expect(await ask(sentinels.sentinels[0]!.port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', sentinels.name)).toEqual([
+    '127.0.0.1',
+    String(sentinels.master.port),
+  ]);
 });
 
 it('a server needs neither HOME nor a locale that exists (FAULTS 1)', async () => {

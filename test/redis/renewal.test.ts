@@ -2,7 +2,13 @@
  * What a process makes of what Redis says, and when it says what itself. Redis is the test's own hand: it answers each
  * call when it likes, and sends what messages it likes, by a clock that only the test moves.
  */
-import { type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
+import {
+  type RedisCommands,
+  type RedisPermit,
+  RedisThrottle,
+  type RedisThrottleOptions,
+  ThrottleBackendError,
+} from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import { afterEach, expect, test } from 'vitest';
 import { Outcomes } from '../support/support.js';

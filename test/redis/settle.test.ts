@@ -55,7 +55,18 @@ class Bucket {
   async flush(configures = false): Promise<void> {
     const { capacity, burst } = this.#limits;
     const words = this.#words.splice(0);
-    const head = ['hub.a', String(2e12), String(capacity), String(UNIT), String(burst), configures ? '1' : '0', '0', String(BEGINNING + this.now * UNIT), '-1', '-1'];
+    const head = [
+      'hub.a',
+      String(2e12),
+      String(capacity),
+      String(UNIT),
+      String(burst),
+      configures ? '1' : '0',
+      '0',
+      String(BEGINNING + this.now * UNIT),
+      '-1',
+      '-1',
+    ];
     const [, ...events] = (await client.eval(STEP, this.keys.length, ...this.keys, ...head, ...words)) as string[];
     for (const { serial, cost } of this.#asked.splice(0)) {
       const event = events.find((line) => line.startsWith(`G ${serial} `));
@@ -95,7 +106,12 @@ class Bucket {
   }
 
   async tokens(): Promise<number> {
-    const [now, numbers] = (await client.eval(INSPECT, this.keys.length, ...this.keys, String(BEGINNING + this.now * UNIT))) as [string, string[]];
+    const [now, numbers] = (await client.eval(
+      INSPECT,
+      this.keys.length,
+      ...this.keys,
+      String(BEGINNING + this.now * UNIT),
+    )) as [string, string[]];
     const [capacity = 0, period = 1, burst = 0, tokens = 0, since = 0] = numbers.map(Number);
     return Math.min(burst, tokens + ((Number(now) - since) * capacity) / period);
   }
@@ -113,8 +129,18 @@ const limits = fc.record({ capacity: fc.constantFrom(0.5, 1, 2, 8), burst: fc.co
 const costs = fc.constantFrom(0, 0.25, 1, 2, 3, 4);
 const operation = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: fc.constant('ask' as const), cost: costs }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant('settle' as const), which: fc.nat(1_000), cost: fc.constantFrom(0, 0.5, 1, 3, 6, 12) }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('wait' as const), time: fc.constantFrom(0.125, 0.25, 1, 2, 5) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('settle' as const),
+      which: fc.nat(1_000),
+      cost: fc.constantFrom(0, 0.5, 1, 3, 6, 12),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant('wait' as const), time: fc.constantFrom(0.125, 0.25, 1, 2, 5) }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('configure' as const), limits }) },
 );
 
@@ -122,37 +148,41 @@ describe('settlements on Redis', () => {
   test('leave the tokens of a replay with the true costs, in any order, late, in batches, across changes of the limits (FAULTS 8)', async () => {
     const seen = { refunds: 0, debts: 0, changes: 0 };
     await fc.assert(
-      fc.asyncProperty(limits, fc.array(operation, { minLength: 10, maxLength: 60, size: 'max' }), async (first, operations) => {
-        const bucket = new Bucket(first);
-        // Never settled nor released: the state stays. It is not yet known to be new.
-        bucket.ask(0);
-        await bucket.flush(true);
-        const settled = new Set<Grant>();
-        for (const step of operations) {
-          if (step.do === 'ask') bucket.ask(step.cost);
-          else if (step.do === 'settle') {
-            const open = bucket.grants.filter((grant) => !settled.has(grant));
-            const grant = open[step.which % Math.max(1, open.length)];
-            if (grant === undefined) continue;
-            settled.add(grant);
-            if (step.cost < grant.cost) seen.refunds++;
-            else seen.debts++;
-            bucket.settle(grant, step.cost);
-            // So that grants of this batch see it.
-            await bucket.flush();
-          } else {
-            await bucket.flush();
-            if (step.do === 'configure') {
-              seen.changes++;
-              await bucket.configure(step.limits);
-            } else bucket.now += step.time;
+      fc.asyncProperty(
+        limits,
+        fc.array(operation, { minLength: 10, maxLength: 60, size: 'max' }),
+        async (first, operations) => {
+          const bucket = new Bucket(first);
+          // Never settled nor released: the state stays. It is not yet known to be new.
+          bucket.ask(0);
+          await bucket.flush(true);
+          const settled = new Set<Grant>();
+          for (const step of operations) {
+            if (step.do === 'ask') bucket.ask(step.cost);
+            else if (step.do === 'settle') {
+              const open = bucket.grants.filter((grant) => !settled.has(grant));
+              const grant = open[step.which % Math.max(1, open.length)];
+              if (grant === undefined) continue;
+              settled.add(grant);
+              if (step.cost < grant.cost) seen.refunds++;
+              else seen.debts++;
+              bucket.settle(grant, step.cost);
+              // So that grants of this batch see it.
+              await bucket.flush();
+            } else {
+              await bucket.flush();
+              if (step.do === 'configure') {
+                seen.changes++;
+                await bucket.configure(step.limits);
+              } else bucket.now += step.time;
+            }
+            if (step.do !== 'ask') await bucket.compare();
           }
-          if (step.do !== 'ask') await bucket.compare();
-        }
-        await bucket.flush();
-        await bucket.compare();
-        await bucket.drop();
-      }),
+          await bucket.flush();
+          await bucket.compare();
+          await bucket.drop();
+        },
+      ),
       { numRuns: 150 },
     );
     expect(Math.min(seen.refunds, seen.debts, seen.changes)).toBeGreaterThan(50);
@@ -171,7 +201,10 @@ describe('settlements on Redis', () => {
   });
 
   test('settlements of two grants leave the same in either order (FAULTS 8)', async () => {
-    for (const order of [[0, 1], [1, 0]] as const) {
+    for (const order of [
+      [0, 1],
+      [1, 0],
+    ] as const) {
       const bucket = new Bucket({ capacity: 1, burst: 10 });
       bucket.ask(8);
       await bucket.flush();
@@ -229,9 +262,16 @@ describe('settlements on Redis', () => {
 
 describe('what the script remembers of grants is bounded', () => {
   /** How far back a grant is when it is settled. */
-  const history = async (lag: number, trueCost: (asked: number, index: number) => number, check: (bucket: Bucket) => Promise<void>): Promise<Bucket> => {
+  const history = async (
+    lag: number,
+    trueCost: (asked: number, index: number) => number,
+    check: (bucket: Bucket) => Promise<void>,
+  ): Promise<Bucket> => {
     const bucket = new Bucket({ capacity: 64, burst: 16 });
-    const random = fc.sample(fc.tuple(fc.constantFrom(0.5, 1, 2), fc.constantFrom(1, 4, 8, 8)), { numRuns: 900, seed: 42 });
+    const random = fc.sample(fc.tuple(fc.constantFrom(0.5, 1, 2), fc.constantFrom(1, 4, 8, 8)), {
+      numRuns: 900,
+      seed: 42,
+    });
     let [settled, full] = [0, 0];
     for (const [index, [cost, ticks]] of random.entries()) {
       bucket.ask(cost);
@@ -252,12 +292,19 @@ describe('what the script remembers of grants is bounded', () => {
     return bucket;
   };
 
-  test.each([0, 20, 60, 120, 300])('refunds of grants %i back are exact, the log being of 128 grants at most', async (lag) => {
-    const bucket = await history(lag, (asked, index) => (index % 3 === 0 ? 0 : asked / 2), (one) => one.compare());
-    expect(await client.strlen(bucket.keys[5] as string)).toBeLessThanOrEqual(128 * 16);
-    expect(await client.strlen(bucket.keys[0] as string)).toBeLessThan(2_000);
-    await bucket.drop();
-  });
+  test.each([0, 20, 60, 120, 300])(
+    'refunds of grants %i back are exact, the log being of 128 grants at most',
+    async (lag) => {
+      const bucket = await history(
+        lag,
+        (asked, index) => (index % 3 === 0 ? 0 : asked / 2),
+        (one) => one.compare(),
+      );
+      expect(await client.strlen(bucket.keys[5] as string)).toBeLessThanOrEqual(128 * 16);
+      expect(await client.strlen(bucket.keys[0] as string)).toBeLessThan(2_000);
+      await bucket.drop();
+    },
+  );
 
   test('debts of grants in the log are exact; debts of older ones are charged in full, never less than the replay says', async () => {
     const debts = (asked: number, index: number): number => (index % 5 === 0 ? asked * 2 : asked);
@@ -291,7 +338,25 @@ describe('what the script remembers of grants is bounded', () => {
 
   test('a throttle without a rate has no log', async () => {
     const keys = keyNames('headgate', freshKey());
-    await client.eval(STEP, keys.length, ...keys, 'hub.a', String(1e9), '-1', '1', '1e300', '1', '0', String(BEGINNING), '-1', '2', 'A', 'x', '1', '-1');
+    await client.eval(
+      STEP,
+      keys.length,
+      ...keys,
+      'hub.a',
+      String(1e9),
+      '-1',
+      '1',
+      '1e300',
+      '1',
+      '0',
+      String(BEGINNING),
+      '-1',
+      '2',
+      'A',
+      'x',
+      '1',
+      '-1',
+    );
     expect(await Promise.all(keys.map((key) => client.exists(key)))).toEqual([1, 0, 1, 0, 1, 0]);
     await client.del(...keys);
   });

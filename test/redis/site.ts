@@ -47,7 +47,9 @@ type Page = (path: string, res: ServerResponse) => AsyncIterable<string>;
 const ignore = (): void => {};
 
 const bytes = (page: AsyncIterable<string>): ReadableStream<Uint8Array> =>
-  Readable.toWeb(Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk))) as ReadableStream<Uint8Array>;
+  Readable.toWeb(
+    Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk)),
+  ) as ReadableStream<Uint8Array>;
 const pathOf = ({ url }: Request): string => url.slice(new URL(url).origin.length);
 const fetchServer = (fetch: (request: Request, env: HttpBindings) => unknown): Server =>
   createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]['fetch'] }) as Server;
@@ -55,7 +57,9 @@ const fetchServer = (fetch: (request: Request, env: HttpBindings) => unknown): S
 const frameworks: Record<string, (options: never, page: Page) => Server | Promise<Server>> = {
   'node:http': (options, page) => {
     const gate = express(options);
-    return http.createServer((req, res) => gate(req, res, () => void pipeline(Readable.from(page(req.url ?? '', res)), res, ignore)));
+    return http.createServer((req, res) =>
+      gate(req, res, () => void pipeline(Readable.from(page(req.url ?? '', res)), res, ignore)),
+    );
   },
   express: (options, page) => {
     const app = createExpress();
@@ -85,7 +89,12 @@ const frameworks: Record<string, (options: never, page: Page) => Server | Promis
     return fetchServer(app.fetch);
   },
   web: (options, page) =>
-    fetchServer(web((request: Request, { outgoing }: HttpBindings) => new Response(bytes(page(pathOf(request), outgoing))), options)),
+    fetchServer(
+      web(
+        (request: Request, { outgoing }: HttpBindings) => new Response(bytes(page(pathOf(request), outgoing))),
+        options,
+      ),
+    ),
 };
 
 /** As long as nobody needs to wait for ever. */
@@ -101,25 +110,29 @@ process.on('message', ({ open }: Order) => latches.get(open)?.());
 process.on('disconnect', () => process.exit());
 
 /** `/name?hold=20` ends after 20 ms, `/name` when it is told to. Both begin at once. */
-const pageOf = (framework: string): Page => (path, res) => {
-  const { pathname, searchParams } = new URL(path, 'http://site');
-  const name = pathname.slice(1);
-  const hold = searchParams.get('hold');
-  const ended = new Promise<void>((resolve) => (hold === null ? latches.set(name, resolve) : void setTimeout(resolve, Number(hold))));
-  const at = (): string => process.hrtime.bigint().toString();
-  let inside = true;
-  const exit = (): void => {
-    if (inside) tell({ kind: 'exit', framework, name, at: at() });
-    inside = false;
+const pageOf =
+  (framework: string): Page =>
+  (path, res) => {
+    const { pathname, searchParams } = new URL(path, 'http://site');
+    const name = pathname.slice(1);
+    const hold = searchParams.get('hold');
+    const ended = new Promise<void>((resolve) =>
+      hold === null ? latches.set(name, resolve) : void setTimeout(resolve, Number(hold)),
+    );
+    const at = (): string => process.hrtime.bigint().toString();
+    let inside = true;
+    const exit = (): void => {
+      if (inside) tell({ kind: 'exit', framework, name, at: at() });
+      inside = false;
+    };
+    tell({ kind: 'enter', framework, name, at: at() });
+    res.on('finish', exit).on('close', exit);
+    return (async function* () {
+      yield 'begun, ';
+      await ended;
+      yield 'done';
+    })();
   };
-  tell({ kind: 'enter', framework, name, at: at() });
-  res.on('finish', exit).on('close', exit);
-  return (async function* () {
-    yield 'begun, ';
-    await ended;
-    yield 'done';
-  })();
-};
 
 async function connect(): Promise<RedisConnection> {
   if (setting.client === 'ioredis') return new Redis(url);
@@ -132,7 +145,13 @@ for (const [framework, make] of Object.entries(frameworks)) {
   const common = { client, ttl, prefix: `${prefix}:${framework}` };
   const gate = new RedisThrottle({ ...common, key: 'shared', concurrency: limit });
   const perUser = (wait: number): AnyOptions =>
-    concurrencyLimit({ key: 'header:x-user', maxConcurrent: limit, wait, ttl, backend: (needs) => new RedisKeyedThrottle({ ...common, ...needs }) });
+    concurrencyLimit({
+      key: 'header:x-user',
+      maxConcurrent: limit,
+      wait,
+      ttl,
+      backend: (needs) => new RedisKeyedThrottle({ ...common, ...needs }),
+    });
   const desk = new Resource(100);
   const licences = new RedisThrottle({ ...common, key: 'licences', concurrency: 1 });
   const limiter = new Limiter({ timeout: 0.05, resources: [desk, licences] });
@@ -141,7 +160,10 @@ for (const [framework, make] of Object.entries(frameworks)) {
     'shared, waiting': { gate, wait: WAIT_SECONDS },
     keyed: perUser(0),
     'keyed, waiting': perUser(WAIT_SECONDS),
-    'no queue': { gate: new RedisThrottle({ ...common, key: 'no queue', concurrency: 1, maxQueue: 0 }), wait: WAIT_SECONDS },
+    'no queue': {
+      gate: new RedisThrottle({ ...common, key: 'no queue', concurrency: 1, maxQueue: 0 }),
+      wait: WAIT_SECONDS,
+    },
     resources: { gate: limiter.resources([desk, licences]) },
   };
   const own: Record<string, number> = (ports[framework] = {});

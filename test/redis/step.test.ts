@@ -14,7 +14,11 @@ afterAll(() => end());
 const TTL = 1_000_000;
 
 /** A key, and what owners say to it at instants of a clock of its own: of two slots, without a rate. */
-const scene = (): { say: (owner: string, at: number, ...words: string[]) => Promise<string[]>; leases: () => Promise<Record<string, string>>; slots: () => Promise<number> } => {
+const scene = (): {
+  say: (owner: string, at: number, ...words: string[]) => Promise<string[]>;
+  leases: () => Promise<Record<string, string>>;
+  slots: () => Promise<number>;
+} => {
   const base = `{headgate:${freshKey()}}`;
   const keys = [base, ...['queue', 'leases', 'owners', 'slots'].map((part) => `${base}:${part}`)];
   return {
@@ -40,7 +44,10 @@ test('what lapsed and is granted anew in one batch is held', async () => {
   // So does a call that a client sends again after such a time.
   expect((await say('hub.a', 4 * TTL, 'A', 'x', '1', '-1')).at(-1)).toMatch(/^G x 1 /);
   expect(Object.keys(await leases())).toEqual(['hub.a.x']);
-  expect([await slots(), (await say('hub.b', 4 * TTL, 'A', 'y', '1', '0', 'A', 'z', '1', '0')).map((event) => event.slice(0, 5))]).toEqual([1, ['G y 2', 'L z 0']]);
+  expect([
+    await slots(),
+    (await say('hub.b', 4 * TTL, 'A', 'y', '1', '0', 'A', 'z', '1', '0')).map((event) => event.slice(0, 5)),
+  ]).toEqual([1, ['G y 2', 'L z 0']]);
 });
 
 test('a release frees the slot that Redis knows, and a renewal of another slot none', async () => {
@@ -53,16 +60,24 @@ test('a release frees the slot that Redis knows, and a renewal of another slot n
   expect([Object.keys(await leases()), await slots()]).toEqual([['hub.a.y'], 1]);
   await say('hub.a', 2, 'R', 'x', '1', 'R', 'x', '1');
   expect(await slots()).toBe(1);
-  expect(await say('hub.b', 3, 'A', 'z', '1', '0', 'A', 'w', '1', '0')).toEqual([expect.stringMatching(/^G z 1 /), expect.stringMatching(/^L w /)]);
+  expect(await say('hub.b', 3, 'A', 'z', '1', '0', 'A', 'w', '1', '0')).toEqual([
+    expect.stringMatching(/^G z 1 /),
+    expect.stringMatching(/^L w /),
+  ]);
 });
 
 test('what is asked for twice is granted once, and keeps its place', async () => {
   const { say, leases } = scene();
   const asked = ['a', 'b', 'c', 'd'].flatMap((serial) => ['A', serial, '1', '-1']);
   const once = await say('hub.a', 0, ...asked);
-  expect((await say('hub.a', 1, ...asked)).map((event) => event.split(' ').slice(0, 3))).toEqual(once.map((event) => event.split(' ').slice(0, 3)));
+  expect((await say('hub.a', 1, ...asked)).map((event) => event.split(' ').slice(0, 3))).toEqual(
+    once.map((event) => event.split(' ').slice(0, 3)),
+  );
   expect(Object.keys(await leases())).toHaveLength(2);
-  expect((await say('hub.a', 2, 'R', 'a', '1', 'C', 'b', '1')).map((event) => event.slice(0, 3))).toEqual(['G c', 'G d']);
+  expect((await say('hub.a', 2, 'R', 'a', '1', 'C', 'b', '1')).map((event) => event.slice(0, 3))).toEqual([
+    'G c',
+    'G d',
+  ]);
 });
 
 test('whoever waits and is released twice, or gives up its place and is released, leaves once', async () => {

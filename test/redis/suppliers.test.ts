@@ -80,7 +80,14 @@ function signalOf(calls: Calls): { signal: AbortSignal; abort: () => void; liste
 async function play(fault: Calls['fault']): Promise<Calls> {
   const calls = new Calls();
   calls.fault = fault;
-  const throttle = new RedisThrottle({ client, key: freshKey(), capacity: 1_000, concurrency: 1, ttl: 3, clock: clockOf(calls) });
+  const throttle = new RedisThrottle({
+    client,
+    key: freshKey(),
+    capacity: 1_000,
+    concurrency: 1,
+    ttl: 3,
+    clock: clockOf(calls),
+  });
   const signals = [signalOf(calls), signalOf(calls)];
   const settled: Promise<unknown>[] = [];
   const ask = <T>(fn: () => Promise<T>): void => void settled.push(fn().catch(() => undefined));
@@ -107,8 +114,16 @@ async function play(fault: Calls['fault']): Promise<Calls> {
 }
 
 test.each<[string, Way]>([
-  ['now', 'throws'], ['now', 'answers garbage'], ['schedule', 'throws'], ['schedule', 'answers twice'], ['cancel', 'throws'], ['cancel', 'answers twice'],
-  ['addEventListener', 'throws'], ['removeEventListener', 'throws'], ['reason', 'throws'], ['fn', 'throws'],
+  ['now', 'throws'],
+  ['now', 'answers garbage'],
+  ['schedule', 'throws'],
+  ['schedule', 'answers twice'],
+  ['cancel', 'throws'],
+  ['cancel', 'answers twice'],
+  ['addEventListener', 'throws'],
+  ['removeEventListener', 'throws'],
+  ['reason', 'throws'],
+  ['fn', 'throws'],
 ])('%s %s, at each of its calls', async (method, way) => {
   const total = (await play(undefined)).counts.get(method) ?? 0;
   expect(total).toBeGreaterThan(0);

@@ -19,7 +19,8 @@ export const freshKey = (): string => randomUUID();
 /** As many round trips as anything takes, and some. */
 export const SETTLE_MILLISECONDS = 40;
 
-export const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
+export const sleep = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
 /** Waits until `condition` holds, and says what it waited for where it never does. */
 export async function until(what: string, condition: () => unknown, seconds = 10): Promise<void> {
@@ -48,7 +49,9 @@ export interface NodeRedis extends NodeRedisClient {
 }
 
 /** A client of node-redis, connected, and how to close it. */
-export const nodeRedis = async (url: string = redisUrl()): Promise<{ client: NodeRedis; close: () => Promise<void> }> => {
+export const nodeRedis = async (
+  url: string = redisUrl(),
+): Promise<{ client: NodeRedis; close: () => Promise<void> }> => {
   const client = createClient({ url });
   client.on('error', () => {});
   await client.connect();
@@ -56,7 +59,9 @@ export const nodeRedis = async (url: string = redisUrl()): Promise<{ client: Nod
 };
 
 /** A client of ioredis that is ready; it is closed when the test is finished. */
-export async function readyIoredis<T extends EventEmitter & { readonly status: string; disconnect(): void }>(client: T): Promise<T> {
+export async function readyIoredis<T extends EventEmitter & { readonly status: string; disconnect(): void }>(
+  client: T,
+): Promise<T> {
   client.on('error', () => {});
   onTestFinished(() => client.disconnect());
   await until('a client', () => client.status === 'ready');
@@ -64,7 +69,9 @@ export async function readyIoredis<T extends EventEmitter & { readonly status: s
 }
 
 /** A client of node-redis that is connected; it is closed when the test is finished. */
-export async function readyNodeRedis<T extends { on(event: 'error', listener: () => void): unknown; connect(): Promise<unknown>; destroy(): void }>(client: T): Promise<T> {
+export async function readyNodeRedis<
+  T extends { on(event: 'error', listener: () => void): unknown; connect(): Promise<unknown>; destroy(): void },
+>(client: T): Promise<T> {
   client.on('error', () => {});
   onTestFinished(() => client.destroy());
   await client.connect();
@@ -128,6 +135,10 @@ export async function bundle(folder: string, ...names: string[]): Promise<void> 
     format: 'esm',
     target: 'node20',
     packages: 'external',
-    alias: { headgate: here('../../src/index.ts'), 'headgate/http': here('../../src/http/index.ts'), 'headgate/redis': here('../../src/redis/index.ts') },
+    alias: {
+      headgate: here('../../src/index.ts'),
+      'headgate/http': here('../../src/http/index.ts'),
+      'headgate/redis': here('../../src/redis/index.ts'),
+    },
   });
 }

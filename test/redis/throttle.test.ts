@@ -1,6 +1,12 @@
 /** What a `RedisThrottle` has beyond a gate: slots, leases, many objects on one key, and what travels over the wire. */
 import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
-import { LeaseLostError, type RedisCommands, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import {
+  LeaseLostError,
+  type RedisCommands,
+  type RedisPermit,
+  RedisThrottle,
+  type RedisThrottleOptions,
+} from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -36,20 +42,30 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
 };
 
 /** Two objects on one key, as in two processes. */
-const openTwo = (here: Partial<RedisThrottleOptions>, there: Partial<RedisThrottleOptions> = here): [RedisThrottle, RedisThrottle] => {
+const openTwo = (
+  here: Partial<RedisThrottleOptions>,
+  there: Partial<RedisThrottleOptions> = here,
+): [RedisThrottle, RedisThrottle] => {
   const key = freshKey();
   return [open({ key, ...here }), open({ key, client: elsewhere, ...there })];
 };
 
-const take = async (throttle: RedisThrottle, cost?: number): Promise<RedisPermit> => (await throttle.tryAcquire(cost)) ?? expect.fail('there is no permit');
+const take = async (throttle: RedisThrottle, cost?: number): Promise<RedisPermit> =>
+  (await throttle.tryAcquire(cost)) ?? expect.fail('there is no permit');
 
-const takeAll = async (throttle: RedisThrottle, count: number): Promise<RedisPermit[]> => Promise.all(Array.from({ length: count }, () => take(throttle)));
+const takeAll = async (throttle: RedisThrottle, count: number): Promise<RedisPermit[]> =>
+  Promise.all(Array.from({ length: count }, () => take(throttle)));
 
-const releaseAll = (permits: readonly (RedisPermit | undefined)[]): void => permits.forEach((permit) => permit?.release());
+const releaseAll = (permits: readonly (RedisPermit | undefined)[]): void =>
+  permits.forEach((permit) => permit?.release());
 
 const waitingIn = async (throttle: RedisThrottle): Promise<number> => (await throttle.inspect()).waiting.length;
 
-const errorOf = (promise: Promise<unknown>): Promise<Error> => promise.then(() => expect.fail('it was not refused'), (error: unknown) => error as Error);
+const errorOf = (promise: Promise<unknown>): Promise<Error> =>
+  promise.then(
+    () => expect.fail('it was not refused'),
+    (error: unknown) => error as Error,
+  );
 
 /** A client whose answers can be held back, though they were given, and whose messages come at once. */
 class Wire implements RedisCommands {
@@ -189,25 +205,46 @@ describe('permit.signal', () => {
 
 describe('inspect', () => {
   test('an unused key has full bucket, no pause and nobody in it', async () => {
-    expect(await open({ capacity: 3, burst: 5 }).inspect()).toEqual({ active: [], waiting: [], tokens: 5, pausedFor: 0 });
-    expect(await open({ concurrency: 3 }).inspect()).toEqual({ active: [], waiting: [], tokens: Infinity, pausedFor: 0 });
+    expect(await open({ capacity: 3, burst: 5 }).inspect()).toEqual({
+      active: [],
+      waiting: [],
+      tokens: 5,
+      pausedFor: 0,
+    });
+    expect(await open({ concurrency: 3 }).inspect()).toEqual({
+      active: [],
+      waiting: [],
+      tokens: Infinity,
+      pausedFor: 0,
+    });
   });
 
   test('tells who holds and who waits, in order, of all objects', async () => {
     const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
     const permits = [await take(here, 2), await take(there, 0.5)];
     const calls = [];
-    for (const [throttle, cost] of [[there, 3], [here, 1], [there, 0]] as const) {
+    for (const [throttle, cost] of [
+      [there, 3],
+      [here, 1],
+      [there, 0],
+    ] as const) {
       const place = calls.push(throttle.acquire(cost));
       await until('it waits', async () => (await waitingIn(here)) === place);
     }
     await sleep(20);
     const { active, waiting, tokens, pausedFor } = await there.inspect();
     const bySlot = active.toSorted((a, b) => a.slot - b.slot);
-    expect(bySlot).toMatchObject([{ slot: 1, cost: 2 }, { slot: 2, cost: 0.5 }]);
+    expect(bySlot).toMatchObject([
+      { slot: 1, cost: 2 },
+      { slot: 2, cost: 0.5 },
+    ]);
     const [own, other] = bySlot.map(({ owner }) => owner);
     expect(own).not.toBe(other);
-    expect(waiting.map(({ owner, cost }) => [owner, cost])).toEqual([[other, 3], [own, 1], [other, 0]]);
+    expect(waiting.map(({ owner, cost }) => [owner, cost])).toEqual([
+      [other, 3],
+      [own, 1],
+      [other, 0],
+    ]);
     for (const { age } of [...active, ...waiting]) expect(age).toBeGreaterThan(0.015);
     for (const { age } of [...active, ...waiting]) expect(age).toBeLessThan(10);
     expect(tokens).toBeCloseTo(7.5, 0);
@@ -266,7 +303,12 @@ describe('reset', () => {
     const signals = held.map(({ signal }) => signal);
     const outcomes = new Outcomes();
     let place = 0;
-    for (const [name, throttle] of [['a', there], ['b', here], ['c', there], ['d', here]] as const) {
+    for (const [name, throttle] of [
+      ['a', there],
+      ['b', here],
+      ['c', there],
+      ['d', here],
+    ] as const) {
       outcomes.follow(name, throttle.acquire(2));
       place++;
       await until('it waits', async () => (await waitingIn(here)) === place);
@@ -308,13 +350,15 @@ describe('reset', () => {
   test('new calls right behind it are granted, and no more than fit', async () => {
     const [here, there] = openTwo({ concurrency: 3 });
     const held = await takeAll(here, 3);
-    const calls = Array.from({ length: 6 }, (_, index) => (index % 2 === 0 ? here : there).run(async ({ slot }) => {
-      running.push(slot);
-      most = Math.max(most, running.length);
-      expect(new Set(running).size).toBe(running.length);
-      await sleep(10);
-      running.splice(running.indexOf(slot), 1);
-    }));
+    const calls = Array.from({ length: 6 }, (_, index) =>
+      (index % 2 === 0 ? here : there).run(async ({ slot }) => {
+        running.push(slot);
+        most = Math.max(most, running.length);
+        expect(new Set(running).size).toBe(running.length);
+        await sleep(10);
+        running.splice(running.indexOf(slot), 1);
+      }),
+    );
     const running: number[] = [];
     let most = 0;
     await until('they wait', async () => (await waitingIn(here)) === 6);
@@ -363,7 +407,10 @@ describe('reset', () => {
   test('is heard by who waits, though it comes in the middle of a renewal', async () => {
     const clock = new ManualClock();
     const wire = new Wire();
-    const [here, there] = openTwo({ concurrency: 1, client: wire, clock, ttl: 60, commandTimeout: 1_000 }, { concurrency: 1, ttl: 60 });
+    const [here, there] = openTwo(
+      { concurrency: 1, client: wire, clock, ttl: 60, commandTimeout: 1_000 },
+      { concurrency: 1, ttl: 60 },
+    );
     const held = await take(there);
     const call = here.acquire();
     await until('it waits', async () => (await waitingIn(there)) === 1);
@@ -452,9 +499,14 @@ describe('configure', () => {
     await here.configure({ burst: 4 });
     await until('two have left', () => outcomes.order.length === 2);
     expect(outcomes.order.toSorted()).toEqual(['large!', 'own!']);
-    for (const [name, cost] of [['large', 5], ['own', 8]] as const) {
+    for (const [name, cost] of [
+      ['large', 5],
+      ['own', 8],
+    ] as const) {
       expect(outcomes.error(name)).toBeInstanceOf(RangeError);
-      expect(outcomes.error(name).message).toContain(`cost must be at most 4, the burst of RedisThrottle (key "${here.key}"`);
+      expect(outcomes.error(name).message).toContain(
+        `cost must be at most 4, the burst of RedisThrottle (key "${here.key}"`,
+      );
       expect(outcomes.error(name).message).toContain(`received ${cost}`);
     }
     expect(await waitingIn(there)).toBe(1);
@@ -488,7 +540,9 @@ describe('refusals', () => {
     for (const throttle of [here, there]) {
       const error = await errorOf(throttle.acquire());
       expect(error).toBeInstanceOf(QueueFullError);
-      expect(error.message).toBe(`RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) lets 2 wait, not more; retry when a running job has ended (1 running, 2 waiting)`);
+      expect(error.message).toBe(
+        `RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) lets 2 wait, not more; retry when a running job has ended (1 running, 2 waiting)`,
+      );
     }
     held.release();
     for (const call of waiting) (await call).release();
@@ -504,7 +558,9 @@ describe('refusals', () => {
     // Twenty for who waits, ten for itself.
     expect(error.retryAfter).toBeGreaterThan(28);
     expect(error.retryAfter).toBeLessThanOrEqual(30);
-    expect(error.message).toMatch(/^RedisThrottle \(key ".+", 10 per 100 s, 5 at a time\) has no permit for a cost of 1 within the timeout of 25 s; retry in [\d.]+ s or later \(0 running, 1 waiting\)$/);
+    expect(error.message).toMatch(
+      /^RedisThrottle \(key ".+", 10 per 100 s, 5 at a time\) has no permit for a cost of 1 within the timeout of 25 s; retry in [\d.]+ s or later \(0 running, 1 waiting\)$/,
+    );
     await here.configure({ capacity: 1e6 });
     (await waiting).release();
   });
@@ -545,7 +601,9 @@ describe('refusals', () => {
     for (const timeout of [0, 0.05]) {
       const error = (await errorOf(throttle.acquire(1, { timeout }))) as ThrottleTimeoutError;
       expect(error).toBeInstanceOf(ThrottleTimeoutError);
-      expect(error.message).toContain(`within the timeout of ${timeout} s; retry when a running job has ended (1 running, 0 waiting)`);
+      expect(error.message).toContain(
+        `within the timeout of ${timeout} s; retry when a running job has ended (1 running, 0 waiting)`,
+      );
       expect('retryAfter' in error).toBe(false);
     }
     held.release();
@@ -613,10 +671,12 @@ describe('close', () => {
     const throttle = open({ concurrency: 2 });
     await throttle.idle();
     const done: number[] = [];
-    const jobs = [30, 10, 20].map((ms) => throttle.run(async () => {
-      await sleep(ms);
-      done.push(ms);
-    }));
+    const jobs = [30, 10, 20].map((ms) =>
+      throttle.run(async () => {
+        await sleep(ms);
+        done.push(ms);
+      }),
+    );
     await throttle.idle();
     expect(done.length).toBe(3);
     await Promise.all(jobs);
@@ -629,9 +689,12 @@ describe('wrap and map', () => {
     const throttle = open({ capacity: 10, period: 1_000 });
     const account = {
       balance: 5,
-      add: throttle.wrap(function add(this: { balance: number }, sum: number, factor: number) {
-        return (this.balance += sum * factor);
-      }, (sum) => sum),
+      add: throttle.wrap(
+        function add(this: { balance: number }, sum: number, factor: number) {
+          return (this.balance += sum * factor);
+        },
+        (sum) => sum,
+      ),
     };
     expect(await account.add(3, 2)).toBe(11);
     expect((await throttle.inspect()).tokens).toBeCloseTo(7, 1);
@@ -653,7 +716,9 @@ describe('wrap and map', () => {
     const endless = function* (): Generator<number> {
       for (;;) yield pulled++;
     };
-    await expect(throttle.map(endless(), (item) => (item === 5 ? Promise.reject(new Error('five')) : sleep(1)))).rejects.toThrow('five');
+    await expect(
+      throttle.map(endless(), (item) => (item === 5 ? Promise.reject(new Error('five')) : sleep(1))),
+    ).rejects.toThrow('five');
     expect(pulled).toBeLessThan(10);
     await throttle.idle();
     expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
@@ -738,10 +803,12 @@ describe('one call a tick', () => {
   test('also those that continuations of the same tick bring about', async () => {
     const throttle = open({ concurrency: 100 });
     const calls = count(throttle);
-    const permits = await Promise.all(Array.from({ length: 10 }, async (_, index) => {
-      for (let turn = 0; turn < index; turn++) await Promise.resolve();
-      return throttle.acquire();
-    }));
+    const permits = await Promise.all(
+      Array.from({ length: 10 }, async (_, index) => {
+        for (let turn = 0; turn < index; turn++) await Promise.resolve();
+        return throttle.acquire();
+      }),
+    );
     expect(calls()).toBe(1);
     releaseAll(permits);
   });
@@ -798,7 +865,10 @@ describe('one call a tick', () => {
 describe('what crosses on the wire', () => {
   test('who aborts while the answer is under way gives back the slot and the tokens', async () => {
     const wire = new Wire();
-    const [here, there] = openTwo({ client: wire, concurrency: 1, capacity: 3, period: 1_000 }, { concurrency: 1, capacity: 3, period: 1_000 });
+    const [here, there] = openTwo(
+      { client: wire, concurrency: 1, capacity: 3, period: 1_000 },
+      { concurrency: 1, capacity: 3, period: 1_000 },
+    );
     wire.hold();
     const leaver = new AbortController();
     const reason = new Error('gone');
@@ -817,7 +887,10 @@ describe('what crosses on the wire', () => {
     for (let round = 0; round < 20; round++) {
       const held = await take(here, 0);
       const leaver = new AbortController();
-      const call = there.acquire(4, { signal: leaver.signal }).then((permit) => permit, () => undefined);
+      const call = there.acquire(4, { signal: leaver.signal }).then(
+        (permit) => permit,
+        () => undefined,
+      );
       await until('it waits', async () => (await waitingIn(here)) === 1);
       held.release();
       await new Promise((resolve) => void setTimeout(resolve, (round % 5) / 4));
@@ -858,23 +931,41 @@ describe('what crosses on the wire', () => {
     releaseAll([held, await call]);
   });
 
-  test.each(['mine', '[1,2,3]'.repeat(10_000), Buffer.from([0xc1, 0xff, 0x00])])('a key that holds something else spoils nothing for others, not even where they need not ask: %#', async (value) => {
-    const [careless, other] = [open({ concurrency: 1, failOpen: true, ttl: 60 }), open({ concurrency: 1, ttl: 0.3 })];
-    await client.set(`{headgate:${other.key}}`, value, 'PX', 10_000);
-    const held = await take(careless);
-    expect(held.slot).toBe(1);
-    expect((await errorOf(other.acquire())).message).toContain('WRONGTYPE');
-    expect(await careless.tryAcquire()).toBeUndefined();
-    held.release();
-    await client.del(`{headgate:${other.key}}`);
-    await other.idle();
-  });
+  test.each(['mine', '[1,2,3]'.repeat(10_000), Buffer.from([0xc1, 0xff, 0x00])])(
+    'a key that holds something else spoils nothing for others, not even where they need not ask: %#',
+    async (value) => {
+      const [careless, other] = [open({ concurrency: 1, failOpen: true, ttl: 60 }), open({ concurrency: 1, ttl: 0.3 })];
+      await client.set(`{headgate:${other.key}}`, value, 'PX', 10_000);
+      const held = await take(careless);
+      expect(held.slot).toBe(1);
+      expect((await errorOf(other.acquire())).message).toContain('WRONGTYPE');
+      expect(await careless.tryAcquire()).toBeUndefined();
+      held.release();
+      await client.del(`{headgate:${other.key}}`);
+      await other.idle();
+    },
+  );
 });
 
 describe('the object', () => {
   test('shows its limits and who is here', async () => {
-    const throttle = open({ key: 'reports', prefix: freshKey(), capacity: 5, concurrency: 2, period: 1_000, burst: 8, name: 'paper' });
-    expect([throttle.key, throttle.capacity, throttle.concurrency, throttle.period, throttle.burst, throttle.name]).toEqual(['reports', 5, 2, 1_000, 8, 'paper']);
+    const throttle = open({
+      key: 'reports',
+      prefix: freshKey(),
+      capacity: 5,
+      concurrency: 2,
+      period: 1_000,
+      burst: 8,
+      name: 'paper',
+    });
+    expect([
+      throttle.key,
+      throttle.capacity,
+      throttle.concurrency,
+      throttle.period,
+      throttle.burst,
+      throttle.name,
+    ]).toEqual(['reports', 5, 2, 1_000, 8, 'paper']);
     expect([throttle.held, throttle.waiting, throttle.closed]).toEqual([0, 0, false]);
     const held = await takeAll(throttle, 2);
     const waiting = throttle.acquire();
@@ -892,7 +983,19 @@ describe('the object', () => {
   });
 
   test('an option that is undefined keeps its default', async () => {
-    const throttle = open({ capacity: undefined, concurrency: undefined, period: undefined, burst: undefined, ttl: undefined, prefix: undefined, failOpen: undefined, commandTimeout: undefined, maxQueue: undefined, name: undefined, clock: undefined });
+    const throttle = open({
+      capacity: undefined,
+      concurrency: undefined,
+      period: undefined,
+      burst: undefined,
+      ttl: undefined,
+      prefix: undefined,
+      failOpen: undefined,
+      commandTimeout: undefined,
+      maxQueue: undefined,
+      name: undefined,
+      clock: undefined,
+    });
     (await take(throttle)).release();
     expect([throttle.capacity, throttle.period]).toEqual([Infinity, 1]);
   });

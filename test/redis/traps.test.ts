@@ -3,14 +3,34 @@
  */
 import { Redis } from 'ioredis';
 import { type Clock, systemClock } from '../../src/core/clock.js';
-import { LeaseLostError, type RedisCommands, type RedisConnection, RedisKeyedThrottle, type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
+import {
+  LeaseLostError,
+  type RedisCommands,
+  type RedisConnection,
+  RedisKeyedThrottle,
+  type RedisPermit,
+  RedisThrottle,
+  type RedisThrottleOptions,
+  ThrottleBackendError,
+} from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { INSPECT } from '../../src/redis/scripts/inspect.js';
 import { RESET } from '../../src/redis/scripts/reset.js';
 import { STEP } from '../../src/redis/scripts/step.js';
 import { Outcomes } from '../support/support.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
-import { asMortal, connections, evalThrough, freshKey, ioredis, redisUrl, SETTLE_MILLISECONDS, sleep, subscribeThrough, until } from './support.js';
+import {
+  asMortal,
+  connections,
+  evalThrough,
+  freshKey,
+  ioredis,
+  redisUrl,
+  SETTLE_MILLISECONDS,
+  sleep,
+  subscribeThrough,
+  until,
+} from './support.js';
 
 const endings: (() => unknown)[] = [];
 const unhandled: unknown[] = [];
@@ -33,7 +53,11 @@ const connect = (url: string = redisUrl()): Redis => {
   return client;
 };
 
-const open = (client: RedisConnection, options: Partial<RedisThrottleOptions> = {}, serverTime?: () => number): RedisThrottle => {
+const open = (
+  client: RedisConnection,
+  options: Partial<RedisThrottleOptions> = {},
+  serverTime?: () => number,
+): RedisThrottle => {
   const all = { client, key: freshKey(), ttl: 5, ...options };
   const throttle = serverTime === undefined ? new RedisThrottle(all) : new RedisThrottle(all, { serverTime });
   endings.push(() => throttle.close());
@@ -58,7 +82,8 @@ const recorded = (client: Redis): { client: RedisCommands; calls: string[][] } =
   };
 };
 
-const times = <T>(count: number, make: (index: number) => T): T[] => Array.from({ length: count }, (_, index) => make(index));
+const times = <T>(count: number, make: (index: number) => T): T[] =>
+  Array.from({ length: count }, (_, index) => make(index));
 const keysOf = (client: Redis, part: string): Promise<string[]> => client.keys(`*${part}*`);
 
 describe('trap 34: scripts that are not there, keys on other nodes, keys that stay', () => {
@@ -67,7 +92,8 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     const throttle = open(client, { concurrency: 2 });
     const counts = async (): Promise<[number, number]> => {
       const stats = await client.info('commandstats');
-      const count = (command: string): number => Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+      const count = (command: string): number =>
+        Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
       return [count('eval'), count('evalsha')];
     };
     await throttle.run(() => {});
@@ -80,26 +106,46 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     expect([inFull - before[0], byName - before[1]]).toEqual([1, 2]);
   });
 
-  const strange = ['plain', 'a b', '{braces}', '}{', 'a}b{c', '{', '}', '日本語 🚦', 'new\nline', '"quoted"', '\\', '*', ':queue'];
+  const strange = [
+    'plain',
+    'a b',
+    '{braces}',
+    '}{',
+    'a}b{c',
+    '{',
+    '}',
+    '日本語 🚦',
+    'new\nline',
+    '"quoted"',
+    '\\',
+    '*',
+    ':queue',
+  ];
 
   test.each(strange)('all keys of %j are on one node, and no other keys are touched [bottleneck#180]', async (name) => {
     const client = connect();
     const touched: string[][] = [];
     const run = evalThrough(client);
-    const throttle = open({
-      eval(script: string, keys: string[], args: string[]) {
-        touched.push(keys);
-        return run(script, keys, args);
+    const throttle = open(
+      {
+        eval(script: string, keys: string[], args: string[]) {
+          touched.push(keys);
+          return run(script, keys, args);
+        },
+        subscribe: async () => {},
       },
-      subscribe: async () => {},
-    }, { key: `${name}${freshKey()}`, concurrency: 1, capacity: 5 });
+      { key: `${name}${freshKey()}`, concurrency: 1, capacity: 5 },
+    );
     const permit = await throttle.acquire();
     const next = throttle.acquire();
     await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
-    const slots = await Promise.all(touched.flat().map((key) => client.cluster('KEYSLOT', key).catch(() => tagOf(key))));
+    const slots = await Promise.all(
+      touched.flat().map((key) => client.cluster('KEYSLOT', key).catch(() => tagOf(key))),
+    );
     expect(new Set(slots).size).toBe(1);
     const mine = new Set(touched.flat());
-    for (const key of (await client.keys('*')).filter((found) => found.includes(throttle.key))) expect(mine).toContain(key);
+    for (const key of (await client.keys('*')).filter((found) => found.includes(throttle.key)))
+      expect(mine).toContain(key);
     permit.release();
     (await next).release();
     await throttle.idle();
@@ -117,7 +163,11 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     for (const permit of permits) permit.release();
   });
 
-  test.each([['step', STEP], ['inspect', INSPECT], ['reset', RESET]])('the script %s builds no key: each of its calls is given one of KEYS', (_, script) => {
+  test.each([
+    ['step', STEP],
+    ['inspect', INSPECT],
+    ['reset', RESET],
+  ])('the script %s builds no key: each of its calls is given one of KEYS', (_, script) => {
     const names = /local ([A-Z, ]+) = unpack\(KEYS\)/.exec(script)?.[1]?.split(', ') ?? [];
     expect(names[0]).toBe('STATE');
     const calls = [...script.matchAll(/(?<![\w.])(?:redis\.)?p?call\('([A-Z]+)'(?:, ([^,)]+))?/g)];
@@ -131,7 +181,8 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     }
     // The names mean the keys throughout.
     const rest = script.replace(/^local .* = unpack\(KEYS\)$/m, '');
-    for (const name of names) expect(rest).not.toMatch(new RegExp(`\\b${name}\\s*=[^=]|local [A-Za-z, ]*\\b${name}\\b`));
+    for (const name of names)
+      expect(rest).not.toMatch(new RegExp(`\\b${name}\\s*=[^=]|local [A-Za-z, ]*\\b${name}\\b`));
   });
 
   test('every key has a ttl at every moment, and none is left when its use has passed [upstash#95]', async () => {
@@ -142,49 +193,68 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
       return state % below;
     };
     const check = async (key: string, step: string): Promise<void> => {
-      for (const found of await keysOf(client, key)) expect(await client.pttl(found), `${found} after ${step}`).not.toBe(-1);
+      for (const found of await keysOf(client, key))
+        expect(await client.pttl(found), `${found} after ${step}`).not.toBe(-1);
     };
-    await Promise.all(times(6, async (run) => {
-      const key = freshKey();
-      const limits = [{ concurrency: 2 }, { capacity: 30, burst: 3 }, { capacity: 50, burst: 4, concurrency: 2 }][run % 3]!;
-      const two = times(2, () => open(connect(), { key, ttl: 0.6, ...limits }));
-      const held: RedisPermit[] = [];
-      for (let count = 0; count < 60; count++) {
-        const throttle = two[random(2)]!;
-        const stop = new AbortController();
-        const steps: Record<string, () => unknown> = {
-          acquire: () => void throttle.acquire(1 + random(2)).then((permit) => held.push(permit), () => {}),
-          'an abort': () => {
-            void throttle.acquire(1, { signal: stop.signal }).then((permit) => held.push(permit), () => {});
-            if (random(2) === 0) stop.abort();
-            else setTimeout(() => stop.abort(), 5);
-          },
-          'a release': () => held.shift()?.release(),
-          'acquire and release in one call': () => {
-            void throttle.acquire().then((permit) => held.push(permit), () => {});
-            held.shift()?.release();
-          },
-          'a settlement': () => held[0]?.settle(random(4)),
-          'a pause': () => throttle.pause(0.01),
-          'an endless pause': () => throttle.pause(),
-          resume: () => throttle.resume(),
-          configure: () => throttle.configure({ concurrency: 1 + random(3) }),
-          reset: () => (random(4) === 0 ? throttle.reset() : undefined),
-          tryAcquire: () => void throttle.tryAcquire().then((permit) => permit && held.push(permit)),
-        };
-        const step = Object.keys(steps)[random(Object.keys(steps).length)]!;
-        await steps[step]!();
-        if (random(3) > 0) await throttle.inspect();
-        await check(key, step);
-      }
-      await two[0]!.resume();
-      for (const throttle of two) await throttle.close();
-      for (const permit of held.splice(0)) permit.release();
-      await until('no key is left', async () => {
+    await Promise.all(
+      times(6, async (run) => {
+        const key = freshKey();
+        const limits = [{ concurrency: 2 }, { capacity: 30, burst: 3 }, { capacity: 50, burst: 4, concurrency: 2 }][
+          run % 3
+        ]!;
+        const two = times(2, () => open(connect(), { key, ttl: 0.6, ...limits }));
+        const held: RedisPermit[] = [];
+        for (let count = 0; count < 60; count++) {
+          const throttle = two[random(2)]!;
+          const stop = new AbortController();
+          const steps: Record<string, () => unknown> = {
+            acquire: () =>
+              void throttle.acquire(1 + random(2)).then(
+                (permit) => held.push(permit),
+                () => {},
+              ),
+            'an abort': () => {
+              void throttle.acquire(1, { signal: stop.signal }).then(
+                (permit) => held.push(permit),
+                () => {},
+              );
+              if (random(2) === 0) stop.abort();
+              else setTimeout(() => stop.abort(), 5);
+            },
+            'a release': () => held.shift()?.release(),
+            'acquire and release in one call': () => {
+              void throttle.acquire().then(
+                (permit) => held.push(permit),
+                () => {},
+              );
+              held.shift()?.release();
+            },
+            'a settlement': () => held[0]?.settle(random(4)),
+            'a pause': () => throttle.pause(0.01),
+            'an endless pause': () => throttle.pause(),
+            resume: () => throttle.resume(),
+            configure: () => throttle.configure({ concurrency: 1 + random(3) }),
+            reset: () => (random(4) === 0 ? throttle.reset() : undefined),
+            tryAcquire: () => void throttle.tryAcquire().then((permit) => permit && held.push(permit)),
+          };
+          const step = Object.keys(steps)[random(Object.keys(steps).length)]!;
+          await steps[step]!();
+          if (random(3) > 0) await throttle.inspect();
+          await check(key, step);
+        }
+        await two[0]!.resume();
+        for (const throttle of two) await throttle.close();
         for (const permit of held.splice(0)) permit.release();
-        return (await keysOf(client, key)).length === 0;
-      }, 5);
-    }));
+        await until(
+          'no key is left',
+          async () => {
+            for (const permit of held.splice(0)) permit.release();
+            return (await keysOf(client, key)).length === 0;
+          },
+          5,
+        );
+      }),
+    );
   });
 
   test('a waiter that comes back to a server that has forgotten it leaves no key without a ttl', async () => {
@@ -202,18 +272,26 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
 });
 
 /** A clock whose hours and days are others than the server's. */
-const skewed = (seconds: number): Clock => ({ now: () => systemClock.now() + seconds, schedule: (delay, callback) => systemClock.schedule(delay, callback) });
+const skewed = (seconds: number): Clock => ({
+  now: () => systemClock.now() + seconds,
+  schedule: (delay, callback) => systemClock.schedule(delay, callback),
+});
 
 describe.concurrent("trap 35: the server's clock decides", () => {
   test('clients whose clocks are hours apart agree', async () => {
     const client = connect();
     const key = freshKey();
-    const throttles = [-7_200, 0, 7_200].map((seconds) => open(connect(), { key, capacity: 20, burst: 2, clock: skewed(seconds) }));
+    const throttles = [-7_200, 0, 7_200].map((seconds) =>
+      open(connect(), { key, capacity: 20, burst: 2, clock: skewed(seconds) }),
+    );
     const since = performance.now();
     const outcomes = new Outcomes();
     for (let index = 0; index < 12; index++) {
       outcomes.follow(String(index), throttles[index % 3]!.acquire());
-      await until('it has arrived', async () => outcomes.order.length + (await throttles[0]!.inspect()).waiting.length > index);
+      await until(
+        'it has arrived',
+        async () => outcomes.order.length + (await throttles[0]!.inspect()).waiting.length > index,
+      );
     }
     await until('all are granted', () => outcomes.order.length === 12);
     expect(outcomes.order).toEqual(times(12, String));
@@ -237,7 +315,8 @@ describe.concurrent("trap 35: the server's clock decides", () => {
     await until('the first two', () => granted.length === 2);
     skew = -3_600;
     await Promise.all(waiters);
-    for (const [index, instant] of granted.entries()) expect(instant).toBeGreaterThan(Math.max(0, (index - 1) / 10) - 0.005);
+    for (const [index, instant] of granted.entries())
+      expect(instant).toBeGreaterThan(Math.max(0, (index - 1) / 10) - 0.005);
     expect(granted[7]!).toBeLessThan(0.6 + 0.5);
     // Nor does it when it jumps to and fro.
     skew = -7_200;
@@ -248,7 +327,8 @@ describe.concurrent("trap 35: the server's clock decides", () => {
       await sleep(20);
     }
     await Promise.all(more);
-    for (const [index, instant] of granted.entries()) expect(instant).toBeGreaterThan(Math.max(0, (index - 1) / 10) - 0.005);
+    for (const [index, instant] of granted.entries())
+      expect(instant).toBeGreaterThan(Math.max(0, (index - 1) / 10) - 0.005);
   });
 
   test('a pause, a lease and a crash last as long as they should, though the clock stands still an hour back', async () => {
@@ -303,10 +383,11 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     const since = performance.now();
     const used: number[] = [];
     const use = async (): Promise<void> => {
-      while (!used.includes(1) && performance.now() - since < 3_000) await busy.run(async ({ slot }) => {
-        used.push(slot);
-        await sleep(10);
-      });
+      while (!used.includes(1) && performance.now() - since < 3_000)
+        await busy.run(async ({ slot }) => {
+          used.push(slot);
+          await sleep(10);
+        });
     };
     await Promise.all([use(), use(), use()]);
     expect(new Set(used)).toEqual(new Set([1, 2]));
@@ -320,15 +401,17 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     const losses: unknown[] = [];
     const end = performance.now() + 2_000;
     let jobs = 0;
-    await Promise.all(times(30, async (worker) => {
-      const throttle = throttles[worker % 3]!;
-      while (performance.now() < end) {
-        const permit = await throttle.acquire();
-        permit.signal.addEventListener('abort', () => losses.push(permit.signal.reason));
-        await sleep(300 + ((worker * 37 + jobs++ * 11) % 60));
-        permit.release();
-      }
-    }));
+    await Promise.all(
+      times(30, async (worker) => {
+        const throttle = throttles[worker % 3]!;
+        while (performance.now() < end) {
+          const permit = await throttle.acquire();
+          permit.signal.addEventListener('abort', () => losses.push(permit.signal.reason));
+          await sleep(300 + ((worker * 37 + jobs++ * 11) % 60));
+          permit.release();
+        }
+      }),
+    );
     expect(jobs).toBeGreaterThan(60);
     expect(losses).toEqual([]);
     await Promise.all(throttles.map((throttle) => throttle.idle()));
@@ -347,7 +430,10 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     await sleep(300);
     expect(events).toHaveLength(1);
     expect(asked.signal.reason).toBeInstanceOf(LeaseLostError);
-    expect(asked.signal.reason).toMatchObject({ code: 'ERR_THROTTLE_LEASE_LOST', message: expect.stringContaining(key) });
+    expect(asked.signal.reason).toMatchObject({
+      code: 'ERR_THROTTLE_LEASE_LOST',
+      message: expect.stringContaining(key),
+    });
     expect(late.signal.reason).toBeInstanceOf(LeaseLostError);
     expect(late.signal).toBe(late.signal);
     for (const permit of [asked, late, unasked]) permit.release();
@@ -358,12 +444,14 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
   test('run goes on with a lost lease, and its result is that of its function', async () => {
     const admin = connect(own.url);
     const throttle = open(connect(own.url), { concurrency: 1 });
-    await expect(throttle.run(async ({ signal }) => {
-      await until('it listens', async () => ((await admin.pubsub('CHANNELS')) as string[]).length > 0);
-      await throttle.reset();
-      await until('it is lost', () => signal.aborted);
-      return 'done';
-    })).resolves.toBe('done');
+    await expect(
+      throttle.run(async ({ signal }) => {
+        await until('it listens', async () => ((await admin.pubsub('CHANNELS')) as string[]).length > 0);
+        await throttle.reset();
+        await until('it is lost', () => signal.aborted);
+        return 'done';
+      }),
+    ).resolves.toBe('done');
     expect(await throttle.run(({ slot }) => slot)).toBe(1);
   });
 });
@@ -381,10 +469,16 @@ describe('trap 37: Redis hangs', () => {
     expect(failure).toBeInstanceOf(ThrottleBackendError);
     expect(permit.slot).toBe(0);
     permit.release();
-    await until('both use it again', async () => {
-      const used = await Promise.all([strict, lax].map((throttle) => throttle.run(({ slot }) => slot > 0).catch(() => false)));
-      return used.every(Boolean);
-    }, 5);
+    await until(
+      'both use it again',
+      async () => {
+        const used = await Promise.all(
+          [strict, lax].map((throttle) => throttle.run(({ slot }) => slot > 0).catch(() => false)),
+        );
+        return used.every(Boolean);
+      },
+      5,
+    );
     await Promise.all([strict.idle(), lax.idle()]);
     for (const throttle of [strict, lax]) expect(await keysOf(admin, throttle.key)).toEqual([]);
   });
@@ -431,7 +525,10 @@ describe('trap 38: waiters are told', () => {
     const outcomes = new Outcomes();
     for (let index = 0; index < 6; index++) {
       outcomes.follow(String(index), throttles[index % 3]!.acquire());
-      await until('it waits', async () => outcomes.order.length + (await throttles[0]!.inspect()).waiting.length > index);
+      await until(
+        'it waits',
+        async () => outcomes.order.length + (await throttles[0]!.inspect()).waiting.length > index,
+      );
     }
     await sleep(SETTLE_MILLISECONDS);
     const since = outcomes.order.length;
@@ -444,13 +541,17 @@ describe('trap 38: waiters are told', () => {
     expect(steps).toBeGreaterThanOrEqual(6 - since - 1);
   });
 
-  test.each([['a client', () => connect(own.url) as RedisConnection], ['{ url }', () => ({ url: own.url })]])('connections do not grow with keys: a thousand throttles use two of %s [bottleneck#74]', async (_, make) => {
+  test.each([
+    ['a client', () => connect(own.url) as RedisConnection],
+    ['{ url }', () => ({ url: own.url })],
+  ])('connections do not grow with keys: a thousand throttles use two of %s [bottleneck#74]', async (_, make) => {
     const admin = connect(own.url);
     await admin.ping();
     const before = await connections(own.url);
     const throttles: RedisThrottle[] = [];
     const client = make();
-    for (let index = 0; index < 1_000; index++) throttles.push(new RedisThrottle({ client, key: `${freshKey()}${index}`, concurrency: 1 }));
+    for (let index = 0; index < 1_000; index++)
+      throttles.push(new RedisThrottle({ client, key: `${freshKey()}${index}`, concurrency: 1 }));
     const keyed = new RedisKeyedThrottle({ client, concurrency: 1 });
     const permits = await Promise.all(throttles.map((throttle) => throttle.acquire()));
     await Promise.all(times(50, (index) => keyed.run(`key ${index}`, () => sleep(20))));
@@ -460,7 +561,10 @@ describe('trap 38: waiters are told', () => {
     await Promise.all([...throttles, keyed].map((throttle) => throttle.close()));
     await Promise.all(throttles.map((throttle) => throttle.idle()));
     // Ours end; the one that was given goes on.
-    await until('ours have ended', async () => (await connections(own.url)) - before === (client instanceof Redis ? 1 : 0));
+    await until(
+      'ours have ended',
+      async () => (await connections(own.url)) - before === (client instanceof Redis ? 1 : 0),
+    );
     expect(await admin.keys('*')).toEqual([]);
   });
 });
@@ -472,21 +576,30 @@ describe('trap 39: slot numbers', () => {
     const throttles = times(4, () => open(connect(), { key, concurrency, ttl: 2 }));
     const taken = new Set<number>();
     const used = new Set<number>();
-    await Promise.all(times(400, (index) => throttles[index % 4]!.run(async ({ slot }) => {
-      expect(taken).not.toContain(slot);
-      expect(slot).toBeGreaterThanOrEqual(1);
-      expect(slot).toBeLessThanOrEqual(concurrency);
-      taken.add(slot);
-      used.add(slot);
-      await sleep((index * 7) % 5);
-      taken.delete(slot);
-    })));
+    await Promise.all(
+      times(400, (index) =>
+        throttles[index % 4]!.run(async ({ slot }) => {
+          expect(taken).not.toContain(slot);
+          expect(slot).toBeGreaterThanOrEqual(1);
+          expect(slot).toBeLessThanOrEqual(concurrency);
+          taken.add(slot);
+          used.add(slot);
+          await sleep((index * 7) % 5);
+          taken.delete(slot);
+        }),
+      ),
+    );
     expect(used.size).toBe(concurrency);
   });
 
   test('a number is kept for as long as its permit, and the lowest free one is given', async () => {
     const throttle = open(connect(), { concurrency: 4, ttl: 0.4 });
-    const permits = [await throttle.acquire(), await throttle.acquire(), await throttle.acquire(), await throttle.acquire()];
+    const permits = [
+      await throttle.acquire(),
+      await throttle.acquire(),
+      await throttle.acquire(),
+      await throttle.acquire(),
+    ];
     expect(permits.map(({ slot }) => slot)).toEqual([1, 2, 3, 4]);
     permits[1]!.release();
     permits[2]!.release();

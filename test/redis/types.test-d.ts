@@ -1,7 +1,13 @@
 /** What the types of `headgate/redis` allow and what they refuse. Nothing here runs. */
 import type { Gate, KeyedGate, Permit } from 'headgate';
 import {
-  type LeaseLostError, RedisKeyedThrottle, type RedisCommands, type RedisPermit, type RedisState, RedisThrottle, type ThrottleBackendError,
+  type LeaseLostError,
+  RedisKeyedThrottle,
+  type RedisCommands,
+  type RedisPermit,
+  type RedisState,
+  RedisThrottle,
+  type ThrottleBackendError,
 } from 'headgate/redis';
 import { Cluster, Redis } from 'ioredis';
 import { createClient, createClientPool, createCluster, createSentinel } from 'redis';
@@ -11,7 +17,10 @@ const key = 'payments';
 
 // Clients: those of both packages, whatever they speak
 const ioredis = new RedisThrottle({ client: new Redis(), key });
-void new RedisThrottle({ client: new Redis({ sentinels: [{ host: 'a', port: 1 }], name: 'main', keyPrefix: 'mine:' }), key });
+void new RedisThrottle({
+  client: new Redis({ sentinels: [{ host: 'a', port: 1 }], name: 'main', keyPrefix: 'mine:' }),
+  key,
+});
 void new RedisThrottle({ client: new Redis({ protocol: 3, replyMapping: 'resp3' }), key });
 void new RedisThrottle({ client: new Cluster([{ host: 'a', port: 1 }]), key });
 void new RedisThrottle({ client: createClient(), key });
@@ -33,7 +42,10 @@ void new RedisKeyedThrottle({ client: new Cluster([]) });
 
 // Options for one of ours
 void new RedisThrottle({ client: { url: 'redis://a' }, key });
-void new RedisThrottle({ client: { socket: { host: 'a', port: 1, tls: true }, username: 'a', password: 'b', database: 2 }, key });
+void new RedisThrottle({
+  client: { socket: { host: 'a', port: 1, tls: true }, username: 'a', password: 'b', database: 2 },
+  key,
+});
 void new RedisThrottle({ client: { socket: { path: '/a' } }, key });
 
 // Any other
@@ -62,8 +74,19 @@ void new RedisKeyedThrottle({ client: custom, key });
 
 // Options: undefined is as good as absent
 void new RedisThrottle({
-  client: custom, key, capacity: undefined, concurrency: undefined, period: undefined, burst: undefined, ttl: undefined, prefix: undefined,
-  failOpen: undefined, commandTimeout: undefined, maxQueue: undefined, name: undefined, clock: undefined,
+  client: custom,
+  key,
+  capacity: undefined,
+  concurrency: undefined,
+  period: undefined,
+  burst: undefined,
+  ttl: undefined,
+  prefix: undefined,
+  failOpen: undefined,
+  commandTimeout: undefined,
+  maxQueue: undefined,
+  name: undefined,
+  clock: undefined,
 });
 
 // Gates

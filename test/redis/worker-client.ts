@@ -1,6 +1,12 @@
 /** What worker processes share: a client with a tap on it, a clock that all of them agree on, and a voice. */
 import { writeSync } from 'node:fs';
-import { type NodeRedisClient, type RedisConnection, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import {
+  type NodeRedisClient,
+  type RedisConnection,
+  type RedisPermit,
+  RedisThrottle,
+  type RedisThrottleOptions,
+} from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
 
@@ -79,7 +85,8 @@ function ioredisClient(url: string, tap: Tap): Client {
   client.on('connect', () => tap.connected?.());
   const run = (name: 'evalsha' | 'eval') => {
     const original = client[name].bind(client) as (script: string, keys: number, ...args: string[]) => Promise<unknown>;
-    return (script: string, keys: number, ...args: string[]) => tapped(tap, args.slice(keys), () => original(script, keys, ...args));
+    return (script: string, keys: number, ...args: string[]) =>
+      tapped(tap, args.slice(keys), () => original(script, keys, ...args));
   };
   const original = client.duplicate.bind(client);
   const duplicate = (...options: Parameters<Redis['duplicate']>): Redis => {
@@ -99,7 +106,8 @@ function nodeRedisClient(url: string, tap: Tap): Client {
   client.on('connect', () => tap.connected?.());
   const run = (name: 'evalSha' | 'eval') => {
     const original = client[name].bind(client);
-    return (script: string, options: { keys: string[]; arguments: string[] }) => tapped(tap, options.arguments, () => original(script, options));
+    return (script: string, options: { keys: string[]; arguments: string[] }) =>
+      tapped(tap, options.arguments, () => original(script, options));
   };
   const original = client.duplicate.bind(client) as (...options: unknown[]) => NodeRedis;
   const duplicate = (...options: unknown[]): NodeRedis => {
@@ -120,11 +128,16 @@ function nodeRedisClient(url: string, tap: Tap): Client {
 }
 
 /** A throttle as its settings say, and its client. */
-export function throttleFor({ kind, url, throttle }: WorkerSettings, tap: Tap): { throttle: RedisThrottle; client: Client } {
+export function throttleFor(
+  { kind, url, throttle }: WorkerSettings,
+  tap: Tap,
+): { throttle: RedisThrottle; client: Client } {
   const client: Client =
-    kind === 'ioredis' ? ioredisClient(url, tap)
-    : kind === 'node-redis' ? nodeRedisClient(url, tap)
-    : { connection: { url }, end: () => {} };
+    kind === 'ioredis'
+      ? ioredisClient(url, tap)
+      : kind === 'node-redis'
+        ? nodeRedisClient(url, tap)
+        : { connection: { url }, end: () => {} };
   return { throttle: new RedisThrottle({ commandTimeout: 10, ...throttle, client: client.connection }), client };
 }
 

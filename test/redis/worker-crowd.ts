@@ -1,7 +1,18 @@
 /** A process with many callers at once, who do all that callers do, at random; and what they saw of it. */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { RedisPermit } from 'headgate/redis';
-import { grantOf, now, obey, OPERATIONS, part, randomFrom, report, settings, throttleFor, type WorkerSettings } from './worker-client.js';
+import {
+  grantOf,
+  now,
+  obey,
+  OPERATIONS,
+  part,
+  randomFrom,
+  report,
+  settings,
+  throttleFor,
+  type WorkerSettings,
+} from './worker-client.js';
 
 export interface CrowdSettings extends WorkerSettings {
   seed: number;
@@ -52,7 +63,8 @@ const note = (owner: string, events: string[]): void => {
 const { throttle, client } = throttleFor(own, {
   sends(args) {
     args.forEach((arg, index) => {
-      if (arg === 'A' && index >= OPERATIONS) account.words.push({ kind: 'asked', id: `${args[0]}.${args[index + 1]}`, cost: Number(args[index + 2]) });
+      if (arg === 'A' && index >= OPERATIONS)
+        account.words.push({ kind: 'asked', id: `${args[0]}.${args[index + 1]}`, cost: Number(args[index + 2]) });
     });
   },
   answered: (args, events) => note(args[0] ?? '', events),

@@ -1,6 +1,16 @@
 /** A process that takes permits and gives them back until it is told to stop, or killed; it says what it does before it does it. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { now, obey, OPERATIONS, part, randomFrom, report, settings, throttleFor, type WorkerSettings } from './worker-client.js';
+import {
+  now,
+  obey,
+  OPERATIONS,
+  part,
+  randomFrom,
+  report,
+  settings,
+  throttleFor,
+  type WorkerSettings,
+} from './worker-client.js';
 
 export interface LoopSettings extends WorkerSettings {
   seed: number;

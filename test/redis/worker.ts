@@ -1,6 +1,16 @@
 /** A process that takes and gives back permits as it is told, and dies in the middle of what it is told to die in. */
 import type { RedisPermit } from 'headgate/redis';
-import { grantOf, now, obey, OPERATIONS, part, report, settings, throttleFor, type WorkerSettings } from './worker-client.js';
+import {
+  grantOf,
+  now,
+  obey,
+  OPERATIONS,
+  part,
+  report,
+  settings,
+  throttleFor,
+  type WorkerSettings,
+} from './worker-client.js';
 
 /**
  * Where a process ends: `connecting`, with its call not sent; `calling`, with the answer there and not heard; `queued`;
@@ -35,7 +45,8 @@ const die = (): never => {
   for (;;);
 };
 /** Sleeps without letting anything happen. */
-const block = (seconds: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1_000);
+const block = (seconds: number): void =>
+  void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1_000);
 /** For how long to do so when the next call is sent. */
 let blocks = 0;
 
@@ -79,8 +90,17 @@ async function acquire(name: string, cost?: number, timeout?: number): Promise<v
   try {
     const permit = await throttle.acquire(cost, { timeout });
     permits.set(name, permit);
-    report({ event: 'granted', name, at: now(), slot: permit.slot, grant: grantOf(permit), lost: permit.signal.aborted });
-    permit.signal.addEventListener('abort', () => report({ event: 'lost', name, at: now(), error: (permit.signal.reason as Error).name }));
+    report({
+      event: 'granted',
+      name,
+      at: now(),
+      slot: permit.slot,
+      grant: grantOf(permit),
+      lost: permit.signal.aborted,
+    });
+    permit.signal.addEventListener('abort', () =>
+      report({ event: 'lost', name, at: now(), error: (permit.signal.reason as Error).name }),
+    );
     if (dies === 'holding') die();
   } catch (error) {
     report({ event: 'refused', name, at: now(), error: (error as Error).name });
@@ -99,7 +119,13 @@ obey((message) => {
       block(command.seconds);
       const permit = permits.get(command.look ?? '');
       const signal = permit?.signal;
-      report({ event: 'looked', name: command.look, at: now(), lost: signal?.aborted, error: (signal?.reason as Error | undefined)?.name });
+      report({
+        event: 'looked',
+        name: command.look,
+        at: now(),
+        lost: signal?.aborted,
+        error: (signal?.reason as Error | undefined)?.name,
+      });
       return permits.get(command.release ?? '')?.release();
     }
     case 'block when it calls':

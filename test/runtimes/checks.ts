@@ -6,7 +6,17 @@
  * To add a check, add an entry to `checks`, at the end of this file.
  */
 import {
-  type Gate, KeyedThrottle, Limiter, type Permit, QueueFullError, Resource, ServerBusyError, Throttle, ThrottleClosedError, ThrottleError, type ThrottleMessages,
+  type Gate,
+  KeyedThrottle,
+  Limiter,
+  type Permit,
+  QueueFullError,
+  Resource,
+  ServerBusyError,
+  Throttle,
+  ThrottleClosedError,
+  ThrottleError,
+  type ThrottleMessages,
   ThrottleTimeoutError,
 } from 'headgate';
 import { throttledFetch } from 'headgate/fetch';
@@ -42,9 +52,11 @@ const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => 
 
 const show = (value: unknown): string =>
   JSON.stringify(value, (_, part: unknown) =>
-    part instanceof Error ? `${part.name}: ${part.message}`
-    : part === undefined || typeof part === 'function' || (typeof part === 'number' && !Number.isFinite(part)) ? String(part)
-    : part,
+    part instanceof Error
+      ? `${part.name}: ${part.message}`
+      : part === undefined || typeof part === 'function' || (typeof part === 'number' && !Number.isFinite(part))
+        ? String(part)
+        : part,
   );
 
 /** To a microsecond: instants are sums of fractions. */
@@ -53,7 +65,10 @@ const rounded = (seconds: number): number => Math.round(seconds * 1e6) / 1e6;
 /** Each line of the table is `[what, actual, expected]`. */
 const expectAll = (...lines: readonly (readonly [what: string, actual: unknown, expected: unknown])[]): void => {
   const wrong = lines.filter(([, actual, expected]) => show(actual) !== show(expected));
-  if (wrong.length > 0) throw new Error(wrong.map(([what, actual, expected]) => `${what}: expected ${show(expected)}, got ${show(actual)}`).join('; '));
+  if (wrong.length > 0)
+    throw new Error(
+      wrong.map(([what, actual, expected]) => `${what}: expected ${show(expected)}, got ${show(actual)}`).join('; '),
+    );
 };
 
 const failureOf = (promise: Promise<unknown>): Promise<unknown> =>
@@ -65,7 +80,9 @@ const failureOf = (promise: Promise<unknown>): Promise<unknown> =>
 /** The class, the code and the seconds of a refusal, for a table. */
 const refusalOf = async (promise: Promise<unknown>): Promise<unknown[]> => {
   const error = await failureOf(promise);
-  return error instanceof ThrottleError ? [error.constructor.name, error.code, error.retryAfter === undefined ? undefined : rounded(error.retryAfter)] : ['no ThrottleError', error];
+  return error instanceof ThrottleError
+    ? [error.constructor.name, error.code, error.retryAfter === undefined ? undefined : rounded(error.retryAfter)]
+    : ['no ThrottleError', error];
 };
 
 /** Notes who is granted, and when, without holding anything. */
@@ -77,7 +94,11 @@ const grantsOf = (gate: Gate, clock: ManualClock, costs: readonly number[]): [co
 
 /** What Node, Bun, Deno and some workers have of Node. */
 interface Runtime {
-  process?: { getBuiltinModule?: (name: string) => unknown; on?: (event: string, listener: (reason: unknown) => void) => void; versions?: Record<string, string> };
+  process?: {
+    getBuiltinModule?: (name: string) => unknown;
+    on?: (event: string, listener: (reason: unknown) => void) => void;
+    versions?: Record<string, string>;
+  };
   Bun?: { version: string };
   Deno?: { version: { deno: string } };
   navigator?: { userAgent: string };
@@ -101,8 +122,10 @@ const findStorage = async (): Promise<(new () => Storage<string>) | undefined> =
 const ON_PURPOSE = 'unhandled on purpose';
 const unhandled: string[] = [];
 const watchRejections = (): void => {
-  const note = (reason: unknown): void => void unhandled.push(reason instanceof Error ? reason.message : String(reason));
-  if (runtime.addEventListener === undefined || runtime.Bun !== undefined) runtime.process?.on?.('unhandledRejection', note);
+  const note = (reason: unknown): void =>
+    void unhandled.push(reason instanceof Error ? reason.message : String(reason));
+  if (runtime.addEventListener === undefined || runtime.Bun !== undefined)
+    runtime.process?.on?.('unhandledRejection', note);
   else {
     runtime.addEventListener('unhandledrejection', (event) => {
       event.preventDefault();
@@ -126,9 +149,25 @@ export const checks: readonly Check[] = [
     async run() {
       // Bundles have no such thing: what is in them, who made them knows.
       if (typeof import.meta.resolve !== 'function') return 'bundled';
-      const entries: [specifier: string, file: string][] = [['', 'index'], ['/fetch', 'fetch/index'], ['/http', 'http/index'], ['/otel', 'otel/index'], ['/redis', 'redis/index'], ['/testing', 'testing/index']];
+      const entries: [specifier: string, file: string][] = [
+        ['', 'index'],
+        ['/fetch', 'fetch/index'],
+        ['/http', 'http/index'],
+        ['/otel', 'otel/index'],
+        ['/redis', 'redis/index'],
+        ['/testing', 'testing/index'],
+      ];
       // Not to the sources, which a runtime may find by the `paths` of a tsconfig.json nearby.
-      expectAll(...entries.map(([entry, file]) => [`headgate${entry}`, /\/node_modules\/.*/.exec(import.meta.resolve(`headgate${entry}`))?.[0], `/node_modules/headgate/dist/${file}.js`] as const));
+      expectAll(
+        ...entries.map(
+          ([entry, file]) =>
+            [
+              `headgate${entry}`,
+              /\/node_modules\/.*/.exec(import.meta.resolve(`headgate${entry}`))?.[0],
+              `/node_modules/headgate/dist/${file}.js`,
+            ] as const,
+        ),
+      );
       return 'resolved';
     },
   },
@@ -146,7 +185,11 @@ export const checks: readonly Check[] = [
           }),
         ),
       );
-      expectAll(['most at a time', most, 2], ['results', results, [1, 2, 3, 4, 5, 6]], ['active in the end', throttle.active, 0]);
+      expectAll(
+        ['most at a time', most, 2],
+        ['results', results, [1, 2, 3, 4, 5, 6]],
+        ['active in the end', throttle.active, 0],
+      );
     },
   },
   {
@@ -156,9 +199,18 @@ export const checks: readonly Check[] = [
       const throttle = new Throttle(10, 0, 1, { burst: 2, clock });
       const grants = grantsOf(throttle, clock, [1, 1, 1, 1, 1]);
       await clock.advance(0.05);
-      expectAll(['at once', grants.length, 2], ['waiting', throttle.waiting, 3], ['estimate', rounded(throttle.estimateWait()), 0.35], ['timers', clock.pending, 1]);
+      expectAll(
+        ['at once', grants.length, 2],
+        ['waiting', throttle.waiting, 3],
+        ['estimate', rounded(throttle.estimateWait()), 0.35],
+        ['timers', clock.pending, 1],
+      );
       await clock.advance(10);
-      expectAll(['instants', grants.map(([, at]) => at), [0, 0, 0.1, 0.2, 0.3]], ['tokens', throttle.tokens, 2], ['timers', clock.pending, 0]);
+      expectAll(
+        ['instants', grants.map(([, at]) => at), [0, 0, 0.1, 0.2, 0.3]],
+        ['tokens', throttle.tokens, 2],
+        ['timers', clock.pending, 0],
+      );
     },
   },
   {
@@ -170,7 +222,10 @@ export const checks: readonly Check[] = [
       for (let count = 0; count < 6; count++) await throttle.run((permit) => void (waited += permit.waited));
       const seconds = (performance.now() - start) / 1000;
       // Clocks of browsers and workers are coarse.
-      expectAll([`5 after the first take 0.1 s or more: ${seconds} s`, seconds >= 0.098, true], [`so permits say: ${waited} s`, waited >= 0.08, true]);
+      expectAll(
+        [`5 after the first take 0.1 s or more: ${seconds} s`, seconds >= 0.098, true],
+        [`so permits say: ${waited} s`, waited >= 0.08, true],
+      );
     },
   },
   {
@@ -183,10 +238,23 @@ export const checks: readonly Check[] = [
       expectAll(
         ['tokens that would do', rounded(throttle.tokens), 3],
         ['tryAcquire', throttle.tryAcquire(1), undefined],
-        ['timeout 0', await refusalOf(throttle.acquire(1, { timeout: 0 })), ['ThrottleTimeoutError', 'ERR_THROTTLE_TIMEOUT', 0.8]],
+        [
+          'timeout 0',
+          await refusalOf(throttle.acquire(1, { timeout: 0 })),
+          ['ThrottleTimeoutError', 'ERR_THROTTLE_TIMEOUT', 0.8],
+        ],
       );
       await clock.advance(1);
-      expectAll(['cost and instant', grants, [[5, 0.2], [1, 0.3], [3, 0.6], [1, 0.7]]]);
+      expectAll([
+        'cost and instant',
+        grants,
+        [
+          [5, 0.2],
+          [1, 0.3],
+          [3, 0.6],
+          [1, 0.7],
+        ],
+      ]);
     },
   },
   {
@@ -199,11 +267,22 @@ export const checks: readonly Check[] = [
       await clock.advance(1.999);
       expectAll(['waiting before it', slots.waiting, 1]);
       await clock.advance(0.001);
-      expectAll(['refusal', await late, ['ThrottleTimeoutError', 'ERR_THROTTLE_TIMEOUT', undefined]], ['waiting', slots.waiting, 0], ['timers', clock.pending, 0]);
+      expectAll(
+        ['refusal', await late, ['ThrottleTimeoutError', 'ERR_THROTTLE_TIMEOUT', undefined]],
+        ['waiting', slots.waiting, 0],
+        ['timers', clock.pending, 0],
+      );
       held.release();
       const slow = new Throttle(1, 0, 60, { clock });
       slow.tryAcquire();
-      expectAll(['hopeless', await refusalOf(slow.acquire(1, { timeout: 59 })), ['ThrottleTimeoutError', 'ERR_THROTTLE_TIMEOUT', 60]], ['timers', clock.pending, 0]);
+      expectAll(
+        [
+          'hopeless',
+          await refusalOf(slow.acquire(1, { timeout: 59 })),
+          ['ThrottleTimeoutError', 'ERR_THROTTLE_TIMEOUT', 60],
+        ],
+        ['timers', clock.pending, 0],
+      );
       const patient = slow.acquire(1, { timeout: 60 });
       await clock.advance(60);
       expectAll(['just met', rounded((await patient).waited), 60]);
@@ -222,9 +301,15 @@ export const checks: readonly Check[] = [
       expectAll(['the next is judged at once', throttle.waiting, 0], ['tokens', rounded(throttle.tokens), 0]);
       await small;
       const before = failureOf(throttle.acquire(1, { signal: AbortSignal.abort(reason) }));
-      expectAll(['the reason itself', (await large) === reason, true], ['aborted before', (await before) === reason, true]);
+      expectAll(
+        ['the reason itself', (await large) === reason, true],
+        ['aborted before', (await before) === reason, true],
+      );
       const timed = await failureOf(throttle.acquire(1, { signal: AbortSignal.timeout(5) }));
-      expectAll(['the platform’s own timeout', (timed as Error).name, 'TimeoutError'], ['waiting', throttle.waiting, 0]);
+      expectAll(
+        ['the platform’s own timeout', (timed as Error).name, 'TimeoutError'],
+        ['waiting', throttle.waiting, 0],
+      );
     },
   },
   {
@@ -234,7 +319,11 @@ export const checks: readonly Check[] = [
       const held = await throttle.acquire();
       const queued = throttle.acquire();
       const error = await failureOf(throttle.acquire());
-      expectAll(['refusal', error instanceof QueueFullError, true], ['named', (error as Error).message.includes('"mail"'), true], ['waiting', throttle.waiting, 1]);
+      expectAll(
+        ['refusal', error instanceof QueueFullError, true],
+        ['named', (error as Error).message.includes('"mail"'), true],
+        ['waiting', throttle.waiting, 1],
+      );
       held.release();
       (await queued).release();
     },
@@ -248,7 +337,11 @@ export const checks: readonly Check[] = [
       throttle.pause(5);
       throttle.pause(0);
       const grants = grantsOf(throttle, clock, [1]);
-      expectAll(['paused for', throttle.pausedFor, 30], ['tryAcquire', throttle.tryAcquire(), undefined], ['timers', clock.pending, 1]);
+      expectAll(
+        ['paused for', throttle.pausedFor, 30],
+        ['tryAcquire', throttle.tryAcquire(), undefined],
+        ['timers', clock.pending, 1],
+      );
       await clock.advance(30);
       expectAll(['at its end', grants, [[1, 30]]]);
       throttle.pause();
@@ -308,9 +401,14 @@ export const checks: readonly Check[] = [
       let idle = false;
       const end = throttle.idle().then(() => (idle = true));
       await Promise.resolve();
-      expectAll(['idle while one runs', idle, false], ['closed', throttle.closed, true], ['tryAcquire', throttle.tryAcquire(), undefined]);
+      expectAll(
+        ['idle while one runs', idle, false],
+        ['closed', throttle.closed, true],
+        ['tryAcquire', throttle.tryAcquire(), undefined],
+      );
       await end;
-      for (const error of [await waiting, later]) expectAll(['refusal', error instanceof ThrottleClosedError && error.cause === reason, true]);
+      for (const error of [await waiting, later])
+        expectAll(['refusal', error instanceof ThrottleClosedError && error.cause === reason, true]);
       expectAll(['what ran', await running, 'finished'], ['active', throttle.active, 0]);
     },
   },
@@ -326,7 +424,10 @@ export const checks: readonly Check[] = [
       const thrown = await failureOf(throttle.run(() => Promise.reject(failure as unknown as Error)));
       expectAll(['its failure itself', thrown === failure, true], ['active', throttle.active, 0]);
       const doubled = throttle.wrap((number: number) => number * 2);
-      expectAll(['wrap', await doubled(4), 8], ['map', await throttle.map([1, 2, 3], async (number, index) => number * 10 + index), [10, 21, 32]]);
+      expectAll(
+        ['wrap', await doubled(4), 8],
+        ['map', await throttle.map([1, 2, 3], async (number, index) => number * 10 + index), [10, 21, 32]],
+      );
     },
   },
   {
@@ -340,7 +441,11 @@ export const checks: readonly Check[] = [
         ['ThrottleClosedError', new ThrottleClosedError('m'), [ThrottleError, Error]],
       ];
       for (const [name, error, parents] of classes) {
-        expectAll(['name', error.name, name], [`${name} is one`, parents.every((Parent) => error instanceof Parent), true], ['it has a stack', typeof error.stack, 'string']);
+        expectAll(
+          ['name', error.name, name],
+          [`${name} is one`, parents.every((Parent) => error instanceof Parent), true],
+          ['it has a stack', typeof error.stack, 'string'],
+        );
       }
       const made = (make: () => unknown): string => {
         try {
@@ -351,8 +456,16 @@ export const checks: readonly Check[] = [
         }
       };
       expectAll(
-        ['concurrency', made(() => new Throttle(1, 1.5)), 'RangeError: concurrency must be an integer >= 0, received 1.5'],
-        ['capacity', made(() => new Throttle('10' as unknown as number)).startsWith('TypeError: capacity must be'), true],
+        [
+          'concurrency',
+          made(() => new Throttle(1, 1.5)),
+          'RangeError: concurrency must be an integer >= 0, received 1.5',
+        ],
+        [
+          'capacity',
+          made(() => new Throttle('10' as unknown as number)).startsWith('TypeError: capacity must be'),
+          true,
+        ],
         ['acquire rejects and does not throw', ((await failureOf(throttle.acquire(NaN))) as Error).name, 'RangeError'],
         ['cost beyond the burst', ((await failureOf(throttle.run(() => 1, 11))) as Error).name, 'RangeError'],
         ['nothing spent', throttle.tokens, 10],
@@ -374,7 +487,10 @@ export const checks: readonly Check[] = [
       );
       keyed.pause('bob', 90);
       await clock.advance(60);
-      expectAll(['live: bob, who is paused', [keyed.size, keyed.peek('ada'), keyed.peek('bob')?.tokens], [1, undefined, 1]], ['eve', keyed.tryAcquire('eve')?.cost, 1]);
+      expectAll(
+        ['live: bob, who is paused', [keyed.size, keyed.peek('ada'), keyed.peek('bob')?.tokens], [1, undefined, 1]],
+        ['eve', keyed.tryAcquire('eve')?.cost, 1],
+      );
     },
   },
   {
@@ -382,12 +498,18 @@ export const checks: readonly Check[] = [
     async run() {
       const [database, files] = [new Resource(2), new Resource(1)];
       const limiter = new Limiter({ timeout: 0.02, resources: [database, files] });
-      const report = limiter.resources([database, files])(async (month: string) => `${month}: ${database.active} ${files.active}`);
+      const report = limiter.resources([database, files])(
+        async (month: string) => `${month}: ${database.active} ${files.active}`,
+      );
       expectAll(['held', await report('March'), 'March: 1 1']);
       const held = await files.acquire();
       const error = await failureOf(report('April'));
       expectAll(
-        ['refusal', error instanceof ServerBusyError && [error.status, error.message], [503, 'Server busy, please retry later']],
+        [
+          'refusal',
+          error instanceof ServerBusyError && [error.status, error.message],
+          [503, 'Server busy, please retry later'],
+        ],
         ['what was taken is back', database.active, 0],
       );
       held.release();
@@ -397,7 +519,10 @@ export const checks: readonly Check[] = [
       } catch (caught) {
         refused = caught;
       }
-      expectAll(['out of order', (refused as Error | undefined)?.name, 'RangeError'], ['afterwards', await report('May'), 'May: 1 1']);
+      expectAll(
+        ['out of order', (refused as Error | undefined)?.name, 'RangeError'],
+        ['afterwards', await report('May'), 'May: 1 1'],
+      );
     },
   },
   {
@@ -409,7 +534,11 @@ export const checks: readonly Check[] = [
       await clock.advance(60);
       expectAll(['instants', grants.map(([, at]) => at), [0, 0, 0.5, 20]]);
       const strict = new Throttle(3, 0, 1, { window: 'sliding', margin: 0.25, clock: new ManualClock() });
-      expectAll(['a burst', strict.tryAcquire(3)?.cost, 3], ['more', strict.tryAcquire(), undefined], ['until the window has passed', rounded(strict.estimateWait()), 1.25]);
+      expectAll(
+        ['a burst', strict.tryAcquire(3)?.cost, 3],
+        ['more', strict.tryAcquire(), undefined],
+        ['until the window has passed', rounded(strict.estimateWait()), 1.25],
+      );
     },
   },
   {
@@ -448,7 +577,9 @@ export const checks: readonly Check[] = [
       let inOrder = true;
       const all = Array.from({ length: 50_000 }, (_, index) => throttle.run(() => void (inOrder &&= index === next++)));
       const controller = new AbortController();
-      const leaving = Array.from({ length: 10_000 }, () => failureOf(throttle.acquire(1, { signal: controller.signal })));
+      const leaving = Array.from({ length: 10_000 }, () =>
+        failureOf(throttle.acquire(1, { signal: controller.signal })),
+      );
       controller.abort('enough');
       const reasons = new Set(await Promise.all(leaving));
       expectAll(['reasons', [...reasons], ['enough']], ['waiting', throttle.waiting, 50_000]);
@@ -467,25 +598,42 @@ export const checks: readonly Check[] = [
         async fetch(input, init) {
           const request = new Request(input, init);
           asked.push([`${request.method} ${await request.text()}`, clock.now()]);
-          return asked.length === 1 ? new Response('slow down', { status: 429, headers: { 'Retry-After': '30' } }) : new Response('served');
+          return asked.length === 1
+            ? new Response('slow down', { status: 429, headers: { 'Retry-After': '30' } })
+            : new Response('served');
         },
         hold: 'body',
       });
       const answered = polite('https://api.example/items', { method: 'POST', body: 'sent' });
       while (throttle.waiting === 0) await sleep(1);
-      expectAll([`paused for 30 s and up to a quarter more: ${throttle.pausedFor}`, throttle.pausedFor >= 30 && throttle.pausedFor <= 37.5, true]);
+      expectAll([
+        `paused for 30 s and up to a quarter more: ${throttle.pausedFor}`,
+        throttle.pausedFor >= 30 && throttle.pausedFor <= 37.5,
+        true,
+      ]);
       await clock.advance(37.5);
       const response = await answered;
-      expectAll(['held until the body is read', throttle.active, 1], ['status', response.status, 200], ['body', await response.text(), 'served']);
+      expectAll(
+        ['held until the body is read', throttle.active, 1],
+        ['status', response.status, 200],
+        ['body', await response.text(), 'served'],
+      );
       await sleep(0);
-      expectAll(['requests', asked.map(([what]) => what), ['POST sent', 'POST sent']], ['at once', asked[0]?.[1], 0], ['later', (asked[1]?.[1] ?? 0) >= 30, true], ['active', throttle.active, 0]);
+      expectAll(
+        ['requests', asked.map(([what]) => what), ['POST sent', 'POST sent']],
+        ['at once', asked[0]?.[1], 0],
+        ['later', (asked[1]?.[1] ?? 0) >= 30, true],
+        ['active', throttle.active, 0],
+      );
     },
   },
   {
     name: 'web: a Request comes, a Response goes, a refusal says when',
     async run() {
       const ask = (key = 'ada'): Request => new Request('https://example.com/', { headers: { 'x-api-key': key } });
-      const rated = web(async (request) => new Response(`hello ${request.headers.get('x-api-key')}`), { gate: new Throttle(1, 0, 60) });
+      const rated = web(async (request) => new Response(`hello ${request.headers.get('x-api-key')}`), {
+        gate: new Throttle(1, 0, 60),
+      });
       const [served, refused] = [await rated(ask()), await rated(ask())];
       expectAll(
         ['statuses', [served.status, refused.status], [200, 429]],
@@ -496,7 +644,10 @@ export const checks: readonly Check[] = [
         ['problem', ((await refused.json()) as { status?: number }).status, 429],
       );
       const streams: ReadableStreamDefaultController<Uint8Array>[] = [];
-      const single = web(() => new Response(new ReadableStream<Uint8Array>({ start: (controller) => void streams.push(controller) })), concurrencyLimit({ key: 'header:x-api-key', maxConcurrent: 1 }));
+      const single = web(
+        () => new Response(new ReadableStream<Uint8Array>({ start: (controller) => void streams.push(controller) })),
+        concurrencyLimit({ key: 'header:x-api-key', maxConcurrent: 1 }),
+      );
       const first = await single(ask());
       expectAll(['while it streams', [(await single(ask())).status, (await single(ask('bob'))).status], [429, 200]]);
       streams[0]?.enqueue(new TextEncoder().encode('the end'));
@@ -511,7 +662,10 @@ export const checks: readonly Check[] = [
       const [first, second] = [await throttle.acquire(), await throttle.acquire()];
       first[Symbol.dispose]();
       await second[Symbol.asyncDispose]();
-      expectAll(['symbols', [typeof Symbol.dispose, typeof Symbol.asyncDispose], ['symbol', 'symbol']], ['released', [first.released, second.released, throttle.active], [true, true, 0]]);
+      expectAll(
+        ['symbols', [typeof Symbol.dispose, typeof Symbol.asyncDispose], ['symbol', 'symbol']],
+        ['released', [first.released, second.released, throttle.active], [true, true, 0]],
+      );
       await throttle[Symbol.asyncDispose]();
       expectAll(['closed', throttle.closed, true]);
     },
@@ -538,7 +692,9 @@ export const checks: readonly Check[] = [
       const storage = new AsyncLocalStorage();
       const throttle = new Throttle(Infinity, 1);
       const held = await storage.run('holder', () => throttle.acquire());
-      const seen = ['ada', 'bob'].map((user) => storage.run(user, () => throttle.run(async () => (await sleep(1), storage.getStore()))));
+      const seen = ['ada', 'bob'].map((user) =>
+        storage.run(user, () => throttle.run(async () => (await sleep(1), storage.getStore()))),
+      );
       storage.run('releaser', () => held.release());
       expectAll(['contexts', await Promise.all(seen), ['ada', 'bob']]);
       return 'yes';
@@ -565,7 +721,14 @@ export const checks: readonly Check[] = [
       await failureOf(throttle.acquire(3, { timeout: 1 }));
       diagnostics.unsubscribe('headgate:refused', listener);
       throttle.tryAcquire(4);
-      expectAll(['refusals', heard, [['api', 'busy', 2], ['api', 'timeout', 3]]]);
+      expectAll([
+        'refusals',
+        heard,
+        [
+          ['api', 'busy', 2],
+          ['api', 'timeout', 3],
+        ],
+      ]);
       return 'yes';
     },
   },
@@ -585,7 +748,18 @@ export const checks: readonly Check[] = [
       throttle.tryAcquire();
       const told = trace.events.map(({ kind, at }) => [kind, at]);
       expectAll(
-        ['events', told, [['granted', 0], ['queued', 0], ['paused', 0], ['released', 0], ['granted', 3], ['released', 5]]],
+        [
+          'events',
+          told,
+          [
+            ['granted', 0],
+            ['queued', 0],
+            ['paused', 0],
+            ['released', 0],
+            ['granted', 3],
+            ['released', 5],
+          ],
+        ],
         ['picture', [/^<svg[^]*<\/svg>\s*$/.test(toSVG(trace)), toSVG(trace).includes('<gate>')], [true, false]],
       );
     },
@@ -614,9 +788,17 @@ export const checks: readonly Check[] = [
       stop();
       permit.release();
       await waiting;
-      expectAll(['counted', counted, {
-        'headgate.wait.duration.sum': 0, 'headgate.refused': 1, 'headgate.active': 1, 'headgate.queue.length': 1, 'headgate.tokens': 1,
-      }]);
+      expectAll([
+        'counted',
+        counted,
+        {
+          'headgate.wait.duration.sum': 0,
+          'headgate.refused': 1,
+          'headgate.active': 1,
+          'headgate.queue.length': 1,
+          'headgate.tokens': 1,
+        },
+      ]);
     },
   },
   {
@@ -658,7 +840,15 @@ export async function runChecks(list: readonly Check[] = checks): Promise<Report
       const found = await Promise.race([run(), limit]);
       outcomes.push({ name, ...(typeof found === 'string' && { found }) });
     } catch (error) {
-      outcomes.push({ name, failure: error instanceof Error ? (error.name === 'Error' ? error.message : `${error.name}: ${error.message}`) : show(error) });
+      outcomes.push({
+        name,
+        failure:
+          error instanceof Error
+            ? error.name === 'Error'
+              ? error.message
+              : `${error.name}: ${error.message}`
+            : show(error),
+      });
     } finally {
       clearTimeout(timer);
     }

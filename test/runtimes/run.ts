@@ -49,20 +49,32 @@ interface Result {
 }
 
 /** What npm tells its scripts is not for those that it starts in turn. */
-const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name)));
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(
+    ([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name),
+  ),
+);
 
 /** For runtimes and the browser: nothing is read from the user's own folder, or written into it. */
 let ownEnv: NodeJS.ProcessEnv = env;
 
 /** Runs a command to its end; where it fails, the error says in which step. */
 async function execute(step: string, command: string, args: string[], options: ExecFileOptions = {}): Promise<string> {
-  const running = promisify(execFile)(command, args, { env, timeout: FETCH_MS, maxBuffer: 1e8, ...options, encoding: 'utf8' });
+  const running = promisify(execFile)(command, args, {
+    env,
+    timeout: FETCH_MS,
+    maxBuffer: 1e8,
+    ...options,
+    encoding: 'utf8',
+  });
   guarded(running.child);
   try {
     return (await running).stdout;
   } catch (error) {
     const { message, killed } = error as ExecFileException;
-    throw new Error(`${step}: ${killed === true ? `took more than ${FETCH_MS / 1000} s. ` : ''}${message.trim()}`, { cause: error });
+    throw new Error(`${step}: ${killed === true ? `took more than ${FETCH_MS / 1000} s. ` : ''}${message.trim()}`, {
+      cause: error,
+    });
   }
 }
 
@@ -87,11 +99,34 @@ async function prepare(): Promise<void> {
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'runtimes', private: true, type: 'module' }));
   // Or else Bun, and esbuild for workers, follow the `paths` of ours to the sources.
   await writeFile(join(project, 'tsconfig.json'), '{}');
-  const packed = await npm('packing headgate', root, 'pack', '--ignore-scripts', '--json', '--pack-destination', project);
+  const packed = await npm(
+    'packing headgate',
+    root,
+    'pack',
+    '--ignore-scripts',
+    '--json',
+    '--pack-destination',
+    project,
+  );
   const [tarball] = JSON.parse(packed) as { filename: string }[];
   if (tarball === undefined) throw new Error('npm pack made nothing');
-  await npm('installing headgate into an empty project', project, 'install', '--offline', '--ignore-scripts', '--no-audit', '--no-fund', join(project, tarball.filename));
-  await build({ entryPoints: ['main', 'worker', 'checks', 'using'].map((name) => join(source, `${name}.ts`)), outdir: project, format: 'esm', target: 'esnext', logLevel: 'error' });
+  await npm(
+    'installing headgate into an empty project',
+    project,
+    'install',
+    '--offline',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    join(project, tarball.filename),
+  );
+  await build({
+    entryPoints: ['main', 'worker', 'checks', 'using'].map((name) => join(source, `${name}.ts`)),
+    outdir: project,
+    format: 'esm',
+    target: 'esnext',
+    logLevel: 'error',
+  });
 }
 
 /** Gets a package into a folder of its own: under another name until it is complete. */
@@ -100,7 +135,18 @@ async function download(name: string, folder: string): Promise<void> {
   await rm(partial, { recursive: true, force: true });
   await mkdir(partial, { recursive: true });
   console.log(`Downloading ${name}`);
-  await npm(`downloading ${name} from the npm registry`, partial, 'install', '--prefix', partial, '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', name);
+  await npm(
+    `downloading ${name} from the npm registry`,
+    partial,
+    'install',
+    '--prefix',
+    partial,
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--no-package-lock',
+    name,
+  );
   await rename(partial, folder);
 }
 
@@ -116,13 +162,17 @@ async function fetched({ package: name, version, file }: Download): Promise<stri
     await done;
   }
   const path = join(folder, 'node_modules', name, file);
-  if (!existsSync(path)) throw new Error(`${relative(root, path)} is missing: remove ${relative(root, folder)} to fetch it anew`);
+  if (!existsSync(path))
+    throw new Error(`${relative(root, path)} is missing: remove ${relative(root, folder)} to fetch it anew`);
   return path;
 }
 
 /** A script that prints its report, and has to end by itself. */
 async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> {
-  const child = startProcess(binary, [...args, 'main.js'], { cwd: project, env: { ...ownEnv, DENO_NO_UPDATE_CHECK: '1', DENO_DIR: join(cache, 'deno-dir') } });
+  const child = startProcess(binary, [...args, 'main.js'], {
+    cwd: project,
+    env: { ...ownEnv, DENO_NO_UPDATE_CHECK: '1', DENO_DIR: join(cache, 'deno-dir') },
+  });
   let printed = '';
   let complaints = '';
   const ended = new Promise<void>((resolve, reject) => {
@@ -136,16 +186,31 @@ async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> 
       const [, line] = /^report: (.*)\n/m.exec(printed) ?? [];
       if (line !== undefined) resolve(JSON.parse(line) as Report);
     });
-    ended.then(() => reject(new Error(`it ended (${child.signalCode ?? child.exitCode}) before it had reported: ${`${printed}${complaints}`.trim().slice(-MOST_CHARACTERS)}`)), reject);
+    ended.then(
+      () =>
+        reject(
+          new Error(
+            `it ended (${child.signalCode ?? child.exitCode}) before it had reported: ${`${printed}${complaints}`.trim().slice(-MOST_CHARACTERS)}`,
+          ),
+        ),
+      reject,
+    );
   });
   try {
     const { agent, outcomes } = await withLimit(LIMIT_MS, 'the script', report);
     const expected = outcomes.some(({ failure }) => failure !== undefined) ? 1 : 0;
     const failure = await withLimit(END_MS, 'the end of the process, after all was done,', ended).then(
-      () => (child.exitCode === expected ? undefined : `expected the exit code ${expected}, got ${child.signalCode ?? child.exitCode}: ${complaints.trim().slice(-MOST_CHARACTERS)}`),
+      () =>
+        child.exitCode === expected
+          ? undefined
+          : `expected the exit code ${expected}, got ${child.signalCode ?? child.exitCode}: ${complaints.trim().slice(-MOST_CHARACTERS)}`,
       (error: Error) => `expected no timer that keeps the process: ${error.message}`,
     );
-    return { agent, version: agent.split(' ')[1] ?? '?', outcomes: [...outcomes, { name: 'the process ends by itself', ...(failure !== undefined && { failure }) }] };
+    return {
+      agent,
+      version: agent.split(' ')[1] ?? '?',
+      outcomes: [...outcomes, { name: 'the process ends by itself', ...(failure !== undefined && { failure }) }],
+    };
   } finally {
     await endProcess(child);
   }
@@ -154,12 +219,27 @@ async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> 
 /** Workers resolve nothing by themselves: their tools bundle, by the same map of exports. */
 async function bundleWorker(folder: string): Promise<string[]> {
   const { metafile } = await build({
-    absWorkingDir: project, entryPoints: ['worker.js'], outdir: folder, bundle: true, splitting: true, metafile: true, format: 'esm', target: 'esnext', logLevel: 'silent',
-    conditions: ['workerd', 'worker', 'browser'], external: ['redis'], define: { 'import.meta.resolve': 'undefined' },
+    absWorkingDir: project,
+    entryPoints: ['worker.js'],
+    outdir: folder,
+    bundle: true,
+    splitting: true,
+    metafile: true,
+    format: 'esm',
+    target: 'esnext',
+    logLevel: 'silent',
+    conditions: ['workerd', 'worker', 'browser'],
+    external: ['redis'],
+    define: { 'import.meta.resolve': 'undefined' },
   });
-  const strange = Object.keys(metafile.inputs).filter((path) => path.includes('/') && !path.startsWith('node_modules/headgate/dist/'));
-  if (strange.length > 0) throw new Error(`expected nothing but the package and the script in the bundle, got ${strange.join(', ')}`);
-  return Object.keys(metafile.outputs).map((path) => basename(path)).toSorted((a, b) => Number(b === 'worker.js') - Number(a === 'worker.js'));
+  const strange = Object.keys(metafile.inputs).filter(
+    (path) => path.includes('/') && !path.startsWith('node_modules/headgate/dist/'),
+  );
+  if (strange.length > 0)
+    throw new Error(`expected nothing but the package and the script in the bundle, got ${strange.join(', ')}`);
+  return Object.keys(metafile.outputs)
+    .map((path) => basename(path))
+    .toSorted((a, b) => Number(b === 'worker.js') - Number(a === 'worker.js'));
 }
 
 /** A worker that answers a request with its report. */
@@ -181,10 +261,17 @@ const worker :Workerd.Worker = (
 );
 `;
   await writeFile(join(folder, 'config.capnp'), config);
-  const version = (await execute('the version of workerd', binary, ['--version'], { env: ownEnv })).trim().replace('workerd ', '');
-  const child = startProcess(binary, ['serve', 'config.capnp', '--control-fd=3'], { cwd: folder, env: ownEnv, outputs: ['pipe', 'pipe', 'pipe'] });
+  const version = (await execute('the version of workerd', binary, ['--version'], { env: ownEnv }))
+    .trim()
+    .replace('workerd ', '');
+  const child = startProcess(binary, ['serve', 'config.capnp', '--control-fd=3'], {
+    cwd: folder,
+    env: ownEnv,
+    outputs: ['pipe', 'pipe', 'pipe'],
+  });
   let complaints = '';
-  for (const output of [child.stdout, child.stderr]) output?.setEncoding('utf8').on('data', (text: string) => (complaints += text));
+  for (const output of [child.stdout, child.stderr])
+    output?.setEncoding('utf8').on('data', (text: string) => (complaints += text));
   try {
     const port = new Promise<number>((resolve, reject) => {
       let heard = '';
@@ -194,12 +281,19 @@ const worker :Workerd.Worker = (
         if (number !== undefined) resolve(Number(number));
       });
       child.once('error', reject);
-      child.once('close', () => reject(new Error(`workerd ended (${child.signalCode ?? child.exitCode}): ${complaints.trim().slice(-MOST_CHARACTERS)}`)));
+      child.once('close', () =>
+        reject(
+          new Error(
+            `workerd ended (${child.signalCode ?? child.exitCode}): ${complaints.trim().slice(-MOST_CHARACTERS)}`,
+          ),
+        ),
+      );
     });
     const answer = async (): Promise<Report> => {
       const response = await fetch(`http://127.0.0.1:${await port}/`);
       const text = await response.text();
-      if (!response.ok) throw new Error(`the worker answered ${response.status}: ${text}${complaints.trim().slice(-MOST_CHARACTERS)}`);
+      if (!response.ok)
+        throw new Error(`the worker answered ${response.status}: ${text}${complaints.trim().slice(-MOST_CHARACTERS)}`);
       return JSON.parse(text) as Report;
     };
     const { agent, outcomes } = await withLimit(LIMIT_MS, 'the worker', answer());
@@ -212,15 +306,21 @@ const worker :Workerd.Worker = (
 /** As much of playwright-core as is used. */
 interface Browser {
   version(): string;
-  newPage(): Promise<{ goto(url: string, options: { timeout: number }): Promise<unknown>; evaluate(code: string): Promise<Report> }>;
+  newPage(): Promise<{
+    goto(url: string, options: { timeout: number }): Promise<unknown>;
+    evaluate(code: string): Promise<Report>;
+  }>;
   close(): Promise<void>;
 }
 
 /** The files of the project, for a page: the browser finds the package by a map that is made of the one of its exports. */
 async function serveProject(): Promise<Server> {
-  const { exports } = JSON.parse(await readFile(join(project, 'node_modules/headgate/package.json'), 'utf8')) as { exports: Record<string, string | { default: string }> };
+  const { exports } = JSON.parse(await readFile(join(project, 'node_modules/headgate/package.json'), 'utf8')) as {
+    exports: Record<string, string | { default: string }>;
+  };
   const imports = Object.entries(exports).map(([name, target]) => [
-    `headgate${name.slice(1)}`, `/node_modules/headgate${(typeof target === 'string' ? target : target.default).slice(1)}`,
+    `headgate${name.slice(1)}`,
+    `/node_modules/headgate${(typeof target === 'string' ? target : target.default).slice(1)}`,
   ]);
   const page = `<!doctype html><link rel="icon" href="data:,"><script type="importmap">${JSON.stringify({ imports: Object.fromEntries(imports) })}</script>`;
   const server = createServer((request, response) => {
@@ -237,14 +337,20 @@ async function serveProject(): Promise<Server> {
 
 async function inPage(library: string): Promise<Told> {
   const executablePath = await requireProgram(CHROMIUM);
-  const { chromium } = (await import(pathToFileURL(library).href)) as { chromium: { launch(options: object): Promise<Browser> } };
+  const { chromium } = (await import(pathToFileURL(library).href)) as {
+    chromium: { launch(options: object): Promise<Browser> };
+  };
   const server = await serveProject();
   try {
     const browser = await chromium.launch({ executablePath, args: CHROMIUM.args, env: ownEnv, timeout: LIMIT_MS });
     try {
       const page = await browser.newPage();
       await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, { timeout: LIMIT_MS });
-      const report = await withLimit(LIMIT_MS, 'the page', page.evaluate(`import('/checks.js').then(({ runChecks }) => runChecks())`));
+      const report = await withLimit(
+        LIMIT_MS,
+        'the page',
+        page.evaluate(`import('/checks.js').then(({ runChecks }) => runChecks())`),
+      );
       return { ...report, version: browser.version() };
     } finally {
       await withLimit(END_MS, 'the end of the browser', browser.close());
@@ -257,7 +363,12 @@ async function inPage(library: string): Promise<Told> {
 
 /** What the runtime says of itself, and has, against what was expected. */
 function compare({ agent, features }: Runtime, report: Report): Outcome[] {
-  const outcomes: Outcome[] = [{ name: 'the runtime is the one that it should be', ...(!agent.test(report.agent) && { failure: `expected ${agent}, got ${report.agent}` }) }];
+  const outcomes: Outcome[] = [
+    {
+      name: 'the runtime is the one that it should be',
+      ...(!agent.test(report.agent) && { failure: `expected ${agent}, got ${report.agent}` }),
+    },
+  ];
   if (report.outcomes.length === 0) outcomes.push({ name: 'there are checks', failure: 'expected some, got none' });
   for (const outcome of report.outcomes) {
     const expected: string | undefined = (features as unknown as Record<string, string | undefined>)[outcome.name];
@@ -283,25 +394,50 @@ async function check(runtime: Runtime): Promise<Result> {
   return { runtime, version, outcomes, seconds: (performance.now() - start) / 1000 };
 }
 
-const failuresOf = ({ outcomes }: Result): readonly Outcome[] => outcomes.filter(({ failure }) => failure !== undefined);
-const foundBy = ({ outcomes }: Result, name: string): string => outcomes.find((outcome) => outcome.name === name)?.found ?? '';
+const failuresOf = ({ outcomes }: Result): readonly Outcome[] =>
+  outcomes.filter(({ failure }) => failure !== undefined);
+const foundBy = ({ outcomes }: Result, name: string): string =>
+  outcomes.find((outcome) => outcome.name === name)?.found ?? '';
 
-const HEAD = ['runtime', 'version', 'passed', 'failed', 'imports', 'using', 'AsyncLocalStorage', 'diagnostics_channel', 'unhandled rejections'];
+const HEAD = [
+  'runtime',
+  'version',
+  'passed',
+  'failed',
+  'imports',
+  'using',
+  'AsyncLocalStorage',
+  'diagnostics_channel',
+  'unhandled rejections',
+];
 const rowOf = (result: Result): string[] => [
-  result.runtime.title, result.version, String(result.outcomes.length - failuresOf(result).length), String(failuresOf(result).length),
+  result.runtime.title,
+  result.version,
+  String(result.outcomes.length - failuresOf(result).length),
+  String(failuresOf(result).length),
   ...HEAD.slice(4).map((name) => foundBy(result, name)),
 ];
 
 function printTable(results: readonly Result[]): void {
   const rows = [[...HEAD, 'seconds'], ...results.map((result) => [...rowOf(result), result.seconds.toFixed(1)])];
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  for (const row of rows) console.log(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd());
+  for (const row of rows)
+    console.log(
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    );
 }
 
 /** What README.md shows: who was asked, and what differs between them. */
 function printMarkdown(results: readonly Result[]): void {
   const features = ['using', 'AsyncLocalStorage', 'diagnostics_channel'];
-  const rows = results.map((result) => [result.runtime.title, result.version, ...features.map((name) => foundBy(result, name))]);
+  const rows = results.map((result) => [
+    result.runtime.title,
+    result.version,
+    ...features.map((name) => foundBy(result, name)),
+  ]);
   const head = ['runtime', 'version', ...features.map((name) => `\`${name}\``)];
   for (const row of [head, head.map(() => '---'), ...rows]) console.log(`| ${row.join(' | ')} |`);
 }
@@ -309,8 +445,12 @@ function printMarkdown(results: readonly Result[]): void {
 async function main(args: readonly string[]): Promise<boolean> {
   const names = args.filter((arg) => !arg.startsWith('--'));
   const unknown = args.filter((arg) => arg !== '--markdown' && !runtimes.some(({ name }) => name === arg));
-  if (unknown.length > 0) throw new Error(`unknown: ${unknown.join(' ')}. There are ${runtimes.map(({ name }) => name).join(', ')}, and --markdown`);
-  if (`${process.platform}-${process.arch}` !== 'linux-x64') throw new Error('the binaries are those for Linux on x64: run this in a container');
+  if (unknown.length > 0)
+    throw new Error(
+      `unknown: ${unknown.join(' ')}. There are ${runtimes.map(({ name }) => name).join(', ')}, and --markdown`,
+    );
+  if (`${process.platform}-${process.arch}` !== 'linux-x64')
+    throw new Error('the binaries are those for Linux on x64: run this in a container');
   const temporary = temporaryFolder('headgate-runtimes-');
   // A browser that is killed leaves its profile behind: so it gets a folder that is removed in any case.
   process.env['TMPDIR'] = temporary;
@@ -320,12 +460,14 @@ async function main(args: readonly string[]): Promise<boolean> {
   const results = new Map<Runtime, Result>();
   const rest = [...chosen];
   const work = async (): Promise<void> => {
-    for (let runtime = rest.shift(); runtime !== undefined; runtime = rest.shift()) results.set(runtime, await check(runtime));
+    for (let runtime = rest.shift(); runtime !== undefined; runtime = rest.shift())
+      results.set(runtime, await check(runtime));
   };
   await Promise.all(Array.from({ length: Math.min(cpus().length, 2) }, work));
   const inOrder = chosen.flatMap((runtime) => results.get(runtime) ?? []);
   for (const result of inOrder) {
-    for (const { name, failure } of failuresOf(result)) console.log(`FAILED ${result.runtime.name}, ${name}: ${failure}`);
+    for (const { name, failure } of failuresOf(result))
+      console.log(`FAILED ${result.runtime.name}, ${name}: ${failure}`);
   }
   printTable(inOrder);
   if (args.includes('--markdown')) printMarkdown(inOrder);

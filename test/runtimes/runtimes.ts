@@ -50,7 +50,13 @@ export const CHROMIUM: Program & { readonly args: readonly string[] } = {
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking'],
 };
 
-const everything: Features = { imports: 'resolved', using: 'native', AsyncLocalStorage: 'yes', diagnostics_channel: 'yes', 'unhandled rejections': 'none' };
+const everything: Features = {
+  imports: 'resolved',
+  using: 'native',
+  AsyncLocalStorage: 'yes',
+  diagnostics_channel: 'yes',
+  'unhandled rejections': 'none',
+};
 
 const node = (version: string, features: Partial<Features> = {}): Runtime => ({
   name: `node${version.split('.')[0]}`,
@@ -97,7 +103,10 @@ export const runtimes: readonly Runtime[] = [
   },
   worker('workerd', 'workerd', []),
   // What is of Node is there by default: here it is not.
-  worker('workerd-bare', 'workerd without Node’s modules', ['no_nodejs_compat', 'no_nodejs_compat_v2'], { AsyncLocalStorage: 'no', diagnostics_channel: 'no' }),
+  worker('workerd-bare', 'workerd without Node’s modules', ['no_nodejs_compat', 'no_nodejs_compat_v2'], {
+    AsyncLocalStorage: 'no',
+    diagnostics_channel: 'no',
+  }),
   {
     name: 'chromium',
     title: 'Chromium',

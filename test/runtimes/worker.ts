@@ -17,7 +17,10 @@ const isForbidden = (action: () => unknown): boolean => {
 };
 const forbidden = [isForbidden(() => setTimeout(() => undefined, 1)), isForbidden(() => crypto.randomUUID())];
 
-const throttle = new Throttle(10, 2, 1, { also: [{ capacity: 100, period: 60, window: 'sliding' }], name: 'made at import' });
+const throttle = new Throttle(10, 2, 1, {
+  also: [{ capacity: 100, period: 60, window: 'sliding' }],
+  name: 'made at import',
+});
 const keyed = new KeyedThrottle(10, 2);
 const database = new Resource(1);
 const limited = new Limiter({ timeout: 1, resources: [database] }).resources([database])(async () => database.active);
@@ -27,9 +30,16 @@ const serve = web(() => new Response('hello'), concurrencyLimit({ key: 'header:x
 const atImport: Check = {
   name: 'made at import, where timers and randomness are forbidden; used in a request',
   async run() {
-    if (forbidden.includes(false)) throw new Error(`expected timers and randomness to be forbidden at import, got ${forbidden.join(', ')}`);
+    if (forbidden.includes(false))
+      throw new Error(`expected timers and randomness to be forbidden at import, got ${forbidden.join(', ')}`);
     const request = new Request('https://example.com/', { headers: { 'x-api-key': 'ada' } });
-    const got = [await throttle.run(() => throttle.active), await keyed.run('ada', (permit) => permit.cost), await limited(), await (await polite('https://example.com/')).text(), (await serve(request)).status];
+    const got = [
+      await throttle.run(() => throttle.active),
+      await keyed.run('ada', (permit) => permit.cost),
+      await limited(),
+      await (await polite('https://example.com/')).text(),
+      (await serve(request)).status,
+    ];
     if (got.join(' ') !== '1 1 1 served 200') throw new Error(`expected 1 1 1 served 200, got ${got.join(' ')}`);
   },
 };
@@ -61,9 +71,14 @@ const inObject = (gates: Gates): Check => ({
   name: 'a throttle of a Durable Object, shared by requests that wait for one another',
   async run() {
     const object = gates.get(gates.idFromName('shared'));
-    const answers = await Promise.all([1, 2, 3, 4].map(async () => (await (await object.fetch('https://object/')).json()) as [running: number, waited: number]));
+    const answers = await Promise.all(
+      [1, 2, 3, 4].map(
+        async () => (await (await object.fetch('https://object/')).json()) as [running: number, waited: number],
+      ),
+    );
     const waits = answers.map(([, waited]) => waited);
-    if (answers.some(([running]) => running !== 1) || Math.max(...waits) < 0.12) throw new Error(`expected one at a time, and waits of up to 0.15 s, got ${JSON.stringify(answers)}`);
+    if (answers.some(([running]) => running !== 1) || Math.max(...waits) < 0.12)
+      throw new Error(`expected one at a time, and waits of up to 0.15 s, got ${JSON.stringify(answers)}`);
   },
 });
 

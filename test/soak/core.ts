@@ -5,7 +5,16 @@
  */
 import fc from 'fast-check';
 import type { Rate } from 'headgate';
-import { backlogOperation, bursts, capacities, concurrencies, longHistory, periods, rates, slowBuckets } from '../model/reference.js';
+import {
+  backlogOperation,
+  bursts,
+  capacities,
+  concurrencies,
+  longHistory,
+  periods,
+  rates,
+  slowBuckets,
+} from '../model/reference.js';
 import { playLoose } from './loose.js';
 import { Dice, type Part, playSeed, type Tally } from './part.js';
 import { playStorm } from './storm.js';
@@ -21,7 +30,12 @@ const settings = {
 };
 const anyHistory = fc.record({ ...settings, operations: longHistory(400, (operation) => operation) });
 /** True costs that come late, while callers wait for tokens all the time. */
-const backlog = fc.record({ ...settings, concurrency: fc.constant(0), maxQueue: fc.constant(Infinity), operations: fc.array(backlogOperation, { maxLength: 500, size: 'max' }) });
+const backlog = fc.record({
+  ...settings,
+  concurrency: fc.constant(0),
+  maxQueue: fc.constant(Infinity),
+  operations: fc.array(backlogOperation, { maxLength: 500, size: 'max' }),
+});
 const history = fc.oneof({ weight: 2, arbitrary: anyHistory }, backlog);
 
 /** How often each remarkable case has occurred. */
@@ -46,6 +60,12 @@ export const core: Part = {
     else await playLoose(seed, tally);
   },
   async close() {
-    if (seen.size > 0) print(`core, exact histories: ${[...seen].map(([what, times]) => `${what}: ${times}`).toSorted().join('; ')}`);
+    if (seen.size > 0)
+      print(
+        `core, exact histories: ${[...seen]
+          .map(([what, times]) => `${what}: ${times}`)
+          .toSorted()
+          .join('; ')}`,
+      );
   },
 };

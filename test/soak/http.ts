@@ -50,7 +50,8 @@ class Counter {
     this.entered++;
     const inside = (this.#inside.get(key) ?? 0) + 1;
     this.#inside.set(key, inside);
-    if (inside > this.#most) this.wrong ??= `${inside} inside at a time, where ${this.#most} are allowed${key && ` for ${key}`}`;
+    if (inside > this.#most)
+      this.wrong ??= `${inside} inside at a time, where ${this.#most} are allowed${key && ` for ${key}`}`;
     this.#responses.set(response, () => void this.#inside.set(key, (this.#inside.get(key) ?? 0) - 1));
   }
 
@@ -65,57 +66,78 @@ class Counter {
 }
 
 /** What the paths ask for: a text after a while, a stream of chunks, a failure, or a server that hangs up. */
-const handlerOf = (counter: Counter): Handler => async (path, response) => {
-  const { pathname, searchParams } = new URL(path, 'http://localhost');
-  counter.enter(searchParams.get('key') ?? '', response);
-  const milliseconds = Number(searchParams.get('ms'));
-  const chunks = Number(searchParams.get('chunks'));
-  async function* stream(): AsyncGenerator<string> {
-    try {
-      for (let index = 0; index < chunks && !response.destroyed; index++) {
-        yield 'x'.repeat(Number(searchParams.get('size')));
-        if (milliseconds > 0) await sleep(milliseconds / chunks);
+const handlerOf =
+  (counter: Counter): Handler =>
+  async (path, response) => {
+    const { pathname, searchParams } = new URL(path, 'http://localhost');
+    counter.enter(searchParams.get('key') ?? '', response);
+    const milliseconds = Number(searchParams.get('ms'));
+    const chunks = Number(searchParams.get('chunks'));
+    async function* stream(): AsyncGenerator<string> {
+      try {
+        for (let index = 0; index < chunks && !response.destroyed; index++) {
+          yield 'x'.repeat(Number(searchParams.get('size')));
+          if (milliseconds > 0) await sleep(milliseconds / chunks);
+        }
+      } finally {
+        counter.leave(response);
       }
+    }
+    if (pathname === '/stream') return stream() satisfies Page;
+    try {
+      if (milliseconds > 0) await sleep(milliseconds);
+      if (pathname === '/fails') throw new Error('as asked for');
+      if (pathname === '/drops') response.destroy();
+      return 'done';
     } finally {
       counter.leave(response);
     }
-  }
-  if (pathname === '/stream') return stream() satisfies Page;
-  try {
-    if (milliseconds > 0) await sleep(milliseconds);
-    if (pathname === '/fails') throw new Error('as asked for');
-    if (pathname === '/drops') response.destroy();
-    return 'done';
-  } finally {
-    counter.leave(response);
-  }
-};
+  };
 
 /** A path that takes a few milliseconds. */
 function anyPath(dice: Dice, key: string): string {
   const ms = dice.pick([0, 0, 1, 5, 20]);
   const path = dice.pick(['/text', '/text', '/text', '/stream', '/stream', '/fails', '/drops']);
-  const [chunks, size] = dice.pick([[3, 10], [3, 10], [10, 1_000], [10, 1_000], [8, 65_536]] as const);
+  const [chunks, size] = dice.pick([
+    [3, 10],
+    [3, 10],
+    [10, 1_000],
+    [10, 1_000],
+    [8, 65_536],
+  ] as const);
   return `${path}?ms=${ms}&chunks=${chunks}&size=${size}${key && `&key=${key}`}`;
 }
 
 /** How a request ended: with a status, or without. */
 type End = number | 'hung up' | `broken${string}`;
 
-function send(port: number, path: string, agent: http.Agent | false, hangUpAfter: number | undefined, slow: boolean, key: string): Promise<End> {
+function send(
+  port: number,
+  path: string,
+  agent: http.Agent | false,
+  hangUpAfter: number | undefined,
+  slow: boolean,
+  key: string,
+): Promise<End> {
   return new Promise((resolve) => {
     const headers = key === '' ? {} : { 'x-key': key };
     const request = http.get({ host: '127.0.0.1', port, path, agent, headers });
     let end: End | undefined;
     let answer: http.IncomingMessage | undefined;
-    const timer = hangUpAfter === undefined ? undefined : setTimeout(() => {
-      end ??= 'hung up';
-      request.destroy();
-    }, hangUpAfter);
+    const timer =
+      hangUpAfter === undefined
+        ? undefined
+        : setTimeout(() => {
+            end ??= 'hung up';
+            request.destroy();
+          }, hangUpAfter);
     request.on('error', (error) => void (end ??= `broken: ${error.message}`));
     request.on('response', (response) => {
       answer = response;
-      const { statusCode = 0, headers: { 'retry-after': retryAfter } } = response;
+      const {
+        statusCode = 0,
+        headers: { 'retry-after': retryAfter },
+      } = response;
       response.on('error', (error) => void (end ??= `broken in the middle: ${error.message}`));
       response.on('end', () => {
         end ??= (statusCode === 429 || statusCode === 503) && !/^[1-9]\d*$/.test(retryAfter ?? '') ? 0 : statusCode;
@@ -146,7 +168,8 @@ async function pipeline(port: number, paths: readonly string[], key: string, goe
   socket.on('error', () => {});
   socket.resume();
   const closed = new Promise<unknown>((resolve) => void socket.once('close', resolve));
-  for (const path of paths) socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n${key && `x-key: ${key}\r\n`}\r\n`);
+  for (const path of paths)
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n${key && `x-key: ${key}\r\n`}\r\n`);
   await sleep(goesAfter);
   socket.destroy();
   await closed;
@@ -166,7 +189,9 @@ async function playHttp(seed: number, tally: Tally, name?: string, clients: numb
   const gate = new Throttle(capacity, concurrency, 1, { burst, maxQueue });
   const keyed = new KeyedThrottle(capacity, concurrency, 1, { burst, maxQueue });
   const options: AnyOptions = keys.length > 1 ? { keyed, key: 'header:x-key', wait } : { gate, wait };
-  trail.note(`${name ?? drawn}, ${concurrency} at a time, ${capacity} per second, wait ${wait}, maxQueue ${maxQueue}, keys ${keys.join()}`);
+  trail.note(
+    `${name ?? drawn}, ${concurrency} at a time, ${capacity} per second, wait ${wait}, maxQueue ${maxQueue}, keys ${keys.join()}`,
+  );
   const counter = new Counter(concurrency);
   const server = await make(options, handlerOf(counter));
   counter.watch(server);
@@ -190,12 +215,20 @@ async function playHttp(seed: number, tally: Tally, name?: string, clients: numb
       }
       const path = anyPath(own, key);
       const hangUpAfter = own.oneIn(4) ? own.pick([0, 1, 3, 10]) : undefined;
-      const end = await within(PATIENCE, send(port, path, own.oneIn(3) ? false : agent, hangUpAfter, own.oneIn(6), key), `an answer to ${path}`);
+      const end = await within(
+        PATIENCE,
+        send(port, path, own.oneIn(3) ? false : agent, hangUpAfter, own.oneIn(6), key),
+        `an answer to ${path}`,
+      );
       trail.note(`${path}${hangUpAfter === undefined ? '' : `, hangs up after ${hangUpAfter} ms`}: ${end}`);
       if (end === 429 || end === 503) tally.refusals++;
       else if (end === 'hung up') tally.aborts++;
       // With many clients on a kept connection, one may be reset by the server that answers another with a failure.
-      const allowed: unknown[] = path.startsWith('/drops') ? [String(end).startsWith('broken') ? end : 500] : path.startsWith('/fails') ? [500] : [200];
+      const allowed: unknown[] = path.startsWith('/drops')
+        ? [String(end).startsWith('broken') ? end : 500]
+        : path.startsWith('/fails')
+          ? [500]
+          : [200];
       if (![429, 503, 'hung up', ...allowed].includes(end)) wrong ??= `${path} was answered by ${end}`;
     }
   };
@@ -204,7 +237,11 @@ async function playHttp(seed: number, tally: Tally, name?: string, clients: numb
     await Promise.all(Array.from({ length: clients }, () => client(dice.fork())));
     assert.equal(wrong, undefined);
     const throttles = (): Throttle[] => (keys.length > 1 ? keys.flatMap((key) => keyed.peek(key) ?? []) : [gate]);
-    await until('all permits are back', () => throttles().every((throttle) => throttle.active === 0 && throttle.waiting === 0), 10);
+    await until(
+      'all permits are back',
+      () => throttles().every((throttle) => throttle.active === 0 && throttle.waiting === 0),
+      10,
+    );
     assert.equal(counter.wrong, undefined);
     await until('nobody is inside', () => counter.inside === 0, 10);
     const seconds = (performance.now() - from) / 1_000;

@@ -13,7 +13,17 @@ import { overHttp } from './http.js';
 import { keyed } from './keyed.js';
 import { HistoryFailed, newTally, type Part, type Tally, within } from './part.js';
 import { onRedis } from './redis.js';
-import { complaints, Growth, holdings, LEAST_LOOKS, listenForComplaints, MOST_GROWTH, print, returned, Watchdog } from './watch.js';
+import {
+  complaints,
+  Growth,
+  holdings,
+  LEAST_LOOKS,
+  listenForComplaints,
+  MOST_GROWTH,
+  print,
+  returned,
+  Watchdog,
+} from './watch.js';
 
 const PARTS: readonly Part[] = [core, keyed, overHttp, onRedis];
 
@@ -32,7 +42,9 @@ interface Running {
   seconds: number;
 }
 
-const { values } = parseArgs({ options: { minutes: { type: 'string' }, seed: { type: 'string' }, only: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { minutes: { type: 'string' }, seed: { type: 'string' }, only: { type: 'string' } },
+});
 const minutes = Number(values.minutes ?? 1);
 const only = values.only?.split(',') ?? PARTS.map(({ name }) => name);
 const seed = values.seed === undefined ? undefined : Number(values.seed);
@@ -42,7 +54,14 @@ if (unknown !== undefined || !(minutes > 0) || (seed !== undefined && !Number.is
   process.exit(2);
 }
 
-const chosen: Running[] = PARTS.filter(({ name }) => only.includes(name)).map((part, index) => ({ part, index, tally: newTally(), growth: undefined, before: undefined, seconds: 0 }));
+const chosen: Running[] = PARTS.filter(({ name }) => only.includes(name)).map((part, index) => ({
+  part,
+  index,
+  tally: newTally(),
+  growth: undefined,
+  before: undefined,
+  seconds: 0,
+}));
 const watchdog = new Watchdog(chosen.map(({ part }) => part.name));
 /** Aborts when somebody wants it to end. */
 const stop = new AbortController();
@@ -61,7 +80,8 @@ async function play({ part, index, tally }: Running, historySeed: number): Promi
     if (error instanceof HistoryFailed) print(error.history);
     else print(stack ?? '');
     for (const complaint of complaints) print(complaint);
-    if (!part.exact) print('This part runs in real time: its seed repeats what is done, but not when, so it may take some tries.');
+    if (!part.exact)
+      print('This part runs in real time: its seed repeats what is done, but not when, so it may take some tries.');
     print(`again: npm run test:soak -- --only ${part.name} --seed ${historySeed}`);
     return false;
   }
@@ -94,22 +114,62 @@ async function turnOf(running: Running, seconds: number): Promise<boolean> {
 const mega = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
 
 function report(from: number): void {
-  const parts = chosen.map(({ part, tally }) => `${part.name} ${tally.histories} histories, ${tally.operations} operations`);
-  print(`${((performance.now() - from) / 60_000).toFixed(1)} min: ${parts.join('; ')}; heap ${mega(process.memoryUsage().heapUsed)}`);
+  const parts = chosen.map(
+    ({ part, tally }) => `${part.name} ${tally.histories} histories, ${tally.operations} operations`,
+  );
+  print(
+    `${((performance.now() - from) / 60_000).toFixed(1)} min: ${parts.join('; ')}; heap ${mega(process.memoryUsage().heapUsed)}`,
+  );
 }
 
 function summarize(from: number, total: Growth): void {
   print(`\nafter ${((performance.now() - from) / 60_000).toFixed(2)} minutes:`);
   const rows = chosen.map(({ part, tally, growth, seconds }) => {
     const [start, end] = growth?.ends ?? [NaN, NaN];
-    return [part.name, tally.histories, tally.operations, tally.grants, tally.refusals, tally.aborts, seconds.toFixed(0), mega(start), mega(end), mega(growth?.bytes ?? 0), `${((growth?.slope ?? 0) / 1e3).toFixed(1)} kB/s`];
+    return [
+      part.name,
+      tally.histories,
+      tally.operations,
+      tally.grants,
+      tally.refusals,
+      tally.aborts,
+      seconds.toFixed(0),
+      mega(start),
+      mega(end),
+      mega(growth?.bytes ?? 0),
+      `${((growth?.slope ?? 0) / 1e3).toFixed(1)} kB/s`,
+    ];
   });
-  const table = [['part', 'histories', 'operations', 'grants', 'refusals', 'aborts', 'seconds', 'heap at start', 'at end', 'growth', 'slope'], ...rows].map((row) => row.map(String));
+  const table = [
+    [
+      'part',
+      'histories',
+      'operations',
+      'grants',
+      'refusals',
+      'aborts',
+      'seconds',
+      'heap at start',
+      'at end',
+      'growth',
+      'slope',
+    ],
+    ...rows,
+  ].map((row) => row.map(String));
   const widths = table[0]?.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0))) ?? [];
-  for (const row of table) print(row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  '));
+  for (const row of table)
+    print(
+      row
+        .map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
+        .join('  '),
+    );
   const [first, last] = total.ends;
-  print(`The heap of all: from ${mega(first)} to ${mega(last)}; from the second quarter of the rounds to the last, by the medians, it grew by ${mega(total.bytes)}, of`);
-  print(`${mega(MOST_GROWTH)} allowed; ${(total.slope / 1e3).toFixed(1)} kB/s by least squares. Of a part: what its turns have added, of which much goes in those of others.`);
+  print(
+    `The heap of all: from ${mega(first)} to ${mega(last)}; from the second quarter of the rounds to the last, by the medians, it grew by ${mega(total.bytes)}, of`,
+  );
+  print(
+    `${mega(MOST_GROWTH)} allowed; ${(total.slope / 1e3).toFixed(1)} kB/s by least squares. Of a part: what its turns have added, of which much goes in those of others.`,
+  );
 }
 
 async function soak(): Promise<boolean> {
@@ -118,7 +178,8 @@ async function soak(): Promise<boolean> {
   const from = performance.now();
   const end = from + minutes * 60_000;
   print(`${minutes} minutes of ${chosen.map(({ part }) => part.name).join(', ')}; process ${process.pid}`);
-  for (const { part } of chosen) if (!part.exact) print(`${part.name} runs in real time: its seeds repeat what is done, but not when`);
+  for (const { part } of chosen)
+    if (!part.exact) print(`${part.name} runs in real time: its seeds repeat what is done, but not when`);
   const start = await Growth.heap();
   const total = Growth.from(start);
   let heap = start;
@@ -132,11 +193,17 @@ async function soak(): Promise<boolean> {
     // What one part leaves to be collected may be so in another's turn: what counts is what all of them leave.
     const now = await Growth.heap();
     const sum = (pick: (running: Running) => number): number => chosen.reduce((all, running) => all + pick(running), 0);
-    total.add(sum(({ tally }) => tally.operations), sum(({ seconds }) => seconds), now - heap);
+    total.add(
+      sum(({ tally }) => tally.operations),
+      sum(({ seconds }) => seconds),
+      now - heap,
+    );
     heap = now;
     if (total.verdict !== undefined) {
       print(`\nFAILED: ${total.verdict}`);
-      print(`again, part by part: npm run test:soak -- --minutes ${minutes} --only ${chosen.map(({ part }) => part.name).join(', or ')}`);
+      print(
+        `again, part by part: npm run test:soak -- --minutes ${minutes} --only ${chosen.map(({ part }) => part.name).join(', or ')}`,
+      );
       return false;
     }
     const passed = Math.floor((performance.now() - from) / 60_000);
@@ -152,7 +219,12 @@ async function once(): Promise<boolean> {
   for (const running of chosen) {
     good = (await play(running, seed as number)) && good;
     const { histories, ...counts } = running.tally;
-    if (histories > 0) print(`${running.part.name}, seed ${seed}: good; ${Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(', ')}`);
+    if (histories > 0)
+      print(
+        `${running.part.name}, seed ${seed}: good; ${Object.entries(counts)
+          .map(([name, count]) => `${count} ${name}`)
+          .join(', ')}`,
+      );
   }
   return good;
 }
@@ -177,7 +249,9 @@ try {
   for (const { part } of chosen) watchdog.guard((await part.open?.()) ?? []);
   good = seed === undefined ? await soak() : await once();
 } catch (error) {
-  print(`\nFAILED, before anything was played: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  print(
+    `\nFAILED, before anything was played: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+  );
 } finally {
   await closeAll();
 }

@@ -39,10 +39,17 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
     });
     const fresh = twins.map(() => new Reference(capacity, concurrency, period, burst, maxQueue))[0] as Reference;
     const hasOwnLimits = (model: Reference): boolean =>
-      model.capacity !== capacity || model.concurrency !== concurrency || model.period !== period || model.size !== fresh.size;
+      model.capacity !== capacity ||
+      model.concurrency !== concurrency ||
+      model.period !== period ||
+      model.size !== fresh.size;
     const isLive = (model: Reference): boolean =>
-      model.active > 0 || model.queue.length > 0 ||
-      (!model.closed && (model.pausedUntil > model.time || (model.capacity !== Infinity && model.tokens < model.size) || hasOwnLimits(model)));
+      model.active > 0 ||
+      model.queue.length > 0 ||
+      (!model.closed &&
+        (model.pausedUntil > model.time ||
+          (model.capacity !== Infinity && model.tokens < model.size) ||
+          hasOwnLimits(model)));
 
     let step = 0;
     for (const [index, operation] of operations) {
@@ -86,15 +93,23 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
         default: {
           // Closed, the key's limits may be those of all again; whoever is refused for them hears of either.
           if (model.closed && (hasOwnLimits(model) || operation.do === 'pause' || operation.do === 'resume')) break;
-          const full = !model.closed && !isLive(model) && twins.filter((other) => isLive(other.model)).length >= maxKeys;
+          const full =
+            !model.closed && !isLive(model) && twins.filter((other) => isLive(other.model)).length >= maxKeys;
           if (!full) await twin.play(operation);
           // What is fresh and not swept yet may go on as it is; swept, it has to be let in again.
           else if (keyed.size >= maxKeys) {
             const refusal = { code: 'ERR_THROTTLE_QUEUE_FULL' };
-            if (operation.do === 'acquire') await assert.rejects(keyed.acquire(KEYS[index] as string, operation.cost), refusal);
-            if (operation.do === 'run') await assert.rejects(keyed.run(KEYS[index] as string, () => {}, operation.cost), refusal);
-            if (operation.do === 'tryAcquire') assert.equal(keyed.tryAcquire(KEYS[index] as string, operation.cost), undefined);
-            if (operation.do === 'pause') assert.throws(() => keyed.pause(KEYS[index] as string, operation.seconds), refusal);
+            if (operation.do === 'acquire')
+              await assert.rejects(keyed.acquire(KEYS[index] as string, operation.cost), refusal);
+            if (operation.do === 'run')
+              await assert.rejects(
+                keyed.run(KEYS[index] as string, () => {}, operation.cost),
+                refusal,
+              );
+            if (operation.do === 'tryAcquire')
+              assert.equal(keyed.tryAcquire(KEYS[index] as string, operation.cost), undefined);
+            if (operation.do === 'pause')
+              assert.throws(() => keyed.pause(KEYS[index] as string, operation.seconds), refusal);
             tally.refusals++;
           } else assert.fail(`${keyed.size} keys are live, of which ${maxKeys} were to be seen`);
         }

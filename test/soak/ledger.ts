@@ -59,16 +59,25 @@ export class Account {
 
   /** Whether `cost` can be granted at `now`. */
   may(now: number, cost: number): boolean {
-    return cost === 0 || this.burst === Infinity || cost <= this.#generous.level(now + this.#edge(now)) + this.#slack(now);
+    return (
+      cost === 0 || this.burst === Infinity || cost <= this.#generous.level(now + this.#edge(now)) + this.#slack(now)
+    );
   }
 
   /** Whether `cost` has to be granted at `now`. */
   must(now: number, cost: number): boolean {
-    return cost === 0 || this.burst === Infinity || cost <= this.#strict.level(now - this.#edge(now)) - this.#slack(now);
+    return (
+      cost === 0 || this.burst === Infinity || cost <= this.#strict.level(now - this.#edge(now)) - this.#slack(now)
+    );
   }
 
   take(now: number, cost: number): Entry {
-    const entry = { generous: { at: now, cost }, strict: { at: now, cost }, serial: this.#grants++, changes: this.#changes };
+    const entry = {
+      generous: { at: now, cost },
+      strict: { at: now, cost },
+      serial: this.#grants++,
+      changes: this.#changes,
+    };
     this.#generous.add(entry.generous);
     this.#strict.add(entry.strict);
     return entry;

@@ -26,15 +26,41 @@ const manner = fc.constantFrom('true', 'true', 'true', 'true', 'late', 'early', 
 
 const which = fc.nat(1_000);
 const operation = fc.oneof(
-  { weight: 12, arbitrary: fc.record({ do: fc.constantFrom('acquire' as const, 'run' as const), share, timeout: fc.option(fc.double({ min: 0, max: 4, noNaN: true }), { nil: Infinity, freq: 2 }), signal: fc.option(fc.nat(2), { nil: undefined, freq: 2 }) }) },
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      do: fc.constantFrom('acquire' as const, 'run' as const),
+      share,
+      timeout: fc.option(fc.double({ min: 0, max: 4, noNaN: true }), { nil: Infinity, freq: 2 }),
+      signal: fc.option(fc.nat(2), { nil: undefined, freq: 2 }),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('tryAcquire' as const), share }) },
   { weight: 6, arbitrary: fc.record({ do: fc.constant('release' as const), which }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant('settle' as const), which, share: fc.oneof(share, fc.constant(3)) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant('settle' as const), which, share: fc.oneof(share, fc.constant(3)) }),
+  },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('abort' as const), signal: fc.nat(2) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('pause' as const), seconds: fc.oneof(share, fc.constant(Infinity)) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('pause' as const), seconds: fc.oneof(share, fc.constant(Infinity)) }),
+  },
   { weight: 2, arbitrary: fc.constant({ do: 'resume' as const }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('configure' as const), limits: fc.record({ capacity, concurrency: fc.constantFrom(0, 1, 2, 5), period, burst }, { requiredKeys: [] }) }) },
-  { weight: 8, arbitrary: fc.record({ do: fc.constant('advance' as const), share: fc.oneof({ weight: 4, arbitrary: share }, fc.constant(5)) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('configure' as const),
+      limits: fc.record({ capacity, concurrency: fc.constantFrom(0, 1, 2, 5), period, burst }, { requiredKeys: [] }),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constant('advance' as const),
+      share: fc.oneof({ weight: 4, arbitrary: share }, fc.constant(5)),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('skew' as const), share }) },
 );
 
@@ -46,7 +72,10 @@ const history = fc.record({
   manner,
   closes: fc.boolean(),
   // The longest have more grants than a throttle keeps exactly.
-  operations: fc.oneof({ weight: 4, arbitrary: fc.array(operation, { maxLength: 300, size: 'max' }) }, fc.array(operation, { maxLength: 1_200, size: 'max' })),
+  operations: fc.oneof(
+    { weight: 4, arbitrary: fc.array(operation, { maxLength: 300, size: 'max' }) },
+    fc.array(operation, { maxLength: 1_200, size: 'max' }),
+  ),
 });
 type History = typeof history extends fc.Arbitrary<infer H> ? H : never;
 
@@ -138,7 +167,10 @@ class Watched {
   }
 
   get maxCost(): number {
-    const most = Math.min(this.#sliding || this.#limits.burst === undefined ? Infinity : this.#limits.burst, ...this.accounts.map((account) => account.burst));
+    const most = Math.min(
+      this.#sliding || this.#limits.burst === undefined ? Infinity : this.#limits.burst,
+      ...this.accounts.map((account) => account.burst),
+    );
     return most === Infinity ? 8 : most;
   }
 
@@ -163,12 +195,22 @@ class Watched {
       this.#active++;
       assert.ok(this.#active <= this.#slots(), `${this.#active} at a time, where ${this.#slots()} are allowed`);
       assert.ok(now >= this.#pausedUntil - grain(now), `granted at ${now}, paused until ${this.#pausedUntil}`);
-      for (const account of this.accounts) assert.ok(account.may(now, cost), `more than a rate allows was granted at ${now}: call ${id}, of cost ${cost}`);
+      for (const account of this.accounts)
+        assert.ok(account.may(now, cost), `more than a rate allows was granted at ${now}: call ${id}, of cost ${cost}`);
       if (this.#exactClock && caller !== undefined) {
-        assert.ok(Math.abs(permit.waited - (now - caller.at)) <= grain(now), `${permit.waited} s said to be waited, ${now - caller.at} s were`);
+        assert.ok(
+          Math.abs(permit.waited - (now - caller.at)) <= grain(now),
+          `${permit.waited} s said to be waited, ${now - caller.at} s were`,
+        );
         assert.ok(now <= caller.deadline + grain(now), `granted at ${now}, after its deadline ${caller.deadline}`);
       }
-      this.given.push({ permit, id, cost, settled: false, entries: this.accounts.map((account) => account.take(now, cost)) });
+      this.given.push({
+        permit,
+        id,
+        cost,
+        settled: false,
+        entries: this.accounts.map((account) => account.take(now, cost)),
+      });
       this.waiting.delete(id);
       this.#tally.grants++;
     } catch (error) {
@@ -194,7 +236,8 @@ class Watched {
     this.waiting.set(id, { id, cost, at: this.now, deadline: this.now + timeout, signal });
     const options = { timeout, signal: signal === undefined ? undefined : this.signals[signal]?.signal };
     const refused = (error: unknown): void => this.refused(id, error);
-    if (how === 'acquire') this.throttle.acquire(cost, options).then((permit) => this.granted(id, cost, permit), refused);
+    if (how === 'acquire')
+      this.throttle.acquire(cost, options).then((permit) => this.granted(id, cost, permit), refused);
     else {
       const job = (permit: Permit): Promise<void> => {
         this.granted(id, cost, permit);
@@ -227,7 +270,8 @@ class Watched {
     given.permit.settle(cost);
     if (given.settled) return;
     given.settled = true;
-    for (const [index, account] of this.accounts.entries()) account.settle(this.now, given.entries[index] as Entry, cost);
+    for (const [index, account] of this.accounts.entries())
+      account.settle(this.now, given.entries[index] as Entry, cost);
   }
 
   abort(index: number): void {
@@ -247,11 +291,18 @@ class Watched {
     this.#pausedUntil = -Infinity;
   }
 
-  configure({ capacity: tokens = this.#limits.capacity, concurrency = this.#limits.concurrency, period: seconds = this.#limits.period, burst: size = this.#limits.burst }: Limits): void {
+  configure({
+    capacity: tokens = this.#limits.capacity,
+    concurrency = this.#limits.concurrency,
+    period: seconds = this.#limits.period,
+    burst: size = this.#limits.burst,
+  }: Limits): void {
     // A window has no burst.
     this.#limits = { capacity: tokens, concurrency, period: seconds, burst: this.#sliding ? undefined : size };
     this.throttle.configure(this.#limits);
-    const first: Rate = this.#sliding ? { capacity: tokens, period: seconds, window: 'sliding', margin: this.#margin } : { capacity: tokens, period: seconds, burst: size };
+    const first: Rate = this.#sliding
+      ? { capacity: tokens, period: seconds, window: 'sliding', margin: this.#margin }
+      : { capacity: tokens, period: seconds, burst: size };
     this.accounts[0].configure(this.now, first);
   }
 
@@ -267,12 +318,18 @@ class Watched {
     });
     const timed = [...waiting.values()].filter(({ deadline }) => deadline < Infinity).length;
     const { pending } = this.clock.passing;
-    assert.ok(pending === timed || (pending === timed + 1 && waiting.size > 0), `${pending} timers for ${waiting.size} who wait, ${timed} of them with a deadline`);
+    assert.ok(
+      pending === timed || (pending === timed + 1 && waiting.size > 0),
+      `${pending} timers for ${waiting.size} who wait, ${timed} of them with a deadline`,
+    );
     if (!this.#exactClock) return;
     // The head of the queue does not wait for nothing.
     const [head] = waiting.values();
     if (head === undefined || this.#active >= this.#slots() || now < this.#pausedUntil + grain(now)) return;
-    assert.ok(!this.accounts.every((account) => account.must(now, head.cost)), `at ${now} call ${head.id}, of cost ${head.cost}, is the first in line, fits, and waits`);
+    assert.ok(
+      !this.accounts.every((account) => account.must(now, head.cost)),
+      `at ${now} call ${head.id}, of cost ${head.cost}, is the first in line, fits, and waits`,
+    );
   }
 
   /** Everyone is let go, and gives back what is granted: so all that wait are answered, as soon as the rate lets them. */
@@ -334,7 +391,8 @@ export async function playLoose(seed: number, tally: Tally): Promise<void> {
           break;
         case 'configure':
           // Time that a clock hides, and shows later, would pass by the wrong rate.
-          if (plan.manner === 'still' || plan.manner === 'back') watched.configure(step.limits.concurrency === undefined ? {} : { concurrency: step.limits.concurrency });
+          if (plan.manner === 'still' || plan.manner === 'back')
+            watched.configure(step.limits.concurrency === undefined ? {} : { concurrency: step.limits.concurrency });
           else watched.configure(step.limits);
           break;
         case 'advance':

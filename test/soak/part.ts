@@ -44,7 +44,11 @@ export class HistoryFailed extends Error {
 const SHRINK_MS = 20_000;
 
 /** Plays the one history that `seed` makes of `histories`; if that fails, looks for a shorter one that does, too. */
-export async function playSeed<H>(seed: number, histories: fc.Arbitrary<H>, play: (history: H) => Promise<void>): Promise<void> {
+export async function playSeed<H>(
+  seed: number,
+  histories: fc.Arbitrary<H>,
+  play: (history: H) => Promise<void>,
+): Promise<void> {
   let failedAt = Infinity;
   const property = fc.asyncProperty(histories, async (history) => {
     // What is not tried any more counts as good: so the shortest that failed so far is told.
@@ -65,7 +69,8 @@ export async function playSeed<H>(seed: number, histories: fc.Arbitrary<H>, play
 
 /** An operation a line. */
 function show(history: unknown): string {
-  const flat = (value: unknown): string => JSON.stringify(value, (_, inner: unknown) => (inner === Infinity ? 'Infinity' : inner));
+  const flat = (value: unknown): string =>
+    JSON.stringify(value, (_, inner: unknown) => (inner === Infinity ? 'Infinity' : inner));
   const { operations, ...settings } = history as { operations: unknown[] };
   return [flat(settings), ...operations.map((operation) => `  ${flat(operation)}`)].join('\n');
 }
@@ -113,7 +118,8 @@ export class Dice {
   }
 }
 
-export const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
+export const sleep = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
 /** Lets all promise continuations run. */
 export const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
@@ -154,7 +160,9 @@ export class Trail {
 
   /** What concerns all, and what is mentioned in `failure`. */
   toString(failure = ''): string {
-    const steps = [...this.#steps].flatMap(([about, all]) => (about === '' || failure.includes(about) ? all.slice(-Trail.#MOST) : []));
+    const steps = [...this.#steps].flatMap(([about, all]) =>
+      about === '' || failure.includes(about) ? all.slice(-Trail.#MOST) : [],
+    );
     return `the last of it, with seconds since the start:\n${steps.toSorted((a, b) => Number.parseFloat(a) - Number.parseFloat(b)).join('\n')}`;
   }
 }

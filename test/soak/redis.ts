@@ -30,7 +30,8 @@ interface Terms {
 }
 
 /** One of the two, of a throttle or of a keyed one. */
-type Asked = Pick<RedisThrottle, 'acquire' | 'run' | 'tryAcquire' | 'pause' | 'resume'> & Partial<Pick<RedisThrottle, 'configure'>>;
+type Asked = Pick<RedisThrottle, 'acquire' | 'run' | 'tryAcquire' | 'pause' | 'resume'> &
+  Partial<Pick<RedisThrottle, 'configure'>>;
 
 interface Granted {
   readonly id: number;
@@ -85,7 +86,8 @@ class Lane {
     // A lease that was lost is not held any more, and its signal says so.
     const live = [...this.#held].filter((one) => !one.signal.aborted);
     if (live.length > this.mostAtOnce) this.fail(`${live.length} hold it at a time, where ${this.mostAtOnce} may`);
-    if (new Set(live.map((one) => one.slot)).size < live.length) this.fail(`two hold the same slot: ${live.map((one) => one.slot).join()}`);
+    if (new Set(live.map((one) => one.slot)).size < live.length)
+      this.fail(`two hold the same slot: ${live.map((one) => one.slot).join()}`);
     if (permit.slot !== slot || slot < 1 || slot > Math.max(1, this.mostAtOnce)) this.fail(`slot ${slot}`);
     if (!this.#faulty && permit.signal.aborted) this.fail('a lease was lost, though nothing had failed');
   }
@@ -102,7 +104,10 @@ class Lane {
     else if (error instanceof ThrottleTimeoutError || error instanceof QueueFullError) this.#tally.refusals++;
     else if (error instanceof ThrottleClosedError && this.closed[who] === true) this.#tally.refusals++;
     else if (error instanceof ThrottleBackendError && this.#faulty) this.#tally.refusals++;
-    else this.fail(`call ${id} of ${who} was refused by ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    else
+      this.fail(
+        `call ${id} of ${who} was refused by ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      );
   }
 
   /** What one side asks for, holds for a while, and gives back. */
@@ -129,12 +134,16 @@ class Lane {
     try {
       if (how === 'run') {
         let given: RedisPermit | undefined;
-        await side.run(async (permit) => {
-          given = permit;
-          await hold(permit);
-          // From here on it is on its way back.
-          this.#release(permit);
-        }, asked, options);
+        await side.run(
+          async (permit) => {
+            given = permit;
+            await hold(permit);
+            // From here on it is on its way back.
+            this.#release(permit);
+          },
+          asked,
+          options,
+        );
         if (settled !== undefined) given?.settle(settled);
         return;
       }
@@ -173,7 +182,10 @@ class Lane {
       else if (this.terms.varies && what < 4 && side.configure !== undefined) {
         const concurrency = dice.pick([1, 2, 4]);
         this.mostAtOnce = Math.max(this.mostAtOnce, concurrency);
-        await this.#say(`${who} configures`, side.configure({ concurrency, capacity: dice.pick([200, 1_000, Infinity]) }));
+        await this.#say(
+          `${who} configures`,
+          side.configure({ concurrency, capacity: dice.pick([200, 1_000, Infinity]) }),
+        );
       } else if (mine.size < MOST_OPEN) {
         this.open++;
         const use = this.#use(who, dice.fork()).finally(() => {
@@ -194,7 +206,8 @@ class Lane {
       let level = burst;
       let last = -Infinity;
       for (const { at, asked, permit } of this.grants.toSorted((a, b) => a.at - b.at)) {
-        level = (last === -Infinity ? burst : Math.min(burst, level + (at - last) * capacity)) - Math.min(asked, permit.cost);
+        level =
+          (last === -Infinity ? burst : Math.min(burst, level + (at - last) * capacity)) - Math.min(asked, permit.cost);
         last = at;
         if (level < -1e-3) this.fail(`more was granted than the rate allows, by ${-level}, at ${at}`);
       }
@@ -205,7 +218,8 @@ class Lane {
       const own = this.grants.filter((grant) => grant.who === who).toSorted((a, b) => a.id - b.id);
       own.forEach(({ id, at }, index) => {
         const before = own[index - 1];
-        if (before !== undefined && before.at > at) this.fail(`call ${id} of ${who} was granted before call ${before.id}`);
+        if (before !== undefined && before.at > at)
+          this.fail(`call ${id} of ${who} was granted before call ${before.id}`);
       });
     }
   }
@@ -230,9 +244,17 @@ async function disturb(dice: Dice, trail: Trail, end: number): Promise<void> {
     } else {
       const own = await control.client('ID');
       const list = (await control.client('LIST')) as string;
-      const others = list.split('\n').flatMap((line) => /^id=(\d+)/.exec(line)?.[1] ?? []).filter((id) => Number(id) !== own);
+      const others = list
+        .split('\n')
+        .flatMap((line) => /^id=(\d+)/.exec(line)?.[1] ?? [])
+        .filter((id) => Number(id) !== own);
       const id = dice.pick(others);
-      trail.note(`connection ${id} is killed: ${list.split('\n').find((line) => line.startsWith(`id=${id} `))?.replace(/.*(name=\S*|flags=\S+) .*?(sub=\d+).*/, '$1 $2')}`);
+      trail.note(
+        `connection ${id} is killed: ${list
+          .split('\n')
+          .find((line) => line.startsWith(`id=${id} `))
+          ?.replace(/.*(name=\S*|flags=\S+) .*?(sub=\d+).*/, '$1 $2')}`,
+      );
       await control.client('KILL', 'ID', id).catch(() => {});
     }
   }
@@ -248,8 +270,16 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
   for (const client of [first, second]) client.on('error', () => {});
   await second.connect();
   // Where nothing is to fail, not even a machine with too much to do may make it.
-  const shared = { prefix: 'soak', ...(faulty ? { ttl: dice.pick([1, 2]), commandTimeout: dice.pick([0.3, 0.8]) } : { ttl: 10, commandTimeout: 5 }) };
-  const terms = (): Terms => ({ concurrency: dice.pick([1, 1, 2, 5, 0]), capacity: dice.pick([Infinity, Infinity, 100, 500]), burst: dice.pick([undefined, 5, 20]), varies: dice.oneIn(4) });
+  const shared = {
+    prefix: 'soak',
+    ...(faulty ? { ttl: dice.pick([1, 2]), commandTimeout: dice.pick([0.3, 0.8]) } : { ttl: 10, commandTimeout: 5 }),
+  };
+  const terms = (): Terms => ({
+    concurrency: dice.pick([1, 1, 2, 5, 0]),
+    capacity: dice.pick([Infinity, Infinity, 100, 500]),
+    burst: dice.pick([undefined, 5, 20]),
+    varies: dice.oneIn(4),
+  });
   trail.note(`${faulty ? 'with' : 'without'} faults, ttl ${shared.ttl}, commandTimeout ${shared.commandTimeout}`);
 
   const throttles: { close(): Promise<void>; idle(): Promise<void> }[] = [];
@@ -261,14 +291,26 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
   for (let index = 0; index < 4; index++) {
     const own = terms();
     const { concurrency, capacity, burst } = own;
-    const options = { ...shared, key: `key${seed}-${index}`, concurrency, capacity, burst, maxQueue: dice.pick([Infinity, Infinity, 6]) };
-    const pair = [new RedisThrottle({ ...options, client: first }), new RedisThrottle({ ...options, client: second })] as const;
+    const options = {
+      ...shared,
+      key: `key${seed}-${index}`,
+      concurrency,
+      capacity,
+      burst,
+      maxQueue: dice.pick([Infinity, Infinity, 6]),
+    };
+    const pair = [
+      new RedisThrottle({ ...options, client: first }),
+      new RedisThrottle({ ...options, client: second }),
+    ] as const;
     throttles.push(...pair);
     addLane(options.key, own, pair);
   }
   const own = { ...terms(), varies: false };
   const { concurrency, capacity, burst } = own;
-  const keyed = [first, second].map((client) => new RedisKeyedThrottle({ ...shared, client, concurrency, capacity, burst }));
+  const keyed = [first, second].map(
+    (client) => new RedisKeyedThrottle({ ...shared, client, concurrency, capacity, burst }),
+  );
   throttles.push(...keyed);
   for (const name of ['ada', 'bob']) {
     const key = `${name}${seed}`;
@@ -286,7 +328,9 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
   if (!faulty) for (const lane of lanes) for (const side of lane.sides) (await side.acquire(0)).release();
 
   const end = performance.now() + SPAN * 1_000;
-  const actors = lanes.flatMap((lane) => [0, 1].flatMap((who) => [dice.fork(), dice.fork()].map((each) => lane.act(who, each, end))));
+  const actors = lanes.flatMap((lane) =>
+    [0, 1].flatMap((who) => [dice.fork(), dice.fork()].map((each) => lane.act(who, each, end))),
+  );
   const leaves = dice.oneIn(3) ? (SPAN * 1_000) / 2 : undefined;
   const disturbance = faulty ? disturb(dice.fork(), trail, end) : undefined;
   try {
@@ -300,7 +344,11 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
     }
     await disturbance;
     const names = lanes.filter((lane) => lane.open > 0).map((lane) => `${lane.open} of ${lane.key}`);
-    await within(PATIENCE, Promise.all(actors), `an answer to all calls, of which ${names.join(' and ')} were open in the end,`);
+    await within(
+      PATIENCE,
+      Promise.all(actors),
+      `an answer to all calls, of which ${names.join(' and ')} were open in the end,`,
+    );
     trail.note('all are answered');
     for (const lane of lanes) lane.checkGrants();
     assert.equal(lanes.find((lane) => lane.wrong !== undefined)?.wrong, undefined);
@@ -308,19 +356,30 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
     // Redis knows by now of all that was given back. What was granted to a connection that broke in that moment may have to lapse.
     for (const { key } of lanes) {
       const left = async (): Promise<number> => {
-        const [leases, waiters] = [await (admin as Redis).hlen(`{soak:${key}}:leases`), await (admin as Redis).zcard(`{soak:${key}}:queue`)];
+        const [leases, waiters] = [
+          await (admin as Redis).hlen(`{soak:${key}}:leases`),
+          await (admin as Redis).zcard(`{soak:${key}}:queue`),
+        ];
         return leases + waiters;
       };
-      if (faulty) await until(`${key}: no lease and no waiter is left`, async () => (await left()) === 0, shared.ttl + 5);
+      if (faulty)
+        await until(`${key}: no lease and no waiter is left`, async () => (await left()) === 0, shared.ttl + 5);
       else assert.equal(await left(), 0, `${key}: leases and waiters that are left`);
     }
     await within(PATIENCE, Promise.all(throttles.map((throttle) => throttle.close())), 'close');
     // All is as if it had never been.
-    const left = async (): Promise<string[]> => (await (admin as Redis).keys('{soak:*')).filter((key) => lanes.some((lane) => key.startsWith(`{soak:${lane.key}}`)));
-    await until('no key is left', async () => (await left()).length === 0, shared.ttl + 5).catch(async (error: unknown) => {
-      const ages = await Promise.all((await left()).map(async (key) => `${key} (${await (admin as Redis).pttl(key)} ms)`));
-      throw new Error(`${(error as Error).message}: ${ages.join(', ')}`);
-    });
+    const left = async (): Promise<string[]> =>
+      (await (admin as Redis).keys('{soak:*')).filter((key) =>
+        lanes.some((lane) => key.startsWith(`{soak:${lane.key}}`)),
+      );
+    await until('no key is left', async () => (await left()).length === 0, shared.ttl + 5).catch(
+      async (error: unknown) => {
+        const ages = await Promise.all(
+          (await left()).map(async (key) => `${key} (${await (admin as Redis).pttl(key)} ms)`),
+        );
+        throw new Error(`${(error as Error).message}: ${ages.join(', ')}`);
+      },
+    );
     assert.equal(lanes.find((lane) => lane.wrong !== undefined)?.wrong, undefined);
   } catch (error) {
     throw new HistoryFailed((error as Error).message, trail.toString((error as Error).message), error);
@@ -331,7 +390,8 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
     second.destroy();
   }
   // Those that listen keep no process alive, so that nobody else would miss them.
-  const connections = async (): Promise<number> => ((await (admin as Redis).client('LIST')) as string).trim().split('\n').length;
+  const connections = async (): Promise<number> =>
+    ((await (admin as Redis).client('LIST')) as string).trim().split('\n').length;
   await until('all connections but that of the soak are closed', async () => (await connections()) === 1, 5);
 }
 

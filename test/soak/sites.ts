@@ -20,7 +20,9 @@ export type Handler = (path: string, response: ServerResponse) => Promise<Page>;
 export type AnyOptions = LimitOptions<never[]>;
 
 const bytes = (page: AsyncIterable<string>): ReadableStream<Uint8Array> =>
-  Readable.toWeb(Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk))) as ReadableStream<Uint8Array>;
+  Readable.toWeb(
+    Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk)),
+  ) as ReadableStream<Uint8Array>;
 
 async function write(response: ServerResponse, page: Page): Promise<void> {
   if (typeof page === 'string') return void response.end(page);
@@ -57,7 +59,12 @@ export const makers: Record<string, (options: AnyOptions, handler: Handler) => S
   express(options, handler) {
     const app = createExpress();
     app.use(express(options as never) as createExpress.RequestHandler);
-    app.use((req, res, next) => void handler(req.url, res).then((page) => write(res, page)).catch(next));
+    app.use(
+      (req, res, next) =>
+        void handler(req.url, res)
+          .then((page) => write(res, page))
+          .catch(next),
+    );
     app.use((_error: unknown, _req: unknown, res: createExpress.Response, _next: unknown) => fail(res));
     return http.createServer(app);
   },

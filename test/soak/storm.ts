@@ -15,7 +15,10 @@ const TIMED = 2_000;
 export async function playStorm(dice: Dice, tally: Tally): Promise<void> {
   const clock = new ManualClock();
   const concurrency = dice.pick([1, 3, 1_000]);
-  const throttle = new Throttle(dice.pick([Infinity, 10, 1e6]), concurrency, 1, { clock, burst: dice.pick([5, 1_000]) });
+  const throttle = new Throttle(dice.pick([Infinity, 10, 1e6]), concurrency, 1, {
+    clock,
+    burst: dice.pick([5, 1_000]),
+  });
   const signals = Array.from({ length: dice.pick([1, 2, 5]) }, () => new AbortController());
   const listeners = (): number[] => signals.map(({ signal }) => getEventListeners(signal, 'abort').length);
   const oneIn = dice.pick([1, 2, 10]);
@@ -51,8 +54,14 @@ export async function playStorm(dice: Dice, tally: Tally): Promise<void> {
     else throttle.acquire(1, options).then((permit) => onGrant(id, permit), onRefusal);
   }
   assert.equal(throttle.waiting, MANY);
-  assert.ok(listeners().every((count) => count <= 1), `${listeners().join()} listeners`);
-  for (const { signal, abort } of signals.map((controller) => ({ signal: controller.signal, abort: () => controller.abort(gone) }))) {
+  assert.ok(
+    listeners().every((count) => count <= 1),
+    `${listeners().join()} listeners`,
+  );
+  for (const { signal, abort } of signals.map((controller) => ({
+    signal: controller.signal,
+    abort: () => controller.abort(gone),
+  }))) {
     abort();
     assert.equal(getEventListeners(signal, 'abort').length, 0);
   }

@@ -106,7 +106,11 @@ export class Twin {
         const { cost, timeout, signal } = operation;
         const options = { timeout, signal: signal === undefined ? undefined : this.#world.signals[signal]?.signal };
         const estimate = cost <= model.size && !model.estimateIsExact(cost) ? gate.estimateWait?.(cost) : undefined;
-        if (estimate !== undefined) assert.ok(estimate <= model.estimate(cost), `a wait of ${estimate} s estimated, where one of ${model.estimate(cost)} s is possible`);
+        if (estimate !== undefined)
+          assert.ok(
+            estimate <= model.estimate(cost),
+            `a wait of ${estimate} s estimated, where one of ${model.estimate(cost)} s is possible`,
+          );
         model.acquire(id, cost, timeout, signal, operation.do === 'run', estimate);
         this.ask(operation.do, id, cost, options);
         break;
@@ -169,7 +173,12 @@ export class Twin {
   }
 
   /** Asks the gate alone, and notes what becomes of it. */
-  ask(how: 'acquire' | 'run', id: number, cost: number, options: { timeout: number; signal: AbortSignal | undefined }): void {
+  ask(
+    how: 'acquire' | 'run',
+    id: number,
+    cost: number,
+    options: { timeout: number; signal: AbortSignal | undefined },
+  ): void {
     const granted = (permit: Permit): void => {
       this.#permits.set(id, permit);
       this.#log.push([id, 'granted', permit.waited]);
@@ -193,7 +202,11 @@ export class Twin {
     const byId = (entries: Entry[]): Entry[] => entries.toSorted(([a], [b]) => a - b);
     assert.deepEqual(byId(real), byId(expected), 'outcomes');
     const grants = real.filter(([, outcome]) => outcome === 'granted').map(([id]) => id);
-    assert.deepEqual(grants, expected.filter(([, outcome]) => outcome === 'granted').map(([id]) => id), 'order of the grants');
+    assert.deepEqual(
+      grants,
+      expected.filter(([, outcome]) => outcome === 'granted').map(([id]) => id),
+      'order of the grants',
+    );
     for (const id of grants) {
       assert.ok(id > this.#lastGrant, `call ${id} was granted after call ${this.#lastGrant}`);
       this.#lastGrant = id;
@@ -211,12 +224,26 @@ export class Twin {
     const { model } = this;
     assert.deepEqual(
       {
-        active: throttle.active, waiting: throttle.waiting, closed: throttle.closed, pausedFor: throttle.pausedFor, tokens: throttle.tokens,
-        capacity: throttle.capacity, concurrency: throttle.concurrency, period: throttle.period, burst: throttle.burst,
+        active: throttle.active,
+        waiting: throttle.waiting,
+        closed: throttle.closed,
+        pausedFor: throttle.pausedFor,
+        tokens: throttle.tokens,
+        capacity: throttle.capacity,
+        concurrency: throttle.concurrency,
+        period: throttle.period,
+        burst: throttle.burst,
       },
       {
-        active: model.active, waiting: model.queue.length, closed: model.closed, pausedFor: Math.max(0, model.pausedUntil - model.time),
-        tokens: model.tokens, capacity: model.capacity, concurrency: model.concurrency, period: model.period, burst: model.size,
+        active: model.active,
+        waiting: model.queue.length,
+        closed: model.closed,
+        pausedFor: Math.max(0, model.pausedUntil - model.time),
+        tokens: model.tokens,
+        capacity: model.capacity,
+        concurrency: model.concurrency,
+        period: model.period,
+        burst: model.size,
       },
     );
     const [real, longest] = [throttle.estimateWait(0), model.estimate(0)];
@@ -243,7 +270,11 @@ export interface Settings {
  * Plays a history to a throttle and to its model, and compares everything that can be seen after each operation. Ends
  * early where instants become too fine for exact sums. Returns the model.
  */
-export async function playHistory({ first, also, concurrency, maxQueue }: Settings, operations: readonly Operation[], tally: Tally): Promise<Reference> {
+export async function playHistory(
+  { first, also, concurrency, maxQueue }: Settings,
+  operations: readonly Operation[],
+  tally: Tally,
+): Promise<Reference> {
   const world = new World(tally);
   const { clock } = world;
   const { capacity, period = 1, burst, window, margin } = first;
@@ -295,7 +326,8 @@ export function checkRate({ eras, grants, asked, first }: Reference): void {
   let at = 0;
   for (const { id, at: now, cost } of grants) {
     // At the instant at which limits change, the widest of them counts. From then on the bucket counts as full.
-    for (let later = eras[index + 1]; later !== undefined && later.from < now; later = eras[index + 1]) [index, level, at] = [index + 1, later.burst, later.from];
+    for (let later = eras[index + 1]; later !== undefined && later.from < now; later = eras[index + 1])
+      [index, level, at] = [index + 1, later.burst, later.from];
     const era = eras[index];
     const changed = eras.slice(index + 1).filter(({ from }) => from === now);
     if (era === undefined || era.rate === Infinity || changed.some(({ rate }) => rate === Infinity)) continue;

@@ -35,7 +35,8 @@ interface Look {
   readonly bytes: number;
 }
 
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 
 /** How the heap grows with the turns of a part, or the rounds of all: each adds the difference that it makes. */
 export class Growth {
@@ -66,10 +67,13 @@ export class Growth {
   /** Bytes per second of its turns, by least squares, from the second quarter on. */
   get slope(): number {
     const looks = this.looks.slice(Math.floor(this.looks.length / 4));
-    const mean = (pick: (look: Look) => number): number => looks.reduce((sum, look) => sum + pick(look), 0) / looks.length;
+    const mean = (pick: (look: Look) => number): number =>
+      looks.reduce((sum, look) => sum + pick(look), 0) / looks.length;
     const [seconds, bytes] = [mean((look) => look.seconds), mean((look) => look.bytes)];
     const spread = looks.reduce((sum, look) => sum + (look.seconds - seconds) ** 2, 0);
-    return spread === 0 ? 0 : looks.reduce((sum, look) => sum + (look.seconds - seconds) * (look.bytes - bytes), 0) / spread;
+    return spread === 0
+      ? 0
+      : looks.reduce((sum, look) => sum + (look.seconds - seconds) * (look.bytes - bytes), 0) / spread;
   }
 
   /** From the second quarter of the looks to the last, by their medians. */
@@ -105,23 +109,36 @@ export function holdings(): Map<string, number> {
 /** Seconds for what was closed to be so. */
 const REST_SECONDS = 10;
 /** They come and go with what is printed, read and collected. */
-const PASSING = new Set(['Immediate', 'TTYWrap', 'PipeWrap', 'FSReqCallback', 'FSReqPromise', 'MessagePort', 'CloseReq', 'TickObject']);
+const PASSING = new Set([
+  'Immediate',
+  'TTYWrap',
+  'PipeWrap',
+  'FSReqCallback',
+  'FSReqPromise',
+  'MessagePort',
+  'CloseReq',
+  'TickObject',
+]);
 
 /** Waits until no more is held than `before`, by kind; what still is, if it never is. */
 export async function returned(before: ReadonlyMap<string, number>): Promise<string | undefined> {
   for (const end = performance.now() + REST_SECONDS * 1_000; ; await sleep(20)) {
     const more = [...holdings()].filter(([kind, count]) => !PASSING.has(kind) && count > (before.get(kind) ?? 0));
     if (more.length === 0) return undefined;
-    if (performance.now() > end) return `not given back: ${more.map(([kind, count]) => `${kind}: ${count}, ${before.get(kind) ?? 0} before`).join('; ')}`;
+    if (performance.now() > end)
+      return `not given back: ${more.map(([kind, count]) => `${kind}: ${count}, ${before.get(kind) ?? 0} before`).join('; ')}`;
   }
 }
 
 /** What went wrong beside the histories: unhandled rejections, exceptions that nobody caught, warnings. */
 export const complaints: string[] = [];
 export function listenForComplaints(): void {
-  const complain = (what: string) => (error: unknown): void => {
-    if (complaints.length < 10) complaints.push(`${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-  };
+  const complain =
+    (what: string) =>
+    (error: unknown): void => {
+      if (complaints.length < 10)
+        complaints.push(`${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    };
   process.on('unhandledRejection', complain('unhandled rejection'));
   process.on('uncaughtException', complain('uncaught exception'));
   process.on('warning', complain('warning'));
@@ -155,7 +172,10 @@ export class Watchdog {
         process.kill(parent, 'SIGKILL');
       }, 1000);
     `;
-    this.#worker = new Worker(code, { eval: true, workerData: { shared: this.#shared, parts, most: MOST_BLOCKED, parent: process.pid } });
+    this.#worker = new Worker(code, {
+      eval: true,
+      workerData: { shared: this.#shared, parts, most: MOST_BLOCKED, parent: process.pid },
+    });
     this.#worker.unref();
   }
 

@@ -21,9 +21,15 @@ export async function runProgram(program: string, flags: string[]): Promise<Chil
   const { outputFiles } = await build({
     stdin: { contents: program, resolveDir: fileURLToPath(new URL('../http', import.meta.url)), loader: 'ts' },
     alias: { headgate: source('index.ts'), 'headgate/http': source('http/index.ts') },
-    bundle: true, platform: 'node', format: 'esm', target: 'node20', write: false,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    write: false,
   });
-  const child = spawn(process.execPath, [...flags, '--input-type=module', '--eval', outputFiles[0]?.text ?? ''], { stdio: 'pipe' });
+  const child = spawn(process.execPath, [...flags, '--input-type=module', '--eval', outputFiles[0]?.text ?? ''], {
+    stdio: 'pipe',
+  });
   onTestFinished(() => void child.kill('SIGKILL'));
   let output = '';
   let errors = '';
@@ -38,7 +44,9 @@ export async function runProgram(program: string, flags: string[]): Promise<Chil
       if (output.includes('\n')) resolve(output.slice(0, output.indexOf('\n')));
     });
   });
-  const failed = ended.then(({ code }) => Promise.reject(new Error(`the program ended with ${code} before it printed a line: ${errors.slice(-2_000)}`)));
+  const failed = ended.then(({ code }) =>
+    Promise.reject(new Error(`the program ended with ${code} before it printed a line: ${errors.slice(-2_000)}`)),
+  );
   failed.catch(() => {});
   return { started: Promise.race([started, failed]), ended, end: () => child.stdin.end() };
 }

@@ -8,6 +8,8 @@ const { exports } = JSON.parse(readFileSync(new URL('../../package.json', import
 /** The source file of each entry point, by the name that users import: `headgate/fetch` is `src/fetch/index.ts`. */
 export const entryPoints: Readonly<Record<string, string>> = Object.fromEntries(
   Object.entries(exports).flatMap(([path, target]) =>
-    typeof target === 'string' ? [] : [[`headgate${path.slice(1)}`, target.default.replace('./dist/', 'src/').replace(/\.js$/, '.ts')]],
+    typeof target === 'string'
+      ? []
+      : [[`headgate${path.slice(1)}`, target.default.replace('./dist/', 'src/').replace(/\.js$/, '.ts')]],
   ),
 );

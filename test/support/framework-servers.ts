@@ -70,7 +70,10 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
     const layers: Layer[] = [
       (req, _res, next) => next(void Object.assign(req, { user })),
       ...limits((options) => express(options)),
-      (req, res, next) => Promise.resolve(handler(req.url ?? '', req, req)).then((page) => write(res, page)).catch(next),
+      (req, res, next) =>
+        Promise.resolve(handler(req.url ?? '', req, req))
+          .then((page) => write(res, page))
+          .catch(next),
     ];
     return http.createServer((req, res) => {
       const step = (index: number, error?: unknown): void => {
@@ -132,8 +135,22 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
 
   fastify: async ({ limits, handler, user, trustProxy, failures, logged }) => {
     const ignore = (): void => {};
-    const logger = { level: 'info', info: ignore, warn: ignore, debug: ignore, trace: ignore, fatal: ignore, silent: ignore, error: (error: unknown) => void logged.push(error), child: () => logger };
-    const server = createFastify({ trustProxy, loggerInstance: logger as unknown as FastifyBaseLogger, forceCloseConnections: true });
+    const logger = {
+      level: 'info',
+      info: ignore,
+      warn: ignore,
+      debug: ignore,
+      trace: ignore,
+      fatal: ignore,
+      silent: ignore,
+      error: (error: unknown) => void logged.push(error),
+      child: () => logger,
+    };
+    const server = createFastify({
+      trustProxy,
+      loggerInstance: logger as unknown as FastifyBaseLogger,
+      forceCloseConnections: true,
+    });
     server.setErrorHandler((error, _request, reply) => {
       failures.push(error);
       return reply.code(500).send('failed');
@@ -175,15 +192,20 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
     const put = (page: Page): Response => new Response(typeof page === 'string' ? page : bytes(page));
     type Handler = (request: Request, env: HttpBindings) => Response | Promise<Response>;
     const limited = limits((options) => (inner: Handler) => web(inner, options));
-    const guarded = limited.reduceRight<Handler>((inner, limit) => limit(inner), (request, env) => {
-      const { pathname, search } = new URL(request.url);
-      const page = handler(pathname + search, request, env.incoming);
-      return page instanceof Promise ? page.then(put) : put(page);
-    });
-    return fetchServer((request, env) => Promise.resolve(guarded(Object.assign(request, { user }), env)).catch((error: unknown) => {
-      failures.push(error);
-      return new Response('failed', { status: 500 });
-    }));
+    const guarded = limited.reduceRight<Handler>(
+      (inner, limit) => limit(inner),
+      (request, env) => {
+        const { pathname, search } = new URL(request.url);
+        const page = handler(pathname + search, request, env.incoming);
+        return page instanceof Promise ? page.then(put) : put(page);
+      },
+    );
+    return fetchServer((request, env) =>
+      Promise.resolve(guarded(Object.assign(request, { user }), env)).catch((error: unknown) => {
+        failures.push(error);
+        return new Response('failed', { status: 500 });
+      }),
+    );
   },
 };
 
@@ -192,19 +214,22 @@ export const fetchServer = (fetch: (request: Request, env: HttpBindings) => unkn
   createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]['fetch'] }) as Server;
 
 /** The frameworks by name, each with a function that serves the site until the test is over. */
-export const sites: [name: string, serve: Serve][] = Object.entries(makers).map(([name, make]) => [name, async (options, setting = {}) => {
-  const { handler = () => DONE, user, trustProxy = false, host = '127.0.0.1' } = setting;
-  const failures: unknown[] = [];
-  const logged: unknown[] = [];
-  const all = [options].flat();
-  const limits = <M>(makeLimit: (each: never) => M): M[] => {
-    const made = new Map([...new Set(all)].map((each) => [each, makeLimit(each as never)]));
-    return all.map((each) => made.get(each)!);
-  };
-  const server = await make({ limits, handler, user, trustProxy, failures, logged });
-  onTestFinished(() => stop(server));
-  return { port: await listen(server, host), failures, logged };
-}]);
+export const sites: [name: string, serve: Serve][] = Object.entries(makers).map(([name, make]) => [
+  name,
+  async (options, setting = {}) => {
+    const { handler = () => DONE, user, trustProxy = false, host = '127.0.0.1' } = setting;
+    const failures: unknown[] = [];
+    const logged: unknown[] = [];
+    const all = [options].flat();
+    const limits = <M>(makeLimit: (each: never) => M): M[] => {
+      const made = new Map([...new Set(all)].map((each) => [each, makeLimit(each as never)]));
+      return all.map((each) => made.get(each)!);
+    };
+    const server = await make({ limits, handler, user, trustProxy, failures, logged });
+    onTestFinished(() => stop(server));
+    return { port: await listen(server, host), failures, logged };
+  },
+]);
 
 function logToConsole(logged: unknown[]): void {
   const log = vi.spyOn(console, 'error').mockImplementation((error: unknown) => void logged.push(error));
@@ -212,7 +237,12 @@ function logToConsole(logged: unknown[]): void {
 }
 
 /** What the callback of a bare server does: an error is its own to handle. */
-async function answer(res: http.ServerResponse, error: unknown, handler: () => Promise<Page>, failures: unknown[]): Promise<void> {
+async function answer(
+  res: http.ServerResponse,
+  error: unknown,
+  handler: () => Promise<Page>,
+  failures: unknown[],
+): Promise<void> {
   try {
     if (error !== undefined) throw error;
     await write(res, await handler());
@@ -225,10 +255,14 @@ async function answer(res: http.ServerResponse, error: unknown, handler: () => P
 
 async function write(res: http.ServerResponse, page: Page): Promise<void> {
   if (typeof page === 'string') return void res.end(page);
-  for await (const chunk of page) if (!res.write(chunk) && !res.destroyed) await new Promise((resolve) => void res.once('drain', resolve).once('close', resolve as () => void));
+  for await (const chunk of page)
+    if (!res.write(chunk) && !res.destroyed)
+      await new Promise((resolve) => void res.once('drain', resolve).once('close', resolve as () => void));
   res.end();
 }
 
 function bytes(page: AsyncIterable<string>): ReadableStream<Uint8Array> {
-  return Readable.toWeb(Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk))) as ReadableStream<Uint8Array>;
+  return Readable.toWeb(
+    Readable.from(page).map((chunk: string) => new TextEncoder().encode(chunk)),
+  ) as ReadableStream<Uint8Array>;
 }

@@ -40,8 +40,18 @@ export interface Wanted {
 }
 
 /** Sends a request on a connection of its own. */
-export function call({ port }: { port: number }, path = '/', { method = 'GET', headers = {}, host = '127.0.0.1', body }: Wanted = {}): Call {
-  const request = http.request({ ...(host.includes('/') ? { socketPath: host } : { host, port }), path, method, headers, agent: false });
+export function call(
+  { port }: { port: number },
+  path = '/',
+  { method = 'GET', headers = {}, host = '127.0.0.1', body }: Wanted = {},
+): Call {
+  const request = http.request({
+    ...(host.includes('/') ? { socketPath: host } : { host, port }),
+    path,
+    method,
+    headers,
+    agent: false,
+  });
   let start: (text: string) => void;
   const started = new Promise<string>((resolve) => void (start = resolve));
   const seen = new Promise<Seen>((resolve, reject) => {
@@ -63,7 +73,8 @@ export function call({ port }: { port: number }, path = '/', { method = 'GET', h
 }
 
 /** Sends a request and waits for all of its response. */
-export const get = (site: { port: number }, path?: string, wanted?: Wanted): Promise<Seen> => call(site, path, wanted).seen;
+export const get = (site: { port: number }, path?: string, wanted?: Wanted): Promise<Seen> =>
+  call(site, path, wanted).seen;
 
 /** Waits until something is so, for 10 s at the most. */
 export async function until(isSo: () => boolean, what = 'it'): Promise<void> {

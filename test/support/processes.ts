@@ -34,7 +34,12 @@ let reaper: ChildProcess | undefined;
 function notify(change: '+' | '-', item: Item): void {
   if (reaper === undefined) {
     // A session of its own, so that Ctrl-C does not reach it. Nothing in the environment may change how it runs.
-    reaper = spawn(process.execPath, ['-e', REAPER], { cwd: '/', env: {}, detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+    reaper = spawn(process.execPath, ['-e', REAPER], {
+      cwd: '/',
+      env: {},
+      detached: true,
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
     reaper.on('error', () => {});
     reaper.stdin?.on('error', () => {});
     // Neither the reaper nor its pipe keeps this process alive.
@@ -64,8 +69,17 @@ export interface StartOptions {
  * Starts a program that ends no later than this process, even if this process is killed in this very moment: a shell
  * waits for a line, and becomes the program once the reaper knows its process. The program gets an empty input.
  */
-export function startProcess(program: string, args: readonly string[], { outputs = ['pipe', 'pipe'], ...options }: StartOptions = {}): ChildProcess {
-  const child = guarded(spawn('/bin/sh', ['-c', 'read -r _ && exec "$@"', 'sh', program, ...args], { ...options, stdio: ['pipe', ...outputs] }));
+export function startProcess(
+  program: string,
+  args: readonly string[],
+  { outputs = ['pipe', 'pipe'], ...options }: StartOptions = {},
+): ChildProcess {
+  const child = guarded(
+    spawn('/bin/sh', ['-c', 'read -r _ && exec "$@"', 'sh', program, ...args], {
+      ...options,
+      stdio: ['pipe', ...outputs],
+    }),
+  );
   // A program that ends at once closes its input early.
   child.stdin?.on('error', () => {});
   child.stdin?.end('\n');
@@ -87,7 +101,8 @@ export function guardedPath(path: string): string {
 }
 
 /** Makes a folder that is removed when this process ends, or by {@link removePath} before. */
-export const temporaryFolder = (prefix: string, parent: string = tmpdir()): string => guardedPath(mkdtempSync(join(parent, prefix)));
+export const temporaryFolder = (prefix: string, parent: string = tmpdir()): string =>
+  guardedPath(mkdtempSync(join(parent, prefix)));
 
 /** Removes what {@link guardedPath} or {@link temporaryFolder} returned. */
 export function removePath(path: string): void {

@@ -5,8 +5,13 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 
 import { removePath, temporaryFolder } from './processes.js';
 import { findProgram, type Machine, requireProgram } from './programs.js';
 
-const server = { command: 'redis-server', debianPackage: 'redis-server', need: 'The tests need redis-server 6.2 or later' };
-const ADVICE = 'The tests need redis-server 6.2 or later on the PATH. On Debian and Ubuntu: sudo apt-get install -y redis-server';
+const server = {
+  command: 'redis-server',
+  debianPackage: 'redis-server',
+  need: 'The tests need redis-server 6.2 or later',
+};
+const ADVICE =
+  'The tests need redis-server 6.2 or later on the PATH. On Debian and Ubuntu: sudo apt-get install -y redis-server';
 
 beforeEach(() => void vi.spyOn(console, 'log').mockImplementation(() => {}));
 afterEach(() => vi.restoreAllMocks());
@@ -26,21 +31,29 @@ function fakeMachine(script?: string): FakeMachine {
   onTestFinished(() => removePath(folder));
   const path = join(folder, 'bin');
   mkdirSync(path);
-  for (const tool of ['sh', 'cat', 'chmod', 'mkdir', 'rmdir', 'sleep', 'ls', 'env']) symlinkSync(findProgram(tool) as string, join(path, tool));
+  for (const tool of ['sh', 'cat', 'chmod', 'mkdir', 'rmdir', 'sleep', 'ls', 'env'])
+    symlinkSync(findProgram(tool) as string, join(path, tool));
   if (script !== undefined) {
-    writeFileSync(join(path, 'apt-get'), `#!${path}/sh
+    writeFileSync(
+      join(path, 'apt-get'),
+      `#!${path}/sh
 cd '${folder}'
 echo "$*" >> calls
 n=0
 while read -r _; do n=$((n + 1)); done < calls
 put() { echo '#!/bin/sh' > bin/redis-server; chmod +x bin/redis-server; }
 ${script}
-`);
+`,
+    );
     chmodSync(join(path, 'apt-get'), 0o755);
   }
   const calls = join(folder, 'calls');
   return {
-    folder, env: { PATH: path, HOME: folder }, root: true, policy: join(folder, 'policy-rc.d'), retryMilliseconds: 20,
+    folder,
+    env: { PATH: path, HOME: folder },
+    root: true,
+    policy: join(folder, 'policy-rc.d'),
+    retryMilliseconds: 20,
     calls: () => (existsSync(calls) ? readFileSync(calls, 'utf8').trim().split('\n') : []),
   };
 }
@@ -55,23 +68,34 @@ describe('a missing redis-server (FAULTS 1)', () => {
     expect(await requireProgram(server, machine)).toBe(path);
     expect(await requireProgram(server, machine)).toBe(path);
     expect(machine.calls()).toEqual([INSTALL]);
-    expect(console.log).toHaveBeenCalledExactlyOnceWith('Installing redis-server with apt-get, since redis-server is missing');
+    expect(console.log).toHaveBeenCalledExactlyOnceWith(
+      'Installing redis-server with apt-get, since redis-server is missing',
+    );
   });
 
   it('is installed after an update where the package lists are missing', async () => {
-    const machine = fakeMachine('case $n in 1) echo "E: Unable to locate package redis-server" >&2; exit 100;; 3) put;; esac');
+    const machine = fakeMachine(
+      'case $n in 1) echo "E: Unable to locate package redis-server" >&2; exit 100;; 3) put;; esac',
+    );
     await requireProgram(server, machine);
     expect(machine.calls()).toEqual([INSTALL, UPDATE, INSTALL]);
   });
 
-  it.each(['/var/lib/apt/lists/lock', '/var/cache/apt/archives/lock', '/var/lib/dpkg/lock-frontend'])('is installed once another process gives back the lock %s', async (lock) => {
-    const machine = fakeMachine(`[ $n -lt 4 ] && { echo "E: Could not get lock ${lock}. It is held by process 7 (apt-get)" >&2; exit 100; }; put`);
-    await requireProgram(server, machine);
-    expect(machine.calls()).toEqual([INSTALL, INSTALL, INSTALL, INSTALL]);
-  });
+  it.each(['/var/lib/apt/lists/lock', '/var/cache/apt/archives/lock', '/var/lib/dpkg/lock-frontend'])(
+    'is installed once another process gives back the lock %s',
+    async (lock) => {
+      const machine = fakeMachine(
+        `[ $n -lt 4 ] && { echo "E: Could not get lock ${lock}. It is held by process 7 (apt-get)" >&2; exit 100; }; put`,
+      );
+      await requireProgram(server, machine);
+      expect(machine.calls()).toEqual([INSTALL, INSTALL, INSTALL, INSTALL]);
+    },
+  );
 
   it('is installed by several processes at the same time', async () => {
-    const machine = fakeMachine('mkdir lock 2>&- || { echo "E: Could not get lock /var/lib/apt/lists/lock" >&2; exit 100; }; sleep 0.2; put; rmdir lock');
+    const machine = fakeMachine(
+      'mkdir lock 2>&- || { echo "E: Could not get lock /var/lib/apt/lists/lock" >&2; exit 100; }; sleep 0.2; put; rmdir lock',
+    );
     const paths = await Promise.all([1, 2, 3].map(() => requireProgram(server, machine)));
     expect(new Set(paths)).toEqual(new Set([join(machine.folder, 'bin/redis-server')]));
     expect(existsSync(machine.policy)).toBe(false);
@@ -87,7 +111,13 @@ describe('a missing redis-server (FAULTS 1)', () => {
       process.umask(umask);
     }
     const written = (name: string): string => readFileSync(join(machine.folder, name), 'utf8');
-    expect(written('env').split('\n')).toEqual(expect.arrayContaining(['DEBIAN_FRONTEND=noninteractive', 'LC_ALL=C', `PATH=${machine.env['PATH']}:/usr/sbin:/sbin`]));
+    expect(written('env').split('\n')).toEqual(
+      expect.arrayContaining([
+        'DEBIAN_FRONTEND=noninteractive',
+        'LC_ALL=C',
+        `PATH=${machine.env['PATH']}:/usr/sbin:/sbin`,
+      ]),
+    );
     expect([written('umask').trim(), written('input').trim()]).toEqual(['0022', 'closed']);
   });
 
@@ -113,18 +143,26 @@ describe('the error where redis-server is missing says what to do (FAULTS 1)', (
 
   it('without the rights of root', async () => {
     const machine = { ...fakeMachine('put'), root: false };
-    await expect(requireProgram(server, machine)).rejects.toThrow(new Error(`${ADVICE} (only root can install it from here)`));
+    await expect(requireProgram(server, machine)).rejects.toThrow(
+      new Error(`${ADVICE} (only root can install it from here)`),
+    );
     expect(machine.calls()).toEqual([]);
   });
 
   it('with what apt-get printed where it fails, and removes the policy', async () => {
-    const machine = fakeMachine('case $n in 2) echo "W: Failed to fetch the lists" >&2; exit 100;; *) echo "E: No space left on device" >&2; exit 100;; esac');
-    await expect(requireProgram(server, machine)).rejects.toThrow(`${ADVICE}. apt-get failed: W: Failed to fetch the lists\nE: No space left on device`);
+    const machine = fakeMachine(
+      'case $n in 2) echo "W: Failed to fetch the lists" >&2; exit 100;; *) echo "E: No space left on device" >&2; exit 100;; esac',
+    );
+    await expect(requireProgram(server, machine)).rejects.toThrow(
+      `${ADVICE}. apt-get failed: W: Failed to fetch the lists\nE: No space left on device`,
+    );
     expect(existsSync(machine.policy)).toBe(false);
   });
 
   it('where the package is installed, and its program is not on the PATH', async () => {
     const machine = fakeMachine('exit 0');
-    await expect(requireProgram(server, machine)).rejects.toThrow(`${ADVICE}. The package is installed, but redis-server is not on the PATH: ${machine.env['PATH']}`);
+    await expect(requireProgram(server, machine)).rejects.toThrow(
+      `${ADVICE}. The package is installed, but redis-server is not on the PATH: ${machine.env['PATH']}`,
+    );
   });
 });

@@ -34,14 +34,17 @@ const SHOWN = 1_000;
 
 /** The path of a command, if it is on the PATH. */
 export const findProgram = (command: string, env: NodeJS.ProcessEnv = process.env): string | undefined =>
-  (env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, command)).find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  (env['PATH'] ?? '')
+    .split(delimiter)
+    .map((folder) => join(folder, command))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
 
 interface AptResult {
   readonly succeeded: boolean;
@@ -54,15 +57,26 @@ function runApt(args: readonly string[], env: NodeJS.ProcessEnv): Promise<AptRes
     const umask = process.umask(0o022);
     // English, since its messages are read here. The `sbin` folders hold what dpkg itself needs.
     const child = spawn('apt-get', ['-o', `DPkg::Lock::Timeout=${LOCK_SECONDS}`, ...args], {
-      env: { ...env, PATH: [env['PATH'], '/usr/sbin', '/sbin'].join(delimiter), DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' },
+      env: {
+        ...env,
+        PATH: [env['PATH'], '/usr/sbin', '/sbin'].join(delimiter),
+        DEBIAN_FRONTEND: 'noninteractive',
+        LC_ALL: 'C',
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: INSTALL_MINUTES * 60_000,
     });
     process.umask(umask);
     let printed = '';
-    for (const output of [child.stdout, child.stderr]) output.setEncoding('utf8').on('data', (text: string) => (printed = (printed + text).slice(-100_000)));
+    for (const output of [child.stdout, child.stderr])
+      output.setEncoding('utf8').on('data', (text: string) => (printed = (printed + text).slice(-100_000)));
     child.once('error', ({ message }) => resolve({ succeeded: false, printed: message }));
-    child.once('close', (code, signal) => resolve({ succeeded: code === 0, printed: signal === null ? printed : `${printed}\nended by ${signal} (at most ${INSTALL_MINUTES} minutes)` }));
+    child.once('close', (code, signal) =>
+      resolve({
+        succeeded: code === 0,
+        printed: signal === null ? printed : `${printed}\nended by ${signal} (at most ${INSTALL_MINUTES} minutes)`,
+      }),
+    );
   });
 }
 
@@ -70,7 +84,10 @@ function runApt(args: readonly string[], env: NodeJS.ProcessEnv): Promise<AptRes
 const isLocked = ({ succeeded, printed }: AptResult): boolean => !succeeded && /could not get lock/i.test(printed);
 
 /** Runs apt-get, again as long as another process holds a lock. */
-async function runAptWhenFree(args: readonly string[], { env = process.env, retryMilliseconds = 1_000 }: Machine): Promise<AptResult> {
+async function runAptWhenFree(
+  args: readonly string[],
+  { env = process.env, retryMilliseconds = 1_000 }: Machine,
+): Promise<AptResult> {
   const end = performance.now() + LOCK_SECONDS * 1_000;
   for (;;) {
     const result = await runApt(args, env);
@@ -86,13 +103,19 @@ async function install(debianPackage: string, machine: Machine): Promise<AptResu
   // The package lists may be missing, or too old.
   const update = await runAptWhenFree(['update'], machine);
   const second = await runAptWhenFree(args, machine);
-  return second.succeeded ? second : { succeeded: false, printed: `${update.succeeded ? '' : update.printed}${second.printed}` };
+  return second.succeeded
+    ? second
+    : { succeeded: false, printed: `${update.succeeded ? '' : update.printed}${second.printed}` };
 }
 
 /** Runs `action` while no package may start a service: a Redis of the machine's own would take port 6379. */
 async function withoutServices<T>(policy: string, action: () => Promise<T>): Promise<T> {
   try {
-    writeFileSync(policy, '#!/bin/sh\n# Written by the tests of headgate while they install a package. They remove it afterwards.\nexit 101\n', { flag: 'wx', mode: 0o755 });
+    writeFileSync(
+      policy,
+      '#!/bin/sh\n# Written by the tests of headgate while they install a package. They remove it afterwards.\nexit 101\n',
+      { flag: 'wx', mode: 0o755 },
+    );
   } catch {
     // The machine has a policy of its own, which applies; or it has no such folder, and so no services.
     return action();
@@ -106,7 +129,10 @@ async function withoutServices<T>(policy: string, action: () => Promise<T>): Pro
 }
 
 /** Resolves with the path of a program: installs it where that is allowed, and otherwise rejects with what to do. */
-export async function requireProgram({ command, debianPackage, need }: Program, machine: Machine = {}): Promise<string> {
+export async function requireProgram(
+  { command, debianPackage, need }: Program,
+  machine: Machine = {},
+): Promise<string> {
   const { env = process.env, root = process.getuid?.() === 0, policy = '/usr/sbin/policy-rc.d' } = machine;
   const found = findProgram(command, env);
   if (found !== undefined) return found;
@@ -117,5 +143,9 @@ export async function requireProgram({ command, debianPackage, need }: Program, 
   const { succeeded, printed } = await withoutServices(policy, () => install(debianPackage, machine));
   const installed = findProgram(command, env);
   if (installed !== undefined) return installed;
-  throw new Error(succeeded ? `${advice}. The package is installed, but ${command} is not on the PATH: ${env['PATH']}` : `${advice}. apt-get failed: ${printed.trim().slice(-SHOWN)}`);
+  throw new Error(
+    succeeded
+      ? `${advice}. The package is installed, but ${command} is not on the PATH: ${env['PATH']}`
+      : `${advice}. apt-get failed: ${printed.trim().slice(-SHOWN)}`,
+  );
 }

@@ -4,14 +4,23 @@ import type { ThrottleMessages } from 'headgate';
 import { onTestFinished } from 'vitest';
 
 type Name = keyof ThrottleMessages;
-export type Heard = { [N in Name]: { kind: N extends `headgate:${infer Kind}` ? Kind : never } & ThrottleMessages[N] }[Name];
+export type Heard = {
+  [N in Name]: { kind: N extends `headgate:${infer Kind}` ? Kind : never } & ThrottleMessages[N];
+}[Name];
 
-export const NAMES = ['headgate:queued', 'headgate:granted', 'headgate:released', 'headgate:refused', 'headgate:paused'] as const;
+export const NAMES = [
+  'headgate:queued',
+  'headgate:granted',
+  'headgate:released',
+  'headgate:refused',
+  'headgate:paused',
+] as const;
 
 /** Listens on all channels until the test ends. */
 export function listen(on: (heard: Heard) => void): void {
   for (const name of NAMES) {
-    const listener = (message: unknown): void => on({ kind: name.slice('headgate:'.length), ...(message as object) } as Heard);
+    const listener = (message: unknown): void =>
+      on({ kind: name.slice('headgate:'.length), ...(message as object) } as Heard);
     subscribe(name, listener);
     onTestFinished(() => void unsubscribe(name, listener));
   }
@@ -23,4 +32,8 @@ export function hear(): Heard[] {
   return heard;
 }
 
-export const outcome = (promise: Promise<unknown>): Promise<unknown> => promise.then((value) => value, (error: unknown) => error);
+export const outcome = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    (value) => value,
+    (error: unknown) => error,
+  );

@@ -34,7 +34,9 @@ class Started {
   /** Starts several servers at once. */
   async servers(starts: readonly (() => Promise<RedisServer>)[]): Promise<RedisServer[]> {
     // All have to settle first: a server that starts late would be left over.
-    const results = await Promise.allSettled(starts.map((start) => start().then((server) => this.add(server, () => server.stop()))));
+    const results = await Promise.allSettled(
+      starts.map((start) => start().then((server) => this.add(server, () => server.stop()))),
+    );
     return results.map((result) => {
       if (result.status === 'rejected') throw result.reason;
       return result.value;
@@ -67,41 +69,69 @@ export interface Cluster {
 }
 
 /** Starts a cluster of three masters, the first of them with a replica if that is wanted, and waits until all is well. */
-export const startCluster = ({ replica = false }: { replica?: boolean } = {}): Promise<Cluster> => allOrNothing((started) => formCluster(started, replica));
+export const startCluster = ({ replica = false }: { replica?: boolean } = {}): Promise<Cluster> =>
+  allOrNothing((started) => formCluster(started, replica));
 
 async function formCluster(started: Started, replica: boolean): Promise<Cluster> {
   const buses: string[] = [];
-  const start = (): Promise<RedisServer> => onFreePort(async (bus) => {
-    const server = await startRedis({
-      'cluster-enabled': 'yes', 'cluster-node-timeout': '700', 'cluster-port': String(bus),
-      // The death of a node is no concern of the others.
-      'cluster-require-full-coverage': 'no', 'repl-diskless-sync-delay': '0', 'cluster-replica-validity-factor': '0',
+  const start = (): Promise<RedisServer> =>
+    onFreePort(async (bus) => {
+      const server = await startRedis({
+        'cluster-enabled': 'yes',
+        'cluster-node-timeout': '700',
+        'cluster-port': String(bus),
+        // The death of a node is no concern of the others.
+        'cluster-require-full-coverage': 'no',
+        'repl-diskless-sync-delay': '0',
+        'cluster-replica-validity-factor': '0',
+      });
+      buses[server.port] = String(bus);
+      return server;
     });
-    buses[server.port] = String(bus);
-    return server;
-  });
   const nodes = await started.servers(Array.from({ length: replica ? 4 : 3 }, () => start));
   const first = (nodes[0] as RedisServer).port;
   const edges = [0, 5_461, 10_923, LAST_SLOT + 1];
-  await Promise.all(nodes.map(async ({ port }, index) => {
-    await ask(port, 'CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1));
-    if (index < 3) await ask(port, 'CLUSTER', 'ADDSLOTSRANGE', String(edges[index]), String((edges[index + 1] as number) - 1));
-    if (index > 0) await ask(port, 'CLUSTER', 'MEET', '127.0.0.1', String(first), buses[first] as string);
-  }));
+  await Promise.all(
+    nodes.map(async ({ port }, index) => {
+      await ask(port, 'CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1));
+      if (index < 3)
+        await ask(port, 'CLUSTER', 'ADDSLOTSRANGE', String(edges[index]), String((edges[index + 1] as number) - 1));
+      if (index > 0) await ask(port, 'CLUSTER', 'MEET', '127.0.0.1', String(first), buses[first] as string);
+    }),
+  );
   const says = async (port: number, ...words: string[]): Promise<boolean> => {
     const info = String(await ask(port, 'CLUSTER', 'INFO'));
     return words.every((word) => info.includes(`${word}\r`));
   };
-  for (const { port } of nodes) await until('a cluster that is whole', () => says(port, 'cluster_state:ok', `cluster_known_nodes:${nodes.length}`, 'cluster_size:3'), AGREE_SECONDS);
+  for (const { port } of nodes)
+    await until(
+      'a cluster that is whole',
+      () => says(port, 'cluster_state:ok', `cluster_known_nodes:${nodes.length}`, 'cluster_size:3'),
+      AGREE_SECONDS,
+    );
   const last = nodes[3];
   if (last !== undefined) {
     const id = String(await ask(first, 'CLUSTER', 'MYID'));
-    await until('a replica', async () => (await ask(last.port, 'CLUSTER', 'REPLICATE', id).catch(() => '')) === 'OK', AGREE_SECONDS);
-    await until('a replica that is in step', async () => String(await ask(last.port, 'INFO', 'replication')).includes('master_link_status:up'), AGREE_SECONDS);
+    await until(
+      'a replica',
+      async () => (await ask(last.port, 'CLUSTER', 'REPLICATE', id).catch(() => '')) === 'OK',
+      AGREE_SECONDS,
+    );
+    await until(
+      'a replica that is in step',
+      async () => String(await ask(last.port, 'INFO', 'replication')).includes('master_link_status:up'),
+      AGREE_SECONDS,
+    );
     // All have to know of it, or else nobody votes for it.
-    for (const { port } of nodes) await until('a replica that is known', async () => String(await ask(port, 'CLUSTER', 'NODES')).includes(`slave ${id}`), AGREE_SECONDS);
+    for (const { port } of nodes)
+      await until(
+        'a replica that is known',
+        async () => String(await ask(port, 'CLUSTER', 'NODES')).includes(`slave ${id}`),
+        AGREE_SECONDS,
+      );
   }
-  const slotOf = async (key: string): Promise<number> => Number(await ask(first, 'CLUSTER', 'KEYSLOT', `{headgate:${key}}`));
+  const slotOf = async (key: string): Promise<number> =>
+    Number(await ask(first, 'CLUSTER', 'KEYSLOT', `{headgate:${key}}`));
   return {
     nodes,
     slotOf,
@@ -128,33 +158,51 @@ export interface Sentinels {
 }
 
 /** Starts a master, its replica and a sentinel that replaces the former by the latter within a few seconds. */
-export const startSentinels = (): Promise<Sentinels> => allOrNothing(async (started) => {
-  const name = 'main';
-  const settings = { 'repl-diskless-sync-delay': '0', 'repl-ping-replica-period': '1' };
-  const start = async (more: Record<string, string>): Promise<RedisServer> => (await started.servers([() => startRedis({ ...settings, ...more })]))[0] as RedisServer;
-  const master = await start({});
-  const replica = await start({ replicaof: `127.0.0.1 ${master.port}` });
-  const replication = async (): Promise<string> => String(await ask(replica.port, 'INFO', 'replication'));
-  await until('a replica that is in step', async () => (await replication()).includes('master_link_status:up'), AGREE_SECONDS);
-  const folder = started.add(temporaryFolder('headgate-sentinel-'), removePath);
-  const port = await onFreePort(async (free) => {
-    const file = join(folder, 'sentinel.conf');
-    writeFileSync(file, [
-      `port ${free}`, 'bind 127.0.0.1', `dir ${folder}`, `sentinel monitor ${name} 127.0.0.1 ${master.port} 1`,
-      `sentinel down-after-milliseconds ${name} 300`, `sentinel failover-timeout ${name} 2000`, '',
-    ].join('\n'));
-    // Not `redis-sentinel`, which is a package of its own on Debian.
-    started.add(await launch([file, '--sentinel'], 'Sentinel ID is'), endProcess);
-    return free;
+export const startSentinels = (): Promise<Sentinels> =>
+  allOrNothing(async (started) => {
+    const name = 'main';
+    const settings = { 'repl-diskless-sync-delay': '0', 'repl-ping-replica-period': '1' };
+    const start = async (more: Record<string, string>): Promise<RedisServer> =>
+      (await started.servers([() => startRedis({ ...settings, ...more })]))[0] as RedisServer;
+    const master = await start({});
+    const replica = await start({ replicaof: `127.0.0.1 ${master.port}` });
+    const replication = async (): Promise<string> => String(await ask(replica.port, 'INFO', 'replication'));
+    await until(
+      'a replica that is in step',
+      async () => (await replication()).includes('master_link_status:up'),
+      AGREE_SECONDS,
+    );
+    const folder = started.add(temporaryFolder('headgate-sentinel-'), removePath);
+    const port = await onFreePort(async (free) => {
+      const file = join(folder, 'sentinel.conf');
+      writeFileSync(
+        file,
+        [
+          `port ${free}`,
+          'bind 127.0.0.1',
+          `dir ${folder}`,
+          `sentinel monitor ${name} 127.0.0.1 ${master.port} 1`,
+          `sentinel down-after-milliseconds ${name} 300`,
+          `sentinel failover-timeout ${name} 2000`,
+          '',
+        ].join('\n'),
+      );
+      // Not `redis-sentinel`, which is a package of its own on Debian.
+      started.add(await launch([file, '--sentinel'], 'Sentinel ID is'), endProcess);
+      return free;
+    });
+    await until(
+      'a sentinel that knows the replica',
+      async () => ((await ask(port, 'SENTINEL', 'REPLICAS', name).catch(() => [])) as unknown[]).length === 1,
+      AGREE_SECONDS,
+    );
+    return {
+      name,
+      sentinels: [{ host: '127.0.0.1', port }],
+      master,
+      replica,
+      // Its connections are cut when it changes its role.
+      promoted: () => until('a new master', async () => (await replication().catch(() => '')).includes('role:master')),
+      stop: () => started.end(),
+    };
   });
-  await until('a sentinel that knows the replica', async () => ((await ask(port, 'SENTINEL', 'REPLICAS', name).catch(() => [])) as unknown[]).length === 1, AGREE_SECONDS);
-  return {
-    name,
-    sentinels: [{ host: '127.0.0.1', port }],
-    master,
-    replica,
-    // Its connections are cut when it changes its role.
-    promoted: () => until('a new master', async () => (await replication().catch(() => '')).includes('role:master')),
-    stop: () => started.end(),
-  };
-});

@@ -18,7 +18,11 @@ const SHOWN_CHARACTERS = 1_000;
 
 /** Resolves with the path of `redis-server`, which is installed where that is allowed. */
 export const requireRedis = (): Promise<string> =>
-  requireProgram({ command: 'redis-server', debianPackage: 'redis-server', need: 'The tests need redis-server 6.2 or later' });
+  requireProgram({
+    command: 'redis-server',
+    debianPackage: 'redis-server',
+    need: 'The tests need redis-server 6.2 or later',
+  });
 
 /** A port that was free a moment ago. */
 export const freePort = (): Promise<number> =>
@@ -54,7 +58,12 @@ export async function launch(args: readonly string[], ready = 'Ready to accept c
   let timer: NodeJS.Timeout | undefined;
   try {
     await new Promise<void>((resolve, reject) => {
-      const fail = (what: string): void => reject(new Error(`redis-server ${what} (6.2 or later is needed). It printed: ${printed.trim().slice(-SHOWN_CHARACTERS)}`));
+      const fail = (what: string): void =>
+        reject(
+          new Error(
+            `redis-server ${what} (6.2 or later is needed). It printed: ${printed.trim().slice(-SHOWN_CHARACTERS)}`,
+          ),
+        );
       // A probe of its port could be answered by another process that has taken the port.
       for (const output of [child.stdout, child.stderr]) {
         output?.setEncoding('utf8').on('data', (text: string) => {

@@ -3,7 +3,12 @@ import { type Clock, type Permit, Throttle, type ThrottleOptions } from 'headgat
 import { ManualClock } from 'headgate/testing';
 
 /** A throttle with a clock of its own. */
-export const setUp = (capacity = 10, concurrency = 0, period = 1, options: ThrottleOptions = {}): { clock: ManualClock; throttle: Throttle } => {
+export const setUp = (
+  capacity = 10,
+  concurrency = 0,
+  period = 1,
+  options: ThrottleOptions = {},
+): { clock: ManualClock; throttle: Throttle } => {
   const clock = new ManualClock();
   return { clock, throttle: new Throttle(capacity, concurrency, period, { clock, ...options }) };
 };
@@ -31,7 +36,10 @@ export class Outcomes {
       this.order.push(entry);
       this.#values.set(name, value);
     };
-    promise.then((value) => note(name, value), (error: unknown) => note(`${name}!`, error));
+    promise.then(
+      (value) => note(name, value),
+      (error: unknown) => note(`${name}!`, error),
+    );
   }
 
   permit(name: string): Permit {

@@ -13,11 +13,22 @@ describe('ManualClock', () => {
   test('fires what falls due in order, each at its own instant, ties in the order of the calls', async () => {
     const clock = new ManualClock(10);
     const fired: [string, number][] = [];
-    for (const [name, after] of [['c', 3], ['a', 1], ['b1', 2], ['b2', 2], ['late', 9]] as const) {
+    for (const [name, after] of [
+      ['c', 3],
+      ['a', 1],
+      ['b1', 2],
+      ['b2', 2],
+      ['late', 9],
+    ] as const) {
       clock.schedule(after, () => fired.push([name, clock.now()]));
     }
     await clock.advance(5);
-    expect(fired).toEqual([['a', 11], ['b1', 12], ['b2', 12], ['c', 13]]);
+    expect(fired).toEqual([
+      ['a', 11],
+      ['b1', 12],
+      ['b2', 12],
+      ['c', 13],
+    ]);
     expect(clock.now()).toBe(15);
     expect(clock.pending).toBe(1);
   });
@@ -103,19 +114,22 @@ describe('ManualClock', () => {
 
   test('any mix of timers and cancellations fires as a sorted list would', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.record({ after: fc.integer({ min: 0, max: 20 }), cancel: fc.boolean() }), { maxLength: 30 }), async (timers) => {
-        const clock = new ManualClock();
-        const fired: number[] = [];
-        const cancels = timers.map(({ after }, index) => clock.schedule(after, () => fired.push(index)));
-        timers.forEach(({ cancel }, index) => cancel && cancels[index]?.());
-        await clock.runAll();
-        const expected = timers
-          .map(({ after, cancel }, index) => ({ after, cancel, index }))
-          .filter(({ cancel }) => !cancel)
-          .toSorted((a, b) => a.after - b.after || a.index - b.index)
-          .map(({ index }) => index);
-        expect(fired).toEqual(expected);
-      }),
+      fc.asyncProperty(
+        fc.array(fc.record({ after: fc.integer({ min: 0, max: 20 }), cancel: fc.boolean() }), { maxLength: 30 }),
+        async (timers) => {
+          const clock = new ManualClock();
+          const fired: number[] = [];
+          const cancels = timers.map(({ after }, index) => clock.schedule(after, () => fired.push(index)));
+          timers.forEach(({ cancel }, index) => cancel && cancels[index]?.());
+          await clock.runAll();
+          const expected = timers
+            .map(({ after, cancel }, index) => ({ after, cancel, index }))
+            .filter(({ cancel }) => !cancel)
+            .toSorted((a, b) => a.after - b.after || a.index - b.index)
+            .map(({ index }) => index);
+          expect(fired).toEqual(expected);
+        },
+      ),
     );
   });
 

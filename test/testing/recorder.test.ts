@@ -5,7 +5,15 @@ import { KeyedThrottle, type Permit, Throttle, type WatchedThrottle } from 'head
 import { ManualClock, record, type Recording, type Trace, type TraceEvent } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
 import { NAMES, outcome } from '../support/record-events.js';
-import { anyOperation, bursts, capacities, concurrencies, type Operation, outcomeOf, periods } from '../model/reference.js';
+import {
+  anyOperation,
+  bursts,
+  capacities,
+  concurrencies,
+  type Operation,
+  outcomeOf,
+  periods,
+} from '../model/reference.js';
 import { setUp, take } from '../support/support.js';
 
 /** With ids that count from 1. */
@@ -93,7 +101,10 @@ describe('record', () => {
     const held = await second;
     trace.stop();
     held.release();
-    expect(trace.events).toMatchObject([{ kind: 'released', at: 2 }, { kind: 'granted', at: 2, waited: 2 }]);
+    expect(trace.events).toMatchObject([
+      { kind: 'released', at: 2 },
+      { kind: 'granted', at: 2, waited: 2 },
+    ]);
   });
 
   test('ends by `stop`, again and again, or with a block; a second one of the same throttle goes on', () => {
@@ -161,7 +172,15 @@ describe('record', () => {
   });
 
   test('takes what knows no tokens, such as a throttle on Redis', () => {
-    const throttle: WatchedThrottle = { name: 'fleet', capacity: 5, concurrency: 2, period: 1, burst: 5, waiting: 0, held: 1 };
+    const throttle: WatchedThrottle = {
+      name: 'fleet',
+      capacity: 5,
+      concurrency: 2,
+      period: 1,
+      burst: 5,
+      waiting: 0,
+      held: 1,
+    };
     const trace = record(throttle);
     channel('headgate:granted').publish({ throttle, name: 'fleet', at: 1, id: -1, cost: 1, waited: 0.25 });
     trace.stop();
@@ -189,8 +208,16 @@ describe('record', () => {
     }
   });
 
-  test.each([[undefined, 'undefined'], [null, 'null'], [{}, 'object'], ['api', '"api"'], [new KeyedThrottle(1), 'object']])('refuses %o', (value, shown) => {
-    expect(() => record(value as unknown as Throttle)).toThrow(new TypeError(`throttle must be a Throttle, a Resource or a RedisThrottle, received ${shown}`));
+  test.each([
+    [undefined, 'undefined'],
+    [null, 'null'],
+    [{}, 'object'],
+    ['api', '"api"'],
+    [new KeyedThrottle(1), 'object'],
+  ])('refuses %o', (value, shown) => {
+    expect(() => record(value as unknown as Throttle)).toThrow(
+      new TypeError(`throttle must be a Throttle, a Resource or a RedisThrottle, received ${shown}`),
+    );
     expect(NAMES.filter((name) => channel(name).hasSubscribers)).toEqual([]);
   });
 });
@@ -207,19 +234,28 @@ const history = fc.record({
 type History = typeof history extends fc.Arbitrary<infer T> ? T : never;
 
 /** Plays a history, and tells all that its callers can see of it. */
-async function play({ capacity, concurrency, period, burst, window, maxQueue, operations }: History, watch?: (throttle: Throttle) => void): Promise<unknown[]> {
+async function play(
+  { capacity, concurrency, period, burst, window, maxQueue, operations }: History,
+  watch?: (throttle: Throttle) => void,
+): Promise<unknown[]> {
   const clock = new ManualClock();
-  const throttle = new Throttle(capacity, concurrency, period, { clock, maxQueue, ...(window === undefined ? { burst } : { window }) });
+  const throttle = new Throttle(capacity, concurrency, period, {
+    clock,
+    maxQueue,
+    ...(window === undefined ? { burst } : { window }),
+  });
   watch?.(throttle);
   const told: unknown[] = [];
   const permits: Permit[] = [];
   const finish: (() => void)[] = [];
   const aborts: unknown[] = [];
   let signals = [0, 1, 2].map(() => new AbortController());
-  const granted = (id: number) => (permit: Permit): void => {
-    permits.push(permit);
-    told.push([id, 'granted', permit.waited]);
-  };
+  const granted =
+    (id: number) =>
+    (permit: Permit): void => {
+      permits.push(permit);
+      told.push([id, 'granted', permit.waited]);
+    };
   const act = (operation: Operation, id: number): void => {
     const refused = (error: unknown): void => void told.push([id, outcomeOf(error, aborts)]);
     switch (operation.do) {
@@ -228,7 +264,10 @@ async function play({ capacity, concurrency, period, burst, window, maxQueue, op
         const { cost, timeout, signal } = operation;
         const options = { timeout, signal: signal === undefined ? undefined : signals[signal]?.signal };
         if (operation.do === 'acquire') throttle.acquire(cost, options).then(granted(id), refused);
-        else throttle.run((permit) => new Promise<void>((resolve) => (granted(id)(permit), finish.push(resolve))), cost, options).catch(refused);
+        else
+          throttle
+            .run((permit) => new Promise<void>((resolve) => (granted(id)(permit), finish.push(resolve))), cost, options)
+            .catch(refused);
         break;
       }
       case 'tryAcquire':
@@ -262,7 +301,16 @@ async function play({ capacity, concurrency, period, burst, window, maxQueue, op
     act(operation, id);
     await clock.advance(operation.do === 'advance' ? operation.seconds : 0);
     const { active, waiting, tokens, pausedFor, closed } = throttle;
-    told.push({ active, waiting, tokens, pausedFor, closed, wait: throttle.estimateWait(0), pending: clock.pending, now: clock.now() });
+    told.push({
+      active,
+      waiting,
+      tokens,
+      pausedFor,
+      closed,
+      wait: throttle.estimateWait(0),
+      pending: clock.pending,
+      now: clock.now(),
+    });
   }
   return told;
 }
@@ -303,7 +351,10 @@ describe('whatever happens', () => {
         for (const event of events) if ('id' in event) calls.set(event.id, [...(calls.get(event.id) ?? []), event]);
         for (const call of calls.values()) {
           expect(call.map(({ kind }) => kind).join(' ')).toMatch(/^(?:queued ?)?(?:granted(?: released)?|refused)?$/);
-          const [queued, granted] = [call.find(({ kind }) => kind === 'queued'), call.find(({ kind }) => kind === 'granted')];
+          const [queued, granted] = [
+            call.find(({ kind }) => kind === 'queued'),
+            call.find(({ kind }) => kind === 'granted'),
+          ];
           if (granted?.kind === 'granted') expect(granted.waited).toBe(granted.at - (queued ?? granted).at);
         }
         const grants = events.flatMap((event) => (event.kind === 'granted' ? [event.id] : []));
@@ -311,6 +362,7 @@ describe('whatever happens', () => {
       }),
       { numRuns: 300 },
     );
-    for (const kind of ['queued', 'granted', 'released', 'refused', 'paused']) expect(seen.get(kind), kind).toBeGreaterThan(100);
+    for (const kind of ['queued', 'granted', 'released', 'refused', 'paused'])
+      expect(seen.get(kind), kind).toBeGreaterThan(100);
   });
 });

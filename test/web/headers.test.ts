@@ -9,7 +9,31 @@ const HUGE = '9'.repeat(400);
 const MOST = 999_999_999_999_999;
 
 /** Values that no field can hold. */
-const GARBAGE = ['', ' ', ',', '-1', '+1', '1e3', '0x10', 'Infinity', '-Infinity', 'NaN', '5 s', '.5', '5.', 'foo 5', 'soon', '\u0665', '\uFF15', '\u00B2', 'null', 'undefined', '{}', '5\u0000', '1_000'];
+const GARBAGE = [
+  '',
+  ' ',
+  ',',
+  '-1',
+  '+1',
+  '1e3',
+  '0x10',
+  'Infinity',
+  '-Infinity',
+  'NaN',
+  '5 s',
+  '.5',
+  '5.',
+  'foo 5',
+  'soon',
+  '\u0665',
+  '\uFF15',
+  '\u00B2',
+  'null',
+  'undefined',
+  '{}',
+  '5\u0000',
+  '1_000',
+];
 
 describe('Retry-After, written', () => {
   test.each([
@@ -24,37 +48,69 @@ describe('Retry-After, written', () => {
   ])('%d s: %s', (seconds, written) => expect(writeRetryAfter(seconds)).toBe(written));
 
   test('trap 30: reads back as the true wait or more, and less than a second more, but never as nothing', () => {
-    fc.assert(fc.property(fc.double({ min: 0, max: 1e9 - 1, noNaN: true }), (seconds) => {
-      const read = readField(writeRetryAfter(seconds), NOW)!;
-      expect(read).toBeGreaterThanOrEqual(Math.max(1, seconds));
-      expect(read).toBeLessThan(Math.max(1.5, seconds + 1));
-    }));
+    fc.assert(
+      fc.property(fc.double({ min: 0, max: 1e9 - 1, noNaN: true }), (seconds) => {
+        const read = readField(writeRetryAfter(seconds), NOW)!;
+        expect(read).toBeGreaterThanOrEqual(Math.max(1, seconds));
+        expect(read).toBeLessThan(Math.max(1.5, seconds + 1));
+      }),
+    );
   });
 });
 
 describe('RateLimit, written', () => {
   test.each([
-    [{ name: 'default', limit: 100, window: 60, remaining: 40, reset: 5 }, '"default";q=100;w=60', '"default";r=40;t=5'],
-    [{ name: 'default', limit: 100, window: 60, remaining: 40.9, reset: 5.1 }, '"default";q=100;w=60', '"default";r=40;t=6'],
-    [{ name: 'default', limit: 100, window: 60, remaining: -3, reset: -1 }, '"default";q=100;w=60', '"default";r=0;t=0'],
+    [
+      { name: 'default', limit: 100, window: 60, remaining: 40, reset: 5 },
+      '"default";q=100;w=60',
+      '"default";r=40;t=5',
+    ],
+    [
+      { name: 'default', limit: 100, window: 60, remaining: 40.9, reset: 5.1 },
+      '"default";q=100;w=60',
+      '"default";r=40;t=6',
+    ],
+    [
+      { name: 'default', limit: 100, window: 60, remaining: -3, reset: -1 },
+      '"default";q=100;w=60',
+      '"default";r=0;t=0',
+    ],
     [{ name: 'half', limit: 1, window: 2, remaining: 0, reset: 2 }, '"half";q=1;w=2', '"half";r=0;t=2'],
     [{ name: 'slow', limit: 0.5, window: 1, remaining: 0, reset: 2 }, '"slow";q=1;w=2', '"slow";r=0;t=2'],
     [{ name: 'fast', limit: 10, window: 0.5, remaining: 1 }, '"fast";q=20;w=1', '"fast";r=1'],
     [{ name: 'odd', limit: 10, window: 1.5, remaining: 1 }, '"odd";q=13;w=2', '"odd";r=1'],
     [{ name: 'slots', limit: 5, remaining: 0 }, '"slots";q=5;qu="concurrent-requests"', '"slots";r=0'],
-    [{ name: 'slots', limit: Infinity, remaining: Infinity }, `"slots";q=${MOST};qu="concurrent-requests"`, `"slots";r=${MOST}`],
-    [{ name: 'a "b" \\ é', limit: 1, window: 1, remaining: 1 }, String.raw`"a \"b\" \\ ?";q=1;w=1`, String.raw`"a \"b\" \\ ?";r=1`],
+    [
+      { name: 'slots', limit: Infinity, remaining: Infinity },
+      `"slots";q=${MOST};qu="concurrent-requests"`,
+      `"slots";r=${MOST}`,
+    ],
+    [
+      { name: 'a "b" \\ é', limit: 1, window: 1, remaining: 1 },
+      String.raw`"a \"b\" \\ ?";q=1;w=1`,
+      String.raw`"a \"b\" \\ ?";r=1`,
+    ],
   ])('%j', (quota, policy, state) => expect(writeRateLimit(quota)).toEqual({ policy, state }));
 
   test('reads back as the reset rounded up, whatever the name', () => {
-    const quota = fc.record({ name: fc.string(), limit: fc.integer({ min: 1 }), window: fc.constant(60), remaining: fc.constant(0), reset: fc.double({ min: 0, max: 1e9, noNaN: true }) });
-    fc.assert(fc.property(quota, (told) => {
-      expect(readRateLimit(writeRateLimit(told).state)).toBe(Math.ceil(told.reset));
-    }));
-    fc.assert(fc.property(quota, quota, (one, other) => {
-      const field = `${writeRateLimit(one).state}, ${writeRateLimit(other).state}`;
-      expect(readRateLimit(field)).toBe(Math.ceil(Math.max(one.reset, other.reset)));
-    }));
+    const quota = fc.record({
+      name: fc.string(),
+      limit: fc.integer({ min: 1 }),
+      window: fc.constant(60),
+      remaining: fc.constant(0),
+      reset: fc.double({ min: 0, max: 1e9, noNaN: true }),
+    });
+    fc.assert(
+      fc.property(quota, (told) => {
+        expect(readRateLimit(writeRateLimit(told).state)).toBe(Math.ceil(told.reset));
+      }),
+    );
+    fc.assert(
+      fc.property(quota, quota, (one, other) => {
+        const field = `${writeRateLimit(one).state}, ${writeRateLimit(other).state}`;
+        expect(readRateLimit(field)).toBe(Math.ceil(Math.max(one.reset, other.reset)));
+      }),
+    );
   });
 });
 
@@ -102,20 +158,28 @@ describe('an HTTP date', () => {
   ])('%s: %s', (_, text, expected) => expect(readDate(text, NOW)).toBe(expected));
 
   test('two digits of a year around the turn of a century', () => {
-    const at = (year: number, text: string): number => new Date(readDate(`Friday, 01-Jan-${text} 00:00:00 GMT`, Date.UTC(year, 6))!).getUTCFullYear();
-    expect([at(2099, '00'), at(2099, '99'), at(2101, '99'), at(2100, '00'), at(2100, '51')]).toEqual([2100, 2099, 2099, 2100, 2051]);
+    const at = (year: number, text: string): number =>
+      new Date(readDate(`Friday, 01-Jan-${text} 00:00:00 GMT`, Date.UTC(year, 6))!).getUTCFullYear();
+    expect([at(2099, '00'), at(2099, '99'), at(2101, '99'), at(2100, '00'), at(2100, '51')]).toEqual([
+      2100, 2099, 2099, 2100, 2051,
+    ]);
   });
 
   test('of any second is read in each form as what it is', () => {
-    const second = fc.integer({ min: Math.ceil(NOW / 1000) - 49 * 31_536_000, max: Math.floor(NOW / 1000) + 49 * 31_536_000 });
-    fc.assert(fc.property(second, (seconds) => {
-      const date = new Date(seconds * 1000);
-      const fixdate = date.toUTCString();
-      const [, day, month, year, time] = fixdate.split(/[ ,]+/);
-      const rfc850 = `Weekday, ${day}-${month}-${year!.slice(2)} ${time} GMT`;
-      const asctime = `Day ${month} ${day!.replace(/^0/, ' ')} ${time} ${year}`;
-      expect([fixdate, rfc850, asctime].map((text) => readDate(text, NOW))).toEqual([date, date, date].map(Number));
-    }));
+    const second = fc.integer({
+      min: Math.ceil(NOW / 1000) - 49 * 31_536_000,
+      max: Math.floor(NOW / 1000) + 49 * 31_536_000,
+    });
+    fc.assert(
+      fc.property(second, (seconds) => {
+        const date = new Date(seconds * 1000);
+        const fixdate = date.toUTCString();
+        const [, day, month, year, time] = fixdate.split(/[ ,]+/);
+        const rfc850 = `Weekday, ${day}-${month}-${year!.slice(2)} ${time} GMT`;
+        const asctime = `Day ${month} ${day!.replace(/^0/, ' ')} ${time} ${year}`;
+        expect([fixdate, rfc850, asctime].map((text) => readDate(text, NOW))).toEqual([date, date, date].map(Number));
+      }),
+    );
   });
 });
 
@@ -287,7 +351,12 @@ describe('trap 29: RateLimit', () => {
 
 describe('the wait', () => {
   const wait = (fields: Record<string, string>): number | undefined => readWait(new Headers(fields), NOW);
-  const stated = { 'Retry-After-Ms': '1000', 'X-Ms-Retry-After-Ms': '2000', 'Retry-After': '3', 'X-RateLimit-Retry-After': '4' };
+  const stated = {
+    'Retry-After-Ms': '1000',
+    'X-Ms-Retry-After-Ms': '2000',
+    'Retry-After': '3',
+    'X-RateLimit-Retry-After': '4',
+  };
   const quotas = { RateLimit: '"a";r=0;t=8', 'RateLimit-Reset': '9', 'X-RateLimit-Reset': '7' };
   const all = { ...stated, ...quotas };
   type Name = keyof typeof all;
@@ -307,7 +376,9 @@ describe('the wait', () => {
     expect(wait(quotas)).toBe(9);
     expect(wait({ ...quotas, 'RateLimit-Remaining': '1' })).toBe(8);
     expect(wait({ ...quotas, 'RateLimit-Remaining': '1', RateLimit: '"a";r=1;t=8' })).toBe(7);
-    expect(wait({ ...quotas, 'RateLimit-Remaining': '1', RateLimit: '"a";r=1;t=8', 'X-RateLimit-Remaining': '1' })).toBeUndefined();
+    expect(
+      wait({ ...quotas, 'RateLimit-Remaining': '1', RateLimit: '"a";r=1;t=8', 'X-RateLimit-Remaining': '1' }),
+    ).toBeUndefined();
     expect(wait({})).toBeUndefined();
   });
 
@@ -318,43 +389,226 @@ describe('the wait', () => {
   });
 
   test.each<[string, Record<string, string>, number | undefined]>([
-    ['OpenAI: the tokens are used up', { 'x-ratelimit-limit-requests': '500', 'x-ratelimit-remaining-requests': '499', 'x-ratelimit-reset-requests': '120ms', 'x-ratelimit-limit-tokens': '30000', 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '6m0s' }, 360],
-    ['OpenAI: the requests are used up', { 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '8.64s', 'x-ratelimit-remaining-tokens': '149984', 'x-ratelimit-reset-tokens': '6ms' }, 8.64],
-    ['OpenAI: both are used up', { 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '1m', 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '20ms' }, 60],
-    ['OpenAI: quota is left', { 'x-ratelimit-remaining-requests': '4999', 'x-ratelimit-reset-requests': '12ms', 'x-ratelimit-remaining-tokens': '159976', 'x-ratelimit-reset-tokens': '9ms' }, undefined],
-    ['OpenAI: usage based tokens', { 'x-ratelimit-remaining-tokens_usage_based': '0', 'x-ratelimit-reset-tokens_usage_based': '41.724s' }, 41.724],
-    ['OpenAI: a stated wait (openai-node#1477)', { 'retry-after-ms': '6000', 'retry-after': '6', 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '1h' }, 6],
+    [
+      'OpenAI: the tokens are used up',
+      {
+        'x-ratelimit-limit-requests': '500',
+        'x-ratelimit-remaining-requests': '499',
+        'x-ratelimit-reset-requests': '120ms',
+        'x-ratelimit-limit-tokens': '30000',
+        'x-ratelimit-remaining-tokens': '0',
+        'x-ratelimit-reset-tokens': '6m0s',
+      },
+      360,
+    ],
+    [
+      'OpenAI: the requests are used up',
+      {
+        'x-ratelimit-remaining-requests': '0',
+        'x-ratelimit-reset-requests': '8.64s',
+        'x-ratelimit-remaining-tokens': '149984',
+        'x-ratelimit-reset-tokens': '6ms',
+      },
+      8.64,
+    ],
+    [
+      'OpenAI: both are used up',
+      {
+        'x-ratelimit-remaining-requests': '0',
+        'x-ratelimit-reset-requests': '1m',
+        'x-ratelimit-remaining-tokens': '0',
+        'x-ratelimit-reset-tokens': '20ms',
+      },
+      60,
+    ],
+    [
+      'OpenAI: quota is left',
+      {
+        'x-ratelimit-remaining-requests': '4999',
+        'x-ratelimit-reset-requests': '12ms',
+        'x-ratelimit-remaining-tokens': '159976',
+        'x-ratelimit-reset-tokens': '9ms',
+      },
+      undefined,
+    ],
+    [
+      'OpenAI: usage based tokens',
+      { 'x-ratelimit-remaining-tokens_usage_based': '0', 'x-ratelimit-reset-tokens_usage_based': '41.724s' },
+      41.724,
+    ],
+    [
+      'OpenAI: a stated wait (openai-node#1477)',
+      {
+        'retry-after-ms': '6000',
+        'retry-after': '6',
+        'x-ratelimit-remaining-requests': '0',
+        'x-ratelimit-reset-requests': '1h',
+      },
+      6,
+    ],
     ['Azure OpenAI', { 'retry-after': '1', 'retry-after-ms': '43' }, 0.043],
-    ['Azure OpenAI: unknown numbers', { 'x-ratelimit-limit-tokens': '-1', 'x-ratelimit-remaining-tokens': '-1', 'x-ratelimit-reset-tokens': '0' }, 0],
+    [
+      'Azure OpenAI: unknown numbers',
+      { 'x-ratelimit-limit-tokens': '-1', 'x-ratelimit-remaining-tokens': '-1', 'x-ratelimit-reset-tokens': '0' },
+      0,
+    ],
     ['Azure Cosmos DB', { 'x-ms-retry-after-ms': '1234.5' }, 1.2345],
-    ['Anthropic: input tokens are used up (anthropic-sdk-typescript#357)', { 'anthropic-ratelimit-requests-remaining': '49', 'anthropic-ratelimit-requests-reset': '2026-11-21T08:10:00Z', 'anthropic-ratelimit-input-tokens-remaining': '0', 'anthropic-ratelimit-input-tokens-reset': '2026-11-21T08:00:45Z', 'anthropic-ratelimit-output-tokens-remaining': '8000', 'anthropic-ratelimit-output-tokens-reset': '2026-11-21T08:20:00Z' }, 45],
-    ['Anthropic: requests and tokens are used up', { 'anthropic-ratelimit-requests-remaining': '0', 'anthropic-ratelimit-requests-reset': '2026-11-21T08:00:05Z', 'anthropic-ratelimit-tokens-remaining': '0', 'anthropic-ratelimit-tokens-reset': '2026-11-21T08:01:00Z', 'anthropic-ratelimit-output-tokens-remaining': '0', 'anthropic-ratelimit-output-tokens-reset': '2026-11-21T08:00:50Z' }, 60],
-    ['Anthropic: a stated wait', { 'retry-after': '12', 'anthropic-ratelimit-requests-remaining': '0', 'anthropic-ratelimit-requests-reset': '2026-11-21T08:10:00Z' }, 12],
-    ['GitHub: the primary limit', { 'x-ratelimit-limit': '5000', 'x-ratelimit-remaining': '0', 'x-ratelimit-used': '5000', 'x-ratelimit-reset': String(NOW / 1000 + 1200) }, 1200],
-    ['GitHub: a secondary limit', { 'retry-after': '60', 'x-ratelimit-remaining': '4990', 'x-ratelimit-reset': String(NOW / 1000 + 200) }, 60],
-    ['GitHub: quota is left (FAULTS 19, octokit/plugin-throttling#566)', { 'x-ratelimit-remaining': '4990', 'x-ratelimit-reset': String(NOW / 1000 + 200) }, undefined],
+    [
+      'Anthropic: input tokens are used up (anthropic-sdk-typescript#357)',
+      {
+        'anthropic-ratelimit-requests-remaining': '49',
+        'anthropic-ratelimit-requests-reset': '2026-11-21T08:10:00Z',
+        'anthropic-ratelimit-input-tokens-remaining': '0',
+        'anthropic-ratelimit-input-tokens-reset': '2026-11-21T08:00:45Z',
+        'anthropic-ratelimit-output-tokens-remaining': '8000',
+        'anthropic-ratelimit-output-tokens-reset': '2026-11-21T08:20:00Z',
+      },
+      45,
+    ],
+    [
+      'Anthropic: requests and tokens are used up',
+      {
+        'anthropic-ratelimit-requests-remaining': '0',
+        'anthropic-ratelimit-requests-reset': '2026-11-21T08:00:05Z',
+        'anthropic-ratelimit-tokens-remaining': '0',
+        'anthropic-ratelimit-tokens-reset': '2026-11-21T08:01:00Z',
+        'anthropic-ratelimit-output-tokens-remaining': '0',
+        'anthropic-ratelimit-output-tokens-reset': '2026-11-21T08:00:50Z',
+      },
+      60,
+    ],
+    [
+      'Anthropic: a stated wait',
+      {
+        'retry-after': '12',
+        'anthropic-ratelimit-requests-remaining': '0',
+        'anthropic-ratelimit-requests-reset': '2026-11-21T08:10:00Z',
+      },
+      12,
+    ],
+    [
+      'GitHub: the primary limit',
+      {
+        'x-ratelimit-limit': '5000',
+        'x-ratelimit-remaining': '0',
+        'x-ratelimit-used': '5000',
+        'x-ratelimit-reset': String(NOW / 1000 + 1200),
+      },
+      1200,
+    ],
+    [
+      'GitHub: a secondary limit',
+      { 'retry-after': '60', 'x-ratelimit-remaining': '4990', 'x-ratelimit-reset': String(NOW / 1000 + 200) },
+      60,
+    ],
+    [
+      'GitHub: quota is left (FAULTS 19, octokit/plugin-throttling#566)',
+      { 'x-ratelimit-remaining': '4990', 'x-ratelimit-reset': String(NOW / 1000 + 200) },
+      undefined,
+    ],
     ['Google', { 'retry-after': '30' }, 30],
-    ['Discord', { 'retry-after': '0.65', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '1470173023.123', 'x-ratelimit-reset-after': '1' }, 0.65],
-    ['Discord: a reset without a clock', { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '1470173023.123', 'x-ratelimit-reset-after': '64.57' }, 64.57],
-    ['Discord: a bucket with requests left', { 'x-ratelimit-remaining': '1', 'x-ratelimit-reset': String(NOW / 1000 + 9), 'x-ratelimit-reset-after': '9' }, undefined],
+    [
+      'Discord',
+      {
+        'retry-after': '0.65',
+        'x-ratelimit-remaining': '0',
+        'x-ratelimit-reset': '1470173023.123',
+        'x-ratelimit-reset-after': '1',
+      },
+      0.65,
+    ],
+    [
+      'Discord: a reset without a clock',
+      { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '1470173023.123', 'x-ratelimit-reset-after': '64.57' },
+      64.57,
+    ],
+    [
+      'Discord: a bucket with requests left',
+      { 'x-ratelimit-remaining': '1', 'x-ratelimit-reset': String(NOW / 1000 + 9), 'x-ratelimit-reset-after': '9' },
+      undefined,
+    ],
     ['Slack', { 'retry-after': '30' }, 30],
     ['Shopify', { 'retry-after': '2.0', 'x-shopify-shop-api-call-limit': '40/40' }, 2],
-    ['X', { 'x-rate-limit-limit': '900', 'x-rate-limit-remaining': '0', 'x-rate-limit-reset': String(NOW / 1000 + 840) }, 840],
-    ['X: the limit per day', { 'x-rate-limit-remaining': '40', 'x-rate-limit-reset': String(NOW / 1000 + 840), 'x-user-limit-24hour-remaining': '0', 'x-user-limit-24hour-reset': String(NOW / 1000 + 7200), 'x-app-limit-24hour-remaining': '10', 'x-app-limit-24hour-reset': String(NOW / 1000 + 9000) }, 7200],
-    ['Okta', { 'x-rate-limit-limit': '1200', 'x-rate-limit-remaining': '0', 'x-rate-limit-reset': String(NOW / 1000 + 59) }, 59],
-    ['Okta: quota is left', { 'x-rate-limit-remaining': '1199', 'x-rate-limit-reset': String(NOW / 1000 + 59) }, undefined],
+    [
+      'X',
+      { 'x-rate-limit-limit': '900', 'x-rate-limit-remaining': '0', 'x-rate-limit-reset': String(NOW / 1000 + 840) },
+      840,
+    ],
+    [
+      'X: the limit per day',
+      {
+        'x-rate-limit-remaining': '40',
+        'x-rate-limit-reset': String(NOW / 1000 + 840),
+        'x-user-limit-24hour-remaining': '0',
+        'x-user-limit-24hour-reset': String(NOW / 1000 + 7200),
+        'x-app-limit-24hour-remaining': '10',
+        'x-app-limit-24hour-reset': String(NOW / 1000 + 9000),
+      },
+      7200,
+    ],
+    [
+      'Okta',
+      { 'x-rate-limit-limit': '1200', 'x-rate-limit-remaining': '0', 'x-rate-limit-reset': String(NOW / 1000 + 59) },
+      59,
+    ],
+    [
+      'Okta: quota is left',
+      { 'x-rate-limit-remaining': '1199', 'x-rate-limit-reset': String(NOW / 1000 + 59) },
+      undefined,
+    ],
     ['Zendesk', { 'retry-after': '17', 'ratelimit-remaining': '0', 'ratelimit-reset': '41' }, 17],
-    ['Zendesk: a reset only', { 'x-rate-limit-remaining': '0', 'ratelimit-limit': '700', 'ratelimit-remaining': '0', 'ratelimit-reset': '41' }, 41],
-    ['Envoy', { 'x-envoy-ratelimited': 'true', 'x-ratelimit-limit': '10, 10;w=1;name="per-ip", 1000;w=3600', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '1' }, 1],
+    [
+      'Zendesk: a reset only',
+      { 'x-rate-limit-remaining': '0', 'ratelimit-limit': '700', 'ratelimit-remaining': '0', 'ratelimit-reset': '41' },
+      41,
+    ],
+    [
+      'Envoy',
+      {
+        'x-envoy-ratelimited': 'true',
+        'x-ratelimit-limit': '10, 10;w=1;name="per-ip", 1000;w=3600',
+        'x-ratelimit-remaining': '0',
+        'x-ratelimit-reset': '1',
+      },
+      1,
+    ],
     ['MailerLite', { 'x-ratelimit-retry-after': '59' }, 59],
     ['GitLab', { 'ratelimit-remaining': '0', 'ratelimit-reset': String(NOW / 1000 + 20) }, 20],
-    ['IETF drafts 00 to 06', { 'ratelimit-limit': '100, 100;w=10', 'ratelimit-policy': '100;w=10', 'ratelimit-remaining': '0', 'ratelimit-reset': '9' }, 9],
+    [
+      'IETF drafts 00 to 06',
+      {
+        'ratelimit-limit': '100, 100;w=10',
+        'ratelimit-policy': '100;w=10',
+        'ratelimit-remaining': '0',
+        'ratelimit-reset': '9',
+      },
+      9,
+    ],
     ['IETF draft 07', { 'ratelimit-policy': '100;w=10', ratelimit: 'limit=100, remaining=0, reset=8' }, 8],
-    ['IETF draft 08 and later', { 'ratelimit-policy': '"burst";q=100;w=60,"daily";q=1000;w=86400', ratelimit: '"burst";r=0;t=7, "daily";r=900;t=8000' }, 7],
-    ['IETF: a policy without a reset states no wait', { 'ratelimit-policy': '"burst";q=100;w=60', ratelimit: '"burst";r=0' }, undefined],
-    ['two proxies: each reset belongs to its own quota', { 'x-ratelimit-remaining': '0, 5', 'x-ratelimit-reset': '30, 900' }, 30],
+    [
+      'IETF draft 08 and later',
+      {
+        'ratelimit-policy': '"burst";q=100;w=60,"daily";q=1000;w=86400',
+        ratelimit: '"burst";r=0;t=7, "daily";r=900;t=8000',
+      },
+      7,
+    ],
+    [
+      'IETF: a policy without a reset states no wait',
+      { 'ratelimit-policy': '"burst";q=100;w=60', ratelimit: '"burst";r=0' },
+      undefined,
+    ],
+    [
+      'two proxies: each reset belongs to its own quota',
+      { 'x-ratelimit-remaining': '0, 5', 'x-ratelimit-reset': '30, 900' },
+      30,
+    ],
     ['two proxies: one number for both', { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '30, 900' }, 900],
-    ['an unreadable number of units counts as used up', { 'x-ratelimit-remaining': 'none', 'x-ratelimit-reset': '30' }, 30],
+    [
+      'an unreadable number of units counts as used up',
+      { 'x-ratelimit-remaining': 'none', 'x-ratelimit-reset': '30' },
+      30,
+    ],
   ])('FAULTS 20, %s', (_, fields, expected) => {
     const seconds = wait(fields);
     if (expected === undefined) expect(seconds).toBeUndefined();
@@ -362,7 +616,10 @@ describe('the wait', () => {
   });
 
   test('two Retry-After fields are one list, in every form of headers (FAULTS 40)', () => {
-    const joined = new Headers([['Retry-After', 'Sat, 21 Nov 2026 08:00:30 GMT'], ['Retry-After', '20']]);
+    const joined = new Headers([
+      ['Retry-After', 'Sat, 21 Nov 2026 08:00:30 GMT'],
+      ['Retry-After', '20'],
+    ]);
     const forms: HeaderSource[] = [
       joined,
       { 'Retry-After': ['20', 'Sat, 21 Nov 2026 08:00:30 GMT'] },
@@ -375,19 +632,62 @@ describe('the wait', () => {
   });
 
   test.each<[string, unknown]>([
-    ['values of other kinds', { 'retry-after': { seconds: 5 }, ratelimit: true, 'x-ratelimit-reset': null, date: Symbol('now'), 'retry-after-ms': [1, {}] }],
+    [
+      'values of other kinds',
+      {
+        'retry-after': { seconds: 5 },
+        ratelimit: true,
+        'x-ratelimit-reset': null,
+        date: Symbol('now'),
+        'retry-after-ms': [1, {}],
+      },
+    ],
     ['a get that returns other kinds', { get: () => ({}) }],
     ['an odd number of names and values', ['retry-after']],
     ['no fields', {}],
   ])('%s: no wait', (_, headers) => expect(readWait(headers as HeaderSource, NOW)).toBeUndefined());
 
   test('takes time linear in the length of the fields: 1 MB of anything', () => {
-    const pieces = ['"', '"\\', '\\"', '"\\"', ';', '; ', ';r=', ',', ', ', '";r=0;t=', 'reset=', 'reset=5,', '=', ' ', '1', '1.', '1s', '1h2m', '1, ', 'Sat, ', 'Sat, 21 Nov 2026 08:00:30 GMT, ', '2026-11-21T08:00:30Z', '\u00C2', 'Aa'];
+    const pieces = [
+      '"',
+      '"\\',
+      '\\"',
+      '"\\"',
+      ';',
+      '; ',
+      ';r=',
+      ',',
+      ', ',
+      '";r=0;t=',
+      'reset=',
+      'reset=5,',
+      '=',
+      ' ',
+      '1',
+      '1.',
+      '1s',
+      '1h2m',
+      '1, ',
+      'Sat, ',
+      'Sat, 21 Nov 2026 08:00:30 GMT, ',
+      '2026-11-21T08:00:30Z',
+      '\u00C2',
+      'Aa',
+    ];
     for (const piece of pieces) {
       const text = piece.repeat(Math.ceil(1_000_000 / piece.length));
       const started = performance.now();
       readWait({ 'retry-after': text }, NOW);
-      readWait({ date: text, ratelimit: text, 'x-ratelimit-remaining': text, 'x-ratelimit-reset': text, 'anthropic-ratelimit-tokens-reset': text }, NOW);
+      readWait(
+        {
+          date: text,
+          ratelimit: text,
+          'x-ratelimit-remaining': text,
+          'x-ratelimit-reset': text,
+          'anthropic-ratelimit-tokens-reset': text,
+        },
+        NOW,
+      );
       // A quadratic search takes a quarter of an hour and more.
       expect(performance.now() - started, piece).toBeLessThan(20_000);
     }
@@ -412,23 +712,47 @@ describe('the wait', () => {
     });
   });
 
-  test.each(['', 'today', '2026-11-21T07:00:00Z', 'Sat, 31 Nov 2026 07:00:00 GMT'])('a Date of "%s" is ignored', (date) => {
-    expect(wait({ Date: date, 'Retry-After': 'Sat, 21 Nov 2026 08:00:30 GMT' })).toBe(30);
-  });
+  test.each(['', 'today', '2026-11-21T07:00:00Z', 'Sat, 31 Nov 2026 07:00:00 GMT'])(
+    'a Date of "%s" is ignored',
+    (date) => {
+      expect(wait({ Date: date, 'Retry-After': 'Sat, 21 Nov 2026 08:00:30 GMT' })).toBe(30);
+    },
+  );
 
   test('is a finite number >= 0 or undefined, whatever the fields hold', () => {
     const piece = fc.oneof(
       fc.string({ unit: 'grapheme-ascii' }),
-      fc.constantFrom(...GARBAGE, ...Object.values(all), HUGE, '"', ';t=', ';r=0', 'reset=', ', ', 'Sat, 21 Nov 2026 08:00:30 GMT', 'Sat Nov 21 08:00:30 2026'),
+      fc.constantFrom(
+        ...GARBAGE,
+        ...Object.values(all),
+        HUGE,
+        '"',
+        ';t=',
+        ';r=0',
+        'reset=',
+        ', ',
+        'Sat, 21 Nov 2026 08:00:30 GMT',
+        'Sat Nov 21 08:00:30 2026',
+      ),
       fc.nat().map(String),
       fc.bigInt({ min: 0n }).map(String),
       fc.date({ noInvalidDate: true }).map((date) => date.toUTCString()),
     );
-    const text = fc.option(fc.oneof(piece, fc.array(piece, { maxLength: 6 }).map((pieces) => pieces.join(''))));
-    const fields = fc.record(Object.fromEntries(['date', ...names].map((name) => [name.toLowerCase(), text])) as Record<string, typeof text>);
-    fc.assert(fc.property(fields, fc.integer({ min: 0, max: 4e12 }), (record, now) => {
-      const seconds = readWait({ get: (name) => record[name] ?? null }, now) ?? 0;
-      expect(seconds >= 0 && seconds < Infinity).toBe(true);
-    }), { numRuns: 2_000 });
+    const text = fc.option(
+      fc.oneof(
+        piece,
+        fc.array(piece, { maxLength: 6 }).map((pieces) => pieces.join('')),
+      ),
+    );
+    const fields = fc.record(
+      Object.fromEntries(['date', ...names].map((name) => [name.toLowerCase(), text])) as Record<string, typeof text>,
+    );
+    fc.assert(
+      fc.property(fields, fc.integer({ min: 0, max: 4e12 }), (record, now) => {
+        const seconds = readWait({ get: (name) => record[name] ?? null }, now) ?? 0;
+        expect(seconds >= 0 && seconds < Infinity).toBe(true);
+      }),
+      { numRuns: 2_000 },
+    );
   });
 });

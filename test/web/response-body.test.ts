@@ -20,15 +20,23 @@ afterEach(() => {
 });
 
 /** A stream that a test feeds by hand, and what became of it. */
-const source = (): { stream: ReadableStream<Uint8Array>; controller: ReadableStreamDefaultController<Uint8Array>; pulls: () => number; cancelled: () => unknown } => {
+const source = (): {
+  stream: ReadableStream<Uint8Array>;
+  controller: ReadableStreamDefaultController<Uint8Array>;
+  pulls: () => number;
+  cancelled: () => unknown;
+} => {
   let controller!: ReadableStreamDefaultController<Uint8Array>;
   let pulls = 0;
   let cancelled: unknown;
-  const stream = new ReadableStream<Uint8Array>({
-    start: (own) => void (controller = own),
-    pull: () => void pulls++,
-    cancel: (reason) => void (cancelled = reason),
-  }, { highWaterMark: 0 });
+  const stream = new ReadableStream<Uint8Array>(
+    {
+      start: (own) => void (controller = own),
+      pull: () => void pulls++,
+      cancel: (reason) => void (cancelled = reason),
+    },
+    { highWaterMark: 0 },
+  );
   return { stream, controller, pulls: () => pulls, cancelled: () => cancelled };
 };
 const settled = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
@@ -53,16 +61,22 @@ describe('the release', () => {
     ['json', (response) => response.json()],
     ['arrayBuffer', (response) => response.arrayBuffer()],
     ['blob', (response) => response.blob()],
-    ['for await', async (response) => {
-      for await (const _ of response.body!);
-    }],
+    [
+      'for await',
+      async (response) => {
+        for await (const _ of response.body!);
+      },
+    ],
     ['pipeTo', (response) => response.body!.pipeTo(new WritableStream())],
     ['text of a clone, and of itself', (response) => Promise.all([response.clone().text(), response.text()])],
-    ['text of a clone of a clone, then cancelled', async (response) => {
-      const clone = response.clone();
-      await clone.clone().text();
-      await Promise.all([response.body!.cancel(), clone.body!.cancel()]);
-    }],
+    [
+      'text of a clone of a clone, then cancelled',
+      async (response) => {
+        const clone = response.clone();
+        await clone.clone().text();
+        await Promise.all([response.body!.cancel(), clone.body!.cancel()]);
+      },
+    ],
   ])('has come once %s is done', async (_, read) => {
     const release = vi.fn();
     await read(releaseWhenRead(new Response('[1, 2]'), release));
@@ -135,11 +149,14 @@ describe('the release', () => {
     ['an error', () => Response.error()],
     ['a redirect', () => Response.redirect('https://example.com/')],
     ['101, as far as a test can make one', () => Object.defineProperty(new Response(null), 'status', { value: 101 })],
-    ['a body that is locked', () => {
-      const response = new Response('x');
-      response.body!.getReader();
-      return response;
-    }],
+    [
+      'a body that is locked',
+      () => {
+        const response = new Response('x');
+        response.body!.getReader();
+        return response;
+      },
+    ],
   ])('comes at once for %s, and the response is itself', (_, make) => {
     const release = vi.fn();
     const response = make();
@@ -188,12 +205,15 @@ describe('the response', () => {
 
   test('passes on every byte, in chunks as they are', async () => {
     const chunks = Array.from({ length: 50 }, (_, index) => crypto.getRandomValues(new Uint8Array(index * 37 + 1)));
-    const make = (): Response => new Response(new ReadableStream({
-      start(controller) {
-        for (const chunk of chunks) controller.enqueue(chunk);
-        controller.close();
-      },
-    }));
+    const make = (): Response =>
+      new Response(
+        new ReadableStream({
+          start(controller) {
+            for (const chunk of chunks) controller.enqueue(chunk);
+            controller.close();
+          },
+        }),
+      );
     const seen: Uint8Array[] = [];
     for await (const chunk of releaseWhenRead(make(), () => {}).body!) seen.push(chunk);
     expect(seen).toEqual(chunks);
@@ -202,11 +222,21 @@ describe('the response', () => {
   });
 
   test('keeps status, text and headers, each cookie a line of its own', () => {
-    const headers = new Headers([['content-type', 'text/x'], ['x-a', '1'], ['set-cookie', 'a=1; Path=/'], ['set-cookie', 'b=2, c']]);
+    const headers = new Headers([
+      ['content-type', 'text/x'],
+      ['x-a', '1'],
+      ['set-cookie', 'a=1; Path=/'],
+      ['set-cookie', 'b=2, c'],
+    ]);
     const original = new Response('x', { status: 418, statusText: "I'm a teapot", headers });
     const response = releaseWhenRead(original, () => {});
     expect(response).toBeInstanceOf(Response);
-    expect([response.status, response.statusText, response.ok, response.bodyUsed]).toEqual([418, "I'm a teapot", false, false]);
+    expect([response.status, response.statusText, response.ok, response.bodyUsed]).toEqual([
+      418,
+      "I'm a teapot",
+      false,
+      false,
+    ]);
     expect([...response.headers]).toEqual([...original.headers]);
     expect(response.headers.getSetCookie()).toEqual(['a=1; Path=/', 'b=2, c']);
   });
@@ -217,13 +247,23 @@ describe('the response', () => {
   });
 
   test('keeps what cannot be constructed: statuses and texts from a wire that respects nothing', async () => {
-    for (const [fact, value] of [['status', 999], ['status', 204], ['status', 0], ['statusText', 'zażółć']] as const) {
+    for (const [fact, value] of [
+      ['status', 999],
+      ['status', 204],
+      ['status', 0],
+      ['statusText', 'zażółć'],
+    ] as const) {
       const original = Object.defineProperty(new Response('hello', { headers: { 'x-a': '1' } }), fact, { value });
       Object.defineProperty(original, 'ok', { value: false });
       const release = vi.fn();
       const response = releaseWhenRead(original, release);
       const clone = response.clone();
-      expect([response[fact], response.ok, clone[fact], response.headers.get('x-a')]).toEqual([value, false, value, '1']);
+      expect([response[fact], response.ok, clone[fact], response.headers.get('x-a')]).toEqual([
+        value,
+        false,
+        value,
+        '1',
+      ]);
       expect(release).not.toHaveBeenCalled();
       expect(await Promise.all([response.text(), clone.text()])).toEqual(['hello', 'hello']);
       expect(release).toHaveBeenCalledOnce();
@@ -237,7 +277,10 @@ describe('the response', () => {
         super(JSON.stringify(value));
       }
     }
-    for (const [original, Kind] of [[new Plain('"hello"'), Plain], [new Json('hello'), Response]] as const) {
+    for (const [original, Kind] of [
+      [new Plain('"hello"'), Plain],
+      [new Json('hello'), Response],
+    ] as const) {
       const release = vi.fn();
       const response = releaseWhenRead(original, release);
       expect(response.constructor).toBe(Kind);
@@ -249,10 +292,28 @@ describe('the response', () => {
   test('keeps url, redirected and type, and so do its clones', async () => {
     const url = await serve((request, response) => {
       if (request.url === '/from') response.writeHead(302, { location: '/to' }).end();
-      else response.writeHead(200, 'Fine', [['set-cookie', 'a=1'], ['set-cookie', 'b=2']].flat()).end('there');
+      else
+        response
+          .writeHead(
+            200,
+            'Fine',
+            [
+              ['set-cookie', 'a=1'],
+              ['set-cookie', 'b=2'],
+            ].flat(),
+          )
+          .end('there');
     });
     const original = await fetch(`${url}/from`);
-    const facts = (response: Response): unknown[] => [response.url, response.redirected, response.type, response.status, response.statusText, response.ok, [...response.headers]];
+    const facts = (response: Response): unknown[] => [
+      response.url,
+      response.redirected,
+      response.type,
+      response.status,
+      response.statusText,
+      response.ok,
+      [...response.headers],
+    ];
     const expected = facts(original);
     expect(expected.slice(0, 5)).toEqual([`${url}/to`, true, 'basic', 200, 'Fine']);
     const release = vi.fn();
@@ -260,14 +321,21 @@ describe('the response', () => {
     const clone = response.clone();
     const another = clone.clone();
     expect([response, clone, another].map(facts)).toEqual([expected, expected, expected]);
-    expect(await Promise.all([response, clone, another].map((each) => each.text()))).toEqual(['there', 'there', 'there']);
+    expect(await Promise.all([response, clone, another].map((each) => each.text()))).toEqual([
+      'there',
+      'there',
+      'there',
+    ]);
     expect(release).toHaveBeenCalledOnce();
     expect(() => response.clone()).toThrow(TypeError);
   });
 
   test('can be told otherwise, as that of any response can', () => {
     const other = new Response();
-    const response = releaseWhenRead(Object.defineProperty(new Response('hello'), 'url', { value: 'http://there/' }), () => {});
+    const response = releaseWhenRead(
+      Object.defineProperty(new Response('hello'), 'url', { value: 'http://there/' }),
+      () => {},
+    );
     expect(response.url).toBe('http://there/');
     response.clone = () => other;
     expect(response.clone()).toBe(other);

@@ -6,7 +6,15 @@ import { encode, pureSha256, sha256 } from '../../src/web/sha256.js';
 
 const expected = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 /** Any sequence of code units, lone surrogates among them. */
-const units = fc.array(fc.oneof(fc.integer({ min: 0, max: 0xffff }), fc.integer({ min: 0xd7ff, max: 0xe000 }), fc.constantFrom(0x41, 0x7f, 0x80, 0x7ff, 0x800, 0xfffd)), { maxLength: 300 })
+const units = fc
+  .array(
+    fc.oneof(
+      fc.integer({ min: 0, max: 0xffff }),
+      fc.integer({ min: 0xd7ff, max: 0xe000 }),
+      fc.constantFrom(0x41, 0x7f, 0x80, 0x7ff, 0x800, 0xfffd),
+    ),
+    { maxLength: 300 },
+  )
   .map((codes) => String.fromCharCode(...codes));
 
 afterEach(() => {
@@ -18,7 +26,10 @@ test.each([
   // FIPS 180-4, the examples of NIST.
   ['', 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'],
   ['abc', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'],
-  ['abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq', '248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1'],
+  [
+    'abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq',
+    '248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1',
+  ],
 ])('the digest of %j is the one that the standard states', (text, digest) => {
   expect([sha256(text), pureSha256(encode(text))]).toEqual([digest, digest]);
 });
@@ -36,32 +47,46 @@ test('a view into a larger buffer is hashed from its own bytes', () => {
 });
 
 test('for random texts, with and without node:crypto, the digest is the one of node:crypto', () => {
-  fc.assert(fc.property(units, (text) => {
-    const bytes = encode(text);
-    if (!/\p{Surrogate}/u.test(text)) expect(Buffer.from(bytes)).toEqual(Buffer.from(text, 'utf8'));
-    expect([sha256(text), pureSha256(bytes)]).toEqual([expected(bytes), expected(bytes)]);
-  }), { numRuns: 1_000 });
+  fc.assert(
+    fc.property(units, (text) => {
+      const bytes = encode(text);
+      if (!/\p{Surrogate}/u.test(text)) expect(Buffer.from(bytes)).toEqual(Buffer.from(text, 'utf8'));
+      expect([sha256(text), pureSha256(bytes)]).toEqual([expected(bytes), expected(bytes)]);
+    }),
+    { numRuns: 1_000 },
+  );
 });
 
 test('different texts have different bytes, lone surrogates included', () => {
   // Every single code unit, every pair at the edges of the surrogates, and what their encodings might be taken for.
-  const edges = [0x0, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xd800, 0xd801, 0xdbff, 0xdc00, 0xdc01, 0xdfff, 0xe000, 0xfffd, 0xffff];
+  const edges = [
+    0x0, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xd800, 0xd801, 0xdbff, 0xdc00, 0xdc01, 0xdfff, 0xe000, 0xfffd, 0xffff,
+  ];
   const texts = [
     ...Array.from({ length: 0x1_0000 }, (_, code) => String.fromCharCode(code)),
     ...edges.flatMap((one) => edges.map((other) => String.fromCharCode(one, other))),
     ...edges.flatMap((one) => edges.flatMap((two) => edges.map((three) => String.fromCharCode(one, two, three)))),
   ];
   expect(new Set(texts.map((text) => Buffer.from(encode(text)).toString('latin1'))).size).toBe(texts.length);
-  fc.assert(fc.property(units, units, (one, other) => {
-    expect(Buffer.from(encode(one)).equals(encode(other))).toBe(one === other);
-  }));
+  fc.assert(
+    fc.property(units, units, (one, other) => {
+      expect(Buffer.from(encode(one)).equals(encode(other))).toBe(one === other);
+    }),
+  );
 });
 
 test.each<[string, object | undefined]>([
   ['no process', undefined],
   ['no getBuiltinModule', {}],
   ['no such module', { getBuiltinModule: () => undefined }],
-  ['a build without crypto', { getBuiltinModule: () => { throw new Error('ERR_NO_CRYPTO'); } }],
+  [
+    'a build without crypto',
+    {
+      getBuiltinModule: () => {
+        throw new Error('ERR_NO_CRYPTO');
+      },
+    },
+  ],
 ])('a runtime with %s computes the same digest', async (_, process) => {
   const wanted = sha256('ключ\ud800');
   vi.resetModules();
@@ -76,8 +101,13 @@ test('where node:crypto is present, it does the work', async () => {
   vi.resetModules();
   const fresh = await import('../../src/web/sha256.js');
   const create = vi.fn(() => ({ update: () => ({ digest: () => 'native' }) }));
-  vi.stubGlobal('process', { getBuiltinModule: (name: string) => (name === 'node:crypto' ? { createHash: create } : undefined) });
+  vi.stubGlobal('process', {
+    getBuiltinModule: (name: string) => (name === 'node:crypto' ? { createHash: create } : undefined),
+  });
   const digests = [fresh.sha256('a'), fresh.sha256('b')];
   vi.unstubAllGlobals();
-  expect([digests, create.mock.calls]).toEqual([['native', 'native'], [['sha256'], ['sha256']]]);
+  expect([digests, create.mock.calls]).toEqual([
+    ['native', 'native'],
+    [['sha256'], ['sha256']],
+  ]);
 });

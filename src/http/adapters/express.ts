@@ -2,7 +2,17 @@
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
 import { decider, type LimitOptions, type Port, type Reply } from '../decide.js';
-import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from '../platform/node.js';
+import {
+  carriersOf,
+  isOver,
+  isSent,
+  type NodeRequest,
+  type NodeResponse,
+  propertyOf,
+  turnOf,
+  whenEnded,
+  whenOver,
+} from '../platform/node.js';
 
 /** A request of Express, or a bare one. */
 export interface ExpressRequest extends NodeRequest {
@@ -22,7 +32,9 @@ export interface ExpressRequest extends NodeRequest {
  * that follow the parameters that the middleware knows, in place of those of the route's own path.
  */
 export type ExpressMiddleware<Req, Res> = (
-  req: { [K in keyof Req as K extends 'params' ? never : Req[K] extends (...args: never[]) => Req ? never : K]: Req[K] },
+  req: {
+    [K in keyof Req as K extends 'params' ? never : Req[K] extends (...args: never[]) => Req ? never : K]: Req[K];
+  },
   res: Res,
   next: (error?: unknown) => void,
 ) => void;
@@ -68,12 +80,16 @@ const port: Port<[ExpressRequest, NodeResponse]> = {
  * app.use(express({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * app.get('/', (req, res) => void res.send('hello'));
  */
-export function express(options: LimitOptions<[req: ExpressRequest, res: NodeResponse]>): ExpressMiddleware<ExpressRequest, NodeResponse>;
+export function express(
+  options: LimitOptions<[req: ExpressRequest, res: NodeResponse]>,
+): ExpressMiddleware<ExpressRequest, NodeResponse>;
 /** The same for options whose functions name the types of the request and the response. */
 export function express<Req extends ExpressRequest = ExpressRequest, Res extends NodeResponse = NodeResponse>(
   options: LimitOptions<[req: Req, res: Res]>,
 ): ExpressMiddleware<Req, Res>;
-export function express<Req extends ExpressRequest, Res extends NodeResponse>(options: LimitOptions<[req: Req, res: Res]>): ExpressMiddleware<Req, Res> {
+export function express<Req extends ExpressRequest, Res extends NodeResponse>(
+  options: LimitOptions<[req: Req, res: Res]>,
+): ExpressMiddleware<Req, Res> {
   const decide = decider<[Req, Res]>(options, port);
   return function headgate(req, res, next) {
     void decide(req as Req, res).then((verdict) => {

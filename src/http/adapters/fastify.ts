@@ -2,7 +2,17 @@
 import { checkObject, invalid } from '../../core/errors.js';
 import { decider, type LimitOptions, type Port } from '../decide.js';
 import { isPending } from '../bounded.js';
-import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from '../platform/node.js';
+import {
+  carriersOf,
+  isOver,
+  isSent,
+  type NodeRequest,
+  type NodeResponse,
+  propertyOf,
+  turnOf,
+  whenEnded,
+  whenOver,
+} from '../platform/node.js';
 import { findRequest } from '../served-request.js';
 
 /** A request of Fastify. */
@@ -47,7 +57,9 @@ export interface FastifyInstance<Request, Reply> {
 }
 
 /** What the plugin is made with. */
-export type FastifyOptions<Request extends FastifyRequest, Reply extends FastifyReply> = LimitOptions<[request: Request, reply: Reply]> & { hook?: FastifyHook | undefined };
+export type FastifyOptions<Request extends FastifyRequest, Reply extends FastifyReply> = LimitOptions<
+  [request: Request, reply: Reply]
+> & { hook?: FastifyHook | undefined };
 
 /** A plugin of Fastify. */
 export type FastifyPlugin<Request, Reply> = (instance: FastifyInstance<Request, Reply>) => Promise<void>;
@@ -127,19 +139,26 @@ const port: Port<[FastifyRequest, FastifyReply]> = {
  * await server.register(fastify({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
  * server.get('/', async () => 'hello');
  */
-export function fastify(options: FastifyOptions<FastifyRequest, FastifyReply>): FastifyPlugin<FastifyRequest, FastifyReply>;
+export function fastify(
+  options: FastifyOptions<FastifyRequest, FastifyReply>,
+): FastifyPlugin<FastifyRequest, FastifyReply>;
 /** The same for options whose functions name the types of the request and the reply. */
 export function fastify<Request extends FastifyRequest = FastifyRequest, Reply extends FastifyReply = FastifyReply>(
   options: FastifyOptions<Request, Reply>,
 ): FastifyPlugin<Request, Reply>;
-export function fastify<Request extends FastifyRequest, Reply extends FastifyReply>(options: FastifyOptions<Request, Reply>): FastifyPlugin<Request, Reply> {
+export function fastify<Request extends FastifyRequest, Reply extends FastifyReply>(
+  options: FastifyOptions<Request, Reply>,
+): FastifyPlugin<Request, Reply> {
   checkObject('options', options);
   const { hook = 'onRequest' } = options;
-  if (!['onRequest', 'preValidation', 'preHandler'].includes(hook)) throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
+  if (!['onRequest', 'preValidation', 'preHandler'].includes(hook))
+    throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
   const decide = decider<[Request, Reply]>(options, port);
   const headgate = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
     if (options.hold === 'handler') {
-      const routes = instance as unknown as { addHook(name: 'onRoute', hook: (route: { handler: Handler }) => void): unknown };
+      const routes = instance as unknown as {
+        addHook(name: 'onRoute', hook: (route: { handler: Handler }) => void): unknown;
+      };
       routes.addHook('onRoute', (route) => void (route.handler = followed(route.handler)));
     }
     instance.addHook(hook as 'onRequest', async (request, reply) => {

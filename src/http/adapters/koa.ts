@@ -1,6 +1,16 @@
 /** Middleware for Koa. */
 import { decider, type LimitOptions, type Port } from '../decide.js';
-import { carriersOf, isOver, isSent, type NodeRequest, type NodeResponse, propertyOf, turnOf, whenEnded, whenOver } from '../platform/node.js';
+import {
+  carriersOf,
+  isOver,
+  isSent,
+  type NodeRequest,
+  type NodeResponse,
+  propertyOf,
+  turnOf,
+  whenEnded,
+  whenOver,
+} from '../platform/node.js';
 
 /** A context of Koa. */
 export interface KoaContext {

@@ -18,7 +18,10 @@ interface Handles {
 export type WebHandler = Handles['handle'];
 
 /** What a handler gets. One that takes no request gets one all the same. */
-export type WebArguments<Handler extends WebHandler> = Parameters<Handler> extends [infer Req extends Request, ...infer Rest] ? [request: Req, ...rest: Rest] : [request: Request];
+export type WebArguments<Handler extends WebHandler> =
+  Parameters<Handler> extends [infer Req extends Request, ...infer Rest]
+    ? [request: Req, ...rest: Rest]
+    : [request: Request];
 
 const port: Port<[request: Request, ...rest: unknown[]]> = {
   ip: (request, connection) => addressOf(request, connection),
@@ -60,7 +63,10 @@ const port: Port<[request: Request, ...rest: unknown[]]> = {
  * console.log((await fetch(new Request('http://localhost/first'))).status);  // → 200
  * console.log((await fetch(new Request('http://localhost/second'))).status); // → 429
  */
-export function web<Handler extends WebHandler>(handler: Handler, options: LimitOptions<WebArguments<Handler>>): (...args: WebArguments<Handler>) => Promise<Response> {
+export function web<Handler extends WebHandler>(
+  handler: Handler,
+  options: LimitOptions<WebArguments<Handler>>,
+): (...args: WebArguments<Handler>) => Promise<Response> {
   checkFunction('handler', handler);
   const decide = decider<WebArguments<Handler>>(options, port);
   return async function headgate(...args) {

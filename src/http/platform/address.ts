@@ -14,7 +14,8 @@ export function group(address: string, prefix: number): string {
   const words = parse(host.replace(/%.*/s, ''));
   if (words === undefined) return host;
   const carried = carriedIPv4(words);
-  if (carried !== undefined) return [carried >>> 24, (carried >> 16) & 255, (carried >> 8) & 255, carried & 255].join('.');
+  if (carried !== undefined)
+    return [carried >>> 24, (carried >> 16) & 255, (carried >> 8) & 255, carried & 255].join('.');
   // Each translator divides this prefix as it likes, so the place of the IPv4 address is unknown: each address is a client.
   const bits = hasPrefix(words, [0x64, 0xff9b, 1]) ? 128 : prefix;
   const kept = words.slice(0, Math.ceil(bits / 16));
@@ -48,6 +49,11 @@ function hasPrefix(words: readonly number[], prefix: readonly number[]): boolean
 function parse(text: string): number[] | undefined {
   const url = `http://[${text}]`;
   if (!/^[\da-f.]*:[\da-f:.]*$/i.test(text) || !URL.canParse(url)) return undefined;
-  const [front = [], back = []] = new URL(url).hostname.slice(1, -1).split('::').map((part) => part.split(':').filter(Boolean));
-  return [...front, ...Array<string>(8 - front.length - back.length).fill('0'), ...back].map((word) => Number.parseInt(word, 16));
+  const [front = [], back = []] = new URL(url).hostname
+    .slice(1, -1)
+    .split('::')
+    .map((part) => part.split(':').filter(Boolean));
+  return [...front, ...Array<string>(8 - front.length - back.length).fill('0'), ...back].map((word) =>
+    Number.parseInt(word, 16),
+  );
 }

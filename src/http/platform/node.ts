@@ -67,7 +67,9 @@ export function whenOver(res: NodeResponse, end: () => void): undefined {
  */
 export function whenEnded(res: NodeResponse, ended: () => void): void {
   if (res.writableEnded === true) return ended();
-  const response = res as unknown as Record<'end' | 'destroy', ((...args: unknown[]) => unknown) | undefined> & { on(event: 'unpipe', listener: (source: Source) => void): unknown };
+  const response = res as unknown as Record<'end' | 'destroy', ((...args: unknown[]) => unknown) | undefined> & {
+    on(event: 'unpipe', listener: (source: Source) => void): unknown;
+  };
   for (const name of ['end', 'destroy'] as const) {
     const original = response[name];
     response[name] = function (this: unknown, ...args) {

@@ -9,7 +9,8 @@ const REMEDY =
   'or give a key function where there is no such setting (node:http, Connect, Hono, web)';
 
 /** What a request lacks whose client has no address. */
-export const NO_ADDRESS = 'client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted';
+export const NO_ADDRESS =
+  'client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted';
 
 /** What is known of the connection of a request. */
 export interface Connection<A extends unknown[]> {
@@ -31,10 +32,13 @@ export function checkProxy<A extends unknown[]>(address: string | undefined, con
   const forwarded = connection.header('x-forwarded-for', ...args) || connection.header('forwarded', ...args);
   // A connection that has ended has no address, either.
   if (typeof forwarded !== 'string' || !namesOther(forwarded, address ?? '') || connection.over(...args)) return;
-  warnOnce(CODE, address
-    ? `A limit counts the address ${printable(address)} of the connection, but a forwarding header of the request names another client. ` +
-      `If a proxy stands there, all of its clients share one limit. ${REMEDY}. If clients connect directly, a client has written the header itself, and no setting needs a change`
-    : `A limit by client address refuses every request: the connections have no address, as on a Unix socket. ${REMEDY}`);
+  warnOnce(
+    CODE,
+    address
+      ? `A limit counts the address ${printable(address)} of the connection, but a forwarding header of the request names another client. ` +
+          `If a proxy stands there, all of its clients share one limit. ${REMEDY}. If clients connect directly, a client has written the header itself, and no setting needs a change`
+      : `A limit by client address refuses every request: the connections have no address, as on a Unix socket. ${REMEDY}`,
+  );
 }
 
 /** Whether `X-Forwarded-For`, or `Forwarded` of RFC 7239, names an address that counts as another client. */

@@ -8,7 +8,12 @@ import type { Fields, Reply } from '../refusal.js';
 export const NOBODY: Reply = { status: 499, headers: {}, body: '' };
 
 /** The response to send in place of `response`: it calls `end`, and has `fields`, but for those that it had. */
-export function deliver({ method }: Request, response: Response, fields: Fields, end: (() => void) | undefined): Response {
+export function deliver(
+  { method }: Request,
+  response: Response,
+  fields: Fields,
+  end: (() => void) | undefined,
+): Response {
   const missing = Object.entries(fields).filter(([name]) => !response.headers.has(name));
   // Nobody reads the body of an answer to HEAD, and there are statuses of strangers that no Response can be made with.
   const watched = end !== undefined && method !== 'HEAD' && response.status < 600 && isUnread(response);

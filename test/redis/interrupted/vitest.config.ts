@@ -4,6 +4,9 @@ import base from '../../../vitest.config.js';
 
 const all = base as ViteUserConfig;
 
-const config: ReturnType<typeof defineConfig> = defineConfig({ ...all, test: { ...all.test, include: ['test/redis/interrupted/scene.ts'], retry: 0 } });
+const config: ReturnType<typeof defineConfig> = defineConfig({
+  ...all,
+  test: { ...all.test, include: ['test/redis/interrupted/scene.ts'], retry: 0 },
+});
 
 export default config;
