@@ -142,7 +142,7 @@ export function decider<A extends unknown[]>(
       const stay = left && served().whenOver(() => left.abort('the client has gone'));
       let permit: Permit;
       try {
-        const how: AcquireOptions & { stack: false } = { timeout: wait, signal: left?.signal, stack: false };
+        const how: AcquireOptions = { timeout: wait, signal: left?.signal, stack: false };
         permit = await (keyed === undefined ? gate!.acquire(units, how) : acquireKey(keyed, requestKey!, units, how));
       } catch (error) {
         // The queue has let the request go. To abort the signal now would cost more than all the rest.

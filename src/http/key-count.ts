@@ -1,5 +1,5 @@
 /** How many keys a gate may hold where its owner has not said so. */
-import { QueueFullError } from '../core/errors.js';
+import { QueueFullError, withoutStack } from '../core/errors.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import { warnOnce } from './platform/warning.js';
@@ -29,8 +29,11 @@ export function acquireKey(keyed: KeyedGate, key: string, cost: number, options:
     `A keyed gate without maxKeys has ${MAX_KEYS} live keys, as many as an HTTP adapter allows it. Requests with other keys are refused with 503. If there are so many clients, give the gate a larger maxKeys`,
   );
   return Promise.reject(
-    new QueueFullError(
-      `The keyed gate has ${MAX_KEYS} keys in use, as many as are allowed without maxKeys; retry later, or give it a maxKeys`,
+    withoutStack(
+      () =>
+        new QueueFullError(
+          `The keyed gate has ${MAX_KEYS} keys in use, as many as are allowed without maxKeys; retry later, or give it a maxKeys`,
+        ),
     ),
   );
 }

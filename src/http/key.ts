@@ -7,6 +7,7 @@
 import { invalid } from '../core/errors.js';
 import { group } from './platform/address.js';
 import { boundKey } from './bounded-key.js';
+import { isPending } from './bounded.js';
 import { propertyOf } from './platform/node.js';
 import { checkProxy, type Connection, NO_ADDRESS } from './platform/proxy.js';
 
@@ -53,7 +54,13 @@ export function finder<A extends unknown[]>(
   view: View<A>,
   prefix: number,
 ): (...args: A) => Found | Promise<Found> {
-  if (typeof key === 'function') return async (...args) => answered(await key(...args));
+  if (typeof key === 'function') {
+    return (...args) => {
+      const value: unknown = key(...args);
+      // Only a promise needs a bound on its time, and a timer for it.
+      return isPending(value) ? Promise.resolve(value).then(answered) : answered(value);
+    };
+  }
   if (typeof key !== 'string') throw invalid('key', FORMS, key);
   const address = template('ip:{ip}', view, prefix);
   if (key === 'ip') return address;

@@ -18,8 +18,8 @@ const decode = (text: string): string =>
 
 /** Reads as much of XML as the pictures use, and fails on everything else. */
 function parse(xml: string): Element {
-  // eslint-disable-next-line no-control-regex -- what XML cannot hold
   expect(xml).not.toMatch(
+    // eslint-disable-next-line no-control-regex -- what XML cannot hold
     /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/,
   );
   const root: Element = { name: '', attributes: {}, children: [], text: '' };
