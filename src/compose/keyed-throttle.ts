@@ -10,7 +10,9 @@
 import { EventPublisher } from '../core/events.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { addDisposal } from '../core/dispose.js';
-import { checkCount, invalid, isQueueFullError, printable, QueueFullError } from '../core/errors.js';
+import { isQueueFullError, QueueFullError } from '../core/errors.js';
+import { printable } from '../core/refusals.js';
+import { checkCount, invalid } from '../core/validation.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import { Throttle, type ThrottleOptions, type ThrottleOwner } from '../core/throttle.js';

@@ -8,6 +8,8 @@
 import type { WatchedThrottle } from '../core/events.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { addDisposal, dispose } from '../core/dispose.js';
+import { isTimeoutError, ServerBusyError } from '../core/errors.js';
+import { withoutStack } from '../core/refusals.js';
 import {
   checkAcquireOptions,
   checkCost,
@@ -16,12 +18,9 @@ import {
   checkNumber,
   checkObject,
   invalid,
-  isTimeoutError,
-  ServerBusyError,
-  withoutStack,
-} from '../core/errors.js';
+} from '../core/validation.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
-import { likeFunction, type MapOptions } from '../core/map.js';
+import { copyMetadata, type MapOptions } from '../core/map.js';
 import type { Permit } from '../core/permit.js';
 import { Throttle, type ThrottleOptions } from '../core/throttle.js';
 
@@ -268,7 +267,7 @@ export class Limiter {
       const limited = function (this: This, ...args: Args): Promise<Awaited<R>> {
         return run<Awaited<R>>(() => handler.apply(this, args) as Awaited<R>);
       };
-      return likeFunction(handler, limited);
+      return copyMetadata(handler, limited);
     };
     return Object.assign(Object.defineProperty(wrap, 'name', { value: undefined }), {
       acquire,

@@ -18,7 +18,7 @@ const abortListeners = new WeakMap<AbortSignal, Listeners>();
  *
  * @throws Whatever `signal.addEventListener` throws. Nothing is left behind then.
  */
-export function listen(signal: AbortSignal, leave: Leave): void {
+export function addAbortListener(signal: AbortSignal, leave: Leave): void {
   const known = abortListeners.get(signal);
   if (known !== undefined) {
     known.leaves.add(leave);
@@ -39,7 +39,7 @@ export function listen(signal: AbortSignal, leave: Leave): void {
 }
 
 /** Ends that. It never throws. */
-export function unlisten(signal: AbortSignal, leave: Leave): void {
+export function removeAbortListener(signal: AbortSignal, leave: Leave): void {
   const known = abortListeners.get(signal);
   if (known === undefined || !known.leaves.delete(leave) || known.leaves.size > 0) return;
   abortListeners.delete(signal);

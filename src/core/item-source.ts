@@ -2,7 +2,7 @@
  * The items of `map`, pulled one at a time from anything that `for await` takes. Unlike `for await`, a source can be closed
  * while the next item is on its way: an iterator of events then removes its listener, and a stream is destroyed.
  */
-import { invalid } from './errors.js';
+import { invalid } from './validation.js';
 
 /** A source of items. */
 export interface Source<T> {

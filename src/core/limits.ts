@@ -2,8 +2,9 @@
  * A limit on the rate, as callers state it: how much may start per period, and in what sense. Checks it, and makes
  * the budget that keeps it.
  */
-import { type Budget, TokenBucket } from './token-bucket.js';
-import { checkNumber, checkObject, invalid } from './errors.js';
+import { TokenBucket } from './token-bucket.js';
+import type { Budget } from './budget.js';
+import { checkNumber, checkObject, invalid } from './validation.js';
 import { SlidingWindow } from './sliding-window.js';
 
 /** A limit on the rate: `capacity` tokens per `period`. */
@@ -32,7 +33,7 @@ export interface Rate {
  * @param earlier The budget of the same kind that this one replaces at `now`, after the grant `serial`: the tokens of a
  *   bucket stay, and the grants of a window that still count.
  */
-export function budgetFor(
+export function createBudget(
   rate: Rate,
   where: string,
   now: number = -Infinity,

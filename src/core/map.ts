@@ -1,7 +1,7 @@
 /**
  * `map` over anything that can be iterated: one loop that pulls, and as many workers as the gate lets in. And `wrap`.
  */
-import { checkAcquireOptions, checkCost, checkFunction } from './errors.js';
+import { checkAcquireOptions, checkCost, checkFunction } from './validation.js';
 import type { Gate } from './gate.js';
 import { openSource, type Source } from './item-source.js';
 import type { Permit } from './permit.js';
@@ -14,7 +14,7 @@ export interface MapOptions<T> {
   signal?: AbortSignal | undefined;
 }
 
-export function mapThrough<T, R>(
+export function mapItems<T, R>(
   gate: Pick<Gate, 'acquire'>,
   items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
   fn: (item: T, index: number) => R | PromiseLike<R>,
@@ -35,14 +35,14 @@ export function mapThrough<T, R>(
 
     const fail = (error: unknown): void => {
       if (end.signal.aborted) return;
-      unlisten();
+      removeAbortListener();
       // At once, also while the next item is on its way: an iterator of events keeps its listener until it is closed.
       source.close(error);
       end.abort(error);
       reject(error);
     };
     const abort = (): void => fail(signal?.reason);
-    const unlisten = (): void => {
+    const removeAbortListener = (): void => {
       try {
         signal?.removeEventListener('abort', abort);
       } catch {
@@ -51,7 +51,7 @@ export function mapThrough<T, R>(
     };
     const done = (): void => {
       if (--running > 0) return;
-      unlisten();
+      removeAbortListener();
       resolve(results);
     };
 
@@ -97,14 +97,14 @@ export function mapThrough<T, R>(
 }
 
 /** A function with the parameters, the `this`, the name and the length of `fn` that runs each call through `gate`. */
-export function wrapThrough<This, Args extends unknown[], R>(
+export function wrapFunction<This, Args extends unknown[], R>(
   gate: Pick<Gate, 'run'>,
   fn: (this: This, ...args: Args) => R,
   cost: number | ((...args: Args) => number),
 ): (this: This, ...args: Args) => Promise<Awaited<R>> {
   checkFunction('fn', fn);
   if (typeof cost !== 'function') checkCost(cost);
-  return likeFunction(fn, async function (this: This, ...args: Args): Promise<Awaited<R>> {
+  return copyMetadata(fn, async function (this: This, ...args: Args): Promise<Awaited<R>> {
     return gate.run<Awaited<R>>(
       () => fn.apply(this, args) as Awaited<R>,
       typeof cost === 'function' ? cost(...args) : cost,
@@ -113,7 +113,7 @@ export function wrapThrough<This, Args extends unknown[], R>(
 }
 
 /** `wrapper` with the name and the length of `fn`: frameworks look at both. */
-export function likeFunction<F>(fn: { readonly name: string; readonly length: number }, wrapper: F): F {
+export function copyMetadata<F>(fn: { readonly name: string; readonly length: number }, wrapper: F): F {
   Object.defineProperty(wrapper, 'name', { value: fn.name, configurable: true });
   return Object.defineProperty(wrapper, 'length', { value: fn.length, configurable: true });
 }

@@ -3,7 +3,7 @@
  * What a gate gives out: the right to work now, until it is released.
  */
 import { addDisposal } from './dispose.js';
-import { checkCost } from './errors.js';
+import { checkCost } from './validation.js';
 
 /**
  * The right to do one piece of work. It holds a slot until it is released; its tokens stay spent.

@@ -8,7 +8,7 @@
  * instant of its grant. The corrections are kept in a Fenwick tree ("A new data structure for cumulative frequency
  * tables", 1994), so that the instant at which a cost fits is found in logarithmic time also after corrections.
  */
-import type { Budget } from './token-bucket.js';
+import type { Budget } from './budget.js';
 import { FenwickTree } from './fenwick-tree.js';
 
 export class SlidingWindow implements Budget {

@@ -33,9 +33,11 @@
  * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context. Only those who
  * watch (`channels.ts`) are told at once, each time when a decision is complete and known to whom it concerns.
  */
-import { type Budget, CombinedBudget } from './token-bucket.js';
+import { type Budget, CombinedBudget } from './budget.js';
 import { EventPublisher } from './events.js';
 import { type Clock, readClock, systemClock } from './clock.js';
+import { QueueFullError, ThrottleClosedError, type ThrottleErrorOptions, ThrottleTimeoutError } from './errors.js';
+import { refusal, printable } from './refusals.js';
 import {
   checkAcquireOptions,
   checkCost,
@@ -44,19 +46,13 @@ import {
   checkNumber,
   checkObject,
   invalid,
-  QueueFullError,
-  refusal,
-  ThrottleClosedError,
-  printable,
-  type ThrottleErrorOptions,
-  ThrottleTimeoutError,
-} from './errors.js';
+} from './validation.js';
 import type { AcquireOptions, Gate } from './gate.js';
-import { mapThrough, type MapOptions, wrapThrough } from './map.js';
+import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
 import { Grant, type Permit, runWithPermit } from './permit.js';
-import { type Job, quietly, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
-import { budgetFor, describeLimits, type Rate } from './limits.js';
+import { type Job, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
+import { createBudget, describeLimits, type Rate } from './limits.js';
 
 /** Keeps a throttle for as long as it makes a difference. */
 export interface ThrottleOwner {
@@ -195,10 +191,13 @@ export class Throttle implements Gate {
       this.#settings = checkSettings(options);
       const { also, window, margin } = this.#settings;
       this.#alsoBudgets = also
-        .map((rate, index) => budgetFor(rate, `also[${index}].`))
+        .map((rate, index) => createBudget(rate, `also[${index}].`))
         .filter((budget) => budget !== undefined);
       checkCount('concurrency', concurrency);
-      this.#ownBudget = budgetFor({ capacity: capacity as number, period, burst: options.burst, window, margin }, '');
+      this.#ownBudget = createBudget(
+        { capacity: capacity as number, period, burst: options.burst, window, margin },
+        '',
+      );
       this.#limits = { capacity: capacity as number, concurrency: concurrency as number, period, burst: options.burst };
     }
     this.#hasIdleListeners = this.#owner !== undefined;
@@ -354,7 +353,7 @@ export class Throttle implements Gate {
     fn: (this: This, ...args: Args) => R,
     cost: number | ((...args: Args) => number) = 1,
   ): (this: This, ...args: Args) => Promise<Awaited<R>> {
-    return wrapThrough(this, fn, cost);
+    return wrapFunction(this, fn, cost);
   }
 
   /**
@@ -378,7 +377,7 @@ export class Throttle implements Gate {
     fn: (item: T, index: number) => R | PromiseLike<R>,
     options?: MapOptions<T>,
   ): Promise<R[]> {
-    return mapThrough(this, items, fn, options);
+    return mapItems(this, items, fn, options);
   }
 
   /**
@@ -483,7 +482,7 @@ export class Throttle implements Gate {
     const { window, margin } = this.#settings;
     checkCount('concurrency', concurrency);
     // All limits are checked before any is set.
-    this.#ownBudget = budgetFor(
+    this.#ownBudget = createBudget(
       { capacity, period, burst, window, margin },
       '',
       this.#now(),
@@ -615,7 +614,7 @@ export class Throttle implements Gate {
   /** Sets the timer for the instant `at`; `Infinity` for none. */
   #setTimer(now: number, at: number): void {
     if (at === this.#timerAt) return;
-    quietly(this.#cancelTimer);
+    ignoreErrors(this.#cancelTimer);
     this.#cancelTimer = undefined;
     this.#timerAt = Infinity;
     if (at < Infinity) this.#schedule(now, at);

@@ -2,7 +2,7 @@
  * The waiters, in the order in which they came. Joining, leaving from either end and leaving from the middle are O(1),
  * amortized; a waiter that leaves takes its timer and its listener along. The queue does not decide which waiter is granted.
  */
-import { listen, unlisten } from './abort-listeners.js';
+import { addAbortListener, removeAbortListener } from './abort-listeners.js';
 import type { ThrottleTimeoutError } from './errors.js';
 
 interface Place {
@@ -197,8 +197,8 @@ export class WaitQueue<Permit> {
     const review = (): void => owner.review();
     waiter.disconnect = () => {
       waiting = false;
-      quietly(cancel);
-      if (signal !== undefined) unlisten(signal, leave);
+      ignoreErrors(cancel);
+      if (signal !== undefined) removeAbortListener(signal, leave);
     };
     const time = (seconds: number, set: number): void => {
       let fired = false;
@@ -225,7 +225,7 @@ export class WaitQueue<Permit> {
     };
     if (timeout < Infinity) time(timeout, waiter.since);
     if (signal === undefined) return;
-    listen(signal, leave);
+    addAbortListener(signal, leave);
     // It may have aborted since it was checked, in a method of the clock or the signal that the caller has written.
     if (waiting && signal.aborted) throw signal.reason;
   }
@@ -241,7 +241,7 @@ function resultOf(fn: () => unknown): unknown {
 }
 
 /** Calls `cancel`, which a caller has written, and lets nothing out of it: the timer that it cancels does nothing any more. */
-export function quietly(cancel: (() => void) | undefined): void {
+export function ignoreErrors(cancel: (() => void) | undefined): void {
   try {
     cancel?.();
   } catch {

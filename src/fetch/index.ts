@@ -10,7 +10,7 @@ import {
   checkNumber,
   checkObject,
   invalid,
-} from '../core/errors.js';
+} from '../core/validation.js';
 import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import { isSignal, untilAborted } from './until-aborted.js';

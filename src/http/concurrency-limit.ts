@@ -1,7 +1,7 @@
 /**
  * The short form for the most common wish: at most so many requests of one client at a time.
  */
-import { checkInteger, invalid } from '../core/errors.js';
+import { checkInteger, invalid } from '../core/validation.js';
 import type { KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './decide.js';

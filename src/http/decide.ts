@@ -6,20 +6,20 @@
  * framework's error handler: no client is told to come back later because a backend is down.
  */
 import {
-  checkCost,
   isRangeError,
   isServerBusyError,
   isThrottleError,
   isTimeoutError,
   type ThrottleError,
 } from '../core/errors.js';
+import { checkCost } from '../core/validation.js';
 import type { AcquireOptions } from '../core/gate.js';
 import { writeRetryAfter } from '../web/ratelimit-headers.js';
 import type { Permit } from '../core/permit.js';
 import { bounded, CLIENT_CLOSED, isPending, isUnanswered } from './bounded.js';
 import { Hold } from './hold.js';
 import { acquireKey } from './key-count.js';
-import { finder, type View } from './key.js';
+import { createKeyResolver, type View } from './key.js';
 import { type Answer, checkOptions, type LimitOptions, type Refusal } from './options.js';
 import {
   defaultReply,
@@ -50,7 +50,7 @@ export type Verdict =
   | { readonly runs: false; readonly fields: Fields; readonly reply?: Reply };
 
 /** What the decision needs of a framework. */
-export interface Port<A extends unknown[]> extends View<A> {
+export interface FrameworkAdapter<A extends unknown[]> extends View<A> {
   /** The objects that stand for the request: {@link findRequest}. */
   carriers(...args: A): readonly object[];
   /** Waits until it is the response's turn on the connection. */
@@ -80,13 +80,13 @@ const GONE: Verdict = { runs: false, fields: NONE };
 const UNLIMITED: Verdict = { runs: true, fields: NONE };
 
 /** The decision for the requests of one middleware. @throws {RangeError | TypeError} An option is out of range. */
-export function decider<A extends unknown[]>(
+export function createDecision<A extends unknown[]>(
   options: LimitOptions<A>,
-  port: Port<A>,
+  port: FrameworkAdapter<A>,
 ): (...args: A) => Promise<Verdict> {
   const { gate, keyed, key, cost, wait, block, status, onLimited, headers, skip, failOpen, ipv6Prefix, hold, ttl } =
     checkOptions(options);
-  const find = key === undefined ? undefined : finder(key, port, ipv6Prefix);
+  const find = key === undefined ? undefined : createKeyResolver(key, port, ipv6Prefix);
   const untilFinished = hold === 'handler';
   /** Stands for this middleware. */
   const decision = {};

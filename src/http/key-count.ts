@@ -1,5 +1,6 @@
 /** How many keys a gate may hold where its owner has not said so. */
-import { QueueFullError, withoutStack } from '../core/errors.js';
+import { QueueFullError } from '../core/errors.js';
+import { withoutStack } from '../core/refusals.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import { warnOnce } from './platform/warning.js';

@@ -4,7 +4,7 @@
  * The short forms are templates: `'ip'` is `'ip:{ip}'`, `'header:X-Api-Key'` is `'header:x-api-key:{headers.x-api-key}'`.
  * In every form, a key that is long or unprintable is replaced: see {@link boundKey}.
  */
-import { invalid } from '../core/errors.js';
+import { invalid } from '../core/validation.js';
 import { group } from './platform/address.js';
 import { boundKey } from './bounded-key.js';
 import { isPending } from './bounded.js';
@@ -49,7 +49,7 @@ export type Found = { readonly key: string } | { readonly key?: undefined; reado
 const FORMS = "'ip', 'user', 'header:NAME', 'query:NAME', a template or a function";
 
 /** The function that finds the key of a request. @throws {TypeError} `key` has none of the forms. */
-export function finder<A extends unknown[]>(
+export function createKeyResolver<A extends unknown[]>(
   key: unknown,
   view: View<A>,
   prefix: number,

@@ -1,13 +1,6 @@
 /** The options that all adapters share, and their checks. */
-import {
-  checkCost,
-  checkFunction,
-  checkInteger,
-  checkNumber,
-  checkObject,
-  invalid,
-  type ThrottleError,
-} from '../core/errors.js';
+import type { ThrottleError } from '../core/errors.js';
+import { checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import type { Key } from './key.js';
 

@@ -1,5 +1,6 @@
 /** What a refused client receives: the header fields, the body, and the error for those who answer refusals by errors. */
-import { checkInteger, isServerBusyError, type ThrottleError } from '../core/errors.js';
+import { isServerBusyError, type ThrottleError } from '../core/errors.js';
+import { checkInteger } from '../core/validation.js';
 import { writeRateLimit } from '../web/ratelimit-headers.js';
 import type { Answer, Refusal } from './options.js';
 

@@ -13,7 +13,7 @@ import {
   type ThrottleMessage,
   type WatchedThrottle,
 } from '../core/events.js';
-import { invalid } from '../core/errors.js';
+import { invalid } from '../core/validation.js';
 
 /** The throttles of one name, which may be as many as there are keys. Nobody is kept alive by being watched. */
 class Group {

@@ -2,7 +2,7 @@
  * Redis, as the gate sees it: a script to run and a channel to listen on. Whatever client the user has is brought to
  * that here. Clients are told apart by what they can do, never by the name of their class.
  */
-import { invalid } from '../core/errors.js';
+import { invalid } from '../core/validation.js';
 
 /** An ioredis client, or one of its kind: `Redis` (sentinels included) or `Cluster`. */
 export interface IoredisClient {

@@ -3,7 +3,7 @@
  * known only while somebody waits or holds.
  */
 import { addDisposal } from '../core/dispose.js';
-import { invalid } from '../core/errors.js';
+import { invalid } from '../core/validation.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import { type Hub, hubOf } from './shared-connection.js';

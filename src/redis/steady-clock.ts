@@ -3,8 +3,8 @@
  * fires once, neither early nor after it was cancelled.
  */
 import { type Clock, readClock, systemClock } from '../core/clock.js';
-import { invalid } from '../core/errors.js';
-import { quietly, ROUNDING } from '../core/wait-queue.js';
+import { invalid } from '../core/validation.js';
+import { ignoreErrors, ROUNDING } from '../core/wait-queue.js';
 
 /** A timer that is early by so many seconds counts as due: instants of Redis are whole microseconds. */
 const GRAIN = 1e-6;
@@ -78,7 +78,7 @@ export class SteadyClock implements Clock {
     time(seconds, anyway);
     return () => {
       open = false;
-      quietly(cancel);
+      ignoreErrors(cancel);
     };
   }
 }

@@ -20,10 +20,12 @@
  * Giving back is certain in the end. A release or a cancellation that fails is sent again until it is heard, or until
  * the lease has lapsed by itself.
  */
-import { listen, unlisten } from '../core/abort-listeners.js';
+import { addAbortListener, removeAbortListener } from '../core/abort-listeners.js';
 import { EventPublisher } from '../core/events.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { addDisposal } from '../core/dispose.js';
+import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from '../core/errors.js';
+import { printable, refusal } from '../core/refusals.js';
 import {
   checkAcquireOptions,
   checkCost,
@@ -31,14 +33,9 @@ import {
   checkNumber,
   checkObject,
   invalid,
-  printable,
-  QueueFullError,
-  refusal,
-  ThrottleClosedError,
-  ThrottleTimeoutError,
-} from '../core/errors.js';
+} from '../core/validation.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
-import { mapThrough, type MapOptions, wrapThrough } from '../core/map.js';
+import { mapItems, type MapOptions, wrapFunction } from '../core/map.js';
 import { type Grant, type Permit, runWithPermit } from '../core/permit.js';
 import { describeLimits } from '../core/limits.js';
 import { type Limits, Throttle } from '../core/throttle.js';
@@ -469,7 +466,7 @@ export class RedisThrottle implements Gate {
     fn: (this: This, ...args: Args) => R,
     cost: number | ((...args: Args) => number) = 1,
   ): (this: This, ...args: Args) => Promise<Awaited<R>> {
-    return wrapThrough(this, fn, cost);
+    return wrapFunction(this, fn, cost);
   }
 
   /** Calls `fn` for each item through the throttle, as {@link Throttle.map} does. */
@@ -478,7 +475,7 @@ export class RedisThrottle implements Gate {
     fn: (item: T, index: number) => R | PromiseLike<R>,
     options?: MapOptions<T>,
   ): Promise<R[]> {
-    return mapThrough(this, items, fn, options);
+    return mapItems(this, items, fn, options);
   }
 
   /**
@@ -685,10 +682,10 @@ export class RedisThrottle implements Gate {
     const cancel = timeout > 0 && timeout < Infinity ? this.#clock.scheduleOrThrow(timeout, expired) : undefined;
     call.disconnect = () => {
       cancel?.();
-      if (signal !== undefined) unlisten(signal, aborted);
+      if (signal !== undefined) removeAbortListener(signal, aborted);
     };
     if (signal === undefined) return;
-    listen(signal, aborted);
+    addAbortListener(signal, aborted);
     // It may have aborted since it was checked, in a method of the clock or the signal that the caller has written.
     if (this.#calls.has(serial) && signal.aborted) throw signal.reason;
   }

@@ -3,7 +3,7 @@
  * (`timeline.ts`).
  */
 import type { Clock } from '../core/clock.js';
-import { checkNumber } from '../core/errors.js';
+import { checkNumber } from '../core/validation.js';
 
 export { type TimelineOptions, toSVG } from './timeline.js';
 export {

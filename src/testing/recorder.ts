@@ -19,7 +19,7 @@ import {
   type WatchedThrottle,
 } from '../core/events.js';
 import { addDisposal } from '../core/dispose.js';
-import { invalid } from '../core/errors.js';
+import { invalid } from '../core/validation.js';
 import type { Resource } from '../compose/limiter.js';
 
 /** The limits of a throttle, as a {@link Trace} has them: `null` stands for "none", since JSON has no `Infinity`. */

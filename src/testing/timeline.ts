@@ -3,7 +3,7 @@
  * First the story is read out of the events (`read`, `levels`), then places are given out (`arrange`), then drawn. No
  * DOM and no clock: the same trace makes the same text everywhere.
  */
-import { checkInteger, checkNumber, checkObject, invalid } from '../core/errors.js';
+import { checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
 import type { Trace, TracedLimits } from './recorder.js';
 
 /** What {@link toSVG} draws, and how large. */

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { type Rate, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import type { Budget } from '../../src/core/token-bucket.js';
-import { budgetFor, describeLimits } from '../../src/core/limits.js';
+import type { Budget } from '../../src/core/budget.js';
+import { createBudget, describeLimits } from '../../src/core/limits.js';
 import { Outcomes, setUp, take } from '../support/support.js';
 
 /** The greatest sum of costs in any half-open span of `width` seconds. */
@@ -68,7 +68,7 @@ describe('arguments', () => {
   });
 
   test('no limit at all may have a burst without one, and is called any', () => {
-    expect(budgetFor({ capacity: Infinity, burst: Infinity }, '')).toBeUndefined();
+    expect(createBudget({ capacity: Infinity, burst: Infinity }, '')).toBeUndefined();
     expect(describeLimits([{ capacity: Infinity }], Infinity)).toBe('any rate, any number at a time');
     expect(describeLimits([{ capacity: Infinity }, { capacity: 2 }], 3)).toBe('2 per 1 s, 3 at a time');
   });
@@ -354,7 +354,7 @@ test('every span sees at most what each rate allows, in order, and the first in 
         const budgets = [
           { capacity, period, burst: options.burst, window: options.window },
           ...(options.also ?? []),
-        ].map((rate) => budgetFor(rate, '') as Budget);
+        ].map((rate) => createBudget(rate, '') as Budget);
         let last = 0;
         let serial = 0;
         for (const { at, cost, asked } of grants) {

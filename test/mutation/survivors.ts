@@ -165,7 +165,7 @@ export const survivors: readonly Survivor[] = [
   },
   {
     file: 'queue',
-    line: 'if (signal !== undefined) unlisten(signal, leave);',
+    line: 'if (signal !== undefined) removeAbortListener(signal, leave);',
     changes: ['signal !== undefined → true'],
     reason: 'Equivalent: nobody listens on undefined.',
   },
@@ -295,7 +295,7 @@ export const survivors: readonly Survivor[] = [
   },
   {
     file: 'rate',
-    line: 'export function budgetFor(rate: Rate, where: string, now: number = -Infinity, before?: Budget): Budget | undefined {',
+    line: 'export function createBudget(rate: Rate, where: string, now: number = -Infinity, before?: Budget): Budget | undefined {',
     changes: ['-Infinity → +Infinity'],
     reason: 'Never used: without an instant there is no budget before it, and a full bucket asks for none.',
   },

@@ -1,7 +1,7 @@
 /**
  * Middleware for Express, for Connect and its like, and for bare `node:http`: whatever calls `(req, res, next)`.
  */
-import { decider, type LimitOptions, type Port, type Reply } from '../decide.js';
+import { createDecision, type LimitOptions, type FrameworkAdapter, type Reply } from '../decide.js';
 import {
   carriersOf,
   isOver,
@@ -39,7 +39,7 @@ export type ExpressMiddleware<Req, Res> = (
   next: (error?: unknown) => void,
 ) => void;
 
-const port: Port<[ExpressRequest, NodeResponse]> = {
+const port: FrameworkAdapter<[ExpressRequest, NodeResponse]> = {
   ip: (req) => req.ip ?? req.socket.remoteAddress,
   peer: (req) => req.socket.remoteAddress,
   user: (req) => req.user,
@@ -90,7 +90,7 @@ export function express<Req extends ExpressRequest = ExpressRequest, Res extends
 export function express<Req extends ExpressRequest, Res extends NodeResponse>(
   options: LimitOptions<[req: Req, res: Res]>,
 ): ExpressMiddleware<Req, Res> {
-  const decide = decider<[Req, Res]>(options, port);
+  const decide = createDecision<[Req, Res]>(options, port);
   return function headgate(req, res, next) {
     void decide(req as Req, res).then((verdict) => {
       if (!verdict.runs) return verdict.reply && send(res, verdict.reply);

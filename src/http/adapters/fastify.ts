@@ -1,6 +1,6 @@
 /** A plugin for Fastify. */
-import { checkObject, invalid } from '../../core/errors.js';
-import { decider, type LimitOptions, type Port } from '../decide.js';
+import { checkObject, invalid } from '../../core/validation.js';
+import { createDecision, type LimitOptions, type FrameworkAdapter } from '../decide.js';
 import { isPending } from '../bounded.js';
 import {
   carriersOf,
@@ -97,7 +97,7 @@ function followed(handler: Handler): Handler {
   return follower;
 }
 
-const port: Port<[FastifyRequest, FastifyReply]> = {
+const port: FrameworkAdapter<[FastifyRequest, FastifyReply]> = {
   ip: (request) => request.ip,
   peer: (request) => request.raw.socket.remoteAddress,
   user: (request) => request.user,
@@ -153,7 +153,7 @@ export function fastify<Request extends FastifyRequest, Reply extends FastifyRep
   const { hook = 'onRequest' } = options;
   if (!['onRequest', 'preValidation', 'preHandler'].includes(hook))
     throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
-  const decide = decider<[Request, Reply]>(options, port);
+  const decide = createDecision<[Request, Reply]>(options, port);
   const headgate = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
     if (options.hold === 'handler') {
       const routes = instance as unknown as {

@@ -1,5 +1,5 @@
 /** Middleware for Hono, on Node and elsewhere. */
-import { decider, type LimitOptions, type Port } from '../decide.js';
+import { createDecision, type LimitOptions, type FrameworkAdapter } from '../decide.js';
 import { propertyOf } from '../platform/node.js';
 import { deliver, NOBODY } from '../platform/response.js';
 import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from '../platform/runtime.js';
@@ -45,7 +45,7 @@ export interface HonoContext {
 /** Middleware of Hono. */
 export type HonoMiddleware<C> = (c: C, next: () => Promise<void>) => Promise<Response | undefined>;
 
-const port: Port<[HonoContext]> = {
+const port: FrameworkAdapter<[HonoContext]> = {
   ip: (c) => addressOf(c.req.raw, c.env),
   user: (c) => propertyOf(c.var, 'user'),
   params: (c) => c.req.param(),
@@ -88,7 +88,7 @@ export function hono(options: LimitOptions<[c: HonoContext]>): HonoMiddleware<Ho
 /** The same for options whose functions name the type of the context. */
 export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<[c: C]>): HonoMiddleware<C>;
 export function hono<C extends HonoContext>(options: LimitOptions<[c: C]>): HonoMiddleware<C> {
-  const decide = decider<[C]>(options, port);
+  const decide = createDecision<[C]>(options, port);
   return async function headgate(c, next) {
     const verdict = await decide(c);
     if (!verdict.runs) {

@@ -1,5 +1,5 @@
 /** Middleware for Koa. */
-import { decider, type LimitOptions, type Port } from '../decide.js';
+import { createDecision, type LimitOptions, type FrameworkAdapter } from '../decide.js';
 import {
   carriersOf,
   isOver,
@@ -49,7 +49,7 @@ export interface KoaContext {
 /** Middleware of Koa. */
 export type KoaMiddleware<Ctx> = (ctx: Ctx, next: () => Promise<unknown>) => Promise<void>;
 
-const port: Port<[KoaContext]> = {
+const port: FrameworkAdapter<[KoaContext]> = {
   ip: (ctx) => ctx.ip,
   peer: (ctx) => ctx.req.socket.remoteAddress,
   user: (ctx) => ctx.state.user,
@@ -93,7 +93,7 @@ export function koa(options: LimitOptions<[ctx: KoaContext]>): KoaMiddleware<Koa
 /** The same for options whose functions name the type of the context. */
 export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx>;
 export function koa<Ctx extends KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx> {
-  const decide = decider<[Ctx]>(options, port);
+  const decide = createDecision<[Ctx]>(options, port);
   return async function headgate(ctx, next) {
     const verdict = await decide(ctx);
     if (verdict.runs) {

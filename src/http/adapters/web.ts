@@ -1,8 +1,8 @@
 /**
  * A wrapper for handlers that take a `Request` and return a `Response`: Deno, Bun, workers, route handlers.
  */
-import { checkFunction } from '../../core/errors.js';
-import { decider, type LimitOptions, type Port } from '../decide.js';
+import { checkFunction } from '../../core/validation.js';
+import { createDecision, type LimitOptions, type FrameworkAdapter } from '../decide.js';
 import { propertyOf } from '../platform/node.js';
 import { responseOf } from '../refusal.js';
 import { deliver, NOBODY } from '../platform/response.js';
@@ -23,7 +23,7 @@ export type WebArguments<Handler extends WebHandler> =
     ? [request: Req, ...rest: Rest]
     : [request: Request];
 
-const port: Port<[request: Request, ...rest: unknown[]]> = {
+const port: FrameworkAdapter<[request: Request, ...rest: unknown[]]> = {
   ip: (request, connection) => addressOf(request, connection),
   user: (request) => (request as { user?: unknown }).user,
   params: () => undefined,
@@ -68,7 +68,7 @@ export function web<Handler extends WebHandler>(
   options: LimitOptions<WebArguments<Handler>>,
 ): (...args: WebArguments<Handler>) => Promise<Response> {
   checkFunction('handler', handler);
-  const decide = decider<WebArguments<Handler>>(options, port);
+  const decide = createDecision<WebArguments<Handler>>(options, port);
   return async function headgate(...args) {
     const [request, connection] = args as [Request, ...unknown[]];
     const verdict = await decide(...args);

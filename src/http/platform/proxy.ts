@@ -1,5 +1,5 @@
 /** Notices a proxy that the framework does not trust: all clients behind it would share the limit of its address. */
-import { printable } from '../../core/errors.js';
+import { printable } from '../../core/refusals.js';
 import { group } from './address.js';
 import { hasWarned, warnOnce } from './warning.js';
 
