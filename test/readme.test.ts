@@ -3,8 +3,8 @@
  * What an example prints is what its `// → ` comments say, in order. All of them pass the strict type check together.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { format } from 'node:util';
 import { afterAll, afterEach, describe, expect, inject, test, vi } from 'vitest';
@@ -39,7 +39,18 @@ const collect = (source: string, code: string): void => {
 };
 
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
-for (const [, code = ''] of readme.matchAll(/^```ts\n(.*?)^```$/gms)) collect('README.md', code);
+/** The README, the chapters beside the code, and the guide for contributors. */
+const pages = [
+  'README.md',
+  'CONTRIBUTING.md',
+  ...['bench', 'test', ...readdirSync(join(root, 'src')).map((name) => `src/${name}`)].map(
+    (name) => `${name}/README.md`,
+  ),
+].filter((path) => existsSync(join(root, path)));
+for (const page of pages) {
+  const text = readFileSync(join(root, page), 'utf8');
+  for (const [, code = ''] of text.matchAll(/^```ts\n(.*?)^```$/gms)) collect(page, code);
+}
 const fromReadme = examples.length;
 for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((path) =>
   path.endsWith('.ts'),
@@ -90,10 +101,26 @@ describe('examples', () => {
   });
 });
 
-test('the pictures and files that README.md points to are there', () => {
-  for (const [, target = ''] of readme.matchAll(/\]\((?!https?:|#)([^)]+)\)/g))
-    expect(() => readFileSync(join(root, target)), target).not.toThrow();
+test.each(pages)('the pictures, files and headings that %s links to are there', (page) => {
+  const text = readFileSync(join(root, page), 'utf8');
+  for (const [, target = ''] of text.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
+    const [path = '', heading] = target.split('#');
+    const file = path === '' ? join(root, page) : join(root, dirname(page), path);
+    expect(existsSync(file), `${page} links to ${target}`).toBe(true);
+    if (heading !== undefined && file.endsWith('.md'))
+      expect(headingsOf(readFileSync(file, 'utf8'))).toContain(heading);
+  }
 });
+
+/** The anchors of the headings of a page, as a reader of Markdown makes them. */
+function headingsOf(text: string): string[] {
+  return [...text.replaceAll(/^```.*?^```$/gms, '').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
 
 describe('the strict upstream', () => {
   const results = JSON.parse(readFileSync(join(root, 'bench/upstream.json'), 'utf8')) as Results;
