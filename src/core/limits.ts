@@ -2,10 +2,11 @@
  * A limit on the rate, as callers state it: how much may start per period, and in what sense. Checks it, and makes
  * the budget that keeps it.
  */
-import { TokenBucket } from './token-bucket.js';
 import type { Budget } from './budget.js';
-import { checkNumber, checkObject, invalid } from './validation.js';
+import { type Clock, systemClock } from './clock.js';
 import { SlidingWindow } from './sliding-window.js';
+import { TokenBucket } from './token-bucket.js';
+import { checkCount, checkNumber, checkObject, invalid } from './validation.js';
 
 /** A limit on the rate: `capacity` tokens per `period`. */
 export interface Rate {
@@ -26,55 +27,127 @@ export interface Rate {
   margin?: number | undefined;
 }
 
+/** A rate that {@link checkRate} has checked. */
+export interface CheckedRate {
+  readonly capacity: number;
+  readonly period: number;
+  /** As the caller gave it: `undefined` where the burst follows `capacity`. */
+  readonly burst: number | undefined;
+  readonly window: 'sliding' | undefined;
+  readonly margin: number | undefined;
+}
+
+/** The limits of a gate that {@link checkLimits} has checked. */
+export interface CheckedLimits extends CheckedRate {
+  readonly concurrency: number;
+}
+
+/** The settings of a gate that {@link checkSettings} has checked. */
+export interface Settings {
+  readonly also: readonly CheckedRate[];
+  readonly maxQueue: number;
+  readonly clock: Clock;
+  readonly name: string | undefined;
+  readonly silent: boolean | undefined;
+}
+
 /**
- * The budget that keeps `rate`, or none where it is unlimited.
+ * Checks the main rate and the concurrency of a gate, and fills in the defaults.
  *
- * @param where Goes before the names of the arguments in errors.
- * @param earlier The budget of the same kind that this one replaces at `now`, after the grant `serial`: the tokens of a
- *   bucket stay, and the grants of a window that still count.
+ * @throws {RangeError | TypeError} A limit is out of range.
+ */
+export function checkLimits(limits: Rate & { concurrency?: number | undefined }): CheckedLimits {
+  const { concurrency = 0 } = limits;
+  checkCount('concurrency', concurrency);
+  return { ...checkRate(limits, ''), concurrency };
+}
+
+/**
+ * Checks the settings of a gate that are not part of its main limits, and fills in the defaults.
+ *
+ * @throws {RangeError | TypeError} A setting is out of range.
+ */
+export function checkSettings(options: {
+  also?: readonly Rate[] | undefined;
+  maxQueue?: number | undefined;
+  clock?: Clock | undefined;
+  name?: string | undefined;
+  silent?: boolean | undefined;
+}): Settings {
+  checkObject('options', options);
+  const { also = [], maxQueue = Infinity, clock = systemClock, name, silent } = options;
+  checkCount('maxQueue', maxQueue);
+  if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function')
+    throw invalid('clock', 'a Clock', clock);
+  if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
+  if (!Array.isArray(also)) throw invalid('also', 'an array of rates', also);
+  return { also: also.map((rate: Rate, index) => checkRate(rate, `also[${index}].`)), maxQueue, clock, name, silent };
+}
+
+/**
+ * Checks one rate, and fills in the default period.
+ *
+ * @param prefix The text before the name of each argument in errors, such as `also[0].`.
+ */
+function checkRate(rate: Rate, prefix: string): CheckedRate {
+  checkObject(prefix.slice(0, -1), rate);
+  const { capacity, period = 1, burst, window, margin } = rate;
+  checkNumber(`${prefix}capacity`, 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
+  checkNumber(`${prefix}period`, 'a finite number > 0', period, Number.MIN_VALUE, Number.MAX_VALUE);
+  // A bucket of infinite size would switch off a finite capacity.
+  const maxBurst = capacity === Infinity ? Infinity : Number.MAX_VALUE;
+  if (burst !== undefined) checkNumber(`${prefix}burst`, 'a finite number > 0', burst, Number.MIN_VALUE, maxBurst);
+  if (window !== undefined && window !== 'sliding') throw invalid(`${prefix}window`, '"sliding" or left out', window);
+  if (margin !== undefined)
+    checkNumber(`${prefix}margin`, 'a finite number >= 0', margin, 0, Number.MAX_VALUE - period);
+  if (window === undefined && margin !== undefined)
+    throw invalid(`${prefix}margin`, 'left out without window: "sliding"', margin, RangeError);
+  if (window !== undefined && burst !== undefined)
+    throw invalid(`${prefix}burst`, 'left out with window: "sliding"', burst, RangeError);
+  const checked = { capacity, period, burst, window, margin };
+  const speed = capacity / period;
+  // A rate that overflows would refill the bucket at once. A rate that underflows would never refill the bucket.
+  if (capacity < Infinity && !(speed < Infinity && sizeOf(checked) / speed < Infinity)) {
+    throw new RangeError(
+      `${prefix}capacity / ${prefix}period must fill the burst in finite time, received ${capacity} / ${period}`,
+    );
+  }
+  return checked;
+}
+
+/** The largest cost that `rate` can grant at once. */
+function sizeOf({ burst, capacity }: CheckedRate): number {
+  return burst ?? Math.max(1, capacity);
+}
+
+/**
+ * Makes the budget that enforces `rate`; `undefined` where the rate is unlimited.
+ *
+ * @param now The instant at which the new budget replaces `earlier`.
+ * @param serial The serial number of the last grant before that instant.
+ * @param earlier A budget of the same kind. The new bucket keeps its tokens; the new window keeps its live grants.
  */
 export function createBudget(
-  rate: Rate,
-  where: string,
+  rate: CheckedRate,
   now: number = -Infinity,
   serial: number = 0,
   earlier?: Budget,
 ): Budget | undefined {
-  checkObject(where.slice(0, -1), rate);
-  const { capacity, period = 1, burst, window, margin } = rate;
-  checkNumber(`${where}capacity`, 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
-  checkNumber(`${where}period`, 'a finite number > 0', period, Number.MIN_VALUE, Number.MAX_VALUE);
-  // An infinite bucket would be no limit at all, whatever the capacity says.
-  const maxBurst = capacity === Infinity ? Infinity : Number.MAX_VALUE;
-  if (burst !== undefined) checkNumber(`${where}burst`, 'a finite number > 0', burst, Number.MIN_VALUE, maxBurst);
-  if (window !== undefined && window !== 'sliding') throw invalid(`${where}window`, '"sliding" or left out', window);
-  if (margin !== undefined) checkNumber(`${where}margin`, 'a finite number >= 0', margin, 0, Number.MAX_VALUE - period);
-  if (window === undefined && margin !== undefined)
-    throw invalid(`${where}margin`, 'left out without window: "sliding"', margin, RangeError);
-  if (window !== undefined && burst !== undefined)
-    throw invalid(`${where}burst`, 'left out: a sliding window lets its capacity start at once', burst, RangeError);
+  const { capacity, period, window, margin = 0 } = rate;
   if (capacity === Infinity) return undefined;
-  const size = burst ?? Math.max(1, capacity);
-  const speed = capacity / period;
-  // Rates beyond what numbers hold would refill everything at once, or nothing ever.
-  if (!(speed < Infinity && size / speed < Infinity)) {
-    throw new RangeError(
-      `${where}capacity / ${where}period must fill the burst in finite time, received ${capacity} / ${period}`,
-    );
-  }
+  const size = sizeOf(rate);
   if (window === undefined)
     return new TokenBucket(capacity, period, size, now, serial, earlier as TokenBucket | undefined);
-  // One token fits, as by default into a bucket: otherwise no call with the default cost would ever be granted.
+  // One token fits, as by default in a bucket. Otherwise no call with the default cost could be granted.
   const span = capacity < 1 ? period / capacity : period;
-  return new SlidingWindow(size, span + (margin ?? 0), now, serial, earlier as SlidingWindow | undefined);
+  return new SlidingWindow(size, span + margin, now, serial, earlier as SlidingWindow | undefined);
 }
 
-/** For messages: `10 per 1 s and 500 in any 60 s, 2 at a time`. */
+/** The limits of a gate as messages show them: `10 per 1 s and 500 in any 60 s, 2 at a time`. */
 export function describeLimits(rates: readonly Rate[], concurrency: number): string {
-  const limited = rates.filter(({ capacity }) => capacity < Infinity);
-  const rate =
-    limited
-      .map(({ capacity, period = 1, window }) => `${capacity} ${window === undefined ? 'per' : 'in any'} ${period} s`)
-      .join(' and ') || 'any rate';
-  return `${rate}, ${concurrency === 0 || concurrency === Infinity ? 'any number' : concurrency} at a time`;
+  const rate = rates
+    .filter(({ capacity }) => capacity < Infinity)
+    .map(({ capacity, period = 1, window }) => `${capacity} ${window === undefined ? 'per' : 'in any'} ${period} s`)
+    .join(' and ');
+  return `${rate || 'any rate'}, ${concurrency === 0 || concurrency === Infinity ? 'any number' : concurrency} at a time`;
 }

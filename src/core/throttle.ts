@@ -35,24 +35,24 @@
  */
 import { type Budget, CombinedBudget } from './budget.js';
 import { EventPublisher } from './events.js';
-import { type Clock, readClock, systemClock } from './clock.js';
+import { type Clock, readClock } from './clock.js';
 import { QueueFullError, ThrottleClosedError, type ThrottleErrorOptions, ThrottleTimeoutError } from './errors.js';
 import { refusal, printable } from './refusals.js';
-import {
-  checkAcquireOptions,
-  checkCost,
-  checkCount,
-  checkFunction,
-  checkNumber,
-  checkObject,
-  invalid,
-} from './validation.js';
+import { checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid } from './validation.js';
 import type { AcquireOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
 import { Grant, type Permit, runWithPermit } from './permit.js';
 import { type Job, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
-import { createBudget, describeLimits, type Rate } from './limits.js';
+import {
+  type CheckedLimits,
+  checkLimits,
+  checkSettings,
+  createBudget,
+  describeLimits,
+  type Rate,
+  type Settings,
+} from './limits.js';
 
 /** Keeps a throttle for as long as it makes a difference. */
 export interface ThrottleOwner {
@@ -86,26 +86,6 @@ export interface Limits {
   period?: number | undefined;
   /** The bucket's size, > 0. A sliding window has none. `undefined`, given explicitly, lets it follow the capacity again. */
   burst?: number | undefined;
-}
-
-/** The options of a throttle, checked. The throttles of all keys of a `KeyedThrottle` share one object. */
-interface Settings {
-  readonly maxQueue: number;
-  readonly clock: Clock;
-  readonly name: string | undefined;
-  readonly silent: boolean | undefined;
-  readonly window: Rate['window'];
-  readonly margin: number | undefined;
-  readonly also: readonly Rate[];
-}
-
-/** The limits of a throttle, checked; replaced as a whole. */
-interface CheckedLimits {
-  readonly capacity: number;
-  readonly concurrency: number;
-  readonly period: number;
-  /** As it was given: left out, it follows `capacity`. */
-  readonly burst: number | undefined;
 }
 
 /** The queue of a throttle until the first caller waits: most never have a waiter. It stays empty. */
@@ -189,16 +169,19 @@ export class Throttle implements Gate {
         model.#alsoBudgets.length === 0 ? model.#alsoBudgets : model.#alsoBudgets.map((budget) => budget.fresh());
     } else {
       this.#settings = checkSettings(options);
-      const { also, window, margin } = this.#settings;
-      this.#alsoBudgets = also
-        .map((rate, index) => createBudget(rate, `also[${index}].`))
+      const { burst, window, margin } = options;
+      this.#limits = checkLimits({
+        capacity: capacity as number,
+        concurrency: concurrency as number,
+        period,
+        burst,
+        window,
+        margin,
+      });
+      this.#alsoBudgets = this.#settings.also
+        .map((rate) => createBudget(rate))
         .filter((budget) => budget !== undefined);
-      checkCount('concurrency', concurrency);
-      this.#ownBudget = createBudget(
-        { capacity: capacity as number, period, burst: options.burst, window, margin },
-        '',
-      );
-      this.#limits = { capacity: capacity as number, concurrency: concurrency as number, period, burst: options.burst };
+      this.#ownBudget = createBudget(this.#limits);
     }
     this.#hasIdleListeners = this.#owner !== undefined;
     this.#publisher = new EventPublisher(this.#settings.silent === true ? undefined : this, this.#settings.clock);
@@ -473,23 +456,13 @@ export class Throttle implements Gate {
    */
   configure(limits: Limits): void {
     checkObject('limits', limits);
-    const {
-      capacity = this.#limits.capacity,
-      concurrency = this.#limits.concurrency,
-      period = this.#limits.period,
-    } = limits;
-    const burst = 'burst' in limits ? limits.burst : this.#limits.burst;
-    const { window, margin } = this.#settings;
-    checkCount('concurrency', concurrency);
+    const current = this.#limits;
+    const { capacity = current.capacity, concurrency = current.concurrency, period = current.period } = limits;
+    const burst = 'burst' in limits ? limits.burst : current.burst;
     // All limits are checked before any is set.
-    this.#ownBudget = createBudget(
-      { capacity, period, burst, window, margin },
-      '',
-      this.#now(),
-      this.#serial,
-      this.#ownBudget,
-    );
-    this.#limits = { capacity, concurrency, period, burst };
+    const checked = checkLimits({ ...current, capacity, concurrency, period, burst });
+    this.#ownBudget = createBudget(checked, this.#now(), this.#serial, this.#ownBudget);
+    this.#limits = checked;
     this.#applyLimits();
     this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#oversize(waiter.cost) : undefined));
     this.#reschedule();
@@ -752,9 +725,8 @@ export class Throttle implements Gate {
 
   /** The throttle's name and its limits, for messages. */
   #label(): string {
-    const { name, window, also } = this.#settings;
-    const { capacity, concurrency, period } = this.#limits;
-    const limits = describeLimits([{ capacity, period, window }, ...also], concurrency);
+    const { name, also } = this.#settings;
+    const limits = describeLimits([this.#limits, ...also], this.#limits.concurrency);
     return `Throttle${name === undefined ? '' : ` ${printable(name)}`} (${limits})`;
   }
 }
@@ -762,25 +734,6 @@ export class Throttle implements Gate {
 function disposeThrottle(this: Throttle): Promise<void> {
   this.close();
   return this.idle();
-}
-
-function checkSettings(options: ThrottleOptions): Settings {
-  checkObject('options', options);
-  const { window, margin, also = [], maxQueue = Infinity, clock = systemClock, name, silent } = options;
-  checkCount('maxQueue', maxQueue);
-  if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function')
-    throw invalid('clock', 'a Clock', clock);
-  if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
-  if (!Array.isArray(also)) throw invalid('also', 'an array of rates', also);
-  return {
-    maxQueue,
-    clock,
-    name,
-    silent,
-    window,
-    margin,
-    also: also.map((rate: Rate) => (Object(rate) === rate ? Object.assign({}, rate) : rate)),
-  };
 }
 
 /** What `run` does once its job has left the queue. */

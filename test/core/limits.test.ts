@@ -4,7 +4,7 @@ import { type Rate, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import type { Budget } from '../../src/core/budget.js';
-import { createBudget, describeLimits } from '../../src/core/limits.js';
+import { checkLimits, createBudget, describeLimits } from '../../src/core/limits.js';
 import { Outcomes, setUp, take } from '../support/support.js';
 
 /** The greatest sum of costs in any half-open span of `width` seconds. */
@@ -29,7 +29,7 @@ describe('arguments', () => {
     [
       'burst',
       { window: 'sliding', burst: 5 },
-      new RangeError('burst must be left out: a sliding window lets its capacity start at once, received 5'),
+      new RangeError('burst must be left out with window: "sliding", received 5'),
     ],
     ['also', { also: { capacity: 1 } as never }, new TypeError('also must be an array of rates, received object')],
     ['also', { also: [5 as never] }, new TypeError('also[0] must be an object, received 5')],
@@ -68,7 +68,7 @@ describe('arguments', () => {
   });
 
   test('no limit at all may have a burst without one, and is called any', () => {
-    expect(createBudget({ capacity: Infinity, burst: Infinity }, '')).toBeUndefined();
+    expect(createBudget(checkLimits({ capacity: Infinity, burst: Infinity }))).toBeUndefined();
     expect(describeLimits([{ capacity: Infinity }], Infinity)).toBe('any rate, any number at a time');
     expect(describeLimits([{ capacity: Infinity }, { capacity: 2 }], 3)).toBe('2 per 1 s, 3 at a time');
   });
@@ -354,7 +354,7 @@ test('every span sees at most what each rate allows, in order, and the first in 
         const budgets = [
           { capacity, period, burst: options.burst, window: options.window },
           ...(options.also ?? []),
-        ].map((rate) => createBudget(rate, '') as Budget);
+        ].map((rate) => createBudget(checkLimits(rate)) as Budget);
         let last = 0;
         let serial = 0;
         for (const { at, cost, asked } of grants) {
