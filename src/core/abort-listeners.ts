@@ -1,47 +1,48 @@
 /**
- * One listener per signal, however many waiters share the signal: 50,000 listeners on one AbortSignal take seconds to add,
- * and Node warns of a leak from the eleventh on.
+ * One listener per AbortSignal, for any number of waiters that share the signal. 50,000 listeners on one signal take
+ * seconds to add, and Node warns about a leak from the eleventh listener on.
  */
 
-/** Takes a waiter out of its queue. Returns the function that judges that queue again. */
-export type Leave = () => () => void;
+/** Removes a waiter from its queue. Returns a function that grants every waiter of that queue that fits. */
+export type CancelWaiter = () => () => void;
 
 interface Listeners {
-  readonly leaves: Set<Leave>;
+  readonly cancels: Set<CancelWaiter>;
   readonly onAbort: () => void;
 }
 
 const abortListeners = new WeakMap<AbortSignal, Listeners>();
 
 /**
- * Calls `leave` when `signal` aborts. What `leave` returns is called once every waiter on that signal has left.
+ * Calls `cancel` when `signal` aborts. Calls the function that `cancel` returns after all waiters of the signal are
+ * cancelled.
  *
- * @throws Whatever `signal.addEventListener` throws. Nothing is left behind then.
+ * @throws The error of `signal.addEventListener`. No listener is added then.
  */
-export function addAbortListener(signal: AbortSignal, leave: Leave): void {
+export function addAbortListener(signal: AbortSignal, cancel: CancelWaiter): void {
   const known = abortListeners.get(signal);
   if (known !== undefined) {
-    known.leaves.add(leave);
+    known.cancels.add(cancel);
     return;
   }
-  const leaves = new Set([leave]);
-  // The signal is held here, not read from the event: the target of a polyfill's or a proxy's event may be another object.
-  const onAbort = (): void => leaveAll(leaves);
-  abortListeners.set(signal, { leaves, onAbort });
+  const cancels = new Set([cancel]);
+  // The event is not used: with a polyfill or a proxy, the target of the event may be another object than `signal`.
+  const onAbort = (): void => cancelAll(cancels);
+  abortListeners.set(signal, { cancels, onAbort });
   try {
     signal.addEventListener('abort', onAbort);
   } catch (error) {
     abortListeners.delete(signal);
     throw error;
   }
-  // A signal that calls its listener at once has no use for it any more.
-  if (leaves.size === 0) detach(signal, onAbort);
+  // A signal that calls a new listener at once has already cancelled the waiter.
+  if (cancels.size === 0) detach(signal, onAbort);
 }
 
-/** Ends that. It never throws. */
-export function removeAbortListener(signal: AbortSignal, leave: Leave): void {
+/** Reverts `addAbortListener`. Never throws. */
+export function removeAbortListener(signal: AbortSignal, cancel: CancelWaiter): void {
   const known = abortListeners.get(signal);
-  if (known === undefined || !known.leaves.delete(leave) || known.leaves.size > 0) return;
+  if (known === undefined || !known.cancels.delete(cancel) || known.cancels.size > 0) return;
   abortListeners.delete(signal);
   detach(signal, known.onAbort);
 }
@@ -50,13 +51,13 @@ function detach(signal: AbortSignal, onAbort: () => void): void {
   try {
     signal.removeEventListener('abort', onAbort);
   } catch {
-    // The waiters have left: a listener that stays does nothing.
+    // Without waiters, the remaining listener has no effect.
   }
 }
 
-/** Every waiter leaves before any queue is judged again: no waiter is granted whose signal has aborted. */
-function leaveAll(leaves: Set<Leave>): void {
-  const reviews = new Set<() => void>();
-  for (const leave of leaves) reviews.add(leave());
-  for (const review of reviews) review();
+/** Cancels every waiter before any queue grants another waiter, so that no waiter with an aborted signal is granted. */
+function cancelAll(cancels: Set<CancelWaiter>): void {
+  const reschedules = new Set<() => void>();
+  for (const cancel of cancels) reschedules.add(cancel());
+  for (const reschedule of reschedules) reschedule();
 }

@@ -1,37 +1,42 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * The gate. It answers one question, "may this work start now, and if not, when?", for two limits at once: how many
- * jobs run at a time (a semaphore) and how much work starts per period (a token bucket).
+ * A throttle decides whether work may start now and, if not, when. It enforces two limits together: how many jobs run
+ * at a time (a semaphore), and how much work starts per period (a token bucket, or a sliding window).
  *
- * Why first in, first out. A gate that lets whoever fits go first starves the large: with 10 tokens a second and a
- * steady stream of jobs that cost 1, a job that costs 10 never sees 10 tokens at once. Here it waits a second at the
- * most once it is first, and nobody passes it meanwhile, not even a `tryAcquire` that would fit. The price is
- * head-of-line blocking: the jobs of 1 behind it wait for that second too, and the tokens that they could have used
- * lie idle until the large one takes them. No token is lost by that (the bucket keeps them up to `burst`); what is
- * lost is latency, at most `cost / rate` seconds for each large job ahead. Who minds gives large jobs a gate of
- * their own.
+ * Terms. A caller requests a permit for a cost, in tokens. A granted permit occupies a slot until its holder releases
+ * the permit; the tokens stay spent. A caller without a permit becomes a waiter in a queue. The first waiter is the
+ * head.
  *
- * Why a bucket. Counting the calls of each period lets 2 x capacity through around its edge: 10 at 0.99 s, 10 more
- * at 1.00 s. A bucket of `burst` tokens that refills evenly allows at most burst + rate x w in any span of w
- * seconds: from a full bucket, 10 at once and one every 0.1 s from then on, 20 in the first second and 10 in each
- * one after. An idle bucket is a full one, so a burst after silence costs no delay. Who may never see more than 10
- * in any second has two ways: `burst: 1` makes it one every 0.1 s, and 11 in a closed second; `window: 'sliding'`
- * remembers each grant for a second, lets 10 go at once and the next when the first of them is a second old.
+ * Order. The throttle grants permits strictly in the order of the calls. Any other order starves large jobs: with 10
+ * tokens per second and a steady stream of jobs of cost 1, a job of cost 10 never finds 10 tokens. With FIFO order,
+ * that job waits at most 1 s as the head. No other call passes the head, not even a `tryAcquire` that would fit. The
+ * price is head-of-line blocking: the small jobs behind the head wait too. The bucket keeps the unused tokens, up to
+ * `burst`. So the price is latency: at most `cost / rate` seconds for each large job ahead. Where this latency matters,
+ * give large jobs a throttle of their own.
  *
- * What waiting costs. A waiter is a place in a queue. It holds no slot while it waits for tokens, and no tokens while
- * it waits for a slot; so nobody holds what another could use, and leaving is free. Only the head is ever timed: the
- * instant at which it may start is a formula, so one timer is set for that instant and none while nobody waits. A
- * burst that is smaller than what flows in during one tick of the platform's timers (about 2 ms) cannot use the full
- * rate, since the bucket runs over before the timer fires: with `burst: 1`, count on 400 a second at the most.
+ * Rate. A counter that restarts every period permits 2 x capacity around a restart: 10 calls at 0.99 s and 10 more at
+ * 1.00 s. A bucket of `burst` tokens refills evenly, so any span of w seconds starts at most burst + rate x w. A full
+ * bucket of 10 tokens, at 10 per second, starts 10 jobs at once and one more every 0.1 s: 20 jobs in the first second,
+ * 10 in each later second. An idle bucket is full, so a burst after an idle time has no delay. Two settings enforce at
+ * most 10 per second more strictly. `burst: 1` starts one job every 0.1 s, which makes 11 in a second with both ends
+ * included. `window: 'sliding'` records each grant for a second. It starts 10 jobs at once, and the next job when the
+ * first grant is one second old.
  *
- * How it decides. `#grant` is the one place: a permit, if a slot is free, no pause holds and the tokens are there; it
- * takes them in the same breath. `#drain` grants the head for as long as it gets one, and sets the timer for the
- * instant from which it will. Whatever changes a limit (a release, a settlement, a pause, an abort, new settings, the
- * timer) ends in `#drain`. A caller who finds nobody waiting asks `#grant` at once; whoever comes later joins the queue.
+ * Waiting. A waiter holds no slot while it waits for tokens, and no tokens while it waits for a slot. So a waiter
+ * blocks no resource, and cancelling a waiter returns none. Only the head has a timer: a formula gives the instant at
+ * which the head can start. Without waiters there is no timer. Timers of a platform have a resolution of about 2 ms. A
+ * bucket overflows before the timer fires if its burst is smaller than the refill of 2 ms. Such a throttle cannot reach
+ * its full rate: with `burst: 1`, expect at most 400 grants per second.
  *
- * Grants run no code of the caller's: they resolve a promise. So nothing re-enters the gate in the middle of a
- * decision, nothing recurses, and what runs after a grant runs in the caller's own asynchronous context. Only those who
- * watch (`channels.ts`) are told at once, each time when a decision is complete and known to whom it concerns.
+ * Decision. `#grant` is the only function that decides. It returns a permit if a slot is free, no pause is in force and
+ * the budget has the tokens; it takes the slot and the tokens in the same step. `#drainQueue` calls `#grant` for the
+ * head until `#grant` returns no permit, and then sets the timer. Every change of a limit ends in `#drainQueue`: a
+ * release, a settlement, a pause, an abort, new limits, the timer. With an empty queue, a call of `acquire` calls
+ * `#grant` directly. Otherwise the call joins the queue.
+ *
+ * Re-entrancy. A grant resolves a promise, so it runs no code of the caller. No caller re-enters the throttle in the
+ * middle of a decision, nothing recurses, and work starts in the asynchronous context of its own caller. Only the
+ * subscribers of `events.ts` run synchronously. They run after a decision is complete.
  */
 import { type Budget, CombinedBudget } from './budget.js';
 import { EventPublisher } from './events.js';
@@ -43,7 +48,7 @@ import type { AcquireOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
 import { Grant, type Permit, runWithPermit } from './permit.js';
-import { type Job, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
+import { type RunCall, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
 import {
   type CheckedLimits,
   checkLimits,
@@ -54,50 +59,58 @@ import {
   type Settings,
 } from './limits.js';
 
-/** Keeps a throttle for as long as it makes a difference. */
+/** The collection that a throttle belongs to. It evicts the throttle when a new throttle would behave the same. */
 export interface ThrottleOwner {
-  /** Nothing runs and nothing waits; from the instant `evictableAt` it equals a new throttle, if nothing happens until then. */
+  /**
+   * Called when no job runs and no caller waits. Without further calls, the throttle equals a new throttle from the
+   * instant `evictableAt` on.
+   */
   onIdle(evictableAt: number): void;
-  /** The throttle that has taken its place by now, which pays its debts. */
+  /** The throttle that has replaced this throttle after an eviction. It takes over the debts of this throttle. */
   currentThrottle(): Throttle;
 }
 
-/** Settings of a {@link Throttle} beside its three numbers: in what sense the rate is meant, and these. */
+/** Settings of a {@link Throttle} beside capacity, concurrency and period. */
 export interface ThrottleOptions extends Pick<Rate, 'burst' | 'window' | 'margin'> {
-  /** Further rates. A job starts once all of them let it, and spends from each at that instant, or from none. */
+  /** Further rates. A job starts once every rate permits its cost. It then spends its cost from every rate at once. */
   also?: readonly Rate[] | undefined;
-  /** How many may wait: an integer >= 0, or `Infinity`, the default. The next one gets a {@link QueueFullError}. */
+  /**
+   * The largest number of waiters: an integer >= 0, or `Infinity`, the default. Further calls are refused with a
+   * {@link QueueFullError}.
+   */
   maxQueue?: number | undefined;
-  /** Where time comes from. Default: the platform's monotonic clock. */
+  /** The source of time and timers. Default: the platform's monotonic clock. */
   clock?: Clock | undefined;
-  /** Named in every error message. */
+  /** A name for error messages and events. */
   name?: string | undefined;
-  /** Tells nothing on the channels: whoever uses it tells for it. @internal */
+  /** `true`: the throttle publishes no events, because the gate that uses the throttle publishes them. @internal */
   silent?: boolean | undefined;
 }
 
-/** The limits that {@link Throttle.configure} can change. What is left out stays. */
+/** The limits that {@link Throttle.configure} can change. A limit that is left out stays as it is. */
 export interface Limits {
-  /** Tokens per period, > 0; `Infinity` for no rate limit. */
+  /** Tokens per period: > 0; `Infinity` for no rate limit. */
   capacity?: number | undefined;
-  /** How many at a time: an integer >= 0; `0` and `Infinity` for any number. */
+  /** The largest number of jobs at a time: an integer >= 0; `0` and `Infinity` for no limit. */
   concurrency?: number | undefined;
-  /** Seconds, > 0 and finite. */
+  /** Seconds: > 0, finite. */
   period?: number | undefined;
-  /** The bucket's size, > 0. A sliding window has none. `undefined`, given explicitly, lets it follow the capacity again. */
+  /** The size of the bucket: > 0. An explicit `undefined` restores the default. Not for a sliding window. */
   burst?: number | undefined;
 }
 
-/** The queue of a throttle until the first caller waits: most never have a waiter. It stays empty. */
+/**
+ * The queue of every throttle that has had no waiter yet. It stays empty. Most throttles never need their own queue.
+ */
 const NO_WAITERS: WaitQueue<Permit> = /* @__PURE__ */ new WaitQueue<Permit>(undefined as never);
 
 /**
- * A throttle: at most `concurrency` jobs at a time, and at most `capacity` tokens' worth of them started per
- * `period` seconds, strictly in the order of the calls.
+ * A throttle runs at most `concurrency` jobs at a time, and starts at most `capacity` tokens of work per `period`
+ * seconds. It grants permits strictly in the order of the calls.
  *
- * A job that asks for a permit of the same throttle while it holds one can wait for itself: with `concurrency: 1`
- * it always does, and with more it does when every running job waits for its second permit. Give the outer and the
- * inner work a throttle each, or a `timeout`.
+ * A job that acquires a second permit of the same throttle can deadlock. With `concurrency: 1` it always deadlocks.
+ * With a higher `concurrency` it deadlocks when every running job waits for its second permit. Use one throttle for the
+ * outer work and one for the inner work, or a `timeout`.
  *
  * @example
  * import { Throttle } from 'headgate';
@@ -106,43 +119,45 @@ const NO_WAITERS: WaitQueue<Permit> = /* @__PURE__ */ new WaitQueue<Permit>(unde
  * const answers = await Promise.all(['a', 'b', 'c'].map((name) => throttle.run(async () => name.toUpperCase())));
  */
 export class Throttle implements Gate {
-  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  /** Calls `close()`, then waits for `idle()`. The constructor adds this method, see `dispose.ts`. */
   declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #settings: Settings;
   #limits: CheckedLimits;
   readonly #owner: ThrottleOwner | undefined;
 
-  /** The budget of `capacity` per `period`; absent where that is unlimited. And those of `also`. */
+  /** The budget of `capacity` per `period`; `undefined` where the capacity is `Infinity`. */
   #ownBudget: Budget | undefined;
+  /** The budgets of the rates in `also`. */
   readonly #alsoBudgets: readonly Budget[];
-  /** All of them as one. */
+  /** All budgets combined; `undefined` without a rate limit. */
   #budget: Budget | undefined;
   /** The largest cost that can be granted. */
   #maxCost = 0;
-  /** `concurrency` as a bound; none once closed. */
-  #slots = 0;
+  /** The upper bound of `#active`: `Infinity` without a limit, 0 once the throttle is closed. */
+  #maxActive = 0;
   #active = 0;
   #pausedUntil = -Infinity;
-  /** How many grants there were: each has its number. */
+  /** The serial number of the latest grant. */
   #serial = 0;
-  /** The latest instant seen. */
-  #latest = -Infinity;
-  /** The instant that the timer is set for. */
+  /** The latest instant that the clock has returned or a timer has confirmed. */
+  #latestNow = -Infinity;
+  /** The instant at which the timer is due; `Infinity` without a timer. */
   #timerAt = Infinity;
   #cancelTimer: (() => void) | undefined;
   #closed: { readonly reason: unknown } | undefined;
   #idleListeners: (() => void)[] | undefined;
-  /** Whether an idle listener or an owner was ever there. */
+  /** Whether the throttle has an owner or has ever had an idle listener. */
   #hasIdleListeners: boolean;
   #queue = NO_WAITERS;
   readonly #publisher: EventPublisher;
 
   /**
    * @param capacity Tokens per `period`: > 0; `Infinity` for no rate limit.
-   * @param concurrency How many at a time: an integer >= 0; `0` (the default) and `Infinity` for any number.
+   * @param concurrency The largest number of jobs at a time: an integer >= 0; `0` (the default) and `Infinity` for no
+   *   limit.
    * @param period Seconds: > 0, finite. Default 1.
    * @param options {@link ThrottleOptions}
-   * @throws {RangeError | TypeError} An argument is out of range; the message names it and the value received.
+   * @throws {RangeError | TypeError} An argument is out of range. The message contains its name and the received value.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -150,7 +165,7 @@ export class Throttle implements Gate {
    * const api = new Throttle(5_000, 10, 3_600, { burst: 100, name: 'github' });
    */
   constructor(capacity: number, concurrency?: number, period?: number, options?: ThrottleOptions);
-  /** With the limits and the settings of `model`, which are checked already. @internal */
+  /** Creates a full throttle with the limits and the settings of `model`, without a new check. @internal */
   constructor(model: Throttle, owner: ThrottleOwner);
   constructor(
     capacity: number | Throttle,
@@ -193,42 +208,46 @@ export class Throttle implements Gate {
     return this.#limits.capacity;
   }
 
-  /** How many run at a time, as it was set: `0` and `Infinity` mean any number. */
+  /** The largest number of jobs at a time, as configured: `0` and `Infinity` mean no limit. */
   get concurrency(): number {
     return this.#limits.concurrency;
   }
 
-  /** Seconds. */
+  /** The period of the capacity, in seconds. */
   get period(): number {
     return this.#limits.period;
   }
 
-  /** What may start at once after silence, and the largest cost: the bucket's size, or the least of several. */
+  /**
+   * The largest cost, and the tokens that an idle throttle can grant at once. With several rates: the smallest burst.
+   */
   get burst(): number {
     return Math.min(this.#budget?.burst ?? Infinity, this.#limits.burst ?? Infinity);
   }
 
-  /** The tokens at hand now, of several rates the fewest. Below zero while a settled cost has left a debt. */
+  /**
+   * The tokens available now. With several rates: the smallest level. Negative while a settled cost has left a debt.
+   */
   get tokens(): number {
     return this.#budget?.level(this.#now()) ?? this.burst;
   }
 
-  /** How many permits are out. */
+  /** The number of permits that holders have not released yet. */
   get active(): number {
     return this.#active;
   }
 
-  /** How many callers wait. */
+  /** The number of waiters. */
   get waiting(): number {
     return this.#queue.size;
   }
 
-  /** Seconds until the pause ends: `0` when not paused, `Infinity` until `resume` is called. */
+  /** Seconds until the pause ends: `0` without a pause, `Infinity` for a pause without an end. */
   get pausedFor(): number {
     return Math.max(0, this.#pausedUntil - this.#now());
   }
 
-  /** Whether `close` was called. */
+  /** Whether `close` has been called. */
   get closed(): boolean {
     return this.#closed !== undefined;
   }
@@ -239,17 +258,18 @@ export class Throttle implements Gate {
   }
 
   /**
-   * Waits for a permit. Callers are granted in the order of their calls. Release the permit when the work is done;
-   * `using`, or {@link Throttle.run}, does that by itself.
+   * Waits for a permit. The throttle grants permits in the order of the calls. The caller must release the permit when
+   * the work is done; `using` and {@link Throttle.run} release the permit automatically.
    *
-   * @param cost Tokens: finite, from 0 to `burst`. `0` takes a slot and no token. Default 1.
-   * @returns A promise that rejects with
+   * @param cost Tokens: finite, from 0 to `burst`. `0` takes a slot and no tokens. Default 1.
+   * @returns A promise for the permit. It rejects with
    *   a `RangeError` or `TypeError` for an argument out of range;
-   *   the signal's `reason` once it aborts;
-   *   a {@link ThrottleTimeoutError} when `timeout` has passed, or at once when it is shorter than `estimateWait(cost)`;
-   *   a {@link QueueFullError} when `maxQueue` callers wait already;
-   *   a {@link ThrottleClosedError} when the throttle is closed, before or while waiting.
-   *   It never throws.
+   *   the `reason` of the signal once the signal aborts;
+   *   a {@link ThrottleTimeoutError} after `timeout` seconds, or at once if `timeout` is shorter than
+   *   `estimateWait(cost)`;
+   *   a {@link QueueFullError} if `maxQueue` callers already wait;
+   *   a {@link ThrottleClosedError} if the throttle is closed before the grant.
+   *   The method itself never throws.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -258,7 +278,7 @@ export class Throttle implements Gate {
    * {
    *   await using _ = await throttle.acquire(5, { timeout: 3 });
    *   console.log('working');
-   * }                                                 // released here, however the block ends
+   * }                                                 // the permit is released here, also after an error
    */
   acquire(cost = 1, options?: AcquireOptions): Promise<Permit> {
     try {
@@ -271,7 +291,7 @@ export class Throttle implements Gate {
   }
 
   /**
-   * Takes a permit if that is possible now and nobody waits, else returns `undefined`; so it does once closed.
+   * Returns a permit if one is available now and the queue is empty. Otherwise, and once closed, returns `undefined`.
    *
    * @param cost Tokens: finite, from 0 to `burst`. Default 1.
    * @throws {RangeError | TypeError} `cost` is out of range.
@@ -292,12 +312,13 @@ export class Throttle implements Gate {
   }
 
   /**
-   * Waits for a permit, calls `fn` with it and releases it when what `fn` returned has settled. `fn` always starts
-   * asynchronously, in the asynchronous context of this call.
+   * Waits for a permit, calls `fn` with the permit, and releases the permit when the result of `fn` has settled. `fn`
+   * always starts asynchronously, in the asynchronous context of this call.
    *
-   * @param fn The work. What it returns or throws is passed through untouched.
+   * @param fn The work. Its result or its error passes through unchanged.
    * @param cost Tokens, as for {@link Throttle.acquire}.
-   * @returns A promise that rejects as {@link Throttle.acquire} does, or with what `fn` throws. It never throws.
+   * @returns A promise for the result of `fn`. It rejects with the errors of {@link Throttle.acquire} or of `fn`. The
+   *   method itself never throws.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -313,16 +334,16 @@ export class Throttle implements Gate {
       const permit = this.#queue.size === 0 ? this.#grant(now, cost) : undefined;
       if (permit !== undefined) return Promise.resolve(permit).then((granted) => runWithPermit(fn, granted, signal));
       const job = this.#enqueue(now, cost, options, fn);
-      return signal === undefined ? job.then(runJob<T>) : job.then((granted) => runJob(granted, signal));
+      return signal === undefined ? job.then(continueRun<T>) : job.then((granted) => continueRun(granted, signal));
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
   /**
-   * A function with the parameters and the `this` of `fn` that runs each call through the throttle.
+   * Returns a function with the parameters and the `this` of `fn`. Every call of that function runs `fn` with a permit.
    *
-   * @param cost Tokens for each call, or a function of the call's arguments that says how many. Default 1.
+   * @param cost Tokens per call, or a function that computes the tokens from the arguments of the call. Default 1.
    * @throws {TypeError} `fn` is not a function.
    *
    * @example
@@ -340,14 +361,16 @@ export class Throttle implements Gate {
   }
 
   /**
-   * Calls `fn` for each item through the throttle and collects the results in the order of the items. Items are
-   * pulled lazily, one ahead of the work at the most, so `items` may be endless, or produce as slowly as it likes.
-   * On the first failure, of `fn` or of `items`, or when `signal` aborts, the promise rejects at once, nothing more
-   * is pulled or started, the iterator is closed, and running work is left to finish.
+   * Calls `fn` with a permit for each item, and collects the results in the order of the items. `map` reads at most one
+   * item ahead of the running work, so `items` may be infinite or slow. `map` stops when `fn` or `items` fails, or when
+   * `signal` aborts. Then the promise rejects at once, no further item is read or started, and the iterator is closed.
+   * Work that is already running continues to its end.
    *
-   * @param items Anything for `for await`.
-   * @param options `cost`: tokens for each item, or a function of the item that says how many. `signal`: ends it.
-   * @returns A promise that rejects as {@link Throttle.acquire} does, or with what failed. It never throws.
+   * @param items Any iterable that `for await` accepts.
+   * @param options `cost`: tokens per item, or a function that computes the tokens from the item. `signal`: stops
+   *   `map`.
+   * @returns A promise for the results. It rejects with the errors of {@link Throttle.acquire}, or with the error that
+   *   stopped `map`. The method itself never throws.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -364,11 +387,11 @@ export class Throttle implements Gate {
   }
 
   /**
-   * Holds everyone who waits or comes, for at least `seconds` from now. The latest deadline asked for counts: a
-   * shorter pause never shortens a longer one, and `pause(0)` changes nothing. Running work goes on, and so does the
-   * refill, up to `burst`.
+   * Grants no permit for at least `seconds` from now. The latest end of all pauses counts: a shorter pause never
+   * shortens a longer one, and `pause(0)` changes nothing. Running work continues. Tokens continue to refill, up to
+   * `burst`.
    *
-   * @param seconds >= 0. Default `Infinity`: until `resume`.
+   * @param seconds >= 0. Default `Infinity`: until `resume` is called.
    * @throws {RangeError | TypeError} `seconds` is out of range.
    *
    * @example
@@ -376,7 +399,7 @@ export class Throttle implements Gate {
    *
    * const throttle = new Throttle(10, 2);
    * const response = await throttle.run(async () => new Response('slow down', { status: 429 }));
-   * if (response.status === 429) throttle.pause(30);  // everyone still waiting waits at least 30 s more
+   * if (response.status === 429) throttle.pause(30);  // no waiter starts within the next 30 s
    */
   pause(seconds: number = Infinity): void {
     checkNumber('seconds', 'a number >= 0', seconds, 0, Infinity);
@@ -385,19 +408,19 @@ export class Throttle implements Gate {
     this.#pausedUntil = Math.max(this.#pausedUntil, now + seconds);
     this.#notifyIfIdle();
     this.#publisher.paused(this.#pausedUntil - now);
-    // Set anew, from now: where the clock has stepped back meanwhile, the timer may come before the pause is over.
+    // Restart the timer from `now`: if the clock has stepped back, the present timer may fire before the pause ends.
     this.#setTimer(now, Infinity);
     this.#reschedule(now);
   }
 
-  /** Ends every pause now. Whoever fits is granted before it returns. */
+  /** Ends every pause now. Waiters that fit are granted before `resume` returns. */
   resume(): void {
     this.#pausedUntil = -Infinity;
     this.#publisher.paused(0);
     this.#reschedule();
   }
 
-  /** Resolves once nobody waits and the last permit is back; at once where that is so already. */
+  /** Resolves once the queue is empty and every permit is released. */
   idle(): Promise<void> {
     return new Promise((resolve) => {
       (this.#idleListeners ??= []).push(resolve);
@@ -407,8 +430,9 @@ export class Throttle implements Gate {
   }
 
   /**
-   * Closes the throttle for good: everyone who waits and everyone who comes gets a {@link ThrottleClosedError} with
-   * `reason` as its `cause`. Running work finishes; await {@link Throttle.idle} for that. Only the first call counts.
+   * Closes the throttle permanently. Every waiter and every later call is refused with a {@link ThrottleClosedError},
+   * with `reason` as its `cause`. Running work continues; await {@link Throttle.idle} to wait for its end. Only the
+   * first call has an effect.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -420,33 +444,33 @@ export class Throttle implements Gate {
   close(reason?: unknown): void {
     if (this.#closed !== undefined) return;
     this.#closed = { reason };
-    this.#slots = 0;
-    // One error for all of them: a stack trace for each of 100,000 would take a second and say the same.
+    this.#maxActive = 0;
+    // All waiters share one error: 100,000 identical stack traces would take a second.
     const error = this.#closedError();
     this.#queue.refuseAll(() => error);
     this.#reschedule();
   }
 
   /**
-   * Seconds that a call of `acquire(cost)` would wait at least: what pause and tokens alone demand, for all who wait
-   * and `cost` behind them. Slots come back when they come back, so nobody can say how much longer it takes.
-   * `Infinity` while paused without an end.
+   * Returns a lower bound, in seconds, of the wait of a call `acquire(cost)` now. The bound covers the pause and the
+   * tokens for all waiters and for `cost`. It excludes slots, because the end of a running job is unknown. `Infinity`
+   * while a pause has no end.
    *
    * @throws {RangeError | TypeError} `cost` is out of range.
    */
   estimateWait(cost = 1): number {
     this.#checkCost(cost);
-    return this.#estimate(this.#now(), cost);
+    return this.#estimateWait(this.#now(), cost);
   }
 
   /**
-   * Changes limits while the throttle is in use. What is left out stays, and a `burst` that was never given follows
-   * `capacity`. The tokens at hand stay as they are, but for what a smaller `burst` cannot hold; in a sliding window
-   * the grants that still count do. Only an unlimited rate forgets. A lower `concurrency` revokes nothing: nothing
-   * starts until enough permits are back. Whoever waits with a cost that could now never be granted gets a
-   * `RangeError`; whoever fits is granted before it returns.
+   * Changes limits while the throttle is in use. A limit that is left out stays as it is. A `burst` that was never
+   * given follows `capacity`. The bucket keeps its tokens, up to the new `burst`; a sliding window keeps its live
+   * grants. A change to an unlimited rate drops both. A lower `concurrency` revokes no permit: the throttle grants none
+   * until enough permits are released. A waiter whose cost exceeds the new `burst` is refused with a `RangeError`.
+   * Waiters that fit are granted before `configure` returns.
    *
-   * @throws {RangeError | TypeError} A limit is out of range. Nothing changes then.
+   * @throws {RangeError | TypeError} A limit is out of range. No limit changes then.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -459,46 +483,51 @@ export class Throttle implements Gate {
     const current = this.#limits;
     const { capacity = current.capacity, concurrency = current.concurrency, period = current.period } = limits;
     const burst = 'burst' in limits ? limits.burst : current.burst;
-    // All limits are checked before any is set.
+    // Check all limits before the first change.
     const checked = checkLimits({ ...current, capacity, concurrency, period, burst });
     this.#ownBudget = createBudget(checked, this.#now(), this.#serial, this.#ownBudget);
     this.#limits = checked;
     this.#applyLimits();
-    this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#oversize(waiter.cost) : undefined));
+    this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#tooLargeError(waiter.cost) : undefined));
     this.#reschedule();
   }
 
   #applyLimits(): void {
     const budgets = this.#ownBudget === undefined ? this.#alsoBudgets : [this.#ownBudget, ...this.#alsoBudgets];
     this.#budget = budgets.length > 1 ? new CombinedBudget(budgets) : budgets[0];
-    if (this.#closed === undefined) this.#slots = this.#limits.concurrency || Infinity;
+    if (this.#closed === undefined) this.#maxActive = this.#limits.concurrency || Infinity;
     this.#maxCost = Math.min(this.burst, Number.MAX_VALUE);
   }
 
   /**
-   * The present instant; never before one seen earlier, so a clock that steps back grants nothing.
+   * The present instant. It never decreases, so a clock that steps back grants no extra tokens.
    *
-   * @throws Whatever the clock throws, and a TypeError while it has never shown a number.
+   * @throws The error of the clock. A TypeError if the clock has not returned a finite number yet.
    */
   #now(): number {
     const now = this.#settings.clock.now();
-    if (now > this.#latest && now < Infinity) this.#latest = now;
-    else if (this.#latest === -Infinity) throw invalid('clock.now()', 'a finite number', now);
-    return this.#latest;
+    if (now > this.#latestNow && now < Infinity) this.#latestNow = now;
+    else if (this.#latestNow === -Infinity) throw invalid('clock.now()', 'a finite number', now);
+    return this.#latestNow;
   }
 
-  /** The present instant or, if the clock throws, the latest one seen: for what must not fail half-way. */
+  /**
+   * The present instant or, if the clock throws, the latest known instant. For operations that must not fail half-way.
+   */
   #nowOrLatest(): number {
     try {
       return this.#now();
     } catch {
-      return this.#latest;
+      return this.#latestNow;
     }
   }
 
-  /** The one decision: a permit, if a slot is free, no pause holds and the tokens are there; and then it is taken. */
+  /**
+   * The only decision. Takes a slot and the tokens and returns a permit, if a slot is free, no pause is in force and
+   * the budget has the tokens. Otherwise changes nothing.
+   */
   #grant(now: number, cost: number, waiter?: Waiter<Permit>): Permit | undefined {
-    if (this.#active >= this.#slots || now < this.#pausedUntil) return undefined;
+    if (this.#active >= this.#maxActive || now < this.#pausedUntil) return undefined;
     if (this.#budget !== undefined && !this.#budget.take(now, cost, this.#serial + 1)) return undefined;
     this.#active++;
     this.#serial++;
@@ -508,7 +537,7 @@ export class Throttle implements Gate {
     return permit;
   }
 
-  /** Gives a waiter its permit. Kept separate so that `#grant` stays small enough to inline. */
+  /** Settles a waiter with its permit. Kept separate so that `#grant` stays small enough to inline. */
   #grantWaiter(now: number, waiter: Waiter<Permit>): Permit {
     // A subscriber may call `acquire` during a grant, so `since` can exceed `now`.
     const permit = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial);
@@ -517,17 +546,17 @@ export class Throttle implements Gate {
     return permit;
   }
 
-  /** A permit came back. @internal */
+  /** Called once per permit, when its holder releases the permit. @internal */
   onRelease(permit: Grant): void {
     this.#active--;
     if (this.#hasIdleListeners) this.#notifyIfIdle();
     this.#publisher.released(permit);
-    if (this.#queue.size > 0) this.#drain(this.#nowOrLatest());
+    if (this.#queue.size > 0) this.#drainQueue(this.#nowOrLatest());
   }
 
-  /** The true cost of a permit is known. @internal */
+  /** Called at most once per permit, when its holder states a different cost. @internal */
   onSettle({ serial }: Grant, difference: number): void {
-    // Where another throttle has taken this one's place, a debt is for that one to pay; nothing of a refund can be left.
+    // After an eviction, the replacement takes over a debt. A refund has no effect, because an evicted bucket was full.
     const payer = difference > 0 ? (this.#owner?.currentThrottle() ?? this) : this;
     const now = payer.#nowOrLatest();
     if (payer === this) this.#budget?.settle(now, difference, serial);
@@ -535,18 +564,21 @@ export class Throttle implements Gate {
     payer.#reschedule(now);
   }
 
-  /** Grants the head for as long as it fits, then sets the timer for the instant from which it will. */
-  #drain(now: number): void {
+  /** Grants the head until the head does not fit. Then sets the timer for the instant at which the head can fit. */
+  #drainQueue(now: number): void {
     for (let head = this.#queue.head; head !== undefined; head = this.#queue.head) {
-      if (this.#grant(now, head.cost, head) === undefined && this.#timeHead(now, head)) return;
+      if (this.#grant(now, head.cost, head) === undefined && this.#setHeadTimer(now, head)) return;
     }
     this.#setTimer(now, Infinity);
   }
 
-  /** Sets the timer for the head. If the clock throws, the head is refused with that: without a timer it might wait for ever. */
-  #timeHead(now: number, head: Waiter<Permit>): boolean {
+  /**
+   * Sets the timer for the head. Returns `true` if that worked. If the clock throws, refuses the head with the error of
+   * the clock: without a timer the head might wait forever.
+   */
+  #setHeadTimer(now: number, head: Waiter<Permit>): boolean {
     try {
-      this.#setTimer(now, this.#active < this.#slots ? this.#opensAt(now, head.cost) : Infinity);
+      this.#setTimer(now, this.#active < this.#maxActive ? this.#earliestGrant(now, head.cost) : Infinity);
       return true;
     } catch (error) {
       this.#queue.refuse(head, () => error);
@@ -554,26 +586,30 @@ export class Throttle implements Gate {
     }
   }
 
-  /** The instant from which pause and tokens let `cost` through. */
-  #opensAt(now: number, cost: number): number {
+  /** The earliest instant at which pause and tokens permit `cost`. */
+  #earliestGrant(now: number, cost: number): number {
     const opens = Math.max(now, this.#pausedUntil);
     return this.#budget?.readyAt(opens, cost) ?? opens;
   }
 
-  /** Something changed that may let the head go, or leave the throttle idle. */
+  /** Called after every change that may let the head start or leave the throttle idle. */
   #reschedule(now?: number): void {
-    if (this.#queue.size > 0) this.#drain(now ?? this.#nowOrLatest());
+    if (this.#queue.size > 0) this.#drainQueue(now ?? this.#nowOrLatest());
     else this.#setTimer(0, Infinity);
     this.#notifyIfIdle();
   }
 
-  /** Before a waiter is late: what rounding kept from the instant of the head by now has come. */
+  /**
+   * Grants every waiter that fits, before a waiter is refused for its timeout. If only a rounding error separates the
+   * timer from the present instant, the timer counts as due.
+   */
   #grantBeforeTimeout(timeout: number): void {
-    if (this.#timerAt - this.#nowOrLatest() <= timeout * ROUNDING) this.#latest = Math.max(this.#latest, this.#timerAt);
+    if (this.#timerAt - this.#nowOrLatest() <= timeout * ROUNDING)
+      this.#latestNow = Math.max(this.#latestNow, this.#timerAt);
     this.#reschedule();
   }
 
-  /** Where nothing runs and nothing waits, notifies the idle listeners and the owner. */
+  /** Notifies the idle listeners and the owner if no job runs and no caller waits. */
   #notifyIfIdle(): void {
     if (this.#active > 0 || this.#queue.size > 0) return;
     const listeners = this.#idleListeners;
@@ -584,31 +620,32 @@ export class Throttle implements Gate {
     );
   }
 
-  /** Sets the timer for the instant `at`; `Infinity` for none. */
+  /** Sets the timer for the instant `at`; `Infinity` cancels the timer. */
   #setTimer(now: number, at: number): void {
     if (at === this.#timerAt) return;
     ignoreErrors(this.#cancelTimer);
     this.#cancelTimer = undefined;
     this.#timerAt = Infinity;
-    if (at < Infinity) this.#schedule(now, at);
+    if (at < Infinity) this.#startTimer(now, at);
   }
 
-  #schedule(now: number, at: number): void {
+  #startTimer(now: number, at: number): void {
     const { clock } = this.#settings;
     const set = clock.now();
     const delay = at - now;
     let cancelled = false;
     const cancel = clock.schedule(delay, () => {
-      // A timer that was cancelled, or has fired before, may fire all the same.
+      // A clock of the user may fire a cancelled timer, or fire a timer twice.
       if (cancelled) return;
       cancelled = true;
       this.#cancelTimer = undefined;
       this.#timerAt = Infinity;
-      // Timers fire up to a millisecond early: then it is set again, for the rest. Otherwise the timer's word is taken that
-      // `at` has come, though rounding, or a clock that stepped back, may say "not quite": no waiter is held for ever.
+      // A timer may fire up to 1 ms early. `#reschedule` then sets a timer for the rest. Otherwise `at` counts as
+      // reached, even if rounding or a clock that stepped back shows an earlier instant, so that no waiter waits
+      // forever.
       const elapsed = readClock(clock) - set;
       const reached = elapsed >= 0 && elapsed < delay ? now + elapsed : at;
-      if (reached > this.#latest) this.#latest = reached;
+      if (reached > this.#latestNow) this.#latestNow = reached;
       this.#reschedule();
     });
     if (cancelled) return;
@@ -619,29 +656,29 @@ export class Throttle implements Gate {
     };
   }
 
-  /** Checks a call. Returns the instant at which it came. */
+  /** Checks the arguments of a call. Returns the instant of the call. */
   #validateCall(cost: number, options: AcquireOptions | undefined): number {
     this.#checkCost(cost);
     if (options !== undefined) checkAcquireOptions(options);
     return this.#now();
   }
 
-  /** Takes a place in the queue, unless the queue is full or the deadline cannot be met. */
+  /** Adds a waiter to the queue. Throws the refusal if the queue is full or the deadline cannot be met. */
   #enqueue(now: number, cost: number, options: AcquireOptions | undefined): Promise<Permit>;
   #enqueue<T>(
     now: number,
     cost: number,
     options: AcquireOptions | undefined,
-    fn: Job<Permit, T>['fn'],
-  ): Promise<Job<Permit, T>>;
+    fn: RunCall<Permit, T>['fn'],
+  ): Promise<RunCall<Permit, T>>;
   #enqueue(
     now: number,
     cost: number,
     { signal, timeout = Infinity, stack }: AcquireOptions = {},
-    fn?: Job<Permit>['fn'],
+    fn?: RunCall<Permit>['fn'],
   ): Promise<unknown> {
     if (this.#closed !== undefined) throw this.#publishRefusal(cost, this.#closedError());
-    const late = (at: number): ThrottleTimeoutError =>
+    const timeoutError = (at: number): ThrottleTimeoutError =>
       this.#refusal(
         ThrottleTimeoutError,
         at,
@@ -649,24 +686,24 @@ export class Throttle implements Gate {
         `has no permit for a cost of ${cost} within the timeout of ${timeout} s`,
         stack,
       );
-    // A rounding error short of the estimate still makes it: the deadline is enforced after one more look.
-    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimate(now, cost)))
-      throw this.#publishRefusal(cost, late(now));
+    // The estimate may be too long by a rounding error. The queue tries a grant before it enforces the deadline.
+    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimateWait(now, cost)))
+      throw this.#publishRefusal(cost, timeoutError(now));
     const { maxQueue } = this.#settings;
     if (this.#queue.size >= maxQueue)
       throw this.#publishRefusal(
         cost,
-        this.#refusal(QueueFullError, now, cost, `lets ${maxQueue} wait, not more`, stack),
+        this.#refusal(QueueFullError, now, cost, `has a full queue of ${maxQueue}`, stack),
       );
     if (this.#queue === NO_WAITERS) this.#queue = this.#makeQueue();
     const cancel =
       signal === undefined && timeout === Infinity
         ? undefined
-        : { signal, timeout, late: () => late(this.#nowOrLatest()) };
-    const promise = this.#queue.join(cost, now, cancel, fn);
+        : { signal, timeout, makeTimeoutError: () => timeoutError(this.#nowOrLatest()) };
+    const promise = this.#queue.enqueue(cost, now, cancel, fn);
     const waiter = this.#queue.tail as object;
-    // Only the first in line is timed.
-    if (this.#queue.size === 1) this.#drain(now);
+    // Only the head has a timer.
+    if (this.#queue.size === 1) this.#drainQueue(now);
     this.#publisher.queued(waiter, cost);
     return promise;
   }
@@ -676,7 +713,7 @@ export class Throttle implements Gate {
     return new WaitQueue({
       schedule: (seconds, callback) => clock.schedule(seconds, callback),
       now: () => readClock(clock),
-      review: () => this.#reschedule(),
+      reschedule: () => this.#reschedule(),
       grantBeforeTimeout: (timeout) => this.#grantBeforeTimeout(timeout),
       onRefused: (waiter, error, reason) => {
         this.#notifyIfIdle();
@@ -685,13 +722,13 @@ export class Throttle implements Gate {
     });
   }
 
-  /** Publishes the refusal of a caller that gets no place. */
+  /** Publishes the refusal of a call that never joined the queue. Returns `error`. */
   #publishRefusal(cost: number, error: Error): Error {
     this.#publisher.refused({}, cost, error);
     return error;
   }
 
-  /** The error for a caller that is refused, with what to do about it. */
+  /** Creates the error of a refused call, with advice on when to retry. */
   #refusal<E>(
     Kind: new (message: string, options: ThrottleErrorOptions) => E,
     now: number,
@@ -699,22 +736,29 @@ export class Throttle implements Gate {
     what: string,
     stack?: false,
   ): E {
-    return refusal(Kind, `${this.#label()} ${what}`, this.#estimate(now, cost), this.#active, this.#queue.size, stack);
+    return refusal(
+      Kind,
+      `${this.#label()} ${what}`,
+      this.#estimateWait(now, cost),
+      this.#active,
+      this.#queue.size,
+      stack,
+    );
   }
 
-  #estimate(now: number, cost: number): number {
-    const opens = this.#opensAt(now, this.#queue.cost + cost);
+  #estimateWait(now: number, cost: number): number {
+    const opens = this.#earliestGrant(now, this.#queue.cost + cost);
     let wait = Math.max(0, opens - now);
-    // A caller that waits so long comes late enough, rounding or not.
+    // Correct for rounding: `now + wait` must not be earlier than the instant of the grant.
     while (now + wait < opens) wait *= 1 + Number.EPSILON;
     return wait;
   }
 
   #checkCost(cost: number): void {
-    if (!(cost >= 0 && cost <= this.#maxCost && typeof cost === 'number')) throw this.#oversize(cost);
+    if (!(cost >= 0 && cost <= this.#maxCost && typeof cost === 'number')) throw this.#tooLargeError(cost);
   }
 
-  #oversize(cost: number): Error {
+  #tooLargeError(cost: number): Error {
     checkCost(cost);
     return invalid('cost', `at most ${this.burst}, the burst of ${this.#label()}`, cost, RangeError);
   }
@@ -723,7 +767,7 @@ export class Throttle implements Gate {
     return new ThrottleClosedError(`${this.#label()} is closed`, { cause: this.#closed?.reason });
   }
 
-  /** The throttle's name and its limits, for messages. */
+  /** The name and the limits of the throttle, for error messages. */
   #label(): string {
     const { name, also } = this.#settings;
     const limits = describeLimits([this.#limits, ...also], this.#limits.concurrency);
@@ -736,11 +780,11 @@ function disposeThrottle(this: Throttle): Promise<void> {
   return this.idle();
 }
 
-/** What `run` does once its job has left the queue. */
-function runJob<T>(job: Job<Permit, T>, signal?: AbortSignal): Promise<T> {
+/** Continues a call of `run` after its grant or its refusal. */
+function continueRun<T>(job: RunCall<Permit, T>, signal?: AbortSignal): Promise<T> {
   const { permit } = job;
   if (permit === undefined) throw job.error;
-  // The job is old by now: holding on to a new object, it would keep that from being collected young.
+  // The job is an old object. Its reference would move the young permit to the old generation of the garbage collector.
   job.permit = undefined;
   return runWithPermit(job.fn, permit, signal);
 }

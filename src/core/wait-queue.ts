@@ -1,78 +1,84 @@
 /**
- * The waiters, in the order in which they came. Joining, leaving from either end and leaving from the middle are O(1),
- * amortized; a waiter that leaves takes its timer and its listener along. The queue does not decide which waiter is granted.
+ * The waiters of a gate, in the order of their calls. Adding a waiter and removing any waiter take O(1) amortized time.
+ * Removing a waiter also removes its timer and its abort listener. The gate decides which waiter is granted; this queue
+ * only stores waiters.
  */
 import { addAbortListener, removeAbortListener } from './abort-listeners.js';
 import type { ThrottleTimeoutError } from './errors.js';
 
-interface Place {
+interface Entry {
   readonly cost: number;
-  /** The instant at which it joined. */
+  /** The instant of the call. */
   readonly since: number;
   readonly resolve: (value: unknown) => void;
-  /** Where it stands in the array. */
+  /** The index of the waiter in the array of the queue. */
   index: number;
-  /** Undoes the deadline and the abort wiring; most waiters have neither. */
-  disconnect: (() => void) | undefined;
+  /** Removes the timer and the abort listener; `undefined` for a waiter with neither, as most waiters are. */
+  unwatch: (() => void) | undefined;
 }
 
-/** A call of `acquire`. Its promise is settled with the permit. */
-interface Caller extends Place {
+/** A waiting call of `acquire`. The queue resolves its promise with the permit. */
+interface AcquireCall extends Entry {
   readonly fn: undefined;
   readonly reject: (reason: unknown) => void;
 }
 
 /**
- * A call of `run`. Its promise is fulfilled with this very object, whatever the outcome: so one callback serves all
- * jobs, and none needs a rejecting function. Both would be a fifth of what a waiting job weighs.
+ * A waiting call of `run`. The queue resolves its promise with this object, for a grant and for a refusal alike. So all
+ * calls share one callback, and no call needs a `reject` function. That saves a fifth of the memory of a waiting call.
  */
-export interface Job<Permit, T = unknown> extends Place {
+export interface RunCall<Permit, T = unknown> extends Entry {
   readonly fn: (permit: Permit) => T | PromiseLike<T>;
   permit: Permit | undefined;
   error: unknown;
 }
 
-export type Waiter<Permit> = Caller | Job<Permit>;
+export type Waiter<Permit> = AcquireCall | RunCall<Permit>;
 
-/** How a waiter may leave before it is granted. */
+/** The conditions under which the queue refuses a waiter. */
 interface CancelOptions {
   readonly signal: AbortSignal | undefined;
-  /** Seconds; `Infinity` for no deadline. */
+  /** Seconds from the call; `Infinity` for no deadline. */
   readonly timeout: number;
-  /** Makes the error for a deadline that has come. */
-  readonly late: () => ThrottleTimeoutError;
+  /** Creates the error for the deadline. */
+  readonly makeTimeoutError: () => ThrottleTimeoutError;
 }
 
-/** What the queue needs of the gate that it belongs to. Only `schedule` may throw. */
+/** The gate that owns a queue. Only `schedule` may throw. */
 export interface QueueOwner<Permit> {
-  /** Times the deadlines, as a clock does. */
+  /** Sets a timer for a deadline, like {@link Clock.schedule}. */
   schedule(seconds: number, callback: () => void): () => void;
-  /** What the clock shows now; NaN if it throws. */
+  /** The present instant; NaN if the clock throws. */
   now(): number;
-  /** Grants every waiter that can be granted. Called when a waiter left by itself, as another may now be first. */
-  review(): void;
-  /** The same, before a deadline is enforced: a permit due at that very instant is still given. */
+  /**
+   * Grants every waiter that fits. The queue calls it after an abort or a timeout, because the head may have changed.
+   */
+  reschedule(): void;
+  /** Grants every waiter that fits, before a deadline is enforced: a permit that is due at the deadline is granted. */
   grantBeforeTimeout(timeout: number): void;
-  /** Publishes that a waiter has left without a permit, and why, which an error that is not ours does not say. */
+  /** Publishes a refusal. `reason` is given where `error` comes from the caller's signal and cannot show the reason. */
   onRefused(waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined): void;
 }
 
-/** By how much of a timeout rounding may be off. */
+/** The largest relative rounding error of a timeout. */
 export const ROUNDING = 1e-9;
 
-/** The settling functions of the promise made last. One executor serves all promises: a closure each is garbage. */
-const forget = (): void => {};
-let resolveLast: (value: unknown) => void = forget;
-let rejectLast: (reason: unknown) => void = forget;
-const capture = (resolve: (value: unknown) => void, reject: (reason: unknown) => void): void => {
+/** The functions of the latest promise. All promises share one executor, which saves one closure per promise. */
+const noop = (): void => {};
+let resolveLast: (value: unknown) => void = noop;
+let rejectLast: (reason: unknown) => void = noop;
+const captureResolvers = (resolve: (value: unknown) => void, reject: (reason: unknown) => void): void => {
   resolveLast = resolve;
   rejectLast = reject;
 };
 
 export class WaitQueue<Permit> {
-  /** With holes where a waiter left: a list of links would weigh more, and its old nodes would hold young ones back. */
-  #places: (Waiter<Permit> | undefined)[] = [];
-  /** The index of the first waiter, where there is one. */
+  /**
+   * The waiters, with `undefined` at the index of each removed waiter. A linked list would use more memory, and its old
+   * nodes would keep young nodes from early garbage collection.
+   */
+  #entries: (Waiter<Permit> | undefined)[] = [];
+  /** The index of the head, if the queue has one. */
   #first = 0;
   #size = 0;
   #cost = 0;
@@ -91,53 +97,54 @@ export class WaitQueue<Permit> {
     return this.#cost;
   }
 
-  /** The first in line. */
+  /** The waiter that is granted next. */
   get head(): Waiter<Permit> | undefined {
-    return this.#places[this.#first];
+    return this.#entries[this.#first];
   }
 
-  /** The waiter that joined last, right after that. */
+  /** The waiter that `enqueue` has just added. Valid only directly after that call. */
   get tail(): Waiter<Permit> | undefined {
-    return this.#places.at(-1);
+    return this.#entries.at(-1);
   }
 
   /**
-   * Takes the last place: for a permit or, with `fn`, as a {@link Job}.
+   * Adds a waiter at the tail. With `fn`, the promise resolves with a {@link RunCall}; without `fn`, with the permit.
    *
-   * @throws Whatever the clock and the signal throw, and the reason of a signal that has aborted. The place is given up then.
+   * @throws The error of the clock or of the signal, or the reason of a signal that has aborted. The queue then removes
+   *   the waiter.
    */
-  join(
+  enqueue(
     cost: number,
     since: number,
     cancel: CancelOptions | undefined,
-    fn: Job<Permit>['fn'] | undefined,
+    fn: RunCall<Permit>['fn'] | undefined,
   ): Promise<unknown> {
-    const promise = new Promise<unknown>(capture);
-    const index = this.#places.length;
+    const promise = new Promise<unknown>(captureResolvers);
+    const index = this.#entries.length;
     const waiter: Waiter<Permit> =
       fn === undefined
-        ? { cost, since, resolve: resolveLast, index, disconnect: undefined, fn, reject: rejectLast }
-        : { cost, since, resolve: resolveLast, index, disconnect: undefined, fn, permit: undefined, error: undefined };
-    // Held on to, they would keep alive the last waiter.
-    resolveLast = rejectLast = forget;
-    this.#places.push(waiter);
+        ? { cost, since, resolve: resolveLast, index, unwatch: undefined, fn, reject: rejectLast }
+        : { cost, since, resolve: resolveLast, index, unwatch: undefined, fn, permit: undefined, error: undefined };
+    // These references would keep the promise of the waiter in memory.
+    resolveLast = rejectLast = noop;
+    this.#entries.push(waiter);
     this.#size++;
     this.#cost += cost;
     if (cancel !== undefined) {
       try {
-        this.#connect(waiter, cancel);
+        this.#watch(waiter, cancel);
       } catch (error) {
-        // An abort during `addEventListener` may have taken it out.
-        if (this.#places[waiter.index] === waiter) this.#leave(waiter);
+        // An abort during `addEventListener` may already have removed the waiter.
+        if (this.#entries[waiter.index] === waiter) this.#remove(waiter);
         throw error;
       }
     }
     return promise;
   }
 
-  /** Lets a waiter go with a permit. */
+  /** Removes a waiter and resolves its promise with the permit. */
   grant(waiter: Waiter<Permit>, permit: Permit): void {
-    this.#leave(waiter);
+    this.#remove(waiter);
     if (waiter.fn === undefined) waiter.resolve(permit);
     else {
       waiter.permit = permit;
@@ -145,10 +152,13 @@ export class WaitQueue<Permit> {
     }
   }
 
-  /** Lets a waiter go with an error, made once it has left: what the error says of the queue is said without the waiter. */
-  refuse(waiter: Waiter<Permit>, errorOf: () => unknown, reason?: 'aborted'): void {
-    this.#leave(waiter);
-    const error = resultOf(errorOf);
+  /**
+   * Removes a waiter, then creates the error and settles the promise: the queue length in the error excludes the
+   * waiter.
+   */
+  refuse(waiter: Waiter<Permit>, makeError: () => unknown, reason?: 'aborted'): void {
+    this.#remove(waiter);
+    const error = resultOrError(makeError);
     this.#owner.onRefused(waiter, error, reason);
     if (waiter.fn === undefined) waiter.reject(error);
     else {
@@ -157,82 +167,87 @@ export class WaitQueue<Permit> {
     }
   }
 
-  /** Refuses all for whom `refusal` has an error, in order. */
-  refuseAll(refusal: (waiter: Waiter<Permit>) => Error | undefined): void {
-    for (const waiter of this.#places.slice(this.#first)) {
-      // A subscriber that saw one refusal may have made another waiter leave.
-      const error = waiter && this.#places[waiter.index] === waiter ? refusal(waiter) : undefined;
+  /** Refuses, in order, every waiter for which `errorFor` returns an error. */
+  refuseAll(errorFor: (waiter: Waiter<Permit>) => Error | undefined): void {
+    for (const waiter of this.#entries.slice(this.#first)) {
+      // A subscriber may abort another waiter when it receives a refusal.
+      const error = waiter && this.#entries[waiter.index] === waiter ? errorFor(waiter) : undefined;
       if (waiter && error) this.refuse(waiter, () => error);
     }
   }
 
-  #leave(waiter: Waiter<Permit>): void {
-    this.#places[waiter.index] = undefined;
+  #remove(waiter: Waiter<Permit>): void {
+    this.#entries[waiter.index] = undefined;
     this.#size--;
     this.#cost -= waiter.cost;
-    if (this.#size === 0) this.#restart([]);
-    else if (this.#places.length > 2 * this.#size + 64)
-      this.#restart(this.#places.filter((place) => place !== undefined));
-    else while (this.#places[this.#first] === undefined) this.#first++;
-    waiter.disconnect?.();
+    if (this.#size === 0) this.#compact([]);
+    else if (this.#entries.length > 2 * this.#size + 64)
+      this.#compact(this.#entries.filter((entry) => entry !== undefined));
+    else while (this.#entries[this.#first] === undefined) this.#first++;
+    waiter.unwatch?.();
   }
 
-  /** Closes the holes once they are the most: each waiter that left pays for moving one that stays. */
-  #restart(places: Waiter<Permit>[]): void {
-    for (let index = 0; index < places.length; index++) (places[index] as Waiter<Permit>).index = index;
-    this.#places = places;
+  /**
+   * Replaces the array by `entries`, which has no holes. Called when holes outnumber waiters, so each removal costs
+   * O(1).
+   */
+  #compact(entries: Waiter<Permit>[]): void {
+    for (let index = 0; index < entries.length; index++) (entries[index] as Waiter<Permit>).index = index;
+    this.#entries = entries;
     this.#first = 0;
-    // An empty queue asks for nothing: what rounding left of the sum goes, too.
-    if (places.length === 0) this.#cost = 0;
+    // Clear the rounding error of the sum.
+    if (entries.length === 0) this.#cost = 0;
   }
 
-  #connect(waiter: Waiter<Permit>, { signal, timeout, late }: CancelOptions): void {
+  /** Sets the timer and the abort listener of a waiter. */
+  #watch(waiter: Waiter<Permit>, { signal, timeout, makeTimeoutError }: CancelOptions): void {
     const owner = this.#owner;
     let waiting = true;
     let cancel: (() => void) | undefined;
-    const leave = (): (() => void) => {
+    const onAbort = (): (() => void) => {
       this.refuse(waiter, () => signal?.reason, 'aborted');
-      return review;
+      return reschedule;
     };
-    const review = (): void => owner.review();
-    waiter.disconnect = () => {
+    const reschedule = (): void => owner.reschedule();
+    waiter.unwatch = () => {
       waiting = false;
       ignoreErrors(cancel);
-      if (signal !== undefined) removeAbortListener(signal, leave);
+      if (signal !== undefined) removeAbortListener(signal, onAbort);
     };
-    const time = (seconds: number, set: number): void => {
+    const startTimer = (seconds: number, startedAt: number): void => {
       let fired = false;
       cancel = owner.schedule(seconds, () => {
         if (!waiting || fired) return;
         fired = true;
-        // A timer may fire early: then it is set again, for the rest. On a clock that stands still or stepped back, the timer counts.
+        // A timer may fire early: set a timer for the rest. If the clock stands still or steps back, the timer counts
+        // as due.
         const now = owner.now();
-        const elapsed = now - set;
+        const elapsed = now - startedAt;
         if (elapsed > 0 && elapsed < seconds - timeout * ROUNDING) {
           try {
-            return time(seconds - elapsed, now);
+            return startTimer(seconds - elapsed, now);
           } catch (error) {
-            // Without a timer it might wait for ever.
+            // Without a timer the waiter might wait forever.
             this.refuse(waiter, () => error);
           }
         } else {
           owner.grantBeforeTimeout(timeout);
           if (!waiting) return;
-          this.refuse(waiter, late);
+          this.refuse(waiter, makeTimeoutError);
         }
-        owner.review();
+        owner.reschedule();
       });
     };
-    if (timeout < Infinity) time(timeout, waiter.since);
+    if (timeout < Infinity) startTimer(timeout, waiter.since);
     if (signal === undefined) return;
-    addAbortListener(signal, leave);
-    // It may have aborted since it was checked, in a method of the clock or the signal that the caller has written.
+    addAbortListener(signal, onAbort);
+    // A method of the clock or of the signal, written by a user, may have aborted the signal since the first check.
     if (waiting && signal.aborted) throw signal.reason;
   }
 }
 
-/** What `fn` returns, or throws. */
-function resultOf(fn: () => unknown): unknown {
+/** The result of `fn`, or the error that `fn` throws. */
+function resultOrError(fn: () => unknown): unknown {
   try {
     return fn();
   } catch (error) {
@@ -240,11 +255,11 @@ function resultOf(fn: () => unknown): unknown {
   }
 }
 
-/** Calls `cancel`, which a caller has written, and lets nothing out of it: the timer that it cancels does nothing any more. */
+/** Calls `cancel` and ignores its errors. Code of a user may throw; the callback of a cancelled timer has no effect. */
 export function ignoreErrors(cancel: (() => void) | undefined): void {
   try {
     cancel?.();
   } catch {
-    // As said.
+    // Ignored on purpose.
   }
 }

@@ -401,7 +401,7 @@ describe('errors are for people and for programs', () => {
     expect(error).toBeInstanceOf(QueueFullError);
     expect(error).toMatchObject({ name: 'QueueFullError', code: 'ERR_THROTTLE_QUEUE_FULL', retryAfter: 0.5 });
     expect((error as Error).message).toBe(
-      'Throttle (10 per 1 s, any number at a time) lets 2 wait, not more; retry in 0.5 s or later (1 running, 2 waiting)',
+      'Throttle (10 per 1 s, any number at a time) has a full queue of 2; retry in 0.5 s or later (1 running, 2 waiting)',
     );
     expect(throttle.waiting).toBe(2);
     throttle.close();

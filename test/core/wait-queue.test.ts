@@ -7,7 +7,7 @@ const setUp = (): WaitQueue<string> =>
   new WaitQueue<string>({
     schedule: () => () => {},
     now: () => 0,
-    review() {},
+    reschedule() {},
     grantBeforeTimeout() {},
     onRefused() {},
   });
@@ -23,7 +23,7 @@ describe('WaitQueue', () => {
           const settled: Promise<unknown>[] = [];
           steps.forEach((step, id) => {
             if (step < 0 || model.length === 0 || step % 3 === 0) {
-              settled.push(queue.join(0.1, id, undefined, undefined).catch((error: Error) => error.message));
+              settled.push(queue.enqueue(0.1, id, undefined, undefined).catch((error: Error) => error.message));
               // The one who joined is known once it is first; until then, by its instant.
               model.push({ id, waiter: undefined as never });
             } else if (step % 3 === 1) {
@@ -48,7 +48,7 @@ describe('WaitQueue', () => {
 
   test('what rounding leaves of the sum goes with the last', () => {
     const queue = setUp();
-    for (const cost of [0.1, 0.2, 0.3]) void queue.join(cost, 0, undefined, undefined);
+    for (const cost of [0.1, 0.2, 0.3]) void queue.enqueue(cost, 0, undefined, undefined);
     for (let left = 3; left > 0; left--) if (queue.head !== undefined) queue.grant(queue.head, '');
     expect(0.1 + 0.2 + 0.3 - 0.1 - 0.2 - 0.3).not.toBe(0);
     expect(queue.cost).toBe(0);
@@ -56,7 +56,7 @@ describe('WaitQueue', () => {
 
   test('what those ask for who stay is known, however many have left', () => {
     const queue = setUp();
-    for (let since = 0; since < 1_000; since++) void queue.join(1, since, undefined, undefined).catch(() => {});
+    for (let since = 0; since < 1_000; since++) void queue.enqueue(1, since, undefined, undefined).catch(() => {});
     queue.refuseAll(({ since }) => (since % 100 === 50 ? undefined : new Error('gone')));
     expect([queue.size, queue.cost, queue.head?.since]).toEqual([10, 10, 50]);
   });
@@ -66,10 +66,10 @@ describe('WaitQueue', () => {
     if (gc === undefined) throw new Error('run with --expose-gc');
     const queue = setUp();
     const gone = new Error('gone');
-    void queue.join(1, -1, undefined, undefined);
+    void queue.enqueue(1, -1, undefined, undefined);
     const rounds = async (count: number): Promise<void> => {
       for (let round = 0; round < count; round++) {
-        const joined = Array.from({ length: 1000 }, (_, n) => queue.join(1, n, undefined, undefined).catch(() => {}));
+        const joined = Array.from({ length: 1000 }, (_, n) => queue.enqueue(1, n, undefined, undefined).catch(() => {}));
         queue.refuseAll((waiter) => (waiter.since >= 0 ? gone : undefined));
         await Promise.all(joined);
       }
