@@ -1,38 +1,39 @@
-/**
- * How headgate says no: the errors that callers catch, and the checks that refuse a bad argument by name.
- */
+/** The errors that gates throw and reject with, and functions that recognise these errors. */
 
-/** What a {@link ThrottleError} can carry beside its message. */
+/** The optional properties of a {@link ThrottleError}. */
 export interface ThrottleErrorOptions {
-  /** What led to this error. */
+  /** The error or value that caused this error. */
   cause?: unknown;
-  /** Seconds, > 0, after which another try may succeed. */
+  /** Seconds, > 0, after which a retry may succeed. */
   retryAfter?: number | undefined;
 }
 
-/** The brand of a {@link ThrottleError}, the same in every copy of the package that one program has loaded. */
+/** The key that marks a {@link ThrottleError}. Every loaded copy of the package uses the same key. */
 const BRAND: unique symbol = Symbol.for('headgate.ThrottleError') as never;
 
-/** Lets a program assign another `name`, as it can with any error. */
+/** Assigns `name` as an own property, as on a plain `Error`. */
 export function rename(error: Error, value: string): void {
   Object.defineProperty(error, 'name', { value, writable: true, configurable: true });
 }
 
-/** A {@link ThrottleError} as JSON and `structuredClone` can carry it: a clone of an error keeps no more than its message and stack. */
+/**
+ * A {@link ThrottleError} as plain data, for JSON and `structuredClone`. A structured clone of an error itself keeps
+ * only the message and the stack.
+ */
 export interface ThrottleErrorData {
   /** The name of the class. */
   name: string;
   /** A constant for programs. */
   code: string;
-  /** What was refused, and what the caller can do. */
+  /** A description of the refusal, with advice for the caller. */
   message: string;
-  /** Seconds until another try may succeed. */
+  /** Seconds until a retry may succeed. */
   retryAfter?: number;
 }
 
 /**
- * The base of every refusal by a gate. Arguments out of range are `RangeError`s and `TypeError`s instead:
- * those are mistakes in the program, these happen in operation.
+ * The base class of all refusals by a gate. A `ThrottleError` can occur in a correct program. An invalid argument is a
+ * mistake in the program; it leads to a `RangeError` or a `TypeError` instead.
  *
  * @example
  * import { Throttle, ThrottleError } from 'headgate';
@@ -49,23 +50,23 @@ export interface ThrottleErrorData {
 export class ThrottleError extends Error {
   /** A constant for programs, such as `ERR_THROTTLE_TIMEOUT`. */
   readonly code: string;
-  /** Seconds until another try may succeed: a lower bound. Absent where nobody can know, as with a taken slot. */
+  /** Seconds until a retry may succeed: a lower bound. Absent if unknown, for instance while all slots are occupied. */
   declare readonly retryAfter?: number;
 
   /**
    * @param code A constant for programs.
-   * @param message What was refused, and what the caller can do.
+   * @param message A description of the refusal, with advice for the caller.
    * @param options {@link ThrottleErrorOptions}
    */
   constructor(code: string, message: string, options: ThrottleErrorOptions = {}) {
     super(message, options);
-    // Not when the module is loaded: a bundler drops classes that nothing uses only where loading them does nothing.
+    // Not at module load: a bundler removes an unused class only if loading its module has no side effects.
     if (!(BRAND in ThrottleError.prototype)) Object.defineProperty(ThrottleError.prototype, BRAND, { value: true });
     this.code = code;
     if (options.retryAfter !== undefined) this.retryAfter = options.retryAfter;
   }
 
-  /** The name of the class, whatever a minifier makes of it, unless a program has assigned another. */
+  /** The name of the class, also in minified code, unless a program has assigned another name. */
   override get name(): string {
     return 'ThrottleError';
   }
@@ -74,24 +75,26 @@ export class ThrottleError extends Error {
     rename(this, value);
   }
 
-  /** The error as plain data, for logs and for messages between threads. */
+  /** Returns the error as plain data, for logs and for messages between threads. */
   toJSON(): ThrottleErrorData {
     const { name, code, message, retryAfter } = this;
     return { name, code, message, ...(retryAfter !== undefined && { retryAfter }) };
   }
 }
 
-/** The permit could not be had within the `timeout`, or it was plain at once that it could not. */
+/**
+ * No permit was available within the `timeout`, or the estimated wait exceeded the `timeout` at the time of the call.
+ */
 export class ThrottleTimeoutError extends ThrottleError {
   /**
-   * @param message What was refused, and what the caller can do.
+   * @param message A description of the refusal, with advice for the caller.
    * @param options {@link ThrottleErrorOptions}
    */
   constructor(message: string, options?: ThrottleErrorOptions) {
     super('ERR_THROTTLE_TIMEOUT', message, options);
   }
 
-  /** The name of the class, unless a program has assigned another. */
+  /** The name of the class, unless a program has assigned another name. */
   override get name(): string {
     return 'ThrottleTimeoutError';
   }
@@ -102,11 +105,11 @@ export class ThrottleTimeoutError extends ThrottleError {
 }
 
 /**
- * The resources of a {@link Limiter} could not be had within its timeout. Its message may be shown to a client, who
- * learns nothing about the resources from it; its `cause` says which of them was short.
+ * The resources of a {@link Limiter} were not available within its timeout. The message is safe to send to a client,
+ * because it does not mention the resources. The `cause` names the resource that was not available.
  */
 export class ServerBusyError extends ThrottleTimeoutError {
-  /** The HTTP status that fits; frameworks read it from errors. */
+  /** The HTTP status of the response. Frameworks read this property from errors. */
   readonly status = 503;
 
   /** @param options {@link ThrottleErrorOptions} */
@@ -114,7 +117,7 @@ export class ServerBusyError extends ThrottleTimeoutError {
     super('Server busy, please retry later', options);
   }
 
-  /** The name of the class, unless a program has assigned another. */
+  /** The name of the class, unless a program has assigned another name. */
   override get name(): string {
     return 'ServerBusyError';
   }
@@ -124,17 +127,17 @@ export class ServerBusyError extends ThrottleTimeoutError {
   }
 }
 
-/** As many callers wait as `maxQueue` allows; this one was turned away. */
+/** The queue already holds `maxQueue` waiters, so the call was refused. */
 export class QueueFullError extends ThrottleError {
   /**
-   * @param message What was refused, and what the caller can do.
+   * @param message A description of the refusal, with advice for the caller.
    * @param options {@link ThrottleErrorOptions}
    */
   constructor(message: string, options?: ThrottleErrorOptions) {
     super('ERR_THROTTLE_QUEUE_FULL', message, options);
   }
 
-  /** The name of the class, unless a program has assigned another. */
+  /** The name of the class, unless a program has assigned another name. */
   override get name(): string {
     return 'QueueFullError';
   }
@@ -144,17 +147,17 @@ export class QueueFullError extends ThrottleError {
   }
 }
 
-/** The gate is closed for good. Its `cause` is the reason given to `close`. */
+/** The gate is closed permanently. The `cause` is the argument of `close`. */
 export class ThrottleClosedError extends ThrottleError {
   /**
-   * @param message What was refused, and what the caller can do.
+   * @param message A description of the refusal, with advice for the caller.
    * @param options {@link ThrottleErrorOptions}
    */
   constructor(message: string, options?: ThrottleErrorOptions) {
     super('ERR_THROTTLE_CLOSED', message, options);
   }
 
-  /** The name of the class, unless a program has assigned another. */
+  /** The name of the class, unless a program has assigned another name. */
   override get name(): string {
     return 'ThrottleClosedError';
   }
@@ -164,35 +167,35 @@ export class ThrottleClosedError extends ThrottleError {
   }
 }
 
-/** The `code` of any value, `undefined` where it has none. Reading it never throws. */
+/** The `code` of `error`; `undefined` for a value without one. */
 function codeOf(error: unknown): unknown {
   return Object(error) === error ? (error as { code?: unknown }).code : undefined;
 }
 
 /**
- * Whether a gate of this package refused a call. Errors are recognised by a registered symbol, never by `instanceof`:
- * a program may have loaded two copies of the package, one as ESM and one as CommonJS, or one bundled and one installed.
+ * Whether `error` is a {@link ThrottleError} of any copy of the package. A registered symbol marks these errors.
+ * `instanceof` would fail for a second copy: one bundled and one installed, or one as ESM and one as CommonJS.
  */
 export function isThrottleError(error: unknown): error is ThrottleError {
   return Object(error) === error && (error as { [BRAND]?: unknown })[BRAND] === true;
 }
 
-/** Whether the permit could not be had in time: a {@link ThrottleTimeoutError} of any copy, {@link ServerBusyError} included. */
+/** Whether `error` is a {@link ThrottleTimeoutError} of any copy, {@link ServerBusyError} included. */
 export function isTimeoutError(error: unknown): error is ThrottleTimeoutError {
   return isThrottleError(error) && codeOf(error) === 'ERR_THROTTLE_TIMEOUT';
 }
 
-/** Whether it is a {@link ServerBusyError} of any copy. */
+/** Whether `error` is a {@link ServerBusyError} of any copy. */
 export function isServerBusyError(error: unknown): error is ServerBusyError {
   return isTimeoutError(error) && (error as { status?: unknown }).status === 503;
 }
 
-/** Whether it is a {@link QueueFullError} of any copy. */
+/** Whether `error` is a {@link QueueFullError} of any copy. */
 export function isQueueFullError(error: unknown): error is QueueFullError {
   return isThrottleError(error) && codeOf(error) === 'ERR_THROTTLE_QUEUE_FULL';
 }
 
-/** Whether it is a `RangeError`, also one of another realm: a test runner may run each file in a realm of its own. */
+/** Whether `error` is a `RangeError` of any realm. A test runner may run each file in a separate realm. */
 export function isRangeError(error: unknown): error is RangeError {
   return Object(error) === error && (error as { name?: unknown }).name === 'RangeError';
 }

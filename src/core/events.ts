@@ -1,92 +1,92 @@
 /**
- * What gates tell of themselves to those who watch, and the types of it: one channel of `node:diagnostics_channel` for
- * each kind of event. The channels are found without an import, so browsers and workers load the same code; where
- * there are none, simple ones take their place, for `record` of `headgate/testing`.
+ * The events of gates, and their types. Each kind of event has one channel of `node:diagnostics_channel`. The code
+ * finds these channels without an import, so browsers and workers load the same code. On a platform without these
+ * channels, plain channels replace them, for `record` of `headgate/testing`.
  *
- * Nothing is made for a message while nobody listens: who publishes looks at `hasSubscribers` first.
+ * A publisher checks `hasSubscribers` first. Without a subscriber, no message object is created.
  */
 
-/** A throttle, or one on Redis, as messages show it: to look at while a message is heard. */
+/** The public state of a `Throttle` or a `RedisThrottle`. Read it while a subscriber handles a message. */
 export interface WatchedThrottle {
   /** The name given in the options. */
   readonly name: string | undefined;
   /** Tokens per period. */
   readonly capacity: number;
-  /** How many run at a time, as it was set: `0` and `Infinity` mean any number. */
+  /** The largest number of jobs at a time, as configured: `0` and `Infinity` mean no limit. */
   readonly concurrency: number;
-  /** Seconds. */
+  /** The period of the capacity, in seconds. */
   readonly period: number;
-  /** What may start at once after silence. */
+  /** The tokens that an idle throttle can grant at once. */
   readonly burst: number;
-  /** How many callers wait; of a throttle on Redis, those of this object. */
+  /** The number of waiters. A `RedisThrottle` counts only the waiters of this object. */
   readonly waiting: number;
-  /** How many permits are out. A throttle on Redis tells `held` instead. */
+  /** The number of permits that are not released yet. A `RedisThrottle` has `held` instead. */
   readonly active?: number;
-  /** How many permits are out, of those that this object got. Only a throttle on Redis has it. */
+  /** The number of permits that this object has received and not released yet. Only a `RedisThrottle` has it. */
   readonly held?: number;
-  /** The tokens at hand now. A throttle on Redis does not know them. */
+  /** The tokens available now. A `RedisThrottle` does not have this property. */
   readonly tokens?: number;
 }
 
-/** What every message tells. */
+/** The properties of every message. */
 export interface ThrottleMessage {
-  /** Who tells it, in the state that this event has led to. */
+  /** The throttle that publishes the message, in the state after the event. */
   readonly throttle: WatchedThrottle;
   /** The name of the throttle. */
   readonly name: string | undefined;
-  /** The instant, in seconds of the throttle's clock. */
+  /** The instant of the event, in seconds of the throttle's clock. */
   readonly at: number;
 }
 
-/** What every message about a call of `acquire`, `run` or `tryAcquire` tells. */
+/** The properties of every message about a call of `acquire`, `run` or `tryAcquire`. */
 export interface CallMessage extends ThrottleMessage {
-  /** The same in all messages about one call and its permit, and no other call's of this copy of headgate. */
+  /** The number of the call, shared by all messages about the call and its permit. Unique in this copy of headgate. */
   readonly id: number;
-  /** Tokens: what was asked for; once it is settled, the true cost. */
+  /** Tokens: the requested cost; after `settle`, the true cost. */
   readonly cost: number;
 }
 
-/** `headgate:queued`: somebody waits. */
+/** `headgate:queued`: a caller has joined the queue. */
 export interface QueuedMessage extends CallMessage {}
 
-/** `headgate:granted`: a permit was given, to somebody who waited or at once. */
+/** `headgate:granted`: a caller has received a permit, at once or after a wait. */
 export interface GrantedMessage extends CallMessage {
   /** Seconds between the call and the grant. */
   readonly waited: number;
 }
 
-/** `headgate:released`: a permit came back. On Redis, also one that was lost. */
+/** `headgate:released`: a holder has released a permit. On Redis, also: a permit was lost. */
 export interface ReleasedMessage extends CallMessage {}
 
 /**
- * Why there is no permit. `timeout`: it could not be had in time. `queue full`: too many wait, or too many keys are in
- * use. `closed`: by `close`. `aborted`: by the caller's signal. `cost`: a change of the limits made it more than could
- * ever be granted. `busy`: `tryAcquire` found that it is not possible now. `backend`: Redis failed.
+ * The reason of a refusal. `timeout`: no permit was available in time. `queue full`: too many callers wait, or too many
+ * keys are in use. `closed`: the throttle is closed. `aborted`: the signal of the caller has aborted. `cost`: after a
+ * change of the limits, the cost exceeds the burst. `busy`: `tryAcquire` found no permit. `backend`: Redis failed.
  */
 export type RefusalReason = 'timeout' | 'queue full' | 'closed' | 'aborted' | 'cost' | 'busy' | 'backend';
 
 /**
- * `headgate:refused`: a call ended without a permit. A call that is none is not told: one with a bad argument, or with a
- * signal that had aborted before.
+ * `headgate:refused`: a call has ended without a permit. A call with an invalid argument, or with a signal that has
+ * already aborted, publishes no message.
  */
 export interface RefusedMessage extends CallMessage {
-  /** Why. */
+  /** The reason of the refusal. */
   readonly reason: RefusalReason;
-  /** What the caller of `acquire` or `run` gets. */
+  /** The error that `acquire` or `run` rejects with; `undefined` for `tryAcquire`. */
   readonly error: unknown;
 }
 
-/** `headgate:paused`: `pause` or `resume` was called; of a throttle on Redis, in this process. */
+/** `headgate:paused`: `pause` or `resume` was called. A `RedisThrottle` publishes only the calls of this process. */
 export interface PausedMessage extends ThrottleMessage {
   /**
-   * Seconds until the throttle opens: `Infinity` for "until `resume`", and `0` for "now", from `resume`. On Redis, where
-   * another pause may last longer, those that were asked for.
+   * Seconds until the pause ends: `Infinity` for a pause without an end, `0` after `resume`. A `RedisThrottle`
+   * publishes the argument of `pause`, because a pause of another process may last longer.
    */
   readonly seconds: number;
 }
 
 /**
- * The messages by the names of their channels.
+ * The message type of each channel, by channel name.
  *
  * @example
  * import { subscribe } from 'node:diagnostics_channel';
@@ -104,19 +104,21 @@ export interface PausedMessage extends ThrottleMessage {
  * console.log(refused); // → [ 'api: busy' ]
  */
 export interface ThrottleMessages {
-  /** Somebody waits. */
+  /** A caller has joined the queue. */
   'headgate:queued': QueuedMessage;
-  /** A permit was given. */
+  /** A caller has received a permit. */
   'headgate:granted': GrantedMessage;
-  /** A permit came back. */
+  /** A holder has released a permit. */
   'headgate:released': ReleasedMessage;
-  /** A call ended without a permit. */
+  /** A call has ended without a permit. */
   'headgate:refused': RefusedMessage;
   /** `pause` or `resume` was called. */
   'headgate:paused': PausedMessage;
 }
 
-/** What is used of a channel of `node:diagnostics_channel`. It keeps what a subscriber throws from the publisher. */
+/**
+ * The part of a `node:diagnostics_channel` channel that headgate uses. `publish` never throws an error of a subscriber.
+ */
 export interface Channel<Message> {
   readonly hasSubscribers: boolean;
   publish(message: Message): void;
@@ -124,7 +126,7 @@ export interface Channel<Message> {
   unsubscribe(listener: (message: Message) => void): void;
 }
 
-/** A channel where the platform has none. */
+/** A channel for platforms without `node:diagnostics_channel`. */
 class PlainChannel<Message> implements Channel<Message> {
   #listeners: readonly ((message: Message) => void)[] = [];
 
@@ -137,7 +139,7 @@ class PlainChannel<Message> implements Channel<Message> {
       try {
         listener(message);
       } catch (error) {
-        // Uncaught, as on Node: it is a fault of the listener's, and no caller's.
+        // As on Node, the error becomes an uncaught exception, because no caller of the gate can handle it.
         queueMicrotask(() => {
           throw error;
         });
@@ -165,20 +167,21 @@ function channel<Name extends keyof ThrottleMessages>(name: Name): Channel<Throt
   return platform?.channel?.(name) ?? new PlainChannel<ThrottleMessages[Name]>();
 }
 
-// Marked as pure, so that a bundler leaves out what is not used.
+// The pure annotation lets a bundler remove unused channels.
 export const queued: Channel<QueuedMessage> = /* @__PURE__ */ channel('headgate:queued');
 export const granted: Channel<GrantedMessage> = /* @__PURE__ */ channel('headgate:granted');
 export const released: Channel<ReleasedMessage> = /* @__PURE__ */ channel('headgate:released');
 export const refused: Channel<RefusedMessage> = /* @__PURE__ */ channel('headgate:refused');
 export const paused: Channel<PausedMessage> = /* @__PURE__ */ channel('headgate:paused');
 
-/** Numbers of calls that were told about, by what stands for a call: its place in the queue, or its permit. */
+/** The number of each published call. The key is the waiter of the call, or its permit. */
 const ids: WeakMap<object, number> = /* @__PURE__ */ new WeakMap();
-let latest = 0;
+let latestId = 0;
 
-function idOf(call: object, before: object = call): number {
-  const id = ids.get(before) ?? ++latest;
-  ids.set(call, id);
+/** The number of a call. A call that `previousKey` has identified so far keeps its number under `key`. */
+function idOf(key: object, previousKey: object = key): number {
+  const id = ids.get(previousKey) ?? ++latestId;
+  ids.set(key, id);
   return id;
 }
 
@@ -189,49 +192,52 @@ const REASONS: Readonly<Record<string, RefusalReason>> = {
   ERR_THROTTLE_BACKEND: 'backend',
 };
 
-/** What an error of ours says. */
+/** The reason that an error of headgate stands for. */
 function reasonOf(error: unknown): RefusalReason {
   if (error === undefined) return 'busy';
   return REASONS[(error as { code?: string }).code ?? ''] ?? 'cost';
 }
 
-/** What is told of a permit. */
-interface Granted {
+/** The properties of a permit that messages contain. */
+interface GrantedPermit {
   readonly cost: number;
   readonly waited: number;
 }
 
-/** How a throttle tells what happens, at the instant at which it does. Messages are written out: spreading costs ten times as much. */
+/**
+ * Publishes the events of one throttle, synchronously. Each message is an object literal: object spread takes ten times
+ * as long.
+ */
 export class EventPublisher {
   readonly #throttle: WatchedThrottle | undefined;
   readonly #clock: { now(): number };
 
-  /** Without a `throttle` it tells nothing: somebody else does. */
+  /** With `throttle` undefined, the publisher publishes nothing, because another gate publishes the events. */
   constructor(throttle: WatchedThrottle | undefined, clock: { now(): number }) {
     this.#throttle = throttle;
     this.#clock = clock;
   }
 
-  /** `place` stands for the call. */
-  queued(place: object, cost: number): void {
+  /** `waiter` identifies the call. */
+  queued(waiter: object, cost: number): void {
     const throttle = this.#throttle;
     if (queued.hasSubscribers && throttle !== undefined)
-      queued.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(place), cost });
+      queued.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(waiter), cost });
   }
 
-  /** `permit` stands for the call. */
-  granted(permit: Granted): void {
+  /** `permit` identifies the call. */
+  granted(permit: GrantedPermit): void {
     if (granted.hasSubscribers) this.#granted(permit);
   }
 
-  /** `permit` stands for the call now; before that, `place` did. */
-  handedOver(permit: Granted, place: object): void {
-    if (granted.hasSubscribers || released.hasSubscribers) idOf(permit, place);
+  /** `waiter` has identified the call so far; `permit` identifies the call from now on. */
+  handedOver(permit: GrantedPermit, waiter: object): void {
+    if (granted.hasSubscribers || released.hasSubscribers) idOf(permit, waiter);
     this.granted(permit);
   }
 
-  // These two are on the way of every call: apart, what is left there is small enough to be inlined.
-  #granted(permit: Granted): void {
+  // Every call runs `granted` and `released`. The message is built in a separate method, so that both stay inlinable.
+  #granted(permit: GrantedPermit): void {
     const throttle = this.#throttle;
     if (throttle !== undefined)
       granted.publish({
@@ -244,21 +250,24 @@ export class EventPublisher {
       });
   }
 
-  released(permit: Granted): void {
+  released(permit: GrantedPermit): void {
     if (released.hasSubscribers) this.#released(permit);
   }
 
-  #released(permit: Granted): void {
+  #released(permit: GrantedPermit): void {
     const throttle = this.#throttle;
     if (throttle !== undefined)
       released.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(permit), cost: permit.cost });
   }
 
-  /** `place` is new where the call had none; without an `error`, nobody gets one. Where it is none of ours, it comes with the `reason`. */
-  refused(place: object, cost: number, error: unknown, reason: RefusalReason = reasonOf(error)): void {
+  /**
+   * `key` identifies the call: its waiter, or a new object. `error` is undefined for `tryAcquire`. An error of other
+   * code than headgate's needs a `reason`.
+   */
+  refused(key: object, cost: number, error: unknown, reason: RefusalReason = reasonOf(error)): void {
     const throttle = this.#throttle;
     if (refused.hasSubscribers && throttle !== undefined)
-      refused.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(place), cost, reason, error });
+      refused.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(key), cost, reason, error });
   }
 
   paused(seconds: number): void {

@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * What a gate gives out: the right to work now, until it is released.
+ * A permit is the right to do one piece of work. A gate grants a permit; the holder releases the permit.
  */
 import { addDisposal } from './dispose.js';
 import { checkCost } from './validation.js';
@@ -20,20 +20,22 @@ import { checkCost } from './validation.js';
  * }
  */
 export interface Permit extends Disposable, AsyncDisposable {
-  /** The tokens it counts for: what was asked, or the true cost once it is settled. */
+  /** Tokens: the requested cost; after `settle`, the true cost. */
   readonly cost: number;
   /** Seconds between the call of `acquire` and the grant. */
   readonly waited: number;
-  /** Whether the slot was given back. */
+  /** Whether `release` has been called. */
   readonly released: boolean;
-  /** Gives the slot back. Any further call does nothing. `using` and `await using` call it when the block ends. */
+  /**
+   * Returns the slot. Further calls have no effect. `using` and `await using` call `release` at the end of the block.
+   */
   release(): void;
   /**
-   * States the true cost, where it is known only afterwards: the difference is given back, or taken as a debt that
-   * later waiters pay. It counts once, before or after `release`; any further call does nothing.
+   * States the true cost of the work, if it differs from the requested cost. A lower cost returns tokens. A higher
+   * cost leaves a debt, which delays later waiters. Only the first call has an effect, before or after `release`.
    *
-   * What is given back never buys more than if the true cost had been asked for in the first place: tokens that
-   * would have overflowed a full bucket in the meantime are gone.
+   * Afterwards, the bucket holds the tokens that it would hold if the caller had requested the true cost. Tokens that
+   * would have overflowed a full bucket in the meantime do not return.
    *
    * @param cost The true cost in tokens: finite and >= 0. It may exceed `burst`.
    * @throws {RangeError | TypeError} `cost` is out of range. Nothing changes then.
@@ -48,21 +50,21 @@ export interface Permit extends Disposable, AsyncDisposable {
    * }, 4_000);                                             // 2,800 of them come back
    */
   settle(cost: number): void;
-  /** `settle(0)`: for work that never reached the upstream. */
+  /** Calls `settle(0)`: for work that never reached the upstream. */
   refund(): void;
 }
 
-/** How a permit reports back to the gate that issued it. */
+/** The gate that issued a permit. */
 export interface Issuer {
   onRelease(permit: Grant): void;
   onSettle(permit: Grant, difference: number): void;
 }
 
-/** What has happened to a permit: one field for both, since permits are made by the million. */
+/** Bits of `Grant.#state`. One field holds both bits, because a program creates millions of permits. */
 const RELEASED = 1;
 const SETTLED = 2;
 
-/** `Symbol.dispose` when the last permit was made: a polyfill may come later. */
+/** The value of `Symbol.dispose` at the creation of the latest permit. A polyfill may define it later. */
 let disposeKey: symbol | undefined;
 
 /** The permit of a {@link Throttle}. */
@@ -70,8 +72,8 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
   readonly #issuer: Issuer;
   #state = 0;
   /**
-   * Resolving a promise with an object asks it for `then`. Found here, the search ends before Object.prototype:
-   * a tenth of what an uncontended `acquire` takes.
+   * A promise that resolves with an object looks up `then`. This property ends the lookup before `Object.prototype`,
+   * which saves a tenth of the time of an uncontended `acquire`.
    */
   declare readonly then: undefined;
   static {
@@ -80,7 +82,7 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
 
   cost: number;
   readonly waited: number;
-  /** The number of this grant: the grants of a gate are numbered in their order. */
+  /** The serial number of the grant: the grants of a gate are numbered in order. */
   readonly serial: number;
 
   constructor(issuer: Issuer, cost: number, waited: number, serial: number) {
@@ -116,7 +118,7 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
   }
 }
 
-/** Both ways of `using` release; {@link addDisposal} adds them. */
+/** `using` and `await using` release the permit. {@link addDisposal} adds both methods. */
 export interface Grant extends Disposable, AsyncDisposable {}
 
 function addDisposals(): void {
@@ -130,8 +132,8 @@ function addDisposals(): void {
 }
 
 /**
- * Calls `fn`, and releases before the caller can see that what it returned has settled. A `signal` that has aborted before
- * wins: `fn` is not called, and the permit is given back with its tokens.
+ * Calls `fn` and releases the permit before the returned promise settles. If `signal` has already aborted, `fn` is not
+ * called, the permit is refunded and released, and the function throws the reason of the signal.
  */
 export function runWithPermit<P extends Permit, T>(
   fn: (permit: P) => T | PromiseLike<T>,
@@ -149,7 +151,7 @@ export function runWithPermit<P extends Permit, T>(
     permit.release();
     throw error;
   }
-  // An async function with a `finally` would say the same and take a third longer.
+  // An async function with `finally` takes a third longer.
   return Promise.resolve(result).then(
     (value) => {
       permit.release();
