@@ -231,7 +231,7 @@ export class EventPublisher {
   }
 
   /** `waiter` has identified the call so far; `permit` identifies the call from now on. */
-  handedOver(permit: GrantedPermit, waiter: object): void {
+  grantedWaiter(permit: GrantedPermit, waiter: object): void {
     if (granted.hasSubscribers || released.hasSubscribers) idOf(permit, waiter);
     this.granted(permit);
   }

@@ -542,7 +542,7 @@ export class Throttle implements Gate {
     // A subscriber may call `acquire` during a grant, so `since` can exceed `now`.
     const permit = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial);
     this.#queue.grant(waiter, permit);
-    this.#publisher.handedOver(permit, waiter);
+    this.#publisher.grantedWaiter(permit, waiter);
     return permit;
   }
 

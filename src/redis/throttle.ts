@@ -843,7 +843,7 @@ export class RedisThrottle implements Gate {
       const lease = new Lease(issuer, call.cost, this.#waitOf(call), Number(slot), item, () => this.#checkLeases());
       this.#leases.set(serial, lease);
       this.#forget(serial, call);
-      this.#publisher.handedOver(lease, call);
+      this.#publisher.grantedWaiter(lease, call);
       call.resolve(lease);
       if (call.forgotten) this.#lose([[serial, lease]], RESET_SINCE);
     } else if (kind === 'Q') {
@@ -946,7 +946,7 @@ export class RedisThrottle implements Gate {
       };
       const lease: Lease = new Lease(issuer, cost, this.#waitOf(call), 0, '', ignore);
       this.#lent++;
-      this.#publisher.handedOver(lease, call);
+      this.#publisher.grantedWaiter(lease, call);
       resolve(lease);
     };
     if (tries) {

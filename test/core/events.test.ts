@@ -417,7 +417,7 @@ test('while nobody listens, no clock is read and nothing is made', () => {
   const teller = new EventPublisher(new Throttle(1), { now: read });
   teller.queued({}, 1);
   teller.granted({ cost: 1, waited: 0 });
-  teller.handedOver({ cost: 1, waited: 0 }, {});
+  teller.grantedWaiter({ cost: 1, waited: 0 }, {});
   teller.released({ cost: 1, waited: 0 });
   teller.refused({}, 1, undefined);
   teller.paused(1);
