@@ -1,4 +1,4 @@
-/** headgate: a throttle for asynchronous TypeScript. The public names, nothing else. */
+/** The public names of `headgate`, a throttle for asynchronous TypeScript. This file contains only exports. */
 export type {
   CallMessage,
   GrantedMessage,

@@ -1,24 +1,24 @@
 /**
- * What every gate can do, be it a {@link Throttle} in this process, one for a fleet, or one of your own. Whatever is
- * composed of gates takes these interfaces, never a class.
+ * The interfaces that all gates implement: {@link Throttle}, the gates on Redis, and gates of a user. Functions that
+ * compose gates accept these interfaces instead of classes.
  */
 import type { Permit } from './permit.js';
 
-/** How long a caller is ready to wait. */
+/** The conditions under which a caller stops waiting. */
 export interface AcquireOptions {
-  /** Leaves the queue when it aborts; the promise rejects with its `reason`. */
+  /** An abort of this signal cancels the waiter. The promise rejects with the `reason` of the signal. */
   signal?: AbortSignal | undefined;
-  /** Seconds, >= 0. `0` means now or never. Default `Infinity`. */
+  /** The longest wait, in seconds: >= 0. With `0`, the caller never waits. Default `Infinity`. */
   timeout?: number | undefined;
-  /** `false`: a refusal has no stack trace. For callers that make thousands of them and show none. @internal */
+  /** `false`: the error of a refusal has no stack trace, for callers that create thousands of refusals. @internal */
   stack?: false | undefined;
 }
 
 /**
- * A gate: whoever wants to work asks it for a permit, and waits until there is one. What a method does is told at
- * {@link Throttle}. `acquire` and `run` report by rejecting; the others answer at once or, where that takes a round
- * trip, by a promise. Whoever composes gates relies on them: that `timeout` and `signal` are kept to, and that a
- * permit's `release` and `settle` do not throw.
+ * A gate grants permits to callers. A caller waits until the gate grants its permit. {@link Throttle} documents each
+ * method in detail. `acquire` and `run` report errors by rejecting. The other methods return their result directly or,
+ * if they need a round trip, as a promise. An implementation must respect `timeout` and `signal`. The `release` and
+ * `settle` methods of its permits must not throw for valid arguments.
  *
  * @example
  * import { type Gate, Throttle } from 'headgate';
@@ -32,25 +32,26 @@ export interface Gate {
    * Waits for a permit.
    *
    * @param cost Tokens: finite, >= 0. Default 1.
-   * @returns A promise that rejects with a `ThrottleError` where the gate refuses, with the signal's `reason` once it
-   *   aborts, with a `RangeError` or `TypeError` for a bad argument, and with whatever else the gate fails with.
+   * @returns A promise for the permit. It rejects with a `ThrottleError` if the gate refuses the call, with the
+   *   `reason` of the signal after an abort, with a `RangeError` or `TypeError` for an invalid argument, and with any
+   *   other error of the gate.
    */
   acquire(cost?: number, options?: AcquireOptions): Promise<Permit>;
   /**
-   * A permit, if there is one now and nobody waits; else `undefined`.
+   * Returns a permit if one is available now and the queue is empty. Otherwise returns `undefined`.
    *
    * @param cost Tokens: finite, >= 0. Default 1.
    */
   tryAcquire(cost?: number): Permit | undefined | Promise<Permit | undefined>;
   /**
-   * Waits for a permit, calls `fn` with it, and releases it when what `fn` returned has settled.
+   * Waits for a permit, calls `fn` with the permit, and releases the permit when the result of `fn` has settled.
    *
    * @param cost Tokens: finite, >= 0. Default 1.
-   * @returns A promise that rejects as that of `acquire` does, or with what `fn` throws.
+   * @returns A promise for the result of `fn`. It rejects with the errors of `acquire` or of `fn`.
    */
   run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T>;
   /**
-   * Holds back whoever waits or comes later. A shorter pause never shortens a longer one.
+   * Grants no permit for at least `seconds`. A shorter pause never shortens a longer one.
    *
    * @param seconds >= 0. Default `Infinity`: until `resume` is called.
    */
@@ -58,27 +59,27 @@ export interface Gate {
   /** Ends a pause now. */
   resume(): void | Promise<void>;
   /**
-   * Refuses everyone waiting and everyone later with a `ThrottleClosedError`. Running work finishes.
+   * Refuses every waiter and every later call with a `ThrottleClosedError`. Running work continues.
    *
    * @param reason The `cause` of the error.
    */
   close(reason?: unknown): void | Promise<void>;
 }
 
-/** A gate for each key: the same as {@link Gate}, with the key first. `close` closes them all. */
+/** A gate for each key. The methods of {@link Gate} take the key as their first parameter. `close` closes all gates. */
 export interface KeyedGate<K = string> {
-  /** Tells it from a {@link Gate}, where either will do. */
+  /** Distinguishes a keyed gate from a {@link Gate}. */
   readonly keyed: true;
   /** Waits for a permit of the key: {@link Gate.acquire}. */
   acquire(key: K, cost?: number, options?: AcquireOptions): Promise<Permit>;
-  /** A permit of the key, if there is one now and nobody waits for it: {@link Gate.tryAcquire}. */
+  /** Returns a permit of the key if one is available now and no caller waits: {@link Gate.tryAcquire}. */
   tryAcquire(key: K, cost?: number): Permit | undefined | Promise<Permit | undefined>;
-  /** Waits for a permit of the key and calls `fn` with it: {@link Gate.run}. */
+  /** Waits for a permit of the key and calls `fn` with the permit: {@link Gate.run}. */
   run<T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T>;
-  /** Pauses the key, no other: {@link Gate.pause}. */
+  /** Pauses only this key: {@link Gate.pause}. */
   pause(key: K, seconds?: number): void | Promise<void>;
   /** Ends the pause of the key now. */
   resume(key: K): void | Promise<void>;
-  /** Closes the gates of all keys, those to come included: {@link Gate.close}. */
+  /** Closes the gates of all present and future keys: {@link Gate.close}. */
   close(reason?: unknown): void | Promise<void>;
 }

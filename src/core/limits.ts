@@ -1,29 +1,26 @@
-/**
- * A limit on the rate, as callers state it: how much may start per period, and in what sense. Checks it, and makes
- * the budget that keeps it.
- */
+/** The limits and settings of a gate: their checks, their budgets, and their description in messages. */
 import type { Budget } from './budget.js';
 import { type Clock, systemClock } from './clock.js';
 import { SlidingWindow } from './sliding-window.js';
 import { TokenBucket } from './token-bucket.js';
 import { checkCount, checkNumber, checkObject, invalid } from './validation.js';
 
-/** A limit on the rate: `capacity` tokens per `period`. */
+/** A rate limit: `capacity` tokens per `period`. */
 export interface Rate {
   /** Tokens per `period`, > 0; `Infinity` for no limit. */
   capacity: number;
-  /** Seconds, > 0 and finite. Default 1. */
+  /** Seconds: > 0, finite. Default 1. */
   period?: number | undefined;
-  /** The bucket's size: what may start at once after silence. > 0. Default `max(1, capacity)`. */
+  /** The size of the bucket, which an idle throttle can grant at once: > 0. Default `max(1, capacity)`. */
   burst?: number | undefined;
   /**
-   * `'sliding'`: no rolling `period` ever sees more than `capacity`; a grant counts until exactly one period later.
-   * Left out, a bucket keeps the rate, which lets `burst` and one period's refill into one period after silence:
-   * with the default `burst`, twice `capacity`. A window remembers each grant for a period. With a `capacity` below 1, it
-   * lets one token start in any `period / capacity` seconds.
+   * `'sliding'`: any rolling `period` starts at most `capacity`. A grant counts for exactly one period. By default, a
+   * token bucket limits the rate. After an idle time, a bucket can start `burst` plus the refill of one period within
+   * one period: with the default `burst`, twice `capacity`. A window records each grant for one period. With a
+   * `capacity` below 1, a window starts one token in any `period / capacity` seconds.
    */
   window?: 'sliding' | undefined;
-  /** Seconds by which a sliding window is widened, for what the network adds or takes on the way. >= 0. Default 0. */
+  /** Seconds that lengthen a sliding window, to allow for variable network delays: >= 0. Default 0. */
   margin?: number | undefined;
 }
 
@@ -149,5 +146,6 @@ export function describeLimits(rates: readonly Rate[], concurrency: number): str
     .filter(({ capacity }) => capacity < Infinity)
     .map(({ capacity, period = 1, window }) => `${capacity} ${window === undefined ? 'per' : 'in any'} ${period} s`)
     .join(' and ');
-  return `${rate || 'any rate'}, ${concurrency === 0 || concurrency === Infinity ? 'any number' : concurrency} at a time`;
+  const jobs = concurrency === 0 || concurrency === Infinity ? 'any number' : concurrency;
+  return `${rate || 'any rate'}, ${jobs} at a time`;
 }

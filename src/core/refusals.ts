@@ -1,9 +1,10 @@
-/** The errors of refused callers: their messages, and their cost. */
+/** Creates the errors of refused calls: messages that are safe to log, and stack traces that can be switched off. */
 import type { ThrottleErrorOptions } from './errors.js';
 
 /**
- * `text` with all but printable ASCII escaped, quoted, and cut to 80 characters: for keys and names in messages. A key may
- * come from a client, and a raw line break or escape sequence in it would forge lines of a log or control a terminal.
+ * Returns `text` in quotes, cut to 80 characters, with all characters but printable ASCII escaped: for keys and names
+ * in messages. A client may choose the key. A raw line break could forge a log line, and a raw escape sequence could
+ * control a terminal.
  */
 export function printable(text: string): string {
   const cut = text.length > 80 ? `${text.slice(0, 80)}…` : text;
@@ -13,11 +14,12 @@ export function printable(text: string): string {
 }
 
 /**
- * The refusal of a caller, with what to do about it.
+ * Creates the error of a refused call, with advice on when to retry.
  *
- * @param what The gate and what it refuses.
- * @param wait The seconds that pause and tokens alone demand.
- * @param stack Whether the error has a stack trace. Without one it costs half: an adapter makes thousands under attack.
+ * @param what The first part of the message: the gate and the reason.
+ * @param wait The wait in seconds that the pause and the tokens require.
+ * @param stack Whether the error has a stack trace. Without it, the error takes half the time to create. An adapter
+ *   creates thousands of refusals during an attack.
  */
 export function refusal<E>(
   Kind: new (message: string, options: ThrottleErrorOptions) => E,
@@ -38,10 +40,10 @@ export function refusal<E>(
   return stack ? make() : withoutStack(make);
 }
 
-/** What `make` returns, an error without the frames of a stack trace, where the platform lets us choose. */
+/** Calls `make` and returns its error, without stack frames on platforms with `Error.stackTraceLimit`. */
 export function withoutStack<E>(make: () => E): E {
   const { stackTraceLimit } = Error;
-  // Where a program has frozen it, the stack trace stays.
+  // If a program has frozen `stackTraceLimit`, the error keeps its stack trace.
   if (typeof stackTraceLimit !== 'number' || !Reflect.set(Error, 'stackTraceLimit', 0)) return make();
   try {
     return make();

@@ -1,6 +1,6 @@
-/** Checks of the arguments that callers pass. Each check throws an error that names the argument and the received value. */
+/** Checks of arguments. Each check throws an error that contains the name of the argument and the received value. */
 
-/** The error for an argument: a TypeError for the wrong kind of thing, a RangeError for a wrong number. */
+/** Creates the error for an argument: a `TypeError` for a wrong type, a `RangeError` for a number out of range. */
 export function invalid(name: string, expected: string, value: unknown, Kind: ErrorConstructor = TypeError): Error {
   const shown =
     typeof value === 'string'
@@ -13,39 +13,39 @@ export function invalid(name: string, expected: string, value: unknown, Kind: Er
   return new Kind(`${name} must be ${expected}, received ${shown}`);
 }
 
-/** Refuses whatever is not a number from `min` to `max`, both included. NaN is in no range. */
+/** Throws unless `value` is a number from `min` to `max`, both included. NaN is out of every range. */
 export function checkNumber(name: string, expected: string, value: unknown, min: number, max: number): void {
   if (typeof value !== 'number') throw invalid(name, expected, value);
   if (!(value >= min && value <= max)) throw invalid(name, expected, value, RangeError);
 }
 
-/** Refuses what is no cost: tokens, finite and >= 0. */
+/** Throws unless `cost` is a finite number >= 0. */
 export function checkCost(cost: unknown): void {
   checkNumber('cost', 'a finite number >= 0', cost, 0, Number.MAX_VALUE);
 }
 
-/** Refuses whatever is not an integer from `min` to `max`, both included. */
+/** Throws unless `value` is an integer from `min` to `max`, both included. */
 export function checkInteger(name: string, expected: string, value: unknown, min: number, max: number): void {
   checkNumber(name, expected, value, min, max);
   if (!Number.isInteger(value)) throw invalid(name, expected, value, RangeError);
 }
 
-/** Refuses what is neither an integer >= `min` nor Infinity. */
+/** Throws unless `value` is an integer >= `min` or `Infinity`. */
 export function checkCount(name: string, value: unknown, min: number = 0): void {
   if (value !== Infinity) checkInteger(name, `an integer >= ${min}`, value, min, Number.MAX_VALUE);
 }
 
-/** Refuses what cannot be called. */
+/** Throws unless `value` is a function. */
 export function checkFunction(name: string, value: unknown): void {
   if (typeof value !== 'function') throw invalid(name, 'a function', value);
 }
 
-/** Refuses an options bag that is none, such as a number given in its place. */
+/** Throws unless `value` is an object. */
 export function checkObject(name: string, value: unknown): void {
   if (typeof value !== 'object' || value === null) throw invalid(name, 'an object', value);
 }
 
-/** Refuses what is no {@link AcquireOptions}, and a signal that has aborted already. */
+/** Throws unless `options` are valid {@link AcquireOptions}. Throws the reason of a signal that has already aborted. */
 export function checkAcquireOptions(options: { signal?: AbortSignal | undefined; timeout?: number | undefined }): void {
   checkObject('options', options);
   const { signal, timeout = 0 } = options;
