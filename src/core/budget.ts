@@ -1,32 +1,35 @@
-/** A budget answers how much may start, and from when. Pure arithmetic: without timers, promises and clocks. */
+/** The interface of rate limits. A budget is pure arithmetic over `(now, cost)`: no timer, no promise, no clock. */
 
-/** A limit on the cost that may start in a span of time. */
+/** A limit on the cost that may start in a span of time. Instants and durations are in seconds. */
 export interface Budget {
-  /** The largest cost that it can ever grant. */
+  /** The largest cost that the budget can grant. */
   readonly burst: number;
-  /** The tokens at hand at `now`. Below zero where a settled cost left a debt. */
+  /** The tokens available at `now`. Negative while a settled cost has left a debt. */
   level(now: number): number;
   /**
-   * The earliest instant, not before `from`, at which `cost` fits if nothing else is spent. A `cost` above `burst`
-   * stands for a queue of costs that each fit.
+   * The earliest instant, from `from` on, at which `cost` fits, if no other cost is taken. A `cost` above `burst` is
+   * the sum of the costs of a queue. Each cost in that queue is at most `burst`.
    */
   readyAt(from: number, cost: number): number;
-  /** The instant from which it is as full as a new one, if nothing else is spent. */
+  /** The instant from which the budget equals a new budget, if no other cost is taken. */
   fullAt(): number;
-  /** Takes `cost`, if it fits at `now`: if `readyAt(now, cost) <= now`. `serial` numbers the grant, and only grows. */
+  /** Takes `cost` if `readyAt(now, cost) <= now`; otherwise returns `false`. Serial numbers of grants increase. */
   take(now: number, cost: number, serial: number): boolean;
   /**
-   * Corrects the cost of the grant `serial` by `difference`: more, or less where it is negative. Afterwards the level is
-   * the one that there would be, had the corrected cost been asked for in the first place.
+   * Adds `difference`, which may be negative, to the cost of the grant `serial`. Afterwards, the level is the level
+   * that a request of the corrected cost would have left.
    */
   settle(now: number, difference: number, serial: number): void;
-  /** Corrects the cost of a grant of `earlier`, a budget of the same limits that was full when this one took its place. */
+  /**
+   * Adds `difference` to the cost of a grant of `earlier`. This budget has replaced `earlier`, which had the same
+   * limits and was full at that instant.
+   */
   settleEarlier(now: number, earlier: Budget, difference: number, serial: number): void;
   /** A new budget with the same limits. */
   fresh(): Budget;
 }
 
-/** Several budgets as one: they are met together or not at all. */
+/** Combines several budgets. A cost is taken from all of them or from none. */
 export class CombinedBudget implements Budget {
   readonly burst: number;
   readonly #budgets: readonly Budget[];
@@ -49,7 +52,7 @@ export class CombinedBudget implements Budget {
   }
 
   take(now: number, cost: number, serial: number): boolean {
-    // None spends while another refuses.
+    // Check every budget before the first one takes the cost.
     if (this.readyAt(now, cost) > now) return false;
     for (const budget of this.#budgets) budget.take(now, cost, serial);
     return true;

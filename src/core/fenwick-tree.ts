@@ -1,12 +1,12 @@
 /**
- * Prefix sums that can be corrected: adding to one number and summing the numbers before an index both take
- * logarithmic time. P. M. Fenwick, "A new data structure for cumulative frequency tables", 1994.
+ * A list of numbers with fast prefix sums. Changing one number and summing all numbers before an index both take
+ * logarithmic time. Source: P. M. Fenwick, "A new data structure for cumulative frequency tables", 1994.
  */
 export class FenwickTree {
-  /** At the one-based index i, the sum of the numbers from i - (i & -i) + 1 to i. The first element stands for none. */
+  /** The element i is the sum of the numbers from i - (i & -i) + 1 to i, counted from 1. The element 0 is unused. */
   readonly #sums: number[];
 
-  /** `length` numbers, each 0. */
+  /** Creates `length` numbers, each 0. */
   constructor(length: number) {
     this.#sums = Array.from({ length: length + 1 }, () => 0);
   }

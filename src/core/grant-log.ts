@@ -1,58 +1,64 @@
 /**
- * What a token bucket remembers of its grants, so that the cost of one can be corrected later. The level that a
- * correction leaves is the level of a replay: the bucket of the first instant, every grant at its own instant with its
- * true cost, the refill in between, and the overflow of a full bucket. Pure arithmetic, without a clock. Instants are
- * seconds.
+ * The grants of a token bucket, recorded so that the cost of a grant can be corrected later. The level after a
+ * correction is the level of a replay. The replay starts with the first level of the bucket. It takes the true cost of
+ * every grant at its instant, refills the bucket in between, and limits the level to the burst. Pure arithmetic without
+ * a clock. Instants are in seconds.
  *
- * Memory is bounded. The latest grants are kept one by one, and a replay over them is exact. Older grants are folded into
- * two things: the level after them, and the peaks of the level among them, which is a monotone stack of suffix maxima.
- * With these, a refund of an older grant is exact, too: of a refund, as much survives as the highest level since the
- * grant has left room for. Only where there are more than a thousand peaks, it may fall short by a share of the burst. A
- * debt of an older grant is charged in full, although an overflow may have paid part of it; so is one from before more than
- * eight changes of the limits.
+ * Memory is bounded. The log keeps the latest grants one by one; a replay of these grants is exact. Older grants are
+ * folded into two values: the level after them, and the peaks of the level among them (a monotone stack of suffix
+ * maxima). With the peaks, a refund of a folded grant is exact, too: the bucket recovers as much of the refund as the
+ * highest level since the grant left room for. With more than a thousand peaks, a refund may fall short by a small
+ * share of the burst. A debt of a folded grant is charged in full, although an overflow may have paid a part of the
+ * debt. A debt from before the latest eight changes of the limits is also charged in full.
  */
 
 /** The limits of a bucket. */
 export interface BucketLimits {
   /** Tokens per second. */
   readonly rate: number;
-  /** The most that the bucket holds. */
+  /** The largest number of tokens in the bucket. */
   readonly burst: number;
 }
 
-/** The state with which the log begins. */
+/** The state before the first grant of the ring. */
 interface Base {
-  /** The instant at which the bucket's history began. */
+  /** The instant at which the history of the bucket begins. */
   readonly beganAt: number;
-  /** The level after the last folded grant, and the instant at which it was true. */
+  /** The level after the last folded grant. */
   level: number;
+  /** The instant of `level`. */
   at: number;
   /**
-   * The peaks among the folded grants, two numbers each: the number of the last grant before the peak, and the room that
-   * was left in the bucket then.
+   * The peaks among the folded grants, two numbers per peak: the serial number of the last grant before the peak, and
+   * the room in the bucket at the peak.
    */
   peaks: number[];
 }
 
-/** How many grants are kept one by one at most: a power of two. */
-const MOST = 512;
-/** How many peaks are kept at most. */
-const MOST_PEAKS = 1_024;
+/** The largest number of grants in the ring: a power of two. */
+const MAX_GRANTS = 512;
+/** The largest number of peaks. */
+const MAX_PEAKS = 1_024;
 
-/** The numbers of one grant: the instant and the cost. */
+/** The numbers per grant in the ring: the instant and the cost. */
 const WORDS = 2;
 
 export class GrantLog {
-  /** The latest grants, a ring of {@link WORDS} numbers each, by their serial numbers: one array weighs less than two. */
+  /** A ring of the latest grants, {@link WORDS} numbers per grant. One array uses less memory than two. */
   readonly #ring: number[] = [];
-  /** The serial number of the last grant before the first in the ring, that of the latest one, and that of the last folded one. */
+  /** The serial number of the last grant before the log began. */
   readonly #before: number;
+  /** The serial number of the latest grant. */
   #latest: number;
+  /** The serial number of the last folded grant. */
   #folded: number;
-  /** Absent while nothing is folded, for a bucket that started full. */
+  /** `undefined` for a bucket that started full, until the first fold. */
   #base: Base | undefined;
 
-  /** After the grant `serial`. With a `level`, that is what the bucket holds at the instant `at`. Otherwise it starts full. */
+  /**
+   * The log begins after the grant `serial`, with `level` at the instant `at`. Without a `level`, the bucket starts
+   * full.
+   */
   constructor(serial: number, level?: number, at: number = 0) {
     this.#before = this.#latest = this.#folded = serial;
     if (level !== undefined) this.#base = { beganAt: at, level, at, peaks: [] };
@@ -63,45 +69,45 @@ export class GrantLog {
     return this.#base?.beganAt ?? this.#ring[0];
   }
 
-  /** The instant of the latest grant, or of the beginning. */
+  /** The instant of the latest grant; without a grant, the instant at which the history begins. */
   get latestAt(): number {
     return this.#latest > this.#folded
       ? (this.#ring[this.#offsetOf(this.#latest)] as number)
       : (this.#base?.at ?? -Infinity);
   }
 
-  /** Where the numbers of a grant are. */
+  /** The index of the numbers of a grant in the ring. */
   #offsetOf(serial: number): number {
-    return ((serial - this.#before - 1) & (MOST - 1)) * WORDS;
+    return ((serial - this.#before - 1) & (MAX_GRANTS - 1)) * WORDS;
   }
 
-  /** Adds a grant. Serial numbers follow one another. */
+  /** Adds a grant. Serial numbers are consecutive. */
   add(at: number, cost: number, serial: number, limits: BucketLimits): void {
-    if (serial - this.#folded > MOST) this.#fold(limits);
+    if (serial - this.#folded > MAX_GRANTS) this.#fold(limits);
     const offset = this.#offsetOf(serial);
     this.#ring[offset] = at;
     this.#ring[offset + 1] = cost;
     this.#latest = serial;
   }
 
-  /** Corrects the cost of the grant `serial` by `difference`. */
+  /** Adds `difference` to the cost of the grant `serial`. */
   correct(serial: number, difference: number): void {
     if (serial > this.#folded) (this.#ring[this.#offsetOf(serial) + 1] as number) += difference;
     else if (this.#base !== undefined) correctFolded(this.#base, serial, difference);
   }
 
-  /** Corrects the level with which the history began by `difference`. A history that began full, at `at`, does so no more. */
+  /** Adds `difference` to the first level of the history. `at` is the first instant of a history that began full. */
   correctBeginning(at: number, difference: number, limits: BucketLimits): void {
     this.#base ??= { beganAt: at, level: limits.burst, at, peaks: [] };
     correctFolded(this.#base, -1, -difference);
   }
 
-  /** The level right after the latest grant. */
+  /** The level directly after the latest grant. */
   replay(limits: BucketLimits): number {
     return this.#replay(limits, this.#latest);
   }
 
-  /** Replays the grants up to `last`. Writes down the room that was left before each. */
+  /** Replays the grants up to `last`. Records the room in the bucket before each grant. */
   #replay({ rate, burst }: BucketLimits, last: number): number {
     const ring = this.#ring;
     let level = this.#base === undefined ? burst : this.#base.level;
@@ -117,38 +123,38 @@ export class GrantLog {
     return level;
   }
 
-  /** Folds the older half of the log into the base. */
+  /** Folds the older half of the ring into the base. */
   #fold(limits: BucketLimits): void {
-    const last = this.#folded + MOST / 2;
+    const last = this.#folded + MAX_GRANTS / 2;
     const level = this.#replay(limits, last);
     const beganAt = this.#base?.beganAt ?? this.#ring[0] ?? -Infinity;
     const older = this.#base?.peaks ?? [];
-    // From the end: a peak is seen where it leaves less room than all that come after it.
+    // From the end: a grant has a peak before it if the room there is smaller than at all later peaks.
     const peaks: number[] = [];
-    let least = Infinity;
-    for (let index = MOST / 2 - 1; index >= 0 && least > 0; index--) {
+    let leastRoom = Infinity;
+    for (let index = MAX_GRANTS / 2 - 1; index >= 0 && leastRoom > 0; index--) {
       const room = rooms[index] as number;
-      if (room >= least) continue;
-      least = room;
+      if (room >= leastRoom) continue;
+      leastRoom = room;
       peaks.push(this.#folded + index, room);
     }
     for (let index = older.length - 2; index >= 0; index -= 2)
-      if ((older[index + 1] as number) < least) peaks.push(older[index] as number, older[index + 1] as number);
+      if ((older[index + 1] as number) < leastRoom) peaks.push(older[index] as number, older[index + 1] as number);
     this.#base = {
       beganAt,
       level,
       at: this.#ring[this.#offsetOf(last)] as number,
-      peaks: bounded(inOrder(peaks), limits.burst),
+      peaks: mergePeaks(reversePairs(peaks), limits.burst),
     };
     this.#folded = last;
   }
 }
 
-/** Where a replay writes down the room left before each grant. */
-const rooms = new Float64Array(MOST);
+/** The room in the bucket before each grant of the latest replay. */
+const rooms = new Float64Array(MAX_GRANTS);
 
 /** The pairs of numbers in reverse order. */
-function inOrder(pairs: readonly number[]): number[] {
+function reversePairs(pairs: readonly number[]): number[] {
   const ordered: number[] = [];
   for (let index = pairs.length - 2; index >= 0; index -= 2)
     ordered.push(pairs[index] as number, pairs[index + 1] as number);
@@ -156,11 +162,12 @@ function inOrder(pairs: readonly number[]): number[] {
 }
 
 /**
- * If there are too many peaks, merges neighbours that differ by less than a share of the burst: 1/512, or twice, four times
- * as much if that is not enough. Merging is strict: the higher peak counts for every grant before the later one.
+ * Merges neighbouring peaks until at most {@link MAX_PEAKS} remain. The peaks of a pair differ by less than 1/512 of
+ * the burst, or by a multiple of two if too many peaks remain. A merge never returns too many tokens: the higher peak
+ * counts for every grant before the later peak.
  */
-function bounded(peaks: number[], burst: number): number[] {
-  for (let grain = burst / 512; peaks.length > 2 * MOST_PEAKS; grain *= 2) {
+function mergePeaks(peaks: number[], burst: number): number[] {
+  for (let grain = burst / 512; peaks.length > 2 * MAX_PEAKS; grain *= 2) {
     const merged: number[] = [];
     for (let index = 0; index < peaks.length; index += 2) {
       const last = merged.length - 2;
@@ -173,16 +180,17 @@ function bounded(peaks: number[], burst: number): number[] {
   return peaks;
 }
 
-/** Corrects the cost of a folded grant by `difference`. */
+/** Adds `difference` to the cost of a folded grant. */
 function correctFolded(base: Base, serial: number, difference: number): void {
   const { peaks } = base;
   let next = 0;
   while (next < peaks.length && (peaks[next] as number) < serial) next += 2;
-  // The first peak after a grant is the highest one after it.
+  // The first peak after a grant is the highest peak after that grant.
   const change = Math.min(-difference, peaks[next + 1] ?? Infinity);
   base.level += change;
   for (let index = next; index < peaks.length; index += 2) (peaks[index + 1] as number) -= change;
-  // A peak that has grown may hide lower ones before it.
+  // After a refund, the corrected peaks are higher. Remove the earlier peaks that are not higher than the first of
+  // them.
   let hidden = next;
   while (next < peaks.length && hidden > 0 && (peaks[hidden - 1] as number) >= (peaks[next + 1] as number)) hidden -= 2;
   peaks.splice(hidden, next - hidden);

@@ -1,12 +1,12 @@
 /**
- * The sliding window: no rolling period ever sees more than `capacity`, where a bucket allows up to twice that. It
- * remembers every grant for one period, so it needs memory for as many as one window holds. Pure arithmetic over
- * `(now, cost)`: no timer, no promise, no clock. Instants and durations are seconds.
+ * The sliding window, a budget that grants at most `capacity` in any rolling period. A token bucket can grant up to
+ * twice as much. The window records every grant for one period, so its memory grows with the grants of one window. It
+ * is pure arithmetic over `(now, cost)`: no timer, no promise, no clock. Instants and durations are in seconds.
  *
- * This is the "sliding window log" of the literature. A grant at `t` counts in `[t, t + period)`: of a period with
- * both its ends one more grant may be part, which is what a margin is for. A cost that is corrected later counts at the
- * instant of its grant. The corrections are kept in a Fenwick tree ("A new data structure for cumulative frequency
- * tables", 1994), so that the instant at which a cost fits is found in logarithmic time also after corrections.
+ * The literature calls this algorithm "sliding window log". A grant at `t` counts in `[t, t + period)`. A period that
+ * includes both its ends can contain one more grant; a `margin` prevents that. A corrected cost counts at the instant
+ * of its grant. A Fenwick tree ("A new data structure for cumulative frequency tables", 1994) stores the corrections,
+ * so that the search for the instant at which a cost fits takes logarithmic time, also after corrections.
  */
 import type { Budget } from './budget.js';
 import { FenwickTree } from './fenwick-tree.js';
@@ -15,37 +15,39 @@ export class SlidingWindow implements Budget {
   readonly burst: number;
   /** Seconds for which a grant counts. */
   readonly #span: number;
-  /** What rounding may swallow: ten costs of 0.1 make one, although their sum is not quite 1. */
+  /** The tolerated rounding error: ten costs of 0.1 fit into 1 token, although their sum differs. */
   readonly #slack: number;
-  /** The grants, oldest first, those of one instant as one: the instant, the true cost, the serial number of the last of them. */
+  /** The instants of the entries, oldest first. One entry holds all grants of one instant. */
   #times: number[] = [];
+  /** The true cost of each entry. */
   #costs: number[] = [];
+  /** The serial number of the last grant of each entry. */
   #serials: number[] = [];
-  /** For each entry, the sum of all costs up to it as they were before any correction. */
+  /** For each entry, the sum of all costs up to and including the entry, without corrections. */
   #sums: number[] = [];
-  /** The differences between the true costs and the costs in `#sums`; absent while there are none. */
+  /** The differences between the true costs and the costs in `#sums`; `undefined` without corrections. */
   #corrections: FenwickTree | undefined;
-  /** The index of the oldest entry that still counts. */
+  /** The index of the oldest live entry. */
   #first = 0;
-  /** The sum of the true costs that count. */
+  /** The sum of the true costs of the live entries. */
   #total = 0;
-  /** The serial number of the last grant that counts no more, or never did. */
-  #goneSerial: number;
+  /** The serial number of the last grant that is no longer in the window, or that came before the window. */
+  #expiredSerial: number;
 
   /**
-   * @param capacity What may start in any `span`.
-   * @param span Seconds: the period, and the margin for what the network adds.
-   * @param now The instant at which it replaces `earlier`.
-   * @param serial The serial number of the last grant before that.
-   * @param earlier The window that it replaces: the grants that still count at `now` go on counting.
+   * @param capacity The largest cost that may start in any `span`.
+   * @param span Seconds: the period plus the margin.
+   * @param now The instant at which this window replaces `earlier`.
+   * @param serial The serial number of the last grant before that instant.
+   * @param earlier The replaced window. Its grants that are live at `now` stay live.
    */
   constructor(capacity: number, span: number, now: number = -Infinity, serial: number = 0, earlier?: SlidingWindow) {
     this.burst = capacity;
     this.#span = span;
     this.#slack = capacity * 1e-11;
-    this.#goneSerial = serial;
+    this.#expiredSerial = serial;
     if (earlier === undefined) return;
-    // Grants that have left the shorter window stay out, also if nothing has looked at it since.
+    // Remove the expired grants first: a grant that has left a shorter window must not return to a longer window.
     earlier.#expire(now);
     this.#times = earlier.#times;
     this.#costs = earlier.#costs;
@@ -54,7 +56,7 @@ export class SlidingWindow implements Budget {
     this.#corrections = earlier.#corrections;
     this.#first = earlier.#first;
     this.#total = earlier.#total;
-    this.#goneSerial = earlier.#goneSerial;
+    this.#expiredSerial = earlier.#expiredSerial;
   }
 
   level(now: number): number {
@@ -64,20 +66,20 @@ export class SlidingWindow implements Budget {
 
   readyAt(from: number, cost: number): number {
     if (cost === 0) return from;
-    // The last of a queue has at most `burst` in the span before it; the rest of the queue came before that.
+    // A queue needs one more span for each full `burst` ahead of its last cost.
     const spans = Math.max(0, Math.ceil(cost / this.burst - 1e-12) - 1);
     const over = this.#total + (cost - spans * this.burst) - this.burst;
-    const at = over > this.#slack ? Math.max(from, this.#leaves(over - this.#slack)) : from;
+    const at = over > this.#slack ? Math.max(from, this.#expiryOf(over - this.#slack)) : from;
     return at + spans * this.#span;
   }
 
-  /** The instant at which the oldest grants, `cost` in all, have left the window. */
-  #leaves(cost: number): number {
-    const gone = this.#sumBefore(this.#first);
+  /** The instant at which the oldest live grants, with a sum of `cost`, have left the window. */
+  #expiryOf(cost: number): number {
+    const expired = this.#sumBefore(this.#first);
     let low = this.#first;
     for (let high = this.#times.length - 1; low < high;) {
       const middle = (low + high) >> 1;
-      if (this.#sumBefore(middle + 1) - gone < cost) low = middle + 1;
+      if (this.#sumBefore(middle + 1) - expired < cost) low = middle + 1;
       else high = middle;
     }
     return (this.#times[low] as number) + this.#span;
@@ -89,7 +91,7 @@ export class SlidingWindow implements Budget {
   }
 
   fullAt(): number {
-    // The latest grant that counts is the one until which the window is not full.
+    // The window is full again once its latest grant with a cost has expired.
     let last = this.#times.length - 1;
     while (last >= this.#first && (this.#costs[last] as number) <= this.#slack) last--;
     return last < this.#first ? -Infinity : (this.#times[last] as number) + this.#span;
@@ -97,7 +99,7 @@ export class SlidingWindow implements Budget {
 
   take(now: number, cost: number, serial: number): boolean {
     this.#expire(now);
-    // Twice the slack of `readyAt`, which adds in another order: when it says "now", this must agree.
+    // Twice the tolerance of `readyAt`, which adds in another order: a cost that is ready now must fit here.
     if (cost > 0 && this.#total + cost - this.burst > 2 * this.#slack) return false;
     this.#add(now, cost, serial);
     return true;
@@ -105,8 +107,8 @@ export class SlidingWindow implements Budget {
 
   settle(now: number, difference: number, serial: number): void {
     this.#expire(now);
-    // A grant that has left the window counts no more, whatever it cost.
-    if (serial <= this.#goneSerial) return;
+    // An expired grant does not count, so a correction of its cost has no effect.
+    if (serial <= this.#expiredSerial) return;
     const index = this.#indexOf(serial);
     (this.#costs[index] as number) += difference;
     this.#total += difference;
@@ -114,7 +116,7 @@ export class SlidingWindow implements Budget {
     this.#corrections.add(index, difference);
   }
 
-  /** The index of the entry that the grant `serial` is part of. */
+  /** The index of the entry that contains the grant `serial`. */
   #indexOf(serial: number): number {
     let low = this.#first;
     for (let high = this.#serials.length - 1; low < high;) {
@@ -127,8 +129,8 @@ export class SlidingWindow implements Budget {
 
   settleEarlier(now: number, earlier: SlidingWindow, difference: number, serial: number): void {
     earlier.#expire(now);
-    if (serial <= earlier.#goneSerial) return;
-    // All grants of the earlier window came before those of this one.
+    if (serial <= earlier.#expiredSerial) return;
+    // All grants of `earlier` are older than the grants of this window.
     const time = earlier.#times[earlier.#indexOf(serial)] as number;
     earlier.settle(now, difference, serial);
     this.#compact();
@@ -136,7 +138,7 @@ export class SlidingWindow implements Budget {
     while (index < this.#times.length && (this.#times[index] as number) < time) index++;
     this.#times.splice(index, 0, time);
     this.#costs.splice(index, 0, difference);
-    this.#serials.splice(index, 0, this.#serials[index - 1] ?? this.#goneSerial);
+    this.#serials.splice(index, 0, this.#serials[index - 1] ?? this.#expiredSerial);
     this.#compact();
   }
 
@@ -167,11 +169,11 @@ export class SlidingWindow implements Budget {
       this.#total -= this.#costs[first++] as number;
     if (first === this.#first) return;
     this.#first = first;
-    this.#goneSerial = this.#serials[first - 1] as number;
+    this.#expiredSerial = this.#serials[first - 1] as number;
     if (first > length / 2) this.#compact();
   }
 
-  /** Forgets the entries that count no more, and what rounding left of the sums. */
+  /** Drops the expired entries, and computes all sums again, without their rounding errors. */
   #compact(): void {
     this.#times = this.#times.slice(this.#first);
     this.#costs = this.#costs.slice(this.#first);

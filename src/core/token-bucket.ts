@@ -1,26 +1,29 @@
 /**
- * The token bucket: how much may start, and from when. Pure arithmetic over `(now, cost)`: no timer, no promise,
- * no clock. Instants and durations are seconds.
+ * The token bucket, a budget with continuous refill. It is pure arithmetic over `(now, cost)`: no timer, no promise, no
+ * clock. Instants and durations are in seconds.
  *
- * The bucket is the "leaky bucket as a meter" of ITU-T I.371, the one that GCRA describes, kept as a level of
- * tokens and the instant at which that level was true.
+ * The algorithm is the "leaky bucket as a meter" of ITU-T I.371, which GCRA describes. The state is a level of tokens
+ * and the instant of that level.
  */
 
 import type { Budget } from './budget.js';
 import { type BucketLimits, GrantLog } from './grant-log.js';
 
-/** How many replaced buckets a bucket remembers. */
-const MOST_EARLIER = 8;
+/** The number of replaced buckets that a bucket keeps, so that it can settle their grants. */
+const MAX_EARLIER = 8;
 
-/** What rounding may swallow, as a share of the burst: ten costs of 0.1 make one, although their sum is not quite 1. */
+/**
+ * The tolerated rounding error, relative to the burst: ten costs of 0.1 fit into 1 token, although their sum differs.
+ */
 const SLACK = 1e-12;
 
-/** How a bucket that replaced another began. */
+/** The start of a bucket that replaced another limit. */
 interface Origin {
-  /** The number of the last grant before. */
+  /** The serial number of the last grant before the replacement. */
   readonly serial: number;
-  /** The bucket that was replaced; `undefined` if there was no limit, and `null` once it is forgotten. */
+  /** The replaced bucket; `undefined` if the rate was unlimited before; `null` once the replaced bucket is dropped. */
   earlier: TokenBucket | null | undefined;
+  /** The number of replacements up to this bucket. */
   readonly depth: number;
 }
 
@@ -29,18 +32,18 @@ export class TokenBucket implements Budget, BucketLimits {
   /** Tokens per second. */
   readonly rate: number;
   #tokens: number;
-  /** The instant at which there were `#tokens`. At first, any: the bucket starts full. */
+  /** The instant of `#tokens`; `-Infinity` for a bucket that starts full. */
   #at: number;
   readonly #log: GrantLog;
-  /** Absent for a throttle's first bucket. */
+  /** `undefined` for the first bucket of a throttle. */
   readonly #origin: Origin | undefined;
 
   /**
-   * `capacity` tokens flow in per `period` seconds, evenly, up to `burst`. It starts full, or with what `earlier` holds
-   * at `now`, which it replaces after the grant `serial`.
+   * `capacity` tokens per `period` seconds flow in evenly, up to `burst`. Without `earlier`, the bucket starts full.
+   * With `earlier`, it starts with the level of `earlier` at `now`, and replaces `earlier` after the grant `serial`.
    */
   constructor(capacity: number, period: number, burst: number, now?: number, serial?: number, earlier?: TokenBucket);
-  /** A new one of the same limits as `model`. */
+  /** A full bucket with the limits of `model`. */
   constructor(model: TokenBucket);
   constructor(
     capacity: number | TokenBucket,
@@ -58,29 +61,29 @@ export class TokenBucket implements Budget, BucketLimits {
     if (serial === 0 && earlier === undefined) return;
     const depth = earlier === undefined ? 1 : (earlier.#origin?.depth ?? 0) + 1;
     this.#origin = { serial, earlier, depth };
-    if (depth > MOST_EARLIER) this.#forget(MOST_EARLIER);
+    if (depth > MAX_EARLIER) this.#dropEarlier(MAX_EARLIER);
   }
 
-  /** Forgets what lies more than `depth` replacements back. */
-  #forget(depth: number): void {
+  /** Drops the buckets that lie more than `depth` replacements back. */
+  #dropEarlier(depth: number): void {
     const origin = this.#origin;
     if (!origin?.earlier) return;
-    if (depth > 0) origin.earlier.#forget(depth - 1);
+    if (depth > 0) origin.earlier.#dropEarlier(depth - 1);
     else origin.earlier = null;
   }
 
   level(now: number): number {
-    // A `now` from before is no earlier than the last: a stale instant neither refills nor drains.
+    // An instant before the latest one does not change the level.
     return now > this.#at ? Math.min(this.burst, this.#tokens + (now - this.#at) * this.rate) : this.#tokens;
   }
 
   readyAt(from: number, cost: number): number {
     const level = this.level(from);
     const { rate, burst } = this;
-    // A cost of 0 takes no token, so it does not wait for a debt to be paid either.
+    // A cost of 0 takes no tokens, so a debt does not delay it.
     if (cost - level <= burst * SLACK || cost === 0) return from;
-    // From a fixed state, not from `from`: the same instant comes out however often it is asked for, so a timer
-    // set for it is not set anew, and once that instant has come the cost fits, whatever rounding did to `level`.
+    // Computed from the stored state instead of `from`, so that every call returns the same instant. The timer for that
+    // instant then stays valid, and `cost` fits at that instant in spite of rounding errors in `level`.
     if (level < burst) return this.#at + (cost - this.#tokens) / rate;
     return from + (cost - burst) / rate;
   }
@@ -102,7 +105,7 @@ export class TokenBucket implements Budget, BucketLimits {
     const origin = this.#origin;
     if (serial > (origin?.serial ?? 0)) this.#log.correct(serial, difference);
     else if (origin?.earlier) return this.settleEarlier(now, origin.earlier, difference, serial);
-    // A grant from before there was a limit counts for nothing. One whose bucket is forgotten gives nothing back.
+    // A grant from a time without a limit is ignored. For a grant of a dropped bucket, only a debt counts.
     else if (origin?.earlier === null && difference > 0) this.#log.correctBeginning(now, -difference, this);
     else return;
     this.#replay();
