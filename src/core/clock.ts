@@ -1,10 +1,10 @@
 /**
- * Time, as a gate sees it: an instant to read and a callback to schedule. Everything is in seconds.
+ * The clock of a gate: the present instant and timers. All instants and durations are in seconds.
  */
 
 /**
- * What a gate needs of time. The default is the system's monotonic clock; `ManualClock` of `headgate/testing`
- * is one that only a test moves.
+ * The source of time and timers of a gate. The default is the monotonic clock of the platform. A test can use the
+ * `ManualClock` of `headgate/testing`, which moves only when the test advances it.
  *
  * @example
  * import { Throttle, type Clock } from 'headgate';
@@ -20,62 +20,68 @@
  */
 export interface Clock {
   /**
-   * The present instant in seconds since some fixed point. It should never step back. If it does, nothing extra is
-   * granted: waiters go on by the timers, and no token flows in for others until it has caught up.
+   * Returns the present instant, in seconds since a fixed point. The clock should never step back. If the clock steps
+   * back, timers still grant waiters, but no tokens refill for other callers until the clock has caught up.
    */
   now(): number;
-  /** Calls `callback` once, `seconds` (> 0, finite) from now, and returns a function that prevents it. */
+  /** Calls `callback` once, after `seconds` (> 0, finite). Returns a function that cancels the call. */
   schedule(seconds: number, callback: () => void): () => void;
 }
 
-/** The longest delay that setTimeout takes, in milliseconds. It fires longer ones at once. */
-const LONGEST_MS = 2 ** 31 - 1;
+/** The longest delay of `setTimeout`, in milliseconds. A timer with a longer delay fires at once. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
 
-/** Held, since the lookup of `performance` costs a third of a reading. */
-const { performance: original, setTimeout: originalTimer } = globalThis;
-const { now: originalNow } = original as { now: unknown };
+/** Stored, because the lookup of the global `performance` takes a third of the time of a reading. */
+const { performance: originalPerformance, setTimeout: originalSetTimeout } = globalThis;
+const { now: originalNow } = originalPerformance as { now: unknown };
 
-/** Seconds by which a timer of the platform may fire early; and, where the clock is a coarse one, by which it may seem to. */
-const EARLY = 0.002;
-const SEEMINGLY_EARLY = 0.25;
+/** The time in seconds by which a timer of the platform may fire early. */
+const MAX_EARLY = 0.002;
+/** The time in seconds by which a timer may appear to fire early on a platform with a coarse clock. */
+const MAX_EARLY_COARSE = 0.25;
 
-/** Seconds by which timers have run ahead of `performance`: more than 0 only under fake timers that leave `performance` alone. */
+/** Seconds by which fake timers have run ahead of `performance`. Zero unless a test fakes only the timers. */
 let ahead = 0;
 
 /** Whether a test has replaced the timers or the clock. */
 function isFaked(): boolean {
-  return setTimeout !== originalTimer || performance !== original || (original as { now: unknown }).now !== originalNow;
+  return (
+    setTimeout !== originalSetTimeout ||
+    performance !== originalPerformance ||
+    (originalPerformance as { now: unknown }).now !== originalNow
+  );
 }
 
 /**
- * The monotonic clock of the platform. Where `setTimeout` is not the original one, fake timers are at work: then
- * `performance` may be another one, too. Where only one of the two is faked, the timers count: a job that waits for its
- * timer starts when the timer fires.
+ * The monotonic clock of the platform. A test may replace `setTimeout`, `performance` or both by fakes. If `setTimeout`
+ * is replaced, the clock reads the present `performance`, which may be replaced, too. If only one of the two is
+ * replaced, timers count: a waiter starts when its timer fires, whatever instant `performance` shows.
  */
 export const systemClock: Clock = {
-  now: () => (setTimeout === originalTimer ? original : performance).now() / 1000 + ahead,
+  now: () => (setTimeout === originalSetTimeout ? originalPerformance : performance).now() / 1000 + ahead,
 
   schedule(seconds, callback) {
-    // Rounding up spares an early firing; the subtraction keeps 0.1 s, computed as 100.00000000000001 ms, at 100.
+    // Rounding up avoids an early timer. The subtraction corrects rounding errors: 100.00000000000001 ms becomes 100
+    // ms.
     let left = Math.max(1, Math.ceil(seconds * 1000 - 1e-6));
     const due = systemClock.now() + seconds;
     let timer: ReturnType<typeof setTimeout>;
     const fire = (): void => {
       const early = due - systemClock.now();
-      if (early > SEEMINGLY_EARLY || (early > EARLY && isFaked())) ahead += early;
+      if (early > MAX_EARLY_COARSE || (early > MAX_EARLY && isFaked())) ahead += early;
       callback();
     };
-    const wait = (): void => {
-      const step = Math.min(left, LONGEST_MS);
+    const startTimer = (): void => {
+      const step = Math.min(left, MAX_DELAY_MS);
       left -= step;
-      timer = setTimeout(left > 0 ? wait : fire, step);
+      timer = setTimeout(left > 0 ? startTimer : fire, step);
     };
-    wait();
+    startTimer();
     return () => clearTimeout(timer);
   },
 };
 
-/** What the clock shows; NaN if it throws. */
+/** The present instant of `clock`; NaN if `clock` throws. */
 export function readClock(clock: Clock): number {
   try {
     return clock.now();

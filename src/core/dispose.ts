@@ -1,14 +1,19 @@
 /**
- * `using` and `await using`, also where `Symbol.dispose` is missing when this package is loaded, or is polyfilled later.
- * A class would then have its method under the key "undefined", and a permit of a lowered `using` would never be released.
+ * Support of `using` and `await using`, also if a polyfill defines `Symbol.dispose` after this package is loaded.
+ * Without this support, a class would have its method under the key "undefined", and `using` in compiled code would
+ * never release a permit.
  */
 
-/** The key that `using` looks up: the platform's symbol or, where it is missing, the one that compilers fall back on. */
+/**
+ * The key of the method that `using` calls: the symbol of the platform or, without one, the symbol that compilers use.
+ */
 function keyOf(kind: 'dispose' | 'asyncDispose'): symbol {
   return (Symbol as { dispose?: symbol; asyncDispose?: symbol })[kind] ?? Symbol.for(`Symbol.${kind}`);
 }
 
-/** Adds `method` to `prototype` under the key of `kind`. To be called by each constructor, since a polyfill may come between two calls. */
+/**
+ * Adds `method` to `prototype` under the key of `kind`. Every constructor call repeats it, in case of a new polyfill.
+ */
 export function addDisposal<T extends object>(
   prototype: T,
   kind: 'dispose' | 'asyncDispose',
@@ -19,7 +24,7 @@ export function addDisposal<T extends object>(
     Object.defineProperty(prototype, key, { value: method, writable: true, configurable: true });
 }
 
-/** What `await using` does with `resource` when its block ends. */
+/** Disposes `resource` as `await using` does at the end of its block. */
 export async function dispose(resource: object): Promise<void> {
   const method = (resource as { [key: symbol]: unknown })[keyOf('asyncDispose')];
   if (typeof method === 'function') await method.call(resource);

@@ -1,27 +1,28 @@
 /**
- * The items of `map`, pulled one at a time from anything that `for await` takes. Unlike `for await`, a source can be closed
- * while the next item is on its way: an iterator of events then removes its listener, and a stream is destroyed.
+ * The items of `map`, read one at a time from any iterable that `for await` accepts. Unlike with `for await`, a source
+ * can be closed while a read of the next item is pending. An iterator of events then removes its listener, and a stream
+ * is destroyed.
  */
 import { invalid } from './validation.js';
 
 /** A source of items. */
 export interface Source<T> {
-  /** The next item. It rejects with what the iterator, or a promise in it, throws or rejects with. */
+  /** Reads the next item. Rejects with the error of the iterator, or of a promise that the iterator returned. */
   next(): Promise<IteratorResult<T, unknown>>;
-  /** Tells the source that no more items are wanted, and why. It does not wait, and never throws. A source that has ended or failed is left alone. */
+  /** Closes the source; has no effect after its end or its failure. Does not wait and never throws. */
   close(reason: unknown): void;
 }
 
-/** What a stream has beside its iterator: of `node:stream`, or of the web. */
+/** The methods of a `node:stream` or a web stream that this file uses. */
 interface Stream {
   destroy?: (error?: unknown) => unknown;
   pipe?: unknown;
   getReader?: () => ReadableStreamDefaultReader<unknown>;
 }
 
-const ignore = (): void => {};
+const noop = (): void => {};
 
-/** @throws {TypeError} `items` cannot be iterated. And whatever its iterator method throws. */
+/** @throws {TypeError} `items` is not iterable. Also throws the error of the iterator method. */
 export function openSource<T>(items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>): Source<T> {
   const { getReader } = Object(items) as Stream;
   if (typeof getReader === 'function') return fromReader<T>(getReader.call(items));
@@ -47,22 +48,22 @@ function fromReader<T>(reader: ReadableStreamDefaultReader<unknown>): Source<T> 
 
 function fromAsync<T>(items: AsyncIterable<T>): Source<T> {
   const iterator = items[Symbol.asyncIterator]();
-  let over = false;
+  let ended = false;
   return {
     async next() {
       try {
         const next = await iterator.next();
-        over ||= next.done === true;
+        ended ||= next.done === true;
         return next;
       } catch (error) {
-        over = true;
+        ended = true;
         throw error;
       }
     },
     close() {
-      if (over) return;
-      over = true;
-      // The iterator of a Node stream is a generator: while an item is on its way, `return` has to wait, and `destroy` does not.
+      if (ended) return;
+      ended = true;
+      // The iterator of a Node stream is a generator. Its `return` waits for a pending read; `destroy` does not wait.
       const stream = items as Stream;
       if (typeof stream.pipe === 'function') attempt(() => stream.destroy?.());
       attempt(() => iterator.return?.());
@@ -71,26 +72,27 @@ function fromAsync<T>(items: AsyncIterable<T>): Source<T> {
 }
 
 function fromSync<T>(items: Iterable<T | PromiseLike<T>>): Source<T> {
-  // All promises of a collection are there already. One that rejects before its turn would be an unhandled rejection.
-  if (Array.isArray(items) || items instanceof Set) for (const item of items as Iterable<unknown>) handle(item);
+  // An array or a set may hold promises. A promise that rejects before its turn would be an unhandled rejection.
+  if (Array.isArray(items) || items instanceof Set)
+    for (const item of items as Iterable<unknown>) ignoreRejection(item);
   const iterator = items[Symbol.iterator]();
-  let over = false;
+  let ended = false;
   let closed = false;
   const close = (): void => {
     closed = true;
-    if (!over) attempt(() => iterator.return?.());
+    if (!ended) attempt(() => iterator.return?.());
   };
   return {
     async next() {
       let next;
       try {
         next = iterator.next();
-        over ||= next.done === true;
+        ended ||= next.done === true;
       } catch (error) {
-        over = true;
+        ended = true;
         throw error;
       }
-      // Closed from within `next`, a generator was running and could not end.
+      // If `next` itself closed the source, a running generator could not return then. Close it now.
       if (closed) close();
       return next.done === true ? next : { done: false, value: await next.value };
     },
@@ -98,16 +100,16 @@ function fromSync<T>(items: Iterable<T | PromiseLike<T>>): Source<T> {
   };
 }
 
-/** Sees to it that a promise is not an unhandled rejection. */
-function handle(item: unknown): void {
-  if (typeof (item as { then?: unknown } | null | undefined)?.then === 'function') Promise.resolve(item).catch(ignore);
+/** Prevents an unhandled rejection if `item` is a promise. */
+function ignoreRejection(item: unknown): void {
+  if (typeof (item as { then?: unknown } | null | undefined)?.then === 'function') Promise.resolve(item).catch(noop);
 }
 
 /** Calls `fn`, and ignores what it throws or rejects with. */
 function attempt(fn: () => unknown): void {
   try {
-    handle(fn());
+    ignoreRejection(fn());
   } catch {
-    // The source is not wanted any more.
+    // The source is closed, so its errors have no receiver.
   }
 }

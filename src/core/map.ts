@@ -1,5 +1,5 @@
 /**
- * `map` over anything that can be iterated: one loop that pulls, and as many workers as the gate lets in. And `wrap`.
+ * The `map` and `wrap` methods of gates. `map` has one loop that reads items, and one worker per granted permit.
  */
 import { checkAcquireOptions, checkCost, checkFunction } from './validation.js';
 import type { Gate } from './gate.js';
@@ -8,9 +8,9 @@ import type { Permit } from './permit.js';
 
 /** Settings of `map`. */
 export interface MapOptions<T> {
-  /** Tokens for each item, or a function that says how many. Default 1. */
+  /** Tokens per item, or a function that computes the tokens from the item. Default 1. */
   cost?: number | ((item: T) => number) | undefined;
-  /** Ends it: nothing more is pulled or started, and the promise rejects with the signal's `reason`. */
+  /** An abort stops `map`: no further item is read or started, and the promise rejects with the signal's `reason`. */
   signal?: AbortSignal | undefined;
 }
 
@@ -28,15 +28,15 @@ export function mapItems<T, R>(
     const source: Source<T> = openSource(items);
 
     const results: R[] = [];
-    /** Aborts on the first failure: a waiter for a permit leaves the queue. */
+    /** Aborts on the first failure, which cancels the waiter of the loop. */
     const end = new AbortController();
-    /** The loop that pulls, and each worker. */
+    /** The number of running tasks: the loop, and each worker. */
     let running = 1;
 
     const fail = (error: unknown): void => {
       if (end.signal.aborted) return;
       removeAbortListener();
-      // At once, also while the next item is on its way: an iterator of events keeps its listener until it is closed.
+      // Close the source at once, also during a pending read: an iterator of events keeps its listener until then.
       source.close(error);
       end.abort(error);
       reject(error);
@@ -46,7 +46,7 @@ export function mapItems<T, R>(
       try {
         signal?.removeEventListener('abort', abort);
       } catch {
-        // A listener that stays does nothing any more.
+        // After the end of `map`, the remaining listener has no effect.
       }
     };
     const done = (): void => {
@@ -58,27 +58,27 @@ export function mapItems<T, R>(
     const work = async (item: T, index: number, permit: Permit): Promise<void> => {
       running++;
       try {
-        // An abort that comes before `fn` has started wins, also where the signal does not call its listeners.
+        // An abort before the start of `fn` wins, also if the signal does not call its listeners.
         if (signal?.aborted) {
           permit.refund();
           throw signal.reason;
         }
         results[index] = await fn(item, index);
       } catch (error) {
-        // Before the release, which would let the next one in.
+        // Stop before the release: the release could grant the next item.
         fail(error);
       } finally {
         permit.release();
       }
     };
-    const pull = async (): Promise<void> => {
+    const readItems = async (): Promise<void> => {
       for (let index = 0; ; index++) {
         const next = await source.next();
         if (next.done === true || end.signal.aborted) return;
         const item = next.value;
         const permit = await gate.acquire(typeof cost === 'function' ? cost(item) : cost, { signal: end.signal });
         if (end.signal.aborted) {
-          // Granted in the very tick of the failure, and nothing was done with it.
+          // The gate granted this permit in the tick of the failure. Return the unused tokens.
           permit.refund();
           permit.release();
           return;
@@ -92,11 +92,13 @@ export function mapItems<T, R>(
     } catch (error) {
       fail(error);
     }
-    pull().then(done, fail);
+    readItems().then(done, fail);
   });
 }
 
-/** A function with the parameters, the `this`, the name and the length of `fn` that runs each call through `gate`. */
+/**
+ * Returns a function with the parameters, `this`, name and length of `fn`. Each call runs `fn` with a permit of `gate`.
+ */
 export function wrapFunction<This, Args extends unknown[], R>(
   gate: Pick<Gate, 'run'>,
   fn: (this: This, ...args: Args) => R,
@@ -112,7 +114,7 @@ export function wrapFunction<This, Args extends unknown[], R>(
   });
 }
 
-/** `wrapper` with the name and the length of `fn`: frameworks look at both. */
+/** Gives `wrapper` the name and the length of `fn`, and returns it. Frameworks read both properties. */
 export function copyMetadata<F>(fn: { readonly name: string; readonly length: number }, wrapper: F): F {
   Object.defineProperty(wrapper, 'name', { value: fn.name, configurable: true });
   return Object.defineProperty(wrapper, 'length', { value: fn.length, configurable: true });
