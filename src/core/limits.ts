@@ -56,7 +56,9 @@ export interface Settings {
 export function checkLimits(limits: Rate & { concurrency?: number | undefined }): CheckedLimits {
   const { concurrency = 0 } = limits;
   checkCount('concurrency', concurrency);
-  return { ...checkRate(limits, ''), concurrency };
+  const { capacity, period, burst, window, margin } = checkRate(limits, '');
+  // With object spread instead of this literal, the constructor takes five times as long.
+  return { capacity, concurrency, period, burst, window, margin };
 }
 
 /**
