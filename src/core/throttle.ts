@@ -282,9 +282,9 @@ export class Throttle implements Gate {
    */
   acquire(cost = 1, options?: AcquireOptions): Promise<Permit> {
     try {
-      const now = this.#validateCall(cost, options);
-      const permit = this.#queue.size === 0 ? this.#grant(now, cost) : undefined;
-      return permit === undefined ? this.#enqueue(now, cost, options) : Promise.resolve(permit);
+      this.#validateCall(cost, options);
+      const permit = this.#grantAtOnce(cost);
+      return permit === undefined ? this.#enqueue(cost, options) : Promise.resolve(permit);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -306,7 +306,7 @@ export class Throttle implements Gate {
    */
   tryAcquire(cost = 1): Permit | undefined {
     this.#checkCost(cost);
-    const permit = this.#queue.size === 0 ? this.#grant(this.#now(), cost) : undefined;
+    const permit = this.#grantAtOnce(cost);
     if (permit === undefined) this.#publisher.refused({}, cost, undefined);
     return permit;
   }
@@ -329,11 +329,11 @@ export class Throttle implements Gate {
   run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
     try {
       checkFunction('fn', fn);
-      const now = this.#validateCall(cost, options);
+      this.#validateCall(cost, options);
       const signal = options?.signal;
-      const permit = this.#queue.size === 0 ? this.#grant(now, cost) : undefined;
+      const permit = this.#grantAtOnce(cost);
       if (permit !== undefined) return Promise.resolve(permit).then((granted) => runWithPermit(fn, granted, signal));
-      const job = this.#enqueue(now, cost, options, fn);
+      const job = this.#enqueue(cost, options, fn);
       return signal === undefined ? job.then(continueRun<T>) : job.then((granted) => continueRun(granted, signal));
     } catch (error) {
       return Promise.reject(error);
@@ -522,6 +522,14 @@ export class Throttle implements Gate {
     }
   }
 
+  /** A permit for a caller that has just called, if no caller waits and the permit can be granted now. */
+  #grantAtOnce(cost: number): Permit | undefined {
+    if (this.#queue.size > 0) return undefined;
+    // Without a rate and without a pause, the decision needs no instant. Reading the clock takes as long as the rest.
+    const isTimed = this.#budget !== undefined || this.#pausedUntil > -Infinity;
+    return this.#grant(isTimed ? this.#now() : -Infinity, cost);
+  }
+
   /**
    * The only decision. Takes a slot and the tokens and returns a permit, if a slot is free, no pause is in force and
    * the budget has the tokens. Otherwise changes nothing.
@@ -656,28 +664,26 @@ export class Throttle implements Gate {
     };
   }
 
-  /** Checks the arguments of a call. Returns the instant of the call. */
-  #validateCall(cost: number, options: AcquireOptions | undefined): number {
+  /** Checks the arguments of a call. */
+  #validateCall(cost: number, options: AcquireOptions | undefined): void {
     this.#checkCost(cost);
     if (options !== undefined) checkAcquireOptions(options);
-    return this.#now();
   }
 
   /** Adds a waiter to the queue. Throws the refusal if the queue is full or the deadline cannot be met. */
-  #enqueue(now: number, cost: number, options: AcquireOptions | undefined): Promise<Permit>;
+  #enqueue(cost: number, options: AcquireOptions | undefined): Promise<Permit>;
   #enqueue<T>(
-    now: number,
     cost: number,
     options: AcquireOptions | undefined,
     fn: RunCall<Permit, T>['fn'],
   ): Promise<RunCall<Permit, T>>;
   #enqueue(
-    now: number,
     cost: number,
     { signal, timeout = Infinity, stack }: AcquireOptions = {},
     fn?: RunCall<Permit>['fn'],
   ): Promise<unknown> {
     if (this.#closed !== undefined) throw this.#publishRefusal(cost, this.#closedError());
+    const now = this.#now();
     const timeoutError = (at: number): ThrottleTimeoutError =>
       this.#refusal(
         ThrottleTimeoutError,

@@ -84,6 +84,9 @@ export class WaitQueue<Permit> {
   #cost = 0;
   readonly #owner: QueueOwner<Permit>;
 
+  /** One function per queue: after an abort of many waiters, each queue is rescheduled once. */
+  readonly #reschedule = (): void => this.#owner.reschedule();
+
   constructor(owner: QueueOwner<Permit>) {
     this.#owner = owner;
   }
@@ -206,9 +209,8 @@ export class WaitQueue<Permit> {
     let cancel: (() => void) | undefined;
     const onAbort = (): (() => void) => {
       this.refuse(waiter, () => signal?.reason, 'aborted');
-      return reschedule;
+      return this.#reschedule;
     };
-    const reschedule = (): void => owner.reschedule();
     waiter.unwatch = () => {
       waiting = false;
       ignoreErrors(cancel);
