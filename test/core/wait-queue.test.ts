@@ -69,7 +69,9 @@ describe('WaitQueue', () => {
     void queue.enqueue(1, -1, undefined, undefined);
     const rounds = async (count: number): Promise<void> => {
       for (let round = 0; round < count; round++) {
-        const joined = Array.from({ length: 1000 }, (_, n) => queue.enqueue(1, n, undefined, undefined).catch(() => {}));
+        const joined = Array.from({ length: 1000 }, (_, n) =>
+          queue.enqueue(1, n, undefined, undefined).catch(() => {}),
+        );
         queue.refuseAll((waiter) => (waiter.since >= 0 ? gone : undefined));
         await Promise.all(joined);
       }
