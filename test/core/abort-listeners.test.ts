@@ -4,8 +4,8 @@ import { Throttle } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
 import { setUp, take } from '../support/support.js';
 
-describe('one signal for many throttles', () => {
-  test('makes one listener, no warning, and every queue goes on', async () => {
+describe('a signal that many waiters share', () => {
+  test('has one listener, causes no warning, and its abort unblocks every queue', async () => {
     const warned = vi.fn();
     process.on('warning', warned);
     const controller = new AbortController();
@@ -24,16 +24,16 @@ describe('one signal for many throttles', () => {
     expect(warned).not.toHaveBeenCalled();
   });
 
-  test('nobody is granted whose signal has aborted, though the one before left first', async () => {
-    const { throttle: heavy } = setUp(10, 0);
-    take(heavy, 5);
-    const second = new AbortController();
-    const large = heavy.acquire(10, { signal: second.signal }).catch(() => 'aborted');
-    const small = heavy.acquire(1, { signal: second.signal }).catch(() => 'aborted');
-    const other = heavy.acquire(1);
-    second.abort();
+  test('an abort cancels all waiters of the signal before another waiter is granted', async () => {
+    const { throttle } = setUp(10, 0);
+    take(throttle, 5);
+    const controller = new AbortController();
+    const large = throttle.acquire(10, { signal: controller.signal }).catch(() => 'aborted');
+    const small = throttle.acquire(1, { signal: controller.signal }).catch(() => 'aborted');
+    const unaffected = throttle.acquire(1);
+    controller.abort();
     expect(await Promise.all([large, small])).toEqual(['aborted', 'aborted']);
-    expect([heavy.active, heavy.tokens]).toEqual([2, 4]);
-    (await other).release();
+    expect([throttle.active, throttle.tokens]).toEqual([2, 4]);
+    (await unaffected).release();
   });
 });

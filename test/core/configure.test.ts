@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { setUp, take } from '../support/support.js';
 
 describe('configure', () => {
-  test('changes what is given and keeps the rest; the burst follows the capacity unless it was given', () => {
+  test('changes only the given limits; a burst that was not given follows the capacity', () => {
     const { throttle } = setUp(10, 2);
     throttle.configure({ capacity: 20 });
     expect([throttle.capacity, throttle.concurrency, throttle.period, throttle.burst, throttle.tokens]).toEqual([
@@ -14,14 +14,14 @@ describe('configure', () => {
     expect([throttle.capacity, throttle.period, throttle.burst, throttle.tokens]).toEqual([20, 2, 5, 5]);
     throttle.configure({ capacity: 3, concurrency: 0 });
     expect([throttle.capacity, throttle.concurrency, throttle.burst, throttle.tokens]).toEqual([3, 0, 5, 5]);
-    // Given explicitly as `undefined`, it follows the capacity again (FAULTS 18).
+    // After an explicit `undefined`, the burst follows the capacity again (FAULTS 18).
     throttle.configure({ burst: undefined });
     expect([throttle.burst, throttle.tokens]).toEqual([3, 3]);
     throttle.configure({ capacity: 7 });
     expect([throttle.burst, throttle.tokens]).toEqual([7, 3]);
   });
 
-  test('whoever could never be granted any more is refused, whoever fits is granted, within the call', async () => {
+  test('refuses waiters whose cost exceeds the new burst and grants waiters that fit, synchronously', async () => {
     const { throttle } = setUp(10, 1);
     const hold = take(throttle, 4);
     const large = throttle.acquire(8).catch((error: unknown) => error);
@@ -39,7 +39,7 @@ describe('configure', () => {
     hold.release();
   });
 
-  test('from a rate to none and back', async () => {
+  test('changes a limited rate to an unlimited rate and back', async () => {
     const { throttle, clock } = setUp(10);
     take(throttle, 10);
     const waiting = throttle.acquire(10);

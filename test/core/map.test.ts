@@ -4,10 +4,10 @@ import { ThrottleClosedError } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
 import { setUp } from '../support/support.js';
 
-const wrong = (value: unknown): never => value as never;
+const untyped = (value: unknown): never => value as never;
 
 describe('wrap', () => {
-  test('keeps this, arguments and result, and charges by the arguments', async () => {
+  test('passes `this`, arguments and result through, and computes the cost from the arguments', async () => {
     const { throttle } = setUp(10, 1);
     const counter = {
       total: 5,
@@ -41,7 +41,7 @@ describe('wrap', () => {
 });
 
 describe('map', () => {
-  test('results come in the order of the items, with the index, from any iterable', async () => {
+  test('returns results in item order, passes the index, and accepts any iterable', async () => {
     const { throttle } = setUp(Infinity, 2);
     async function* letters(): AsyncGenerator<string> {
       yield* ['a', 'b'];
@@ -58,7 +58,7 @@ describe('map', () => {
     expect(throttle.active).toBe(0);
   });
 
-  test('each item pays its own cost', async () => {
+  test('takes the cost of each item', async () => {
     const { throttle, clock } = setUp(10);
     const starts: number[] = [];
     const done = throttle.map([5, 5, 2, 3], () => starts.push(clock.now()), { cost: (item) => item });
@@ -70,7 +70,7 @@ describe('map', () => {
     expect(throttle.tokens).toBe(4);
   });
 
-  test('the first failure rejects at once: nothing more starts, the iterator is closed, running work finishes', async () => {
+  test('the first failure rejects at once, starts no further item and closes the iterator', async () => {
     const { throttle } = setUp(Infinity, 2);
     let closed = false;
     let finished = false;
@@ -104,7 +104,7 @@ describe('map', () => {
     expect(finished).toBe(true);
   });
 
-  test('what comes after the first failure is asked for no cost', async () => {
+  test('calls the cost function for no item after the first failure', async () => {
     const { throttle } = setUp(Infinity);
     let next: ((item: number) => void) | undefined;
     async function* items(): AsyncGenerator<number> {
@@ -119,7 +119,7 @@ describe('map', () => {
     expect(asked).toEqual([1]);
   });
 
-  test('a second failure after the first is nobody’s unhandled rejection', async () => {
+  test('a second failure causes no unhandled rejection', async () => {
     const { throttle } = setUp(Infinity, 0);
     const unhandled = vi.fn();
     process.on('unhandledRejection', unhandled);
@@ -135,7 +135,7 @@ describe('map', () => {
     expect(throttle.active).toBe(0);
   });
 
-  test('leaves no listener on the signal, however it ends', async () => {
+  test('removes its listener from the signal, after success and after failure', async () => {
     const { throttle } = setUp(Infinity, 1);
     const { signal } = new AbortController();
     await throttle.map([1, 2], (item) => item, { signal });
@@ -144,7 +144,7 @@ describe('map', () => {
     expect(getEventListeners(signal, 'abort').length).toBe(0);
   });
 
-  test('closes a synchronous source whose item rejects, and refuses what is no source', async () => {
+  test('closes a synchronous source whose item rejects, and rejects for a value that is not iterable', async () => {
     const { throttle } = setUp();
     let closed = false;
     const source = (function* (): Generator<Promise<number>> {
@@ -157,10 +157,10 @@ describe('map', () => {
     await expect(throttle.map(source, () => 1)).rejects.toThrow('item');
     expect(closed).toBe(true);
     expect(await throttle.map('ab', (letter) => letter.toUpperCase())).toEqual(['A', 'B']);
-    await expect(throttle.map(wrong(5), () => 1)).rejects.toThrow(TypeError);
+    await expect(throttle.map(untyped(5), () => 1)).rejects.toThrow(TypeError);
   });
 
-  test('a source that fails, a cost that cannot be had and a closed throttle reject', async () => {
+  test('rejects if the source fails, a cost exceeds the burst, or the throttle is closed', async () => {
     const { throttle } = setUp(10, 1);
     const broken = (function* (): Generator<number> {
       yield 1;
@@ -173,7 +173,7 @@ describe('map', () => {
     expect(throttle.active).toBe(0);
   });
 
-  test('a signal ends it: before, while waiting for a permit, and in the tick of a grant', async () => {
+  test('an abort stops it: before the call, during the wait, and in the tick of a grant', async () => {
     const { throttle } = setUp(Infinity, 1);
     const reason = new Error('enough');
     await expect(throttle.map([1], () => 1, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);

@@ -1,4 +1,4 @@
-/** What a permit tells the gate that gave it out. */
+/** Permits: release, settlement, disposal, and the calls to the gate that issued the permit. */
 import { describe, expect, test, vi } from 'vitest';
 import { Grant } from '../../src/core/permit.js';
 import { setUp, take } from '../support/support.js';
@@ -9,10 +9,10 @@ const setUpGrant = (): { permit: Grant; release: ReturnType<typeof vi.fn>; settl
 };
 
 test.each<[string, number, number[]]>([
-  ['more', 5, [2]],
-  ['less', 1, [-2]],
-  ['as much as was asked for: nothing to tell', 3, []],
-])('settled at %s', (_, cost, differences) => {
+  ['a higher cost', 5, [2]],
+  ['a lower cost', 1, [-2]],
+  ['the requested cost', 3, []],
+])('the first settle at %s reports the difference once', (_, cost, differences) => {
   const { permit, release, settle } = setUpGrant();
   permit.settle(cost);
   permit.settle(7);
@@ -22,7 +22,7 @@ test.each<[string, number, number[]]>([
   expect(release).not.toHaveBeenCalled();
 });
 
-test('released once, by whatever comes first', async () => {
+test('any of release, dispose and asyncDispose releases once', async () => {
   for (const way of [
     (permit: Grant) => permit.release(),
     (permit: Grant) => permit[Symbol.dispose](),
@@ -40,7 +40,7 @@ test('released once, by whatever comes first', async () => {
 });
 
 describe('permits', () => {
-  test('using and await using release, also when the block throws', async () => {
+  test('using and await using release the permit, also when the block throws', async () => {
     const { throttle } = setUp(10, 1);
     {
       using permit = await throttle.acquire(5);
@@ -56,7 +56,7 @@ describe('permits', () => {
     expect([throttle.active, throttle.tokens]).toEqual([0, 0]);
   });
 
-  test('any mix of releases counts once', async () => {
+  test('any mix of releases returns one slot', async () => {
     const { throttle } = setUp(Infinity, 2);
     const other = await throttle.acquire();
     await throttle.run(async (permit) => {
@@ -71,7 +71,7 @@ describe('permits', () => {
     expect(throttle.active).toBe(0);
   });
 
-  test('settling counts once, before or after the release, and shows in the cost', async () => {
+  test('only the first settle or refund counts, before or after release, and changes permit.cost', async () => {
     const { throttle, clock } = setUp(10);
     const permit = await throttle.acquire(6);
     permit.release();
@@ -86,7 +86,7 @@ describe('permits', () => {
     expect(throttle.tokens).toBe(10);
   });
 
-  test('a debt delays whoever is timed already, a refund lets them in at once', async () => {
+  test('a debt delays the head and a refund grants the head at once', async () => {
     const { throttle, clock } = setUp(10);
     const permit = await throttle.acquire(10);
     const order: [string, number][] = [];
@@ -107,14 +107,14 @@ describe('permits', () => {
     (await next).release();
   });
 
-  test('a debt and a refund that come late leave what the true costs would have left', async () => {
+  test('a late debt and a late refund leave the level that the true costs would have left', async () => {
     const { throttle, clock } = setUp(10, 0, 10);
     const [first, second] = [take(throttle, 5), take(throttle, 1)];
     await clock.advance(10);
-    // With the true cost of 9 the bucket would have held -4, and ten tokens have flowed in since.
+    // With the true cost of 9, the bucket would have held -4 tokens; since then, ten tokens have flowed in.
     second.settle(9);
     expect(throttle.tokens).toBe(6);
-    // As if the first had never been: 1 token was left, and the bucket is full again since.
+    // Without the first grant, 1 token would have been left, and the bucket would be full now.
     first.refund();
     expect(throttle.tokens).toBe(10);
 
@@ -128,20 +128,20 @@ describe('permits', () => {
     older.settle(1);
     expect(window.tokens).toBe(6);
     await time.advance(7);
-    // The older one has left; the younger counts for what it turned out to cost, until its own period is over.
+    // The older grant has expired. The younger grant counts at its true cost until its own period ends.
     expect(window.tokens).toBe(7);
     await time.advance(1);
     expect(window.tokens).toBe(10);
   });
 
-  test('settling where the rate is unlimited changes the cost and nothing else', async () => {
+  test('settle with an unlimited rate changes only permit.cost', async () => {
     const { throttle } = setUp(Infinity);
     const permit = await throttle.acquire(5);
     permit.settle(7);
     expect([permit.cost, throttle.tokens]).toEqual([7, Infinity]);
   });
 
-  test('a permit is no thenable', async () => {
+  test('a permit is not a thenable', async () => {
     const { throttle } = setUp();
     const permit = await throttle.acquire();
     expect(await Promise.resolve(permit)).toBe(permit);

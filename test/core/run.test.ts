@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { setUp, take } from '../support/support.js';
 
 describe('run', () => {
-  test('starts asynchronously, also when the way is free', async () => {
+  test('starts the function asynchronously, also with a free slot', async () => {
     const { throttle } = setUp();
     let started = false;
     const done = throttle.run(() => {
@@ -15,7 +15,7 @@ describe('run', () => {
     expect([started, throttle.active]).toEqual([true, 0]);
   });
 
-  test('passes values, errors and thenables through untouched', async () => {
+  test('passes values, errors and thenables through unchanged', async () => {
     const { throttle } = setUp(100, 1);
     const value = { a: 1 };
     const error = new Error('mine');
@@ -33,11 +33,11 @@ describe('run', () => {
     await expect(throttle.run(() => Promise.reject(error))).rejects.toBe(error);
     await expect(throttle.run(() => Promise.reject(undefined))).rejects.toBeUndefined();
     expect(throttle.active).toBe(0);
-    // A function that throws keeps its tokens spent.
+    // The tokens of a function that throws stay spent.
     expect(throttle.tokens).toBe(93);
   });
 
-  test('has released before its promise settles, whichever way', async () => {
+  test('releases the permit before its promise settles, after a result or an error', async () => {
     const { throttle } = setUp(Infinity, 1);
     for (const fn of [
       () => 1,
@@ -53,7 +53,7 @@ describe('run', () => {
       );
       expect(await queued).toBe(0);
     }
-    // Queued ones, too.
+    // Queued calls, too.
     const hold = await throttle.acquire();
     let finish = (): void => {};
     const first = throttle.run(() => 1).then(() => throttle.waiting);
@@ -65,7 +65,7 @@ describe('run', () => {
     expect(throttle.active).toBe(0);
   });
 
-  test('hands the permit to its function, and the rest to the caller', async () => {
+  test('passes the permit to the function and the result to the caller', async () => {
     const { throttle, clock } = setUp(10, 1);
     take(throttle, 10).release();
     const waited = throttle.run((permit) => {
@@ -77,14 +77,14 @@ describe('run', () => {
     expect(throttle.tokens).toBeCloseTo(3, 9);
   });
 
-  test('100,000 synchronous functions behind one another: no recursion', async () => {
+  test('100,000 queued synchronous functions cause no stack overflow', async () => {
     const { throttle } = setUp(Infinity, 1);
     let count = 0;
     const all = Array.from({ length: 100_000 }, () => throttle.run(() => ++count));
     expect(await all.at(-1)).toBe(100_000);
   });
 
-  test('the async context is the caller’s in run, not that of whoever releases', async () => {
+  test('runs the function in the async context of the caller, not of the releasing holder', async () => {
     const context = new AsyncLocalStorage<string>();
     const { throttle } = setUp(Infinity, 1);
     const hold = await context.run('holder', () => throttle.acquire());

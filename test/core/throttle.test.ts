@@ -5,8 +5,8 @@ import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
 import { Outcomes, setUp, SkewedClock, take } from '../support/support.js';
 
-describe('construction', () => {
-  test('the defaults', () => {
+describe('constructor', () => {
+  test('sets the defaults', () => {
     const throttle = new Throttle(10);
     const { capacity, concurrency, period, burst, tokens, active, waiting, pausedFor, closed, name } = throttle;
     expect({ capacity, concurrency, period, burst, tokens, active, waiting, pausedFor, closed, name }).toEqual({
@@ -37,7 +37,7 @@ describe('construction', () => {
     expect(throttle.tokens).toBe(expected);
   });
 
-  test('an option given as undefined keeps its default', () => {
+  test('an option that is undefined keeps its default', () => {
     const throttle = new Throttle(10, undefined, undefined, {
       burst: undefined,
       maxQueue: undefined,
@@ -59,7 +59,7 @@ describe('construction', () => {
 });
 
 describe('pause and resume', () => {
-  test('the latest deadline counts, in whatever order the pauses come', async () => {
+  test('the latest end of all pauses counts, in any order of the calls', async () => {
     const { throttle, clock } = setUp();
     throttle.pause(5);
     throttle.pause(3);
@@ -74,7 +74,7 @@ describe('pause and resume', () => {
     expect(throttle.pausedFor).toBe(0);
   });
 
-  test('without an end: no timer, and only resume opens', async () => {
+  test('a pause without an end sets no timer and lasts until resume', async () => {
     const { throttle, clock } = setUp();
     throttle.pause();
     expect([throttle.pausedFor, throttle.estimateWait()]).toEqual([Infinity, Infinity]);
@@ -86,7 +86,7 @@ describe('pause and resume', () => {
     (await waiting).release();
   });
 
-  test('whoever could not be granted in time is refused at once', async () => {
+  test('a timeout shorter than the pause is refused at once', async () => {
     const { throttle } = setUp();
     throttle.pause(30);
     await expect(throttle.acquire(1, { timeout: 29 })).rejects.toMatchObject({ retryAfter: 30 });
@@ -95,7 +95,7 @@ describe('pause and resume', () => {
 });
 
 describe('estimateWait', () => {
-  test('counts the pause, the tokens and all who wait, with the refill of the pause up to the burst', async () => {
+  test('includes the pause, the tokens of all waiters, and the refill during the pause up to the burst', async () => {
     const { throttle, clock } = setUp(10);
     expect(throttle.estimateWait(10)).toBe(0);
     take(throttle, 10);
@@ -114,22 +114,25 @@ describe('estimateWait', () => {
     [0, 0.9, 0.2],
     [0, 1.7, 0.4],
     [0, 3.6, 0.8],
-  ])('whoever waits so long comes late enough: from %d, paused for %d, asked %d later', async (start, pause, later) => {
-    const clock = new ManualClock(start);
-    const throttle = new Throttle(10, 0, 1, { clock });
-    throttle.pause(pause);
-    await clock.advance(later);
-    const wait = throttle.estimateWait();
-    // The plain difference is a rounding error short of it.
-    expect(later + (pause - later)).toBeLessThan(pause);
-    await clock.advance(wait);
-    expect(throttle.tryAcquire()).toBeDefined();
-    expect(wait).toBeCloseTo(pause - later, 9);
-  });
+  ])(
+    'a permit is available after the estimated wait: start %d, pause %d, estimate %d s later',
+    async (start, pause, later) => {
+      const clock = new ManualClock(start);
+      const throttle = new Throttle(10, 0, 1, { clock });
+      throttle.pause(pause);
+      await clock.advance(later);
+      const wait = throttle.estimateWait();
+      // The unrounded difference is too short by a rounding error.
+      expect(later + (pause - later)).toBeLessThan(pause);
+      await clock.advance(wait);
+      expect(throttle.tryAcquire()).toBeDefined();
+      expect(wait).toBeCloseTo(pause - later, 9);
+    },
+  );
 });
 
 describe('a clock that steps back', () => {
-  test('holds whoever is timed no longer than the timer', async () => {
+  test('does not delay a waiter beyond its timer', async () => {
     const clock = new SkewedClock();
     const throttle = new Throttle(1, 0, 1, { clock });
     take(throttle);
@@ -142,7 +145,7 @@ describe('a clock that steps back', () => {
     expect(clock.delays).toEqual([1]);
   });
 
-  test('takes back no instant that was seen, when a timer is late', async () => {
+  test('does not move the latest known instant back when a timer is late', async () => {
     const clock = new SkewedClock();
     const throttle = new Throttle(1, 0, 1, { clock, burst: 10 });
     take(throttle, 10);
@@ -158,7 +161,7 @@ describe('a clock that steps back', () => {
 });
 
 describe('timers', () => {
-  test('one is set for the head and stays, whoever joins, leaves or is served behind it', async () => {
+  test('the timer of the head stays while waiters behind it join, abort or are granted', async () => {
     const clock = new ManualClock();
     const schedule = vi.spyOn(clock, 'schedule');
     const throttle = new Throttle(10, 3, 1, { clock });
@@ -166,18 +169,18 @@ describe('timers', () => {
     const head = throttle.acquire(5);
     expect(schedule).toHaveBeenCalledTimes(1);
     const controller = new AbortController();
-    const gone = [
+    const aborted = [
       throttle.acquire(1, { signal: controller.signal }),
       throttle.acquire(2, { signal: controller.signal }),
     ];
     controller.abort();
-    await Promise.allSettled(gone);
+    await Promise.allSettled(aborted);
     const behind = throttle.acquire(1);
     held.release();
     held.settle(10);
     throttle.resume();
     throttle.configure({});
-    // Only new settings are a reason to look at the clock again.
+    // Only `configure` may set the timer again.
     expect(schedule.mock.calls.length).toBeLessThanOrEqual(2);
     expect(clock.pending).toBe(1);
     await clock.advance(0.6);
@@ -185,14 +188,14 @@ describe('timers', () => {
     expect(clock.pending).toBe(0);
   });
 
-  test('what rounding leaves of a queue’s cost is gone with the queue', async () => {
+  test('the rounding error of the queued cost is cleared when the queue is empty', async () => {
     const { throttle } = setUp(1, 1);
     for (let round = 0; round < 100; round++) {
       const hold = take(throttle, 0);
       const waiting = [0.1, 0.2, 0.3].map((cost) => throttle.acquire(cost));
       throttle.configure({ capacity: Infinity });
       hold.release();
-      for (const one of waiting) (await one).release();
+      for (const waiter of waiting) (await waiter).release();
       throttle.configure({ capacity: 1 });
     }
     expect(throttle.estimateWait(1)).toBe(0);
@@ -202,7 +205,7 @@ describe('timers', () => {
 });
 
 describe('idle', () => {
-  test('at once where nothing runs; else once the last permit is back and nobody waits', async () => {
+  test('resolves at once without work, otherwise after the last release of the last waiter', async () => {
     const { throttle } = setUp(Infinity, 1);
     await throttle.idle();
     const first = await throttle.acquire();
@@ -217,7 +220,7 @@ describe('idle', () => {
     expect(idle).toHaveBeenCalledTimes(2);
   });
 
-  test('when the last one who waits leaves', async () => {
+  test('resolves when the last waiter aborts', async () => {
     const { throttle, clock } = setUp();
     const controller = new AbortController();
     throttle.pause();
@@ -229,7 +232,7 @@ describe('idle', () => {
     expect(clock.pending).toBe(0);
   });
 
-  test('await using closes and waits', async () => {
+  test('await using closes the throttle and waits for running work', async () => {
     const log: string[] = [];
     const work = async (): Promise<void> => {
       for (let n = 0; n < 5; n++) await null;
@@ -246,7 +249,7 @@ describe('idle', () => {
 });
 
 describe('interleavings', () => {
-  test('whatever order jobs end in: never more than the slots, always in order, all slots back', async () => {
+  test('in any order of job ends: at most `concurrency` jobs run, in call order, and all slots return', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.scheduler(),
@@ -256,10 +259,10 @@ describe('interleavings', () => {
           const throttle = new Throttle(Infinity, concurrency);
           const started: number[] = [];
           let inside = 0;
-          let most = 0;
+          let maxInside = 0;
           const job = (index: number) => async (): Promise<number> => {
             started.push(index);
-            most = Math.max(most, ++inside);
+            maxInside = Math.max(maxInside, ++inside);
             await scheduler.schedule(Promise.resolve(), `job ${index}`);
             inside--;
             if (index % 3 === 2) throw new Error(`job ${index}`);
@@ -268,7 +271,7 @@ describe('interleavings', () => {
           const all = Promise.allSettled(Array.from({ length: jobs }, (_, index) => throttle.run(job(index))));
           await scheduler.waitFor(all);
           expect(started).toEqual(Array.from({ length: jobs }, (_, index) => index));
-          expect(most).toBe(Math.min(concurrency, jobs));
+          expect(maxInside).toBe(Math.min(concurrency, jobs));
           expect((await all).map(({ status }) => status)).toEqual(
             Array.from({ length: jobs }, (_, index) => (index % 3 === 2 ? 'rejected' : 'fulfilled')),
           );
@@ -278,7 +281,7 @@ describe('interleavings', () => {
     );
   });
 
-  test('aborts, releases and arrivals in any order: every call settles, nothing is lost', async () => {
+  test('in any order of aborts, releases and calls: every call settles and every slot returns', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.scheduler(),

@@ -3,39 +3,49 @@ import { Throttle } from 'headgate';
 import { describe, expect, test } from 'vitest';
 import { setUp } from '../support/support.js';
 
-const wrong = (value: unknown): never => value as never;
+const untyped = (value: unknown): never => value as never;
 
 describe('constructor', () => {
   test.each<[string, () => unknown, typeof RangeError | typeof TypeError, string]>([
     ['capacity', () => new Throttle(0), RangeError, 'capacity must be a number > 0, received 0'],
     ['capacity', () => new Throttle(-1), RangeError, 'capacity must be a number > 0, received -1'],
     ['capacity', () => new Throttle(NaN), RangeError, 'capacity must be a number > 0, received NaN'],
-    ['capacity', () => new Throttle(wrong('5')), TypeError, 'capacity must be a number > 0, received "5"'],
-    ['capacity', () => new Throttle(wrong(5n)), TypeError, 'capacity must be a number > 0, received 5n'],
-    ['capacity', () => new Throttle(wrong(null)), TypeError, 'capacity must be a number > 0, received null'],
-    ['capacity', () => new Throttle(wrong(undefined)), TypeError, 'capacity must be a number > 0, received undefined'],
-    ['capacity', () => new Throttle(wrong([])), TypeError, 'capacity must be a number > 0, received object'],
-    ['capacity', () => new Throttle(wrong({})), TypeError, 'capacity must be a number > 0, received object'],
+    ['capacity', () => new Throttle(untyped('5')), TypeError, 'capacity must be a number > 0, received "5"'],
+    ['capacity', () => new Throttle(untyped(5n)), TypeError, 'capacity must be a number > 0, received 5n'],
+    ['capacity', () => new Throttle(untyped(null)), TypeError, 'capacity must be a number > 0, received null'],
     [
       'capacity',
-      () => new Throttle(wrong(Symbol('s'))),
+      () => new Throttle(untyped(undefined)),
+      TypeError,
+      'capacity must be a number > 0, received undefined',
+    ],
+    ['capacity', () => new Throttle(untyped([])), TypeError, 'capacity must be a number > 0, received object'],
+    ['capacity', () => new Throttle(untyped({})), TypeError, 'capacity must be a number > 0, received object'],
+    [
+      'capacity',
+      () => new Throttle(untyped(Symbol('s'))),
       TypeError,
       'capacity must be a number > 0, received Symbol(s)',
     ],
     ['concurrency', () => new Throttle(1, 1.5), RangeError, 'concurrency must be an integer >= 0, received 1.5'],
     ['concurrency', () => new Throttle(1, -1), RangeError, 'concurrency must be an integer >= 0, received -1'],
     ['concurrency', () => new Throttle(1, NaN), RangeError, 'concurrency must be an integer >= 0, received NaN'],
-    ['concurrency', () => new Throttle(1, wrong('2')), TypeError, 'concurrency must be an integer >= 0, received "2"'],
     [
       'concurrency',
-      () => new Throttle(1, wrong(null)),
+      () => new Throttle(1, untyped('2')),
+      TypeError,
+      'concurrency must be an integer >= 0, received "2"',
+    ],
+    [
+      'concurrency',
+      () => new Throttle(1, untyped(null)),
       TypeError,
       'concurrency must be an integer >= 0, received null',
     ],
     ['period', () => new Throttle(1, 0, 0), RangeError, 'period must be a finite number > 0, received 0'],
     ['period', () => new Throttle(1, 0, Infinity), RangeError, 'period must be a finite number > 0, received Infinity'],
     ['period', () => new Throttle(1, 0, NaN), RangeError, 'period must be a finite number > 0, received NaN'],
-    ['period', () => new Throttle(1, 0, wrong('1')), TypeError, 'period must be a finite number > 0, received "1"'],
+    ['period', () => new Throttle(1, 0, untyped('1')), TypeError, 'period must be a finite number > 0, received "1"'],
     ['burst', () => new Throttle(1, 0, 1, { burst: 0 }), RangeError, 'burst must be a finite number > 0, received 0'],
     [
       'burst',
@@ -45,7 +55,7 @@ describe('constructor', () => {
     ],
     [
       'burst',
-      () => new Throttle(1, 0, 1, { burst: wrong('9') }),
+      () => new Throttle(1, 0, 1, { burst: untyped('9') }),
       TypeError,
       'burst must be a finite number > 0, received "9"',
     ],
@@ -63,20 +73,20 @@ describe('constructor', () => {
     ],
     [
       'clock',
-      () => new Throttle(1, 0, 1, { clock: wrong({ now: () => 0 }) }),
+      () => new Throttle(1, 0, 1, { clock: untyped({ now: () => 0 }) }),
       TypeError,
       'clock must be a Clock, received object',
     ],
-    ['clock', () => new Throttle(1, 0, 1, { clock: wrong(null) }), TypeError, 'clock must be a Clock, received null'],
+    ['clock', () => new Throttle(1, 0, 1, { clock: untyped(null) }), TypeError, 'clock must be a Clock, received null'],
     [
       'clock',
-      () => new Throttle(1, 0, 1, { clock: wrong(() => 0) }),
+      () => new Throttle(1, 0, 1, { clock: untyped(() => 0) }),
       TypeError,
       'clock must be a Clock, received function',
     ],
-    ['name', () => new Throttle(1, 0, 1, { name: wrong(7) }), TypeError, 'name must be a string, received 7'],
-    ['options', () => new Throttle(1, 0, 1, wrong(5)), TypeError, 'options must be an object, received 5'],
-    ['options', () => new Throttle(1, 0, 1, wrong(null)), TypeError, 'options must be an object, received null'],
+    ['name', () => new Throttle(1, 0, 1, { name: untyped(7) }), TypeError, 'name must be a string, received 7'],
+    ['options', () => new Throttle(1, 0, 1, untyped(5)), TypeError, 'options must be an object, received 5'],
+    ['options', () => new Throttle(1, 0, 1, untyped(null)), TypeError, 'options must be an object, received null'],
     [
       'rate',
       () => new Throttle(1e300, 0, 1e-300),
@@ -95,12 +105,12 @@ describe('constructor', () => {
       RangeError,
       'capacity / period must fill the burst in finite time, received 1e-308 / 1',
     ],
-  ])('a bad %s is refused by name and value', (_name, make, Kind, message) => {
+  ])('an invalid %s throws an error with its name and value', (_name, make, Kind, message) => {
     expect(make).toThrow(new Kind(message));
   });
 });
 
-describe('bad input to calls: refused before anything is queued or spent', () => {
+describe('a method call with an invalid argument queues no waiter and spends no tokens', () => {
   const calls: [string, (throttle: Throttle) => unknown, typeof RangeError | typeof TypeError, string][] = [
     ...(
       [
@@ -111,52 +121,52 @@ describe('bad input to calls: refused before anything is queued or spent', () =>
         [null, 'null', TypeError],
         [true, 'true', TypeError],
       ] as const
-    ).flatMap(([cost, shown, Kind]): typeof calls => [
+    ).flatMap(([cost, text, Kind]): typeof calls => [
       [
-        `acquire(${shown})`,
-        (t) => t.acquire(wrong(cost)),
+        `acquire(${text})`,
+        (t) => t.acquire(untyped(cost)),
         Kind,
-        `cost must be a finite number >= 0, received ${shown}`,
+        `cost must be a finite number >= 0, received ${text}`,
       ],
       [
-        `run(fn, ${shown})`,
-        (t) => t.run(() => {}, wrong(cost)),
+        `run(fn, ${text})`,
+        (t) => t.run(() => {}, untyped(cost)),
         Kind,
-        `cost must be a finite number >= 0, received ${shown}`,
+        `cost must be a finite number >= 0, received ${text}`,
       ],
       [
-        `tryAcquire(${shown})`,
-        (t) => t.tryAcquire(wrong(cost)),
+        `tryAcquire(${text})`,
+        (t) => t.tryAcquire(untyped(cost)),
         Kind,
-        `cost must be a finite number >= 0, received ${shown}`,
+        `cost must be a finite number >= 0, received ${text}`,
       ],
       [
-        `estimateWait(${shown})`,
-        (t) => t.estimateWait(wrong(cost)),
+        `estimateWait(${text})`,
+        (t) => t.estimateWait(untyped(cost)),
         Kind,
-        `cost must be a finite number >= 0, received ${shown}`,
+        `cost must be a finite number >= 0, received ${text}`,
       ],
       [
-        `map(cost: ${shown})`,
-        (t) => t.map([1], () => {}, { cost: wrong(cost) }),
+        `map(cost: ${text})`,
+        (t) => t.map([1], () => {}, { cost: untyped(cost) }),
         Kind,
-        `cost must be a finite number >= 0, received ${shown}`,
+        `cost must be a finite number >= 0, received ${text}`,
       ],
       [
-        `map(cost: () => ${shown})`,
-        (t) => t.map([1], () => {}, { cost: () => wrong(cost) }),
+        `map(cost: () => ${text})`,
+        (t) => t.map([1], () => {}, { cost: () => untyped(cost) }),
         Kind,
-        `cost must be a finite number >= 0, received ${shown}`,
+        `cost must be a finite number >= 0, received ${text}`,
       ],
       [
-        `wrap(fn, () => ${shown})`,
+        `wrap(fn, () => ${text})`,
         (t) =>
           t.wrap(
             () => {},
-            () => wrong(cost),
+            () => untyped(cost),
           )(),
         Kind,
-        `cost must be a finite number >= 0, received ${shown}`,
+        `cost must be a finite number >= 0, received ${text}`,
       ],
     ]),
     ...(['acquire', 'tryAcquire', 'estimateWait'] as const).map((method): (typeof calls)[number] => [
@@ -179,39 +189,39 @@ describe('bad input to calls: refused before anything is queued or spent', () =>
     ],
     [
       'acquire(timeout: "1")',
-      (t) => t.acquire(1, { timeout: wrong('1') }),
+      (t) => t.acquire(1, { timeout: untyped('1') }),
       TypeError,
       'timeout must be a number >= 0, received "1"',
     ],
     [
       'acquire(signal: {})',
-      (t) => t.acquire(1, { signal: wrong({}) }),
+      (t) => t.acquire(1, { signal: untyped({}) }),
       TypeError,
       'signal must be an AbortSignal, received object',
     ],
     [
       'acquire(signal: null)',
-      (t) => t.acquire(1, { signal: wrong(null) }),
+      (t) => t.acquire(1, { signal: untyped(null) }),
       TypeError,
       'signal must be an AbortSignal, received null',
     ],
-    ['acquire(1, 5)', (t) => t.acquire(1, wrong(5)), TypeError, 'options must be an object, received 5'],
-    ['acquire(1, null)', (t) => t.acquire(1, wrong(null)), TypeError, 'options must be an object, received null'],
-    ['run(5)', (t) => t.run(wrong(5)), TypeError, 'fn must be a function, received 5'],
-    ['map(null)', (t) => t.map(wrong(null), () => {}), TypeError, ''],
-    ['map([], 5)', (t) => t.map([], wrong(5)), TypeError, 'fn must be a function, received 5'],
+    ['acquire(1, 5)', (t) => t.acquire(1, untyped(5)), TypeError, 'options must be an object, received 5'],
+    ['acquire(1, null)', (t) => t.acquire(1, untyped(null)), TypeError, 'options must be an object, received null'],
+    ['run(5)', (t) => t.run(untyped(5)), TypeError, 'fn must be a function, received 5'],
+    ['map(null)', (t) => t.map(untyped(null), () => {}), TypeError, ''],
+    ['map([], 5)', (t) => t.map([], untyped(5)), TypeError, 'fn must be a function, received 5'],
     [
       'map([], fn, { cost: -1 })',
       (t) => t.map([], () => {}, { cost: -1 }),
       RangeError,
       'cost must be a finite number >= 0, received -1',
     ],
-    ['map([], fn, 5)', (t) => t.map([], () => {}, wrong(5)), TypeError, 'options must be an object, received 5'],
-    ['wrap(5)', (t) => t.wrap(wrong(5)), TypeError, 'fn must be a function, received 5'],
+    ['map([], fn, 5)', (t) => t.map([], () => {}, untyped(5)), TypeError, 'options must be an object, received 5'],
+    ['wrap(5)', (t) => t.wrap(untyped(5)), TypeError, 'fn must be a function, received 5'],
     ['pause(-1)', (t) => t.pause(-1), RangeError, 'seconds must be a number >= 0, received -1'],
     ['pause(NaN)', (t) => t.pause(NaN), RangeError, 'seconds must be a number >= 0, received NaN'],
-    ['pause("1")', (t) => t.pause(wrong('1')), TypeError, 'seconds must be a number >= 0, received "1"'],
-    ['configure()', (t) => t.configure(wrong(undefined)), TypeError, 'limits must be an object, received undefined'],
+    ['pause("1")', (t) => t.pause(untyped('1')), TypeError, 'seconds must be a number >= 0, received "1"'],
+    ['configure()', (t) => t.configure(untyped(undefined)), TypeError, 'limits must be an object, received undefined'],
     [
       'configure(capacity: 0)',
       (t) => t.configure({ concurrency: 1, capacity: 0 }),
@@ -247,7 +257,7 @@ describe('bad input to calls: refused before anything is queued or spent', () =>
     } catch (error) {
       thrown = error;
     }
-    // acquire, run and map report by rejecting, never by throwing.
+    // acquire, run and map reject; they never throw.
     if (/^(acquire|run|map)/.test(name)) expect(thrown).toBeUndefined();
     const error =
       thrown ??
@@ -263,11 +273,11 @@ describe('bad input to calls: refused before anything is queued or spent', () =>
     expect([throttle.capacity, throttle.concurrency, throttle.period, throttle.burst]).toEqual([10, 0, 1, 10]);
   });
 
-  test('a bad settlement changes nothing and does not count as the one', async () => {
+  test('settle with an invalid cost changes nothing, and a later settle still counts', async () => {
     const { throttle } = setUp();
     const permit = await throttle.acquire(4);
     expect(() => permit.settle(-1)).toThrow(new RangeError('cost must be a finite number >= 0, received -1'));
-    expect(() => permit.settle(wrong('2'))).toThrow(new TypeError('cost must be a finite number >= 0, received "2"'));
+    expect(() => permit.settle(untyped('2'))).toThrow(new TypeError('cost must be a finite number >= 0, received "2"'));
     expect(throttle.tokens).toBe(6);
     permit.settle(1);
     expect(throttle.tokens).toBe(9);
