@@ -1,4 +1,4 @@
-/** The system clock, on fake timers and once on real ones. */
+/** The system clock, with fake timers and once with real timers. */
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/core/clock.js';
 
@@ -7,7 +7,7 @@ describe('systemClock', () => {
     vi.useRealTimers();
   });
 
-  test('counts seconds, and fires after the delay, not before', async () => {
+  test('counts seconds and fires no timer before its delay', async () => {
     const start = systemClock.now();
     await new Promise<void>((resolve) => systemClock.schedule(0.02, resolve));
     // setTimeout may fire up to a millisecond early.
@@ -23,7 +23,7 @@ describe('systemClock', () => {
     [0.1001, 101],
     [2 ** 31 / 1000, 2 ** 31],
     [1e7, 1e10],
-  ])('%d s is %d ms, never less, and a delay over 2^31 ms is chained', (seconds, ms) => {
+  ])('a timer of %d s fires after %d ms, also beyond the maximum of setTimeout', (seconds, ms) => {
     vi.useFakeTimers();
     const callback = vi.fn();
     systemClock.schedule(seconds, callback);
@@ -35,7 +35,7 @@ describe('systemClock', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test.each([1, 1e7])('a delay of %d s can be cancelled, on its last stretch as well', (seconds) => {
+  test.each([1, 1e7])('a timer of %d s can be cancelled 1 ms before it fires', (seconds) => {
     vi.useFakeTimers();
     const callback = vi.fn();
     const cancel = systemClock.schedule(seconds, callback);

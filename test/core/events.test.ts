@@ -1,4 +1,4 @@
-/** What gates tell through `node:diagnostics_channel`, and what becomes of that where there is none. */
+/** The events of gates on `node:diagnostics_channel`, and on platforms without that module. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -7,7 +7,7 @@ import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../../s
 import { ManualClock } from '../../src/testing/index.js';
 import { hear, type Heard, listen, NAMES, outcome } from '../support/record-events.js';
 
-/** What is the same in every run. */
+/** The messages as text, with call numbers that start at 1. */
 const brief = (heard: Heard[]): string[] => {
   const first = Math.min(...heard.map((message) => ('id' in message ? message.id : Infinity)));
   return heard.map((message) => {
@@ -19,8 +19,8 @@ const brief = (heard: Heard[]): string[] => {
   });
 };
 
-describe('channels', () => {
-  test('tell the life of each call, in order, by one number', async () => {
+describe('the channels', () => {
+  test('publish every step of a call, in order, with one id per call', async () => {
     const heard = hear();
     const clock = new ManualClock(100);
     const throttle = new Throttle(2, 1, 1, { clock, name: 'api', maxQueue: 2 });
@@ -48,7 +48,7 @@ describe('channels', () => {
     for (const message of heard) expect(message).toMatchObject({ throttle, name: 'api' });
   });
 
-  test('show the throttle as the event has left it', async () => {
+  test('show the state of the throttle after the event', async () => {
     const states: string[] = [];
     listen(({ kind, throttle }) =>
       states.push(`${kind}: ${throttle.active} active, ${throttle.waiting} waiting, ${throttle.tokens} tokens`),
@@ -67,7 +67,7 @@ describe('channels', () => {
     ]);
   });
 
-  describe('tell every refusal with its reason and error', () => {
+  describe('publish every refusal with its reason and error', () => {
     const clock = new ManualClock();
     const busy = (): Throttle => {
       const throttle = new Throttle(1, 0, 10, { clock, maxQueue: 1 });
@@ -134,7 +134,7 @@ describe('channels', () => {
       expect(refused).toEqual([expect.objectContaining({ reason, error })]);
     });
 
-    test('a call that is none is not told', async () => {
+    test('a call with an invalid argument or an aborted signal publishes no event', async () => {
       const heard = hear();
       const throttle = new Throttle(1, 1, 1, { clock });
       await outcome(throttle.acquire(2));
@@ -145,7 +145,7 @@ describe('channels', () => {
       expect(heard).toEqual([]);
     });
 
-    test('too many keys', async () => {
+    test('a keyed throttle without a free key publishes queue full', async () => {
       const heard = hear();
       const keyed = new KeyedThrottle(1, 1, 1, { maxKeys: 1, name: 'users', clock });
       const permit = keyed.tryAcquire('ada');
@@ -160,7 +160,7 @@ describe('channels', () => {
     });
   });
 
-  test('tell pauses as they hold, and their ends', () => {
+  test('publish the remaining seconds of each pause, and 0 for resume', () => {
     const heard = hear();
     const throttle = new Throttle(1, 0, 1, { clock: new ManualClock(7) });
     throttle.pause(30);
@@ -171,7 +171,7 @@ describe('channels', () => {
     expect(brief(heard)).toEqual(['7 paused 30', '7 paused 30', '7 paused Infinity', '7 paused 0']);
   });
 
-  test('tell of the keys of a keyed throttle and the resources of a limiter under their names', async () => {
+  test('publish keyed throttles and resources of a limiter under their names', async () => {
     const heard = hear();
     const keyed = new KeyedThrottle(1, 1, 1, { name: 'users' });
     await keyed.run('ada', () => {});
@@ -186,7 +186,7 @@ describe('channels', () => {
     ]);
   });
 
-  test('who listens from now on hears of those who wait already', async () => {
+  test('a new subscriber receives the events of calls that already wait', async () => {
     const throttle = new Throttle(Infinity, 1);
     const permit = await throttle.acquire();
     const waiting = throttle.acquire();
@@ -199,7 +199,7 @@ describe('channels', () => {
     expect(before?.id).not.toBe(granted?.id);
   });
 
-  test('what a subscriber throws reaches no caller', async () => {
+  test('the error of a subscriber is an uncaught exception and reaches no caller', async () => {
     const thrown: unknown[] = [];
     const usual = process.listeners('uncaughtException');
     process.removeAllListeners('uncaughtException');
@@ -220,7 +220,7 @@ describe('channels', () => {
     expect(new Set(thrown)).toEqual(new Set([error]));
   });
 
-  test('a subscriber that makes another leave while all are refused: each leaves once', async () => {
+  test('each waiter is refused once if a subscriber aborts another waiter during close', async () => {
     const throttle = new Throttle(Infinity, 1);
     const permit = await throttle.acquire();
     const controller = new AbortController();
@@ -244,7 +244,7 @@ describe('channels', () => {
     await throttle.idle();
   });
 
-  test('whoever comes because of a grant has not waited for less than no time', async () => {
+  test('a call that a subscriber makes during a grant has not waited for a negative time', async () => {
     let now = 0;
     const throttle = new Throttle(Infinity, 2, 1, { clock: { now: () => (now += 0.001), schedule: () => () => {} } });
     const held = [await throttle.acquire(), await throttle.acquire()];
@@ -258,7 +258,7 @@ describe('channels', () => {
     for (const permit of [...held, ...permits]) permit.release();
   });
 
-  test('a caller who comes because of one who waits is timed with it', async () => {
+  test('a call that a subscriber makes during a queued event is granted on time', async () => {
     const clock = new ManualClock();
     const throttle = new Throttle(1, 0, 1, { clock });
     throttle.tryAcquire();
@@ -272,7 +272,7 @@ describe('channels', () => {
     expect((await Promise.all([first, second])).map((permit) => permit?.waited)).toEqual([1, 2]);
   });
 
-  describe('who looks at a keyed throttle meanwhile makes it forget nothing', () => {
+  describe('a subscriber that reads a keyed throttle does not cause an eviction', () => {
     const rows: [what: string, act: (keyed: KeyedThrottle) => Promise<unknown> | void][] = [
       ['released', (keyed) => keyed.tryAcquire('ada', 10)?.release()],
       ['paused', (keyed) => keyed.pause('ada', 30)],
@@ -300,7 +300,7 @@ describe('channels', () => {
     });
   });
 
-  test('an error that a signal brings is no reason of ours', async () => {
+  test('an abort is published as aborted, whatever the reason of the signal is', async () => {
     const heard = hear();
     const throttle = new Throttle(Infinity, 1);
     const permit = throttle.tryAcquire();
@@ -328,7 +328,7 @@ describe('channels', () => {
     permit?.release();
   });
 
-  test('a call has one number, whichever channels are listened to', async () => {
+  test('a call keeps its id when only some channels have subscribers', async () => {
     const ids: number[] = [];
     const note = (message: unknown): void => void ids.push((message as { id: number }).id);
     for (const name of ['headgate:queued', 'headgate:released']) {
@@ -345,89 +345,93 @@ describe('channels', () => {
     expect(firstReleased).not.toBe(queued);
   });
 
-  test('a subscriber that meddles breaks nothing', async () => {
+  test('a subscriber that calls the throttle during events breaks no promise', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.nat(7), { minLength: 1, maxLength: 60 }), fc.nat(3), async (deeds, concurrency) => {
-        const clock = new ManualClock();
-        const throttle = new Throttle(20, concurrency, 1, { clock });
-        const controllers: AbortController[] = [];
-        const out = new Set<object>();
-        const calls: Promise<unknown>[] = [];
-        let most = 0;
-        let granted = 0;
-        const work = async (permit: Permit): Promise<void> => {
-          out.add(permit);
-          granted++;
-          most = Math.max(most, out.size);
-          await Promise.resolve();
-          out.delete(permit);
-          permit.release();
-        };
-        const deed = (number: number): void => {
-          if (number === 0) throttle.resume();
-          else if (number === 1) controllers.pop()?.abort();
-          else if (number === 2) throttle.tryAcquire()?.release();
-          else if (number === 3) throttle.configure({ concurrency: concurrency + (deeds.length % 2) });
-          else if (number === 4) throttle.pause(0.5);
-          else {
-            const controller = new AbortController();
-            controllers.push(controller);
-            calls.push(throttle.acquire(number - 4, { signal: controller.signal }).then(work, () => {}));
+      fc.asyncProperty(
+        fc.array(fc.nat(7), { minLength: 1, maxLength: 60 }),
+        fc.nat(3),
+        async (actions, concurrency) => {
+          const clock = new ManualClock();
+          const throttle = new Throttle(20, concurrency, 1, { clock });
+          const controllers: AbortController[] = [];
+          const out = new Set<object>();
+          const calls: Promise<unknown>[] = [];
+          let maxActive = 0;
+          let granted = 0;
+          const work = async (permit: Permit): Promise<void> => {
+            out.add(permit);
+            granted++;
+            maxActive = Math.max(maxActive, out.size);
+            await Promise.resolve();
+            out.delete(permit);
+            permit.release();
+          };
+          const act = (number: number): void => {
+            if (number === 0) throttle.resume();
+            else if (number === 1) controllers.pop()?.abort();
+            else if (number === 2) throttle.tryAcquire()?.release();
+            else if (number === 3) throttle.configure({ concurrency: concurrency + (actions.length % 2) });
+            else if (number === 4) throttle.pause(0.5);
+            else {
+              const controller = new AbortController();
+              controllers.push(controller);
+              calls.push(throttle.acquire(number - 4, { signal: controller.signal }).then(work, () => {}));
+            }
+          };
+          let depth = 0;
+          const queue = [...actions];
+          const callThrottle = (): void => {
+            const next = depth < 5 ? queue.pop() : undefined;
+            if (next === undefined) return;
+            depth++;
+            act(next);
+            depth--;
+          };
+          for (const name of NAMES) subscribe(name, callThrottle);
+          try {
+            for (let round = 0; round < 10; round++) {
+              act(5 + (round % 3));
+              // A head that tokens or a pause delay has a timer.
+              const free = throttle.concurrency === 0 || throttle.active < throttle.concurrency;
+              if (throttle.waiting > 0 && free && throttle.pausedFor < Infinity) expect(clock.pending).toBe(1);
+              await clock.advance(0.1);
+            }
+            throttle.resume();
+            queue.length = 0;
+            await clock.advance(60);
+            await Promise.all(calls);
+            await throttle.idle();
+          } finally {
+            for (const name of NAMES) unsubscribe(name, callThrottle);
           }
-        };
-        let depth = 0;
-        const queue = [...deeds];
-        const meddle = (): void => {
-          const next = depth < 5 ? queue.pop() : undefined;
-          if (next === undefined) return;
-          depth++;
-          deed(next);
-          depth--;
-        };
-        for (const name of NAMES) subscribe(name, meddle);
-        try {
-          for (let round = 0; round < 10; round++) {
-            deed(5 + (round % 3));
-            // Whoever could start some time is timed.
-            const free = throttle.concurrency === 0 || throttle.active < throttle.concurrency;
-            if (throttle.waiting > 0 && free && throttle.pausedFor < Infinity) expect(clock.pending).toBe(1);
-            await clock.advance(0.1);
-          }
-          throttle.resume();
-          queue.length = 0;
-          await clock.advance(60);
-          await Promise.all(calls);
-          await throttle.idle();
-        } finally {
-          for (const name of NAMES) unsubscribe(name, meddle);
-        }
-        expect(throttle).toMatchObject({ active: 0, waiting: 0 });
-        expect(clock.pending).toBe(0);
-        if (concurrency > 0) expect(most).toBeLessThanOrEqual(concurrency + 1);
-        expect(granted).toBeGreaterThan(0);
-        expect(throttle.estimateWait(20)).toBe(0);
-      }),
+          expect(throttle).toMatchObject({ active: 0, waiting: 0 });
+          expect(clock.pending).toBe(0);
+          if (concurrency > 0) expect(maxActive).toBeLessThanOrEqual(concurrency + 1);
+          expect(granted).toBeGreaterThan(0);
+          expect(throttle.estimateWait(20)).toBe(0);
+        },
+      ),
       { numRuns: 300 },
     );
   });
 });
 
-test('while nobody listens, no clock is read and nothing is made', () => {
+test('without a subscriber, the publisher reads no clock and creates no message', () => {
   const read = vi.fn(() => 0);
-  const teller = new EventPublisher(new Throttle(1), { now: read });
-  teller.queued({}, 1);
-  teller.granted({ cost: 1, waited: 0 });
-  teller.grantedWaiter({ cost: 1, waited: 0 }, {});
-  teller.released({ cost: 1, waited: 0 });
-  teller.refused({}, 1, undefined);
-  teller.paused(1);
+  const publisher = new EventPublisher(new Throttle(1), { now: read });
+  publisher.queued({}, 1);
+  publisher.granted({ cost: 1, waited: 0 });
+  publisher.grantedWaiter({ cost: 1, waited: 0 }, {});
+  publisher.released({ cost: 1, waited: 0 });
+  publisher.refused({}, 1, undefined);
+  publisher.paused(1);
   expect(read).not.toHaveBeenCalled();
   const heard = hear();
-  teller.paused(1);
+  publisher.paused(1);
   expect([heard.length, read.mock.calls.length]).toEqual([1, 1]);
 });
 
-test('whoever is silent, for somebody else to tell, tells nothing', async () => {
+test('a gate with the option silent publishes no events', async () => {
   const heard = hear();
   const throttle = new Throttle(1, 1, 60, { silent: true });
   const keyed = new KeyedThrottle(1, 1, 60, { silent: true, maxKeys: 1 });
@@ -452,7 +456,7 @@ test('whoever is silent, for somebody else to tell, tells nothing', async () => 
   expect(heard).toEqual([]);
 });
 
-describe('where there is no node:diagnostics_channel', () => {
+describe('without node:diagnostics_channel', () => {
   afterEach(() => {
     vi.unstubAllGlobals();
     vi.resetModules();
@@ -460,10 +464,10 @@ describe('where there is no node:diagnostics_channel', () => {
 
   test.each([
     ['no process', undefined],
-    ['a process that is not quite one', { env: {} }],
+    ['a process object without getBuiltinModule', { env: {} }],
     ['no such module', { getBuiltinModule: () => undefined }],
     ['a module without channels', { getBuiltinModule: () => ({}) }],
-  ])('%s: the same is told by plain channels', async (_, process) => {
+  ])('%s: plain channels publish the same events', async (_, process) => {
     vi.resetModules();
     const platform = hear();
     vi.stubGlobal('process', process);
@@ -489,7 +493,7 @@ describe('where there is no node:diagnostics_channel', () => {
     expect(platform).toEqual([]);
   });
 
-  test('a listener that throws, or leaves while it is told, keeps nothing from others', async () => {
+  test('other listeners receive a message if a listener throws or unsubscribes', async () => {
     vi.resetModules();
     vi.stubGlobal('process', undefined);
     const channels = await import('../../src/core/events.js');

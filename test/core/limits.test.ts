@@ -1,4 +1,4 @@
-/** Several rates at once, and rates that hold in every window: what a throttle makes of them. */
+/** Limits of a throttle: checks, several rates, and sliding windows. */
 import fc from 'fast-check';
 import { type Rate, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
@@ -7,8 +7,8 @@ import type { Budget } from '../../src/core/budget.js';
 import { checkLimits, createBudget, describeLimits } from '../../src/core/limits.js';
 import { Outcomes, setUp, take } from '../support/support.js';
 
-/** The greatest sum of costs in any half-open span of `width` seconds. */
-const most = (grants: { at: number; cost: number }[], width: number): number =>
+/** The largest sum of costs in any half-open span of `width` seconds. */
+const largestSum = (grants: { at: number; cost: number }[], width: number): number =>
   Math.max(
     0,
     ...grants.map(({ at: from }) =>
@@ -16,7 +16,7 @@ const most = (grants: { at: number; cost: number }[], width: number): number =>
     ),
   );
 
-describe('arguments', () => {
+describe('checks of limits', () => {
   test.each<[string, ThrottleOptions, Error]>([
     ['window', { window: 'fixed' as never }, new TypeError('window must be "sliding" or left out, received "fixed"')],
     ['margin', { window: 'sliding', margin: -1 }, new RangeError('margin must be a finite number >= 0, received -1')],
@@ -63,17 +63,17 @@ describe('arguments', () => {
       { also: [{ capacity: 1e300, period: 1e-300 }] },
       new RangeError('also[0].capacity / also[0].period must fill the burst in finite time, received 1e+300 / 1e-300'),
     ],
-  ])('%s: %o is refused when it is made', (_, options, error) => {
+  ])('an invalid %s throws in the constructor: %o', (_, options, error) => {
     expect(() => new Throttle(10, 0, 1, options)).toThrow(error);
   });
 
-  test('no limit at all may have a burst without one, and is called any', () => {
+  test('an unlimited rate may have an infinite burst, and is described as any rate', () => {
     expect(createBudget(checkLimits({ capacity: Infinity, burst: Infinity }))).toBeUndefined();
     expect(describeLimits([{ capacity: Infinity }], Infinity)).toBe('any rate, any number at a time');
     expect(describeLimits([{ capacity: Infinity }, { capacity: 2 }], 3)).toBe('2 per 1 s, 3 at a time');
   });
 
-  test('undefined keeps the default, and rates that are changed afterwards change nothing', async () => {
+  test('an undefined option keeps its default, and later changes of the `also` array have no effect', async () => {
     const also = [{ capacity: 2, period: undefined as number | undefined }];
     const { throttle } = setUp(10, 0, 1, { also, window: undefined, margin: undefined, burst: undefined });
     (also[0] as { capacity: number }).capacity = 100;
@@ -85,17 +85,18 @@ describe('arguments', () => {
     );
   });
 
-  test('a cost that one of them can never grant is refused, and says so', async () => {
+  test('a cost above the smallest burst is refused, and the message contains that burst', async () => {
     const { throttle } = setUp(10, 0, 1, { also: [{ capacity: 4, period: 60 }], name: 'both' });
     await expect(throttle.acquire(5)).rejects.toThrow(
       new RangeError(
-        'cost must be at most 4, the burst of Throttle "both" (10 per 1 s and 4 per 60 s, any number at a time), received 5',
+        'cost must be at most 4, the burst of ' +
+          'Throttle "both" (10 per 1 s and 4 per 60 s, any number at a time), received 5',
       ),
     );
     expect(throttle.burst).toBe(4);
   });
 
-  test('a sliding window with a capacity below 1 lets one token start in any period / capacity seconds (FAULTS 18)', async () => {
+  test('a window with a capacity below 1 starts one token in any period / capacity seconds (FAULTS 18)', async () => {
     const { clock, throttle } = setUp(0.5, 0, 1, { window: 'sliding', name: 'half' });
     expect(throttle.burst).toBe(1);
     expect(throttle.tryAcquire()).toBeDefined();
@@ -110,20 +111,20 @@ describe('arguments', () => {
 });
 
 describe('several rates', () => {
-  test('are met together or not at all: no token of one is spent while another refuses', async () => {
+  test('take a cost from all rates or from none', async () => {
     const { clock, throttle } = setUp(10, 0, 1, { also: [{ capacity: 3, period: 60 }] });
     take(throttle, 3);
     for (let index = 0; index < 100; index++) expect(throttle.tryAcquire(1)).toBeUndefined();
     const waiting = throttle.acquire(3);
     await clock.advance(59.9);
-    // The first rate's bucket is full, and all the refusals above have cost it nothing.
+    // The bucket of the first rate is full: the refused calls above have taken no tokens.
     expect([throttle.waiting, throttle.estimateWait(0)]).toEqual([1, expect.closeTo(0.1)]);
     await clock.advance(0.1);
     expect((await waiting).waited).toBe(60);
     expect(clock.pending).toBe(0);
   });
 
-  test('10 a second and 15 a minute: both are seen', async () => {
+  test('10 per second and 15 per minute apply together', async () => {
     const { clock, throttle } = setUp(10, 0, 1, { also: [{ capacity: 15, period: 60 }] });
     const at: number[] = [];
     const all = Array.from({ length: 17 }, () => throttle.run(() => at.push(clock.now())));
@@ -134,7 +135,7 @@ describe('several rates', () => {
     expect(at.slice(15).map((instant) => Number(instant.toFixed(6)))).toEqual([4, 8]);
   });
 
-  test('where the first is unlimited, the others count; where all are, none', () => {
+  test('an unlimited first rate leaves the rates of `also` in force', () => {
     const { throttle } = setUp(Infinity, 0, 1, { also: [{ capacity: 2, period: 60 }, { capacity: Infinity }] });
     expect([throttle.burst, throttle.tokens]).toEqual([2, 2]);
     take(throttle, 2);
@@ -143,13 +144,13 @@ describe('several rates', () => {
     expect([open.burst, open.tokens, open.tryAcquire(1e300) !== undefined]).toEqual([Infinity, Infinity, true]);
   });
 
-  test('corrections reach all of them', async () => {
+  test('settle corrects every rate', async () => {
     const { clock, throttle } = setUp(10, 0, 1, { also: [{ capacity: 20, period: 60 }] });
     const permit = take(throttle, 10);
     permit.settle(4);
     expect(throttle.tokens).toBe(6);
     await clock.advance(10);
-    // Of the minute's twenty four are spent, less what came back since.
+    // Of the 20 tokens per minute, 4 are spent, minus the refill since then.
     expect(throttle.estimateWait(10)).toBe(0);
     take(throttle, 10).settle(40);
     expect(throttle.tokens).toBeCloseTo(-30);
@@ -157,7 +158,7 @@ describe('several rates', () => {
     expect(throttle.tokens).toBeCloseTo(20 - 4 + 14 / 3 - 40, 0);
   });
 
-  test('configure changes the first; what all of them have spent stays spent', async () => {
+  test('configure changes only the first rate, and spent tokens stay spent', async () => {
     const { clock, throttle } = setUp(10, 0, 1, { also: [{ capacity: 12, period: 60 }] });
     take(throttle, 10);
     throttle.configure({ capacity: 100 });
@@ -173,7 +174,7 @@ describe('several rates', () => {
 });
 
 describe('a sliding window', () => {
-  test('trap 18: none beyond the capacity at any edge, where a bucket lets up to twice as much through', async () => {
+  test('trap 18: starts at most the capacity in any period, where a bucket starts up to twice as much', async () => {
     for (const [options, expected] of [
       [{ window: 'sliding' }, 10],
       [{}, 19],
@@ -184,11 +185,11 @@ describe('a sliding window', () => {
       const all = Array.from({ length: 100 }, () => throttle.run(() => grants.push({ at: clock.now(), cost: 1 })));
       await clock.runAll();
       await Promise.all(all);
-      expect(most(grants, 1 - 1e-9)).toBe(expected);
+      expect(largestSum(grants, 1 - 1e-9)).toBe(expected);
     }
   });
 
-  test('grants again one period after each grant, with one timer at a time', async () => {
+  test('grants a waiter one period after each grant, with one timer at a time', async () => {
     const { clock, throttle } = setUp(2, 0, 10, { window: 'sliding' });
     const outcomes = new Outcomes();
     take(throttle);
@@ -206,7 +207,7 @@ describe('a sliding window', () => {
     expect([outcomes.order, clock.pending]).toEqual([['a', 'b', 'c'], 0]);
   });
 
-  test('margin widens it for what the network adds', async () => {
+  test('margin lengthens the window', async () => {
     const { clock, throttle } = setUp(2, 0, 1, { window: 'sliding', margin: 0.25 });
     take(throttle, 2);
     await clock.advance(1.249);
@@ -215,7 +216,7 @@ describe('a sliding window', () => {
     expect(throttle.tryAcquire(2)).toBeDefined();
   });
 
-  test('configure keeps the grants that still count, whoever waits is timed anew', async () => {
+  test('configure keeps the live grants and re-times the head', async () => {
     const { clock, throttle } = setUp(2, 0, 10, { window: 'sliding' });
     take(throttle, 2);
     const waiting = throttle.acquire(2);
@@ -232,7 +233,7 @@ describe('a sliding window', () => {
     expect(throttle.tokens).toBe(Infinity);
   });
 
-  test('refunds give back what still counts, and nothing that has left', async () => {
+  test('a refund returns tokens of a live grant and none of an expired grant', async () => {
     const { clock, throttle } = setUp(4, 0, 1, { window: 'sliding' });
     const [first, second] = [take(throttle, 3), take(throttle, 1)];
     second.refund();
@@ -249,8 +250,8 @@ describe('a sliding window', () => {
   });
 });
 
-test('a timeout that is exactly what estimateWait says is met, and who comes again so much later finds a permit, whatever rounding does', async () => {
-  // Early on a clock, where a sum is rounded more coarsely than its parts.
+test('a timeout equal to estimateWait is granted, and a call after that wait is granted at once', async () => {
+  // Small instants, for which a sum has a larger rounding error than its parts.
   const seconds = (max: number): fc.Arbitrary<number> =>
     fc.integer({ min: 1, max: max * 1_000 }).map((milliseconds) => milliseconds / 1_000);
   await fc.assert(
@@ -262,7 +263,7 @@ test('a timeout that is exactly what estimateWait says is met, and who comes aga
       seconds(9),
       fc.constantFrom<ThrottleOptions>({}, { window: 'sliding' }, { also: [{ capacity: 3, period: 7 }] }),
       fc.constantFrom(1, 1 - 5e-10),
-      async (start, rest, pause, capacity, period, options, less) => {
+      async (start, rest, pause, capacity, period, options, factor) => {
         const used = async (): Promise<{ clock: ManualClock; throttle: Throttle; estimate: number }> => {
           const clock = new ManualClock(start);
           const throttle = new Throttle(capacity, 0, period, { ...options, clock });
@@ -273,8 +274,8 @@ test('a timeout that is exactly what estimateWait says is met, and who comes aga
         };
         const [waits, returns] = [await used(), await used()];
         const outcomes = new Outcomes();
-        // A rounding error less would do as well.
-        outcomes.follow('permit', waits.throttle.acquire(1, { timeout: waits.estimate * less }));
+        // The queue also accepts a timeout that is shorter by a rounding error.
+        outcomes.follow('permit', waits.throttle.acquire(1, { timeout: waits.estimate * factor }));
         await waits.clock.advance(waits.estimate);
         expect(outcomes.order).toEqual(['permit']);
         await returns.clock.advance(returns.estimate);
@@ -285,13 +286,13 @@ test('a timeout that is exactly what estimateWait says is met, and who comes aga
   );
 });
 
-test('every span sees at most what each rate allows, in order, and the first in line starts when all of them let it', async () => {
+test('every span keeps each rate, in call order, and the head starts once all rates permit its cost', async () => {
   const quarter = (max: number): fc.Arbitrary<number> => fc.integer({ min: 0, max: max * 4 }).map((value) => value / 4);
   const rates: {
     capacity: number;
     period: number;
     options: ThrottleOptions;
-    windows: [width: number, at_most: (width: number) => number][];
+    windows: [width: number, atMost: (width: number) => number][];
   }[] = [
     { capacity: 4, period: 1, options: { window: 'sliding' }, windows: [[1, () => 4]] },
     {
@@ -328,37 +329,41 @@ test('every span sees at most what each rate allows, in order, and the first in 
         const clock = new ManualClock();
         const throttle = new Throttle(capacity, 0, period, { ...options, clock });
         const started: number[] = [];
-        const grants: { at: number; cost: number; asked: number }[] = [];
+        const grants: { at: number; cost: number; requestedAt: number }[] = [];
         const all: Promise<unknown>[] = [];
         for (const [index, { wait, cost, abort }] of jobs.entries()) {
           await clock.advance(wait);
-          const asked = clock.now();
-          const leaver = new AbortController();
+          const requestedAt = clock.now();
+          const controller = new AbortController();
           const run = throttle.run(
             () => {
               started.push(index);
-              grants.push({ at: clock.now(), cost, asked });
+              grants.push({ at: clock.now(), cost, requestedAt });
             },
             cost,
-            { signal: leaver.signal },
+            { signal: controller.signal },
           );
           all.push(run.catch(() => {}));
-          if (abort === 0) leaver.abort();
+          if (abort === 0) controller.abort();
         }
         await clock.runAll();
         await Promise.all(all);
         expect(started).toEqual(started.toSorted((a, b) => a - b));
         for (const [width, atMost] of windows)
-          expect(most(grants, width - 1e-9)).toBeLessThanOrEqual(atMost(width) + 1e-9);
-        // Each as soon as it was asked for, the one before had started, and every budget, on its own, let it.
+          expect(largestSum(grants, width - 1e-9)).toBeLessThanOrEqual(atMost(width) + 1e-9);
+        // Each job starts once it was requested, the previous job has started, and every budget permits its cost.
         const budgets = [
           { capacity, period, burst: options.burst, window: options.window },
           ...(options.also ?? []),
         ].map((rate) => createBudget(checkLimits(rate)) as Budget);
         let last = 0;
         let serial = 0;
-        for (const { at, cost, asked } of grants) {
-          last = Math.max(asked, last, ...budgets.map((budget) => budget.readyAt(Math.max(asked, last), cost)));
+        for (const { at, cost, requestedAt } of grants) {
+          last = Math.max(
+            requestedAt,
+            last,
+            ...budgets.map((budget) => budget.readyAt(Math.max(requestedAt, last), cost)),
+          );
           expect(at).toBeCloseTo(last, 9);
           serial++;
           for (const budget of budgets) budget.take(last, cost, serial);

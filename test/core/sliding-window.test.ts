@@ -1,12 +1,14 @@
-/** The sliding window against the plainest thing that keeps its promise: a list of all grants, summed anew each time. */
+/**
+ * The sliding window, compared with the simplest correct implementation: a list of all grants, summed on every call.
+ */
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
 import { FenwickTree } from '../../src/core/fenwick-tree.js';
 import { SlidingWindow } from '../../src/core/sliding-window.js';
 import { heap } from '../support/support.js';
 
-/** Everything ever granted. A grant at `t` counts in `[t, t + span)`. */
-class Log {
+/** All grants. A grant at `t` counts in `[t, t + span)`. */
+class ListOfGrants {
   readonly grants: { at: number; cost: number }[] = [];
   readonly capacity: number;
   readonly span: number;
@@ -20,7 +22,7 @@ class Log {
     return this.grants.filter(({ at }) => at + this.span > now).reduce((left, { cost }) => left - cost, this.capacity);
   }
 
-  /** Nothing changes but at the instants at which a grant leaves. */
+  /** The level changes only at the instants at which a grant expires. */
   readyAt(from: number, cost: number): number {
     const instants = [from, ...this.grants.map(({ at }) => at + this.span).filter((at) => at > from)].toSorted(
       (a, b) => a - b,
@@ -64,7 +66,7 @@ describe('a sliding window', () => {
       ],
     },
     {
-      title: 'gives back each grant one period later, not evenly',
+      title: 'returns the tokens of each grant one period later, all at once',
       at: 0,
       takes: [
         [0, 3, true],
@@ -76,7 +78,7 @@ describe('a sliding window', () => {
       ],
     },
     {
-      title: 'takes nothing for nothing, also when it is used up',
+      title: 'accepts a cost of 0, also without tokens',
       at: 0,
       takes: [
         [0, 4, true],
@@ -85,7 +87,7 @@ describe('a sliding window', () => {
       ],
     },
     {
-      title: 'lets a stale instant change nothing',
+      title: 'ignores an instant before the latest instant',
       at: 5,
       takes: [
         [0, 4, true],
@@ -95,7 +97,7 @@ describe('a sliding window', () => {
       ],
     },
     {
-      title: 'never lets more than its capacity through',
+      title: 'never grants more than its capacity',
       at: 0,
       takes: [
         [0, 4.001, false],
@@ -109,21 +111,21 @@ describe('a sliding window', () => {
       expect({ t, ok: window.take(at + t, cost, index + 1) }).toEqual({ t, ok });
   });
 
-  test('does what the log of all grants would, with costs that are corrected later', () => {
+  test('equals the list of all grants, with later corrections', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
-        const [window, log] = [new SlidingWindow(4, 2), new Log(4, 2)];
+        const [window, list] = [new SlidingWindow(4, 2), new ListOfGrants(4, 2)];
         const grants: { entry: { at: number; cost: number }; settled: boolean }[] = [];
         let now = 0;
         for (const action of steps) {
           now += action.wait;
           if (action.do === 'take') {
-            const fits = action.cost === 0 || log.level(now) >= action.cost;
+            const fits = action.cost === 0 || list.level(now) >= action.cost;
             expect(window.readyAt(now, action.cost) <= now).toBe(fits);
             expect(window.take(now, action.cost, grants.length + 1)).toBe(fits);
             if (fits) {
               const entry = { at: now, cost: action.cost };
-              log.grants.push(entry);
+              list.grants.push(entry);
               grants.push({ entry, settled: false });
             }
           } else {
@@ -132,15 +134,15 @@ describe('a sliding window', () => {
             grant.settled = true;
             const difference = action.cost - grant.entry.cost;
             window.settle(now, difference, action.grant + 1);
-            // The true cost counts from the instant of the grant, be it more or less.
+            // The true cost, higher or lower, counts from the instant of the grant.
             grant.entry.cost += difference;
           }
-          expect(window.level(now)).toBe(log.level(now));
-          for (const cost of [0.125, 1, 3, 4]) expect(window.readyAt(now, cost)).toBe(log.readyAt(now, cost));
-          // A cost of 0 takes no token, so it waits for none, not even for a debt (FAULTS 15).
+          expect(window.level(now)).toBe(list.level(now));
+          for (const cost of [0.125, 1, 3, 4]) expect(window.readyAt(now, cost)).toBe(list.readyAt(now, cost));
+          // A cost of 0 takes no tokens, so a debt does not delay it (FAULTS 15).
           expect(window.readyAt(now, 0)).toBe(now);
-          expect(window.readyAt(now + 0.5, 2)).toBe(log.readyAt(now + 0.5, 2));
-          const full = log.grants.filter(({ cost }) => cost > 0).map(({ at }) => at + 2);
+          expect(window.readyAt(now + 0.5, 2)).toBe(list.readyAt(now + 0.5, 2));
+          const full = list.grants.filter(({ cost }) => cost > 0).map(({ at }) => at + 2);
           if (window.fullAt() > now) expect(window.fullAt()).toBeGreaterThanOrEqual(Math.max(...full));
           else expect(window.level(now)).toBe(4);
         }
@@ -149,7 +151,7 @@ describe('a sliding window', () => {
     );
   });
 
-  test('names the instant for a queue that needs more than one window holds: no earlier than it takes', () => {
+  test('readyAt of a queue larger than the capacity is a lower bound', () => {
     fc.assert(
       fc.property(
         fc.array(
@@ -180,11 +182,11 @@ describe('a sliding window', () => {
     const window = new SlidingWindow(4, 2);
     window.take(0, 4, 1);
     expect([4, 8, 12].map((cost) => window.readyAt(1, cost))).toEqual([2, 4, 6]);
-    // 0.1 + 0.2 is a little more than three windows, but not the cost of a fourth.
+    // 0.1 + 0.2 exceeds three windows by a rounding error, which must not count as a fourth window.
     expect(new SlidingWindow(0.1, 1).readyAt(0, 0.1 + 0.2)).toBe(2);
   });
 
-  test('whenever the instant that it names has come, the cost fits: rounding cannot wedge it', () => {
+  test('a cost fits at its readyAt instant, despite rounding', () => {
     const positive = fc.double({ min: 1e-3, max: 1e6, noNaN: true });
     fc.assert(
       fc.property(
@@ -213,11 +215,11 @@ describe('a sliding window', () => {
     );
   });
 
-  test('trap 20: ten times 0.1 make one, and a million more keep to it', () => {
+  test('trap 20: ten costs of 0.1 fit into 1 token, and a million more keep the rate', () => {
     const window = new SlidingWindow(1, 1);
     for (let index = 0; index < 10; index++) expect(window.take(0, 0.1, index + 1)).toBe(true);
     expect(window.take(0, 1e-9, 11)).toBe(false);
-    // These three make a little more than 0.3.
+    // The sum of three costs of 0.1 exceeds 0.3 by a rounding error.
     const third = new SlidingWindow(0.3, 1);
     for (let index = 0; index < 3; index++) expect(third.take(0, 0.1, index + 1)).toBe(true);
     expect(third.readyAt(0, 0.1)).toBe(1);
@@ -228,23 +230,23 @@ describe('a sliding window', () => {
       if (window.take(now, 0.1, granted + 1)) granted++;
     }
     expect(granted).toBe(1_000_010);
-    // Ten in every second, and no less: nothing was lost on the way.
+    // Ten costs start in every second: the window loses no throughput.
     expect(now).toBeGreaterThan(99_999);
     expect(now).toBeLessThan(100_001 * 1.01);
   });
 
-  test('trap 33: what comes back late never lands in another window', () => {
+  test('trap 33: a late refund adds no tokens to a later window', () => {
     const window = new SlidingWindow(4, 1);
     window.take(0, 4, 1);
     expect(window.take(1, 3, 2)).toBe(true);
-    // The first four are back already; the refund of one of them may not make it five.
+    // The first four tokens have already expired. Their refund must not return them a second time.
     window.settle(1.5, -4, 1);
     expect(window.level(1.5)).toBe(1);
     window.settle(1.5, -3, 2);
     expect(window.level(1.5)).toBe(4);
   });
 
-  test('what turns out to cost more counts from the instant of its grant, and not at all once that has left', () => {
+  test('a higher true cost counts from the instant of its grant, and not after its expiry', () => {
     const window = new SlidingWindow(4, 1);
     window.take(0, 1, 1);
     window.take(0.5, 1, 2);
@@ -254,52 +256,52 @@ describe('a sliding window', () => {
     expect(window.level(1.5)).toBe(4);
   });
 
-  test('finds the grant that is corrected, whatever rounding did to the sums', () => {
-    const [window, log] = [new SlidingWindow(1_000, 1_000), new Log(1_000, 1_000)];
+  test('corrects the right grant, despite rounding errors in the sums', () => {
+    const [window, list] = [new SlidingWindow(1_000, 1_000), new ListOfGrants(1_000, 1_000)];
     for (let index = 0; index < 900; index++) {
       const cost = 0.1 + (index % 7) / 3;
       window.take(index, cost, index + 1);
-      log.grants.push({ at: index, cost });
+      list.grants.push({ at: index, cost });
     }
     for (let index = 0; index < 900; index += 2) {
-      const grant = log.grants[index] as { cost: number };
+      const grant = list.grants[index] as { cost: number };
       window.settle(900, -grant.cost, index + 1);
       grant.cost = 0;
     }
-    for (let now = 1_000; now < 1_900; now++) expect(window.level(now)).toBeCloseTo(log.level(now), 9);
+    for (let now = 1_000; now < 1_900; now++) expect(window.level(now)).toBeCloseTo(list.level(now), 9);
   });
 
-  test('names an instant in logarithmic time, also after costs were corrected (FAULTS 16)', () => {
-    // The number of steps, not the time: each look at an array counts.
+  test('readyAt takes logarithmic time, also after corrections (FAULTS 16)', () => {
+    // Counts steps instead of time: every access of an array is a step.
     const steps = (length: number): number => {
       const window = new SlidingWindow(length + 1, 1e9);
       for (let index = 0; index < length; index++) window.take(index, 1, index + 1);
       for (let index = 0; index < length; index += 3) window.settle(length, -0.5, index + 1);
-      let looks = 0;
+      let stepCount = 0;
       const { sumBefore } = FenwickTree.prototype;
       const spy = vi.spyOn(FenwickTree.prototype, 'sumBefore').mockImplementation(function (this: FenwickTree, index) {
-        looks += Math.log2(index + 2);
+        stepCount += Math.log2(index + 2);
         return sumBefore.call(this, index);
       });
       window.readyAt(length, length);
       window.take(length, 1, length + 1);
       spy.mockRestore();
-      return looks;
+      return stepCount;
     };
     expect(steps(100_000)).toBeLessThan(4 * steps(1_000));
   });
 
-  test('adds up anew before rounding has added up', () => {
-    const [window, log] = [new SlidingWindow(10, 1), new Log(10, 1)];
+  test('recomputes its sums before rounding errors accumulate', () => {
+    const [window, list] = [new SlidingWindow(10, 1), new ListOfGrants(10, 1)];
     for (let index = 0; index < 300_000; index++) {
       const [now, cost] = [index / 30, 0.1 + Math.sin(index) ** 2 / 7];
-      if (window.take(now, cost, index + 1)) log.grants.push({ at: now, cost });
-      if (log.grants.length > 100) log.grants.splice(0, 50);
-      if (index % 1_000 === 0) expect(Math.abs(window.level(now) - log.level(now))).toBeLessThan(2e-14);
+      if (window.take(now, cost, index + 1)) list.grants.push({ at: now, cost });
+      if (list.grants.length > 100) list.grants.splice(0, 50);
+      if (index % 1_000 === 0) expect(Math.abs(window.level(now) - list.level(now))).toBeLessThan(2e-14);
     }
   });
 
-  test('is full again at the instant that it names; a cost of nothing keeps no caller waiting', () => {
+  test('is full at its fullAt instant, and ignores costs of 0', () => {
     const window = new SlidingWindow(4, 1);
     expect(window.fullAt()).toBe(-Infinity);
     window.take(5, 0, 1);
@@ -309,7 +311,7 @@ describe('a sliding window', () => {
     expect(window.fullAt()).toBe(6.5);
   });
 
-  test('is full again at once where the latest grants never happened', () => {
+  test('fullAt ignores grants that are refunded in full', () => {
     const window = new SlidingWindow(4, 1);
     for (const [index, [now, cost]] of (
       [
@@ -325,13 +327,13 @@ describe('a sliding window', () => {
     window.settle(0.5, -0.25, 4);
     expect(window.fullAt()).toBe(1.5);
     window.settle(0.5, -0.5, 3);
-    // With the last of them went the one that was undone before.
+    // The grant before the last live grant was refunded earlier.
     expect([window.fullAt(), window.level(0.5)]).toEqual([1, 3]);
     window.settle(0.5, -1, 1);
     expect([window.fullAt(), window.level(0.5)]).toEqual([-Infinity, 4]);
   });
 
-  test('names the instants at which corrected grants leave, each with what is left of its cost', () => {
+  test('readyAt counts corrected grants at their true costs', () => {
     const window = new SlidingWindow(10, 10);
     for (const [index, [now, cost]] of (
       [
@@ -348,11 +350,11 @@ describe('a sliding window', () => {
     expect([0.5, 1, 1.5, 2, 2.5, 3, 10].map((cost) => window.readyAt(4, cost))).toEqual([10, 10, 11, 12, 12, 12, 13]);
   });
 
-  test('whatever was undone, the next grant counts for a period', () => {
+  test('a grant after refunds counts for a full period', () => {
     const window = new SlidingWindow(10, 10);
     for (const now of [0, 1, 2, 3]) window.take(now, 1, now + 1);
     window.settle(4, -1, 1);
-    // The first, of which nothing is left, has its period behind it; then the others never happened either.
+    // The first grant, refunded in full, has expired. Now the other grants are refunded, too.
     expect(window.level(10)).toBe(7);
     for (const serial of [4, 3, 2]) window.settle(10, -1, serial);
     expect([window.level(10), window.fullAt()]).toEqual([10, -Infinity]);
@@ -360,16 +362,16 @@ describe('a sliding window', () => {
     expect([window.level(20), window.fullAt(), window.level(20.5)]).toEqual([0, 20.5, 10]);
   });
 
-  test('remembers no more grants than one window holds', () => {
+  test('stores only the grants of one window', () => {
     const window = new SlidingWindow(1_000, 1);
     const before = heap();
     for (let index = 0; index < 200_000; index++) window.take(index / 1_000, 1, index + 1);
-    // Four numbers each, twice as many where half of them have left.
+    // Four numbers per grant, and twice as many while half of the grants are expired.
     expect(heap() - before).toBeLessThan(1_000 * 4 * 8 * 4 + 50_000);
     expect(window.level(200)).toBe(1);
   });
 
-  test('remembers the grants of one instant as one', () => {
+  test('stores all grants of one instant as one entry', () => {
     const window = new SlidingWindow(1e9, 1);
     const before = heap();
     for (let index = 0; index < 100_000; index++) window.take(5, 1, index + 1);
@@ -377,14 +379,14 @@ describe('a sliding window', () => {
     expect(window.level(5)).toBe(1e9 - 1e5);
   });
 
-  test('of another capacity or period takes over what counts', () => {
+  test('a window that replaces another window takes over its live grants', () => {
     const first = new SlidingWindow(4, 1);
     first.take(0, 3, 1);
     const wider = new SlidingWindow(10, 2, 0, 1, first);
     expect([wider.level(1.5), wider.level(2)]).toEqual([7, 10]);
     const narrower = new SlidingWindow(2, 1, 0, 1, first);
     expect([narrower.level(0.5), narrower.readyAt(0.5, 1)]).toEqual([-1, 1]);
-    // And knows them when they are corrected, or have left.
+    // The new window corrects taken-over grants, and ignores corrections of expired grants.
     const second = new SlidingWindow(4, 1);
     second.take(0, 4, 1);
     second.take(1, 2, 2);
@@ -395,7 +397,7 @@ describe('a sliding window', () => {
     expect(third.level(1)).toBe(3);
   });
 
-  test('a longer period brings back no grant that had left, whether or not the level was read before (FAULTS 14)', () => {
+  test('a longer period does not restore expired grants, whether or not the level was read before (FAULTS 14)', () => {
     for (const reads of [true, false]) {
       const window = new SlidingWindow(4, 1);
       window.take(0, 3, 1);
@@ -406,7 +408,7 @@ describe('a sliding window', () => {
     }
   });
 
-  test('a debt of a window that was replaced when it was full counts from the instant of its grant', () => {
+  test('a debt of a replaced full window counts from the instant of its grant', () => {
     const earlier = new SlidingWindow(4, 2);
     earlier.take(1, 0, 1);
     const window = earlier.fresh();

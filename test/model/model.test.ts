@@ -1,6 +1,6 @@
 /**
- * Random histories against a model that is derived from the definition (reference.ts): every comparison is one of
- * equality, down to the instant of each grant.
+ * Random histories of calls, on a throttle and on a model that follows the definition (reference.ts). Both must be
+ * equal after every step, including the instant of each grant.
  */
 import fc from 'fast-check';
 import { type Rate, Throttle } from 'headgate';
@@ -47,28 +47,28 @@ interface History extends Settings {
   readonly operations: readonly Operation[];
 }
 
-/** What a set of histories has shown. */
-class Sightings {
+/** Counts the cases that occur in a set of histories. */
+class CaseCounts {
   readonly seen: Map<string, number> = new Map();
   readonly tally: Tally = newTally();
 
-  /** Plays a history and counts what has occurred. */
+  /** Plays a history and counts its cases. */
   async play({ operations: steps, ...settings }: History): Promise<Reference> {
     const model = await playHistory(settings, steps, this.tally);
     for (const { do: kind } of steps) this.#count(kind, 1);
     for (const [, outcome] of model.log) this.#count(outcome, 1);
-    for (const [what, times] of model.seen) this.#count(what, times);
+    for (const [name, times] of model.seen) this.#count(name, times);
     if (!model.exact) this.#count('ended early', 1);
     return model;
   }
 
-  /** A set of histories in which a case never occurs proves nothing about the case. */
-  expect(least: number, ...cases: readonly string[]): void {
-    for (const what of cases) expect(this.seen.get(what) ?? 0, what).toBeGreaterThan(least);
+  /** Fails if a case is too rare: histories without a case prove nothing about that case. */
+  expect(minimum: number, ...names: readonly string[]): void {
+    for (const name of names) expect(this.seen.get(name) ?? 0, name).toBeGreaterThan(minimum);
   }
 
-  #count(what: string, times: number): void {
-    this.seen.set(what, (this.seen.get(what) ?? 0) + times);
+  #count(name: string, times: number): void {
+    this.seen.set(name, (this.seen.get(name) ?? 0) + times);
   }
 }
 
@@ -82,14 +82,14 @@ const WINDOW = [
 ] as const;
 const LATE = ['settled after release', 'settled after configure', 'settled after a younger one'] as const;
 
-describe('a random history ends as the definition says, after every step', () => {
-  test('acquire, run, tryAcquire, release, settle, abort, timeout, pause, resume, configure, close, clock steps', async () => {
-    const sightings = new Sightings();
+describe('a throttle equals the model after every step of a random history', () => {
+  test('one bucket: every operation, timeouts and aborts', async () => {
+    const cases = new CaseCounts();
     await fc.assert(
-      fc.asyncProperty(oneBucket, async (history) => expectWithinRate(await sightings.play(history))),
+      fc.asyncProperty(oneBucket, async (history) => expectWithinRate(await cases.play(history))),
       { numRuns: 1_200 },
     );
-    sightings.expect(
+    cases.expect(
       100,
       'granted',
       'timeout',
@@ -104,16 +104,16 @@ describe('a random history ends as the definition says, after every step', () =>
       'run aborted before its function started',
       ...LATE,
     );
-    sightings.expect(10, ...REFUNDS, ...DEBTS, 'a cost of 0 granted in debt');
+    cases.expect(10, ...REFUNDS, ...DEBTS, 'a cost of 0 granted in debt');
   });
 
-  test('sliding windows and several rates at a time', async () => {
-    const sightings = new Sightings();
+  test('sliding windows and several rates', async () => {
+    const cases = new CaseCounts();
     await fc.assert(
-      fc.asyncProperty(severalRates, async (history) => void (await sightings.play(history))),
+      fc.asyncProperty(severalRates, async (history) => void (await cases.play(history))),
       { numRuns: 900 },
     );
-    sightings.expect(
+    cases.expect(
       100,
       'granted',
       'timeout',
@@ -126,30 +126,30 @@ describe('a random history ends as the definition says, after every step', () =>
       'run aborted before its function started',
       ...LATE,
     );
-    sightings.expect(30, ...WINDOW, 'a cost of 0 granted in debt');
+    cases.expect(30, ...WINDOW, 'a cost of 0 granted in debt');
   });
 
-  test('true costs that come late, under a steady backlog, in long histories (FAULTS 8)', async () => {
-    const sightings = new Sightings();
+  test('late settlements under a steady backlog, in long histories (FAULTS 8)', async () => {
+    const cases = new CaseCounts();
     await fc.assert(
-      fc.asyncProperty(backlog, async (history) => void (await sightings.play(history))),
+      fc.asyncProperty(backlog, async (history) => void (await cases.play(history))),
       { numRuns: 300 },
     );
-    sightings.expect(200, ...LATE);
-    sightings.expect(30, ...REFUNDS, ...DEBTS, ...WINDOW);
+    cases.expect(200, ...LATE);
+    cases.expect(30, ...REFUNDS, ...DEBTS, ...WINDOW);
   });
 
-  test('a throttle for each key', async () => {
+  test('a keyed throttle', async () => {
     const tally = newTally();
     for (const seed of fc.sample(fc.integer(), 60)) await keyed.play(seed, tally);
     expect(tally.grants).toBeGreaterThan(400);
   });
 });
 
-describe('a clock that misbehaves grants nothing extra and holds nobody for ever', () => {
+describe('a faulty clock causes no extra grant and no endless wait', () => {
   const costs = fc.array(fc.integer({ min: 0, max: 5 }), { minLength: 1, maxLength: 30 });
 
-  /** The bound, by true time. */
+  /** Promise 2, measured in true time instead of the time of the faulty clock. */
   const expectBound = (grants: readonly { at: number; cost: number }[], burst: number, rate: number): void => {
     grants.forEach((first, from) => {
       let sum = 0;
@@ -160,7 +160,7 @@ describe('a clock that misbehaves grants nothing extra and holds nobody for ever
     });
   };
 
-  test('stepping back, by any amount, at any time', async () => {
+  test('a clock that steps back by any amount at any time', async () => {
     await fc.assert(
       fc.asyncProperty(
         costs,
@@ -171,11 +171,11 @@ describe('a clock that misbehaves grants nothing extra and holds nobody for ever
           }),
           { maxLength: 10 },
         ),
-        async (asked, steps) => {
+        async (costList, steps) => {
           const clock = new SkewedClock();
           const throttle = new Throttle(4, 0, 1, { burst: 5, clock });
           const grants: { at: number; cost: number }[] = [];
-          const jobs = asked.map((cost) =>
+          const jobs = costList.map((cost) =>
             throttle.run(() => void grants.push({ at: clock.passing.now(), cost }), cost),
           );
           for (const { after, back } of steps) {
@@ -183,8 +183,8 @@ describe('a clock that misbehaves grants nothing extra and holds nobody for ever
             clock.skew -= back;
             if (throttle.tryAcquire(1) !== undefined) grants.push({ at: clock.passing.now(), cost: 1 });
           }
-          // All that was asked for, at the rate of 4, and nothing later than that.
-          await clock.passing.advance((asked.reduce((sum, cost) => sum + cost, 0) + steps.length) / 4);
+          // Every job is granted by the time that the total cost takes at a rate of 4.
+          await clock.passing.advance((costList.reduce((sum, cost) => sum + cost, 0) + steps.length) / 4);
           await Promise.all(jobs);
           expectBound(grants, 5, 4);
         },
@@ -192,24 +192,26 @@ describe('a clock that misbehaves grants nothing extra and holds nobody for ever
     );
   });
 
-  test('timers that fire early: no grant before its time, a handful of timers, no spin', async () => {
+  test('timers that fire early cause no early grant and few extra timers', async () => {
     await fc.assert(
-      fc.asyncProperty(costs, fc.double({ min: 0.5, max: 0.999, noNaN: true }), async (asked, haste) => {
+      fc.asyncProperty(costs, fc.double({ min: 0.5, max: 0.999, noNaN: true }), async (costList, fraction) => {
         const clock = new SkewedClock();
-        clock.fires = (seconds) => seconds * haste;
+        clock.fires = (seconds) => seconds * fraction;
         const throttle = new Throttle(4, 0, 1, { burst: 5, clock });
         const grants: { at: number; cost: number }[] = [];
-        const jobs = asked.map((cost) => throttle.run(() => void grants.push({ at: clock.passing.now(), cost }), cost));
-        await clock.passing.advance(asked.reduce((sum, cost) => sum + cost, 0) / 4 + 1);
+        const jobs = costList.map((cost) =>
+          throttle.run(() => void grants.push({ at: clock.passing.now(), cost }), cost),
+        );
+        await clock.passing.advance(costList.reduce((sum, cost) => sum + cost, 0) / 4 + 1);
         await Promise.all(jobs);
         expectBound(grants, 5, 4);
-        // Each attempt is half of what is left at the most, down to the grain of the numbers.
-        expect(clock.delays.length).toBeLessThanOrEqual(asked.length * 64);
+        // Each timer covers at least half of the remaining wait, down to the resolution of the numbers.
+        expect(clock.delays.length).toBeLessThanOrEqual(costList.length * 64);
       }),
     );
   });
 
-  test('standing still: nothing is granted, and the timer is set again for the whole delay', async () => {
+  test('a clock that stands still grants no waiter, and the timer restarts for the full delay', async () => {
     const clock = new SkewedClock();
     const throttle = new Throttle(4, 0, 1, { clock });
     throttle.tryAcquire(4);

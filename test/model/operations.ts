@@ -1,4 +1,7 @@
-/** The operations of random histories. All numbers are sums of powers of two, so that a gate and its model compute exactly the same. */
+/**
+ * Operations of random histories. All numbers are sums of powers of two, so that a gate and its model compute equal
+ * results.
+ */
 import fc from 'fast-check';
 import type { Limits, Rate } from 'headgate';
 
@@ -10,7 +13,7 @@ export const bursts: fc.Arbitrary<number | undefined> = fc.constantFrom(undefine
 const margins = fc.constantFrom(undefined, 0, 0.25, 1);
 
 const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts });
-/** Buckets that hold more than flows in within a second or two, so that levels between empty and full are common. */
+/** Buckets that take several seconds to fill, so that levels between empty and full are common. */
 export const slowBuckets: fc.Arbitrary<Rate> = fc.record({
   capacity: fc.constantFrom(0.5, 1, 2),
   period: fc.constantFrom(1, 2, 4),
@@ -22,7 +25,7 @@ const slidingWindow = fc.record({
   margin: margins,
   window: fc.constant('sliding' as const),
 });
-/** A bucket or a sliding window. The burst of an unlimited rate would mean nothing. */
+/** A bucket or a sliding window. An unlimited rate has no burst, because its burst would have no effect. */
 export const rates: fc.Arbitrary<Rate> = fc.oneof(
   bucket.map((rate): Rate => (rate.capacity === Infinity ? { capacity: Infinity, period: rate.period } : rate)),
   slidingWindow,
@@ -39,12 +42,12 @@ export type Operation = (
   | { do: 'configure'; limits: Limits }
   | { do: 'advance'; seconds: number }
 ) & {
-  /** A signal that aborts in the same tick, before a function of `run` that the operation has let in can start. */
+  /** A signal that aborts in the same tick, before the function of a granted `run` can start. */
   thenAbort?: number | undefined;
 };
 
 const which = fc.nat(1_000);
-/** Mostly small, so that a bucket of any size grants many. */
+/** Mostly small costs, so that a bucket of any size grants many of them. */
 const cost = fc.oneof({ weight: 5, arbitrary: quarters(1) }, { weight: 2, arbitrary: quarters(6) }, fc.constant(0));
 const trueCost = fc.oneof({ weight: 5, arbitrary: quarters(2) }, quarters(8));
 const entry = fc.record({
@@ -64,29 +67,29 @@ const configure = fc.record({
 });
 const advance = fc.record({ do: fc.constant('advance' as const), seconds: quarters(4).map((n) => n / 2) });
 
-/** The operation, and in some cases an abort in the same tick. */
-const perhapsAborted = (operation: fc.Arbitrary<Operation>): fc.Arbitrary<Operation> =>
+/** The operation, sometimes followed by an abort in the same tick. */
+const sometimesAborted = (operation: fc.Arbitrary<Operation>): fc.Arbitrary<Operation> =>
   fc
     .tuple(operation, fc.option(fc.nat(2), { nil: undefined, freq: 6 }))
     .map(([one, thenAbort]) => (thenAbort === undefined ? one : Object.assign({ thenAbort }, one)));
 
 export const anyOperation: fc.Arbitrary<Operation> = fc.oneof(
-  { weight: 14, arbitrary: perhapsAborted(entry) },
+  { weight: 14, arbitrary: sometimesAborted(entry) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('tryAcquire' as const), cost }) },
-  { weight: 6, arbitrary: perhapsAborted(release) },
-  { weight: 4, arbitrary: perhapsAborted(settle) },
+  { weight: 6, arbitrary: sometimesAborted(release) },
+  { weight: 4, arbitrary: sometimesAborted(settle) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('abort' as const), signal: fc.nat(2) }) },
   {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant('pause' as const), seconds: fc.oneof(quarters(4), fc.constant(Infinity)) }),
   },
-  { weight: 2, arbitrary: perhapsAborted(fc.constant({ do: 'resume' as const })) },
+  { weight: 2, arbitrary: sometimesAborted(fc.constant({ do: 'resume' as const })) },
   { weight: 1, arbitrary: fc.constant({ do: 'close' as const }) },
   { weight: 2, arbitrary: configure },
   { weight: 10, arbitrary: advance },
 );
 
-/** A steady backlog: callers wait for tokens all the time, many permits are out, and the true costs come late. */
+/** A steady backlog: callers always wait for tokens, many permits are active, and settlements are late. */
 export const backlogOperation: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 24,
@@ -104,14 +107,14 @@ export const backlogOperation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 1, arbitrary: configure },
 );
 
-/** Closed gates show little: most histories never close theirs, or late. */
+/** Histories that close the gate late or never, because a closed gate only refuses calls. */
 export const longHistory = <O>(
-  most: number,
+  maxLength: number,
   of: (operation: fc.Arbitrary<Operation>) => fc.Arbitrary<O>,
 ): fc.Arbitrary<O[]> =>
   fc
     .tuple(
-      fc.array(of(anyOperation.filter((operation) => operation.do !== 'close')), { maxLength: most, size: 'max' }),
+      fc.array(of(anyOperation.filter((operation) => operation.do !== 'close')), { maxLength, size: 'max' }),
       fc.array(of(anyOperation), { maxLength: 40, size: 'max' }),
     )
     .map(([first, last]) => first.concat(last));

@@ -1,6 +1,6 @@
 /**
- * The README's recipe for the tokens of a language model: 100,000 per minute, 4,000 reserved for each call, 1,200 the
- * true number, known at the end of the call. Which share of the allowed rate does a steady backlog get?
+ * The README's recipe for the tokens of a language model: 100,000 tokens per minute, 4,000 reserved per call, 1,200
+ * used and settled at the end of the call. The test measures the share of the allowed rate that a steady backlog uses.
  */
 import { Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
@@ -11,17 +11,17 @@ const CAPACITY = 100_000;
 const PERIOD = 60;
 const RESERVED = 4_000;
 const USED = 1_200;
-/** So many callers wait all the time. */
+/** The number of calls that always wait. */
 const BACKLOG = 10;
 const HOUR = 3_600;
-/** The first minutes spend the burst that a new bucket has. */
+/** The measured time. It excludes the first minutes, which spend the burst of a new bucket. */
 const [FROM, TO] = [HOUR / 6, 2 * HOUR];
 
-/** The tokens that the upstream has counted for the calls that were let in at these instants, relative to the allowed rate. */
+/** The tokens that calls at these instants use, relative to the allowed rate. */
 const shareOf = (instants: readonly number[]): number =>
   (instants.filter((at) => at >= FROM && at < TO).length * USED) / ((CAPACITY / PERIOD) * (TO - FROM));
 
-/** The instants at which a throttle lets calls of `seconds` in. */
+/** The instants at which a throttle grants calls that take `seconds`. */
 async function grantsOfThrottle(seconds: number): Promise<number[]> {
   const clock = new ManualClock();
   const tokens = new Throttle(CAPACITY, 0, PERIOD, { clock });
@@ -42,7 +42,7 @@ async function grantsOfThrottle(seconds: number): Promise<number[]> {
   return instants;
 }
 
-/** The instants at which exact accounting lets the calls in: each as soon as the replay of the log has its tokens. */
+/** The instants at which exact accounting grants the calls: each once the replay of the log has its tokens. */
 function grantsOfReplay(seconds: number): number[] {
   const replay = new BucketReplay({ capacity: CAPACITY, period: PERIOD });
   const instants: number[] = [];
@@ -65,13 +65,14 @@ function grantsOfReplay(seconds: number): number[] {
   return instants;
 }
 
-describe('a model with 100,000 tokens a minute, 4,000 reserved and 1,200 used (FAULTS 8)', () => {
+describe('calls of a model with 100,000 tokens per minute, 4,000 reserved and 1,200 used (FAULTS 8)', () => {
   test.each([20, 30, 60])(
-    'calls of %s s get the share of the rate that exact accounting allows, within a hundredth',
+    'calls of %s s use the same share of the rate as exact accounting, within one percent',
     async (seconds) => {
       const [real, exact] = [shareOf(await grantsOfThrottle(seconds)), shareOf(grantsOfReplay(seconds))];
       console.log(
-        `calls of ${seconds} s: ${(real * 100).toFixed(1)} % of the allowed rate, by exact accounting ${(exact * 100).toFixed(1)} %`,
+        `calls of ${seconds} s: ${(real * 100).toFixed(1)} % of the allowed rate, ` +
+          `by exact accounting ${(exact * 100).toFixed(1)} %`,
       );
       expect(Math.abs(real / exact - 1)).toBeLessThan(0.01);
     },

@@ -1,7 +1,7 @@
 /**
- * A model of a gate that shares nothing with the gates but the design: it walks through time event by event with plain
- * arrays, and every rate is a replay of the whole log of grants with their true costs (model/replay.ts). All numbers are
- * sums of powers of two, so that the model and a gate compute exactly the same.
+ * A model of a gate. It shares no code with the gates. It advances time from event to event, stores waiters and grants
+ * in plain arrays, and computes every rate by a replay of all grants at their true costs (replay.ts). All numbers are
+ * sums of powers of two, so that the model and a gate compute equal results.
  */
 import { type Limits, QueueFullError, type Rate, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { expect } from 'vitest';
@@ -40,14 +40,14 @@ export interface Held {
   /** The cost as settled. */
   cost: number;
   released: boolean;
-  /** The lowest number from 1 that no other permit had at the grant. */
+  /** The lowest number, from 1, that no active permit had at the grant. */
   slot: number;
   settled: boolean;
   readonly signal: number | undefined;
   readonly run: boolean;
 }
 
-/** A span of time with the same limits of the first rate. */
+/** A span of time in which the limits of the first rate stay the same. */
 export interface Era {
   from: number;
   burst: number;
@@ -56,14 +56,14 @@ export interface Era {
 
 export interface ReferenceOptions extends Pick<Rate, 'window' | 'margin'> {
   also?: readonly Rate[];
-  /** How a rate is accounted for. Default: by the definition. */
+  /** Creates the accounting of a rate. Default: the accounting of the definition. */
   replay?: (rate: Rate) => RateReplay;
 }
 
-/** A gate keeps at least so many of the latest changes of limits exactly. */
+/** The number of the latest limit changes across which a gate settles exactly. */
 export const KEPT_CHANGES = 6;
 
-/** Instants finer than this are not compared: sums of them are rounded. */
+/** Sums of instants with a finer resolution have rounding errors, so the tests do not compare them. */
 const GRAIN = 2 ** 32;
 
 export class Reference {
@@ -81,18 +81,18 @@ export class Reference {
   period: number;
   burst: number | undefined;
   readonly maxQueue: number;
-  /** The rate that `configure` changes, then those of `also`. */
+  /** The rate that `configure` changes, then the rates of `also`. */
   readonly replays: readonly RateReplay[];
   readonly first: Rate;
-  /** How often each remarkable case has occurred. */
+  /** The number of occurrences of each special case. */
   readonly seen: Map<string, number> = new Map();
-  /** Costs as they were granted, by call. */
+  /** The requested cost of each granted call. */
   readonly asked: Map<number, number> = new Map();
-  /** The permits that were granted since the last turn of the event loop: a function of `run` has not started yet. */
+  /** Permits granted since the last turn of the event loop. The functions of their `run` calls have not started yet. */
   #grantedNow: Held[] = [];
   #youngestSettled = -1;
   #configuredAt = -Infinity;
-  /** How often `configure` had been called when each permit was granted. */
+  /** The number of limit changes before each grant. */
   readonly #configuredBefore: Map<Held, number> = new Map();
 
   constructor(
@@ -123,13 +123,13 @@ export class Reference {
     return { from: this.time, burst: (this.replays[0] as RateReplay).size, rate: this.capacity / this.period };
   }
 
-  /** The tokens at hand, of several rates the fewest. */
+  /** The available tokens. With several rates: the smallest level. */
   get tokens(): number {
     const limited = this.replays.filter(({ unlimited }) => !unlimited);
     return limited.length === 0 ? this.size : Math.min(...limited.map((replay) => replay.level(this.time)));
   }
 
-  /** Whether all instants so far are coarse enough to be computed without rounding. */
+  /** Whether all instants so far are free of rounding errors. */
   get exact(): boolean {
     return Number.isInteger(this.time * GRAIN);
   }
@@ -151,7 +151,7 @@ export class Reference {
     return slot;
   }
 
-  /** Seconds until pause and tokens let `cost` through, if nothing else is granted. */
+  /** Seconds until pause and tokens permit `cost`, if no other call is granted. */
   wait(cost: number): number {
     const from = Math.max(this.time, this.pausedUntil);
     return from === Infinity
@@ -159,10 +159,10 @@ export class Reference {
       : Math.max(...this.replays.map((replay) => replay.opensAt(from, cost))) - this.time;
   }
 
-  /** Seconds until pause and tokens let all waiters through and `cost` behind them, each as soon as it fits. */
+  /** Seconds until pause and tokens permit all waiters and then `cost`, each as early as possible. */
   estimate(cost: number): number {
     const total = this.queue.reduce((sum, one) => sum + one.cost, cost);
-    // In a single bucket nothing overflows while the head waits for tokens: one wait for the total is as long.
+    // A single bucket does not overflow while the head waits, so one wait for the total cost is equally long.
     if (this.replays.length === 1 && this.first.window === undefined) return this.wait(total);
     let at = Math.max(this.time, this.pausedUntil);
     if (at === Infinity) return Infinity;
@@ -175,7 +175,7 @@ export class Reference {
     return at - this.time;
   }
 
-  /** Whether `estimateWait(cost)` has to be exact: else it may be any lower bound. */
+  /** Whether `estimateWait(cost)` must be exact. Otherwise it may be any lower bound. */
   estimateIsExact(cost: number): boolean {
     const one = this.replays.length === 1 && this.first.window === undefined;
     return one || this.queue.reduce((sum, waiting) => sum + waiting.cost, cost) <= this.size;
@@ -193,7 +193,7 @@ export class Reference {
     this.#configuredBefore.set(held, this.eras.length);
     this.#grantedNow.push(held);
     this.asked.set(id, cost);
-    if (cost === 0 && this.tokens < 0) this.#note('a cost of 0 granted in debt');
+    if (cost === 0 && this.tokens < 0) this.#count('a cost of 0 granted in debt');
     this.log.push([id, 'granted', waited]);
   }
 
@@ -204,7 +204,7 @@ export class Reference {
     }
   }
 
-  /** @param estimate What the gate itself estimates, where any lower bound will do. */
+  /** @param estimate The estimate of the gate, in cases where any lower bound is correct. */
   acquire(id: number, cost: number, timeout: number, signal: number | undefined, run = false, estimate?: number): void {
     if (cost > this.size) this.log.push([id, 'oversize', 0]);
     else if (this.closed) this.log.push([id, 'closed', 0]);
@@ -219,7 +219,7 @@ export class Reference {
       this.#take({ id, cost, signal: undefined, run: false }, 0);
   }
 
-  /** One by one: the first late waiter may leave room for the next, whose last instant this is. */
+  /** Refuses late waiters one by one. After each refusal, the next waiter may fit at its very deadline. */
   expire(): void {
     for (let late: Waiting | undefined; (late = this.queue.find((one) => one.deadline <= this.time)) !== undefined;)
       this.dismiss((one) => one === late, 'timeout');
@@ -232,20 +232,20 @@ export class Reference {
     this.drain();
   }
 
-  /** A signal aborts: its waiters leave, and so does each `run` whose function has not started. */
+  /** Aborts a signal: refuses its waiters, and each granted `run` whose function has not started. */
   abort(signal: number): void {
     this.dismiss((one) => one.signal === signal, 'aborted');
     for (const held of this.#grantedNow.filter((one) => one.run && one.signal === signal && !one.released)) {
       this.log = this.log.filter(([id]) => id !== held.id);
       this.log.push([held.id, 'aborted', 0]);
-      this.#note('run aborted before its function started');
-      // As if it had never been asked for.
+      this.#count('run aborted before its function started');
+      // The grant is undone: its true cost is 0.
       this.#replaceCost(held, 0);
       this.release(held);
     }
   }
 
-  /** The event loop turns: the functions of `run` that were let in start. */
+  /** Turns the event loop: the functions of granted `run` calls start. */
   turn(): void {
     this.#grantedNow = [];
   }
@@ -262,7 +262,7 @@ export class Reference {
     const levels = (): number[] => this.replays.map((replay) => replay.level(this.time));
     const [before, difference] = [levels(), held.cost - cost];
     this.#replaceCost(held, cost);
-    this.#noteSettlement(
+    this.#countSettlement(
       held,
       difference,
       levels().map((level, index) => level - (before[index] as number)),
@@ -276,29 +276,29 @@ export class Reference {
     for (const replay of this.replays) replay.settled(held, this.time);
   }
 
-  #note(what: string): void {
+  #count(what: string): void {
     this.seen.set(what, (this.seen.get(what) ?? 0) + 1);
   }
 
-  /** Which remarkable cases a settlement is that was to bring `difference` and has raised the levels by `gains`. */
-  #noteSettlement(held: Held, difference: number, gains: readonly number[]): void {
-    if (held.released) this.#note('settled after release');
-    if (this.#configuredAt > held.at) this.#note('settled after configure');
-    if (this.grants.indexOf(held) < this.#youngestSettled) this.#note('settled after a younger one');
+  /** Counts the special cases of a settlement by `difference` that has raised the levels by `gains`. */
+  #countSettlement(held: Held, difference: number, gains: readonly number[]): void {
+    if (held.released) this.#count('settled after release');
+    if (this.#configuredAt > held.at) this.#count('settled after configure');
+    if (this.grants.indexOf(held) < this.#youngestSettled) this.#count('settled after a younger one');
     this.#youngestSettled = Math.max(this.#youngestSettled, this.grants.indexOf(held));
     if (difference === 0) return;
     for (const [index, replay] of this.replays.entries()) {
       if (replay.unlimited) continue;
       const share = (gains[index] as number) / difference;
       const extent = share === 0 ? 'without effect' : share === 1 ? 'in full' : 'in part';
-      this.#note(`${replay instanceof WindowReplay ? 'window: ' : ''}${difference > 0 ? 'refund' : 'debt'} ${extent}`);
+      this.#count(`${replay instanceof WindowReplay ? 'window: ' : ''}${difference > 0 ? 'refund' : 'debt'} ${extent}`);
     }
   }
 
   configure(limits: Limits): void {
     const { capacity = this.capacity, concurrency = this.concurrency, period = this.period } = limits;
     Object.assign(this, { capacity, concurrency, period });
-    // A burst that is given as undefined follows the capacity; one that is left out stays.
+    // An explicit `undefined` makes the burst follow the capacity. A burst that is left out stays.
     if ('burst' in limits) this.burst = limits.burst;
     this.replays[0]?.configure(this.time, { ...this.first, capacity, period, burst: this.burst });
     this.#configuredAt = this.time;
@@ -306,17 +306,17 @@ export class Reference {
     this.dismiss((one) => one.cost > this.size, 'oversize');
   }
 
-  /** Starts anew, full: no earlier grant counts. */
+  /** Resets all rates to full. Earlier grants no longer count. */
   forget(): void {
     for (const replay of this.replays) replay.forget(this.time);
   }
 
-  /** Whether a gate may charge the debt of `held` in full: limits have changed more often since the grant than a gate keeps exactly. */
+  /** Whether a gate may charge the debt of `held` in full, because of too many limit changes since the grant. */
   mayChargeInFull(held: Held, cost: number): boolean {
     return cost > held.cost && this.eras.length - (this.#configuredBefore.get(held) ?? 0) > KEPT_CHANGES;
   }
 
-  /** The permit that an operation means: mostly one that is not settled, so that settlements of old permits are not rare. */
+  /** The permit of an operation: usually an unsettled permit, so that settlements of old permits are common. */
   pick(operation: Operation): Held | undefined {
     if (!('which' in operation)) return undefined;
     const { do: kind, which } = operation;
@@ -325,7 +325,7 @@ export class Reference {
     return among[which % Math.max(1, among.length)];
   }
 
-  /** Lets time pass, from one event to the next. */
+  /** Advances time from event to event. */
   advance(seconds: number): void {
     const end = this.time + seconds;
     for (;;) {
@@ -349,7 +349,7 @@ export const outcomeOf = (error: unknown, aborts: readonly unknown[]): Outcome =
   throw error;
 };
 
-/** Promise 2 for a bucket, from the ledger of the grants alone: every pair of instants, each cost as settled. */
+/** Promise 2 for a bucket, computed from the grants alone: every pair of instants, with settled costs. */
 export const expectWithinRate = (model: Reference): void => {
   for (let first = 0; first < model.grants.length; first++) {
     let sum = 0;

@@ -1,8 +1,8 @@
 /**
- * What a rate has left, derived from the definition alone (DESIGN, promise 6): settling leaves exactly the tokens that
- * would be there had the true cost been asked for in the first place. A replay therefore keeps the whole log of grants,
- * each at its instant with its cost as it is known now, and computes the level at an instant from the beginning of the
- * log. A settlement changes the cost of its grant in the log. No formula says what a settlement gives back.
+ * The level of a rate, computed from the definition alone (promise 6): a settlement expiries exactly the tokens that a
+ * request of the true cost would have left. A replay keeps all grants in a log, each with its instant and its latest
+ * cost. It computes a level from the beginning of the log. A settlement only replaces the cost of its grant in the log;
+ * there is no formula for refunds and debts.
  */
 import type { Rate } from 'headgate';
 
@@ -16,22 +16,22 @@ export interface RateReplay {
   /** The largest cost that can be granted. */
   readonly size: number;
   readonly unlimited: boolean;
-  /** The tokens at `now`, which is not earlier than the last entry of the log. Below zero is a debt. */
+  /** The tokens at `now`, which must not be earlier than the last entry of the log. A negative level is a debt. */
   level(now: number): number;
-  /** The first instant from `from` on at which `cost` fits, if nothing else is granted. */
+  /** The first instant from `from` on at which `cost` fits, if no other cost is granted. */
   opensAt(from: number, cost: number): number;
   add(grant: LoggedGrant): void;
-  /** Takes back the latest `add`. */
+  /** Reverts the latest `add`. */
   removeLatest(): void;
-  /** The cost of `grant` was replaced, at `now`. */
+  /** Called after a change of `grant.cost`, at `now`. */
   settled(grant: LoggedGrant, now: number): void;
-  /** Other limits from `now` on. */
+  /** Changes the limits at `now`. */
   configure(now: number, limits: Rate): void;
-  /** Starts anew at `now`: full, and no earlier grant counts. */
+  /** Resets the rate to full at `now`. Earlier grants no longer count. */
   forget(now: number): void;
 }
 
-/** The limits of a bucket from an instant on. `fresh`: the bucket starts full, whatever came before. */
+/** The limits of a bucket from an instant on. `fresh`: the bucket is full at that instant. */
 interface Limits {
   readonly at: number;
   readonly rate: number;
@@ -39,7 +39,7 @@ interface Limits {
   readonly fresh: boolean;
 }
 
-/** The bucket right after an entry of the log. */
+/** The state of a bucket directly after an entry of the log. */
 interface State {
   readonly at: number;
   readonly level: number;
@@ -58,9 +58,9 @@ const refilled = ({ rate, size }: Limits, level: number, seconds: number): numbe
 
 export class BucketReplay implements RateReplay {
   readonly #log: (LoggedGrant | Limits)[];
-  /** The states after the entries of the log, as far as they are computed and no settlement has changed them. */
+  /** The states after the first entries of the log. A settlement drops the states from its grant on. */
   readonly #states: State[] = [];
-  readonly #places: Map<LoggedGrant, number> = new Map();
+  readonly #indexes: Map<LoggedGrant, number> = new Map();
   #limits: Limits;
   #rate: Rate;
 
@@ -85,22 +85,22 @@ export class BucketReplay implements RateReplay {
 
   opensAt(from: number, cost: number): number {
     const level = this.level(from);
-    // A cost of 0 takes no token, so a debt does not delay it.
+    // A cost of 0 takes no tokens, so a debt does not delay it.
     return cost === 0 || cost <= level ? from : from + (cost - level) / this.#limits.rate;
   }
 
   add(grant: LoggedGrant): void {
-    this.#places.set(grant, this.#log.length);
+    this.#indexes.set(grant, this.#log.length);
     this.#log.push(grant);
   }
 
   removeLatest(): void {
-    this.#places.delete(this.#log.pop() as LoggedGrant);
+    this.#indexes.delete(this.#log.pop() as LoggedGrant);
     this.#states.length = Math.min(this.#states.length, this.#log.length);
   }
 
   settled(grant: LoggedGrant): void {
-    this.#states.length = Math.min(this.#states.length, this.#places.get(grant) ?? Infinity);
+    this.#states.length = Math.min(this.#states.length, this.#indexes.get(grant) ?? Infinity);
   }
 
   configure(now: number, rate: Rate): void {
@@ -161,8 +161,8 @@ export class WindowReplay implements RateReplay {
 
   opensAt(from: number, cost: number): number {
     if (cost === 0) return from;
-    const leaves = this.#log.map(({ at }) => at + this.span).filter((at) => at > from);
-    return [from, ...leaves.toSorted((a, b) => a - b)].find((at) => cost <= this.level(at)) ?? Infinity;
+    const expiries = this.#log.map(({ at }) => at + this.span).filter((at) => at > from);
+    return [from, ...expiries.toSorted((a, b) => a - b)].find((at) => cost <= this.level(at)) ?? Infinity;
   }
 
   add(grant: LoggedGrant): void {
@@ -175,7 +175,7 @@ export class WindowReplay implements RateReplay {
 
   settled(): void {}
 
-  /** A grant that has left by now stays out of a longer window. The grants of an unlimited time never count. */
+  /** A longer window does not restore expired grants. Grants of a time without a limit never count. */
   configure(now: number, rate: Rate): void {
     this.#log = this.unlimited ? [] : this.#log.filter(({ at }) => at + this.span > now);
     this.#rate = rate;

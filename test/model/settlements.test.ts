@@ -1,6 +1,6 @@
 /**
- * Settlements by the definition (DESIGN, promise 6): they leave exactly the tokens that would be there had the true cost
- * been asked for in the first place.
+ * Settlements, compared with the definition (promise 6): a settlement leaves exactly the tokens that a request of the
+ * true cost would have left.
  */
 import fc from 'fast-check';
 import { type Permit, Throttle } from 'headgate';
@@ -17,12 +17,12 @@ test('a refund counts the refill since the grant (FAULTS 8)', async () => {
   expect(throttle.tokens).toBe(5);
   a.refund();
   expect(throttle.tokens).toBe(10);
-  // Without `a` the bucket would have been full after those 5 s: so much of the refund of `b` would have overflowed.
+  // Without `a`, the bucket would have been full after 5 s, so the refund of `b` would have overflowed.
   b.refund();
   expect(throttle.tokens).toBe(10);
 });
 
-test('a debt is paid by the tokens that have overflowed since the grant (FAULTS 8)', async () => {
+test('the overflow since the grant pays a debt (FAULTS 8)', async () => {
   const { throttle, clock } = setUp(1, 0, 1, { burst: 10 });
   const permit = take(throttle, 1);
   await clock.advance(4);
@@ -69,11 +69,11 @@ test('settlements in either order leave the same tokens', async () => {
   );
 });
 
-test('a debt from before some changes of limits is exact, from before many it is charged in full at the most', () => {
+test('a debt is exact after few limit changes, and charged at most in full after many', () => {
   for (let changes = 0; changes <= 40; changes += 2) {
     const { throttle } = setUp(1, 0, 1_024, { burst: 16 });
     const permit = take(throttle, 4);
-    // With the true cost, 6 tokens are left: more than the smaller burst can hold, so the debt costs nothing.
+    // The true cost leaves 6 tokens, more than the smaller burst holds, so the debt has no effect.
     for (let pair = 0; pair < changes; pair += 2) {
       throttle.configure({ burst: 2 });
       throttle.configure({ burst: 16 });
@@ -85,7 +85,7 @@ test('a debt from before some changes of limits is exact, from before many it is
   }
 });
 
-/** Grants at random instants, many of them unsettled for long, by a throttle and by a replay of what it has granted. */
+/** Grants at random instants. Many of them stay unsettled for a long time. */
 const longHistory = fc.record({
   capacity: capacities.filter((capacity) => capacity < Infinity),
   period: periods,
@@ -102,7 +102,7 @@ const longHistory = fc.record({
   ),
 });
 
-/** What more than the last grants, of which each throttle keeps an exact log, can show. */
+/** Plays a history on a throttle and on replays of its grants, and calls `compare` after every step. */
 async function playLong(
   { capacity, period, burst, steps }: typeof longHistory extends fc.Arbitrary<infer H> ? H : never,
   withDebts: boolean,
@@ -114,7 +114,8 @@ async function playLong(
   const [exact, strict] = [new BucketReplay(rate), new BucketReplay(rate)];
   const open: { permit: Permit; grant: LoggedGrant; strictGrant: LoggedGrant }[] = [];
   let granted = 0;
-  // Some hundred instants cost too much on a clock that lets continuations run: nothing waits here, so it is set forward.
+  // `ManualClock.advance` is too slow for hundreds of instants. No caller waits here, so the test sets the time
+  // directly.
   let now = 0;
   clock.now = () => now;
   for (const { ticks, cost, settles, which, trueCost } of steps) {
@@ -130,7 +131,7 @@ async function playLong(
       strict.add(strictGrant);
       open.push({ permit, grant, strictGrant });
     }
-    // The oldest are settled as often as the youngest, and most permits stay open for long.
+    // Old permits are settled as often as young permits, and most permits stay unsettled for a long time.
     if (settles === 0 && open.length > 0) {
       const [{ permit: settled, grant, strictGrant }] = open.splice(which % open.length, 1) as [(typeof open)[0]];
       const actual = withDebts ? trueCost : Math.min(trueCost, settled.cost) / 2;
@@ -147,24 +148,27 @@ async function playLong(
   return granted;
 }
 
-describe('with more grants than a throttle keeps exactly', () => {
+describe('with more grants than the log keeps one by one', () => {
   test('refunds are exact in a bucket whose level rises and falls', async () => {
-    let most = 0;
+    let maxGranted = 0;
     await fc.assert(
       fc.asyncProperty(longHistory, async (history) => {
-        most = Math.max(most, await playLong(history, false, (tokens, exact) => expect(tokens).toBe(exact)));
+        maxGranted = Math.max(
+          maxGranted,
+          await playLong(history, false, (tokens, exact) => expect(tokens).toBe(exact)),
+        );
       }),
       { numRuns: 30 },
     );
-    expect(most).toBeGreaterThan(600);
+    expect(maxGranted).toBeGreaterThan(600);
   });
 
-  test('debts of old grants are charged in full at the most, and the tokens never exceed the exact level', async () => {
-    let most = 0;
+  test('debts of old grants are charged at most in full, and the tokens never exceed the exact level', async () => {
+    let maxGranted = 0;
     await fc.assert(
       fc.asyncProperty(longHistory, async (history) => {
-        most = Math.max(
-          most,
+        maxGranted = Math.max(
+          maxGranted,
           await playLong(history, true, (tokens, exact, strict) => {
             if (tokens > exact || tokens < strict) expect.fail(`${tokens} tokens, not from ${strict} to ${exact}`);
           }),
@@ -172,10 +176,10 @@ describe('with more grants than a throttle keeps exactly', () => {
       }),
       { numRuns: 30 },
     );
-    expect(most).toBeGreaterThan(600);
+    expect(maxGranted).toBeGreaterThan(600);
   });
 
-  /** A level that falls from a full bucket, by 2,000 grants at instants of their own; then all of them are refunded, the oldest first. */
+  /** Takes 2,000 grants at different instants from a full bucket, then refunds all of them, oldest first. */
   const refundAll = (compare: (tokens: number, exact: number) => void): void => {
     const clock = new ManualClock();
     let now = 0;
@@ -200,7 +204,6 @@ describe('with more grants than a throttle keeps exactly', () => {
     refundAll((tokens, exact) => expect(tokens).toBeLessThanOrEqual(exact));
   });
 
-  // Known loss: the bounded stack of peaks gives 145 of the 2,000 tokens back too little. Becomes a plain test once mended.
   test('refunds are exact while 2,000 permits are unsettled', () => {
     let left = 0;
     refundAll((tokens, exact) => void (left = exact - tokens));

@@ -1,6 +1,7 @@
 /**
- * Do the histories of the model tests tell the definition from the formulas that were wrong? Each wrong accounting plays
- * them in the place of the replay, and has to be found out. So a fault of that kind in a gate would be found as well.
+ * Tests of the model tests: their random histories must distinguish the definition from wrong formulas. Each wrong
+ * accounting replaces the replay of the model, and the histories must reveal a difference. So the model tests would
+ * also detect such a formula in a gate.
  */
 import fc from 'fast-check';
 import type { Rate } from 'headgate';
@@ -16,10 +17,10 @@ import {
 } from './reference.js';
 import { BucketReplay, type LoggedGrant, type RateReplay, replayOf, WindowReplay } from './replay.js';
 
-/** A replay with a log of its own, so that it can account for settlements in a way of its own. */
-class OwnLog<R extends RateReplay> implements RateReplay {
+/** A replay with a copy of each grant, so that a subclass can apply settlements in another way. */
+class CopiedLog<R extends RateReplay> implements RateReplay {
   readonly replay: R;
-  readonly own: Map<LoggedGrant, LoggedGrant> = new Map();
+  readonly copies: Map<LoggedGrant, LoggedGrant> = new Map();
 
   constructor(replay: R) {
     this.replay = replay;
@@ -42,9 +43,9 @@ class OwnLog<R extends RateReplay> implements RateReplay {
   }
 
   add(grant: LoggedGrant): void {
-    const own = { ...grant };
-    this.own.set(grant, own);
-    this.replay.add(own);
+    const copy = { ...grant };
+    this.copies.set(grant, copy);
+    this.replay.add(copy);
   }
 
   removeLatest(): void {
@@ -52,11 +53,11 @@ class OwnLog<R extends RateReplay> implements RateReplay {
   }
 
   settled(grant: LoggedGrant, now: number): void {
-    const own = this.own.get(grant) as LoggedGrant;
-    this.correct(own, grant.cost, now);
+    const copy = this.copies.get(grant) as LoggedGrant;
+    this.correct(copy, grant.cost, now);
   }
 
-  /** `grant` turns out to cost `cost`. */
+  /** Applies a settlement of `grant` at `cost`. */
   correct(grant: LoggedGrant, cost: number, now: number): void {
     grant.cost = cost;
     this.replay.settled(grant, now);
@@ -71,16 +72,16 @@ class OwnLog<R extends RateReplay> implements RateReplay {
   }
 }
 
-/** A debt is charged in full at the settlement, although a part of it would have been paid by tokens that overflowed. */
-class DebtInFull extends OwnLog<RateReplay> {
+/** Charges a debt in full at the settlement, although overflowed tokens would have paid a part. */
+class DebtInFull extends CopiedLog<RateReplay> {
   override correct(grant: LoggedGrant, cost: number, now: number): void {
     if (cost > grant.cost) this.replay.add({ at: now, cost: cost - grant.cost });
     else super.correct(grant, cost, now);
   }
 }
 
-/** A refund is given back in full, although a part of it would have overflowed. */
-class RefundInFull extends OwnLog<RateReplay> {
+/** Returns a refund in full, although a part would have overflowed. */
+class RefundInFull extends CopiedLog<RateReplay> {
   override correct(grant: LoggedGrant, cost: number, now: number): void {
     if (cost < grant.cost)
       this.replay.add({ at: now, cost: Math.max(cost - grant.cost, this.replay.level(now) - this.replay.size) });
@@ -88,22 +89,22 @@ class RefundInFull extends OwnLog<RateReplay> {
   }
 }
 
-/** The cap of 0.1.0: what was spent since counts, the refill since does not. */
-class CapBySpending extends OwnLog<RateReplay> {
+/** The formula of 0.1.0: limits a refund by the tokens spent since the grant, and ignores the refill. */
+class CapBySpending extends CopiedLog<RateReplay> {
   #spent = 0;
-  readonly #marks: Map<LoggedGrant, number> = new Map();
+  readonly #spentAtGrant: Map<LoggedGrant, number> = new Map();
 
   override add(grant: LoggedGrant): void {
     super.add(grant);
     this.#spent += grant.cost;
-    this.#marks.set(this.own.get(grant) as LoggedGrant, this.#spent);
+    this.#spentAtGrant.set(this.copies.get(grant) as LoggedGrant, this.#spent);
   }
 
   override correct(grant: LoggedGrant, cost: number, now: number): void {
     const level = this.replay.level(now);
     const back = Math.max(
       0,
-      Math.min(grant.cost - cost, this.size - (this.#spent - (this.#marks.get(grant) as number)) - level),
+      Math.min(grant.cost - cost, this.size - (this.#spent - (this.#spentAtGrant.get(grant) as number)) - level),
     );
     const debt = Math.max(0, cost - grant.cost);
     this.#spent += debt;
@@ -111,7 +112,7 @@ class CapBySpending extends OwnLog<RateReplay> {
   }
 }
 
-/** Bursts and backlogs that end, so that buckets overflow and fill. */
+/** Histories with bursts and ending backlogs, so that buckets overflow and become empty. */
 const history = (sliding: boolean): fc.Arbitrary<{ first: Rate; operations: Operation[] }> =>
   fc.record({
     first: sliding
@@ -120,7 +121,7 @@ const history = (sliding: boolean): fc.Arbitrary<{ first: Rate; operations: Oper
     operations: fc.array(backlogOperation, { maxLength: 200, size: 'max' }),
   });
 
-/** Does to a model what an operation says. */
+/** Applies an operation to a model. */
 function apply(model: Reference, id: number, operation: Operation): void {
   const held = model.pick(operation);
   switch (operation.do) {
@@ -144,51 +145,51 @@ function apply(model: Reference, id: number, operation: Operation): void {
   }
 }
 
-/** Whether a history shows a difference between the definition and `replay`. */
-function tellsApart(
+/** Whether a history reveals a difference between the definition and `replay`. */
+function revealsDifference(
   replay: (rate: Rate) => RateReplay,
   { first, operations }: { first: Rate; operations: readonly Operation[] },
 ): boolean {
   const { capacity, period = 1, burst, window } = first;
-  const [exact, other] = [{}, { replay }].map(
+  const [exact, wrong] = [{}, { replay }].map(
     (options: ReferenceOptions) => new Reference(capacity, 0, period, burst, Infinity, { window, ...options }),
   ) as [Reference, Reference];
   for (const [id, operation] of operations.entries()) {
     if (!exact.exact) return false;
-    for (const model of [exact, other]) apply(model, id, operation);
+    for (const model of [exact, wrong]) apply(model, id, operation);
     if (
-      exact.tokens !== other.tokens ||
-      exact.log.length !== other.log.length ||
-      exact.queue.length !== other.queue.length
+      exact.tokens !== wrong.tokens ||
+      exact.log.length !== wrong.log.length ||
+      exact.queue.length !== wrong.queue.length
     )
       return true;
   }
   return false;
 }
 
-describe('the histories find out', () => {
+describe('random histories reveal', () => {
   test.each<[what: string, sliding: boolean, replay: (rate: Rate) => RateReplay]>([
     [
-      'a bucket that caps a refund by what was spent since, without the refill (FAULTS 8)',
+      'a bucket that limits a refund by later spending, without the refill (FAULTS 8)',
       false,
       (rate) => new CapBySpending(new BucketReplay(rate)),
     ],
     ['a bucket that charges a debt in full', false, (rate) => new DebtInFull(new BucketReplay(rate))],
-    ['a bucket that gives a refund back in full', false, (rate) => new RefundInFull(new BucketReplay(rate))],
+    ['a bucket that returns a refund in full', false, (rate) => new RefundInFull(new BucketReplay(rate))],
     [
       'a sliding window that counts a debt from the settlement on',
       true,
       (rate) => new DebtInFull(new WindowReplay(rate)),
     ],
     [
-      'a sliding window that caps a refund by what was spent since',
+      'a sliding window that limits a refund by later spending',
       true,
       (rate) => new CapBySpending(new WindowReplay(rate)),
     ],
   ])('%s', (_what, sliding, replay) => {
     const histories = fc.sample(history(sliding), 200);
-    expect(histories.filter((one) => tellsApart(replay, one)).length).toBeGreaterThan(20);
-    // The definition itself is not found out, whether it keeps the log or a copy.
-    expect(histories.some((one) => tellsApart((rate) => new OwnLog(replayOf(rate)), one))).toBe(false);
+    expect(histories.filter((steps) => revealsDifference(replay, steps)).length).toBeGreaterThan(20);
+    // The definition itself shows no difference, with the log or with a copy of the log.
+    expect(histories.some((steps) => revealsDifference((rate) => new CopiedLog(replayOf(rate)), steps))).toBe(false);
   });
 });

@@ -1,20 +1,21 @@
 /**
- * What a caller supplies (clock, signal, iterator, cost function, subscriber, function) may throw, answer late or answer
- * twice. A table of every supplier and every one of its calls, on every gate: in the end nothing waits, no slot is held, no
- * timer is armed, no listener is left, every promise has settled, and the gate works as before (FAULTS 10 to 13).
+ * Faults in objects of the caller: clock, signal, iterator, cost function, subscriber, job. Each method may throw,
+ * return an invalid value, or call its callback twice. The tests inject each fault into each call of each method, on
+ * every gate. Afterwards, no caller waits, no slot is occupied, no timer is set, no listener remains, every promise has
+ * settled, and the gate works as before (FAULTS 10 to 13).
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type Clock, type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 
-type Way = 'throws' | 'answers twice' | 'answers garbage';
+type FaultKind = 'throws' | 'calls back twice' | 'returns an invalid value';
 
-/** A supplier whose call number `at` of `method` misbehaves. */
+/** A fault in the call number `at` of `method`. */
 interface Fault {
   readonly method: string;
   readonly at: number;
-  readonly way: Way;
+  readonly kind: FaultKind;
 }
 
 class Calls {
@@ -27,18 +28,18 @@ class Calls {
     this.fault = fault;
   }
 
-  /** Counts a call. Returns how it misbehaves. */
-  misbehaves(method: string): Way | undefined {
+  /** Counts a call. Returns its fault, or throws it. */
+  faultOf(method: string): FaultKind | undefined {
     if (this.#healed) return undefined;
     const count = (this.#counts.get(method) ?? 0) + 1;
     this.#counts.set(method, count);
     if (this.fault?.method !== method || this.fault.at !== count) return undefined;
     this.fired = true;
-    if (this.fault.way === 'throws') throw new Error(`${method} failed`);
-    return this.fault.way;
+    if (this.fault.kind === 'throws') throw new Error(`${method} failed`);
+    return this.fault.kind;
   }
 
-  /** The supplier does what it should from now on, and its calls are not counted any more. */
+  /** Ends the fault and the count of calls. */
   heal(): void {
     this.fault = undefined;
     this.#healed = true;
@@ -49,7 +50,7 @@ class Calls {
   }
 }
 
-/** A clock with a fault. Timers that were cancelled fire all the same where `cancel` misbehaves. */
+/** A clock with a fault. A fault of `cancel` makes a cancelled timer fire. */
 class FaultyClock implements Clock {
   readonly passing = new ManualClock();
   readonly #calls: Calls;
@@ -59,25 +60,25 @@ class FaultyClock implements Clock {
   }
 
   now(): number {
-    return this.#calls.misbehaves('now') === undefined ? this.passing.now() : NaN;
+    return this.#calls.faultOf('now') === undefined ? this.passing.now() : NaN;
   }
 
   schedule(seconds: number, callback: () => void): () => void {
-    const way = this.#calls.misbehaves('schedule');
+    const kind = this.#calls.faultOf('schedule');
     const cancel = this.passing.schedule(seconds, () => {
       callback();
-      if (way === 'answers twice') callback();
+      if (kind === 'calls back twice') callback();
     });
-    if (way === 'answers garbage') return undefined as never;
+    if (kind === 'returns an invalid value') return undefined as never;
     return () => {
-      // The timer is gone all the same: what is tested is the gate, not a clock that leaks.
+      // The timer itself is always cancelled, because a leak in the clock is not a fault of the gate.
       cancel();
-      if (this.#calls.misbehaves('cancel') === 'answers twice') callback();
+      if (this.#calls.faultOf('cancel') === 'calls back twice') callback();
     };
   }
 }
 
-/** A signal with a fault, which counts its listeners. */
+/** A signal with a fault. It counts its listeners. */
 class FaultySignal {
   aborted = false;
   #reason: unknown;
@@ -89,38 +90,38 @@ class FaultySignal {
   }
 
   get reason(): unknown {
-    this.#calls.misbehaves('reason');
+    this.#calls.faultOf('reason');
     return this.#reason;
   }
 
   addEventListener(_: string, listener: (event: Event) => void): void {
-    const way = this.#calls.misbehaves('addEventListener');
+    const kind = this.#calls.faultOf('addEventListener');
     this.listeners.add(listener);
-    if (way === 'answers twice') this.abort();
+    if (kind === 'calls back twice') this.abort();
   }
 
   removeEventListener(_: string, listener: (event: Event) => void): void {
     this.listeners.delete(listener);
-    this.#calls.misbehaves('removeEventListener');
+    this.#calls.faultOf('removeEventListener');
   }
 
   abort(): void {
     this.aborted = true;
     this.#reason ??= new Error('aborted');
-    // The target of the event is another object than the signal (FAULTS 12).
+    // The target of the event is not the signal (FAULTS 12).
     for (const listener of this.listeners) listener(new Event('abort'));
     for (const listener of this.listeners) listener(new Event('abort'));
   }
 }
 
-interface Subject {
+interface GateUnderTest {
   readonly gate: Pick<Gate, 'acquire' | 'tryAcquire' | 'run' | 'pause' | 'resume'> &
     Partial<Pick<Throttle, 'wrap' | 'map' | 'configure'>>;
-  /** How many permits are out, and how many callers wait. */
+  /** The numbers of active permits and of waiters. */
   counts(): [active: number, waiting: number];
 }
 
-const subjects: Record<string, (clock: Clock) => Subject> = {
+const gates: Record<string, (clock: Clock) => GateUnderTest> = {
   Throttle(clock) {
     const gate = new Throttle(4, 2, 1, { clock });
     return { gate, counts: () => [gate.active, gate.waiting] };
@@ -156,8 +157,8 @@ const subjects: Record<string, (clock: Clock) => Subject> = {
   },
 };
 
-/** What `fn` throws is for its caller, and for no other. */
-async function tolerant<T>(fn: () => T | PromiseLike<T>): Promise<T | undefined> {
+/** The result of `fn`; `undefined` if `fn` fails. */
+async function resultOf<T>(fn: () => T | PromiseLike<T>): Promise<T | undefined> {
   try {
     return await fn();
   } catch {
@@ -165,54 +166,54 @@ async function tolerant<T>(fn: () => T | PromiseLike<T>): Promise<T | undefined>
   }
 }
 
-/** Every method of the gate, with holders, waiters, deadlines and aborts. */
-async function play(name: string, fault: Fault | undefined): Promise<Calls> {
+/** Calls every method of the gate, with holders, waiters, timeouts and aborts. */
+async function useGate(name: string, fault: Fault | undefined): Promise<Calls> {
   const calls = new Calls(fault);
   const clock = new FaultyClock(calls);
-  const { gate, counts } = (subjects[name] as (clock: Clock) => Subject)(clock);
+  const { gate, counts } = (gates[name] as (clock: Clock) => GateUnderTest)(clock);
   const signals = [new FaultySignal(calls), new FaultySignal(calls), new FaultySignal(calls)];
   const [first, second, third] = signals.map((signal) => signal as unknown as AbortSignal);
   const permits: Permit[] = [];
   const settled: Promise<unknown>[] = [];
   const acquire = (...args: Parameters<Gate['acquire']>): void => {
-    settled.push(tolerant(() => gate.acquire(...args)).then((permit) => permit && permits.push(permit)));
+    settled.push(resultOf(() => gate.acquire(...args)).then((permit) => permit && permits.push(permit)));
   };
-  const job = async (): Promise<void> => void calls.misbehaves('fn');
-  const cost = (): number => (calls.misbehaves('cost') === undefined ? 1 : NaN);
+  const job = async (): Promise<void> => void calls.faultOf('fn');
+  const cost = (): number => (calls.faultOf('cost') === undefined ? 1 : NaN);
   async function* items(): AsyncGenerator<number> {
     for (let item = 0; item < 3; item++) {
-      calls.misbehaves('next');
+      calls.faultOf('next');
       yield item;
     }
   }
 
   acquire();
-  const now = await tolerant(() => gate.tryAcquire());
+  const now = await resultOf(() => gate.tryAcquire());
   if (now) permits.push(now);
   acquire(1, { timeout: 3 });
   acquire(1, { signal: first });
   acquire(2, { signal: second, timeout: 20 });
   settled.push(
-    tolerant(() => gate.run(job)),
-    tolerant(() => gate.run(job, 1, { signal: third, timeout: 30 })),
-    tolerant(() => gate.run(job, 1, { signal: second })),
+    resultOf(() => gate.run(job)),
+    resultOf(() => gate.run(job, 1, { signal: third, timeout: 30 })),
+    resultOf(() => gate.run(job, 1, { signal: second })),
   );
-  if (gate.wrap !== undefined) settled.push(tolerant(() => gate.wrap?.(job, cost)()));
+  if (gate.wrap !== undefined) settled.push(resultOf(() => gate.wrap?.(job, cost)()));
   if (gate.map !== undefined)
-    settled.push(tolerant(() => gate.map?.(items(), job, { cost, signal: third as AbortSignal })));
+    settled.push(resultOf(() => gate.map?.(items(), job, { cost, signal: third as AbortSignal })));
   await clock.passing.advance(0.125);
-  await tolerant(() => gate.pause(0.25));
+  await resultOf(() => gate.pause(0.25));
   await clock.passing.advance(0.125);
   permits[0]?.settle(3);
   permits[0]?.release();
-  await tolerant(() => gate.configure?.({ concurrency: 3 }));
+  await resultOf(() => gate.configure?.({ concurrency: 3 }));
   await clock.passing.advance(0.5);
-  await tolerant(() => gate.pause(10));
+  await resultOf(() => gate.pause(10));
   permits[1]?.refund();
   permits[1]?.release();
   signals[0]?.abort();
   await clock.passing.advance(4);
-  await tolerant(() => gate.resume());
+  await resultOf(() => gate.resume());
   await clock.passing.advance(0.25);
   signals[1]?.abort();
   for (let round = 0; round < 40; round++) {
@@ -220,15 +221,16 @@ async function play(name: string, fault: Fault | undefined): Promise<Calls> {
     await clock.passing.advance(1);
   }
 
-  // The fault is over. Nothing is left of it.
+  // After the end of the fault, the gate is idle and works.
   calls.heal();
-  await tolerant(() => gate.resume());
+  await resultOf(() => gate.resume());
   await clock.passing.advance(60);
   for (const permit of permits) permit.release();
   await Promise.all(settled);
   expect(counts()).toEqual([0, 0]);
   expect(clock.passing.pending).toBe(0);
-  // `removeEventListener` of this signal removes the listener before it throws, as a leak of the signal is not the gate's.
+  // `removeEventListener` of this signal removes the listener before it throws: a leak in the signal is not a fault of
+  // the gate.
   expect(signals.map(({ listeners }) => listeners.size)).toEqual([0, 0, 0]);
   const again = gate.run(() => 'works');
   await clock.passing.advance(60);
@@ -236,33 +238,33 @@ async function play(name: string, fault: Fault | undefined): Promise<Calls> {
   return calls;
 }
 
-const suppliers: Record<string, readonly Way[]> = {
-  now: ['throws', 'answers garbage'],
-  schedule: ['throws', 'answers twice', 'answers garbage'],
-  cancel: ['throws', 'answers twice'],
-  addEventListener: ['throws', 'answers twice'],
+const faults: Record<string, readonly FaultKind[]> = {
+  now: ['throws', 'returns an invalid value'],
+  schedule: ['throws', 'calls back twice', 'returns an invalid value'],
+  cancel: ['throws', 'calls back twice'],
+  addEventListener: ['throws', 'calls back twice'],
   removeEventListener: ['throws'],
   reason: ['throws'],
-  cost: ['throws', 'answers garbage'],
+  cost: ['throws', 'returns an invalid value'],
   next: ['throws'],
   fn: ['throws'],
 };
 
-describe.each(Object.keys(subjects))('%s', (name) => {
-  test.each(Object.entries(suppliers).flatMap(([method, ways]) => ways.map((way) => [method, way] as const)))(
-    '%s %s, at each of its calls',
-    async (method, way) => {
-      const total = (await play(name, undefined)).count(method);
+describe.each(Object.keys(gates))('%s', (name) => {
+  test.each(Object.entries(faults).flatMap(([method, kinds]) => kinds.map((kind) => [method, kind] as const)))(
+    'recovers when %s %s, at each call',
+    async (method, kind) => {
+      const total = (await useGate(name, undefined)).count(method);
       for (let at = 1; at <= total; at++) {
-        const calls = await play(name, { method, at, way }).catch((error: Error) => {
-          throw new Error(`${method} ${way} at call ${at} of ${total}: ${error.message}`, { cause: error });
+        const calls = await useGate(name, { method, at, kind }).catch((error: Error) => {
+          throw new Error(`${method} ${kind} at call ${at} of ${total}: ${error.message}`, { cause: error });
         });
         expect(calls.fired, `call ${at} of ${total}`).toBe(true);
       }
     },
   );
 
-  test('subscribers of every event call the gate from within', async () => {
+  test('subscribers of every event may call the gate during the event', async () => {
     const names = ['queued', 'granted', 'released', 'refused', 'paused'].map((event) => `headgate:${event}`);
     const onMessage = (message: unknown): void => {
       const { throttle } = message as { throttle: Partial<Throttle> };
@@ -275,7 +277,7 @@ describe.each(Object.keys(subjects))('%s', (name) => {
     };
     for (const event of names) subscribe(event, once);
     try {
-      await play(name, undefined);
+      await useGate(name, undefined);
     } finally {
       for (const event of names) unsubscribe(event, once);
     }

@@ -1,0 +1,120 @@
+/** The errors of refused calls: class, code, message and `retryAfter`. */
+import { QueueFullError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError } from 'headgate';
+import { ManualClock } from 'headgate/testing';
+import { describe, expect, test } from 'vitest';
+import { setUp, take } from '../support/support.js';
+
+describe('the error of a refused call', () => {
+  test('a timeout shorter than the wait is refused at once, with the wait as retryAfter', async () => {
+    const { throttle, clock } = setUp(10, 2, 1, { name: 'github' });
+    take(throttle, 10).release();
+    const error: unknown = await throttle.acquire(5, { timeout: 0.2 }).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(ThrottleTimeoutError);
+    expect(error).toBeInstanceOf(ThrottleError);
+    expect(error).toMatchObject({ name: 'ThrottleTimeoutError', code: 'ERR_THROTTLE_TIMEOUT', retryAfter: 0.5 });
+    expect((error as Error).message).toBe(
+      'Throttle "github" (10 per 1 s, 2 at a time) has no permit for a cost of 5 within the timeout of 0.2 s; ' +
+        'retry in 0.5 s or later (0 running, 0 waiting)',
+    );
+    expect([throttle.waiting, clock.pending]).toEqual([0, 0]);
+  });
+
+  test.each([0, 0.1, 0.7, 1e3, 1e6])('a timeout equal to the wait is granted, with the clock at %d', async (start) => {
+    const clock = new ManualClock(start);
+    const throttle = new Throttle(10, 0, 1, { clock });
+    take(throttle, 10);
+    const waits = [0.1, 0.2, 0.3].map(async (timeout) => (await throttle.acquire(1, { timeout })).waited);
+    expect(throttle.waiting).toBe(3);
+    await clock.advance(0.3);
+    expect((await Promise.all(waits)).map((waited) => Number(waited.toFixed(6)))).toEqual([0.1, 0.2, 0.3]);
+  });
+
+  test.each<[string, (throttle: Throttle) => void, string, number | undefined]>([
+    ['an occupied slot', () => {}, 'retry when a running job has ended (1 running, 0 waiting)', undefined],
+    ['a pause with an end', (t) => t.pause(7), 'retry in 7 s or later (1 running, 0 waiting)', 7],
+    ['a pause without an end', (t) => t.pause(), 'it is paused until resume() (1 running, 0 waiting)', undefined],
+  ])('timeout 0 with %s is refused with advice', async (_name, prepare, hint, retryAfter) => {
+    const { throttle } = setUp(Infinity, 1);
+    take(throttle);
+    prepare(throttle);
+    const error = (await throttle.acquire(1, { timeout: 0 }).catch((reason: unknown) => reason)) as ThrottleError;
+    expect(error).toBeInstanceOf(ThrottleTimeoutError);
+    expect(error.message).toBe(
+      `Throttle (any rate, 1 at a time) has no permit for a cost of 1 within the timeout of 0 s; ${hint}`,
+    );
+    expect(error.retryAfter).toBe(retryAfter);
+    expect('retryAfter' in error).toBe(retryAfter !== undefined);
+  });
+
+  test('a waiter is refused when its timeout has passed', async () => {
+    const { throttle, clock } = setUp(10, 1);
+    take(throttle);
+    const refused = throttle.acquire(1, { timeout: 3 }).catch((reason: unknown) => reason);
+    await clock.advance(3);
+    expect(await refused).toMatchObject({
+      code: 'ERR_THROTTLE_TIMEOUT',
+      message: expect.stringContaining(
+        'within the timeout of 3 s; retry when a running job has ended (1 running, 0 waiting)',
+      ) as string,
+    });
+  });
+
+  test('a call beyond maxQueue is refused with the size of the queue', async () => {
+    const { throttle } = setUp(10, 0, 1, { maxQueue: 2 });
+    take(throttle, 10);
+    const waiting = [throttle.acquire(), throttle.acquire()];
+    const error: unknown = await throttle.acquire(3).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(QueueFullError);
+    expect(error).toMatchObject({ name: 'QueueFullError', code: 'ERR_THROTTLE_QUEUE_FULL', retryAfter: 0.5 });
+    expect((error as Error).message).toBe(
+      'Throttle (10 per 1 s, any number at a time) has a full queue of 2; ' +
+        'retry in 0.5 s or later (1 running, 2 waiting)',
+    );
+    expect(throttle.waiting).toBe(2);
+    throttle.close();
+    await Promise.allSettled(waiting);
+  });
+
+  test('maxQueue 0 refuses every call that cannot start at once', async () => {
+    const { throttle } = setUp(10, 1, 1, { maxQueue: 0 });
+    const first = await throttle.acquire();
+    await expect(throttle.acquire()).rejects.toBeInstanceOf(QueueFullError);
+    first.release();
+    (await throttle.acquire()).release();
+  });
+
+  test('close refuses waiters and later calls, with the reason as the cause', async () => {
+    const { throttle } = setUp(10, 1);
+    const running = await throttle.acquire();
+    const waiting = throttle.acquire().catch((reason: unknown) => reason);
+    const job = throttle.run(() => 1).catch((reason: unknown) => reason);
+    const reason = new Error('shutting down');
+    throttle.close(reason);
+    throttle.close(new Error('too late'));
+    const later = throttle.acquire().catch((error: unknown) => error);
+    for (const error of await Promise.all([waiting, job, later])) {
+      expect(error).toBeInstanceOf(ThrottleClosedError);
+      expect(error).toMatchObject({
+        name: 'ThrottleClosedError',
+        code: 'ERR_THROTTLE_CLOSED',
+        cause: reason,
+        message: 'Throttle (10 per 1 s, 1 at a time) is closed',
+      });
+    }
+    expect(throttle.tryAcquire()).toBeUndefined();
+    expect([throttle.closed, throttle.waiting, throttle.active]).toEqual([true, 0, 1]);
+    running.release();
+    await throttle.idle();
+  });
+
+  test('a custom gate can create these errors', () => {
+    const cause = new Error('lost');
+    expect(new ThrottleError('ERR_MINE', 'mine')).toMatchObject({
+      name: 'ThrottleError',
+      code: 'ERR_MINE',
+      message: 'mine',
+    });
+    expect(new ThrottleTimeoutError('late', { cause, retryAfter: 2 })).toMatchObject({ cause, retryAfter: 2 });
+    expect(new ThrottleError('ERR_MINE', 'mine').stack).toMatch(/^ThrottleError: mine/);
+  });
+});
