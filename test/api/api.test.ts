@@ -2,13 +2,14 @@
  * Whether all that the package exports is documented, and the pages that `npm run docs` makes of it hold together.
  * It needs `npm run build` before; `npm test` sees to that.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Api, commentOf, faults, readApi } from './model.js';
 import { pages } from './pages.js';
+import { REPORTS, reports } from './report.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const written = mkdtempSync(join(tmpdir(), 'headgate-api-'));
@@ -75,6 +76,16 @@ describe('the API', () => {
       for (const item of items) expect(html).toContain(`>${item.name}`);
     }
   });
+});
+
+test('the public surface is the surface of the committed reports; `npm run api:update` writes them', async () => {
+  const made = await reports(root);
+  for (const [file, text] of made) {
+    expect(text, file).not.toMatch(/\.ts\b|\bdist\b|\bsrc\b/);
+    expect(text, file).toBe(readFileSync(join(root, REPORTS, file), 'utf8'));
+  }
+  const committed = readdirSync(join(root, REPORTS)).filter((file) => file.endsWith('.api.md'));
+  expect(committed).toEqual([...made.keys()].toSorted());
 });
 
 describe('what is looked for', () => {

@@ -8,10 +8,10 @@
  * members of an object type that is written within another declaration belong to the comment of that declaration;
  * under a name of its own it has to be an interface, so that each of them can have one.
  */
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
-import { removePath, temporaryFolder } from '../support/processes.js';
+import { Extractor } from '@microsoft/api-extractor';
+import { configOf, withDeclarations } from './declarations.js';
 
 /** A piece of a declaration's text. One that names another symbol has its canonical reference. */
 export interface Token {
@@ -65,110 +65,46 @@ const MADE_UP = /^Constructs a new instance of the `?.*?`? class$/;
  * The messages that count: the compiler's, and what is wrong with a comment, but for what only TSDoc minds: no hyphen
  * after a parameter's name, and `<` and `>` as what they are. Links are looked up here: TSDoc does not look into namespaces.
  */
-const COUNTS = /^(?:TS\d|tsdoc-(?!param-tag-missing-hyphen|escape-greater-than|.*html))/;
+const COUNTED = /^(?:TS\d|tsdoc-(?!param-tag-missing-hyphen|escape-greater-than|.*html))/;
 
 /** Reads the entry points of the package in the folder `root`, which has been built. */
 export function readApi(root: string): Api {
-  const { name, version, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-    name: string;
-    version: string;
-    exports: Record<string, string | { types: string }>;
-  };
-  mkdirSync(join(root, 'coverage'), { recursive: true });
-  const folder = temporaryFolder('api-', join(root, 'coverage'));
-  try {
-    cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true, filter: (path) => !path.endsWith('.js') });
-    for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((one) =>
-      one.endsWith('.d.ts'),
-    )) {
-      const file = join(folder, path);
-      writeFileSync(file, asTsdoc(readFileSync(file, 'utf8')));
-    }
-    const points = Object.entries(exports).flatMap(([path, target]) =>
-      typeof target === 'string'
-        ? []
-        : [{ name: path.replace('.', name), file: target.types.replace(/\.d\.ts$/, '.js') }],
-    );
-    // One program for all of them, each a namespace of it: so each refers to what the others export.
-    const lines = points.map(
-      ({ file }, index) => `import * as entry${index} from '${file}';\nexport { entry${index} };\n`,
+  return withDeclarations(root, (declarations) => {
+    const { folder, name, version, entryPoints } = declarations;
+    // One program with a namespace per entry point, so that each declaration can refer to what the others export.
+    const lines = entryPoints.map(
+      ({ file }, index) =>
+        `import * as entry${index} from '${file.replace(/\.d\.ts$/, '.js')}';\nexport { entry${index} };\n`,
     );
     writeFileSync(join(folder, 'entries.d.ts'), lines.join(''));
-    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name, version, type: 'module' }));
 
     const malformed: string[] = [];
     const apiJsonFilePath = join(folder, 'api.json');
-    const config = ExtractorConfig.prepare({
-      packageJsonFullPath: join(folder, 'package.json'),
-      configObjectFullPath: undefined,
-      configObject: {
-        projectFolder: folder,
-        mainEntryPointFilePath: join(folder, 'entries.d.ts'),
-        compiler: {
-          overrideTsconfig: {
-            compilerOptions: {
-              target: 'es2022',
-              module: 'nodenext',
-              lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable', 'esnext.disposable'],
-              types: [],
-              strict: true,
-              skipLibCheck: true,
-            },
-            files: ['entries.d.ts'],
-          },
-        },
-        apiReport: { enabled: false },
-        docModel: { enabled: true, apiJsonFilePath, includeForgottenExports: true },
-        dtsRollup: { enabled: false },
-        tsdocMetadata: { enabled: false },
-      },
-    });
-    Extractor.invoke(config, {
+    const docModel = { enabled: true, apiJsonFilePath, includeForgottenExports: true };
+    Extractor.invoke(configOf(declarations, 'entries.d.ts', { docModel }), {
       messageCallback: (message) => {
         message.handled = true;
         const { messageId, text, sourceFilePath = '' } = message;
-        if (COUNTS.test(messageId))
+        if (COUNTED.test(messageId))
           malformed.push(`${sourceFilePath.replace(`${folder}/`, '')}: ${messageId}: ${text}`);
       },
     });
     const model = JSON.parse(readFileSync(apiJsonFilePath, 'utf8')) as { members: [Item] };
     const all = model.members[0].members ?? [];
-    const entries = points.map((point, index) => ({
-      name: point.name,
+    const entries = entryPoints.map((entryPoint, index) => ({
+      name: entryPoint.name,
       items: all.find((item) => item.name === `entry${index}`)?.members ?? [],
     }));
-    // Among these it has once more, maybe by another name, what only a namespace exports.
-    const exported = new Set(entries.flatMap(({ items }) => items.map(declared)));
-    const unexported = all.filter((item) => item.kind !== 'Namespace' && !exported.has(declared(item)));
+    // An item that only a namespace exports appears here a second time, possibly by another name.
+    const exported = new Set(entries.flatMap(({ items }) => items.map(declarationOf)));
+    const unexported = all.filter((item) => item.kind !== 'Namespace' && !exported.has(declarationOf(item)));
     return { name, version, entries, unexported, malformed };
-  } finally {
-    removePath(folder);
-  }
+  });
 }
 
-/** Where and how an item is declared: no other is declared so. */
-function declared({ fileUrlPath = '', excerptTokens = [] }: Item): string {
+/** The file and the text of an item's declaration, which identify the declaration. */
+function declarationOf({ fileUrlPath = '', excerptTokens = [] }: Item): string {
   return `${fileUrlPath} ${excerptTokens.map(({ text }) => text).join('')}`;
-}
-
-/**
- * Our comments in the words of TSDoc, which takes code for text unless it is fenced, and a type in braces for a tag:
- * `@example` without a fence, `@throws {RangeError}`.
- */
-function asTsdoc(declarations: string): string {
-  return declarations
-    .replaceAll(
-      /@example\n(?!\s*\* ```)(.*?)(?=(?:\n\s*\*)?\n\s*\*(?:\/|\s*@(?:example|param|returns|throws)\b))/gs,
-      '@example\n * ```ts\n$1\n * ```',
-    )
-    .replaceAll(
-      /@throws \{([^}]*)\}/g,
-      (_, types: string) =>
-        `@throws ${types
-          .split(/\s*\|\s*/)
-          .map((type) => `\`${type}\``)
-          .join(' or ')}:`,
-    );
 }
 
 /** Takes the comment of an item apart. What a constructor's says without words of its own is left out. */
