@@ -1,6 +1,6 @@
 /**
  * `npm run bench:upstream`: what headgate and its peers get from an upstream that refuses, and how often it refuses
- * them. Writes upstream.json, upstream.svg and the table in README.md, and prints that; `--again` does so without a
+ * them. Writes upstream.json, upstream.svg and the table in bench/README.md, and prints that; `--again` does so without a
  * new run, from upstream.json.
  *
  * Each trial has an upstream of its own in this process, and a client in a process of its own: this very file, started
@@ -29,7 +29,7 @@ const ROUNDS = 3;
 const STAGGER = 0.17;
 
 const RESULTS = new URL('../upstream.json', import.meta.url);
-const README = new URL('../../README.md', import.meta.url);
+const README = new URL('../README.md', import.meta.url);
 
 const [upstream, client, port] = process.argv.slice(2);
 if (upstream === '--again') await write(JSON.parse(await readFile(RESULTS, 'utf8')) as Results);

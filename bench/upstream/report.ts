@@ -1,6 +1,6 @@
 /**
  * What came of the trials: for each client and upstream, the share of what the upstream allows and the refusals; as
- * a table for the terminal and for README.md.
+ * a table for the terminal and for bench/README.md.
  */
 import Table from 'cli-table3';
 import { median, type Run } from '../run.js';
@@ -54,7 +54,7 @@ export function print(results: Results): void {
   console.log('In brackets, the most refusals in one round where that is another number.\n');
 }
 
-/** The part of README.md that these results fill, between its marks. */
+/** The part of bench/README.md that these results fill, between its marks. */
 export function markdown(results: Results): string {
   const { date, node, cpu, cpus, rounds, jobs, upstreams } = results;
   const row = (cellsOfRow: readonly string[]): string => `| ${cellsOfRow.join(' | ')} |`;
@@ -78,11 +78,11 @@ export function markdown(results: Results): string {
 
 const MARKS = { start: '<!-- bench/upstream.json -->', end: '<!-- end of bench/upstream.json -->' } as const;
 
-/** README.md with the results in their place. */
+/** bench/README.md with the results in their place. */
 export function fill(readme: string, results: Results): string {
   const start = readme.indexOf(MARKS.start);
   const end = readme.indexOf(MARKS.end);
-  if (start < 0 || end < start) throw new Error(`README.md lacks the marks ${MARKS.start} and ${MARKS.end}`);
+  if (start < 0 || end < start) throw new Error(`bench/README.md lacks the marks ${MARKS.start} and ${MARKS.end}`);
   return `${readme.slice(0, start)}${MARKS.start}\n\n${markdown(results)}\n\n${readme.slice(end)}`;
 }
 
