@@ -32,6 +32,8 @@ const BRIEF: ReadonlySet<ScenarioId> = new Set([
   'keyed',
   'window',
   'express',
+  'expressRefusal',
+  'webRefusal',
   'redisPair',
   'redisHandover',
 ]);

@@ -29,6 +29,16 @@ export async function nanosecondsEach(
   return (task.result.latency.p50 * 1e6) / operations;
 }
 
+/** As {@link nanosecondsEach}, in CPU time of all threads of this process. Other processes cannot lengthen it. */
+export function cpuNanosecondsEach(operations: number, effort: Effort, work: () => Promise<void>): Promise<number> {
+  return nanosecondsEach(operations, effort, async () => {
+    const before = process.cpuUsage();
+    await work();
+    const { user, system } = process.cpuUsage(before);
+    return { overriddenDuration: (user + system) / 1e3 };
+  });
+}
+
 /**
  * Bytes on the heap for each of `count` promises that `wait` returns, without the promise itself and without its place
  * in the caller's array.

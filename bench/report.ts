@@ -4,7 +4,7 @@
 import Table from 'cli-table3';
 import { median, type Run, thisRun } from './run.js';
 import { FLOOR, HEADGATE } from './job-runners.js';
-import { FEW_ABORTED, ITSELF, MANY_ABORTED, ON_REDIS, type ScenarioId, scenarios } from './scenarios.js';
+import { FEW_ABORTED, ITSELF, MANY_ABORTED, ON_REDIS, REFUSALS, type ScenarioId, scenarios } from './scenarios.js';
 
 /** By scenario and candidate, one sample per round, with a hole for each round that the candidate sat out. */
 export type Samples = Partial<Record<ScenarioId, Record<string, number[]>>>;
@@ -95,7 +95,7 @@ export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figu
   );
 
   // The figures below show how headgate compares with itself. On Redis it has other peers.
-  const others = Object.entries(outcomes).filter(([id]) => !(id in ITSELF));
+  const others = Object.entries(outcomes).filter(([id]) => !(id in ITSELF) && !(id in REFUSALS));
   const onRedis = others.filter(([, { medians }]) => ON_REDIS.peer in medians || ON_REDIS.floor in medians);
   printTable(others.filter((entry) => !onRedis.includes(entry)).map(([, outcome]) => outcome));
   console.log(
@@ -103,6 +103,7 @@ export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figu
     '\nbottleneck gets fewer jobs, since each of its jobs takes the same time.\n',
   );
   printTable(onRedis.map(([, outcome]) => outcome));
+  for (const id of Object.keys(REFUSALS) as (keyof typeof REFUSALS)[]) printTable([outcomes[id]]);
 
   const promises = new Table({
     head: ['figure', 'target', 'measured', ''],

@@ -32,6 +32,8 @@ export type ScenarioId =
   | 'keyed'
   | 'window'
   | 'express'
+  | 'expressRefusal'
+  | 'webRefusal'
   | 'redisPair'
   | 'redisFree'
   | 'redisBusy'
@@ -44,6 +46,11 @@ export const ITSELF = {
   keyed: 'one throttle',
   window: 'a bucket',
   express: 'Express alone',
+} as const;
+/** What a refusal by an HTTP adapter is compared with, by scenario. */
+export const REFUSALS = {
+  expressRefusal: 'with a key function',
+  webRefusal: 'Request and Response alone',
 } as const;
 /** The environment variable that states the URL of the Redis server. */
 export const REDIS_URL = 'HEADGATE_BENCH_REDIS';
@@ -305,6 +312,22 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     candidates: {
       headgate: async () => (await import('./express-throughput.js')).withAdapter(),
       [ITSELF.express]: async () => (await import('./express-throughput.js')).withoutAdapter(),
+    },
+  },
+  expressRefusal: {
+    title: 'CPU time of a refusal by express, one shared gate',
+    unit: 'ns',
+    candidates: {
+      headgate: async () => (await import('./refusals.js')).byExpressWithSharedGate(),
+      [REFUSALS.expressRefusal]: async () => (await import('./refusals.js')).byExpressWithKeyFunction(),
+    },
+  },
+  webRefusal: {
+    title: 'CPU time of a refusal by web, one shared gate',
+    unit: 'ns',
+    candidates: {
+      headgate: async () => (await import('./refusals.js')).byWeb(),
+      [REFUSALS.webRefusal]: async () => (await import('./refusals.js')).requestAndResponse(),
     },
   },
   redisPair: {
