@@ -53,7 +53,9 @@ export function withDeclarations<T>(root: string, use: (declarations: Declaratio
   }
 }
 
-/** API Extractor's configuration for the declaration file `file` of a copy. All outputs are off but those of `outputs`. */
+/**
+ * API Extractor's configuration for the declaration file `file` of a copy. All outputs are off but those of `outputs`.
+ */
 export function configOf(
   { folder }: Declarations,
   file: string,

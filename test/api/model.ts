@@ -1,25 +1,24 @@
 /**
- * What the package promises, by the declarations that `npm run build` writes: every symbol of every entry point, with
- * its doc comment, as API Extractor reads them. It brings a TypeScript of its own, since ours has no programs for that.
- * `faults` says what a reader would miss.
+ * The API of the package: every symbol of every entry point with its doc comment, as API Extractor reads the built
+ * declarations. `faults` lists the missing and the wrong comments.
  *
- * Strictly read: each symbol has a comment of its own, each overload, and each member of a class or an interface,
- * whether or not it implements or overrides one that has. A constructor may do with the words on its parameters. The
- * members of an object type that is written within another declaration belong to the comment of that declaration;
- * under a name of its own it has to be an interface, so that each of them can have one.
+ * The rule is strict. Each symbol, each overload, and each member of a class or an interface has a comment of its own,
+ * also if it implements or overrides a member that has one. A constructor needs only the comments of its parameters.
+ * The comment of a declaration covers the members of an object type inside the declaration. An object type with a name
+ * has to be an interface, so that each member can have a comment.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Extractor } from '@microsoft/api-extractor';
 import { configOf, withDeclarations } from './declarations.js';
 
-/** A piece of a declaration's text. One that names another symbol has its canonical reference. */
+/** A piece of a declaration's text, with a canonical reference if the piece names another symbol. */
 export interface Token {
   text: string;
   canonicalReference?: string;
 }
 
-/** A symbol, or a member of one. */
+/** A symbol, or a member of a symbol. */
 export interface Item {
   kind: string;
   name?: string;
@@ -28,15 +27,15 @@ export interface Item {
   excerptTokens?: Token[];
   members?: Item[];
   parameters?: { parameterName: string }[];
-  /** From 1 up, for what can be overloaded. */
+  /** Counts the overloads of a function or a method from 1. */
   overloadIndex?: number;
-  /** Where it is declared, if it is no member. */
+  /** The file of the declaration. A member has none. */
   fileUrlPath?: string;
 }
 
 /** An entry point of package.json's `exports`. */
 export interface Entry {
-  /** What is imported, such as `headgate/fetch`. */
+  /** The name that users import, such as `headgate/fetch`. */
   name: string;
   items: Item[];
 }
@@ -46,24 +45,25 @@ export interface Api {
   name: string;
   version: string;
   entries: Entry[];
-  /** What exported declarations name without exporting it. */
+  /** The types that exported declarations use and no entry point exports. */
   unexported: Item[];
-  /** What is wrong with the syntax of comments, in API Extractor's words. */
+  /** API Extractor's messages about the syntax of comments. */
   malformed: string[];
 }
 
-/** A doc comment, taken apart. */
+/** The parts of a doc comment. */
 export interface Comment {
   summary: string;
-  /** In their order, each with its text: `@param x - the x` has the tag `@param`. */
+  /** The tags in their order, each with its text: `@param x - the x` has the tag `@param`. */
   blocks: { tag: string; text: string }[];
 }
 
-/** A constructor without a summary is given this one by API Extractor. */
-const MADE_UP = /^Constructs a new instance of the `?.*?`? class$/;
+/** API Extractor invents this summary for a constructor without one. */
+const INVENTED = /^Constructs a new instance of the `?.*?`? class$/;
 /**
- * The messages that count: the compiler's, and what is wrong with a comment, but for what only TSDoc minds: no hyphen
- * after a parameter's name, and `<` and `>` as what they are. Links are looked up here: TSDoc does not look into namespaces.
+ * The messages that are faults: those of the compiler and those about comments. Three rules of TSDoc are exempt: the
+ * hyphen after a parameter's name, and escapes for `<` and `>`. `faults` checks links, because TSDoc does not read
+ * namespaces.
  */
 const COUNTED = /^(?:TS\d|tsdoc-(?!param-tag-missing-hyphen|escape-greater-than|.*html))/;
 
@@ -107,7 +107,7 @@ function declarationOf({ fileUrlPath = '', excerptTokens = [] }: Item): string {
   return `${fileUrlPath} ${excerptTokens.map(({ text }) => text).join('')}`;
 }
 
-/** Takes the comment of an item apart. What a constructor's says without words of its own is left out. */
+/** Splits the comment of an item into its parts. An invented summary of a constructor is empty. */
 export function commentOf(item: Item): Comment {
   const text = (item.docComment ?? '')
     .replace(/^\/\*\*\s*/, '')
@@ -123,16 +123,16 @@ export function commentOf(item: Item): Comment {
   }
   const [first, ...blocks] = parts.map(({ tag, lines }) => ({ tag, text: lines.join('\n').trim() }));
   const summary = (first?.text ?? '').replace(/\{@inheritDoc[^}]*\}/, '');
-  return { summary: item.kind === 'Constructor' && MADE_UP.test(summary) ? '' : summary, blocks };
+  return { summary: item.kind === 'Constructor' && INVENTED.test(summary) ? '' : summary, blocks };
 }
 
-/** The names that a comment refers to by `{@link name}`, outside of code. */
+/** The names in the `{@link name}` of a comment, outside of code. */
 export function linksIn(text: string): string[] {
   const prose = text.replaceAll(/^```.*?^```/gms, '').replaceAll(/`[^`]*`/g, '');
   return [...prose.matchAll(/\{@link\s+([^\s|}]+)/g)].map(([, name]) => name ?? '');
 }
 
-/** The item called `Symbol` or `Symbol.member`: in `entry` first, then in the others. */
+/** Finds the item named `Symbol` or `Symbol.member`, in `entry` first and then in the other entry points. */
 export function find(api: Api, entry: Entry | undefined, name: string): Item | undefined {
   const [symbol, ...path] = name.split('.');
   for (const { items } of [...(entry ? [entry] : []), ...api.entries, { items: api.unexported }]) {
@@ -143,10 +143,10 @@ export function find(api: Api, entry: Entry | undefined, name: string): Item | u
   return undefined;
 }
 
-/** What readers of the reference would miss, a line each: which symbol, and what is wrong with it. */
+/** The faults of the comments: a line for each, with the symbol and the problem. */
 export function faults(api: Api): string[] {
   const found = [...api.malformed];
-  const look = (entry: Entry | undefined, item: Item, where: string): void => {
+  const check = (entry: Entry | undefined, item: Item, where: string): void => {
     const name = item.name ?? (item.kind === 'Constructor' ? 'constructor' : item.kind);
     const path = `${where}${name}${(item.overloadIndex ?? 1) > 1 ? ` (overload ${item.overloadIndex})` : ''}`;
     const { summary, blocks } = commentOf(item);
@@ -154,10 +154,10 @@ export function faults(api: Api): string[] {
     if (summary === '' && !(item.kind === 'Constructor' && parameters.length > 0)) found.push(`${path}: no comment`);
     for (const parameter of parameters) {
       if (item.parameters?.some(({ parameterName }) => parameterName === parameter) !== true)
-        found.push(`${path}: @param ${parameter}, which it does not have`);
+        found.push(`${path}: @param ${parameter} names no parameter`);
     }
     for (const link of linksIn(item.docComment ?? '')) {
-      if (find(api, entry, link) === undefined) found.push(`${path}: {@link ${link}} leads nowhere`);
+      if (find(api, entry, link) === undefined) found.push(`${path}: {@link ${link}} has no target`);
     }
     const tokens = item.excerptTokens ?? [];
     if (
@@ -168,13 +168,13 @@ export function faults(api: Api): string[] {
     )
       found.push(`${path}: any`);
     if (item.kind === 'TypeAlias' && /=\s*\{/.test(tokens.map(({ text }) => text).join('')))
-      found.push(`${path}: an object type, whose members have comments in an interface only`);
-    for (const member of item.members ?? []) look(entry, member, `${path}.`);
+      found.push(`${path}: an object type: only an interface has comments on members`);
+    for (const member of item.members ?? []) check(entry, member, `${path}.`);
   };
   for (const entry of api.entries) {
     if (entry.items.length === 0) found.push(`${entry.name}: exports nothing`);
-    for (const item of entry.items) look(entry, item, `${entry.name}: `);
+    for (const item of entry.items) check(entry, item, `${entry.name}: `);
   }
-  for (const item of api.unexported) look(undefined, item, 'not exported: ');
+  for (const item of api.unexported) check(undefined, item, 'not exported: ');
   return found;
 }

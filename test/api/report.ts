@@ -86,7 +86,7 @@ function headOf(entry: string): string {
   return [
     `# The public surface of ${entry}`,
     '',
-    '`npm run api:update` writes this file, and `npm test` compares it. Declarations without `export` are used by exported',
-    'declarations.',
+    '`npm run api:update` writes this file, and `npm test` compares it. A declaration without `export` is here because an',
+    'exported declaration uses it.',
   ].join('\n');
 }
