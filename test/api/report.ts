@@ -86,7 +86,7 @@ function headOf(entry: string): string {
   return [
     `# The public surface of ${entry}`,
     '',
-    '`npm run api:update` writes this file, and `npm test` compares it. A declaration without `export` is here because an',
+    '`npm run api:update` writes this file, and `npm test` compares it. A declaration without `export` is listed if an',
     'exported declaration uses it.',
   ].join('\n');
 }
