@@ -5,7 +5,7 @@ const common: Options = { format: 'esm', target: 'es2022', clean: true };
 
 const config: ReturnType<typeof defineConfig> = defineConfig([
   { ...common, entry: Object.values(entryPoints), outDir: 'dist', platform: 'neutral' },
-  // The demo and the bench contain headgate as it is built; the peers are found in bench/node_modules.
+  // The demo and the bench contain headgate. They import the peers from bench/node_modules.
   {
     ...common,
     entry: { demo: 'bench/demo.ts', bench: 'bench/index.ts', upstream: 'bench/upstream.ts' },

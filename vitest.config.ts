@@ -8,7 +8,7 @@ const source = (path: string): string => fileURLToPath(new URL(path, import.meta
 const config: ReturnType<typeof defineConfig> = defineConfig({
   plugins: [
     {
-      // Node 20 has no decorators, and vite leaves them as they are.
+      // Node 20 has no decorators, and vite does not translate them.
       name: 'decorators',
       enforce: 'pre',
       transform: (code, id) =>
@@ -28,12 +28,12 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     globalSetup: source('test/support/global-setup.ts'),
     setupFiles: source('test/support/worker-setup.ts'),
     testTimeout: 60_000,
-    // Servers start in hooks, several at a time.
+    // Hooks start several servers at a time.
     hookTimeout: 180_000,
     teardownTimeout: 60_000,
-    // Many of them wait more than they work.
+    // Two workers suffice, because many tests mostly wait.
     maxWorkers: 2,
-    // What runs in real time, with servers and processes, is tried once more: a machine may have no time for it for a while.
+    // Tests with servers and processes run in real time, and a busy machine can delay them. So a failed test runs again.
     retry: 1,
     execArgv: ['--expose-gc'],
     coverage: {

@@ -1,9 +1,11 @@
 /**
- * The chart of the README: for each scenario, who takes how many times what headgate takes. It brings a background
- * of its own, so it reads the same on a dark page.
+ * The chart of the README: for each scenario, the time of each library as a multiple of headgate's time. The chart has
+ * a background of its own, so that it is legible on a dark page.
  */
+import { FLOOR, HEADGATE } from './job-runners.js';
 import { amount, multiple, type Outcome, type Results } from './report.js';
-import { FLOOR, HEADGATE, type ScenarioId } from './scenarios.js';
+import type { ScenarioId } from './scenarios.js';
+import { COLOURS, element, picture, remark } from './svg.js';
 
 const SHOWN: readonly ScenarioId[] = [
   'acquire',
@@ -25,50 +27,33 @@ const BAR = 190;
 const ROW = 20;
 const PANEL_TITLE = 26;
 const PANEL_GAP = 18;
-/** Longer bars are cut: on a scale that shows them whole, all the others would look the same. */
+/** Longer bars are cut: on a scale that shows a long bar whole, all other bars would look the same. */
 const LONGEST = 6;
 
-export const COLOURS = {
-  page: '#ffffff',
-  border: '#d0d7de',
-  text: '#1f2328',
-  muted: '#59636e',
-  peer: '#a9b6c6',
-  headgate: '#1a7f37',
-  floor: '#dfe4ea',
-} as const;
-export const FONT = `system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif`;
-
 export function chart(results: Results): string {
-  const panels = SHOWN.map((id) => results.scenarios[id]);
-  const columns = balance(panels);
+  const { date, node, cpu, cpus, rounds } = results;
+  const columns = balance(SHOWN.map((id) => results.scenarios[id]));
   const height = HEADER + Math.max(...columns.map(heightOf)) + FOOTER;
-  const date = results.date.slice(0, 10);
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="${FONT}" font-size="12" role="img" aria-labelledby="title">`,
-    `<rect x="0.5" y="0.5" width="${WIDTH - 1}" height="${height - 1}" rx="8" fill="${COLOURS.page}" stroke="${COLOURS.border}"/>`,
-    `<text id="title" x="${MARGIN}" y="32" font-size="18" font-weight="600" fill="${COLOURS.text}">Time per operation, as a multiple of headgate's</text>`,
-    label(
-      MARGIN,
-      52,
-      `Shorter is faster; headgate = 1×. Medians of up to ${results.rounds} rounds on Node ${results.node}, ${results.cpus} × ${results.cpu}, ${date}.`,
-    ),
+  const machine = `Node ${node}, ${cpus} × ${cpu}, ${date.slice(0, 10)}`;
+  const title = { x: MARGIN, y: 32, text: "Time per operation, as a multiple of headgate's" };
+  return picture({ width: WIDTH, height, fontSize: 12 }, title, [
+    remark(MARGIN, 52, `Shorter is faster; headgate = 1×. Medians of up to ${rounds} rounds on ${machine}.`),
     ...columns.flatMap((column, index) => drawColumn(column, MARGIN + index * (WIDTH - 2 * MARGIN - COLUMN))),
-    label(
+    remark(
       MARGIN,
       height - 34,
-      `Bars longer than ${LONGEST}× are cut. headgate has both its limits on, rate and concurrency. bottleneck gets fewer jobs.`,
+      `Bars longer than ${LONGEST}× are cut. headgate has both its limits on, rate and concurrency. ` +
+        'bottleneck gets fewer jobs.',
     ),
-    label(
+    remark(
       MARGIN,
       height - 16,
       `“${FLOOR}” is an async function that does nothing: the floor under everything that returns a promise.`,
     ),
-    '</svg>\n',
-  ].join('\n');
+  ]);
 }
 
-/** Two columns, in order, so that the taller one is as low as can be. */
+/** Splits the panels into two columns, in order, so that the taller column is as low as possible. */
 function balance(panels: Outcome[]): [Outcome[], Outcome[]] {
   const splits = panels.map((_, at): [Outcome[], Outcome[]] => [panels.slice(0, at + 1), panels.slice(at + 1)]);
   const tallest = (columns: Outcome[][]): number => Math.max(...columns.map(heightOf));
@@ -94,29 +79,41 @@ function drawPanel({ title, unit, medians, ratios }: Outcome, x: number, y: numb
   const one = left + BAR / LONGEST;
   const top = y + PANEL_TITLE;
   return [
-    `<text x="${x}" y="${y + 16}" font-size="13" font-weight="600" fill="${COLOURS.text}">${title}</text>`,
+    element('text', { x, y: y + 16, 'font-size': 13, 'font-weight': 600, fill: COLOURS.text }, title),
     ...rows.flatMap(([name, times], index) => {
       const middle = top + index * ROW + ROW / 2;
       const length = (Math.min(times, LONGEST) / LONGEST) * BAR;
-      const colour = name === HEADGATE ? COLOURS.headgate : name === FLOOR ? COLOURS.floor : COLOURS.peer;
-      const text = name === HEADGATE ? `font-weight="600" fill="${COLOURS.headgate}"` : `fill="${COLOURS.text}"`;
+      const fill = name === HEADGATE ? COLOURS.headgate : name === FLOOR ? COLOURS.floor : COLOURS.peer;
+      const style = name === HEADGATE ? { 'font-weight': 600, fill: COLOURS.headgate } : { fill: COLOURS.text };
+      const endsAt = (end: number): { x: number; y: number; 'text-anchor': 'end' } => ({
+        x: end,
+        y: middle + 4,
+        'text-anchor': 'end',
+      });
       return [
-        `<text x="${left - 8}" y="${middle + 4}" text-anchor="end" ${text}>${name}</text>`,
-        `<rect x="${left}" y="${middle - 7}" width="${length.toFixed(1)}" height="14" rx="2" fill="${colour}"/>`,
+        element('text', { ...endsAt(left - 8), ...style }, name),
+        element('rect', { x: left, y: middle - 7, width: length.toFixed(1), height: 14, rx: 2, fill }),
         times > LONGEST ? cut(left + BAR - 18, middle) : '',
-        `<text x="${left + BAR + 60}" y="${middle + 4}" text-anchor="end" ${text}>${multiple(times)}</text>`,
-        `<text x="${left + BAR + 122}" y="${middle + 4}" text-anchor="end" fill="${COLOURS.muted}">${amount(medians[name] ?? NaN, unit)}</text>`,
+        element('text', { ...endsAt(left + BAR + 60), ...style }, multiple(times)),
+        element('text', { ...endsAt(left + BAR + 122), fill: COLOURS.muted }, amount(medians[name] ?? NaN, unit)),
       ];
     }),
-    `<line x1="${one}" x2="${one}" y1="${top}" y2="${top + rows.length * ROW}" stroke="${COLOURS.headgate}" stroke-dasharray="2 3"/>`,
+    element('line', {
+      x1: one,
+      x2: one,
+      y1: top,
+      y2: top + rows.length * ROW,
+      stroke: COLOURS.headgate,
+      'stroke-dasharray': '2 3',
+    }),
   ];
 }
 
-/** Two slanted gaps in a bar that goes on. */
+/** Two slanted gaps, which show that a bar is longer than drawn. */
 function cut(x: number, middle: number): string {
-  return `<path d="M${x} ${middle + 9}l5 -18m3 0l-5 18" stroke="${COLOURS.page}" stroke-width="2"/>`;
-}
-
-function label(x: number, y: number, text: string): string {
-  return `<text x="${x}" y="${y}" fill="${COLOURS.muted}">${text}</text>`;
+  return element('path', {
+    d: `M${x} ${middle + 9}l5 -18m3 0l-5 18`,
+    stroke: COLOURS.page,
+    'stroke-width': 2,
+  });
 }

@@ -1,8 +1,8 @@
 /**
- * `npm run demo`: ten seconds that show what a throttle is for. A server allows 20 requests a second, 4 at a time,
- * and bans for a second whoever asks for more. It gets the same 200 requests twice: all at once, then through a
- * throttle. The program fails if a throttled request was refused, or too little of what the server allows was used.
- * It draws what the throttle did, and the picture of the README.
+ * `npm run demo`: ten seconds that show the purpose of a throttle. A server allows 20 requests per second and 4 at a
+ * time, and bans a client for a second that exceeds a limit. The demo sends the same 200 requests twice: all at once,
+ * then through a throttle. It fails if the server refused a throttled request, or if the throttle used too little of
+ * the allowed rate. It draws what the throttle did, and the picture of the README.
  */
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import progress from 'cli-progress';
 import Table from 'cli-table3';
 import { Throttle } from 'headgate';
 import { record, toSVG } from 'headgate/testing';
-import { story } from './story.js';
+import { drawDemoScenario } from './demo-scenario.js';
 
 const REQUESTS = 200;
 const RATE = 20;
@@ -21,8 +21,8 @@ const BAN_SECONDS = 1;
 const LEAST_SHARE = 0.95;
 
 /**
- * The judge shares no code with the accused: it keeps a meter of its own, and applies it when a request arrives.
- * The meter holds 20, refills at 20 a second, and starts full.
+ * A server with a quota, which shares no code with headgate. Its own meter holds 20 requests, refills at 20 per second,
+ * starts full, and counts each request when it arrives.
  */
 function createUpstream(): Server {
   let allowance = RATE;
@@ -49,7 +49,7 @@ function createUpstream(): Server {
   });
 }
 
-/** The answers of the trial that runs. */
+/** The responses of the current trial. */
 const answers = { delivered: 0, refused: 0 };
 
 async function get(url: string): Promise<Response> {
@@ -60,9 +60,9 @@ async function get(url: string): Promise<Response> {
 }
 
 /**
- * 4 of the server's 20 are left alone. A request arrives some time after it was let go, and not all take equally
- * long: if some are late, those behind them catch up, and more arrive in a moment than left in one. A reserve of 4,
- * at 20 a second, covers delays of up to 0.2 s, and is all that it costs: the rate itself is used in full.
+ * The burst leaves 4 of the server's 20 tokens unused. Requests travel for different times: a late request and the
+ * requests behind it can arrive together, so the server sees more requests at once than the throttle sent. A reserve of
+ * 4 tokens covers delays of up to 0.2 s at 20 per second. The throttle still uses the full rate.
  */
 const throttle = new Throttle(RATE, AT_A_TIME, 1, { burst: RATE - 4 });
 
@@ -78,13 +78,13 @@ interface Outcome {
   refused: number;
   seconds: number;
   /**
-   * What was delivered, as a part of all that the server's meter would have let in from the first request to the
-   * last answer: the 20 that it holds at first, and 20 more for every second.
+   * The delivered share of all requests that the server's meter would have admitted from the first request to the last
+   * response: 20 at first, and 20 more for every second.
    */
   share: number;
 }
 
-/** Gets all that there is with `request`, from a server that has never seen a request before. */
+/** Sends all requests through `request` to a new server. */
 async function trial(title: string, request: (url: string) => Promise<Response>): Promise<Outcome> {
   const server = createUpstream().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -93,7 +93,7 @@ async function trial(title: string, request: (url: string) => Promise<Response>)
   answers.delivered = answers.refused = 0;
 
   console.log(`\n${title}`);
-  // Drawn where the text goes, so that it is left out when that is a file or a pipe.
+  // The bar goes to standard output, so that a file or a pipe receives no bar.
   const bar = new progress.SingleBar(
     { stream: process.stdout, format: '{bar} {value} of {total} answered, {duration} s', hideCursor: true },
     progress.Presets.shades_classic,
@@ -139,14 +139,14 @@ const draw = async (file: string, svg: string): Promise<string> => {
   await writeFile(path, svg);
   return path;
 };
-console.log(
-  `What the throttle did: ${await draw('demo.svg', toSVG(trace, { title: `${REQUESTS} requests through a throttle` }))}`,
-);
-console.log(`The picture of the README: ${await draw('../demo.svg', await story())}`);
+const timeline = toSVG(trace, { title: `${REQUESTS} requests through a throttle` });
+console.log(`What the throttle did: ${await draw('demo.svg', timeline)}`);
+console.log(`The picture of the README: ${await draw('../demo.svg', await drawDemoScenario())}`);
 
-const held = calm.delivered === REQUESTS && calm.refused === 0 && calm.share >= LEAST_SHARE;
-const result = `${calm.delivered} of ${REQUESTS} delivered through the throttle, ${calm.refused} refused, ${percent(calm.share)} of the allowed rate used`;
+const passed = calm.delivered === REQUESTS && calm.refused === 0 && calm.share >= LEAST_SHARE;
 console.log(
-  `${held ? 'It held' : 'IT DID NOT HOLD'}: ${result} (asked for: all, none, at least ${percent(LEAST_SHARE)}).`,
+  `${passed ? 'Passed' : 'FAILED'}: ${calm.delivered} of ${REQUESTS} delivered through the throttle,`,
+  `${calm.refused} refused, ${percent(calm.share)} of the allowed rate used`,
+  `(required: all, none, at least ${percent(LEAST_SHARE)}).`,
 );
-process.exitCode = held ? 0 : 1;
+process.exitCode = passed ? 0 : 1;

@@ -1,9 +1,9 @@
 /**
- * `npm run bench`: headgate beside its peers. Writes results.json and chart.svg, and prints both as tables.
+ * `npm run bench`: measures headgate beside its peers. It writes results.json and chart.svg, and prints both as tables.
  *
- * Each measurement is a process of its own: this very file, started with the names of a scenario and a contestant,
- * which prints a number. One round measures everyone once, so that whatever slows the machine down for a while slows
- * all of them; what is reported are medians over the rounds.
+ * Each measurement is a process of its own: this file, started with the names of a scenario and of a candidate. The
+ * process prints one number. A round measures each candidate once, so that a slow phase of the machine slows all
+ * candidates. The results are medians over the rounds.
  */
 // oxlint-disable no-await-in-loop -- two measurements at a time would disturb each other
 import { execFile } from 'node:child_process';
@@ -15,14 +15,15 @@ import { guarded } from '../test/support/processes.js';
 import { startRedis } from '../test/support/redis-server.js';
 import { chart } from './chart.js';
 import { evaluate, print, type Samples } from './report.js';
-import { REDIS_URL, type ScenarioId, scenarios, SLOW } from './scenarios.js';
+import { SLOW } from './job-runners.js';
+import { REDIS_URL, type ScenarioId, scenarios } from './scenarios.js';
 
 const ROUNDS = 9;
-/** What takes longer than a moment takes part in every other round. */
+/** Scenarios that are not brief take part in every other round. */
 const OFTEN = 2;
-/** The slow take part in the first round and in every sixth one after; so does the heap, which varies little. */
+/** Slow peers take part in every sixth round; so do the heap scenarios, which vary little. */
 const RARELY = 6;
-/** A matter of nanoseconds, measured within a moment: what disturbs the machine for as long is told by many rounds. */
+/** Scenarios of less than a second. A disturbance can last as long, so every round measures them. */
 const BRIEF: ReadonlySet<ScenarioId> = new Set([
   'acquire',
   'tryAcquire',
@@ -31,16 +32,20 @@ const BRIEF: ReadonlySet<ScenarioId> = new Set([
   'keyed',
   'window',
   'express',
+  'expressRefusal',
+  'webRefusal',
   'redisPair',
   'redisHandover',
 ]);
 
-const [scenario, contestant] = process.argv.slice(2);
-if (scenario === undefined || contestant === undefined) await measureAll();
-else if (scenario === 'wait') await (await import('./redis.js')).waitElsewhere(contestant);
+const [scenario, candidate] = process.argv.slice(2);
+if (scenario === undefined || candidate === undefined) await measureAll();
+else if (scenario === 'wait') await (await import('./redis.js')).waitElsewhere(candidate);
 else {
-  const value = await scenarios[scenario as ScenarioId].contestants[contestant]?.();
-  // Some leave timers and jobs behind that would keep the process alive.
+  const measureCandidate = scenarios[scenario as ScenarioId]?.candidates[candidate];
+  if (measureCandidate === undefined) throw new Error(`no candidate "${candidate}" in the scenario "${scenario}"`);
+  const value = await measureCandidate();
+  // Some libraries leave timers and jobs behind that would keep the process alive.
   process.stdout.write(JSON.stringify(value), () => process.exit());
 }
 
@@ -70,12 +75,12 @@ async function measureAll(): Promise<void> {
   print(results);
 }
 
-/** Who is measured in a round, and in which order: that is turned round every time, so that nobody is always first. */
+/** The measurements of a round. Pairs of rounds alternate the order, so that no candidate is always first. */
 function measurements(round: number): (readonly [ScenarioId, string])[] {
   return (Object.keys(scenarios) as ScenarioId[]).flatMap((id) => {
-    const { unit, contestants } = scenarios[id];
+    const { unit, candidates } = scenarios[id];
     const pace = (name: string): number => (unit === 'bytes' || SLOW.has(name) ? RARELY : BRIEF.has(id) ? 1 : OFTEN);
-    const names = Object.keys(contestants).filter((name) => round % pace(name) === 0);
+    const names = Object.keys(candidates).filter((name) => round % pace(name) === 0);
     return (round % 4 < 2 ? names : names.toReversed()).map((name) => [id, name] as const);
   });
 }
@@ -85,6 +90,6 @@ async function measure(id: ScenarioId, name: string): Promise<number> {
   guarded(running.child);
   const { stdout } = await running;
   const value: unknown = JSON.parse(stdout);
-  if (typeof value !== 'number' || !Number.isFinite(value)) throw new Error(`${id} of ${name} came out as ${stdout}`);
+  if (typeof value !== 'number' || !Number.isFinite(value)) throw new Error(`${id} of ${name} printed ${stdout}`);
   return value;
 }

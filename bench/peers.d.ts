@@ -1,5 +1,5 @@
 /**
- * The little of each peer that the bench uses: so it can be type-checked where bench/node_modules is not installed.
+ * The parts of each peer that the bench uses. So the type check works without bench/node_modules.
  */
 declare module 'p-limit' {
   export default function pLimit(concurrency: number): <T>(fn: () => PromiseLike<T>) => Promise<T>;

@@ -1,6 +1,7 @@
 /**
- * A gate on Redis beside the one peer that is kept up: permits one after the other, many workers at once, and the way
- * from one process to another. All of it on one server, started for the bench, through ioredis.
+ * headgate on Redis beside redis-semaphore, the one peer that is maintained: permits one after the other, many workers
+ * at once, and the handover from one process to another. All measurements use ioredis and one server, which the bench
+ * starts.
  */
 // oxlint-disable no-await-in-loop -- one after the other is what is measured
 import { fork } from 'node:child_process';
@@ -17,17 +18,17 @@ import { REDIS_URL } from './scenarios.js';
 const BATCH = 200;
 const EFFORT: Effort = { time: 300 };
 const WORKERS = 64;
-/** Permits in all, for the workers to share, and before those that count. */
-const PERMITS = 19_200;
+/** Permits that all workers share: first to warm up, then to measure. */
 const WARM_UP = 6_400;
+const PERMITS = 19_200;
 const HANDOVERS = 300;
 
-/** Takes a permit and gives it back. */
+/** Acquires a permit and releases it. */
 type Turn = () => Promise<void>;
-/** Makes what a worker of its own does. */
-type Makers = Record<'headgate' | 'redis-semaphore', (client: Redis, slots: number) => () => Turn>;
+type Library = 'headgate' | 'redis-semaphore';
 
-const makers: Makers = {
+/** By library: creates a function that returns the `Turn` of a new worker. */
+const workersOf: Readonly<Record<Library, (client: Redis, slots: number) => () => Turn>> = {
   headgate(client, slots) {
     const throttle = new RedisThrottle({ client, key: randomUUID(), concurrency: slots });
     return () => async () => (await throttle.acquire()).release();
@@ -52,7 +53,7 @@ async function onServer<T>(use: (client: Redis) => Promise<T>): Promise<T> {
   return use(client);
 }
 
-/** Nanoseconds for a bare question and its answer. */
+/** Nanoseconds for a command that does nothing and its reply. */
 export const roundTrip = (): Promise<number> =>
   onServer((client) =>
     nanosecondsEach(BATCH, EFFORT, async () => {
@@ -60,29 +61,28 @@ export const roundTrip = (): Promise<number> =>
     }),
   );
 
-/** Nanoseconds for a permit, taken and given back, one after the other. */
-export const oneByOne = (who: keyof Makers): Promise<number> =>
+/** Nanoseconds for each acquire and release, one after the other. */
+export const oneByOne = (library: Library): Promise<number> =>
   onServer((client) => {
-    const turn = makers[who](client, 8)();
+    const turn = workersOf[library](client, 8)();
     return nanosecondsEach(BATCH, EFFORT, async () => {
       for (let i = 0; i < BATCH; i++) await turn();
     });
   });
 
-/** What many workers, all at it at once, wait for each permit. */
-async function workers(who: keyof Makers, slots: number): Promise<{ nanosecondsEach: number; waits: number[] }> {
+/** The time for each permit, and the milliseconds of each turn, with many concurrent workers. */
+async function contend(library: Library, slots: number): Promise<{ nanosecondsEach: number; waits: number[] }> {
   return onServer(async (client) => {
-    const make = makers[who](client, slots);
-    const turns = Array.from({ length: WORKERS }, make);
+    const turns = Array.from({ length: WORKERS }, workersOf[library](client, slots));
     const waits: number[] = [];
     const share = async (permits: number): Promise<void> => {
       let left = permits;
       await Promise.all(
         turns.map(async (turn) => {
           while (left-- > 0) {
-            const asked = performance.now();
+            const started = performance.now();
             await turn();
-            waits.push(performance.now() - asked);
+            waits.push(performance.now() - started);
           }
         }),
       );
@@ -96,21 +96,21 @@ async function workers(who: keyof Makers, slots: number): Promise<{ nanosecondsE
 }
 
 /** Nanoseconds for each permit, with many workers. */
-export const throughput = async (who: keyof Makers, slots: number): Promise<number> =>
-  (await workers(who, slots)).nanosecondsEach;
+export const throughput = async (library: Library, slots: number): Promise<number> =>
+  (await contend(library, slots)).nanosecondsEach;
 
-/** How many times the median the longest wait is, with many workers. */
-export const unfairness = async (who: keyof Makers, slots: number): Promise<number> => {
-  const waits = (await workers(who, slots)).waits.toSorted((a, b) => a - b);
+/** The longest wait as a multiple of the median wait, with many workers. */
+export const unfairness = async (library: Library, slots: number): Promise<number> => {
+  const waits = (await contend(library, slots)).waits.toSorted((a, b) => a - b);
   return waits.at(-1)! / waits[waits.length >> 1]!;
 };
 
-/** Nanoseconds from a release in this process to the grant in another: the median. */
+/** The median number of nanoseconds from a release in this process to the grant in another process. */
 export const handover = (): Promise<number> =>
   onServer(async (client) => {
     const key = randomUUID();
     const throttle = new RedisThrottle({ client, key, concurrency: 1 });
-    // The same file, told to wait instead.
+    // Starts the bench again, in the role of the waiter.
     const other = guarded(fork(fileURLToPath(import.meta.url.replace(/[^/]*$/, 'bench.js')), ['wait', key]));
     const took: number[] = [];
     await once(other, 'message');
@@ -129,15 +129,15 @@ export const handover = (): Promise<number> =>
     return took.toSorted((a, b) => a - b)[took.length >> 1]!;
   });
 
-/** The other process of {@link handover}: waits when it is told to, and says when it was granted. */
+/** The other process of {@link handover}: acquires at each message, and sends the instant of the grant. */
 export const waitElsewhere = (key: string): Promise<void> =>
   onServer(async (client) => {
     const throttle = new RedisThrottle({ client, key, concurrency: 1 });
-    // So that all is connected.
+    // Opens both connections before the first measurement.
     await throttle.pause(0);
     const wait = async (): Promise<void> => {
       using _ = await throttle.acquire();
-      // The clock is the machine's, the same in all its processes.
+      // All processes of the machine share this clock.
       process.send?.(String(process.hrtime.bigint()));
     };
     process.on('message', () => void wait());

@@ -1,20 +1,12 @@
 /**
- * What the samples say: medians, ratios, and whether the figures that headgate promises are reached.
+ * The results of a run: medians, ratios, and whether headgate reaches the figures that it promises.
  */
 import Table from 'cli-table3';
 import { median, type Run, thisRun } from './run.js';
-import {
-  FEW_ABORTED,
-  FLOOR,
-  HEADGATE,
-  ITSELF,
-  MANY_ABORTED,
-  ON_REDIS,
-  type ScenarioId,
-  scenarios,
-} from './scenarios.js';
+import { FLOOR, HEADGATE } from './job-runners.js';
+import { FEW_ABORTED, ITSELF, MANY_ABORTED, ON_REDIS, REFUSALS, type ScenarioId, scenarios } from './scenarios.js';
 
-/** By scenario and contestant, one for each round; with holes where somebody sat out. */
+/** By scenario and candidate, one sample per round, with a hole for each round that the candidate sat out. */
 export type Samples = Partial<Record<ScenarioId, Record<string, number[]>>>;
 
 export interface Results extends Run {
@@ -25,13 +17,13 @@ export interface Results extends Run {
 export interface Outcome {
   readonly title: string;
   readonly unit: 'ns' | 'bytes' | 'times';
-  /** For one operation, job or waiter. */
+  /** By candidate: the median for one operation, job or waiter. */
   readonly medians: Readonly<Record<string, number>>;
-  /** How many times what headgate takes: the median of the ratios within each round. */
+  /** By candidate: the multiple of headgate's value, as the median of the ratios within each round. */
   readonly ratios: Readonly<Record<string, number>>;
 }
 
-/** What was promised, and what came of it. */
+/** A promised figure, and its measured value. */
 interface Figure {
   readonly figure: string;
   readonly most: number;
@@ -49,7 +41,7 @@ export function evaluate(samples: Samples, rounds: number): Results {
   const ratio = (values: number[], base: number[]): number =>
     median(values.map((value, round) => value / (base[round] ?? NaN)));
   const compare = (id: ScenarioId, name: string): number => ratio(of(id, HEADGATE), of(id, name));
-  /** What aborting many takes, as a multiple of what aborting few takes. */
+  /** The time to abort many waiters, as a multiple of the time to abort few. */
   const growth = (many: ScenarioId, few: ScenarioId): number =>
     (ratio(of(many, HEADGATE), of(few, HEADGATE)) * MANY_ABORTED) / FEW_ABORTED;
   const figure = (text: string, most: number, measured: number): Figure => ({
@@ -62,10 +54,10 @@ export function evaluate(samples: Samples, rounds: number): Results {
   return {
     ...thisRun(rounds),
     scenarios: Object.fromEntries(
-      Object.entries(scenarios).map(([key, { title, unit, contestants }]) => {
+      Object.entries(scenarios).map(([key, { title, unit, candidates }]) => {
         const id = key as ScenarioId;
         const each = (value: (name: string) => number): Record<string, number> =>
-          Object.fromEntries(Object.keys(contestants).map((name) => [name, value(name)]));
+          Object.fromEntries(Object.keys(candidates).map((name) => [name, value(name)]));
         const medians = each((name) => median(of(id, name)));
         return [id, { title, unit, medians, ratios: each((name) => ratio(of(id, name), of(id, HEADGATE))) }];
       }),
@@ -81,7 +73,7 @@ export function evaluate(samples: Samples, rounds: number): Results {
       figure('heap per waiter, bytes', 280, median(of('heapAcquire', HEADGATE))),
       figure('abort 50,000 / 5,000, one signal', 15, growth('abortShared', 'abortSharedFew')),
       figure('abort 50,000 / 5,000, a signal each', 15, growth('abortEach', 'abortEachFew')),
-      figure('acquire + release, nobody listening / without channels', 1.02, compare('watched', ITSELF.watched)),
+      figure('acquire + release, no subscribers / without events', 1.02, compare('watched', ITSELF.watched)),
       figure('KeyedThrottle.run / Throttle.run', 1.5, compare('keyed', ITSELF.keyed)),
       figure('sliding window of 1,000 / bucket', 2, compare('window', ITSELF.window)),
       // At least 90 % of the throughput.
@@ -98,17 +90,20 @@ export function evaluate(samples: Samples, rounds: number): Results {
 
 export function print({ date, node, cpu, cpus, rounds, scenarios: outcomes, figures }: Results): void {
   console.log(
-    `\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of up to ${rounds} rounds, and how many times what headgate takes\n`,
+    `\n${date}, Node ${node}, ${cpus} x ${cpu}`,
+    `\nMedians of up to ${rounds} rounds, and multiples of headgate's values\n`,
   );
 
-  // What headgate measures against itself is told by the figures below; on Redis it has other peers.
-  const others = Object.entries(outcomes).filter(([id]) => !(id in ITSELF));
+  // The figures below show how headgate compares with itself. On Redis it has other peers.
+  const others = Object.entries(outcomes).filter(([id]) => !(id in ITSELF) && !(id in REFUSALS));
   const onRedis = others.filter(([, { medians }]) => ON_REDIS.peer in medians || ON_REDIS.floor in medians);
   printTable(others.filter((entry) => !onRedis.includes(entry)).map(([, outcome]) => outcome));
   console.log(
-    'n/a: has no such operation, or (async-mutex) would take minutes. bottleneck gets fewer jobs: each takes the same time.\n',
+    'n/a: the library lacks the operation, or (async-mutex) would take minutes.',
+    '\nbottleneck gets fewer jobs, since each of its jobs takes the same time.\n',
   );
   printTable(onRedis.map(([, outcome]) => outcome));
+  for (const id of Object.keys(REFUSALS) as (keyof typeof REFUSALS)[]) printTable([outcomes[id]]);
 
   const promises = new Table({
     head: ['figure', 'target', 'measured', ''],
@@ -146,7 +141,7 @@ function printTable(outcomes: readonly Outcome[]): void {
   console.log(table.toString());
 }
 
-/** Three digits, with the unit that suits them. */
+/** Three digits and a fitting unit. */
 export function amount(value: number, unit: Outcome['unit']): string {
   if (unit === 'bytes') return `${brief(value)} B`;
   if (unit === 'times') return multiple(value);

@@ -1,14 +1,15 @@
 /**
- * What the two benches share: where and when a run was made, and the median.
+ * What both benches record about a run, and the median.
  */
 import os from 'node:os';
 
-/** Where and when, and how often everyone was measured. */
+/** When and where a run was made. */
 export interface Run {
   readonly date: string;
   readonly node: string;
   readonly cpu: string;
   readonly cpus: number;
+  /** How often each candidate was measured at most. */
   readonly rounds: number;
 }
 
@@ -22,7 +23,7 @@ export function thisRun(rounds: number): Run {
   };
 }
 
-/** Of those that are numbers. */
+/** The median of the values that are numbers: a candidate that sat out a round has `NaN` or a hole there. */
 export function median(values: readonly number[]): number {
   const sorted = values.filter((value) => !Number.isNaN(value)).toSorted((a, b) => a - b);
   const middle = sorted.length / 2;

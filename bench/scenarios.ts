@@ -1,18 +1,19 @@
 /**
- * What is measured, and of whom. A library is missing from a scenario where it has no such operation.
+ * What is measured, and of which candidates. A library that lacks an operation is missing from its scenario.
  *
- * Each entry is called in a fresh process, alone: it imports its library, sets it up and measures it. So nobody
- * pays for a call site that another one made polymorphic, or for a heap that another one has filled.
+ * Each candidate is measured alone, in a new process that imports one library. So no candidate pays for a call site
+ * that another candidate made polymorphic, or for a heap that another candidate has filled.
  */
-// oxlint-disable no-await-in-loop -- one after the other is what is measured
+// oxlint-disable no-await-in-loop -- one operation after the other is measured
 import { type Clock, type Gate, KeyedThrottle, Throttle } from 'headgate';
 import { bytesEach, type Effort, nanosecondsEach } from './measure.js';
+import { bare, FLOOR, type Job, runners, SLOTS, TOKENS } from './job-runners.js';
 
 export interface Scenario {
   readonly title: string;
   readonly unit: 'ns' | 'bytes' | 'times';
-  /** By name: resolves to what one operation takes, in the unit. */
-  readonly contestants: Readonly<Record<string, () => Promise<number>>>;
+  /** By name. Each function resolves to what one operation takes, in the unit. */
+  readonly candidates: Readonly<Record<string, () => Promise<number>>>;
 }
 
 export type ScenarioId =
@@ -31,100 +32,56 @@ export type ScenarioId =
   | 'keyed'
   | 'window'
   | 'express'
+  | 'expressRefusal'
+  | 'webRefusal'
   | 'redisPair'
   | 'redisFree'
   | 'redisBusy'
   | 'redisFair'
   | 'redisHandover';
 
-export const HEADGATE = 'headgate';
-/** What headgate's own parts are measured against: a throttle that tells nothing, a single one, a bucket, Express alone. */
+/** What headgate's own parts are compared with: a build without events, a single throttle, a bucket, Express alone. */
 export const ITSELF = {
-  watched: 'without channels',
+  watched: 'without events',
   keyed: 'one throttle',
   window: 'a bucket',
   express: 'Express alone',
 } as const;
-/** The environment variable that tells where the server is. */
+/** What a refusal by an HTTP adapter is compared with, by scenario. */
+export const REFUSALS = {
+  expressRefusal: 'with a key function',
+  webRefusal: 'Request and Response alone',
+} as const;
+/** The environment variable that states the URL of the Redis server. */
 export const REDIS_URL = 'HEADGATE_BENCH_REDIS';
-/** The one peer on Redis, and the floor under everything that asks a server. */
+/** The one peer on Redis, and the floor of every call to a server. */
 export const ON_REDIS = { peer: 'redis-semaphore', floor: 'a bare PING' } as const;
-/** An async function that does nothing, awaited: the floor under everything that returns a promise. */
-export const FLOOR = 'bare await';
-/** Those on which everybody else would wait. They take part in some of the rounds only. */
-export const SLOW: ReadonlySet<string> = new Set(['p-queue', 'async-mutex', 'bottleneck']);
 export const MANY_ABORTED = 50_000;
 export const FEW_ABORTED = 5_000;
 
-const SLOTS = 8;
-/** So many tokens a second that the rate is checked each time and never holds anybody. */
-const TOKENS = 1e12;
-/** Operations for each call that tinybench times: so many that its own cost does not show. */
+/** Operations in each call that tinybench times: enough that tinybench's own cost does not show. */
 const BATCH = 1_000;
 const WAITERS = 100_000;
 const BRIEF: Effort = { time: 100 };
 /**
- * A timer of about a millisecond stands between any two jobs of bottleneck, however many there are. So a few say
- * what each of them takes, and many would take minutes.
+ * bottleneck sets a timer of about a millisecond between any two jobs, however many there are. A few jobs show the time
+ * of each; many jobs would take minutes.
  */
 const FEW_JOBS = 200;
 
-type Job = () => Promise<void>;
 const nothing: Job = async () => {};
-async function bare(): Promise<void> {}
 
-/** How each library runs a job on one of its slots. */
-const runners: Record<string, () => Promise<(job: Job) => Promise<unknown>>> = {
-  [FLOOR]: async () => bare,
-  headgate: async () => {
-    const throttle = new Throttle(TOKENS, SLOTS);
-    return (job) => throttle.run(job);
-  },
-  'p-limit': async () => {
-    const { default: pLimit } = await import('p-limit');
-    const limit = pLimit(SLOTS);
-    return (job) => limit(job);
-  },
-  'p-queue': async () => {
-    const { default: PQueue } = await import('p-queue');
-    const queue = new PQueue({ concurrency: SLOTS });
-    return (job) => queue.add(job);
-  },
-  'async-sema': async () => {
-    const { Sema } = await import('async-sema');
-    const sema = new Sema(SLOTS);
-    return async (job) => {
-      await sema.acquire();
-      try {
-        return await job();
-      } finally {
-        sema.release();
-      }
-    };
-  },
-  'async-mutex': async () => {
-    const { Semaphore } = await import('async-mutex');
-    const semaphore = new Semaphore(SLOTS);
-    return (job) => semaphore.runExclusive(job);
-  },
-  bottleneck: async () => {
-    const { default: Bottleneck } = await import('bottleneck');
-    const bottleneck = new Bottleneck({ maxConcurrent: SLOTS });
-    return (job) => bottleneck.schedule(job);
-  },
-};
-
-/** An entry for everyone who runs jobs and is not left out. */
+/** A candidate for each library that runs jobs, except those in `leftOut`. */
 function forRunners(
   measure: (run: (job: Job) => Promise<unknown>, name: string) => Promise<number>,
   leftOut: readonly string[] = [],
-): Scenario['contestants'] {
+): Scenario['candidates'] {
   const entries = Object.entries(runners).filter(([name]) => !leftOut.includes(name));
   return Object.fromEntries(entries.map(([name, create]) => [name, async () => measure(await create(), name)]));
 }
 
-/** All jobs are handed over at once, and then all are waited for. */
-function jobs(count: number, effort: Effort, leftOut?: readonly string[]): Scenario['contestants'] {
+/** Starts all jobs at once, and then waits for all of them. */
+function jobs(count: number, effort: Effort, leftOut?: readonly string[]): Scenario['candidates'] {
   return forRunners((run, name) => {
     const number = name === 'bottleneck' ? FEW_JOBS : count;
     return nanosecondsEach(number, effort, async () => {
@@ -135,7 +92,7 @@ function jobs(count: number, effort: Effort, leftOut?: readonly string[]): Scena
   }, leftOut);
 }
 
-/** From the first abort until the last rejection has settled. */
+/** The time from the first abort until the last rejection has settled. */
 function abort(count: number, signals: number, effort: Effort): Record<'headgate' | 'p-queue', () => Promise<number>> {
   const reason = new Error('aborted by the bench');
   const measure = (wait: (signal: AbortSignal) => Promise<unknown>): Promise<number> =>
@@ -169,9 +126,9 @@ const never = (): Promise<never> => new Promise(() => {});
 
 export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   acquire: {
-    title: 'acquire and release, nobody waiting',
+    title: 'acquire and release, empty queue',
     unit: 'ns',
-    contestants: {
+    candidates: {
       [FLOOR]: () =>
         nanosecondsEach(BATCH, BRIEF, async () => {
           for (let i = 0; i < BATCH; i++) await bare();
@@ -194,7 +151,7 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
           for (let i = 0; i < BATCH; i++) (await semaphore.acquire())[1]();
         });
       },
-      // It only counts tokens: there is nothing to release.
+      // limiter counts tokens only, and has nothing to release.
       limiter: async () => {
         const { RateLimiter } = await import('limiter');
         const limiter = new RateLimiter({ tokensPerInterval: TOKENS, interval: 1000 });
@@ -207,7 +164,7 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   tryAcquire: {
     title: 'tryAcquire and release',
     unit: 'ns',
-    contestants: {
+    candidates: {
       headgate: () => {
         const throttle = new Throttle(TOKENS, SLOTS);
         return nanosecondsEach(BATCH, BRIEF, () => {
@@ -231,47 +188,47 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     },
   },
   run: {
-    title: 'run, nobody waiting',
+    title: 'run, empty queue',
     unit: 'ns',
-    contestants: forRunners((run, name) => {
+    candidates: forRunners((run, name) => {
       const number = name === 'bottleneck' ? FEW_JOBS : BATCH;
       return nanosecondsEach(number, name === 'bottleneck' ? {} : BRIEF, async () => {
         for (let i = 0; i < number; i++) await run(nothing);
       });
     }),
   },
-  // Twenty times, after as many to warm up: the compiler goes on for some six of them, and that is not what is asked.
-  jobs20k: { title: '20,000 jobs on 8 slots', unit: 'ns', contestants: jobs(20_000, { iterations: 20 }) },
-  // The time that async-mutex takes grows with the square of the queue: minutes here.
+  // Twenty times, after twenty to warm up: the compiler optimises during the first six.
+  jobs20k: { title: '20,000 jobs on 8 slots', unit: 'ns', candidates: jobs(20_000, { iterations: 20 }) },
+  // The time of async-mutex grows with the square of the queue, and would be minutes here.
   jobs200k: {
     title: '200,000 jobs on 8 slots',
     unit: 'ns',
-    contestants: jobs(200_000, { iterations: 3 }, ['async-mutex']),
+    candidates: jobs(200_000, { iterations: 3 }, ['async-mutex']),
   },
   abortShared: {
     title: 'abort 50,000 waiters, one signal',
     unit: 'ns',
-    contestants: abort(MANY_ABORTED, 1, { iterations: 3 }),
+    candidates: abort(MANY_ABORTED, 1, { iterations: 3 }),
   },
   abortSharedFew: {
     title: 'abort 5,000 waiters, one signal',
     unit: 'ns',
-    contestants: { headgate: abort(FEW_ABORTED, 1, { iterations: 10 }).headgate },
+    candidates: { headgate: abort(FEW_ABORTED, 1, { iterations: 10 }).headgate },
   },
   abortEach: {
     title: 'abort 50,000 waiters, a signal each',
     unit: 'ns',
-    contestants: abort(MANY_ABORTED, MANY_ABORTED, { iterations: 2 }),
+    candidates: abort(MANY_ABORTED, MANY_ABORTED, { iterations: 2 }),
   },
   abortEachFew: {
     title: 'abort 5,000 waiters, a signal each',
     unit: 'ns',
-    contestants: { headgate: abort(FEW_ABORTED, FEW_ABORTED, { iterations: 6 }).headgate },
+    candidates: { headgate: abort(FEW_ABORTED, FEW_ABORTED, { iterations: 6 }).headgate },
   },
   heapAcquire: {
     title: 'heap per waiter, acquire',
     unit: 'bytes',
-    contestants: {
+    candidates: {
       headgate: () => {
         const throttle = new Throttle(TOKENS, SLOTS);
         for (let i = 0; i < SLOTS; i++) throttle.tryAcquire();
@@ -301,7 +258,7 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   heapRun: {
     title: 'heap per waiting job, run',
     unit: 'bytes',
-    contestants: forRunners(
+    candidates: forRunners(
       (run) => {
         for (let i = 0; i < SLOTS; i++) void run(never);
         return bytesEach(WAITERS, () => run(nothing));
@@ -310,18 +267,23 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     ),
   },
   watched: {
-    title: 'acquire and release, nobody listening',
+    title: 'acquire and release, no subscribers',
     unit: 'ns',
-    contestants: {
-      headgate: async () => oneByOne(new (await (await import('./silent.js')).buildThrottle(true))(TOKENS, SLOTS)),
-      [ITSELF.watched]: async () =>
-        oneByOne(new (await (await import('./silent.js')).buildThrottle(false))(TOKENS, SLOTS)),
+    candidates: {
+      headgate: async () => {
+        const Built = await (await import('./without-events.js')).throttleWithEvents();
+        return oneByOne(new Built(TOKENS, SLOTS));
+      },
+      [ITSELF.watched]: async () => {
+        const Built = await (await import('./without-events.js')).throttleWithoutEvents();
+        return oneByOne(new Built(TOKENS, SLOTS));
+      },
     },
   },
   keyed: {
     title: 'run, one of many keys',
     unit: 'ns',
-    contestants: {
+    candidates: {
       headgate: () => {
         const keyed = new KeyedThrottle(TOKENS, SLOTS);
         return nanosecondsEach(BATCH, BRIEF, async () => {
@@ -339,7 +301,7 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   window: {
     title: 'acquire and release, a window of 1,000 grants',
     unit: 'ns',
-    contestants: {
+    candidates: {
       headgate: () => oneByOne(new Throttle(1_000, SLOTS, 1, { window: 'sliding', clock: pacer() })),
       [ITSELF.window]: () => oneByOne(new Throttle(1_000, SLOTS, 1, { clock: pacer() })),
     },
@@ -347,15 +309,31 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   express: {
     title: 'a request to Express',
     unit: 'ns',
-    contestants: {
-      headgate: async () => (await import('./server.js')).nanosecondsPerRequest(true),
-      [ITSELF.express]: async () => (await import('./server.js')).nanosecondsPerRequest(false),
+    candidates: {
+      headgate: async () => (await import('./express-throughput.js')).withAdapter(),
+      [ITSELF.express]: async () => (await import('./express-throughput.js')).withoutAdapter(),
+    },
+  },
+  expressRefusal: {
+    title: 'CPU time of a refusal by express, one shared gate',
+    unit: 'ns',
+    candidates: {
+      headgate: async () => (await import('./refusals.js')).byExpressWithSharedGate(),
+      [REFUSALS.expressRefusal]: async () => (await import('./refusals.js')).byExpressWithKeyFunction(),
+    },
+  },
+  webRefusal: {
+    title: 'CPU time of a refusal by web, one shared gate',
+    unit: 'ns',
+    candidates: {
+      headgate: async () => (await import('./refusals.js')).byWeb(),
+      [REFUSALS.webRefusal]: async () => (await import('./refusals.js')).requestAndResponse(),
     },
   },
   redisPair: {
     title: 'on Redis: acquire and release, one after the other',
     unit: 'ns',
-    contestants: {
+    candidates: {
       headgate: async () => (await import('./redis.js')).oneByOne('headgate'),
       [ON_REDIS.peer]: async () => (await import('./redis.js')).oneByOne('redis-semaphore'),
       [ON_REDIS.floor]: async () => (await import('./redis.js')).roundTrip(),
@@ -364,7 +342,7 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   redisFree: {
     title: 'on Redis: 64 workers over 64 slots, each permit',
     unit: 'ns',
-    contestants: {
+    candidates: {
       headgate: async () => (await import('./redis.js')).throughput('headgate', 64),
       [ON_REDIS.peer]: async () => (await import('./redis.js')).throughput('redis-semaphore', 64),
     },
@@ -372,7 +350,7 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   redisBusy: {
     title: 'on Redis: 64 workers over 8 slots, each permit',
     unit: 'ns',
-    contestants: {
+    candidates: {
       headgate: async () => (await import('./redis.js')).throughput('headgate', 8),
       [ON_REDIS.peer]: async () => (await import('./redis.js')).throughput('redis-semaphore', 8),
     },
@@ -380,7 +358,7 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   redisFair: {
     title: 'on Redis: 64 workers over 8 slots, longest wait / median',
     unit: 'times',
-    contestants: {
+    candidates: {
       headgate: async () => (await import('./redis.js')).unfairness('headgate', 8),
       [ON_REDIS.peer]: async () => (await import('./redis.js')).unfairness('redis-semaphore', 8),
     },
@@ -388,14 +366,14 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
   redisHandover: {
     title: 'on Redis: from a release in one process to the grant in another',
     unit: 'ns',
-    contestants: {
+    candidates: {
       headgate: async () => (await import('./redis.js')).handover(),
       [ON_REDIS.floor]: async () => (await import('./redis.js')).roundTrip(),
     },
   },
 };
 
-/** A clock on which each reading comes just late enough for another grant, so that the window is always full. */
+/** A clock whose every reading is just late enough for one more grant, so that the window is always full. */
 function pacer(): Clock {
   let now = 0;
   return { now: () => (now += 1.001e-3), schedule: () => () => {} };

@@ -1,14 +1,14 @@
 /**
- * `npm run bench:upstream`: what headgate and its peers get from an upstream that refuses, and how often it refuses
- * them. Writes upstream.json, upstream.svg and the table in README.md, and prints that; `--again` does so without a
- * new run, from upstream.json.
+ * `npm run bench:upstream`: what headgate and its peers get from an upstream that refuses, and how often it refuses.
+ * The program writes upstream.json, upstream.svg and the table in bench/README.md, and prints the table. With `--again`
+ * it reads upstream.json instead of making a new run.
  *
- * Each trial has an upstream of its own in this process, and a client in a process of its own: this very file, started
- * with the names of the upstream and the client. All clients of one kind of upstream run at the same time, each some
- * moments after the other, so that their bursts do not meet: they mostly sleep. What is reported are medians over the
+ * Each trial has an upstream of its own in this process, and a client in a process of its own: this file, started with
+ * the names of the upstream and the client. All clients of one kind of upstream run at the same time, because they
+ * mostly sleep. They start one after the other, so that their bursts do not coincide. The results are medians over the
  * rounds.
  */
-// oxlint-disable no-await-in-loop -- more at a time would disturb each other
+// oxlint-disable no-await-in-loop -- concurrent rounds would disturb each other
 import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,25 +19,25 @@ import { guarded } from '../test/support/processes.js';
 import { thisRun } from './run.js';
 import { clients } from './upstream/clients.js';
 import { JOBS, WAVES } from './upstream/jobs.js';
-import { type UpstreamId, upstreams } from './upstream/judges.js';
+import { type UpstreamId, upstreams } from './upstream/upstreams.js';
 import { fill, outcome, print, type Results, type Trial } from './upstream/report.js';
 import { serve } from './upstream/server.js';
 import { trial } from './upstream/trial.js';
 
 const ROUNDS = 3;
-/** Seconds between the starts of two clients: a part of a second that does not divide it. */
+/** Seconds between the starts of two clients: a fraction that does not divide a second. */
 const STAGGER = 0.17;
 
 const RESULTS = new URL('../upstream.json', import.meta.url);
-const README = new URL('../../README.md', import.meta.url);
+const PAGE = new URL('../README.md', import.meta.url);
 
 const [upstream, client, port] = process.argv.slice(2);
 if (upstream === '--again') await write(JSON.parse(await readFile(RESULTS, 'utf8')) as Results);
 else if (upstream === undefined || client === undefined) await write(await runAll());
 else {
-  const handedOver = await trial(upstream as UpstreamId, client, Number(port));
-  // Some leave timers behind that would keep the process alive.
-  process.stdout.write(JSON.stringify(handedOver), () => process.exit());
+  const startedAt = await trial(upstream as UpstreamId, client, Number(port));
+  // Some libraries leave timers behind that would keep the process alive.
+  process.stdout.write(JSON.stringify(startedAt), () => process.exit());
 }
 
 async function runAll(): Promise<Results> {
@@ -56,7 +56,7 @@ async function runAll(): Promise<Results> {
       await Promise.all(
         order.map(async (name, index) => {
           await sleep(index * STAGGER * 1000);
-          const result = await tryOut(id, name);
+          const result = await runTrial(id, name);
           ((trials[id] ??= {})[name] ??= []).push(result);
         }),
       );
@@ -69,16 +69,16 @@ async function runAll(): Promise<Results> {
     jobs: JOBS,
     upstreams: ids.map((id) => {
       const { title, rule } = upstreams[id];
-      const taken = Object.entries(clients).flatMap(([name, given]) => {
-        const found = given[id];
-        return found === undefined ? [] : [[name, outcome(found.given, trials[id]?.[name] ?? [])] as const];
+      const outcomes = Object.entries(clients).flatMap(([name, settings]) => {
+        const setting = settings[id];
+        return setting === undefined ? [] : [[name, outcome(setting.given, trials[id]?.[name] ?? [])] as const];
       });
-      return { id, title, rule, clients: Object.fromEntries(taken) };
+      return { id, title, rule, clients: Object.fromEntries(outcomes) };
     }),
   };
 }
 
-async function tryOut(id: UpstreamId, name: string): Promise<Trial> {
+async function runTrial(id: UpstreamId, name: string): Promise<Trial> {
   const served = await serve(id);
   try {
     const running = promisify(execFile)(process.execPath, [
@@ -89,7 +89,7 @@ async function tryOut(id: UpstreamId, name: string): Promise<Trial> {
     ]);
     guarded(running.child);
     const { stdout } = await running;
-    const handedOver = JSON.parse(stdout) as number[];
+    const startedAt = JSON.parse(stdout) as number[];
     let least = 0;
     let taken = 0;
     let from = 0;
@@ -98,7 +98,7 @@ async function tryOut(id: UpstreamId, name: string): Promise<Trial> {
       let last = -Infinity;
       for (let job = from; job < to; job++) last = Math.max(last, served.admitted.get(job) ?? Infinity);
       least += upstreams[id].least(wave, from);
-      taken += last - (handedOver[index] ?? NaN);
+      taken += last - (startedAt[index] ?? NaN);
       from = to;
     }
     if (!Number.isFinite(taken) || served.admitted.size !== JOBS)
@@ -111,9 +111,9 @@ async function tryOut(id: UpstreamId, name: string): Promise<Trial> {
 
 async function write(results: Results): Promise<void> {
   if (upstream !== '--again') await writeFile(RESULTS, `${JSON.stringify(results, undefined, 2)}\n`);
-  // Of no use to a client, which is started from this file, too.
+  // A client process starts from this file too, and needs no chart.
   const { chart } = await import('./upstream/chart.js');
   await writeFile(new URL('../upstream.svg', import.meta.url), chart(results));
-  await writeFile(README, fill(await readFile(README, 'utf8'), results));
+  await writeFile(PAGE, fill(await readFile(PAGE, 'utf8'), results));
   print(results);
 }

@@ -3,7 +3,7 @@
  * It needs `npm run build` before; `npm test` sees to that.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -36,10 +36,11 @@ beforeAll(() => {
 
 describe('the package', () => {
   test('contains what is needed and nothing else', () => {
-    const extra = packed.filter(
-      (path) => !/^dist\/(?:http\/|web\/|redis\/(?:scripts\/)?)?[\w.-]+\.(js|d\.ts)$/.test(path),
-    );
-    expect(extra).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
+    const extra = packed.filter((path) => !/^dist\/(?:[\w-]+\/)*[\w.-]+\.(js|d\.ts)$/.test(path));
+    const chapters = readdirSync(join(root, 'src'))
+      .map((name) => `src/${name}/README.md`)
+      .filter((path) => existsSync(join(root, path)));
+    expect(extra).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', ...chapters]);
     for (const target of Object.values(manifest.exports)) {
       for (const path of typeof target === 'string' ? [target] : Object.values(target))
         expect(packed).toContain(path.replace('./', ''));
@@ -206,7 +207,7 @@ describe('sizes, minified and gzipped', () => {
   const core = `export { Throttle } from './index.js';`;
 
   test.each([
-    { what: 'throttledFetch', from: './fetch.js', limit: 4_500 },
+    { what: 'throttledFetch', from: './fetch/index.js', limit: 4_500 },
     ...['express', 'koa', 'fastify', 'hono', 'web'].map((what) => ({ what, from: './http/index.js', limit: 8_000 })),
   ])('$what adds at most $limit to the core', async ({ what, from, limit }) => {
     expect((await size(core, `export { ${what} } from '${from}';`)) - (await size(core))).toBeLessThanOrEqual(limit);

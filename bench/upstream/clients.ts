@@ -1,32 +1,32 @@
 /**
- * Who takes part, and what each is given for each upstream: of what its documentation offers, that which draws the
- * fewest refusals, and of several such that which gets the most done, as trials of several ways told. Everyone knows the
- * upstream's limit and that requests may be late by `JITTER`. The `plain` ones are the exception: they are what the
- * documentation shows first for so many a second.
+ * The clients, and the setting of each for each upstream. Trials found the setting that draws the fewest refusals among
+ * those that the client's documentation offers, and among several such settings the one that gets the most done. Every
+ * setting knows the upstream's limit, and that requests can be late by `JITTER`. The `plain` settings are the
+ * exception: they are the first example of the documentation for so many requests per second.
  */
 import { inspect } from 'node:util';
 import type Bottleneck from 'bottleneck';
 import { JITTER } from './jobs.js';
-import { RATE, SLOTS, type UpstreamId } from './judges.js';
+import { RATE, SLOTS, type UpstreamId } from './upstreams.js';
 
 type Limited = <T>(job: () => Promise<T>) => Promise<T>;
 
-interface Given {
-  /** As a user would write it. */
+interface Setting {
+  /** The code that a user would write. */
   readonly given: string;
   readonly create: () => Promise<Limited>;
 }
 
-/** Milliseconds: the period, and what the network may take from it. */
+/** Milliseconds: the period and the jitter of the network. */
 const PERIOD = 1000 * (1 + JITTER);
-/** So much of a bucket stays unused: late requests catch up with those behind them. */
+/** The part of a bucket that stays unused, because late requests arrive together with the requests behind them. */
 const RESERVE = RATE * JITTER;
 /**
- * A bucket under a rolling window: in a period, and what the network may take from it, it must not give more than
- * `RATE`, its burst included. The larger the burst, the smaller the rate that this leaves.
+ * A bucket for an upstream with a rolling window. In a period plus the jitter, burst and refill together must not
+ * exceed `RATE`. So a larger burst leaves a smaller rate.
  */
-const SMALL = 2;
-const RATE_BESIDE = Math.floor((RATE - SMALL) / (1 + JITTER));
+const SMALL_BURST = 2;
+const RATE_WITH_BURST = Math.floor((RATE - SMALL_BURST) / (1 + JITTER));
 
 const show = (options: object): string =>
   inspect(options, { breakLength: Infinity }).replace('[Function: weight]', '() => 1');
@@ -35,7 +35,7 @@ function headgate(
   capacity: number,
   concurrency: number,
   options?: { burst?: number; window?: 'sliding'; margin?: number },
-): Given {
+): Setting {
   return {
     given: `new Throttle(${[capacity, concurrency, ...(options === undefined ? [] : [1, show(options)])].join(', ')})`,
     create: async () => {
@@ -46,7 +46,7 @@ function headgate(
   };
 }
 
-function bottleneck(options: ConstructorParameters<typeof Bottleneck>[0]): Given {
+function bottleneck(options: ConstructorParameters<typeof Bottleneck>[0]): Setting {
   return {
     given: `new Bottleneck(${show(options)})`,
     create: async () => {
@@ -57,7 +57,7 @@ function bottleneck(options: ConstructorParameters<typeof Bottleneck>[0]): Given
   };
 }
 
-function pThrottle(options: { limit: number; interval: number; strict?: boolean; weight?: () => number }): Given {
+function pThrottle(options: { limit: number; interval: number; strict?: boolean; weight?: () => number }): Setting {
   return {
     given: `pThrottle(${show(options)})`,
     create: async () => {
@@ -68,7 +68,7 @@ function pThrottle(options: { limit: number; interval: number; strict?: boolean;
   };
 }
 
-function pLimit(concurrency: number): Given {
+function pLimit(concurrency: number): Setting {
   return {
     given: `pLimit(${concurrency})`,
     create: async () => {
@@ -78,7 +78,7 @@ function pLimit(concurrency: number): Given {
   };
 }
 
-function pQueue(options: { concurrency?: number; intervalCap?: number; interval?: number; strict?: boolean }): Given {
+function pQueue(options: { concurrency?: number; intervalCap?: number; interval?: number; strict?: boolean }): Setting {
   return {
     given: `new PQueue(${show(options)})`,
     create: async () => {
@@ -89,7 +89,7 @@ function pQueue(options: { concurrency?: number; intervalCap?: number; interval?
   };
 }
 
-/** A job for each token of the package `limiter`. */
+/** Runs each job after one token of the package `limiter`. */
 function paced(limiter: { removeTokens(count: number): Promise<number> }): Limited {
   return async (job) => {
     await limiter.removeTokens(1);
@@ -97,7 +97,7 @@ function paced(limiter: { removeTokens(count: number): Promise<number> }): Limit
   };
 }
 
-function tokenBucket(options: { bucketSize: number; tokensPerInterval: number; interval: 'second' }): Given {
+function tokenBucket(options: { bucketSize: number; tokensPerInterval: number; interval: 'second' }): Setting {
   return {
     given: `new TokenBucket(${show(options)})`,
     create: async () => {
@@ -107,7 +107,7 @@ function tokenBucket(options: { bucketSize: number; tokensPerInterval: number; i
   };
 }
 
-function rateLimiter(options: { tokensPerInterval: number; interval: 'second' }): Given {
+function rateLimiter(options: { tokensPerInterval: number; interval: 'second' }): Setting {
   return {
     given: `new RateLimiter(${show(options)})`,
     create: async () => {
@@ -117,7 +117,7 @@ function rateLimiter(options: { tokensPerInterval: number; interval: 'second' })
   };
 }
 
-function asyncSema(slots: number): Given {
+function asyncSema(slots: number): Setting {
   return {
     given: `new Sema(${slots})`,
     create: async () => {
@@ -137,16 +137,16 @@ function asyncSema(slots: number): Given {
 
 const weight = (): number => 1;
 
-/** By name. Against concurrency, headgate's window and bucket have no part: there it is one. */
-export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Given>>>> = {
+/** By name. For a concurrency limit headgate needs no rate, so it is one client instead of two. */
+export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Setting>>>> = {
   'headgate, sliding': {
     window: headgate(RATE, 0, { window: 'sliding', margin: JITTER }),
     plain: headgate(RATE, 0, { window: 'sliding' }),
-    // Its bursts are a second apart: until then the upstream's bucket makes up for what is late.
+    // The bursts are a second apart. Meanwhile the upstream's bucket refills, which compensates for late requests.
     bucket: headgate(RATE, 0, { window: 'sliding' }),
   },
   'headgate, bucket': {
-    window: headgate(RATE_BESIDE, 0, { burst: SMALL }),
+    window: headgate(RATE_WITH_BURST, 0, { burst: SMALL_BURST }),
     plain: headgate(RATE, 0),
     bucket: headgate(RATE, 0, { burst: RATE - RESERVE }),
   },
@@ -154,10 +154,10 @@ export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Given>>
     concurrency: headgate(Infinity, SLOTS),
   },
   bottleneck: {
-    // Its reservoir is refilled at fixed times, whenever it was used: it cannot keep to a rolling window.
+    // The reservoir refills at fixed times, so it cannot respect a rolling window.
     window: bottleneck({ minTime: PERIOD / RATE }),
     plain: bottleneck({ minTime: 1000 / RATE }),
-    // Intervals have to be multiples of 250 ms. A full reservoir and one increase may come in one instant.
+    // Intervals must be multiples of 250 ms. A full reservoir and one increase can be spent at the same instant.
     bucket: bottleneck({
       reservoir: 36,
       reservoirIncreaseAmount: 12,
@@ -167,7 +167,7 @@ export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Given>>
     concurrency: bottleneck({ maxConcurrent: SLOTS }),
   },
   'p-throttle, p-limit': {
-    // Without a weight, its strict mode spaces out evenly whatever comes after a burst, and gets less done.
+    // Without a weight, the strict mode spaces the calls after a burst evenly, and gets less done.
     window: pThrottle({ limit: RATE, interval: PERIOD, strict: true, weight }),
     plain: pThrottle({ limit: RATE, interval: 1000 }),
     bucket: pThrottle({ limit: RATE, interval: 1000, strict: true, weight }),
@@ -180,8 +180,8 @@ export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Given>>
     concurrency: pQueue({ concurrency: SLOTS }),
   },
   'limiter, async-sema': {
-    // It has no window, and a small bucket keeps to one.
-    window: tokenBucket({ bucketSize: SMALL, tokensPerInterval: RATE_BESIDE, interval: 'second' }),
+    // limiter has no window, and a small bucket respects one.
+    window: tokenBucket({ bucketSize: SMALL_BURST, tokensPerInterval: RATE_WITH_BURST, interval: 'second' }),
     plain: rateLimiter({ tokensPerInterval: RATE, interval: 'second' }),
     bucket: tokenBucket({ bucketSize: RATE - RESERVE, tokensPerInterval: RATE, interval: 'second' }),
     concurrency: asyncSema(SLOTS),

@@ -1,12 +1,12 @@
 /**
- * The job list, the same for every client: what has to be done, when the client hears of it, how long the upstream
- * works on it, and how long a request and its answer travel.
+ * The jobs, which are the same for every client: when the client receives a job, how long the upstream works on it, and
+ * how long its request and its response travel.
  */
 
 /**
- * Jobs come in waves: a few, and `gap` seconds later so many that the client is behind from then on. A list that is
- * all there at once would flatter those who count in fixed periods: theirs would start with the first job, and no
- * burst would ever straddle the end of one.
+ * Jobs come in waves: a few jobs, and `gap` seconds later more jobs than the upstream admits at once. A list that
+ * starts all jobs at once would favour clients that count in fixed periods: their first period would start with the
+ * first job, so no burst would cross the end of a period.
  */
 export interface Wave {
   readonly first: number;
@@ -20,15 +20,15 @@ export const WAVES: readonly Wave[] = [
 ];
 export const JOBS: number = WAVES.reduce((sum, { first, rest }) => sum + first + rest, 0);
 
-/** Seconds of rest before each wave. The upstream forgets in one second all that it remembers. */
+/** Seconds of rest before each wave. After one second, the upstream's limits are unused again. */
 export const REST = 1.3;
 
 /**
- * Loopback has no jitter worth the name, and a real network has: without any, those would look best who cut it so
- * fine that no real upstream would bear them. So each way takes between these two, in seconds, evenly spread.
+ * The least and the most seconds of each way, evenly distributed. Loopback has almost no jitter, and a real network
+ * has: without jitter, clients without a reserve would look best, although a real upstream would refuse them.
  */
-export const JOURNEY = { least: 0.01, most: 0.04 } as const;
-/** What every client was told to allow for, in seconds: the spread of the journeys, and some for its own timers. */
+const JOURNEY = { least: 0.01, most: 0.04 } as const;
+/** Seconds that every client's setting allows for: the spread of the journeys, and the error of its own timers. */
 export const JITTER = 0.05;
 
 /** Seconds: how long the upstream works on a job. */
@@ -36,7 +36,7 @@ export function work(job: number): number {
   return 0.05 + ((job * 37) % 101) / 1000;
 }
 
-/** Seconds. The same for every client, and another one for each attempt. */
+/** The seconds that one way takes. They are the same for every client, and differ between attempts. */
 export function journey(job: number, attempt: number, way: 'there' | 'back'): number {
   let mixed = Math.imul(job * 64 + attempt * 2 + (way === 'there' ? 0 : 1) + 1, 0x9e3779b1);
   mixed = Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b);
@@ -45,7 +45,7 @@ export function journey(job: number, attempt: number, way: 'there' | 'back'): nu
   return JOURNEY.least + (JOURNEY.most - JOURNEY.least) * fraction;
 }
 
-/** Seconds on a clock that all processes of the machine share. */
+/** The seconds of a clock that all processes of the machine share. */
 export function now(): number {
   return Number(process.hrtime.bigint()) / 1e9;
 }

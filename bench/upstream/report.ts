@@ -1,22 +1,22 @@
 /**
- * What came of the trials: for each client and upstream, the share of what the upstream allows and the refusals; as
- * a table for the terminal and for README.md.
+ * The results of the trials: for each client and upstream, the used share of what the upstream allows, and the number
+ * of refusals. A table for the terminal, and one for bench/README.md.
  */
 import Table from 'cli-table3';
 import { median, type Run } from '../run.js';
 
-/** Of one trial. */
+/** The result of one trial. */
 export interface Trial {
-  /** The time in which the upstream would have let the list in, as a part of the time that the client took. */
+  /** The time in which the upstream could have admitted all jobs, divided by the client's time. */
   readonly share: number;
-  /** Of all requests. */
+  /** How many requests the upstream refused. */
   readonly refused: number;
 }
 
 export interface Outcome extends Trial {
-  /** What the client was given for this upstream. */
+  /** The client's setting for this upstream, as code. */
   readonly given: string;
-  /** `share` and `refused` are the medians of these. */
+  /** One result per round; `share` and `refused` are their medians. */
   readonly trials: readonly Trial[];
 }
 
@@ -51,11 +51,11 @@ export function print(results: Results): void {
   });
   for (const name of names(results)) table.push([name, ...cells(results, name)]);
   console.log(table.toString());
-  console.log('In brackets, the most refusals in one round where that is another number.\n');
+  console.log('The number in brackets is the most refusals in one round, if it differs.\n');
 }
 
-/** The part of README.md that these results fill, between its marks. */
-export function markdown(results: Results): string {
+/** The part of bench/README.md between the marks. */
+function markdown(results: Results): string {
   const { date, node, cpu, cpus, rounds, jobs, upstreams } = results;
   const row = (cellsOfRow: readonly string[]): string => `| ${cellsOfRow.join(' | ')} |`;
   return [
@@ -63,10 +63,10 @@ export function markdown(results: Results): string {
     row(['---', ...upstreams.map(() => '---:')]),
     ...names(results).map((name) => row([name, ...cells(results, name)])),
     '',
-    `Medians of ${rounds} rounds of ${jobs} jobs on Node ${node}, ${cpus} × ${cpu}, ${date.slice(0, 10)}. In brackets, the most refusals`,
-    'in one round, where that is another number.',
+    `Medians of ${rounds} rounds of ${jobs} jobs on Node ${node}, ${cpus} × ${cpu}, ${date.slice(0, 10)}.`,
+    'The number in brackets is the most refusals in one round, if it differs.',
     '',
-    '<details><summary>What each was given</summary>',
+    '<details><summary>The settings of each client</summary>',
     '',
     row(['', ...upstreams.map(({ title, rule }) => `${title}: ${rule}`)]),
     row(['---', ...upstreams.map(() => '---')]),
@@ -78,12 +78,12 @@ export function markdown(results: Results): string {
 
 const MARKS = { start: '<!-- bench/upstream.json -->', end: '<!-- end of bench/upstream.json -->' } as const;
 
-/** README.md with the results in their place. */
-export function fill(readme: string, results: Results): string {
-  const start = readme.indexOf(MARKS.start);
-  const end = readme.indexOf(MARKS.end);
-  if (start < 0 || end < start) throw new Error(`README.md lacks the marks ${MARKS.start} and ${MARKS.end}`);
-  return `${readme.slice(0, start)}${MARKS.start}\n\n${markdown(results)}\n\n${readme.slice(end)}`;
+/** Returns bench/README.md, which is `page`, with the results between the marks. */
+export function fill(page: string, results: Results): string {
+  const start = page.indexOf(MARKS.start);
+  const end = page.indexOf(MARKS.end);
+  if (start < 0 || end < start) throw new Error(`bench/README.md lacks the marks ${MARKS.start} and ${MARKS.end}`);
+  return `${page.slice(0, start)}${MARKS.start}\n\n${markdown(results)}\n\n${page.slice(end)}`;
 }
 
 export function percent(share: number): string {
@@ -95,12 +95,12 @@ export function refusals({ refused, trials }: Outcome): string {
   return most === refused ? String(refused) : `${refused} (${most})`;
 }
 
-/** The first upstream is one that tells headgate's two ways to limit a rate apart. */
+/** The names of all rows. The first upstream has a row for each of headgate's two kinds of rate limit. */
 function names({ upstreams }: Results): string[] {
   return Object.keys(upstreams[0]?.clients ?? {});
 }
 
-/** What headgate gets where its two ways are one, it gets in both. */
+/** The outcome for a row. Without a rate limit, headgate has one outcome, which both of its rows show. */
 function find(clients: Readonly<Record<string, Outcome>>, name: string): Outcome {
   const found = clients[name] ?? clients[name.split(',')[0] ?? ''];
   if (found === undefined) throw new Error(`no results of ${name}`);

@@ -1,7 +1,7 @@
 /**
- * What a client does, in a process of its own: it gets every wave done through its limiter. A job that is refused
- * waits as long as the upstream says, and then asks its limiter again, as if it were new; so do all of them, and
- * nobody's limiter is told of the refusal.
+ * The client of a trial, in a process of its own: it sends every job of every wave through its limiter. A refused job
+ * waits as long as the upstream states, and then joins the limiter's queue like a new job. No client informs its
+ * limiter of a refusal.
  */
 // oxlint-disable no-await-in-loop -- the waves come one after the other
 import { once } from 'node:events';
@@ -9,12 +9,12 @@ import { Agent, get, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { clients } from './clients.js';
 import { JOBS, now, REST, WAVES } from './jobs.js';
-import type { UpstreamId } from './judges.js';
+import type { UpstreamId } from './upstreams.js';
 
-/** As many as are ever open at a time, so that no job waits for one. */
+/** Enough connections that no job waits for one. */
 const CONNECTIONS = 100;
 
-/** Resolves to when the rest of each wave was handed over, in seconds. */
+/** Resolves to the instants, in seconds, at which the client received the rest of each wave. */
 export async function trial(id: UpstreamId, client: string, port: number): Promise<number[]> {
   const create = clients[client]?.[id]?.create;
   if (create === undefined) throw new Error(`${client} does not take part in ${id}`);
@@ -24,7 +24,7 @@ export async function trial(id: UpstreamId, client: string, port: number): Promi
     await once(response.resume(), 'end');
     return response;
   };
-  // Connections are opened and code is compiled before the clock runs.
+  // Opens connections and compiles code before the first job.
   for (let i = 0; i < 3; i++) await Promise.all(Array.from({ length: CONNECTIONS }, () => request('/connect')));
 
   const limited = await create();
@@ -39,15 +39,15 @@ export async function trial(id: UpstreamId, client: string, port: number): Promi
 
   let next = 0;
   const jobs = (count: number): Promise<void>[] => Array.from({ length: count }, () => done(next++));
-  const handedOver: number[] = [];
+  const startedAt: number[] = [];
   for (const { first, gap, rest } of WAVES) {
     await sleep(REST * 1000);
     const early = jobs(first);
     await sleep(gap * 1000);
-    handedOver.push(now());
+    startedAt.push(now());
     await Promise.all([...early, ...jobs(rest)]);
   }
   if (next !== JOBS) throw new Error(`${next} jobs instead of ${JOBS}`);
   agent.destroy();
-  return handedOver;
+  return startedAt;
 }

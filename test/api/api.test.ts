@@ -1,20 +1,21 @@
 /**
- * Whether all that the package exports is documented, and the pages that `npm run docs` makes of it hold together.
- * It needs `npm run build` before; `npm test` sees to that.
+ * The public surface is the committed one, every export has a doc comment, and the links of the pages of `npm run docs`
+ * have targets. These tests read `dist`, so `npm run build` comes first, as in `npm test`.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Api, commentOf, faults, readApi } from './model.js';
 import { pages } from './pages.js';
+import { REPORTS, reports } from './report.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const written = mkdtempSync(join(tmpdir(), 'headgate-api-'));
 afterAll(() => rmSync(written, { recursive: true }));
 
-/** A package called `example` with those declarations, by the names of its entry points. */
+/** Writes a package named `example` with these declarations by entry point, and reads its API. */
 const packageOf = (entries: Record<string, string>): Api => {
   const folder = mkdtempSync(join(written, 'package-'));
   mkdirSync(join(folder, 'dist'));
@@ -37,7 +38,7 @@ describe('the API', () => {
     api = readApi(root);
   });
 
-  test('is that of all entry points', () => {
+  test('covers all entry points', () => {
     const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { exports: object };
     expect(api.entries.map(({ name }) => name)).toEqual(
       Object.keys(exports)
@@ -46,11 +47,11 @@ describe('the API', () => {
     );
   });
 
-  test('is documented, every symbol and every member', () => {
+  test('has a comment on every symbol and every member', () => {
     expect(faults(api)).toEqual([]);
   });
 
-  test('has pages whose links lead somewhere', () => {
+  test('has pages whose links all have targets', () => {
     const made = pages(api);
     expect(made.size).toBe(api.entries.length + 1);
     const anchors = new Map(
@@ -65,7 +66,7 @@ describe('the API', () => {
           anchor === undefined ? expect.anything() : expect.arrayContaining([anchor]),
         );
       }
-      // Outside of code, nothing is left of what should have been made of it.
+      // Outside of code, the pages contain no markup of comments.
       expect(html.replaceAll(/<pre.*?<\/pre>|<code.*?<\/code>/gs, ''), file).not.toMatch(
         /undefined|\{@|[`\\]|@\w+|&amp;\w+;/,
       );
@@ -77,7 +78,17 @@ describe('the API', () => {
   });
 });
 
-describe('what is looked for', () => {
+test('the public surface is the surface of the committed reports; `npm run api:update` writes them', async () => {
+  const made = await reports(root);
+  for (const [file, text] of made) {
+    expect(text, file).not.toMatch(/\.ts\b|\bdist\b|\bsrc\b/);
+    expect(text, file).toBe(readFileSync(join(root, REPORTS, file), 'utf8'));
+  }
+  const committed = readdirSync(join(root, REPORTS)).filter((file) => file.endsWith('.api.md'));
+  expect(committed).toEqual([...made.keys()].toSorted());
+});
+
+describe('the check of comments', () => {
   const declarations = (comment: string): string => `
     ${comment}
     export declare class Gate {
@@ -136,19 +147,17 @@ describe('what is looked for', () => {
     'Size',
   ];
 
-  test('is a comment on each symbol and member, in each entry point', () => {
+  test('requires a comment on each symbol and member of each entry point', () => {
     expect(
-      faults(packageOf({ '.': declarations('/** Says it. */'), './more': declarations('/** Says it, too. */') })),
+      faults(packageOf({ '.': declarations('/** A comment. */'), './more': declarations('/** Another comment. */') })),
     ).toEqual([]);
-    const bare = faults(
-      packageOf({ '.': declarations(''), './more': declarations('/** @remarks Says it besides. */') }),
-    );
+    const bare = faults(packageOf({ '.': declarations(''), './more': declarations('/** @remarks Only remarks. */') }));
     expect(bare.toSorted()).toEqual(
       ['example', 'example/more'].flatMap((entry) => all.map((name) => `${entry}: ${name}: no comment`)).toSorted(),
     );
   });
 
-  test('is a comment of its own, where one is implemented or overridden', () => {
+  test('requires a separate comment on a member that implements or overrides another', () => {
     const api = packageOf({
       '.': `
         /** Opens. */
@@ -171,7 +180,7 @@ describe('what is looked for', () => {
     );
   });
 
-  test('is no word on parameters that are not there, no link to nowhere, no any', () => {
+  test('rejects unknown parameters, links without a target, and any', () => {
     const api = packageOf({
       '.': `
         /** The {@link Gate.open}, not \`{@link Nowhere}\`. See {@link Size}. */
@@ -189,7 +198,7 @@ describe('what is looked for', () => {
         }
         /** Of {@link Nothing}. */
         export type Options = { size: number };
-        /** Says @wrong {things}. */
+        /** A @wrong {tag}. */
         export declare function say(): Unexported;
         interface Unexported {
           /** Any length. */
@@ -202,11 +211,11 @@ describe('what is looked for', () => {
       expect.stringContaining('tsdoc-escape-right-brace'),
       expect.stringContaining('tsdoc-malformed-inline-tag'),
       expect.stringContaining('tsdoc-undefined-tag'),
-      'example: Gate.open: @param wide, which it does not have',
-      'example: Gate.open: {@link Gate.close} leads nowhere',
+      'example: Gate.open: @param wide names no parameter',
+      'example: Gate.open: {@link Gate.close} has no target',
       'example: Gate.open: any',
-      'example: Options: {@link Nothing} leads nowhere',
-      'example: Options: an object type, whose members have comments in an interface only',
+      'example: Options: {@link Nothing} has no target',
+      'example: Options: an object type: only an interface has comments on members',
       'not exported: Unexported: no comment',
     ]);
     expect(pages(api).get('example-more.html')).toContain('<a href="example.html#Gate"><code>the gate</code></a>');
@@ -214,7 +223,7 @@ describe('what is looked for', () => {
     expect(pages(api).get('example.html')).not.toContain('hidden');
   });
 
-  test('is told as it stands in the comments', () => {
+  test('keeps code, lists and tags of a comment on the page', () => {
     const api = packageOf({
       '.': `
         /**
@@ -257,7 +266,10 @@ describe('what is looked for', () => {
       '<dt><code>size</code></dt><dd><p>Its size, &gt;= 0.</p></dd>',
       '<dt>Returns</dt><dd><p>What was made.</p></dd>',
       '<dt>Throws</dt><dd><p><code>RangeError</code> or <code>TypeError</code>: It is too large.</p></dd>',
-      "<pre><code>import { make } from 'example';\n\nclass Made {\n  @decorated({ size: 1 })\n  made = make(1) &lt; 2; // → `true`\n}</code></pre>",
+      [
+        "<pre><code>import { make } from 'example';\n\nclass Made {\n",
+        '  @decorated({ size: 1 })\n  made = make(1) &lt; 2; // → `true`\n}</code></pre>',
+      ].join(''),
       '<pre><code>make(2);</code></pre>',
     ])
       expect(html).toContain(part);

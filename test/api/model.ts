@@ -1,25 +1,24 @@
 /**
- * What the package promises, by the declarations that `npm run build` writes: every symbol of every entry point, with
- * its doc comment, as API Extractor reads them. It brings a TypeScript of its own, since ours has no programs for that.
- * `faults` says what a reader would miss.
+ * The API of the package: every symbol of every entry point with its doc comment, as API Extractor reads the built
+ * declarations. `faults` lists the missing and the wrong comments.
  *
- * Strictly read: each symbol has a comment of its own, each overload, and each member of a class or an interface,
- * whether or not it implements or overrides one that has. A constructor may do with the words on its parameters. The
- * members of an object type that is written within another declaration belong to the comment of that declaration;
- * under a name of its own it has to be an interface, so that each of them can have one.
+ * The rule is strict. Each symbol, each overload, and each member of a class or an interface has a comment of its own,
+ * also if it implements or overrides a member that has one. A constructor needs only the comments of its parameters.
+ * The comment of a declaration covers the members of an object type inside the declaration. An object type with a name
+ * has to be an interface, so that each member can have a comment.
  */
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
-import { removePath, temporaryFolder } from '../support/processes.js';
+import { Extractor } from '@microsoft/api-extractor';
+import { configOf, withDeclarations } from './declarations.js';
 
-/** A piece of a declaration's text. One that names another symbol has its canonical reference. */
+/** A piece of a declaration's text, with a canonical reference if the piece names another symbol. */
 export interface Token {
   text: string;
   canonicalReference?: string;
 }
 
-/** A symbol, or a member of one. */
+/** A symbol, or a member of a symbol. */
 export interface Item {
   kind: string;
   name?: string;
@@ -28,15 +27,15 @@ export interface Item {
   excerptTokens?: Token[];
   members?: Item[];
   parameters?: { parameterName: string }[];
-  /** From 1 up, for what can be overloaded. */
+  /** Counts the overloads of a function or a method from 1. */
   overloadIndex?: number;
-  /** Where it is declared, if it is no member. */
+  /** The file of the declaration. A member has none. */
   fileUrlPath?: string;
 }
 
 /** An entry point of package.json's `exports`. */
 export interface Entry {
-  /** What is imported, such as `headgate/fetch`. */
+  /** The name that users import, such as `headgate/fetch`. */
   name: string;
   items: Item[];
 }
@@ -46,132 +45,69 @@ export interface Api {
   name: string;
   version: string;
   entries: Entry[];
-  /** What exported declarations name without exporting it. */
+  /** The types that exported declarations use and no entry point exports. */
   unexported: Item[];
-  /** What is wrong with the syntax of comments, in API Extractor's words. */
+  /** API Extractor's messages about the syntax of comments. */
   malformed: string[];
 }
 
-/** A doc comment, taken apart. */
+/** The parts of a doc comment. */
 export interface Comment {
   summary: string;
-  /** In their order, each with its text: `@param x - the x` has the tag `@param`. */
+  /** The tags in their order, each with its text: `@param x - the x` has the tag `@param`. */
   blocks: { tag: string; text: string }[];
 }
 
-/** A constructor without a summary is given this one by API Extractor. */
-const MADE_UP = /^Constructs a new instance of the `?.*?`? class$/;
+/** API Extractor invents this summary for a constructor without one. */
+const INVENTED = /^Constructs a new instance of the `?.*?`? class$/;
 /**
- * The messages that count: the compiler's, and what is wrong with a comment, but for what only TSDoc minds: no hyphen
- * after a parameter's name, and `<` and `>` as what they are. Links are looked up here: TSDoc does not look into namespaces.
+ * The messages that are faults: those of the compiler and those about comments. Three rules of TSDoc are exempt: the
+ * hyphen after a parameter's name, and escapes for `<` and `>`. `faults` checks links, because TSDoc does not read
+ * namespaces.
  */
-const COUNTS = /^(?:TS\d|tsdoc-(?!param-tag-missing-hyphen|escape-greater-than|.*html))/;
+const COUNTED = /^(?:TS\d|tsdoc-(?!param-tag-missing-hyphen|escape-greater-than|.*html))/;
 
 /** Reads the entry points of the package in the folder `root`, which has been built. */
 export function readApi(root: string): Api {
-  const { name, version, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-    name: string;
-    version: string;
-    exports: Record<string, string | { types: string }>;
-  };
-  mkdirSync(join(root, 'coverage'), { recursive: true });
-  const folder = temporaryFolder('api-', join(root, 'coverage'));
-  try {
-    cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true, filter: (path) => !path.endsWith('.js') });
-    for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((one) =>
-      one.endsWith('.d.ts'),
-    )) {
-      const file = join(folder, path);
-      writeFileSync(file, asTsdoc(readFileSync(file, 'utf8')));
-    }
-    const points = Object.entries(exports).flatMap(([path, target]) =>
-      typeof target === 'string'
-        ? []
-        : [{ name: path.replace('.', name), file: target.types.replace(/\.d\.ts$/, '.js') }],
-    );
-    // One program for all of them, each a namespace of it: so each refers to what the others export.
-    const lines = points.map(
-      ({ file }, index) => `import * as entry${index} from '${file}';\nexport { entry${index} };\n`,
+  return withDeclarations(root, (declarations) => {
+    const { folder, name, version, entryPoints } = declarations;
+    // One program with a namespace per entry point, so that each declaration can refer to what the others export.
+    const lines = entryPoints.map(
+      ({ file }, index) =>
+        `import * as entry${index} from '${file.replace(/\.d\.ts$/, '.js')}';\nexport { entry${index} };\n`,
     );
     writeFileSync(join(folder, 'entries.d.ts'), lines.join(''));
-    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name, version, type: 'module' }));
 
     const malformed: string[] = [];
     const apiJsonFilePath = join(folder, 'api.json');
-    const config = ExtractorConfig.prepare({
-      packageJsonFullPath: join(folder, 'package.json'),
-      configObjectFullPath: undefined,
-      configObject: {
-        projectFolder: folder,
-        mainEntryPointFilePath: join(folder, 'entries.d.ts'),
-        compiler: {
-          overrideTsconfig: {
-            compilerOptions: {
-              target: 'es2022',
-              module: 'nodenext',
-              lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable', 'esnext.disposable'],
-              types: [],
-              strict: true,
-              skipLibCheck: true,
-            },
-            files: ['entries.d.ts'],
-          },
-        },
-        apiReport: { enabled: false },
-        docModel: { enabled: true, apiJsonFilePath, includeForgottenExports: true },
-        dtsRollup: { enabled: false },
-        tsdocMetadata: { enabled: false },
-      },
-    });
-    Extractor.invoke(config, {
+    const docModel = { enabled: true, apiJsonFilePath, includeForgottenExports: true };
+    Extractor.invoke(configOf(declarations, 'entries.d.ts', { docModel }), {
       messageCallback: (message) => {
         message.handled = true;
         const { messageId, text, sourceFilePath = '' } = message;
-        if (COUNTS.test(messageId))
+        if (COUNTED.test(messageId))
           malformed.push(`${sourceFilePath.replace(`${folder}/`, '')}: ${messageId}: ${text}`);
       },
     });
     const model = JSON.parse(readFileSync(apiJsonFilePath, 'utf8')) as { members: [Item] };
     const all = model.members[0].members ?? [];
-    const entries = points.map((point, index) => ({
-      name: point.name,
+    const entries = entryPoints.map((entryPoint, index) => ({
+      name: entryPoint.name,
       items: all.find((item) => item.name === `entry${index}`)?.members ?? [],
     }));
-    // Among these it has once more, maybe by another name, what only a namespace exports.
-    const exported = new Set(entries.flatMap(({ items }) => items.map(declared)));
-    const unexported = all.filter((item) => item.kind !== 'Namespace' && !exported.has(declared(item)));
+    // An item that only a namespace exports appears here a second time, possibly by another name.
+    const exported = new Set(entries.flatMap(({ items }) => items.map(declarationOf)));
+    const unexported = all.filter((item) => item.kind !== 'Namespace' && !exported.has(declarationOf(item)));
     return { name, version, entries, unexported, malformed };
-  } finally {
-    removePath(folder);
-  }
+  });
 }
 
-/** Where and how an item is declared: no other is declared so. */
-function declared({ fileUrlPath = '', excerptTokens = [] }: Item): string {
+/** The file and the text of an item's declaration, which identify the declaration. */
+function declarationOf({ fileUrlPath = '', excerptTokens = [] }: Item): string {
   return `${fileUrlPath} ${excerptTokens.map(({ text }) => text).join('')}`;
 }
 
-/**
- * Our comments in the words of TSDoc, which takes code for text unless it is fenced, and a type in braces for a tag:
- * `@example` without a fence, `@throws {RangeError}`.
- */
-function asTsdoc(declarations: string): string {
-  return declarations
-    .replaceAll(
-      /@example\n(?!\s*\* ```)(.*?)(?=(?:\n\s*\*)?\n\s*\*(?:\/|\s*@(?:example|param|returns|throws)\b))/gs,
-      '@example\n * ```ts\n$1\n * ```',
-    )
-    .replaceAll(
-      /@throws \{([^}]*)\}/g,
-      (_, types: string) =>
-        `@throws ${types
-          .split(/\s*\|\s*/)
-          .map((type) => `\`${type}\``)
-          .join(' or ')}:`,
-    );
-}
-
-/** Takes the comment of an item apart. What a constructor's says without words of its own is left out. */
+/** Splits the comment of an item into its parts. An invented summary of a constructor is empty. */
 export function commentOf(item: Item): Comment {
   const text = (item.docComment ?? '')
     .replace(/^\/\*\*\s*/, '')
@@ -187,16 +123,16 @@ export function commentOf(item: Item): Comment {
   }
   const [first, ...blocks] = parts.map(({ tag, lines }) => ({ tag, text: lines.join('\n').trim() }));
   const summary = (first?.text ?? '').replace(/\{@inheritDoc[^}]*\}/, '');
-  return { summary: item.kind === 'Constructor' && MADE_UP.test(summary) ? '' : summary, blocks };
+  return { summary: item.kind === 'Constructor' && INVENTED.test(summary) ? '' : summary, blocks };
 }
 
-/** The names that a comment refers to by `{@link name}`, outside of code. */
+/** The names in the `{@link name}` of a comment, outside of code. */
 export function linksIn(text: string): string[] {
   const prose = text.replaceAll(/^```.*?^```/gms, '').replaceAll(/`[^`]*`/g, '');
   return [...prose.matchAll(/\{@link\s+([^\s|}]+)/g)].map(([, name]) => name ?? '');
 }
 
-/** The item called `Symbol` or `Symbol.member`: in `entry` first, then in the others. */
+/** Finds the item named `Symbol` or `Symbol.member`, in `entry` first and then in the other entry points. */
 export function find(api: Api, entry: Entry | undefined, name: string): Item | undefined {
   const [symbol, ...path] = name.split('.');
   for (const { items } of [...(entry ? [entry] : []), ...api.entries, { items: api.unexported }]) {
@@ -207,10 +143,10 @@ export function find(api: Api, entry: Entry | undefined, name: string): Item | u
   return undefined;
 }
 
-/** What readers of the reference would miss, a line each: which symbol, and what is wrong with it. */
+/** The faults of the comments: a line for each, with the symbol and the problem. */
 export function faults(api: Api): string[] {
   const found = [...api.malformed];
-  const look = (entry: Entry | undefined, item: Item, where: string): void => {
+  const check = (entry: Entry | undefined, item: Item, where: string): void => {
     const name = item.name ?? (item.kind === 'Constructor' ? 'constructor' : item.kind);
     const path = `${where}${name}${(item.overloadIndex ?? 1) > 1 ? ` (overload ${item.overloadIndex})` : ''}`;
     const { summary, blocks } = commentOf(item);
@@ -218,10 +154,10 @@ export function faults(api: Api): string[] {
     if (summary === '' && !(item.kind === 'Constructor' && parameters.length > 0)) found.push(`${path}: no comment`);
     for (const parameter of parameters) {
       if (item.parameters?.some(({ parameterName }) => parameterName === parameter) !== true)
-        found.push(`${path}: @param ${parameter}, which it does not have`);
+        found.push(`${path}: @param ${parameter} names no parameter`);
     }
     for (const link of linksIn(item.docComment ?? '')) {
-      if (find(api, entry, link) === undefined) found.push(`${path}: {@link ${link}} leads nowhere`);
+      if (find(api, entry, link) === undefined) found.push(`${path}: {@link ${link}} has no target`);
     }
     const tokens = item.excerptTokens ?? [];
     if (
@@ -232,13 +168,13 @@ export function faults(api: Api): string[] {
     )
       found.push(`${path}: any`);
     if (item.kind === 'TypeAlias' && /=\s*\{/.test(tokens.map(({ text }) => text).join('')))
-      found.push(`${path}: an object type, whose members have comments in an interface only`);
-    for (const member of item.members ?? []) look(entry, member, `${path}.`);
+      found.push(`${path}: an object type: only an interface has comments on members`);
+    for (const member of item.members ?? []) check(entry, member, `${path}.`);
   };
   for (const entry of api.entries) {
     if (entry.items.length === 0) found.push(`${entry.name}: exports nothing`);
-    for (const item of entry.items) look(entry, item, `${entry.name}: `);
+    for (const item of entry.items) check(entry, item, `${entry.name}: `);
   }
-  for (const item of api.unexported) look(undefined, item, 'not exported: ');
+  for (const item of api.unexported) check(undefined, item, 'not exported: ');
   return found;
 }

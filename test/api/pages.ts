@@ -1,10 +1,10 @@
 /**
- * The API reference as pages of HTML: one for each entry point, and an index of all their symbols. What is written in
- * doc comments is set as it stands there: paragraphs, lists, code, and links to symbols.
+ * The API reference as pages of HTML: one page for each entry point, and an index of all symbols. The pages show the
+ * paragraphs, lists, code and links of the doc comments.
  */
 import { type Api, commentOf, type Entry, find, type Item } from './model.js';
 
-/** The kinds of symbols, in the order in which a page has them. */
+/** The kinds of symbols, in the order of a page's sections. */
 const KINDS: [kind: string, title: string, one: string][] = [
   ['Class', 'Classes', 'class'],
   ['Function', 'Functions', 'function'],
@@ -15,16 +15,42 @@ const KINDS: [kind: string, title: string, one: string][] = [
 ];
 
 const STYLE = `
-:root { color-scheme: light dark; --soft: light-dark(#f4f5f7, #22262b); --line: light-dark(#d9dce1, #3a4048); --faint: light-dark(#59616b, #a3abb5); --link: light-dark(#0b57b0, #7db4ff); }
-body { font: 16px/1.55 system-ui, sans-serif; margin: 0 auto; padding: 1.5rem 1rem 5rem; max-width: 54rem; overflow-wrap: break-word; }
-a { color: var(--link); text-decoration: none; } a:hover, a:focus { text-decoration: underline; }
-code { font: 0.875em/1.5 ui-monospace, monospace; background: var(--soft); border-radius: 3px; padding: 0.1em 0.25em; }
-pre { background: var(--soft); border-radius: 6px; padding: 0.7rem 0.9rem; overflow-x: auto; } pre code { background: none; padding: 0; }
+:root {
+  color-scheme: light dark;
+  --soft: light-dark(#f4f5f7, #22262b);
+  --line: light-dark(#d9dce1, #3a4048);
+  --faint: light-dark(#59616b, #a3abb5);
+  --link: light-dark(#0b57b0, #7db4ff);
+}
+body {
+  font: 16px/1.55 system-ui, sans-serif;
+  margin: 0 auto;
+  padding: 1.5rem 1rem 5rem;
+  max-width: 54rem;
+  overflow-wrap: break-word;
+}
+a { color: var(--link); text-decoration: none; }
+a:hover, a:focus { text-decoration: underline; }
+code {
+  font: 0.875em/1.5 ui-monospace, monospace;
+  background: var(--soft);
+  border-radius: 3px;
+  padding: 0.1em 0.25em;
+}
+pre { background: var(--soft); border-radius: 6px; padding: 0.7rem 0.9rem; overflow-x: auto; }
+pre code { background: none; padding: 0; }
 pre.signature { white-space: pre-wrap; border-left: 3px solid var(--link); border-radius: 0 6px 6px 0; }
-h2 { border-bottom: 1px solid var(--line); margin-top: 3rem; } h3 { margin-top: 2.75rem; font-size: 1.3rem; } h4 { margin: 2rem 0 0.5rem; font-size: 1.05rem; }
-h3 small { color: var(--faint); font-weight: normal; font-size: 0.9rem; } .member { border-left: 1px solid var(--line); padding-left: 1rem; }
-dl { margin: 0.75rem 0; } dt { font-weight: 600; } dd { margin: 0 0 0.5rem 1.5rem; } dd p { margin: 0.25rem 0; }
-nav ul { columns: 14rem; margin: 0 0 1rem; padding-left: 1.2rem; } .symbols td { padding: 0.2rem 1rem 0.2rem 0; vertical-align: top; }
+h2 { border-bottom: 1px solid var(--line); margin-top: 3rem; }
+h3 { margin-top: 2.75rem; font-size: 1.3rem; }
+h4 { margin: 2rem 0 0.5rem; font-size: 1.05rem; }
+h3 small { color: var(--faint); font-weight: normal; font-size: 0.9rem; }
+.member { border-left: 1px solid var(--line); padding-left: 1rem; }
+dl { margin: 0.75rem 0; }
+dt { font-weight: 600; }
+dd { margin: 0 0 0.5rem 1.5rem; }
+dd p { margin: 0.25rem 0; }
+nav ul { columns: 14rem; margin: 0 0 1rem; padding-left: 1.2rem; }
+.symbols td { padding: 0.2rem 1rem 0.2rem 0; vertical-align: top; }
 `;
 
 /** The pages, by the names of their files. */
@@ -37,7 +63,7 @@ const escaped = (text: string): string =>
 
 class Reference {
   readonly #api: Api;
-  /** The addresses of items, by what refers to them. */
+  /** The addresses of items by canonical reference. */
   readonly #addresses = new Map<string, string>();
   readonly #anchors = new Map<Item, string>();
 
@@ -53,7 +79,7 @@ class Reference {
       const kinds = KINDS.map(([kind, title]) => ({ title, found: items.filter((item) => item.kind === kind) })).filter(
         ({ found }) => found.length > 0,
       );
-      // Each overload has a section of its own, one after the other; the list has them once.
+      // Each overload has a section of its own. The list shows a function once.
       const list = kinds.map(
         ({ title, found }) =>
           `<b>${title}</b><ul>${found
@@ -79,9 +105,11 @@ class Reference {
         .filter((item) => (item.overloadIndex ?? 1) === 1)
         .map(
           (item) =>
-            `<tr><td><a href="${this.#address(item, '')}"><code>${escaped(item.name ?? '')}</code></a></td><td>${this.#inline(firstSentence(commentOf(item).summary), entry, '')}</td></tr>`,
+            `<tr><td><a href="${this.#address(item, '')}"><code>${escaped(item.name ?? '')}</code></a></td>` +
+            `<td>${this.#inline(firstSentence(commentOf(item).summary), entry, '')}</td></tr>`,
         );
-      return `<h2><a href="${this.#file(entry)}">${escaped(entry.name)}</a></h2>\n<table class="symbols">${rows.join('\n')}</table>`;
+      const title = `<h2><a href="${this.#file(entry)}">${escaped(entry.name)}</a></h2>`;
+      return `${title}\n<table class="symbols">${rows.join('\n')}</table>`;
     });
     made.set(
       'index.html',
@@ -90,11 +118,11 @@ class Reference {
     return made;
   }
 
-  /** Entry points with all that their pages show: what they export, and what that names without exporting it. */
+  /** Each entry point with the items of its page: its exports, and the unexported types that they use. */
   #sections(): [Entry, Item[]][] {
     return this.#api.entries.map((entry) => {
       const items = [...entry.items];
-      // One that is found may name another.
+      // A found type can use another unexported type, so the loop also visits the items that it adds.
       for (const item of items) {
         const named = new Set(references(item));
         items.push(
@@ -113,7 +141,7 @@ class Reference {
     for (const item of items) {
       const name = (item.name ?? item.kind.toLowerCase()).replaceAll(/[^\w.]+/g, '-').replaceAll(/^-|-$/g, '');
       const anchor = `${within}${name}${(item.overloadIndex ?? 1) > 1 ? `-${item.overloadIndex}` : ''}`;
-      // What two entry points show, a page links to its own.
+      // If two entry points show an item, each page links to its own copy.
       if (!this.#anchors.has(item)) this.#anchors.set(item, anchor);
       if (!this.#addresses.has(item.canonicalReference))
         this.#addresses.set(item.canonicalReference, `${file}#${anchor}`);
@@ -121,14 +149,25 @@ class Reference {
     }
   }
 
-  /** Where `item` is, seen from the page `file`. */
+  /** The address of `item` on the page `file`. */
   #address({ canonicalReference }: Item, file: string): string {
     const address = this.#addresses.get(canonicalReference) ?? '';
     return address.startsWith(`${file}#`) ? address.slice(file.length) : address;
   }
 
   #page(title: string, body: string[]): string {
-    return `<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>${escaped(title)}</title>\n<style>${STYLE}</style>\n<body>\n${body.join('\n')}\n</body>\n</html>\n`;
+    return [
+      '<!doctype html>',
+      '<html lang="en">',
+      '<meta charset="utf-8">',
+      '<meta name="viewport" content="width=device-width, initial-scale=1">',
+      `<title>${escaped(title)}</title>`,
+      `<style>${STYLE}</style>`,
+      '<body>',
+      ...body,
+      '</body>',
+      '</html>\n',
+    ].join('\n');
   }
 
   #symbol(entry: Entry, item: Item): string {
@@ -141,9 +180,13 @@ class Reference {
           member.kind === 'Constructor'
             ? `new ${item.name}`
             : member.name || (member.kind === 'CallSignature' ? `${item.name}(…)` : '[…]');
-        return `<div class="member"><h4 id="${this.#anchors.get(member)}">${escaped(name)}${(member.overloadIndex ?? 1) > 1 ? ` (${member.overloadIndex})` : ''}</h4>\n${this.#body(entry, member, item)}</div>`;
+        const title = `<h4 id="${this.#anchors.get(member)}">${escaped(name)}${overloadOf(member)}</h4>`;
+        return `<div class="member">${title}\n${this.#body(entry, member, item)}</div>`;
       });
-    return `<h3 id="${this.#anchors.get(item)}">${escaped(item.name ?? '')}${(item.overloadIndex ?? 1) > 1 ? ` (${item.overloadIndex})` : ''} <small>${kind}${hidden}</small></h3>\n${this.#body(entry, item)}\n${members.join('\n')}`;
+    const title = `${escaped(item.name ?? '')}${overloadOf(item)} <small>${kind}${hidden}</small>`;
+    return [`<h3 id="${this.#anchors.get(item)}">${title}</h3>`, this.#body(entry, item), members.join('\n')].join(
+      '\n',
+    );
   }
 
   #body(entry: Entry, item: Item, owner?: Item): string {
@@ -173,7 +216,7 @@ class Reference {
       .join('\n');
   }
 
-  /** The declaration, each of its names a link to what it names. */
+  /** The declaration, in which each name links to its symbol. */
   #signature({ kind, excerptTokens = [] }: Item, file: string, owner?: Item): string {
     let html = '';
     for (const { text, canonicalReference } of excerptTokens) {
@@ -188,7 +231,7 @@ class Reference {
       .replace(/^(?:export )?(?:declare )?/, '')
       .replace(/;$/, '');
     if (kind === 'Constructor') html = html.replace(/^constructor/, `new ${owner?.name ?? ''}`);
-    // Members are indented where they were declared.
+    // The declaration of a member is indented.
     if (owner !== undefined) html = html.replaceAll(/^ {4}/gm, '');
     return `<pre class="signature"><code>${html}</code></pre>`;
   }
@@ -214,7 +257,7 @@ class Reference {
     );
   }
 
-  /** Code, links, and what is between. */
+  /** Text with code and links. */
   #inline(text: string, entry: Entry, file: string): string {
     return text
       .split(/(`[^`]+`|\{@link[^}]*\}|https?:\/\/[^\s)`]*[\w/])/)
@@ -233,13 +276,18 @@ class Reference {
   }
 }
 
-/** Members are in the order of their names, but for how an object is made or called, and what the language calls. */
+/** The number of an overload after the first, in brackets. */
+function overloadOf({ overloadIndex = 1 }: Item): string {
+  return overloadIndex > 1 ? ` (${overloadIndex})` : '';
+}
+
+/** The place of a member: constructors and call signatures first, then names, then symbols of the language. */
 function rank({ kind, name = '' }: Item): number {
   if (kind === 'Constructor' || kind === 'CallSignature') return 0;
   return name === '' || name.startsWith('[') ? 2 : 1;
 }
 
-/** What an item's declarations name. */
+/** The canonical references in the declarations of an item and its members. */
 function references(item: Item): string[] {
   return [
     ...(item.excerptTokens ?? []).flatMap(({ canonicalReference }) => canonicalReference ?? []),
@@ -247,7 +295,7 @@ function references(item: Item): string[] {
   ];
 }
 
-/** Up to the first full stop outside of code; what leads to a list ends there. */
+/** The text up to the first full stop outside of code. A list ends the sentence. */
 function firstSentence(text: string): string {
   const paragraph = text.split(/\n\s*\n/)[0]?.replaceAll(/\s+/g, ' ') ?? '';
   const [sentence = paragraph] = /^(?:`[^`]*`|\{@link[^}]*\}|[^`{])*?[.](?= |$)/.exec(paragraph) ?? [];

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock, record, type TimelineOptions, toSVG, type Trace, type TraceEvent } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import { story } from '../../bench/story.js';
+import { drawDemoScenario } from '../../bench/demo-scenario.js';
 
 interface Element {
   name: string;
@@ -664,7 +664,7 @@ describe('the rest', () => {
   });
 
   test('the picture of the README is the one that the demo writes', async () => {
-    expect(readFileSync(new URL('../../bench/demo.svg', import.meta.url), 'utf8')).toBe(await story());
+    expect(readFileSync(new URL('../../bench/demo.svg', import.meta.url), 'utf8')).toBe(await drawDemoScenario());
   });
 });
 

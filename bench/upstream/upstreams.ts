@@ -1,30 +1,31 @@
 /**
- * The upstreams, three kinds of them. A judge shares no code with the accused: each keeps its own books, and looks at a request when
- * it arrives. Whom it refuses is not held against the client: there is no ban, and a refusal costs nothing upstream.
+ * Three kinds of upstreams. The quotas share no code with headgate, and count each request when it arrives. A refusal
+ * causes no ban, and uses nothing of the quota.
  */
 import { journey, type Wave, work } from './jobs.js';
 
-/** So many requests are let in per second: by the window in any second, by the bucket at first and for each second. */
+/** Requests per second: in any second for the window, at first and for each second for the bucket. */
 export const RATE = 50;
-/** So many are worked on at a time. */
+/** Requests at a time. */
 export const SLOTS = 10;
 
-/** `plain` is `window` once more, for clients that were told no more than its two numbers. */
+/** `plain` is `window` for clients whose settings know only the number and the period. */
 export type UpstreamId = 'window' | 'bucket' | 'concurrency' | 'plain';
 
-export interface Judge {
-  /** Lets a request in (0), or tells in how many seconds it is worth asking again. */
+/** The state of an upstream's limit. */
+interface Quota {
+  /** Admits a request and returns 0, or returns the seconds after which a retry can succeed. */
   admit(now: number): number;
-  /** A request that was let in has been worked on. */
+  /** Records that the work on an admitted request is done. */
   leave(): void;
 }
 
 export interface Upstream {
   readonly title: string;
   readonly rule: string;
-  readonly judge: () => Judge;
+  readonly createQuota: () => Quota;
   /**
-   * Seconds from when the rest of a wave is there until its last job is let in, if nobody could be quicker.
+   * The least number of seconds from the start of a wave's rest until the last job is admitted.
    * @param from The number of the wave's first job.
    */
   readonly least: (wave: Wave, from: number) => number;
@@ -34,36 +35,36 @@ export const upstreams: Readonly<Record<UpstreamId, Upstream>> = {
   window: {
     title: 'by rolling window',
     rule: `at most ${RATE} in any second`,
-    judge: rollingWindow,
-    least: (wave) => askedAtEveryInstant(rollingWindow(), wave),
+    createQuota: rollingWindow,
+    least: (wave) => leastTimeOf(rollingWindow(), wave),
   },
   plain: {
     title: 'by rolling window, plainly set',
     rule: `“${RATE} per second”`,
-    judge: rollingWindow,
-    least: (wave) => askedAtEveryInstant(rollingWindow(), wave),
+    createQuota: rollingWindow,
+    least: (wave) => leastTimeOf(rollingWindow(), wave),
   },
   bucket: {
     title: 'by token bucket',
     rule: `a bucket of ${RATE}, refilled at ${RATE} a second`,
-    judge: tokenBucket,
-    least: (wave) => askedAtEveryInstant(tokenBucket(), wave),
+    createQuota: tokenBucket,
+    least: (wave) => leastTimeOf(tokenBucket(), wave),
   },
   concurrency: {
     title: 'by concurrency',
     rule: `at most ${SLOTS} at a time`,
-    judge: slots,
-    least: alwaysAllSlots,
+    createQuota: slots,
+    least: leastTimeWithSlots,
   },
 };
 
-/** Remembers when it let somebody in. */
-function rollingWindow(): Judge {
+/** Remembers the instant of each admission. */
+function rollingWindow(): Quota {
   const admitted: number[] = [];
   return {
     admit(now) {
       while ((admitted[0] ?? Infinity) + 1 <= now) admitted.shift();
-      // Above zero, as the oldest still counts: both compare the same two numbers.
+      // The result is above 0, because the loop has removed every admission for which it would be 0.
       if (admitted.length === RATE) return (admitted[0] ?? NaN) + 1 - now;
       admitted.push(now);
       return 0;
@@ -72,15 +73,15 @@ function rollingWindow(): Judge {
   };
 }
 
-/** Starts full. */
-function tokenBucket(): Judge {
+/** A bucket that starts full. */
+function tokenBucket(): Quota {
   let level = RATE;
   let since = -Infinity;
   return {
     admit(now) {
       level = Math.min(RATE, level + (now - since) * RATE);
       since = now;
-      // A billionth is rounding.
+      // The tolerance covers rounding.
       if (level < 1 - 1e-9) return (1 - level) / RATE;
       level--;
       return 0;
@@ -89,8 +90,8 @@ function tokenBucket(): Judge {
   };
 }
 
-/** When a slot will be free it cannot tell: it names what the work takes on average. */
-function slots(): Judge {
+/** The wait that it states is the average duration of the work, since it cannot know when a slot becomes free. */
+function slots(): Quota {
   let busy = 0;
   return {
     admit() {
@@ -104,12 +105,12 @@ function slots(): Judge {
   };
 }
 
-/** The judge itself says how soon it would let all of them in, if it had them at its door. */
-function askedAtEveryInstant(judge: Judge, { first, gap, rest }: Wave): number {
-  for (let i = 0; i < first; i++) if (judge.admit(0) > 0) throw new Error('the first jobs of a wave are refused');
+/** The time in which the quota admits the rest of a wave from a client that sends each job at the earliest instant. */
+function leastTimeOf(quota: Quota, { first, gap, rest }: Wave): number {
+  for (let i = 0; i < first; i++) if (quota.admit(0) > 0) throw new Error('the first jobs of a wave are refused');
   let now = gap;
   for (let i = 0; i < rest;) {
-    const wait = judge.admit(now);
+    const wait = quota.admit(now);
     if (wait === 0) i++;
     else now += Math.max(wait, 1e-9);
   }
@@ -117,10 +118,10 @@ function askedAtEveryInstant(judge: Judge, { first, gap, rest }: Wave): number {
 }
 
 /**
- * As many under way as there are slots, from the first moment to the last. A job has its slot while it travels, too:
- * no client knows of a free one before the answer is back.
+ * The time with all slots in use from the first instant to the last. A job uses its slot during its journeys too,
+ * because a client knows of a free slot only when the response is back.
  */
-function alwaysAllSlots({ first, gap, rest }: Wave, from: number): number {
+function leastTimeWithSlots({ first, gap, rest }: Wave, from: number): number {
   const freeAt = Array.from({ length: SLOTS }, () => 0);
   let last = 0;
   for (let i = 0; i < first + rest; i++) {

@@ -1,12 +1,13 @@
 /**
- * The picture of the README: some six seconds of an API client, on a clock that only this program moves, so that the
- * same picture comes out everywhere. The throttle and the recording are the real ones; how long the jobs take, and what
- * the API answers, is made up.
+ * The scenario of the README's picture: some six seconds of an API client. A manual clock makes the picture the same on
+ * every machine. The throttle and the recording are real; the scenario sets the durations of the jobs and the
+ * responses of the API.
  */
 import { Throttle } from 'headgate';
 import { ManualClock, record, toSVG } from 'headgate/testing';
 
-export async function story(): Promise<string> {
+/** Plays the scenario, and returns the picture as SVG. */
+export async function drawDemoScenario(): Promise<string> {
   const clock = new ManualClock();
   const throttle = new Throttle(4, 3, 1, { clock });
   const trace = record(throttle);
@@ -15,7 +16,7 @@ export async function story(): Promise<string> {
     throttle.run(() => sleep(seconds), cost, options).catch(() => 'refused');
   };
 
-  // Ten at once. Three slots are free and four tokens are there; from then on tokens come at four a second.
+  // Ten calls at once find three free slots and four tokens. Then four tokens come back per second.
   for (const [seconds, cost] of [[0.4], [0.5], [0.6], [0.4], [0.5], [0.5], [0.6, 2], [0.4], [0.5], [0.6]] as const)
     job(seconds, cost);
 
@@ -27,7 +28,7 @@ export async function story(): Promise<string> {
   job(0.5, 1, { timeout: 2.5 });
   job(0.6);
 
-  // The API answers one of them with 429 and `Retry-After: 2`.
+  // The API answers one request with 429 and `Retry-After: 2`.
   await clock.advance(1);
   throttle.pause(2);
   await clock.advance(0.7);
