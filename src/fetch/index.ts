@@ -1,14 +1,8 @@
 /**
  * `headgate/fetch`: a `fetch` that keeps to the limits of an upstream, and waits when the upstream refuses a request.
  */
-export {
-  type FetchLike,
-  type HeaderLookup,
-  type HeaderSource,
-  readWait,
-  type Refusal,
-  type ResponseLike,
-  type SentRequest,
-  throttledFetch,
-  type ThrottledFetchOptions,
-} from './throttled-fetch.js';
+export { readWait } from './read-wait.js';
+export { throttledFetch } from './throttled-fetch.js';
+export type { FetchLike, Refusal, ResponseLike, ThrottledFetchOptions } from './options.js';
+export type { SentRequest } from './request-copy.js';
+export type { HeaderLookup, HeaderSource } from '../web/retry-after.js';
