@@ -1,24 +1,22 @@
-/**
- * The request that a caller of `fetch` asks for: what it is, and how it can be sent again.
- */
+/** Describes the request that a caller passes to `fetch`, and makes the copies that are needed to send it again. */
 
 /** The platform's `fetch`. */
 export type Fetch = typeof globalThis.fetch;
 /** The first argument of `fetch`: a URL or a `Request`. */
-export type Input = Parameters<Fetch>[0];
+export type FetchInput = Parameters<Fetch>[0];
 
-/** A request as it was sent. Its body is left out, since sending has used it up. */
+/** A request as it was sent. The body is left out, because `fetch` has consumed it. */
 export interface SentRequest {
-  /** As it was given: absolute, or relative where there is a `location`. */
+  /** The URL as the caller gave it: absolute, or relative where the platform has a `location`. */
   readonly url: string;
   /** In upper case. */
   readonly method: string;
-  /** A copy, made when it is read. */
+  /** A new copy at each access. */
   readonly headers: Headers;
 }
 
 /** Describes a request by the arguments of `fetch`. */
-export function describe(input: Input, init: RequestInit | undefined): SentRequest {
+export function describeRequest(input: FetchInput, init: RequestInit | undefined): SentRequest {
   const request = asRequest(input);
   const [url, method]: unknown[] = [request?.url ?? input, init?.method ?? request?.method ?? 'GET'];
   return {
@@ -30,21 +28,12 @@ export function describe(input: Input, init: RequestInit | undefined): SentReque
   };
 }
 
-/** The origin of a URL, `undefined` where there is none. */
-export function originOf(input: Input): string | undefined {
-  try {
-    return new URL(asRequest(input)?.url ?? (input as string | URL), globalThis.location?.href).origin;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The `Request` of any client, `undefined` for a URL. */
-export function asRequest(input: Input): Request | undefined {
+/** The `Request` of any client, or `undefined` for a URL. */
+export function asRequest(input: FetchInput): Request | undefined {
   return (input as Request | null)?.url === undefined ? undefined : (input as Request);
 }
 
-/** Whether a body can be sent once more. A body of unknown kind cannot, and neither can a stream. */
+/** Whether a body can be sent twice. A stream cannot, and neither can a body of an unknown type. */
 export function canReplay(body: unknown): boolean {
   return (
     !body ||
@@ -54,25 +43,27 @@ export function canReplay(body: unknown): boolean {
   );
 }
 
-/** A copy that later changes by the caller do not reach. */
-export function copyOfInit(init: RequestInit | undefined): RequestInit | undefined {
-  return init && { ...init, ...(init.headers && { headers: copyOfHeaders(init.headers) }) };
+/** A copy of `init` and its headers, so that later changes by the caller do not affect the request. */
+export function copyInit(init: RequestInit | undefined): RequestInit | undefined {
+  return init && { ...init, ...(init.headers && { headers: copyHeaders(init.headers) }) };
 }
 
-function copyOfHeaders(headers: HeadersInit): HeadersInit {
+function copyHeaders(headers: HeadersInit): HeadersInit {
   if (headers instanceof Headers) return new Headers(headers);
   return Symbol.iterator in headers ? [...headers] : { ...headers };
 }
 
-/** The input for the next attempt: `fetch` uses up the body of a Request. */
-export function copyOfInput(input: Input): Input {
+/** The input for the next attempt. A `Request` with a body is cloned, because `fetch` consumes the body. */
+export function copyInput(input: FetchInput): FetchInput {
   const request = asRequest(input);
   return request === undefined || request.body === null || request.bodyUsed ? input : request.clone();
 }
 
 /**
- * The init for a copy of a request. The signal of the copy follows the original's only until garbage is collected, where
- * `fetch` is undici's, so the signal is given again. Any init resets the referrer, so the referrer is given again as well.
+ * The init for a cloned request.
+ *
+ * - The signal is passed again. In undici's `fetch`, garbage collection disconnects a clone from the original's signal.
+ * - The referrer is passed again, because any init resets it.
  */
 export function replayInit(
   { referrer, referrerPolicy }: Request,

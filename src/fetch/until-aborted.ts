@@ -1,22 +1,21 @@
-/**
- * Waiting for a function that a caller supplies, no longer than the caller's signal allows.
- */
+/** Waits that end as soon as the caller's signal aborts. */
+import type { Clock } from '../core/clock.js';
 
-/** Whether a signal can be listened to. Anything else is for `fetch` to reject. */
+/** Whether a value accepts abort listeners. `fetch` rejects any other value. */
 export function isSignal(signal: unknown): signal is AbortSignal {
   return typeof (signal as AbortSignal | null | undefined)?.addEventListener === 'function';
 }
 
 /**
- * Waits for the result of `start`, and rejects with the signal's reason as soon as the signal aborts. A result that comes
- * after the abort goes to `late`, and an error that comes after it is ignored.
+ * Waits for the result of `start`, and rejects with the signal's reason as soon as the signal aborts. A result that
+ * arrives after the abort goes to `onLateResult`. An error that arrives after the abort is ignored.
  *
- * @param late It must not throw.
+ * @param onLateResult It must not throw.
  */
 export async function untilAborted<T>(
   signal: unknown,
   start: () => T | PromiseLike<T>,
-  late: (result: T) => void = () => {},
+  onLateResult: (result: T) => void = () => {},
 ): Promise<T> {
   if (!isSignal(signal)) return start();
   if (signal.aborted) throw signal.reason;
@@ -25,24 +24,29 @@ export async function untilAborted<T>(
     abort = () => reject(signal.reason);
   });
   signal.addEventListener('abort', abort);
-  let work: Promise<T> | undefined;
+  let started: Promise<T> | undefined;
   try {
-    work = Promise.resolve(start());
-    return await Promise.race([work, aborted]);
+    started = Promise.resolve(start());
+    return await Promise.race([started, aborted]);
   } catch (error) {
-    // Where the work itself has failed, this does nothing.
-    void work?.then(late, () => {});
+    // If `started` itself has rejected, this line has no effect.
+    void started?.then(onLateResult, () => {});
     throw error;
   } finally {
-    removeListener(signal, abort);
+    try {
+      signal.removeEventListener('abort', abort);
+    } catch {
+      // The request has its result already. An error of a non-standard signal must not replace the result.
+    }
   }
 }
 
-/** A signal that fails here has served its purpose. */
-function removeListener(signal: AbortSignal, listener: () => void): void {
+/** Waits for so many seconds, and cancels the timer if the signal aborts first. */
+export async function sleep(clock: Clock, seconds: number, signal: unknown): Promise<void> {
+  let cancel = (): void => {};
   try {
-    signal.removeEventListener('abort', listener);
-  } catch {
-    // See above.
+    await untilAborted(signal, () => new Promise<void>((resolve) => void (cancel = clock.schedule(seconds, resolve))));
+  } finally {
+    cancel();
   }
 }

@@ -1,44 +1,48 @@
 /**
- * Writes the header fields that a server sends about its limits. Pure functions; durations are seconds.
+ * Writes the header fields in which a server describes its limits. Pure functions; durations are seconds.
  *
  * `Retry-After` is RFC 9110, section 10.2.3; `RateLimit` and `RateLimit-Policy` are the structured fields of the IETF
  * draft "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers). retry-after.ts reads them.
  */
 
-/** What a server tells of one limit. */
+/** The state of one limit, for the client. */
 export interface Quota {
-  /** Names the policy. */
+  /** The name of the policy. */
   readonly name: string;
-  /** So many units per `window`, or at a time where there is no window. > 0. */
+  /** Units per `window`, or units at a time for a limit without a window. > 0. */
   readonly limit: number;
   /** Seconds. */
   readonly window?: number | undefined;
-  /** Units left now. */
+  /** Units that remain now. */
   readonly remaining: number;
-  /** Seconds until there are more. */
+  /** Seconds until more units are available. */
   readonly reset?: number | undefined;
 }
 
-/** The most that an integer of a structured field can say. */
-const MOST = 999_999_999_999_999;
+/** The largest integer of a structured field. */
+const MAX_INTEGER = 999_999_999_999_999;
 
-/** `Retry-After`: whole seconds, rounded up and at least 1, so that whoever honours it comes late enough. */
+/** `Retry-After`: whole seconds, rounded up and at least 1. A client that waits so long does not return too early. */
 export function writeRetryAfter(seconds: number): string {
-  return whole(Math.max(1, Math.ceil(seconds)));
+  return formatInteger(Math.max(1, Math.ceil(seconds)));
 }
 
-/** The `RateLimit-Policy` and `RateLimit` fields for a limit. Their numbers are integers, so nothing is promised too early. */
+/**
+ * The members of `RateLimit-Policy` and `RateLimit` for a limit. The fields hold integers. Units are rounded down and
+ * times are rounded up, so that a client never expects too much.
+ */
 export function writeRateLimit({ name, limit, window, remaining, reset }: Quota): { policy: string; state: string } {
-  // A string of a structured field is ASCII that can be printed, quoted as JSON does.
+  // A string of a structured field holds printable ASCII, in the quotes and with the escapes of JSON.
   const label = JSON.stringify(name.replaceAll(/[^ -~]/g, '?'));
-  // Half a unit per second is one in two; ten in half a second are twenty in one.
-  const span = window && Math.ceil(Math.max(window, window / limit));
-  return {
-    policy: `${label};q=${span ? `${whole((limit * span) / window + 1e-9)};w=${whole(span)}` : `${whole(limit)};qu="concurrent-requests"`}`,
-    state: `${label};r=${whole(Math.max(0, remaining))}${reset === undefined ? '' : `;t=${whole(Math.ceil(Math.max(0, reset)))}`}`,
-  };
+  // Both numbers must be whole: 0.5 per second is written as 1 per 2 s, and 10 per 0.5 s as 20 per 1 s.
+  const wholeWindow = window && Math.ceil(Math.max(window, window / limit));
+  const quota = wholeWindow
+    ? `${formatInteger((limit * wholeWindow) / window + 1e-9)};w=${formatInteger(wholeWindow)}`
+    : `${formatInteger(limit)};qu="concurrent-requests"`;
+  const time = reset === undefined ? '' : `;t=${formatInteger(Math.ceil(Math.max(0, reset)))}`;
+  return { policy: `${label};q=${quota}`, state: `${label};r=${formatInteger(Math.max(0, remaining))}${time}` };
 }
 
-function whole(value: number): string {
-  return String(Math.min(MOST, Math.floor(value)));
+function formatInteger(value: number): string {
+  return String(Math.min(MAX_INTEGER, Math.floor(value)));
 }

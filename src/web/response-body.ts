@@ -1,15 +1,18 @@
 /**
- * The body of a response: when it has been read, and how to get rid of it. Web streams wherever `fetch` runs, and the
- * Node streams of clients such as node-fetch.
+ * The end of a response's body: a callback when the body has been read, and the cancellation of an unwanted body. It
+ * supports web streams, and the Node streams of clients such as node-fetch.
  */
 
-/** The members of a response that a copy cannot be constructed with, or not always: servers do send a status of 999. */
-const FACTS = ['status', 'statusText', 'ok', 'url', 'redirected', 'type'] as const;
+/**
+ * The members of a response that its constructor does not accept, or does not always accept. Some servers send 999 as
+ * the status, for example.
+ */
+const METADATA = ['status', 'statusText', 'ok', 'url', 'redirected', 'type'] as const;
 
-/** The statuses of responses without a body. node-fetch has a stream for them all the same. */
-const BODILESS = new Set([101, 204, 205, 304]);
+/** The statuses of responses without a body. node-fetch creates a stream even for them. */
+const STATUSES_WITHOUT_BODY = new Set([101, 204, 205, 304]);
 
-/** The part of a Node stream that matters here. */
+/** The part of a Node stream that is used here. */
 interface NodeStream {
   on(event: string, listener: (source: unknown) => void): unknown;
   destroy?(): unknown;
@@ -19,17 +22,18 @@ interface NodeStream {
 }
 
 /**
- * Calls `release` once the body of `response` has been read to the end, cancelled or destroyed, or has failed. It does so
- * at once where there is no body, or where another reader has the body. A response that is garbage collected unread
- * releases too, where the platform has a `FinalizationRegistry`, and its connection is closed. Any reader, pipe, clone or
- * reference to the body keeps a response alive. A Node stream counts as read by others from the first access to `body` or
- * to a method; then the end of the stream alone releases.
+ * Calls `release` when the body of `response` has been read to the end, cancelled or destroyed, or has failed. If the
+ * response has no body, or another reader has the body, `release` is called immediately.
  *
- * Nothing is buffered: a chunk is requested when the reader requests it.
+ * If the response is garbage collected unread, its connection is closed and `release` is called. This needs a
+ * `FinalizationRegistry`. Any reader, pipe, clone or reference to the body keeps a response alive. For a Node stream,
+ * collection counts only until the first access to `body` or to a method. After that, only the stream's end counts.
+ *
+ * The body is not buffered: each chunk is requested when the reader requests it.
  *
  * @param release Called exactly once. It must not throw.
- * @param isHead Whether the request was a HEAD, whose response has no body.
- * @returns A response that is as good as the original, to be used in its place.
+ * @param isHead Whether the method of the request was HEAD, whose response has no body.
+ * @returns A response with the same metadata and body. The caller must use it in place of the original.
  */
 export function releaseWhenRead(response: Response, release: () => void, isHead: boolean = false): Response {
   if (isUnread(response))
@@ -38,7 +42,7 @@ export function releaseWhenRead(response: Response, release: () => void, isHead:
   if (
     isNodeStream(body) &&
     !isHead &&
-    !BODILESS.has(response.status) &&
+    !STATUSES_WITHOUT_BODY.has(response.status) &&
     !response.bodyUsed &&
     !body.destroyed &&
     !body.readableEnded
@@ -49,7 +53,7 @@ export function releaseWhenRead(response: Response, release: () => void, isHead:
   return response;
 }
 
-/** Whether there is a web stream for a body, and no other reader has it. A Node stream has no `locked`. */
+/** Whether the body is a web stream that no reader has. A Node stream has no `locked`. */
 export function isUnread(response: Response): response is Response & { body: ReadableStream<Uint8Array> } {
   return response.body?.locked === false && !response.bodyUsed;
 }
@@ -57,7 +61,8 @@ export function isUnread(response: Response): response is Response & { body: Rea
 /**
  * A stream with the chunks of `body`, which calls `release` as {@link releaseWhenRead} does.
  *
- * @param watch Called with the stream and a way to end it: `releaseWhenRead` ends a stream that is garbage collected.
+ * @param watch Called with the stream and a function that cancels `body`. {@link releaseWhenRead} uses it to cancel the
+ *   body after the stream has been garbage collected.
  */
 export function passOn(
   body: ReadableStream<Uint8Array>,
@@ -65,7 +70,7 @@ export function passOn(
   watch?: typeof whenCollected,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
   const reader = body.getReader();
-  // `closed` settles once, at the end, on a cancellation and on a failure; on a failure also before the reader sees it.
+  // `closed` settles once: at the end, after a cancellation, or after a failure, even if no chunk is requested.
   void reader.closed.then(release, release);
   const stream = new ReadableStream<Uint8Array<ArrayBuffer>>(
     {
@@ -78,14 +83,14 @@ export function passOn(
     },
     { highWaterMark: 0 },
   );
-  // The reader refers to the stream only while a chunk is awaited, which is while the stream is being read.
+  // `reader` refers to the stream only while a chunk is awaited. At other times the stream can be collected.
   watch?.(stream, { abandon: () => reader.cancel().catch(() => {}) });
   return stream;
 }
 
 /**
- * The clones that are made of `response` from now on. A clone that is never read holds the connection as long as the
- * response does, so they are discarded together.
+ * Records the clones that are made of `response` from now on. An unread clone keeps the connection open, so the clones
+ * must be discarded together with the response.
  */
 export function clonesOf(response: Response): Response[] {
   const clones: Response[] = [];
@@ -100,14 +105,14 @@ export function clonesOf(response: Response): Response[] {
   return clones;
 }
 
-/** Closes the connection of a response that will not be read. It never throws, and its promise never rejects. */
+/** Closes the connection of a response that will not be read. The function never throws and never rejects. */
 export async function discard(response: { readonly body?: unknown } | null | undefined): Promise<void> {
   try {
     const body = response?.body as Partial<ReadableStream> | null | undefined;
     if (typeof body?.cancel === 'function') await body.cancel();
     else if (isNodeStream(body)) destroyStream(body);
   } catch {
-    // The body has failed or ended by itself, or another reader has it.
+    // The body has failed or has ended, or another reader has it.
   }
 }
 
@@ -115,7 +120,7 @@ function isNodeStream(body: unknown): body is NodeStream {
   return typeof (body as NodeStream | null | undefined)?.on === 'function';
 }
 
-/** Destroys a stream and the streams that are piped into it: node-fetch 2 pipes the socket's stream without `pipeline`. */
+/** Destroys a stream and its sources. node-fetch 2 pipes the stream of the socket into the body without `pipeline`. */
 function destroyStream(stream: unknown): void {
   if (!isNodeStream(stream)) return;
   stream.on('unpipe', destroyStream);
@@ -124,15 +129,15 @@ function destroyStream(stream: unknown): void {
   else stream.resume?.();
 }
 
-/** An entry of the registry. It must not refer to the object whose collection it awaits. */
+/** The entry of an object in the registry. It must not refer to that object, or the object would never be collected. */
 interface Collectable {
-  /** It must not throw, and its promise must not reject. */
+  /** Called after the collection. It must not throw or reject. */
   abandon(): unknown;
 }
 
 let registry: FinalizationRegistry<Collectable> | undefined;
 
-/** Calls `abandon` some time after `object` has been garbage collected, where the platform supports it. */
+/** Calls `abandon` some time after `object` has been garbage collected, if the platform supports this. */
 function whenCollected(object: WeakKey, entry: Collectable): void {
   if (typeof FinalizationRegistry === 'undefined') return;
   registry ??= new FinalizationRegistry((collected) => void collected.abandon());
@@ -140,12 +145,12 @@ function whenCollected(object: WeakKey, entry: Collectable): void {
 }
 
 /**
- * node-fetch refers to its own response for as long as the connection is open, so that response is never collected. The
- * caller gets a proxy of it instead, which nothing else refers to.
+ * Watches a response of node-fetch. The open connection refers to the original response, which is therefore never
+ * collected. The caller gets a proxy, which only the caller refers to.
  */
 function watchNodeStream(response: Response, body: NodeStream, release: () => void): Response {
   const entry = releaseAtEnd(body, release);
-  const watched = new Proxy(response, {
+  const proxy = new Proxy(response, {
     get(target, name) {
       const value: unknown = Reflect.get(target, name, target);
       const isMethod = typeof value === 'function' && name !== 'constructor';
@@ -153,15 +158,15 @@ function watchNodeStream(response: Response, body: NodeStream, release: () => vo
       return isMethod ? (value as () => unknown).bind(target) : value;
     },
   });
-  whenCollected(watched, entry);
-  return watched;
+  whenCollected(proxy, entry);
+  return proxy;
 }
 
 function releaseAtEnd(body: NodeStream, release: () => void): Collectable & { used: boolean } {
-  let held = true;
+  let isReleased = false;
   const finish = (): void => {
-    if (held) release();
-    held = false;
+    if (!isReleased) release();
+    isReleased = true;
   };
   for (const event of ['end', 'close', 'error']) body.on(event, finish);
   const entry = {
@@ -175,24 +180,24 @@ function releaseAtEnd(body: NodeStream, release: () => void): Collectable & { us
   return entry;
 }
 
-/** A response of the same class, so that `instanceof` holds for other clients than the platform's. */
+/** Constructs a response of the class of `original`, so that `instanceof` holds for the responses of undici, too. */
 function construct(body: ReadableStream, original: Response): Response {
   const Kind =
     typeof original.constructor?.prototype?.clone === 'function' ? (original.constructor as typeof Response) : Response;
   try {
     const copy = new Kind(body, original);
-    // The constructor of a subclass may take other arguments.
+    // The constructor of a subclass may have other parameters.
     if (copy.body === body) return copy;
   } catch {
-    // A status or a text that no response can be constructed with.
+    // The constructor does not accept this status or status text.
   }
   return new Response(body, { headers: original.headers });
 }
 
-/** Gives `copy`, and the clones of it, the metadata of `original`. */
+/** Copies the metadata of `original` to `copy` and to its clones. */
 function copyMetadata(copy: Response, original: Response): Response {
-  for (const fact of FACTS) {
-    if (copy[fact] !== original[fact]) Object.defineProperty(copy, fact, { value: original[fact], configurable: true });
+  for (const name of METADATA) {
+    if (copy[name] !== original[name]) Object.defineProperty(copy, name, { value: original[name], configurable: true });
   }
   const clone = copy.clone.bind(copy);
   return Object.defineProperty(copy, 'clone', {

@@ -1,8 +1,8 @@
 /**
- * SHA-256 of a text, synchronous, in every runtime: FIPS 180-4, sections 4.1.2, 5 and 6.2.
+ * A synchronous SHA-256 of a text, for every runtime: FIPS 180-4, sections 4.1.2, 5 and 6.2.
  *
- * `crypto.subtle` answers by a promise, and browsers and some workers have no `node:crypto`. So the digest is computed
- * here. Where `node:crypto` is present it computes the same digest some ten times as fast.
+ * `crypto.subtle` is asynchronous, and browsers and some workers lack `node:crypto`, so the digest is computed here.
+ * Where `node:crypto` is present, it computes the same digest some ten times as fast.
  */
 
 /** The part of `node:crypto` that is used. */
@@ -10,10 +10,10 @@ interface NodeCrypto {
   createHash(algorithm: string): { update(bytes: Uint8Array): { digest(encoding: string): string } };
 }
 
-/** `undefined` before the first use, `null` where there is none. */
+/** `undefined` before the first use, `null` where the runtime lacks `node:crypto`. */
 let native: NodeCrypto | null | undefined;
 
-/** The digest of `text`, in lower-case hexadecimal digits. Different texts are hashed from different bytes: {@link encode}. */
+/** The digest of `text` in lower-case hexadecimal. Different texts are encoded as different bytes: {@link encode}. */
 export function sha256(text: string): string {
   const bytes = encode(text);
   if (native === undefined) native = findNative();
@@ -25,14 +25,14 @@ function findNative(): NodeCrypto | null {
     const { process } = globalThis as { process?: { getBuiltinModule?(name: string): unknown } };
     return (process?.getBuiltinModule?.('node:crypto') as NodeCrypto | undefined) ?? null;
   } catch {
-    // A runtime that was built without it.
+    // This runtime was built without crypto.
     return null;
   }
 }
 
 /**
- * The bytes of `text`: UTF-8 if it is well-formed. A lone surrogate is encoded in three bytes like its neighbours
- * (generalized UTF-8, as WTF-8 specifies it). `TextEncoder` alone would encode every lone surrogate as U+FFFD.
+ * The bytes of `text`: UTF-8 for a well-formed text. A lone surrogate is encoded in three bytes (generalized UTF-8, as
+ * WTF-8 specifies it). `TextEncoder` would encode all lone surrogates as U+FFFD, so that different texts would collide.
  */
 export function encode(text: string): Uint8Array {
   const encoder = new TextEncoder();
@@ -46,15 +46,15 @@ export function encode(text: string): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-/** The round constants and the initial hash value. */
+/** The round constants and the initial hash value, computed at the first use. */
 let constants: { readonly round: Int32Array; readonly start: Int32Array } | undefined;
 
-/** Their definition: the cube roots of the first 64 primes, and the square roots of the first eight. */
-function makeConstants(): typeof constants & {} {
+/** Computes the constants by their definition: cube roots of the first 64 primes, square roots of the first eight. */
+function computeConstants(): typeof constants & {} {
   const primes: number[] = [];
   for (let candidate = 2; primes.length < 64; candidate++)
     if (primes.every((prime) => candidate % prime !== 0)) primes.push(candidate);
-  // 32 bits of the fractional part. A root below 18 leaves 48 bits of a double to it, so the last bits do not matter.
+  // The first 32 bits of the fractional part. A double below 18 has 48 fractional bits, so rounding is harmless.
   const fraction = (root: number): number => ((root - Math.floor(root)) * 2 ** 32) | 0;
   return {
     round: Int32Array.from(primes, (prime) => fraction(Math.cbrt(prime))),
@@ -62,15 +62,15 @@ function makeConstants(): typeof constants & {} {
   };
 }
 
-/** The digest of `bytes` without any help of the runtime. */
+/** The digest of `bytes`, computed in JavaScript. */
 export function pureSha256(bytes: Uint8Array): string {
-  const { round, start } = (constants ??= makeConstants());
+  const { round, start } = (constants ??= computeConstants());
   const { length } = bytes;
   const padded = new Uint8Array(((length + 72) >> 6) << 6);
   padded.set(bytes);
   padded[length] = 0x80;
   const view = new DataView(padded.buffer);
-  // The length in bits, in 64 bits.
+  // The length in bits, as a 64-bit integer.
   view.setUint32(padded.length - 8, length / 2 ** 29);
   view.setUint32(padded.length - 4, length << 3);
   const hash = start.slice();
@@ -89,7 +89,7 @@ export function pureSha256(bytes: Uint8Array): string {
   return Array.from(hash, (word) => (word >>> 0).toString(16).padStart(8, '0')).join('');
 }
 
-/** One block: section 6.2.2, steps 2 to 4. The letters are those of the standard. */
+/** Processes one block: section 6.2.2, steps 2 to 4. The variable names are the names of the standard. */
 function mix(hash: Int32Array, round: Int32Array, schedule: Int32Array): void {
   let a = hash[0]!;
   let b = hash[1]!;

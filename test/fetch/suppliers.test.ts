@@ -65,9 +65,9 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
     'returns nothing': () => ({ options: { key: () => {} }, outcome: /key must be a key, received undefined/ }),
     'answers late': () => ({
       options: { key: async () => 'a' },
-      outcome: /key must be a function that returns a key at once, received object/,
+      outcome: /key must be a function that returns no promise, received object/,
     }),
-    rejects: () => ({ options: { key: () => Promise.reject(BROKEN).catch(() => {}) }, outcome: /at once/ }),
+    rejects: () => ({ options: { key: () => Promise.reject(BROKEN).catch(() => {}) }, outcome: /no promise/ }),
     'returns garbage': () => ({ options: { key: () => ({}) }, outcome: 200 }),
   },
   cost: {

@@ -1,4 +1,4 @@
-/** A response that tells when its body is done with, and is otherwise as good as the one it stands for. */
+/** A response that calls back when its body has ended, and has the metadata and the bytes of the original. */
 import { once } from 'node:events';
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -19,8 +19,8 @@ afterEach(() => {
   }
 });
 
-/** A stream that a test feeds by hand, and what became of it. */
-const source = (): {
+/** A stream whose chunks come from the test, with the number of pulls and the reason of the cancellation. */
+const createSource = (): {
   stream: ReadableStream<Uint8Array>;
   controller: ReadableStreamDefaultController<Uint8Array>;
   pulls: () => number;
@@ -31,7 +31,7 @@ const source = (): {
   let cancelled: unknown;
   const stream = new ReadableStream<Uint8Array>(
     {
-      start: (own) => void (controller = own),
+      start: (created) => void (controller = created),
       pull: () => void pulls++,
       cancel: (reason) => void (cancelled = reason),
     },
@@ -39,17 +39,17 @@ const source = (): {
   );
   return { stream, controller, pulls: () => pulls, cancelled: () => cancelled };
 };
-const settled = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+const nextTurn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 const bytes = (...values: number[]): Uint8Array<ArrayBuffer> => new Uint8Array(values);
 
-describe('the release', () => {
-  test('comes when the body has been read, not before', async () => {
-    const { stream, controller } = source();
+describe('release', () => {
+  test('is called when the body has been read to the end, not earlier', async () => {
+    const { stream, controller } = createSource();
     const release = vi.fn();
     const reader = releaseWhenRead(new Response(stream), release).body!.getReader();
     controller.enqueue(bytes(1));
     expect(await reader.read()).toEqual({ done: false, value: bytes(1) });
-    await settled();
+    await nextTurn();
     expect(release).not.toHaveBeenCalled();
     controller.close();
     expect(await reader.read()).toEqual({ done: true, value: undefined });
@@ -68,76 +68,76 @@ describe('the release', () => {
       },
     ],
     ['pipeTo', (response) => response.body!.pipeTo(new WritableStream())],
-    ['text of a clone, and of itself', (response) => Promise.all([response.clone().text(), response.text()])],
+    ['text of a clone and of the original', (response) => Promise.all([response.clone().text(), response.text()])],
     [
-      'text of a clone of a clone, then cancelled',
+      'text of a clone of a clone, and cancellation of the others',
       async (response) => {
         const clone = response.clone();
         await clone.clone().text();
         await Promise.all([response.body!.cancel(), clone.body!.cancel()]);
       },
     ],
-  ])('has come once %s is done', async (_, read) => {
+  ])('has been called exactly once after %s', async (_, read) => {
     const release = vi.fn();
     await read(releaseWhenRead(new Response('[1, 2]'), release));
     expect(release).toHaveBeenCalledOnce();
-    await settled();
+    await nextTurn();
     expect(release).toHaveBeenCalledOnce();
   });
 
-  test('comes when the body is cancelled, which reaches the source', async () => {
-    const { stream, cancelled } = source();
+  test('is called when the body is cancelled, and the source receives the reason', async () => {
+    const { stream, cancelled } = createSource();
     const release = vi.fn();
     await releaseWhenRead(new Response(stream), release).body!.cancel('enough');
     expect(release).toHaveBeenCalledOnce();
     expect(cancelled()).toBe('enough');
   });
 
-  test('comes when the body is cancelled while a chunk is awaited', async () => {
-    const { stream, cancelled } = source();
+  test('is called when the body is cancelled while a read is pending', async () => {
+    const { stream, cancelled } = createSource();
     const release = vi.fn();
     const reader = releaseWhenRead(new Response(stream), release).body!.getReader();
     const pending = reader.read();
-    await settled();
+    await nextTurn();
     await reader.cancel('enough');
     expect(await pending).toEqual({ done: true, value: undefined });
-    await settled();
+    await nextTurn();
     expect(release).toHaveBeenCalledOnce();
     expect(cancelled()).toBe('enough');
   });
 
-  test('comes when cancelling fails, or never ends', async () => {
+  test('is called when the cancellation fails or never settles', async () => {
     const release = vi.fn();
     const failing = new ReadableStream({ cancel: () => Promise.reject(new Error('no')) });
     await expect(releaseWhenRead(new Response(failing), release).body!.cancel()).rejects.toThrow('no');
     expect(release).toHaveBeenCalledOnce();
     const endless = new ReadableStream({ cancel: () => new Promise(() => {}) });
     void releaseWhenRead(new Response(endless), release).body!.cancel();
-    await settled();
+    await nextTurn();
     expect(release).toHaveBeenCalledTimes(2);
   });
 
-  test('comes when the body breaks off, and the reader gets the error', async () => {
-    const { stream, controller } = source();
+  test('is called when the body fails, and the reader receives the error', async () => {
+    const { stream, controller } = createSource();
     const release = vi.fn();
     const text = releaseWhenRead(new Response(stream), release).text();
-    await settled();
+    await nextTurn();
     const error = new Error('connection lost');
     controller.error(error);
     await expect(text).rejects.toBe(error);
     expect(release).toHaveBeenCalledOnce();
   });
 
-  test('comes when the body breaks off and nobody reads', async () => {
-    const { stream, controller } = source();
+  test('is called when the body fails without a reader', async () => {
+    const { stream, controller } = createSource();
     const release = vi.fn();
     const response = releaseWhenRead(new Response(stream), release);
     const error = new Error('connection lost');
     controller.error(error);
-    await settled();
+    await nextTurn();
     expect(release).toHaveBeenCalledOnce();
     await expect(response.text()).rejects.toBe(error);
-    await settled();
+    await nextTurn();
     expect(release).toHaveBeenCalledOnce();
   });
 
@@ -146,39 +146,39 @@ describe('the release', () => {
     ['204', () => new Response(null, { status: 204 })],
     ['205', () => new Response(null, { status: 205 })],
     ['304', () => new Response(null, { status: 304 })],
-    ['an error', () => Response.error()],
+    ['an error response', () => Response.error()],
     ['a redirect', () => Response.redirect('https://example.com/')],
-    ['101, as far as a test can make one', () => Object.defineProperty(new Response(null), 'status', { value: 101 })],
+    ['101', () => Object.defineProperty(new Response(null), 'status', { value: 101 })],
     [
-      'a body that is locked',
+      'a locked body',
       () => {
         const response = new Response('x');
         response.body!.getReader();
         return response;
       },
     ],
-  ])('comes at once for %s, and the response is itself', (_, make) => {
+  ])('is called immediately for %s, and the original is returned', (_, make) => {
     const release = vi.fn();
     const response = make();
     expect(releaseWhenRead(response, release)).toBe(response);
     expect(release).toHaveBeenCalledOnce();
   });
 
-  test('comes at once for a body that was read already', async () => {
+  test('is called immediately for a body that was read already, in whole or in part', async () => {
     const release = vi.fn();
     const response = new Response('x');
     await response.text();
     expect(releaseWhenRead(response, release)).toBe(response);
     expect(release).toHaveBeenCalledOnce();
-    const partly = new Response('x');
-    const reader = partly.body!.getReader();
+    const partlyRead = new Response('x');
+    const reader = partlyRead.body!.getReader();
     await reader.read();
     reader.releaseLock();
-    expect(releaseWhenRead(partly, release)).toBe(partly);
+    expect(releaseWhenRead(partlyRead, release)).toBe(partlyRead);
     expect(release).toHaveBeenCalledTimes(2);
   });
 
-  test('comes once for a body without a single byte', async () => {
+  test('is called exactly once for an empty body', async () => {
     const release = vi.fn();
     expect(await releaseWhenRead(new Response(''), release).text()).toBe('');
     expect(release).toHaveBeenCalledOnce();
@@ -186,26 +186,26 @@ describe('the release', () => {
 });
 
 describe('the response', () => {
-  test('asks for a chunk only when its reader does', async () => {
-    const { stream, controller, pulls } = source();
+  test('pulls a chunk only when its reader requests one', async () => {
+    const { stream, controller, pulls } = createSource();
     const response = releaseWhenRead(new Response(stream), () => {});
-    await settled();
+    await nextTurn();
     expect(pulls()).toBe(0);
     const reader = response.body!.getReader();
     for (let read = 1; read <= 3; read++) {
       const chunk = reader.read();
-      await settled();
+      await nextTurn();
       expect(pulls()).toBe(read);
       controller.enqueue(bytes(read));
       expect((await chunk).value).toEqual(bytes(read));
-      await settled();
+      await nextTurn();
       expect(pulls()).toBe(read);
     }
   });
 
-  test('passes on every byte, in chunks as they are', async () => {
+  test('has every byte, in the chunks of the original', async () => {
     const chunks = Array.from({ length: 50 }, (_, index) => crypto.getRandomValues(new Uint8Array(index * 37 + 1)));
-    const make = (): Response =>
+    const createResponse = (): Response =>
       new Response(
         new ReadableStream({
           start(controller) {
@@ -215,13 +215,13 @@ describe('the response', () => {
         }),
       );
     const seen: Uint8Array[] = [];
-    for await (const chunk of releaseWhenRead(make(), () => {}).body!) seen.push(chunk);
+    for await (const chunk of releaseWhenRead(createResponse(), () => {}).body!) seen.push(chunk);
     expect(seen).toEqual(chunks);
-    const whole = Buffer.from(await releaseWhenRead(make(), () => {}).arrayBuffer());
+    const whole = Buffer.from(await releaseWhenRead(createResponse(), () => {}).arrayBuffer());
     expect(whole.equals(Buffer.concat(chunks))).toBe(true);
   });
 
-  test('keeps status, text and headers, each cookie a line of its own', () => {
+  test('keeps the status, the status text and the headers, and separate Set-Cookie fields', () => {
     const headers = new Headers([
       ['content-type', 'text/x'],
       ['x-a', '1'],
@@ -241,24 +241,24 @@ describe('the response', () => {
     expect(response.headers.getSetCookie()).toEqual(['a=1; Path=/', 'b=2, c']);
   });
 
-  test('gives itself no content type where there was none', () => {
+  test('has no content type if the original has none', () => {
     const bare = new Response(bytes(1));
     expect([...releaseWhenRead(bare, () => {}).headers]).toEqual([]);
   });
 
-  test('keeps what cannot be constructed: statuses and texts from a wire that respects nothing', async () => {
-    for (const [fact, value] of [
+  test('keeps statuses and status texts that the constructor rejects', async () => {
+    for (const [name, value] of [
       ['status', 999],
       ['status', 204],
       ['status', 0],
       ['statusText', 'zażółć'],
     ] as const) {
-      const original = Object.defineProperty(new Response('hello', { headers: { 'x-a': '1' } }), fact, { value });
+      const original = Object.defineProperty(new Response('hello', { headers: { 'x-a': '1' } }), name, { value });
       Object.defineProperty(original, 'ok', { value: false });
       const release = vi.fn();
       const response = releaseWhenRead(original, release);
       const clone = response.clone();
-      expect([response[fact], response.ok, clone[fact], response.headers.get('x-a')]).toEqual([
+      expect([response[name], response.ok, clone[name], response.headers.get('x-a')]).toEqual([
         value,
         false,
         value,
@@ -270,26 +270,26 @@ describe('the response', () => {
     }
   });
 
-  test('is of the class of the original, unless its constructor takes other arguments', async () => {
+  test('has the class of the original, unless its constructor has other parameters', async () => {
     class Plain extends Response {}
     class Json extends Response {
       constructor(value: unknown) {
         super(JSON.stringify(value));
       }
     }
-    for (const [original, Kind] of [
+    for (const [original, ExpectedClass] of [
       [new Plain('"hello"'), Plain],
       [new Json('hello'), Response],
     ] as const) {
       const release = vi.fn();
       const response = releaseWhenRead(original, release);
-      expect(response.constructor).toBe(Kind);
+      expect(response.constructor).toBe(ExpectedClass);
       expect(await response.text()).toBe('"hello"');
       expect(release).toHaveBeenCalledOnce();
     }
   });
 
-  test('keeps url, redirected and type, and so do its clones', async () => {
+  test('keeps url, redirected and type, as do its clones', async () => {
     const url = await serve((request, response) => {
       if (request.url === '/from') response.writeHead(302, { location: '/to' }).end();
       else
@@ -305,7 +305,7 @@ describe('the response', () => {
           .end('there');
     });
     const original = await fetch(`${url}/from`);
-    const facts = (response: Response): unknown[] => [
+    const metadataOf = (response: Response): unknown[] => [
       response.url,
       response.redirected,
       response.type,
@@ -314,13 +314,13 @@ describe('the response', () => {
       response.ok,
       [...response.headers],
     ];
-    const expected = facts(original);
+    const expected = metadataOf(original);
     expect(expected.slice(0, 5)).toEqual([`${url}/to`, true, 'basic', 200, 'Fine']);
     const release = vi.fn();
     const response = releaseWhenRead(original, release);
     const clone = response.clone();
     const another = clone.clone();
-    expect([response, clone, another].map(facts)).toEqual([expected, expected, expected]);
+    expect([response, clone, another].map(metadataOf)).toEqual([expected, expected, expected]);
     expect(await Promise.all([response, clone, another].map((each) => each.text()))).toEqual([
       'there',
       'there',
@@ -330,7 +330,7 @@ describe('the response', () => {
     expect(() => response.clone()).toThrow(TypeError);
   });
 
-  test('can be told otherwise, as that of any response can', () => {
+  test('allows its url and clone to be redefined', () => {
     const other = new Response();
     const response = releaseWhenRead(
       Object.defineProperty(new Response('hello'), 'url', { value: 'http://there/' }),
@@ -344,8 +344,8 @@ describe('the response', () => {
   });
 });
 
-describe('a body from a wire', () => {
-  test('that is cancelled closes the connection', async () => {
+describe('a body from a real server', () => {
+  test('closes the connection when it is cancelled', async () => {
     let sent!: ServerResponse;
     const url = await serve((_, response) => {
       sent = response;
@@ -359,7 +359,7 @@ describe('a body from a wire', () => {
     await closed;
   });
 
-  test('that the server breaks off releases', async () => {
+  test('releases when the server closes the connection early', async () => {
     const url = await serve((_, response) => {
       response.writeHead(200, { 'content-length': '100' });
       response.write('first', () => setTimeout(() => response.destroy(), 20));
@@ -370,13 +370,13 @@ describe('a body from a wire', () => {
     expect(release).toHaveBeenCalledOnce();
   });
 
-  test('whose signal aborts releases though nobody reads', async () => {
+  test('releases when the signal aborts, without a reader', async () => {
     const url = await serve((_, response) => void response.write('first'));
     const release = vi.fn();
-    const stop = new AbortController();
-    const response = releaseWhenRead(await fetch(url, { signal: stop.signal }), release);
-    stop.abort(new Error('changed my mind'));
+    const controller = new AbortController();
+    const response = releaseWhenRead(await fetch(url, { signal: controller.signal }), release);
+    controller.abort(new Error('caller aborted'));
     await vi.waitFor(() => expect(release).toHaveBeenCalledOnce());
-    await expect(response.text()).rejects.toThrow('changed my mind');
+    await expect(response.text()).rejects.toThrow('caller aborted');
   });
 });

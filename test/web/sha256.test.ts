@@ -1,11 +1,11 @@
-/** The digest, compared with that of `node:crypto`. */
+/** The digest of this package, compared with the digest of `node:crypto`. */
 import fc from 'fast-check';
 import { createHash } from 'node:crypto';
 import { afterEach, expect, test, vi } from 'vitest';
 import { encode, pureSha256, sha256 } from '../../src/web/sha256.js';
 
-const expected = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-/** Any sequence of code units, lone surrogates among them. */
+const digestOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+/** Arbitrary sequences of code units, which include lone surrogates. */
 const units = fc
   .array(
     fc.oneof(
@@ -30,47 +30,49 @@ test.each([
     'abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq',
     '248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1',
   ],
-])('the digest of %j is the one that the standard states', (text, digest) => {
+])('the digest of %j equals the example of the standard', (text, digest) => {
   expect([sha256(text), pureSha256(encode(text))]).toEqual([digest, digest]);
 });
 
-test('for every length up to four blocks, and for a long one, the digest is the one of node:crypto', () => {
+test('the digest equals the digest of node:crypto for every length up to four blocks, and for long inputs', () => {
   for (const length of [...Array(257).keys(), 15_000, 70_001]) {
     const bytes = Uint8Array.from({ length }, (_, index) => (index * 167 + length) & 255);
-    expect(pureSha256(bytes), `${length} bytes`).toBe(expected(bytes));
+    expect(pureSha256(bytes), `${length} bytes`).toBe(digestOf(bytes));
   }
 });
 
-test('a view into a larger buffer is hashed from its own bytes', () => {
+test('a view into a larger buffer is hashed by its own bytes only', () => {
   const bytes = Uint8Array.from({ length: 300 }, (_, index) => index & 255);
-  expect(pureSha256(bytes.subarray(100, 231))).toBe(expected(bytes.slice(100, 231)));
+  expect(pureSha256(bytes.subarray(100, 231))).toBe(digestOf(bytes.slice(100, 231)));
 });
 
-test('for random texts, with and without node:crypto, the digest is the one of node:crypto', () => {
+test('the digest of random texts equals the digest of node:crypto, with and without node:crypto', () => {
   fc.assert(
     fc.property(units, (text) => {
       const bytes = encode(text);
       if (!/\p{Surrogate}/u.test(text)) expect(Buffer.from(bytes)).toEqual(Buffer.from(text, 'utf8'));
-      expect([sha256(text), pureSha256(bytes)]).toEqual([expected(bytes), expected(bytes)]);
+      expect([sha256(text), pureSha256(bytes)]).toEqual([digestOf(bytes), digestOf(bytes)]);
     }),
     { numRuns: 1_000 },
   );
 });
 
-test('different texts have different bytes, lone surrogates included', () => {
-  // Every single code unit, every pair at the edges of the surrogates, and what their encodings might be taken for.
+test('different texts are encoded as different bytes, lone surrogates included', () => {
+  // Every code unit, and all pairs and triples of code units at the edges of the surrogates and of the byte lengths.
   const edges = [
     0x0, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xd800, 0xd801, 0xdbff, 0xdc00, 0xdc01, 0xdfff, 0xe000, 0xfffd, 0xffff,
   ];
   const texts = [
     ...Array.from({ length: 0x1_0000 }, (_, code) => String.fromCharCode(code)),
-    ...edges.flatMap((one) => edges.map((other) => String.fromCharCode(one, other))),
-    ...edges.flatMap((one) => edges.flatMap((two) => edges.map((three) => String.fromCharCode(one, two, three)))),
+    ...edges.flatMap((first) => edges.map((second) => String.fromCharCode(first, second))),
+    ...edges.flatMap((first) =>
+      edges.flatMap((second) => edges.map((third) => String.fromCharCode(first, second, third))),
+    ),
   ];
   expect(new Set(texts.map((text) => Buffer.from(encode(text)).toString('latin1'))).size).toBe(texts.length);
   fc.assert(
-    fc.property(units, units, (one, other) => {
-      expect(Buffer.from(encode(one)).equals(encode(other))).toBe(one === other);
+    fc.property(units, units, (first, second) => {
+      expect(Buffer.from(encode(first)).equals(encode(second))).toBe(first === second);
     }),
   );
 });
@@ -78,7 +80,7 @@ test('different texts have different bytes, lone surrogates included', () => {
 test.each<[string, object | undefined]>([
   ['no process', undefined],
   ['no getBuiltinModule', {}],
-  ['no such module', { getBuiltinModule: () => undefined }],
+  ['no node:crypto', { getBuiltinModule: () => undefined }],
   [
     'a build without crypto',
     {
@@ -88,16 +90,16 @@ test.each<[string, object | undefined]>([
     },
   ],
 ])('a runtime with %s computes the same digest', async (_, process) => {
-  const wanted = sha256('ключ\ud800');
+  const expected = sha256('ключ\ud800');
   vi.resetModules();
   const fresh = await import('../../src/web/sha256.js');
   vi.stubGlobal('process', process);
   const digest = fresh.sha256('ключ\ud800');
   vi.unstubAllGlobals();
-  expect(digest).toBe(wanted);
+  expect(digest).toBe(expected);
 });
 
-test('where node:crypto is present, it does the work', async () => {
+test('where node:crypto is present, it computes the digest', async () => {
   vi.resetModules();
   const fresh = await import('../../src/web/sha256.js');
   const create = vi.fn(() => ({ update: () => ({ digest: () => 'native' }) }));

@@ -1,0 +1,34 @@
+/** Whether a response is a refusal, and the wait that it states. */
+import { invalid } from '../core/validation.js';
+import { readWait } from '../web/retry-after.js';
+import type { Settings } from './options.js';
+import type { SentRequest } from './request-copy.js';
+
+/** The result of {@link readRefusal} for a response that is not a refusal. */
+export const NOT_REFUSED = -1;
+
+/**
+ * Reads a refusal.
+ *
+ * @returns {@link NOT_REFUSED}; `undefined` for a refusal without a stated wait; else the wait in seconds. A wait of 0
+ *   comes from the `refusal` option only: a field that states 0 counts as no stated wait.
+ */
+export async function readRefusal<K>(
+  response: Response,
+  request: SentRequest,
+  { refusal, statuses }: Settings<K>,
+): Promise<number | undefined> {
+  const result: unknown = await refusal?.(response, request);
+  const isNumber = typeof result === 'number';
+  if (isNumber && result >= 0 && result < Infinity) return result;
+  if (isNumber || (result !== undefined && typeof result !== 'boolean')) {
+    throw invalid(
+      'refusal',
+      'a function that returns a boolean, a finite number >= 0 or undefined',
+      result,
+      isNumber ? RangeError : TypeError,
+    );
+  }
+  if (!(result ?? statuses.has(response.status))) return NOT_REFUSED;
+  return (response.headers && readWait(response.headers, Date.now())) || undefined;
+}
