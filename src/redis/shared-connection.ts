@@ -2,8 +2,11 @@
  * What all throttles of a process that use one client share: the client, one channel on which the process is told what
  * others have done, and whether Redis answers at all.
  */
-import { type Driver, driverFor, type RedisConnection, type Script } from './client.js';
+import type { RedisConnection } from './client.js';
+import { createDriver } from './drivers/create-driver.js';
+import type { Driver } from './drivers/driver.js';
 import { messageOf } from './errors.js';
+import type { Script } from './script.js';
 import type { SteadyClock } from './steady-clock.js';
 
 /** A throttle, as the hub sees it. */
@@ -29,7 +32,7 @@ export function hubOf(client: RedisConnection): Hub {
       : undefined;
   const known = url === undefined ? hubs.get(client) : byUrl.get(url);
   if (known !== undefined) return known;
-  const hub: Hub = new Hub(driverFor(client), () => (url === undefined ? hubs.delete(client) : byUrl.delete(url)));
+  const hub: Hub = new Hub(createDriver(client), () => (url === undefined ? hubs.delete(client) : byUrl.delete(url)));
   if (url === undefined) hubs.set(client, hub);
   else byUrl.set(url, hub);
   return hub;

@@ -374,7 +374,7 @@ it('says what to do where the package redis is missing', async () => {
   const throttle = new fresh.RedisThrottle({ client: { url: server.url }, key: freshKey() });
   onTestFinished(() => throttle.close());
   await expect(throttle.acquire()).rejects.toThrow(
-    /client: { url } needs the package "redis": npm install redis, or pass a client that you have/,
+    /client: { url } needs the package "redis": npm install redis, or pass an existing client/,
   );
 });
 
