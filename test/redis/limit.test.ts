@@ -222,7 +222,7 @@ test('wrong_type', async () => {
       ),
     )) {
       expect(error).toBeInstanceOf(ThrottleBackendError);
-      expect(error.message).toContain(`(key "${key}", 5 per 1 s, 1 at a time) cannot be asked, Redis failed: `);
+      expect(error.message).toContain(`(key "${key}", 5 per 1 s, 1 at a time): Redis failed: `);
       expect((error.cause as Error).message).toContain('WRONGTYPE');
     }
     // What was there stays as it was, and others see nothing of it.

@@ -541,7 +541,7 @@ describe('refusals', () => {
       const error = await errorOf(throttle.acquire());
       expect(error).toBeInstanceOf(QueueFullError);
       expect(error.message).toBe(
-        `RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) lets 2 wait, not more; retry when a running job has ended (1 running, 2 waiting)`,
+        `RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) allows at most 2 waiters; retry when a running job has ended (1 running, 2 waiting)`,
       );
     }
     held.release();
