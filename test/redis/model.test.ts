@@ -11,6 +11,9 @@ import { type Clock, type Limits } from 'headgate';
 import { type RedisCommands, type RedisPermit, type RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { INSPECT } from '../../src/redis/scripts/inspect.js';
+import { RESET } from '../../src/redis/scripts/reset.js';
+import { createStep, STEP } from '../../src/redis/scripts/step.js';
 import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
 import { BucketReplay, type LoggedGrant } from '../model/replay.js';
 import {
@@ -90,6 +93,15 @@ afterAll(async () => {
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
+/** The keys expire by the real time, but the histories have their own. So all keys live for one minute here. */
+const stepWithFixedLifetime = createStep("'60000'");
+
+function withFixedLifetime(script: string): string {
+  if (script === STEP) return stepWithFixedLifetime;
+  if (script === INSPECT || script === RESET) return script;
+  throw new Error('The throttle has run an unknown script, so the lifetime of its keys cannot be replaced.');
+}
+
 /** The client of one process. */
 class Wire implements RedisCommands {
   calls = 0;
@@ -99,9 +111,7 @@ class Wire implements RedisCommands {
   async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
     if (this.dead) return new Promise(() => {});
     this.calls++;
-    // The keys expire by the true time, which has nothing to do with that of the histories.
-    const timeless = script.replace('local span = format(', "local span = '60000' or format(");
-    const answer = evalThrough(client)(timeless, keys, args);
+    const answer = evalThrough(client)(withFixedLifetime(script), keys, args);
     this.#open.add(answer);
     return answer.finally(() => this.#open.delete(answer));
   }

@@ -174,7 +174,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     expect(calls.length).toBeGreaterThan(2);
     for (const [text, command, first] of calls) {
       if (command === 'TIME') expect(first).toBeUndefined();
-      else if (command === 'PUBLISH') expect(first).toMatch(/^'headgate:' \.\. hub$/);
+      else if (command === 'PUBLISH') expect(first).toMatch(/^'headgate:' \.\. connection$/);
       else if (command === 'DEL' && first?.startsWith('unpack(KEYS')) continue;
       // Each key that has to be given a time to live, in a loop over the names.
       else expect([...names, 'key'], text).toContain(first);
