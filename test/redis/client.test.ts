@@ -128,7 +128,7 @@ const channels = async (): Promise<string[]> =>
   (await ask(server.port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[];
 
 describe.each(kinds)('$name', ({ name, connect }) => {
-  it('is told by message, even if the connection for that was lost; lives on and is used again', async () => {
+  it('receives grants by message, also after a lost subscription; the client stays usable', async () => {
     const [here, there] = await Promise.all([connect(), connect()]);
     for (const { close } of [here, there]) onTestFinished(close);
     for (let round = 0; round < 2; round++) {
@@ -159,7 +159,7 @@ describe.each(kinds)('$name', ({ name, connect }) => {
   });
 });
 
-it('hundreds of throttles on one client use one connection more, and no listener', async () => {
+it('hundreds of throttles on one client add one connection and no listener', async () => {
   const warned = vi.fn();
   process.on('warning', warned);
   onTestFinished(() => void process.off('warning', warned));
@@ -188,7 +188,7 @@ it('hundreds of throttles on one client use one connection more, and no listener
   expect(warned).not.toHaveBeenCalled();
 });
 
-it('a url that is used by several throttles is one client, which ends with the last of them', async () => {
+it('throttles with the same url share one client, which the last of them closes', async () => {
   const before = await connections(server.url);
   const [one, other] = [open({ url: server.url }), open({ url: server.url })];
   const permits = await Promise.all([one.acquire(), other.acquire()]);
@@ -205,7 +205,7 @@ it('a url that is used by several throttles is one client, which ends with the l
   await until('no connection of ours', async () => (await connections(server.url)) === before);
 });
 
-it('a server that is not there yet fails the calls in time, and is used when it is', async () => {
+it('calls fail in time while the server is down, and succeed once it has started', async () => {
   const errors = vi.fn();
   process.on('unhandledRejection', errors);
   onTestFinished(() => void process.off('unhandledRejection', errors));
@@ -322,7 +322,7 @@ describe('a server with passwords and rules', () => {
     );
   });
 
-  it('tells what a wrong password is answered with', async () => {
+  it('a wrong password rejects with the error of the server', async () => {
     const throttle = open({
       socket: { host: '127.0.0.1', port: strict.port, reconnectStrategy: false },
       username: 'limits',
@@ -334,7 +334,7 @@ describe('a server with passwords and rules', () => {
   });
 });
 
-it('holds no process: neither a client of ours at rest, nor the subscriber of a client that the user has closed', async () => {
+it('an idle client of headgate, and the subscriber of a closed client, keep no process alive', async () => {
   await bundle(folder, 'worker-exits');
   await Promise.all(
     ['ioredis', 'single', 'pool', 'ours'].map(async (kind) => {
@@ -361,7 +361,7 @@ it('holds no process: neither a client of ours at rest, nor the subscriber of a 
   );
 });
 
-it('says what to do where the package redis is missing', async () => {
+it('a missing package redis rejects with installation instructions', async () => {
   vi.resetModules();
   vi.doMock('redis', () => {
     throw new Error('not found');
@@ -388,7 +388,7 @@ it.each([
   expect(() => new RedisThrottle({ client: client as unknown as RedisConnection, key: 'a' })).toThrow(TypeError);
 });
 
-it('an answer that is none of the script fails the call', async () => {
+it('a reply that is not from the script rejects the call', async () => {
   const throttle = open({ eval: async () => undefined, subscribe: async () => {} });
   await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
 });
@@ -413,7 +413,7 @@ class Sentinel extends EventEmitter {
 }
 
 describe('a sentinel of node-redis', () => {
-  it('is asked for the subscription again at each new master, and all who wait ask then', async () => {
+  it('subscribes again at each new master, and all waiters renew then', async () => {
     const client = new Sentinel();
     const throttle = open(client, { commandTimeout: 1 });
     const waiting = later(throttle.acquire());
@@ -439,7 +439,7 @@ describe('a sentinel of node-redis', () => {
     expect(client.unsubscribe).toHaveBeenLastCalledWith(channel, listener);
   });
 
-  it('that is closed is left alone', async () => {
+  it('is not used after it was closed', async () => {
     const client = new Sentinel();
     const throttle = open(client);
     const waiting = later(throttle.acquire());

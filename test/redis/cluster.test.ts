@@ -72,7 +72,7 @@ describe('a Redis Cluster', () => {
   ];
 
   describe.each(kinds)('$name', ({ connect }) => {
-    it('keeps many keys on all nodes, each on one', async () => {
+    it('distributes keys over all nodes, and keeps each key on one', async () => {
       const [here, there] = await Promise.all([connect(), connect()]);
       const prefix = freshKey();
       const settings = { concurrency: 1, capacity: 1_000, period: 3_600, prefix, ttl: 60 };
@@ -101,7 +101,7 @@ describe('a Redis Cluster', () => {
       expect(Math.min(...sizes)).toBeGreaterThan(0);
     });
 
-    it('is first come, first served between two clients, who are told by message', async () => {
+    it('grants in order between two clients, and notifies them by message', async () => {
       const clients = await Promise.all([connect(), connect()]);
       const key = freshKey();
       const throttles = clients.map((client) => open(client, key));
@@ -119,7 +119,7 @@ describe('a Redis Cluster', () => {
       expect(order).toEqual(Array.from({ length: 20 }, (_, index) => index));
     });
 
-    it('sends the script to each node that does not know it', async () => {
+    it('sends the script to each node that has not cached it', async () => {
       const client = await connect();
       const keys = await Promise.all([0, 1, 2].map((master) => cluster.keyOn(master)));
       const throttles = keys.map((key) => open(client, key));
@@ -132,7 +132,7 @@ describe('a Redis Cluster', () => {
       ]);
     });
 
-    it('asks what it has missed when its subscriber was gone', async () => {
+    it('renews after its subscriber was lost', async () => {
       const [here, there] = await Promise.all([connect(), connect()]);
       const key = await cluster.keyOn(2);
       const held = await open(here, key).acquire();
@@ -149,7 +149,7 @@ describe('a Redis Cluster', () => {
     });
   });
 
-  it.each(kinds)('$name: what the user listens to is left alone, and nothing of ours stays', async ({ connect }) => {
+  it.each(kinds)('$name: subscriptions of the user stay, and those of headgate end', async ({ connect }) => {
     const client = await connect();
     const emitter = client as unknown as EventEmitter;
     const listeners = (): string[] =>
@@ -176,7 +176,7 @@ describe('a Redis Cluster', () => {
     return channels.flat().length;
   };
 
-  it('goes on through a slot that moves to another node', async () => {
+  it('keeps working while a slot moves to another node', async () => {
     const clients = await Promise.all(kinds.map((kind) => kind.connect()));
     const key = await cluster.keyOn(1);
     const slot = String(await cluster.slotOf(key));
@@ -204,7 +204,7 @@ describe('a Redis Cluster', () => {
     await until('nothing left', async () => (await ask(to, 'CLUSTER', 'COUNTKEYSINSLOT', slot)) === 0);
   });
 
-  it('bounds the calls for the keys of a dead node, serves the others, and serves it again when it is back', async () => {
+  it('rejects calls for keys of a dead node in time, serves the other keys, and recovers with the node', async () => {
     const [dead, alive] = await Promise.all([cluster.keyOn(1), cluster.keyOn(2)]);
     const node = cluster.nodes[1] as Cluster['nodes'][number];
     const setups = await Promise.all(
@@ -232,7 +232,7 @@ describe('a Redis Cluster', () => {
     );
   });
 
-  it('goes on where a replica takes over: who holds still holds, who waits is next in order', async () => {
+  it('continues after a replica takes over: holders keep their permits, waiters their order', async () => {
     const master = cluster.nodes[0] as Cluster['nodes'][number];
     const successor = cluster.nodes[3] as Cluster['nodes'][number];
     const setups = await Promise.all(
@@ -325,7 +325,7 @@ describe('sentinels', () => {
     },
   ];
 
-  it.each(kinds)('$name: told by message, from one client to the other', async ({ connect }) => {
+  it.each(kinds)('$name: a release on one client grants a waiter on the other by message', async ({ connect }) => {
     const [here, there] = await Promise.all([connect(), connect()]);
     const key = freshKey();
     const held = await open(here, key).acquire();
@@ -337,7 +337,7 @@ describe('sentinels', () => {
     (await waiting).release();
   });
 
-  it('createSentinel of node-redis: what the user has subscribed to goes on, and nothing of ours stays', async () => {
+  it('createSentinel of node-redis: subscriptions of the user stay, and those of headgate end', async () => {
     const client = createSentinel({ name: sentinels.name, sentinelRootNodes: sentinels.sentinels });
     onTestFinished(() => client.destroy());
     await client.connect();
@@ -358,7 +358,7 @@ describe('sentinels', () => {
     expect(client.eventNames()).toEqual([]);
   });
 
-  it('after a failover the same throttles go on: who holds still holds, who waits is next in order', async () => {
+  it('after a failover, holders keep their permits and waiters their order', async () => {
     const { master } = sentinels;
     const setups = await Promise.all(
       kinds.map(async ({ connect }) => {

@@ -32,7 +32,7 @@ const refusals = (heard: Heard[]): Heard[] => heard.filter(({ kind }) => kind ==
 const dead: RedisCommands = { eval: () => new Promise(() => {}), subscribe: async () => {} };
 
 describe('channels of a RedisThrottle', () => {
-  test('tell the life of each call, in order, by one number', async () => {
+  test('publish the events of each call in order, with one id', async () => {
     const heard = hear();
     const throttle = open({ concurrency: 1, maxQueue: 1 });
     const first = await throttle.acquire(2);
@@ -57,7 +57,7 @@ describe('channels of a RedisThrottle', () => {
     expect(heard[4]).toMatchObject({ waited: permit.waited });
   });
 
-  test('tell every refusal with its reason and error', async () => {
+  test('publish every refusal with its reason and error', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
     const heard = hear();
@@ -85,7 +85,7 @@ describe('channels of a RedisThrottle', () => {
     expect(told[0]?.[1]).toBeUndefined();
   });
 
-  test('a cost that a change of limits makes too much is refused for it', async () => {
+  test('a waiter whose cost exceeds a lowered burst is refused with the reason cost', async () => {
     const throttle = open({ capacity: 10, concurrency: 1 });
     const permit = await throttle.acquire();
     const heard = hear();
@@ -97,14 +97,14 @@ describe('channels of a RedisThrottle', () => {
     permit.release();
   });
 
-  test('a backend that fails refuses, whoever asks', async () => {
+  test('a failing backend publishes a refusal for every call', async () => {
     const heard = hear();
     const throttle = open({ client: dead, commandTimeout: 0.02 });
     const errors = await Promise.all([throttle.acquire(), throttle.tryAcquire()].map(outcome));
     expect(refusals(heard)).toMatchObject(errors.map((error) => ({ reason: 'backend', error })));
   });
 
-  test('with failOpen, what this process decides is told as a call of this throttle, and once', async () => {
+  test('with failOpen, each local decision is published once, for this throttle', async () => {
     const heard = hear();
     const throttle = open({ client: dead, commandTimeout: 0.02, failOpen: true, concurrency: 2 });
     const permits = await Promise.all([throttle.acquire(), throttle.acquire()]);
@@ -135,7 +135,7 @@ describe('channels of a RedisThrottle', () => {
       ).toBe(3);
   });
 
-  test('keys of a fleet that this process decides are counted, too', async () => {
+  test('metrics count the keys of a keyed throttle that the fallback serves', async () => {
     const heard = hear();
     const keyed = new RedisKeyedThrottle({
       client: dead,
@@ -151,7 +151,7 @@ describe('channels of a RedisThrottle', () => {
     await keyed.close();
   });
 
-  test('whoever asks again because of a refusal does not keep a failing gate busy for ever', async () => {
+  test('a subscriber that calls acquire during a refusal causes no endless loop while Redis fails', async () => {
     let fails = false;
     const { client, close } = ioredis();
     onTestFinished(close);
@@ -174,7 +174,7 @@ describe('channels of a RedisThrottle', () => {
     await throttle.close();
   });
 
-  test('a lease that is lost is told as released, and once', async () => {
+  test('a lost lease is published as released once', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
     const heard = hear();
@@ -185,7 +185,7 @@ describe('channels of a RedisThrottle', () => {
     expect(heard.map(({ kind }) => kind)).toEqual(['released']);
   });
 
-  test('who waits, loses the place and comes again is told once', async () => {
+  test('a waiter that loses its place and returns to the queue is published once', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
     const heard = hear();
@@ -197,7 +197,7 @@ describe('channels of a RedisThrottle', () => {
     expect(heard.map(({ kind }) => kind)).toEqual(['queued', 'released', 'granted', 'released']);
   });
 
-  test('tell the pauses of this process', async () => {
+  test('publish the pauses of this process', async () => {
     const heard = hear();
     const throttle = open();
     await throttle.pause(30);
@@ -207,7 +207,7 @@ describe('channels of a RedisThrottle', () => {
     expect(brief(heard)).toEqual(['paused 30', 'paused Infinity', 'paused 0']);
   });
 
-  test('metrics count what this process holds and who waits, and no tokens', async () => {
+  test('metrics count permits and waiters of this process, and no tokens', async () => {
     const exporter = new PrometheusExporter({ preventServerStart: true });
     const provider = new MeterProvider({ readers: [exporter] });
     onTestFinished(instrument(provider));

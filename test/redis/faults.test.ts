@@ -181,8 +181,8 @@ const untilKnown = (
   return until(wanted, async () => JSON.stringify(await known().catch(() => undefined)) === wanted, seconds);
 };
 
-describe('a call whose answer is lost', () => {
-  scene('is sent again by ioredis, and counts once', async (it) => {
+describe('a call whose reply is lost', () => {
+  scene('counts once when ioredis sends it twice', async (it) => {
     const net = await it.network();
     const throttle = it.throttle(it.ioredis({}, net.url), { concurrency: 2, commandTimeout: 2, ttl: 10 });
     const other = it.throttle(it.admin, { key: throttle.key, concurrency: 2, ttl: 10 });
@@ -209,7 +209,7 @@ describe('a call whose answer is lost', () => {
     expect(new Set((await other.inspect()).active.map(({ slot }) => slot))).toEqual(new Set([1, 2]));
   });
 
-  scene('fails with node-redis, and what it took is back at once', async (it) => {
+  scene('rejects with node-redis, and its permit is released at once', async (it) => {
     const net = await it.network();
     const throttle = it.throttle(await it.nodeRedis(net.url), { concurrency: 1, commandTimeout: 2, ttl: 20 });
     const other = it.throttle(it.admin, { key: throttle.key, concurrency: 1, ttl: 20 });
@@ -223,7 +223,7 @@ describe('a call whose answer is lost', () => {
     await until('nothing is held', async () => (await other.inspect()).active.length === 0, 2);
   });
 
-  scene('is given back at once, though another call has been answered meanwhile', async (it) => {
+  scene('is cancelled at once, even if another call was answered meanwhile', async (it) => {
     const answers: (() => void)[] = [];
     let prompt = true;
     const run = evalThrough(it.admin);
@@ -253,7 +253,7 @@ describe('a call whose answer is lost', () => {
     expect(await it.admin.dbsize()).toBe(0);
   });
 
-  scene('is no permit, if it took longer than the permit lasts', async (it) => {
+  scene('grants no permit if the reply takes longer than ttl', async (it) => {
     let delay = 0;
     const run = evalThrough(it.admin);
     const throttle = it.throttle(
@@ -278,7 +278,7 @@ describe('a call whose answer is lost', () => {
     expect(await late).toBeInstanceOf(ThrottleBackendError);
   });
 
-  scene('a permit that is asked for while another answer is long in coming is not lost at once', async (it) => {
+  scene('a permit that is requested during a slow call is not lost at once', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), { concurrency: 4, ttl: 0.5, commandTimeout: 3 });
     await throttle.run(() => {});
     const goOn = await it.hang();
@@ -295,22 +295,19 @@ describe('a call whose answer is lost', () => {
 });
 
 describe('failOpen', () => {
-  scene(
-    'a cost that can be granted no more is refused by the local throttle, and nobody behind it is lost',
-    async (it) => {
-      const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, failOpen: true, commandTimeout: 0.2 });
-      await throttle.run(() => {});
-      await it.hang();
-      const trying = throttle.tryAcquire(5);
-      const next = throttle.acquire(1);
-      const configuring = throttle.configure({ capacity: 2, burst: 2 });
-      await expect(trying).rejects.toThrow(RangeError);
-      expect((await next).slot).toBe(0);
-      await configuring;
-    },
-  );
+  scene('a cost above the new burst is refused by the fallback, and the waiters behind it are granted', async (it) => {
+    const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, failOpen: true, commandTimeout: 0.2 });
+    await throttle.run(() => {});
+    await it.hang();
+    const trying = throttle.tryAcquire(5);
+    const next = throttle.acquire(1);
+    const configuring = throttle.configure({ capacity: 2, burst: 2 });
+    await expect(trying).rejects.toThrow(RangeError);
+    expect((await next).slot).toBe(0);
+    await configuring;
+  });
 
-  scene('whoever waits in the local throttle, since it is paused, goes on by a resume that Redis hears', async (it) => {
+  scene('a waiter of the paused fallback is granted by a resume that Redis receives', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), { concurrency: 10, failOpen: true, commandTimeout: 0.2 });
     await throttle.run(() => {});
     const goOn = await it.hang();
@@ -327,7 +324,7 @@ describe('failOpen', () => {
     expect((await next).slot).toBe(0);
   });
 
-  scene('nobody passes those who wait in Redis, though it was another throttle that failed', async (it) => {
+  scene('waiters in Redis move to the fallback first, even if another throttle has failed', async (it) => {
     const client = await clients[0]![1](it);
     const options = { concurrency: 1, failOpen: true, commandTimeout: 0.2, ttl: 20 };
     const throttle = it.throttle(client, options);
@@ -345,9 +342,9 @@ describe('failOpen', () => {
   });
 });
 
-describe('clients that are odd', () => {
+describe('unusual clients', () => {
   for (const [name, connect] of all) {
-    scene(`whoever has only looked at first, hears of a grant all the same: ${name}`, async (it) => {
+    scene(`a throttle whose first call is inspect receives a later grant: ${name}`, async (it) => {
       const holder = it.throttle(await connect(it), { concurrency: 1, ttl: 20 });
       const throttle = it.throttle(await connect(it), { key: holder.key, concurrency: 1, ttl: 20 });
       await untilConnected(holder);
@@ -362,7 +359,7 @@ describe('clients that are odd', () => {
     });
   }
 
-  scene('one whose replies are Buffers', async (it) => {
+  scene('a client whose replies are Buffers works', async (it) => {
     const client = createClient({
       url: it.server.url,
       commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
@@ -374,7 +371,7 @@ describe('clients that are odd', () => {
     expect((await throttle.inspect()).active).toMatchObject([{ slot: 1, cost: 1 }]);
   });
 
-  scene('one with a prefix for all keys', async (it) => {
+  scene('a client with a prefix for all keys works', async (it) => {
     const client = it.ioredis({ keyPrefix: 'app:' });
     const throttle = it.throttle(client, { concurrency: 1, ttl: 20 });
     const second = it.throttle(client, { key: throttle.key, concurrency: 1, ttl: 20 });
@@ -386,7 +383,7 @@ describe('clients that are odd', () => {
     expect(await Promise.race([next, sleep(1_000)])).toBeDefined();
   });
 
-  test('one that answers with nothing', async () => {
+  test('a client that replies with undefined rejects the call', async () => {
     const throttle = new RedisThrottle({
       client: { eval: async () => undefined, subscribe: async () => {} },
       key: 'key',
@@ -400,7 +397,7 @@ describe('clients that are odd', () => {
 
 describe('a server that is killed and started again', () => {
   for (const [name, connect] of all) {
-    scene(`without its data: holders keep their slots, waiters their order: ${name}`, async (it) => {
+    scene(`without its data, holders keep their slots and waiters their order: ${name}`, async (it) => {
       const net = await it.network();
       const here = it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 });
       const there = it.throttle(await connect(it, net.url), {
@@ -447,7 +444,7 @@ describe('a server that is killed and started again', () => {
     });
 
     scene(
-      `with its data: all goes on, nothing is doubled: ${name}`,
+      `with its data: every permit and waiter continues, and none is doubled: ${name}`,
       async (it) => {
         const throttles = [it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 })];
         throttles.push(
@@ -487,7 +484,7 @@ describe('a server that is killed and started again', () => {
       { appendonly: 'yes', appendfsync: 'always' },
     );
 
-    scene(`down for longer than ttl: nobody hangs, and afterwards all is as new: ${name}`, async (it) => {
+    scene(`down for longer than ttl: every call settles, and new calls start from a new state: ${name}`, async (it) => {
       const throttle = it.throttle(await connect(it), { concurrency: 2, ttl: 0.6, commandTimeout: 0.3 });
       await untilConnected(throttle);
       const permits = [await throttle.acquire(), await throttle.acquire()];
@@ -586,7 +583,7 @@ describe('each call is bounded', () => {
     }
   }
 
-  scene('an answer in time is used, however close', async (it) => {
+  scene('a reply just before the timeout is used', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), { concurrency: 1, ttl: 10, commandTimeout: 0.6 });
     await throttle.run(() => {});
     const goOn = await it.hang();
@@ -597,7 +594,7 @@ describe('each call is bounded', () => {
   });
 });
 
-describe('failOpen: the local throttle decides', () => {
+describe('failOpen: the fallback grants permits', () => {
   for (const [name, connect] of clients) {
     for (const failure of ['down', 'hung']) {
       scene(`${name}, ${failure}`, async (it) => {
@@ -638,7 +635,7 @@ describe('failOpen: the local throttle decides', () => {
     }
   }
 
-  scene('the rate is kept there as well', async (it) => {
+  scene('the fallback keeps the rate', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), {
       capacity: 10,
       burst: 5,
@@ -656,7 +653,7 @@ describe('failOpen: the local throttle decides', () => {
 
 describe('SCRIPT FLUSH', () => {
   for (const [name, connect] of all) {
-    scene(`is not noticed: ${name}`, async (it) => {
+    scene(`affects no call: ${name}`, async (it) => {
       const throttle = it.throttle(await connect(it), { concurrency: 2, ttl: 0.5 });
       const stop = new AbortController();
       const flush = (async () => {
@@ -679,7 +676,7 @@ describe('SCRIPT FLUSH', () => {
 
 describe('CLIENT KILL', () => {
   for (const [name, connect] of all) {
-    scene(`of all connections, while some hold and some wait: ${name}`, async (it) => {
+    scene(`of all connections loses no permit and no waiter: ${name}`, async (it) => {
       const here = it.throttle(await connect(it), { concurrency: 1, ttl: 20, commandTimeout: 2 });
       const there = it.throttle(await connect(it), { key: here.key, concurrency: 1, ttl: 20, commandTimeout: 2 });
       const known = watch(it, here);
@@ -706,7 +703,7 @@ describe('CLIENT KILL', () => {
   }
 });
 
-describe('messages that are lost', () => {
+describe('lost messages', () => {
   const ttl = 1.5;
   /** A client by hand, on a connection of the scene, that hears what `passes`. */
   const partial = (
@@ -750,7 +747,7 @@ describe('messages that are lost', () => {
     ],
   ];
   for (const [what, make] of lossy) {
-    scene(`${what}: whoever waits hears of its grant within ttl / 3`, async (it) => {
+    scene(`${what}: a waiter receives its grant within ttl / 3`, async (it) => {
       const holder = it.throttle(await clients[0]![1](it), { concurrency: 1, ttl });
       const throttle = it.throttle(make(it), { key: holder.key, concurrency: 1, ttl });
       const known = watch(it, holder);
@@ -766,7 +763,7 @@ describe('messages that are lost', () => {
   }
 });
 
-describe('clients that are no use', () => {
+describe('unusable clients', () => {
   for (const [what, value] of [
     ['nothing', undefined],
     ['null', null],
@@ -774,7 +771,7 @@ describe('clients that are no use', () => {
     ['a number', 6379],
     ['a function', () => {}],
   ] as const) {
-    test(`${what}: a TypeError that names the argument and what it is`, () => {
+    test(`${what}: a TypeError names the argument and the received value`, () => {
       for (const Kind of [RedisThrottle, RedisKeyedThrottle]) {
         expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(TypeError);
         expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(
@@ -789,19 +786,19 @@ describe('clients that are no use', () => {
     ['only eval', { eval() {} }],
     ['only subscribe', { subscribe() {} }],
   ] as const) {
-    test(`${what}: a TypeError that says what would do`, () => {
+    test(`${what}: a TypeError lists the accepted clients`, () => {
       expect(() => new RedisThrottle({ client: value, key: 'key' })).toThrow(
         /client must be an ioredis or node-redis client/,
       );
     });
   }
 
-  scene('an ioredis client that connects when it is used, is connected', async (it) => {
+  scene('an ioredis client with lazyConnect is connected on first use', async (it) => {
     const throttle = it.throttle(it.ioredis({ lazyConnect: true }), { concurrency: 1 });
     expect(await throttle.run(({ slot }) => slot)).toBe(1);
   });
 
-  scene('a node-redis client that was never connected fails at once, and works once it is', async (it) => {
+  scene('an unconnected node-redis client rejects at once, and works once connected', async (it) => {
     const client = createClient({ url: it.server.url });
     const throttle = it.throttle(client, { concurrency: 1 });
     await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
@@ -812,25 +809,28 @@ describe('clients that are no use', () => {
   });
 
   for (const [name, connect] of clients) {
-    scene(`one that is closed under us: the permit is lost, the waiter fails, the rest ends: ${name}`, async (it) => {
-      const client = await connect(it);
-      const throttle = it.throttle(client, { concurrency: 1, ttl: 0.6, commandTimeout: 0.3 });
-      const { signal } = await throttle.acquire();
-      const waiting = throttle.acquire().catch((error: unknown) => error);
-      await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
-      const closable = client as unknown as { disconnect?(): void; destroy?(): void };
-      if (closable.destroy === undefined) closable.disconnect?.();
-      else closable.destroy();
-      await until('it is lost', () => signal.aborted, 2);
-      expect(signal.reason).toBeInstanceOf(LeaseLostError);
-      expect(await waiting).toBeInstanceOf(ThrottleBackendError);
-      await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
-      await throttle.close();
-      await throttle.idle();
-    });
+    scene(
+      `a client that the user closes: the permit is lost, the waiter rejects, all timers end: ${name}`,
+      async (it) => {
+        const client = await connect(it);
+        const throttle = it.throttle(client, { concurrency: 1, ttl: 0.6, commandTimeout: 0.3 });
+        const { signal } = await throttle.acquire();
+        const waiting = throttle.acquire().catch((error: unknown) => error);
+        await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+        const closable = client as unknown as { disconnect?(): void; destroy?(): void };
+        if (closable.destroy === undefined) closable.disconnect?.();
+        else closable.destroy();
+        await until('it is lost', () => signal.aborted, 2);
+        expect(signal.reason).toBeInstanceOf(LeaseLostError);
+        expect(await waiting).toBeInstanceOf(ThrottleBackendError);
+        await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
+        await throttle.close();
+        await throttle.idle();
+      },
+    );
   }
 
-  scene('one of our own, whose options let it give up, ends without a word', async (it) => {
+  scene('a client of headgate whose reconnect strategy stops ends without an unhandled error', async (it) => {
     const client = { url: it.server.url, socket: { reconnectStrategy: false } };
     const throttle = it.throttle(client, { concurrency: 1, ttl: 0.3, commandTimeout: 0.2 });
     await it.server.kill();

@@ -253,7 +253,7 @@ describe('eight processes and ten thousand calls', () => {
     grants.sort((one, other) => one.granted - other.granted || one.number - other.number);
   }, 60_000);
 
-  it('settle every call, in all ways there are', () => {
+  it('settle every call, and every kind of outcome occurs', () => {
     expect(ends).toEqual(Array.from({ length: PROCESSES }, () => 0));
     const outcomes: Record<string, number> = {};
     for (const account of accounts)
@@ -267,7 +267,7 @@ describe('eight processes and ten thousand calls', () => {
     expect(grants.filter(({ asked }) => asked === undefined)).toEqual([]);
   });
 
-  it('never hold more than so many permits, from hearing of the grant to calling release, and never one slot twice', () => {
+  it('never hold more permits than the limit, nor one slot twice', () => {
     const holds = accounts.flatMap((account) => account.holds);
     const edges = holds.flatMap(({ heard, released, slot }) => [
       { at: heard, slot, enters: true },
@@ -288,7 +288,7 @@ describe('eight processes and ten thousand calls', () => {
     expect(most).toBe(limits.concurrency - 1);
   });
 
-  it('never exceed the rate, between any two grants, by the clock of Redis', () => {
+  it('never exceed the rate between any two grants, by the clock of Redis', () => {
     const rate = limits.capacity / limits.period / 1e6;
     let excess = 0;
     let highest = 0;
@@ -316,7 +316,7 @@ describe('eight processes and ten thousand calls', () => {
     expect(highestReserved).toBeGreaterThan(limits.burst * 0.8);
   });
 
-  it('grant in the order of tickets, and at once only while nobody waits', () => {
+  it('grant in the order of tickets, and without a queue only while no caller waits', () => {
     const queued = grants.filter(({ ticket }) => ticket !== undefined);
     expect(queued.length).toBeGreaterThan(1_000);
     let latest = 0;
@@ -347,7 +347,7 @@ describe('eight processes and ten thousand calls', () => {
     expect(atOnce).toBeGreaterThan(100);
   });
 
-  it('leave nothing behind', async () => {
+  it('leave no key behind', async () => {
     expect(held.signal.aborted).toBe(false);
     const { active, waiting } = await throttle.inspect();
     expect(active).toMatchObject([{ slot: held.slot }]);
@@ -406,7 +406,7 @@ describe.concurrent('kill -9', () => {
     },
   );
 
-  it('of the head that waits for tokens: those behind it get on, in order', async () => {
+  it('of the head that waits for tokens: the waiters behind it are granted in order', async () => {
     const ttl = 0.9;
     const settings: Settings = { key: freshKey(), ttl, capacity: 10, burst: 10, period: 100 };
     const throttle = await taking(settings);
@@ -425,7 +425,7 @@ describe.concurrent('kill -9', () => {
     await behind.kill();
   });
 
-  it('of others never takes a permit from one who lives, however long it works', async () => {
+  it('of other processes never takes a permit from a running holder', async () => {
     const ttl = 0.9;
     const settings: Settings = { key: freshKey(), ttl, concurrency: 2 };
     const [living, doomed] = await Promise.all([obeying('node-redis', settings), obeying('ioredis', settings)]);
@@ -456,7 +456,7 @@ describe.concurrent('kill -9', () => {
 });
 
 describe('fifteen processes killed at random', () => {
-  it('leave the rest a gate that lets so many in and no more, and as it was', async () => {
+  it('leave a gate that keeps its limit and returns to a new state', async () => {
     const ttl = 0.6;
     const settings: Settings = { key: freshKey(), ttl, concurrency: 3, capacity: 400, burst: 20 };
     const everyone: Worker[] = [];
@@ -557,7 +557,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     return { late };
   };
 
-  it.each(KINDS)('loses its permit, and knows it as soon as it looks, %s', async (kind) => {
+  it.each(KINDS)('loses its permit, and its signal is aborted at the first read, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
     const throttle = await taking(settings);
     const worker = await obeying(kind, settings);
@@ -596,7 +596,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     await worker.kill();
   });
 
-  it.each(KINDS)('while it waits, and is granted in vain: it waits on in its place, %s', async (kind) => {
+  it.each(KINDS)('while it waits, and its grant expires: it keeps its place, %s', async (kind) => {
     const { throttle, first, worker } = await waiting(kind);
     const mine = throttle.acquire();
     await until('both wait', async () => (await throttle.inspect()).waiting.length === 2);
@@ -621,7 +621,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     await worker.kill();
   });
 
-  it.each(KINDS)('while its renewal is under way: it waits on in its place, %s', async (kind) => {
+  it.each(KINDS)('while its renewal is under way: it keeps its place, %s', async (kind) => {
     const { throttle, first, worker } = await waiting(kind);
     worker.tell({ do: 'block when it calls', seconds: 2.5 * ttl });
     await worker.says('blocked');
@@ -634,7 +634,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     await worker.kill();
   });
 
-  it.each(KINDS)('before it hears that it was granted at once: an answer that late is none, %s', async (kind) => {
+  it.each(KINDS)('before the reply with its grant: the late reply grants no permit, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
     const throttle = await taking(settings);
     const worker = await obeying(kind, settings);
@@ -660,7 +660,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
   });
 });
 
-describe.concurrent('a connection that stalls for longer than ttl, and then brings it all', () => {
+describe.concurrent('a connection that stalls for longer than ttl, and then delivers everything', () => {
   /** A throttle whose calls, and whose messages, go on their way when they are let go. */
   async function stalling(throttle: Settings): Promise<{ throttle: RedisThrottle; calls: Valve; messages: Valve }> {
     const commands = ioredis();
@@ -692,7 +692,7 @@ describe.concurrent('a connection that stalls for longer than ttl, and then brin
     return { throttle: made, calls: calling, messages: telling };
   }
 
-  it('brings nobody back into the queue who has lost his lease since', async () => {
+  it('returns no caller to the queue whose lease was lost meanwhile', async () => {
     const settings: Settings = { key: freshKey(), ttl: 0.9, concurrency: 1 };
     const throttle = await taking(settings);
     const slow = await stalling(settings);
@@ -718,7 +718,7 @@ describe.concurrent('a connection that stalls for longer than ttl, and then brin
     await isAsNew(throttle);
   });
 
-  it('is not believed when it tells of a grant that has lapsed', async () => {
+  it('delivers an expired grant, which the waiter ignores', async () => {
     const settings: Settings = { key: freshKey(), ttl: 1.5, concurrency: 1 };
     const throttle = await taking(settings);
     const slow = await stalling(settings);
@@ -747,10 +747,10 @@ describe.concurrent('a connection that stalls for longer than ttl, and then brin
   });
 });
 
-describe.concurrent('a process that has nothing left to do', () => {
+describe.concurrent('a process without further work', () => {
   const ALL = [...KINDS, 'url'] as const;
 
-  it.each(ALL)('ends by itself though it never closes its throttle, %s', async (kind) => {
+  it.each(ALL)('ends by itself without close, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl: 30, concurrency: 1 };
     const throttle = await taking(settings);
     const worker = await obeying(kind, settings);
@@ -764,7 +764,7 @@ describe.concurrent('a process that has nothing left to do', () => {
     expect(await worker.ends()).toBe(0);
   });
 
-  it.each(ALL)('lives for as long as a call waits, %s', async (kind) => {
+  it.each(ALL)('stays alive while a call waits, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl: 1, concurrency: 1 };
     const throttle = await taking(settings);
     const permit = await throttle.acquire();

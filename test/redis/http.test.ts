@@ -141,7 +141,7 @@ describe('server processes that share a limit', () => {
       return entering;
     };
 
-    test('refuse who is one too many, until somebody in either has the whole response', async () => {
+    test('refuse a request over the limit until a response of any process has ended', async () => {
       const name = (who: string): string => `${framework} refuses ${who}`.replaceAll(' ', '-');
       const [here, there] = await both('shared');
       const one = await enter(here, name('one'));
@@ -162,7 +162,7 @@ describe('server processes that share a limit', () => {
       await until('all slots are free', async () => (await gate.inspect()).active.length === 0);
     });
 
-    test('refuse for each key by itself', async () => {
+    test('refuse each key separately', async () => {
       const name = (who: string): string => `${framework} keys ${who}`.replaceAll(' ', '-');
       const [here, there] = await both('keyed');
       const [one] = await Promise.all([enter(here, name('one'), 'ada'), enter(there, name('two'), 'ada')]);
@@ -181,7 +181,7 @@ describe('server processes that share a limit', () => {
       await until('all slots are free', async () => (await perUser.inspect('header:x-user:ada')).active.length === 0);
     });
 
-    test('forget at once who hangs up in the queue, and let the next in', async () => {
+    test('remove a client that hangs up from the queue at once, and admit the next', async () => {
       const name = (who: string): string => `${framework} queues ${who}`.replaceAll(' ', '-');
       const [here, there] = await both('shared, waiting');
       const [one, two] = await Promise.all([enter(here, name('one')), enter(here, name('two'))]);
@@ -234,7 +234,7 @@ describe('server processes that share a limit', () => {
       },
     );
 
-    test('say that the server is busy where the queue is full, or a resource is short', async () => {
+    test('send 503 if the queue is full or a resource is taken', async () => {
       const name = (who: string): string => `${framework} is busy with ${who}`.replaceAll(' ', '-');
       const [full] = await both('no queue');
       const [, fullThere] = await both('no queue');
@@ -275,7 +275,7 @@ describe('server processes that share a limit', () => {
     );
   });
 
-  test('have the slots and places of one that was killed within ttl, and not before it may have been judged dead', async () => {
+  test('get the slots and places of a killed process within ttl, and not before its leases expire', async () => {
     const third = new ServerProcess('ioredis');
     await third.ports;
     const variants: Variant[] = ['shared, waiting', 'keyed, waiting'];
@@ -365,7 +365,7 @@ describe('while Redis fails', () => {
       await server.stop();
     });
 
-    test.each(sites)('%s hands the failure to its error handler, and tells nobody to come back', async (__, serve) => {
+    test.each(sites)('%s passes the failure to its error handler, without Retry-After', async (__, serve) => {
       await Promise.all(
         gates.flatMap(({ gate, keyed }) =>
           [
@@ -389,7 +389,7 @@ describe('while Redis fails', () => {
       );
     });
 
-    test.each(sites)('%s runs requests without a permit where it was told to', async (__, serve) => {
+    test.each(sites)('%s runs requests without a permit if the adapter has failOpen', async (__, serve) => {
       await Promise.all(
         gates.flatMap(({ gate }) =>
           [0, 0.05].map(async (wait) => {
@@ -405,7 +405,7 @@ describe('while Redis fails', () => {
       );
     });
 
-    test.each(sites)('%s keeps to the limit of its process where the gate was told to', async (__, serve) => {
+    test.each(sites)('%s keeps the limit of its process if the gate has failOpen', async (__, serve) => {
       await Promise.all(
         gates.map(async ({ open }) => {
           const latch = new Latch();
@@ -421,7 +421,7 @@ describe('while Redis fails', () => {
       );
     });
 
-    test('a Limiter passes the failure on, and gives back what it had', async () => {
+    test('a Limiter rejects with the failure, and releases its other permits', async () => {
       await Promise.all(
         gates.map(async ({ gate }) => {
           const desk = new Resource(4);
@@ -436,7 +436,7 @@ describe('while Redis fails', () => {
       );
     });
 
-    test('throttledFetch rejects with the failure, and sends nothing', async () => {
+    test('throttledFetch rejects with the failure, and sends no request', async () => {
       let sent = 0;
       const send = async (): Promise<Response> => (sent++, new Response('ok'));
       for (const { gate, keyed, open } of gates) {
@@ -455,7 +455,7 @@ describe('while Redis fails', () => {
   });
 });
 
-test('a timeout that ends while Redis is gone is a failure, also of one that stood in line', async () => {
+test('a timeout that ends while Redis is down rejects with the failure, also for a waiter in the queue', async () => {
   const server = await startRedis();
   onTestFinished(() => server.stop());
   const { client, close } = ioredis(server.url);
@@ -483,7 +483,7 @@ describe('a Limiter with a gate on Redis', () => {
     return { desk, licences, limiter: new Limiter({ timeout: 0.05, resources: all }), all };
   };
 
-  test('gives back in Redis what it had when another resource was short: slot and tokens', async () => {
+  test('returns slot and tokens to Redis when another resource is taken', async () => {
     const { desk, licences, limiter, all } = setUp('redis first');
     const held = await desk.acquire();
     for (const timeout of [0, 0.05])
@@ -504,7 +504,7 @@ describe('a Limiter with a gate on Redis', () => {
       .run(async () => expect([desk.active, (await licences.inspect()).active.length]).toEqual([1, 1]));
   });
 
-  test('gives back what it had when the gate on Redis is taken, and leaves its queue', async () => {
+  test('releases its other permits when the gate on Redis is taken, and leaves its queue', async () => {
     const { desk, licences, limiter, all } = setUp('redis last');
     const held = await licences.acquire();
     const busy: unknown = await limiter.acquire(all).catch((error: unknown) => error);
@@ -517,8 +517,8 @@ describe('a Limiter with a gate on Redis', () => {
   });
 });
 
-describe('what a response tells', () => {
-  test.each(sites)('%s: nothing of what is left, and how long to wait by the clock of Redis', async (_, serve) => {
+describe('the headers of a response', () => {
+  test.each(sites)('%s: no remaining quota, and a Retry-After by the clock of Redis', async (_, serve) => {
     const { client, close } = ioredis();
     onTestFinished(close);
     const limits = { client, capacity: 1, period: 2.5, burst: 1, concurrency: 5 };
@@ -570,7 +570,7 @@ describe('throttledFetch on gates that share a limit', () => {
   const texts = (responses: Promise<Response>[]): Promise<string[]> =>
     Promise.all(responses.map(async (response) => (await response).text()));
 
-  test('pauses both, whoever was refused: those in line and those to come', async () => {
+  test('a refusal of one pauses the waiters and later calls of both', async () => {
     const { url, came, refuse, refusedAt } = await upstream();
     const key = freshKey();
     const gates = (await clients()).map((client) => new RedisThrottle({ client, key, concurrency: 1 }));
@@ -595,7 +595,7 @@ describe('throttledFetch on gates that share a limit', () => {
     expect(isEmpty(await gates[0]!.inspect())).toBe(true);
   });
 
-  test('pauses one origin in both, and no other', async () => {
+  test('pauses only the refused origin, in both', async () => {
     const [paused, free] = await Promise.all([upstream(), upstream(0)]);
     const prefix = freshKey();
     const gates = (await clients()).map((client) => new RedisKeyedThrottle({ client, prefix, concurrency: 5 }));
@@ -612,7 +612,7 @@ describe('throttledFetch on gates that share a limit', () => {
     expect((await gates[0]!.inspect(free.url)).pausedFor).toBe(0);
   });
 
-  test('tells the failure where the pause cannot be told to Redis, and keeps no slot', async () => {
+  test('rejects if Redis fails during the pause, and keeps no slot', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const { client, close } = ioredis(server.url);

@@ -10,7 +10,7 @@ const text = fc
   })
   .map((parts) => parts.join(''));
 
-test('two limiters share no name, whatever their prefixes and keys (FAULTS 43)', () => {
+test('different pairs of prefix and key share no name (FAULTS 43)', () => {
   fc.assert(
     fc.property(text, text, text, text, (prefix, key, otherPrefix, otherKey) => {
       const bytes = (one: string, two: string): string[] =>
@@ -29,14 +29,14 @@ test.each([
   ['api:v2', 'ada', '{api%3Av2:ada}'],
   ['api', 'a}b{c%', '{api:a%7Db%7Bc%25}'],
   ['api', '\uD83D', '{api:%uD83D}'],
-])('prefix %o and key %o are %s', (prefix, key, base) => {
+])('prefix %o and key %o give %s', (prefix, key, base) => {
   expect(keyNames(prefix, key)).toEqual([
     base,
     ...['queue', 'leases', 'owners', 'slots', 'log'].map((part) => `${base}:${part}`),
   ]);
 });
 
-test('all names of a limiter have one hash tag, which is not empty', () => {
+test('all names of a throttle have one hash tag, which is not empty', () => {
   fc.assert(
     fc.property(text, text, (prefix, key) => {
       const tags = keyNames(prefix, key).map((name) => /^\{([^{}]+)\}(?::[a-z]+)?$/.exec(name)?.[1]);
@@ -64,7 +64,7 @@ const anyText = fc.oneof(
 /** The part of a name that a cluster hashes, by its specification: between the first brace and the first closing one after it. */
 const hashTag = (name: string): string => name.slice(name.indexOf('{') + 1, name.indexOf('}', name.indexOf('{')));
 
-test('a text cut into prefix and key at any two places has names of its own for each cut (FAULTS 43)', () => {
+test('each division of a text into prefix and key gives different names (FAULTS 43)', () => {
   fc.assert(
     fc.property(anyText, (whole) => {
       const pairs = Array.from(
@@ -84,7 +84,7 @@ test('a text cut into prefix and key at any two places has names of its own for 
   );
 });
 
-test('names are valid Unicode and have one hash tag by the specification of clusters, whatever is in prefix and key (FAULTS 43)', () => {
+test('names are valid Unicode with one hash tag by the cluster specification, for every prefix and key (FAULTS 43)', () => {
   fc.assert(
     fc.property(anyText, anyText, (prefix, key) => {
       const names = keyNames(prefix, key);

@@ -42,7 +42,7 @@ const left = async (): Promise<{ keys: string[]; eternal: string[] }> => {
 const gone = (): Promise<void> => until('no key is left', async () => (await client.dbsize()) === 0, 5);
 
 describe('bytes', () => {
-  test(`at most ${MOST_BYTES} a lease and a waiter, of ${MANY} each on one key`, async () => {
+  test(`a lease and a waiter take at most ${MOST_BYTES} bytes, with ${MANY} of each on one key`, async () => {
     const throttle = open({ concurrency: MANY, capacity: 1e6 });
     // The scripts, the buffers of the connections and the throttle itself are there before.
     (await throttle.acquire()).release();
@@ -131,7 +131,7 @@ describe('keys', () => {
     },
   };
 
-  test('none is left once nothing is to be remembered, whatever was done; until then, each has a TTL', async () => {
+  test('every key has a TTL, and is gone when its state equals a new one, after any operations', async () => {
     const eternal = new Set<string>();
     const over = new AbortController();
     const watch = (async () => {
@@ -146,7 +146,7 @@ describe('keys', () => {
     expect([...eternal]).toEqual([]);
   });
 
-  test('a process that ended without a word leaves none when its ttl has passed', async () => {
+  test('the keys of a killed process are gone when its ttl has passed', async () => {
     const { client: living, die } = asMortal(deaf(client));
     const throttle = open({ client: living, ttl: 0.5, concurrency: 1, commandTimeout: 0.1 });
     await throttle.acquire();
@@ -159,7 +159,7 @@ describe('keys', () => {
     await place;
   });
 
-  test('a long pause and a slow rate are kept for that long, and not for ever', async () => {
+  test('a long pause and a slow rate are kept until they end', async () => {
     const [paused, slow] = [open({ key: 'paused' }), open({ key: 'slow', capacity: 1, period: 1_000 })];
     await paused.pause(100);
     await slow.run(() => {});

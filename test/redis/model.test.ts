@@ -482,7 +482,7 @@ const wires = (): [Wire, Wire] => {
 };
 
 describe('a random history of two objects on one key', () => {
-  test('is as the reference says, after every step: grants, order, instants, slots, tokens, pause, queue', async () => {
+  test('equals the reference after every step: grants, order, instants, slots, tokens, pause, queue', async () => {
     const seen = new Map<string, number>();
     const both = wires();
     await fc.assert(
@@ -517,8 +517,8 @@ describe('a random history of two objects on one key', () => {
   });
 });
 
-describe('a server’s clock that steps back', () => {
-  test('grants nothing extra by the true time, keeps the order, and holds nobody for ever', async () => {
+describe('a clock of the server that steps back', () => {
+  test('grants nothing extra by the true time, keeps the order, and grants every waiter', async () => {
     const both = wires();
     const jobs = fc.array(fc.tuple(caller, fc.integer({ min: 0, max: 5 })), { minLength: 1, maxLength: 20 });
     const steps = fc.array(
@@ -603,7 +603,7 @@ describe('an object that dies in the middle of its history', () => {
     },
   );
 
-  test('is gone within its ttl, not before two thirds of it; the other keeps what it has and comes into the rest, in order', async () => {
+  test('loses its permits between two thirds of ttl and ttl; the other object keeps its own, and its waiters get the freed slots in order', async () => {
     const seen = { lapsed: 0, inherited: 0 };
     await fc.assert(
       fc.asyncProperty(

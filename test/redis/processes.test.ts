@@ -71,7 +71,7 @@ async function printed(child: ChildProcess, beginning = ''): Promise<string> {
   throw new Error(`it printed no line with ${beginning}: ${all}`);
 }
 
-describe('the servers, processes and folders of a process are gone (FAULTS 1)', () => {
+describe('servers, child processes and folders are removed (FAULTS 1)', () => {
   const signal =
     (name: NodeJS.Signals) =>
     (child: ChildProcess): void =>
@@ -107,7 +107,7 @@ describe('the servers, processes and folders of a process are gone (FAULTS 1)', 
   });
 });
 
-describe('a run of all tests leaves nothing behind (FAULTS 1)', () => {
+describe('an interrupted test run leaves no process and no folder (FAULTS 1)', () => {
   const interruptions: [string, (main: ChildProcess, worker: number) => void][] = [
     ['when Ctrl-C interrupts it', ({ pid }) => process.kill(-(pid as number), 'SIGINT')],
     ['when SIGTERM reaches the main process alone', (main) => void main.kill('SIGTERM')],
@@ -135,7 +135,7 @@ describe('a run of all tests leaves nothing behind (FAULTS 1)', () => {
   });
 });
 
-describe('a start that fails', () => {
+describe('a failed start', () => {
   /** A `redis-server` first on the PATH. It notes its process, and becomes the real one after `script`. */
   function fakeServer(script: string): { folder: string; temporary: string; pids: () => number[] } {
     const folder = ownFolder();
@@ -155,7 +155,7 @@ describe('a start that fails', () => {
     await expectNothingLeft(pids(), temporary);
   });
 
-  it('rejects when redis-server is no program, instead of an unhandled error (FAULTS 1)', async () => {
+  it('rejects when redis-server is not a program, without an unhandled error (FAULTS 1)', async () => {
     const folder = ownFolder();
     writeFileSync(join(folder, 'redis-server'), '#!/no/such/interpreter\n');
     chmodSync(join(folder, 'redis-server'), 0o755);
@@ -163,7 +163,7 @@ describe('a start that fails', () => {
     await expect(startRedis()).rejects.toThrow(/^redis-server ended with 12[67] while it started .*redis-server/s);
   });
 
-  it('takes another port when its port is taken, and names a setting that is wrong at once', async () => {
+  it('takes another port when its port is taken, and rejects at once for a wrong setting', async () => {
     const { pids } = fakeServer(
       'if [ ! -e "$0.tried" ]; then touch "$0.tried"; echo "bind: Address already in use"; exit 1; fi',
     );
@@ -174,14 +174,14 @@ describe('a start that fails', () => {
     expect(pids()).toHaveLength(3);
   });
 
-  it('of a cluster ends the servers that have started (FAULTS 1)', async () => {
+  it('of a cluster stops the servers that have started (FAULTS 1)', async () => {
     const { temporary, pids } = fakeServer('[ "$(wc -l < "${0%/*}/started")" -lt 3 ] || { echo no more >&2; exit 1; }');
     await expect(startCluster()).rejects.toThrow(/no more/);
     expect(pids()).toHaveLength(3);
     await expectNothingLeft(pids(), temporary);
   });
 
-  it('of a sentinel ends its master and its replica (FAULTS 1)', async () => {
+  it('of a sentinel stops its master and its replica (FAULTS 1)', async () => {
     const { temporary, pids } = fakeServer('case "$*" in *--sentinel*) echo no sentinel >&2; exit 1;; esac');
     await expect(startSentinels()).rejects.toThrow(/no sentinel/);
     expect(pids()).toHaveLength(3);
@@ -189,7 +189,7 @@ describe('a start that fails', () => {
   });
 });
 
-it('sentinels need no program but redis-server (FAULTS 1)', async () => {
+it('sentinels need only the program redis-server (FAULTS 1)', async () => {
   const folder = ownFolder();
   symlinkSync(findProgram('redis-server') as string, join(folder, 'redis-server'));
   vi.stubEnv('PATH', folder);
@@ -201,7 +201,7 @@ it('sentinels need no program but redis-server (FAULTS 1)', async () => {
   ]);
 });
 
-it('a server needs neither HOME nor a locale that exists (FAULTS 1)', async () => {
+it('a server starts without HOME and with an unknown locale (FAULTS 1)', async () => {
   vi.stubEnv('HOME', undefined);
   vi.stubEnv('LC_ALL', 'xx_XX.UTF-8');
   const spaced = join(ownFolder(), 'a folder');

@@ -96,7 +96,7 @@ const open = (options: Partial<RedisThrottleOptions>): { throttle: RedisThrottle
 /** What the script says of a grant in `slot` at an instant. */
 const grant = (serial: string, slot: number, at = 1): string => `G ${serial} ${slot} ${at} 1 0`;
 
-test('a permit that is granted by the answer to a renewal is not lost, however old the renewal before', async () => {
+test('a permit that the reply to a late renewal grants is not lost', async () => {
   const { throttle, redis, clock } = open({ ttl: 10, commandTimeout: 8 });
   // Whoever looks as soon as it can.
   const lost = throttle.acquire().then(({ signal }) => signal.aborted);
@@ -111,7 +111,7 @@ test('a permit that is granted by the answer to a renewal is not lost, however o
   expect(throttle.held).toBe(1);
 });
 
-test('a permit counts from its call, where the renewal meanwhile did not speak of it', async () => {
+test('the lease of a permit counts from its call if the renewal under way does not include it', async () => {
   const { throttle, redis, clock } = open({ ttl: 10, commandTimeout: 9 });
   const first = throttle.acquire();
   await (await redis.call()).answer('', grant('0', 1));
@@ -136,7 +136,7 @@ test('a permit counts from its call, where the renewal meanwhile did not speak o
   expect([clock.now(), ...lost()]).toEqual([expect.closeTo(10.1), true, true]);
 });
 
-test('whoever waits is refused once its ttl has passed, however many other calls fail meanwhile', async () => {
+test('a waiter is rejected once its ttl has passed, even if other calls fail meanwhile', async () => {
   const { throttle, redis, clock } = open({ ttl: 3 });
   const outcomes = new Outcomes();
   outcomes.follow('it', throttle.acquire());
@@ -154,7 +154,7 @@ test('whoever waits is refused once its ttl has passed, however many other calls
   expect(throttle.waiting).toBe(0);
 });
 
-test('a message brings the instant forward at which the script is called, never back', async () => {
+test('a message can move the next call of the script forward, never back', async () => {
   const { throttle, redis, clock } = open({ ttl: 60 });
   void later(throttle.acquire());
   await (await redis.call()).answer('300000 1000', 'Q 0 1000');
@@ -172,7 +172,7 @@ test('a message brings the instant forward at which the script is called, never 
   expect(await redis.call()).toMatchObject({ words: [], reached: '2500' });
 });
 
-test('a grant is believed by where its waiter came back last, also on a server whose clock is behind', async () => {
+test("a grant from before its waiter's last return to the queue is void, also on a server whose clock is behind", async () => {
   const { throttle, redis, clock } = open({ ttl: 6 });
   let permit: RedisPermit | undefined;
   void throttle.acquire().then((granted) => (permit = granted));
@@ -198,7 +198,7 @@ test('a grant is believed by where its waiter came back last, also on a server w
   expect(permit?.slot).toBe(2);
 });
 
-test('what a failed call leaves to be said goes with the next try, or once Redis answers, and not with each call', async () => {
+test('commands of a failed call are sent with the next retry or after the next reply, not with each call', async () => {
   const { throttle, redis, clock } = open({ ttl: 30 });
   const two = Promise.all([throttle.acquire(), throttle.acquire()]);
   await (await redis.call()).answer('', grant('0', 1), grant('1', 2));

@@ -145,7 +145,7 @@ const operation = fc.oneof(
 );
 
 describe('settlements on Redis', () => {
-  test('leave the tokens of a replay with the true costs, in any order, late, in batches, across changes of the limits (FAULTS 8)', async () => {
+  test('leave the tokens of a replay with the true costs: in any order, late, in batches, across changes of the limits (FAULTS 8)', async () => {
     const seen = { refunds: 0, debts: 0, changes: 0 };
     await fc.assert(
       fc.asyncProperty(
@@ -188,7 +188,7 @@ describe('settlements on Redis', () => {
     expect(Math.min(seen.refunds, seen.debts, seen.changes)).toBeGreaterThan(50);
   });
 
-  test('a refund gives back in full what no overflow would have lost: burst 10, 1 per s, two of 5, 5 s later one is refunded (FAULTS 8)', async () => {
+  test('a refund returns every token that no overflow would have lost: burst 10, 1 per s, two of 5, 5 s later one is refunded (FAULTS 8)', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 10 });
     bucket.ask(5);
     bucket.ask(5);
@@ -200,7 +200,7 @@ describe('settlements on Redis', () => {
     await bucket.drop();
   });
 
-  test('settlements of two grants leave the same in either order (FAULTS 8)', async () => {
+  test('settlements of two grants leave the same tokens in either order (FAULTS 8)', async () => {
     for (const order of [
       [0, 1],
       [1, 0],
@@ -231,7 +231,7 @@ describe('settlements on Redis', () => {
     await bucket.drop();
   });
 
-  test('a process that starts with the same limits changes nothing for later settlements', async () => {
+  test('a new process with the same limits does not change later settlements', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 8 });
     bucket.ask(1);
     await bucket.flush();
@@ -260,7 +260,7 @@ describe('settlements on Redis', () => {
   });
 });
 
-describe('what the script remembers of grants is bounded', () => {
+describe('the log of grants is bounded', () => {
   /** How far back a grant is when it is settled. */
   const history = async (
     lag: number,
@@ -306,7 +306,7 @@ describe('what the script remembers of grants is bounded', () => {
     },
   );
 
-  test('debts of grants in the log are exact; debts of older ones are charged in full, never less than the replay says', async () => {
+  test('debts of logged grants are exact; debts of older grants are charged in full, never less than the replay charges', async () => {
     const debts = (asked: number, index: number): number => (index % 5 === 0 ? asked * 2 : asked);
     await (await history(60, debts, (bucket) => bucket.compare())).drop();
     let stricter = 0;
@@ -319,7 +319,7 @@ describe('what the script remembers of grants is bounded', () => {
     await bucket.drop();
   });
 
-  test('a change of the limits that has left the log still bounds what a refund from before gives back', async () => {
+  test('a change of the limits that was folded out of the log still bounds refunds of earlier grants', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 16 });
     bucket.ask(8);
     await bucket.flush();
@@ -361,7 +361,7 @@ describe('what the script remembers of grants is bounded', () => {
     await client.del(...keys);
   });
 
-  test('where Redis has lost the log alone, nothing is given back for the grants before, and debts are charged', async () => {
+  test('after a loss of the log alone, earlier grants get no refund, and debts are charged', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 10 });
     for (const cost of [2, 2, 2]) bucket.ask(cost);
     await bucket.flush();

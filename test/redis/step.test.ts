@@ -32,7 +32,7 @@ const scene = (): {
   };
 };
 
-test('what lapsed and is granted anew in one batch is held', async () => {
+test('an expired lease that is granted again in the same batch is held', async () => {
   const { say, leases, slots } = scene();
   const [granted = ''] = await say('hub.a', 0, 'A', 'x', '1', '-1');
   expect(granted).toMatch(/^G x 1 /);
@@ -50,7 +50,7 @@ test('what lapsed and is granted anew in one batch is held', async () => {
   ]).toEqual([1, ['G y 2', 'L z 0']]);
 });
 
-test('a release frees the slot that Redis knows, and a renewal of another slot none', async () => {
+test('a release frees the slot that Redis stores, and a renewal of another slot frees none', async () => {
   const { say, leases, slots } = scene();
   const [first = ''] = await say('hub.a', 0, 'A', 'x', '1', '-1', 'A', 'y', '1', '-1');
   const item = first.split(' ').slice(2).join(' ');
@@ -66,7 +66,7 @@ test('a release frees the slot that Redis knows, and a renewal of another slot n
   ]);
 });
 
-test('what is asked for twice is granted once, and keeps its place', async () => {
+test('a request that arrives twice is granted once, and keeps its place', async () => {
   const { say, leases } = scene();
   const asked = ['a', 'b', 'c', 'd'].flatMap((serial) => ['A', serial, '1', '-1']);
   const once = await say('hub.a', 0, ...asked);
@@ -80,7 +80,7 @@ test('what is asked for twice is granted once, and keeps its place', async () =>
   ]);
 });
 
-test('whoever waits and is released twice, or gives up its place and is released, leaves once', async () => {
+test('a waiter that is released twice, or cancelled and released, leaves the queue once', async () => {
   const { say } = scene();
   const asked = ['a', 'b', 'x', 'y'].flatMap((serial) => ['A', serial, '1', '-1']);
   await say('hub.a', 0, ...asked);
@@ -90,7 +90,7 @@ test('whoever waits and is released twice, or gives up its place and is released
   expect(await say('hub.a', 4, 'R', 'a', '1', 'R', 'b', '1')).toEqual([expect.stringMatching(/^G y /)]);
 });
 
-test('an unknown word changes nothing', async () => {
+test('an unknown command changes nothing', async () => {
   const { say, leases } = scene();
   await expect(say('hub.a', 0, 'A', 'x', '1', '-1', 'Y', 'x')).rejects.toThrow('no such operation: Y');
   expect(await leases()).toEqual({});

@@ -140,7 +140,7 @@ test('the key is escaped in messages (FAULTS 42)', async () => {
   await expect(throttle.acquire(2)).rejects.toThrow('RedisThrottle "x\\ny" (key "a\\r\\nb\\u001b[31m", ');
 });
 
-test('an abort that comes before the function of run has started wins (FAULTS 3, whatwg/dom#946)', async () => {
+test('an abort before the function of run starts wins (FAULTS 3, whatwg/dom#946)', async () => {
   const throttle = new RedisThrottle({ client, key: freshKey(), capacity: 10, period: 3_600, concurrency: 1 });
   const stop = new AbortController();
   let ran = false;

@@ -101,7 +101,7 @@ class Wire implements RedisCommands {
 }
 
 describe('permit.slot', () => {
-  test('is the lowest that is free, keeps its number, and comes again after the release', async () => {
+  test('is the lowest free number, stays the same, and is given again after the release', async () => {
     const [here, there] = openTwo({ concurrency: 4 });
     const permits: RedisPermit[] = [];
     for (const throttle of [here, there, there, here]) permits.push(await take(throttle));
@@ -118,7 +118,7 @@ describe('permit.slot', () => {
     releaseAll([...permits, ...again, await waiting]);
   });
 
-  test('is unique among hundreds, without a limit, and again when half of them have gone', async () => {
+  test('is unique among hundreds of holders without a limit, also after half of them have released', async () => {
     const throttle = open();
     const permits = await takeAll(throttle, 300);
     expect(permits.map(({ slot }) => slot)).toEqual(permits.map((_, index) => index + 1));
@@ -128,7 +128,7 @@ describe('permit.slot', () => {
     releaseAll([...permits, ...again]);
   });
 
-  test('never exceeds the limit of its caller, though others have a larger one', async () => {
+  test('never exceeds the limit of its caller, even if other limits are larger', async () => {
     const [small, large] = openTwo({ concurrency: 2 }, { concurrency: 4 });
     const permits = await takeAll(large, 4);
     const waiting = small.acquire();
@@ -144,7 +144,7 @@ describe('permit.slot', () => {
 });
 
 describe('different limits on one key', () => {
-  test('concurrency is judged by the caller’s own', async () => {
+  test('each caller is subject to the concurrency of its own throttle', async () => {
     const [small, large] = openTwo({ concurrency: 1 }, { concurrency: 3 });
     const first = await take(small);
     expect(await small.tryAcquire()).toBeUndefined();
@@ -158,7 +158,7 @@ describe('different limits on one key', () => {
     (await take(small)).release();
   });
 
-  test('the bucket is that of whoever came last with a new one', async () => {
+  test('the most recently configured rate applies to all', async () => {
     const [first, second] = openTwo({ capacity: 10, period: 1_000 }, { capacity: 4, period: 1_000 });
     releaseAll([await take(first, 3)]);
     releaseAll([await take(second, 1)]);
@@ -174,7 +174,7 @@ describe('different limits on one key', () => {
 });
 
 describe('permit.signal', () => {
-  test('is one signal, which a release leaves alone', async () => {
+  test('is the same signal at each read, and a release does not abort it', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await take(throttle);
     const { signal } = permit;
@@ -184,7 +184,7 @@ describe('permit.signal', () => {
     expect([signal.aborted, permit.signal.aborted]).toEqual([false, false]);
   });
 
-  test('aborts once Redis was not told for 0.9 of the ttl, also if it is asked for only then', async () => {
+  test('aborts without a renewal for 0.9 of the ttl, also if it is first read then', async () => {
     const clock = new ManualClock();
     const wire = new Wire();
     const throttle = open({ client: wire, clock, ttl: 10, concurrency: 2, commandTimeout: 1_000 });
@@ -204,7 +204,7 @@ describe('permit.signal', () => {
 });
 
 describe('inspect', () => {
-  test('an unused key has full bucket, no pause and nobody in it', async () => {
+  test('an unused key has a full bucket, no pause, no holders and no waiters', async () => {
     expect(await open({ capacity: 3, burst: 5 }).inspect()).toEqual({
       active: [],
       waiting: [],
@@ -219,7 +219,7 @@ describe('inspect', () => {
     });
   });
 
-  test('tells who holds and who waits, in order, of all objects', async () => {
+  test('returns the holders and the waiters of all objects, in order', async () => {
     const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
     const permits = [await take(here, 2), await take(there, 0.5)];
     const calls = [];
@@ -253,7 +253,7 @@ describe('inspect', () => {
     for (const call of calls) (await call).release();
   });
 
-  test('tells a debt, a pause, and an endless one', async () => {
+  test('returns a debt, a pause, and an endless pause', async () => {
     const throttle = open({ capacity: 4, period: 1_000 });
     const permit = await take(throttle, 1);
     permit.settle(9);
@@ -271,7 +271,7 @@ describe('inspect', () => {
     expect((await throttle.inspect()).pausedFor).toBe(0);
   });
 
-  test('sees what was called before it', async () => {
+  test('includes the effects of earlier calls', async () => {
     const throttle = open({ concurrency: 2, capacity: 5, period: 1_000 });
     const held = await take(throttle, 2);
     const second = throttle.acquire();
@@ -289,7 +289,7 @@ describe('inspect', () => {
     await until('it is lost', async () => (await last).signal.aborted);
   });
 
-  test('changes nothing, and creates nothing', async () => {
+  test('changes no state, and creates no key', async () => {
     const throttle = open({ capacity: 1 });
     await throttle.inspect();
     expect(await client.keys(`*${throttle.key}*`)).toEqual([]);
@@ -297,7 +297,7 @@ describe('inspect', () => {
 });
 
 describe('reset', () => {
-  test('who holds loses it and hears of it, who waits comes again in order, and the bucket is full', async () => {
+  test('holders lose their permits and their signals abort, waiters return in order, and the bucket is full', async () => {
     const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
     const held = [await take(here, 5), await take(there, 5)];
     const signals = held.map(({ signal }) => signal);
@@ -347,7 +347,7 @@ describe('reset', () => {
     (await waiting).release();
   });
 
-  test('new calls right behind it are granted, and no more than fit', async () => {
+  test('grants later calls of the same tick up to the limit', async () => {
     const [here, there] = openTwo({ concurrency: 3 });
     const held = await takeAll(here, 3);
     const calls = Array.from({ length: 6 }, (_, index) =>
@@ -370,7 +370,7 @@ describe('reset', () => {
     releaseAll(held);
   });
 
-  test('is heard by who was granted before it and has not heard of that', async () => {
+  test('loses a permit whose grant arrives after the reset', async () => {
     const wire = new Wire();
     const [here, there] = openTwo({ concurrency: 1, client: wire }, { concurrency: 1 });
     (await take(here)).release();
@@ -386,7 +386,7 @@ describe('reset', () => {
     (await take(there)).release();
   });
 
-  test('is heard by who waits since before it and has not heard of that', async () => {
+  test('returns a waiter to the queue whose place arrives after the reset', async () => {
     const wire = new Wire();
     const [here, there] = openTwo({ concurrency: 1, client: wire, ttl: 60 }, { concurrency: 1 });
     (await take(here)).release();
@@ -404,7 +404,7 @@ describe('reset', () => {
     await here.idle();
   });
 
-  test('is heard by who waits, though it comes in the middle of a renewal', async () => {
+  test('returns a waiter to the queue during a renewal', async () => {
     const clock = new ManualClock();
     const wire = new Wire();
     const [here, there] = openTwo(
@@ -432,7 +432,7 @@ describe('reset', () => {
 });
 
 describe('configure', () => {
-  test('a higher concurrency lets in who waits here', async () => {
+  test('a higher concurrency grants a waiter of this object', async () => {
     const throttle = open({ concurrency: 1 });
     const held = await take(throttle);
     const waiting = [throttle.acquire(), throttle.acquire()];
@@ -442,7 +442,7 @@ describe('configure', () => {
     releaseAll([held, ...(await Promise.all(waiting))]);
   });
 
-  test('a higher concurrency lets in who has only just asked', async () => {
+  test('a higher concurrency grants a request of the same tick', async () => {
     const throttle = open({ concurrency: 1, ttl: 60 });
     const held = await take(throttle);
     const inTick = throttle.acquire();
@@ -454,7 +454,7 @@ describe('configure', () => {
     releaseAll([held, second, await inFlight]);
   });
 
-  test('a lower concurrency lets nobody in, though the rate is raised with it', async () => {
+  test('a lower concurrency grants no waiter, even with a higher rate', async () => {
     const throttle = open({ capacity: 1, period: 1_000, concurrency: 2 });
     const held = await take(throttle);
     const waiting = throttle.acquire();
@@ -466,7 +466,7 @@ describe('configure', () => {
     (await waiting).release();
   });
 
-  test('a burst bounds the cost without a rate, too, also of those who wait', async () => {
+  test('a burst bounds the cost without a rate, also the cost of waiters', async () => {
     const [here, there] = openTwo({ concurrency: 1 });
     const held = await take(here);
     const large = errorOf(there.acquire(5));
@@ -479,7 +479,7 @@ describe('configure', () => {
     (await small).release();
   });
 
-  test('a higher rate lets in who waits in another object', async () => {
+  test('a higher rate grants a waiter of another object', async () => {
     const [here, there] = openTwo({ capacity: 1, period: 1_000 });
     (await take(here)).release();
     const waiting = there.acquire();
@@ -488,7 +488,7 @@ describe('configure', () => {
     (await waiting).release();
   });
 
-  test('who could never be granted any more gets a RangeError, also in another object', async () => {
+  test('a waiter whose cost exceeds the new burst gets a RangeError, also in another object', async () => {
     const [here, there] = openTwo({ capacity: 8, period: 1_000 });
     (await take(here, 8)).release();
     const outcomes = new Outcomes();
@@ -532,7 +532,7 @@ describe('configure', () => {
 });
 
 describe('refusals', () => {
-  test('maxQueue counts who waits anywhere', async () => {
+  test('maxQueue counts the waiters of all objects', async () => {
     const [here, there] = openTwo({ concurrency: 1, maxQueue: 2, name: 'mail' });
     const held = await take(here);
     const waiting = [here.acquire(), there.acquire()];
@@ -548,7 +548,7 @@ describe('refusals', () => {
     for (const call of waiting) (await call).release();
   });
 
-  test('what tokens make hopeless is refused at once, and says when to come again', async () => {
+  test('a timeout that the tokens cannot meet is refused at once, with retryAfter', async () => {
     const [here, there] = openTwo({ capacity: 10, period: 100, concurrency: 5 });
     (await take(here, 10)).release();
     const waiting = there.acquire(2);
@@ -565,7 +565,7 @@ describe('refusals', () => {
     (await waiting).release();
   });
 
-  test('who has left is no longer waited for', async () => {
+  test('a cancelled waiter no longer counts for the timeout of others', async () => {
     const [here, there] = openTwo({ capacity: 10, period: 100 });
     (await take(here, 10)).release();
     const leaver = new AbortController();
@@ -582,7 +582,7 @@ describe('refusals', () => {
     (await waiting).release();
   });
 
-  test('a pause makes it hopeless, too; an endless one names what ends it', async () => {
+  test('a timeout within a pause is refused at once; the error of an endless pause names resume()', async () => {
     const [here, there] = openTwo({ concurrency: 1 });
     await there.pause(60);
     const error = (await errorOf(here.acquire(1, { timeout: 30 }))) as ThrottleTimeoutError;
@@ -595,7 +595,7 @@ describe('refusals', () => {
     await there.resume();
   });
 
-  test('a taken slot: nobody knows for how long', async () => {
+  test('a refusal for a taken slot has no retryAfter', async () => {
     const throttle = open({ concurrency: 1 });
     const held = await take(throttle);
     for (const timeout of [0, 0.05]) {
@@ -611,7 +611,7 @@ describe('refusals', () => {
 });
 
 describe('close', () => {
-  test('gives up the places, in Redis and here; what runs goes on, is renewed, and idle waits for it', async () => {
+  test('rejects the waiters, and removes them in Redis; running work continues and is renewed, and idle waits for it', async () => {
     const [here, there] = openTwo({ concurrency: 1, ttl: 0.6 });
     const held = await take(here);
     const waiting = [here.acquire(), here.run(() => 'never')];
@@ -641,7 +641,7 @@ describe('close', () => {
     await there.idle();
   });
 
-  test('of an unused one, twice, and by await using', async () => {
+  test('of an unused throttle works, also twice and by await using', async () => {
     const throttle = open({ concurrency: 1 });
     {
       await using used = throttle;
@@ -655,7 +655,7 @@ describe('close', () => {
     await unused.idle();
   });
 
-  test('what is closed and at rest asks Redis for nothing, and listens to nothing', async () => {
+  test('a closed and idle throttle sends no command and has no subscription', async () => {
     const wire = new Wire();
     const listening = vi.spyOn(wire, 'subscribe');
     const throttle = open({ client: wire, capacity: 5 });
@@ -667,7 +667,7 @@ describe('close', () => {
     expect([throttle.capacity, wire.calls, listening.mock.calls.length]).toEqual([3, 0, 0]);
   });
 
-  test('idle resolves at once where nothing runs, and after all that is called before', async () => {
+  test('idle resolves at once on an idle throttle, and after all earlier calls', async () => {
     const throttle = open({ concurrency: 2 });
     await throttle.idle();
     const done: number[] = [];
@@ -685,7 +685,7 @@ describe('close', () => {
 });
 
 describe('wrap and map', () => {
-  test('a wrapped function keeps its this, its arguments, its result, and goes through the gate', async () => {
+  test('a wrapped function keeps its this, arguments and result, and waits for the gate', async () => {
     const throttle = open({ capacity: 10, period: 1_000 });
     const account = {
       balance: 5,
@@ -701,7 +701,7 @@ describe('wrap and map', () => {
     await expect(throttle.wrap(() => Promise.reject(new Error('its own')))()).rejects.toThrow('its own');
   });
 
-  test('map gives the results in order, pulls lazily and ends at the first failure', async () => {
+  test('map returns the results in order, reads items lazily and stops at the first failure', async () => {
     const throttle = open({ concurrency: 2 });
     let running = 0;
     let most = 0;
@@ -726,7 +726,7 @@ describe('wrap and map', () => {
 });
 
 describe('settling', () => {
-  test('a late refund of what Redis has forgotten makes no second burst', async () => {
+  test('a late refund of a forgotten grant allows no second burst', async () => {
     const throttle = open({ capacity: 20, burst: 2 });
     const first = await take(throttle, 2);
     first.release();
@@ -737,7 +737,7 @@ describe('settling', () => {
     second.release();
   });
 
-  test('nor does it fill a bucket beyond its burst that is full again', async () => {
+  test('a late refund never fills a bucket beyond its burst', async () => {
     const throttle = open({ capacity: 20, burst: 2 });
     const first = await take(throttle, 2);
     first.release();
@@ -748,7 +748,7 @@ describe('settling', () => {
     releaseAll(permits);
   });
 
-  test('nor after a reset', async () => {
+  test('a refund after a reset returns no tokens', async () => {
     const throttle = open({ capacity: 2, period: 1_000 });
     const first = await take(throttle, 2);
     await throttle.reset();
@@ -759,7 +759,7 @@ describe('settling', () => {
   });
 });
 
-describe('one call a tick', () => {
+describe('one call per tick', () => {
   /** The calls for `throttle` from here on: how many, and by what. */
   const count = (throttle: RedisThrottle): { (): number; inFull(): number; names(): unknown[] } => {
     const key = `{headgate:${throttle.key}}`;
@@ -790,7 +790,7 @@ describe('one call a tick', () => {
     await Promise.all(runs);
   });
 
-  test('a hundred acquires of one tick are one call, and so are their releases', async () => {
+  test('a hundred acquires of one tick travel in one call, and so do their releases', async () => {
     const throttle = open({ concurrency: 100 });
     const calls = count(throttle);
     const permits = await Promise.all(Array.from({ length: 100 }, () => throttle.acquire()));
@@ -800,7 +800,7 @@ describe('one call a tick', () => {
     expect(calls()).toBe(2);
   });
 
-  test('also those that continuations of the same tick bring about', async () => {
+  test('acquires from continuations of the same tick travel in the same call', async () => {
     const throttle = open({ concurrency: 100 });
     const calls = count(throttle);
     const permits = await Promise.all(
@@ -813,7 +813,7 @@ describe('one call a tick', () => {
     releaseAll(permits);
   });
 
-  test('the renewals of all leases and waiters are one call', async () => {
+  test('the renewals of all leases and waiters travel in one call', async () => {
     const clock = new ManualClock();
     const throttle = open({ clock, ttl: 30, concurrency: 50 });
     const held = await takeAll(throttle, 50);
@@ -839,7 +839,7 @@ describe('one call a tick', () => {
     await throttle.idle();
   });
 
-  test('who releases and then tries in one tick finds the slot free', async () => {
+  test('a tryAcquire after a release in the same tick gets the slot', async () => {
     const throttle = open({ concurrency: 1, capacity: 1, period: 1_000 });
     const held = await take(throttle);
     const calls = count(throttle);
@@ -850,7 +850,7 @@ describe('one call a tick', () => {
     again.release();
   });
 
-  test('the script goes by its name once Redis has seen it', async () => {
+  test('the script is called by its SHA-1 once Redis has cached it', async () => {
     const throttle = open({ concurrency: 1 });
     (await take(throttle)).release();
     await throttle.idle();
@@ -862,8 +862,8 @@ describe('one call a tick', () => {
   });
 });
 
-describe('what crosses on the wire', () => {
-  test('who aborts while the answer is under way gives back the slot and the tokens', async () => {
+describe('commands and replies that cross', () => {
+  test('an abort while the reply is under way returns the slot and the tokens', async () => {
     const wire = new Wire();
     const [here, there] = openTwo(
       { client: wire, concurrency: 1, capacity: 3, period: 1_000 },
@@ -882,7 +882,7 @@ describe('what crosses on the wire', () => {
     expect([state.active, state.tokens]).toEqual([[], 3]);
   });
 
-  test('also when it is the grant to a waiter that is under way', async () => {
+  test('an abort while the grant of a waiter is under way returns the slot and the tokens', async () => {
     const [here, there] = openTwo({ concurrency: 1, capacity: 4, period: 1_000 });
     for (let round = 0; round < 20; round++) {
       const held = await take(here, 0);
@@ -905,7 +905,7 @@ describe('what crosses on the wire', () => {
     }
   });
 
-  test('a late answer does not put off the turn that a message has told', async () => {
+  test('a late reply does not delay the wake-up time of a message', async () => {
     const wire = new Wire();
     const limits = { capacity: 1, period: 0.3, burst: 1 };
     const [here, there] = openTwo({ ...limits, client: wire, ttl: 60, commandTimeout: 10 }, { ...limits, ttl: 60 });
@@ -932,7 +932,7 @@ describe('what crosses on the wire', () => {
   });
 
   test.each(['mine', '[1,2,3]'.repeat(10_000), Buffer.from([0xc1, 0xff, 0x00])])(
-    'a key that holds something else spoils nothing for others, not even where they need not ask: %#',
+    'a key with a foreign value rejects its own calls, and affects no other key: %#',
     async (value) => {
       const [careless, other] = [open({ concurrency: 1, failOpen: true, ttl: 60 }), open({ concurrency: 1, ttl: 0.3 })];
       await client.set(`{headgate:${other.key}}`, value, 'PX', 10_000);
@@ -948,7 +948,7 @@ describe('what crosses on the wire', () => {
 });
 
 describe('the object', () => {
-  test('shows its limits and who is here', async () => {
+  test('has getters for its limits, its permits and its waiters', async () => {
     const throttle = open({
       key: 'reports',
       prefix: freshKey(),
@@ -977,7 +977,7 @@ describe('the object', () => {
     expect(throttle.closed).toBe(true);
   });
 
-  test('has no limit where none is given', () => {
+  test('has no limits by default', () => {
     const { capacity, concurrency, period, burst, name } = open();
     expect([capacity, concurrency, period, burst, name]).toEqual([Infinity, 0, 1, Infinity, undefined]);
   });
@@ -1032,7 +1032,7 @@ describe('the object', () => {
     expect(make).toThrow(message);
   });
 
-  test('so are options that are none', () => {
+  test('options that are not an object are refused', () => {
     expect(() => new RedisThrottle(5 as never)).toThrow('options must be an object, received 5');
   });
 });

@@ -86,8 +86,8 @@ const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index));
 const keysOf = (client: Redis, part: string): Promise<string[]> => client.keys(`*${part}*`);
 
-describe('trap 34: scripts that are not there, keys on other nodes, keys that stay', () => {
-  test('a script that the server does not know is sent in full, once, after which its name will do [bottleneck#118]', async () => {
+describe('trap 34: missing scripts, keys on other nodes, leftover keys', () => {
+  test('a script that the server has not cached is sent in full once, then called by its SHA-1 [bottleneck#118]', async () => {
     const client = connect(own.url);
     const throttle = open(client, { concurrency: 2 });
     const counts = async (): Promise<[number, number]> => {
@@ -122,7 +122,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     ':queue',
   ];
 
-  test.each(strange)('all keys of %j are on one node, and no other keys are touched [bottleneck#180]', async (name) => {
+  test.each(strange)('all keys of %j are on one node, and no other keys are used [bottleneck#180]', async (name) => {
     const client = connect();
     const touched: string[][] = [];
     const run = evalThrough(client);
@@ -154,7 +154,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
   /** What a cluster hashes of a key. */
   const tagOf = (key: string): string => /\{([^}]+)\}/s.exec(key)?.[1] ?? key;
 
-  test('strange keys do not mean each other', async () => {
+  test('unusual keys are independent', async () => {
     const client = connect();
     const suffix = freshKey();
     const throttles = strange.map((name) => open(client, { key: `${suffix}${name}`, concurrency: 1 }));
@@ -167,7 +167,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     ['step', STEP],
     ['inspect', INSPECT],
     ['reset', RESET],
-  ])('the script %s builds no key: each of its calls is given one of KEYS', (_, script) => {
+  ])('each call in the script %s uses a key of KEYS', (_, script) => {
     const names = /local ([A-Z, ]+) = unpack\(KEYS\)/.exec(script)?.[1]?.split(', ') ?? [];
     expect(names[0]).toBe('STATE');
     const calls = [...script.matchAll(/(?<![\w.])(?:redis\.)?p?call\('([A-Z]+)'(?:, ([^,)]+))?/g)];
@@ -185,7 +185,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
       expect(rest).not.toMatch(new RegExp(`\\b${name}\\s*=[^=]|local [A-Za-z, ]*\\b${name}\\b`));
   });
 
-  test('every key has a ttl at every moment, and none is left when its use has passed [upstash#95]', async () => {
+  test('every key always has a ttl, and no key is left after its use [upstash#95]', async () => {
     const client = connect();
     let state = 7;
     const random = (below: number): number => {
@@ -257,7 +257,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     );
   });
 
-  test('a waiter that comes back to a server that has forgotten it leaves no key without a ttl', async () => {
+  test('a waiter that returns to a server without its data leaves no key without a ttl', async () => {
     const client = connect();
     const key = freshKey();
     const holder = open(client, { key, concurrency: 1 });
@@ -277,8 +277,8 @@ const skewed = (seconds: number): Clock => ({
   schedule: (delay, callback) => systemClock.schedule(delay, callback),
 });
 
-describe.concurrent("trap 35: the server's clock decides", () => {
-  test('clients whose clocks are hours apart agree', async () => {
+describe.concurrent('trap 35: the clock of the server counts', () => {
+  test('clients whose clocks differ by hours share one rate', async () => {
     const client = connect();
     const key = freshKey();
     const throttles = [-7_200, 0, 7_200].map((seconds) =>
@@ -304,7 +304,7 @@ describe.concurrent("trap 35: the server's clock decides", () => {
     expect(await client.exists(`{headgate:${key}}`)).toBe(1);
   });
 
-  test('a clock that steps back grants nothing extra, and still everyone goes on by the timers', async () => {
+  test('a server clock that steps back grants nothing extra, and timers still grant every waiter', async () => {
     const client = connect();
     let skew = 0;
     const serverTime = (): number => 1_700_000_000 + systemClock.now() + skew;
@@ -331,7 +331,7 @@ describe.concurrent("trap 35: the server's clock decides", () => {
       expect(instant).toBeGreaterThan(Math.max(0, (index - 1) / 10) - 0.005);
   });
 
-  test('a pause, a lease and a crash last as long as they should, though the clock stands still an hour back', async () => {
+  test('a pause, a lease and the ttl of a crashed holder end in time while the clock is an hour behind', async () => {
     let skew = 0;
     const serverTime = (): number => 1_700_000_000 + systemClock.now() + skew;
     const key = freshKey();
@@ -353,8 +353,8 @@ describe.concurrent("trap 35: the server's clock decides", () => {
   });
 });
 
-describe.concurrent('trap 36: leases that lapse, and leases that must not', () => {
-  test("a living holder's lease never lapses, a crashed one's does within its ttl [bottleneck#197]", async () => {
+describe.concurrent('trap 36: leases that expire, and leases that must not', () => {
+  test('the lease of a running holder never expires, the lease of a crashed one expires within its ttl [bottleneck#197]', async () => {
     const key = freshKey();
     const ttl = 0.6;
     const { client, die } = asMortal(recorded(connect()).client);
@@ -373,7 +373,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     expect([kept.signal.aborted, lost.signal.aborted]).toEqual([false, true]);
   });
 
-  test('a key in use all the time keeps no dead holder [concurrency-limit]', async () => {
+  test('a key in constant use still expires a dead holder [concurrency-limit]', async () => {
     const key = freshKey();
     const { client, die } = asMortal(recorded(connect()).client);
     const crashing = open(client, { key, concurrency: 2, ttl: 0.5 });
@@ -395,7 +395,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     await busy.idle();
   });
 
-  test('renewals and releases that meet raise nothing, and lose nothing [redis-semaphore#206]', async () => {
+  test('simultaneous renewals and releases cause no error and no loss [redis-semaphore#206]', async () => {
     const key = freshKey();
     const throttles = times(3, () => open(connect(), { key, concurrency: 20, ttl: 1 }));
     const losses: unknown[] = [];
@@ -418,7 +418,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     expect(await keysOf(connect(), key)).toEqual([]);
   });
 
-  test('a lost lease is reported once, on its signal, and to nobody who does not ask [redis-semaphore#177, #24]', async () => {
+  test('a lost lease aborts its signal once, and causes no unhandled error [redis-semaphore#177, #24]', async () => {
     const key = freshKey();
     const { client, die } = asMortal(recorded(connect()).client);
     const throttle = open(client, { key, concurrency: 3, ttl: 0.5, commandTimeout: 0.2 });
@@ -441,7 +441,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     expect(events).toHaveLength(1);
   });
 
-  test('run goes on with a lost lease, and its result is that of its function', async () => {
+  test('run resolves with the result of its function even after a lost lease', async () => {
     const admin = connect(own.url);
     const throttle = open(connect(own.url), { concurrency: 1 });
     await expect(
@@ -457,7 +457,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
 });
 
 describe('trap 37: Redis hangs', () => {
-  test('the call is bounded, then the chosen way is taken, then Redis is used again [rate-limiter-flexible#315, #68]', async () => {
+  test('a call times out, then rejects or fails open as configured, then Redis is used again [rate-limiter-flexible#315, #68]', async () => {
     const admin = connect(own.url);
     const strict = open(connect(own.url), { concurrency: 2, commandTimeout: 0.3 });
     const lax = open(connect(own.url), { concurrency: 2, commandTimeout: 0.3, failOpen: true });
@@ -484,8 +484,8 @@ describe('trap 37: Redis hangs', () => {
   });
 });
 
-describe('trap 38: waiters are told', () => {
-  test('fifty who wait in five throttles ask nothing but to be renewed [redis-semaphore#266]', async () => {
+describe('trap 38: waiters are notified', () => {
+  test('fifty waiters in five throttles send only renewals [redis-semaphore#266]', async () => {
     const key = freshKey();
     const ttl = 1.2;
     const records = times(5, () => recorded(connect()));
@@ -517,7 +517,7 @@ describe('trap 38: waiters are told', () => {
     expect(outcomes.order).toEqual(times(50, String));
   });
 
-  test('nobody but the owner of the head sets a timer', async () => {
+  test('only the owner of the head sets a timer', async () => {
     const key = freshKey();
     const records = times(3, () => recorded(connect()));
     const throttles = records.map(({ client }) => open(client, { key, capacity: 1, burst: 1, period: 0.3, ttl: 30 }));
@@ -544,7 +544,7 @@ describe('trap 38: waiters are told', () => {
   test.each([
     ['a client', () => connect(own.url) as RedisConnection],
     ['{ url }', () => ({ url: own.url })],
-  ])('connections do not grow with keys: a thousand throttles use two of %s [bottleneck#74]', async (_, make) => {
+  ])('a thousand throttles use two connections of %s [bottleneck#74]', async (_, make) => {
     const admin = connect(own.url);
     await admin.ping();
     const before = await connections(own.url);
@@ -570,7 +570,7 @@ describe('trap 38: waiters are told', () => {
 });
 
 describe('trap 39: slot numbers', () => {
-  test('no two holders have the same, and none is above the limit', async () => {
+  test('no two holders have the same number, and no number exceeds the limit', async () => {
     const key = freshKey();
     const concurrency = 7;
     const throttles = times(4, () => open(connect(), { key, concurrency, ttl: 2 }));
@@ -592,7 +592,7 @@ describe('trap 39: slot numbers', () => {
     expect(used.size).toBe(concurrency);
   });
 
-  test('a number is kept for as long as its permit, and the lowest free one is given', async () => {
+  test('a number stays the same until the release, and the lowest free number is given', async () => {
     const throttle = open(connect(), { concurrency: 4, ttl: 0.4 });
     const permits = [
       await throttle.acquire(),
