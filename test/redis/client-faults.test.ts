@@ -1,6 +1,7 @@
 /**
- * A client of the caller's own that fails, answers late, twice, or with something else than the script; clocks that fire early
- * or at once; and what Redis shares with the core: aborts, sources, disposal, errors, copies (FAULTS 3, 5, 6, 9 to 12, 17, 18).
+ * Custom clients that fail or reply late, twice or with garbage, and clocks that fire early or at once. Also the
+ * features that RedisThrottle shares with the core: aborts, sources, disposal, errors, and two copies of the package
+ * (FAULTS 3, 5, 6, 9 to 12, 17, 18).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -49,13 +50,13 @@ const codeOf = (promise: Promise<unknown>): Promise<unknown> =>
     (error: { code?: string; name?: string }) => error.code ?? error.name,
   );
 
-/** How `eval` misbehaves; it does what it should first, unless it throws. */
+/** The faults of `eval`. Each fault runs the script first, unless it throws. */
 const faults: Record<string, (answer: () => Promise<unknown>) => unknown> = {
   'throws at once': () => {
     throw new Error('no connection');
   },
   'rejects with nothing': () => Promise.reject(undefined),
-  // oxlint-disable-next-line prefer-promise-reject-errors -- it is what a faulty client does
+  // oxlint-disable-next-line prefer-promise-reject-errors -- a faulty client does this
   'rejects with an object without a prototype': () => Promise.reject(Object.create(null)),
   'never answers': (answer) => answer().then(() => new Promise(() => {})),
   'answers late': (answer) => answer().then(async (reply) => (await sleep(400), reply)),
@@ -220,7 +221,7 @@ describe('timers', () => {
       await manual.advance(0.079);
       expect(fired).toEqual([]);
       await manual.advance(1);
-      // A clock that fires at once has no timers: the platform's take over.
+      // If a timer fires at once, the timer of the platform replaces it.
       if (how === 'at once') await sleep(100);
       expect(fired).toHaveLength(1);
       expect(fired[0]).toBeGreaterThanOrEqual(0.08 - 1e-6);
@@ -379,7 +380,7 @@ describe('features that RedisThrottle shares with the core', () => {
       external: ['redis'],
       write: false,
     });
-    // A realm whose `Symbol` is a proxy without these symbols stands for an older platform.
+    // A realm whose `Symbol` is a proxy without these symbols simulates an older platform.
     const found = runInNewContext(
       `const later = {};
        const Old = new Proxy(Symbol, { get: (target, key) => (key === 'dispose' || key === 'asyncDispose' ? later[key] : target[key]) });

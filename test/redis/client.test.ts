@@ -1,4 +1,4 @@
-/** Whatever client the user has: it is told by what it can do, used, and left as it was. */
+/** Every accepted kind of client: headgate recognises it by its methods, uses it, and leaves no trace on it. */
 import { rmSync } from 'node:fs';
 import { EventEmitter } from 'node:events';
 import { spawn } from 'node:child_process';
@@ -23,7 +23,7 @@ type NodeRedis = NodeRedisClient & { withTypeMapping(mapping: object): NodeRedis
 
 const PASSWORD = 'open sesame';
 
-/** Clients, named as their packages name them. Each has a throttle of its own in the tests, so each is connected twice. */
+/** The clients, with the names of their packages. Each test connects a kind of client twice, with one throttle each. */
 interface Kind {
   readonly name: string;
   connect(): Promise<{ client: RedisConnection; ping?: () => Promise<unknown>; close: () => void }>;
@@ -75,7 +75,7 @@ const viaOptions = (name: string, options: () => RedisConnection): Kind => ({
   connect: async () => ({ client: options(), close: () => {} }),
 });
 
-/** A client of an unknown kind: all that is asked of it, by a connection of its own each. */
+/** A custom client with only the two required methods, each on its own connection. */
 const custom = (): { client: RedisCommands; close: () => void } => {
   const commands = new Redis(server.port, '127.0.0.1', { lazyConnect: true });
   const messages = new Redis(server.port, '127.0.0.1', { lazyConnect: true });
@@ -123,7 +123,7 @@ const kinds: Kind[] = [
   { name: 'custom', connect: async () => custom() },
 ];
 
-/** Channels of throttles that somebody listens to. */
+/** The channels of headgate that have subscribers. */
 const channels = async (): Promise<string[]> =>
   (await ask(server.port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[];
 
@@ -148,7 +148,7 @@ describe.each(kinds)('$name', ({ name, connect }) => {
         if (kill) await ask(server.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub');
         held.release();
         expect(await waiting).toBe(1);
-        // A third of the ttl is 20 s.
+        // A renewal, after a third of the ttl, would take 20 s.
         expect(performance.now() - start).toBeLessThan(3_000);
       }
       await Promise.all([first.close(), second.close()]);
@@ -199,7 +199,7 @@ it('throttles with the same url share one client, which the last of them closes'
   await one.idle();
   expect(await connections(server.url)).toBe(before + 2);
   await other.close();
-  // Closed, but held: its lease is to be renewed.
+  // A closed throttle with a held permit still renews its lease.
   expect(await connections(server.url)).toBe(before + 2);
   permits[1].release();
   await until('no connection of ours', async () => (await connections(server.url)) === before);
@@ -237,7 +237,7 @@ it('calls fail in time while the server is down, and succeed once it has started
 
 describe('a server with passwords and rules', () => {
   const CHANNEL_RULES = ['resetkeys', '~{headgate:*', 'resetchannels', '&headgate:*', '-@all'];
-  /** What the scripts need, what evaluates them, and what listens. */
+  /** The commands of the scripts, of their evaluation and of the subscription. */
   const COMMANDS = [
     'eval',
     'evalsha',
@@ -329,7 +329,7 @@ describe('a server with passwords and rules', () => {
       password: 'wrong',
     });
     await expect(throttle.acquire()).rejects.toThrow(/WRONGPASS/);
-    // Asked again, it tries again.
+    // The next call tries to connect again.
     await expect(throttle.acquire()).rejects.toThrow(/WRONGPASS/);
   });
 });
@@ -393,7 +393,7 @@ it('a reply that is not from the script rejects the call', async () => {
   await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
 });
 
-/** A sentinel of node-redis, as far as it matters: it has one connection for messages, and tells of a new master. */
+/** A fake sentinel client of node-redis: it has one connection for messages, and emits an event for a new master. */
 class Sentinel extends EventEmitter {
   isOpen = true;
   fails = false;
@@ -401,7 +401,7 @@ class Sentinel extends EventEmitter {
     if (this.fails) throw new Error('no connection');
   });
   readonly unsubscribe = vi.fn(async (_channel: string, _listener: (message: string) => void) => {});
-  /** Every caller has a place in the queue: an answer that says nothing of a caller is none. */
+  /** The reply puts every caller into the queue: a reply without an event for a request would be rejected. */
   readonly evalSha = vi.fn(async (_: string, { arguments: words }: { arguments: string[] }): Promise<unknown> => [
     '',
     ...words.flatMap((word, index) => (word === 'A' ? [`Q ${words[index + 1]} 1`] : [])),
@@ -425,7 +425,7 @@ describe('a sentinel of node-redis', () => {
     client.emit('topology-change', { type: 'MASTER_CHANGE' });
     await until('a subscription', () => client.subscribe.mock.calls.length === 2);
     expect(client.subscribe.mock.lastCall).toEqual([channel, listener]);
-    // One that fails is tried again.
+    // A failed subscription is retried.
     client.fails = true;
     client.emit('ready');
     await until('some tries', () => client.subscribe.mock.calls.length >= 5);

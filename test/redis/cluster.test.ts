@@ -1,4 +1,4 @@
-/** A gate on a Redis Cluster, and on a master that sentinels replace: nodes come, go and change places under it. */
+/** Gates on a Redis Cluster, and on a master that sentinels replace, while nodes start, stop and change roles. */
 import type { EventEmitter } from 'node:events';
 import { Cluster as IoredisCluster, Redis } from 'ioredis';
 import {
@@ -14,23 +14,25 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { ask, type Cluster, type Sentinels, startCluster, startSentinels } from '../support/redis-clusters.js';
 import { freshKey, later, readyIoredis, readyNodeRedis, sleep, until } from './support.js';
 
-/** Seconds within which a dead node is replaced, its clients have noticed and everyone was told, and some. */
+/**
+ * Seconds within which a dead node is replaced, its clients reconnect, and all waiters are notified; with a reserve.
+ */
 const RECOVERY = 15;
 
 interface Kind {
   readonly name: string;
-  /** A client, connected; it is closed when the test is finished. */
+  /** Connects a client, which is closed when the test has finished. */
   connect(): Promise<RedisConnection>;
 }
 
-/** A throttle that is closed when the test is finished. Its leases outlive any failover. */
+/** Opens a throttle, which is closed when the test has finished. Its leases last longer than a failover. */
 const open = (client: RedisConnection, key: string, options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
   const throttle = new RedisThrottle({ client, key, concurrency: 1, ttl: 60, commandTimeout: 1, ...options });
   onTestFinished(() => throttle.close());
   return throttle;
 };
 
-/** Resolves with a permit once Redis gives one, however often it fails until then. */
+/** Acquires a permit, and retries until Redis grants one. */
 const persist = async (throttle: RedisThrottle): Promise<RedisPermit> => {
   const end = performance.now() + RECOVERY * 1_000;
   for (;;) {
@@ -43,7 +45,7 @@ const persist = async (throttle: RedisThrottle): Promise<RedisPermit> => {
   }
 };
 
-/** Milliseconds that `work` takes. */
+/** Returns the milliseconds that `work` takes. */
 const timed = async (work: () => Promise<unknown>): Promise<number> => {
   const start = performance.now();
   await work();
@@ -114,7 +116,7 @@ describe('a Redis Cluster', () => {
         await until('its place', async () => (await throttle.inspect()).waiting.length === index + 1);
       }
       await held.release();
-      // A third of the ttl is 20 s: so this is by message.
+      // A renewal, after a third of the ttl, would take 20 s: so the grant came by message.
       expect(await timed(() => Promise.all(all))).toBeLessThan(3_000);
       expect(order).toEqual(Array.from({ length: 20 }, (_, index) => index));
     });
@@ -142,7 +144,7 @@ describe('a Redis Cluster', () => {
         async () => (await subscribers()) >= 2 && (await open(here, key).inspect()).waiting.length === 1,
       );
       await Promise.all(cluster.nodes.map(({ port }) => ask(port, 'CLIENT', 'KILL', 'TYPE', 'pubsub')));
-      // Nobody hears of this.
+      // No subscriber receives this message.
       await held.release();
       expect(await timed(() => waiting)).toBeLessThan(3_000);
       (await waiting).release();
@@ -168,7 +170,7 @@ describe('a Redis Cluster', () => {
     expect(listeners()).toEqual(before);
   });
 
-  /** How many listen to channels of ours, on all nodes. */
+  /** The number of subscribers of channels of headgate, on all nodes. */
   const subscribers = async (): Promise<number> => {
     const channels = await Promise.all(
       cluster.nodes.map(async ({ port }) => (await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]),
@@ -248,7 +250,7 @@ describe('a Redis Cluster', () => {
   });
 });
 
-/** One who holds and some who wait in a known order, in two clients; and what must be true of them after a failover. */
+/** Starts one holder and several waiters in a known order, on two clients. Returns the checks after a failover. */
 async function queueUp(
   key: string,
   here: RedisConnection,
@@ -280,7 +282,7 @@ async function queueUp(
   }
   return {
     async verify() {
-      // Nobody was let in for the sake of the failover.
+      // The failover has granted no permit.
       await sleep(300);
       expect(order).toEqual([]);
       expect(held.map(({ signal }) => signal.aborted)).toEqual([false, false]);
@@ -293,7 +295,7 @@ async function queueUp(
           ),
         RECOVERY,
       );
-      // With one slot left they go one by one.
+      // One free slot grants the waiters one by one.
       running--;
       await held[1].release();
       expect(await timed(() => Promise.all(waiting))).toBeLessThan(RECOVERY * 1_000);
@@ -369,9 +371,9 @@ describe('sentinels', () => {
     await until('a replica that has it all', async () => (await ask(master.port, 'WAIT', '1', '1000')) === 1);
     await master.kill();
     await sentinels.promoted();
-    // The new master does not know the script.
+    // The new master has not cached the script.
     await Promise.all(setups.map(({ queue }) => queue.verify()));
-    // Messages of the new master arrive as those of the old one did.
+    // Messages of the new master arrive.
     await Promise.all(
       setups.map(async ({ here, there }) => {
         const key = freshKey();

@@ -1,4 +1,4 @@
-/** What throttles on Redis tell through `node:diagnostics_channel`, and its metrics. */
+/** The events that throttles on Redis publish through `node:diagnostics_channel`, and their metrics. */
 import { PrometheusExporter } from '@opentelemetry/exporter-prometheus';
 import { MeterProvider } from '@opentelemetry/sdk-metrics';
 import { instrument } from 'headgate/otel';
@@ -28,7 +28,7 @@ const brief = (heard: Heard[]): string[] => {
 
 const refusals = (heard: Heard[]): Heard[] => heard.filter(({ kind }) => kind === 'refused');
 
-/** A client that never answers. */
+/** A client that never replies. */
 const dead: RedisCommands = { eval: () => new Promise(() => {}), subscribe: async () => {} };
 
 describe('channels of a RedisThrottle', () => {

@@ -1,6 +1,6 @@
 /**
- * What becomes of a gate when Redis fails: it is killed, hangs, forgets its scripts or its data, drops connections or
- * messages. Each test has a server of its own, since it does to it what nobody else would survive.
+ * A gate while Redis fails: the server is killed, hangs, loses its scripts or its data, or drops connections or
+ * messages. Each test has a server of its own, since its faults would break every other test.
  */
 import { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
 import { Redis } from 'ioredis';
@@ -28,11 +28,11 @@ afterAll(() => {
   expect(unhandled).toEqual([]);
 });
 
-/** A server, and whatever a test does with it; all of it ends with the test. */
+/** A server, its clients, its throttles and its network. All of them end with the test. */
 class Scene {
   readonly #endings: (() => unknown)[] = [];
   readonly server: RedisServer;
-  /** Something to ask the server with beside the clients that are tested. */
+  /** A client for administration, separate from the clients under test. */
   readonly admin: Redis;
 
   constructor(server: RedisServer) {
@@ -71,7 +71,7 @@ class Scene {
     return throttle;
   }
 
-  /** Stops the server as if its host were out of reach, without ending a connection; returns how to let it go on. */
+  /** Suspends the server without closing a connection, as an unreachable host. Returns a function that resumes it. */
   async hang(): Promise<() => void> {
     const pid = Number(/process_id:(\d+)/.exec(await this.admin.info('server'))?.[1]);
     let hung: boolean = process.kill(pid, 'SIGSTOP');
@@ -83,7 +83,7 @@ class Scene {
     return goOn;
   }
 
-  /** A network between a client and the server, that can lose what the server says, cut connections and let none be made. */
+  /** A proxy between a client and the server. It can drop replies, cut connections and refuse new ones. */
   async network(): Promise<{ url: string; deaf: boolean; closed: boolean; cut(): void }> {
     const sockets = new Set<Socket>();
     const state = { url: '', deaf: false, closed: false, cut: () => sockets.forEach((socket) => socket.destroy()) };
@@ -117,10 +117,10 @@ class Scene {
   }
 }
 
-/** How many servers run at a time: with more, the timers of all tests would be late. */
+/** The number of servers at a time. More servers would delay the timers of all tests. */
 const turns = new Throttle(Infinity, 6);
 
-/** A test with a server of its own. */
+/** Declares a test with a server of its own. */
 const scene = (name: string, body: (it: Scene) => Promise<void>, settings?: Record<string, string>): void =>
   test.concurrent(name, () =>
     turns.run(async () => {
@@ -133,7 +133,7 @@ const scene = (name: string, body: (it: Scene) => Promise<void>, settings?: Reco
     }),
   );
 
-/** The clients, each a way to connect. Each call makes a connection of its own. */
+/** The kinds of clients. Each call creates a new connection. */
 const clients: [string, (it: Scene, url?: string) => Promise<RedisConnection>][] = [
   [
     'ioredis',
@@ -145,14 +145,14 @@ const clients: [string, (it: Scene, url?: string) => Promise<RedisConnection>][]
   ],
   ['node-redis', (it, url) => it.nodeRedis(url)],
 ];
-/** What is given makes the connection. */
+/** The clients above, and options with which headgate creates the client. */
 const all: typeof clients = [...clients, ['{ url }', async (it, url = it.server.url) => ({ url, database: 0 })]];
 
 const slots = (permits: readonly RedisPermit[]): number[] => permits.map(({ slot }) => slot);
 const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index));
 
-/** A connection takes longer than a command. */
+/** A connection takes longer than `commandTimeout`. */
 const untilConnected = (throttle: RedisThrottle): Promise<void> =>
   until('it is connected', () =>
     throttle.inspect().then(
@@ -161,7 +161,7 @@ const untilConnected = (throttle: RedisThrottle): Promise<void> =>
     ),
   );
 
-/** What the server knows, told through a connection of its own. */
+/** Observes the state in the server through a separate connection. */
 const watch = (it: Scene, { key }: RedisThrottle): (() => Promise<{ slots: number[]; waiting: number }>) => {
   const observer = it.throttle(it.admin, { key });
   return async () => {
@@ -170,7 +170,7 @@ const watch = (it: Scene, { key }: RedisThrottle): (() => Promise<{ slots: numbe
   };
 };
 
-/** Waits until the server knows so much. While it is down, it knows nothing. */
+/** Waits until the state in the server is as given. A server that is down has no state. */
 const untilKnown = (
   known: () => Promise<{ slots: number[]; waiting: number }>,
   slotsTaken: number[],
@@ -190,7 +190,7 @@ describe('a call whose reply is lost', () => {
     net.deaf = true;
     const second = throttle.acquire();
     await until('the server has heard it', async () => (await other.inspect()).active.length === 2);
-    // These wait: so will they be sent again, too.
+    // These callers wait, so ioredis sends their commands again too.
     const third = throttle.acquire();
     await until('they wait', async () => (await other.inspect()).waiting.length === 1);
     const last = other.acquire();
@@ -413,7 +413,7 @@ describe('a server that is killed and started again', () => {
         outcomes.follow(waiter, (index % 2 === 0 ? here : there).acquire());
         await untilKnown(known, [1, 2, 3], index + 1);
       }
-      // So those who hold come back first; who waits elsewhere, after those.
+      // So the holders restore their leases first, then the waiters of the other process.
       net.closed = true;
       net.cut();
       await it.server.kill();
@@ -464,7 +464,7 @@ describe('a server that is killed and started again', () => {
               done++;
             });
           } catch (error) {
-            // Its call was under way when the connection broke: it asks again.
+            // The call was under way when the connection broke, so the test calls again.
             if (!(error instanceof ThrottleBackendError)) throw error;
             await sleep(20);
             return job(throttle);
@@ -575,7 +575,7 @@ describe('each call is bounded', () => {
         expect(throttle.concurrency).toBe(5);
         await recover();
         await until('the next works', () => throttle.run(({ slot }) => slot > 0).catch(() => false), 4);
-        // Whatever was taken in vain is back long before it would lapse.
+        // A permit without a holder is released long before its lease would expire.
         await until('nothing is held', async () => (await throttle.inspect()).active.length === 0, 3);
         await throttle.idle();
         expect(await it.admin.dbsize()).toBe(0);
@@ -687,9 +687,9 @@ describe('CLIENT KILL', () => {
       outcomes.follow('second', here.acquire());
       await untilKnown(known, [1], 2);
       await sleep(SETTLE_MILLISECONDS);
-      // Who kills is spared, by default.
+      // CLIENT KILL skips its own connection by default.
       for (const type of ['NORMAL', 'PUBSUB']) await it.admin.call('CLIENT', 'KILL', 'TYPE', type);
-      // Published while nobody hears it.
+      // This message is published without a subscriber.
       permit.release();
       await until('it is heard of after all', () => outcomes.order.length > 0, 4);
       expect(outcomes.order).toEqual(['first']);
@@ -705,7 +705,7 @@ describe('CLIENT KILL', () => {
 
 describe('lost messages', () => {
   const ttl = 1.5;
-  /** A client by hand, on a connection of the scene, that hears what `passes`. */
+  /** A custom client on connections of the scene. It receives the messages for which `passes` returns true. */
   const partial = (
     it: Scene,
     passes: (message: string) => boolean,

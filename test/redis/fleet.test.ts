@@ -1,4 +1,4 @@
-/** One gate for many processes: real ones, which work, die and hang. */
+/** One gate for many real processes, which work, die and hang. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -28,12 +28,12 @@ import { grantOf, type Kind, now } from './worker-client.js';
 import type { Account, CrowdSettings, Hold, Word } from './worker-crowd.js';
 import type { LoopSettings, Said } from './worker-loop.js';
 
-/** How late, in milliseconds, a process may be on a machine that has other things to do. */
+/** The largest delay of a process on a busy machine, in milliseconds. */
 const SLACK = 1_200;
 
 let folder = '';
 const workers = new Set<Worker>();
-/** What is done when all tests are: those that run side by side have no hooks of their own. */
+/** Closes everything after all tests. Concurrent tests have no hooks of their own. */
 const endings: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
@@ -46,22 +46,22 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What a worker says: `event`, and the instant `at` in milliseconds. */
+/** A line that a worker prints: an `event` at the instant `at`, in milliseconds. */
 interface Line {
   event: string;
   at: number;
   name?: string;
   slot?: number;
   lost?: boolean;
-  /** What the server said of it. */
+  /** The grant as Redis stores it. */
   grant?: string;
   error?: string;
 }
 
-/** A process of its own. */
+/** A child process. */
 class Worker {
   readonly lines: Line[] = [];
-  /** How it ended: a number is its exit code. */
+  /** The exit code, or the signal that ended the process. */
   end: number | string | undefined;
   readonly #child: ChildProcess;
 
@@ -78,12 +78,12 @@ class Worker {
       workers.delete(this);
       this.end = code ?? signal ?? '';
     });
-    // One that died on its own account hears no more.
+    // Sending a command to a dead process emits an error.
     this.#child.on('error', () => {});
     workers.add(this);
   }
 
-  /** Waits until it has ended, however it did. */
+  /** Waits until the process has ended for any reason. */
   async ends(): Promise<number | string | undefined> {
     await until('a worker ends', () => this.end !== undefined, 30);
     return this.end;
@@ -102,7 +102,7 @@ class Worker {
     return this.lines.find((line) => line.event === event && (name === undefined || line.name === name));
   }
 
-  /** Waits until it has said so. */
+  /** Waits until the worker has printed the event. */
   async says(event: string, name?: string): Promise<Line> {
     try {
       await until(`a worker says ${event}${name === undefined ? '' : ` ${name}`}`, () => this.said(event, name), 20);
@@ -112,7 +112,7 @@ class Worker {
     return this.said(event, name) as Line;
   }
 
-  /** Waits until it has said so for the `count`th time. */
+  /** Waits until the worker has printed the event `count` times. */
   async saysTimes(event: string, count: number): Promise<void> {
     await until(
       `a worker says ${event} ${count} times`,
@@ -122,7 +122,7 @@ class Worker {
   }
 }
 
-/** Lets pass what waits for it, in order, while it is open. */
+/** A valve that delays calls, in order, while it is closed. */
 class Valve {
   opens: Promise<void> = Promise.resolve();
   open: () => void = () => {};
@@ -136,7 +136,7 @@ class Valve {
 
 type Settings = Omit<RedisThrottleOptions, 'client'>;
 
-/** A worker that is there, and waits to be told what to do. */
+/** Starts a worker that waits for commands. */
 async function obeying(kind: Kind, throttle: Settings, dies?: Phase): Promise<Worker> {
   const settings: ObeyingSettings = { kind, url: redisUrl(), throttle, ...(dies && { dies }) };
   const worker = new Worker('worker', settings);
@@ -144,7 +144,7 @@ async function obeying(kind: Kind, throttle: Settings, dies?: Phase): Promise<Wo
   return worker;
 }
 
-/** A throttle of this process, connected, which takes part. */
+/** Opens a throttle of this process on a connected client. */
 async function taking(throttle: Settings): Promise<RedisThrottle> {
   const { client, close } = ioredis();
   await client.ping();
@@ -156,7 +156,7 @@ async function taking(throttle: Settings): Promise<RedisThrottle> {
   return made;
 }
 
-/** Whose keys are left in Redis. */
+/** The keys of a throttle in Redis. */
 async function keysOf(key: string): Promise<string[]> {
   const { client, close } = ioredis();
   const found: string[] = [];
@@ -166,7 +166,7 @@ async function keysOf(key: string): Promise<string[]> {
   return found;
 }
 
-/** All slots can be had at once, and nothing stays behind. */
+/** Checks that all slots are free, and that no key is left. */
 async function isAsNew(throttle: RedisThrottle): Promise<void> {
   const all = await Promise.all(Array.from({ length: throttle.concurrency }, () => throttle.tryAcquire(0)));
   const slots = all.map((permit) => permit?.slot ?? 0).toSorted((one, other) => one - other);
@@ -184,17 +184,17 @@ describe('eight processes and ten thousand calls', () => {
   const settings: Settings = { key: freshKey(), ttl: 10, ...limits };
   const accounts: Account[] = [];
   let throttle: RedisThrottle;
-  /** Held all along: so Redis never forgets the state, and the numbers of the grants go on. */
+  /** Held during all tests: so Redis keeps the state, and the numbers of the grants continue. */
   let held: RedisPermit;
   let ends: (number | string | undefined)[] = [];
 
-  /** What one grant was about. */
+  /** A grant, as the process of its caller has seen it. */
   interface Grant {
     id: string;
     granted: number;
     number: number;
     asked: number;
-    /** Its place in the queue, unless it was granted at once. */
+    /** The place in the queue; undefined for a grant without a wait. */
     ticket: number | undefined;
     order: number;
     process: number;
@@ -244,12 +244,12 @@ describe('eight processes and ten thousand calls', () => {
           });
         }
       };
-      // A message may come before the answer that tells the place.
+      // A message may arrive before the reply with the place.
       for (const word of words) if (word.kind !== 'granted') hear(word);
       for (const word of words) if (word.kind === 'granted') hear(word);
       return [...found.values()];
     });
-    // In the order of the script, which numbers them.
+    // The order in which the script has numbered the grants.
     grants.sort((one, other) => one.granted - other.granted || one.number - other.number);
   }, 60_000);
 
@@ -261,7 +261,7 @@ describe('eight processes and ten thousand calls', () => {
     expect(Object.keys(outcomes).toSorted()).toEqual(['AbortError', 'ThrottleTimeoutError', 'granted', 'tried']);
     expect(Object.values(outcomes).reduce((sum, count) => sum + count)).toBe(PROCESSES * CALLS);
     expect(outcomes['granted']).toBeGreaterThan(PROCESSES * CALLS * 0.6);
-    // The trace is whole: whoever held a permit is known to have been granted it.
+    // The trace is complete: it contains the grant of every held permit.
     expect(accounts.flatMap(({ holds }) => holds)).toHaveLength(outcomes['granted'] as number);
     expect(grants.filter(({ hold }) => hold !== undefined)).toHaveLength(outcomes['granted'] as number);
     expect(grants.filter(({ asked }) => asked === undefined)).toEqual([]);
@@ -296,11 +296,11 @@ describe('eight processes and ten thousand calls', () => {
     let highestReserved = 0;
     let last: Grant | undefined;
     for (const grant of grants) {
-      // Whoever left before hearing of it pays nothing; a refund counts as if it had been known from the start.
+      // A grant that was cancelled on its way costs nothing. A settled grant has its true cost from the start.
       const truly = Math.min(grant.asked, grant.hold?.cost ?? 0);
-      // Redis numbers the grants one by one. The trace lacks those whose callers had left before they were granted.
+      // The numbers are consecutive in Redis. The trace lacks grants whose callers had cancelled before.
       expect(grant.number).toBeGreaterThan(last?.number ?? 1);
-      // Of all spans that end here, the one in which the most was spent beyond what flowed in.
+      // The largest excess of cost over refill, of all spans that end at this grant.
       excess = Math.max(excess + truly - rate * (grant.granted - (last?.granted ?? grant.granted)), truly);
       highest = Math.max(highest, excess);
       reserved = Math.max(
@@ -310,9 +310,9 @@ describe('eight processes and ten thousand calls', () => {
       highestReserved = Math.max(highestReserved, reserved);
       last = grant;
     }
-    // Instants are whole microseconds: what flows in during one of them may be told as too early.
+    // Instants are whole microseconds, so the refill of one microsecond is tolerated.
     expect(highest).toBeLessThanOrEqual(limits.burst * (1 + 1e-6) + rate);
-    // And the bucket was the limit at times: what was reserved is what it has to hold.
+    // The bucket was the limit at times. The bucket must hold the reserved cost.
     expect(highestReserved).toBeGreaterThan(limits.burst * 0.8);
   });
 
@@ -324,7 +324,7 @@ describe('eight processes and ten thousand calls', () => {
       expect(ticket).toBeGreaterThan(latest);
       latest = ticket;
     }
-    // From the end: the oldest ticket of those that were granted later.
+    // From the end of the list: the oldest ticket of the later grants.
     let oldest: Grant | undefined;
     let atOnce = 0;
     const queuedAt = new Map(
@@ -340,7 +340,7 @@ describe('eight processes and ten thousand calls', () => {
       atOnce++;
       if (oldest === undefined) continue;
       expect(oldest.ticket).toBeGreaterThanOrEqual(grant.granted);
-      // Within one call of the script, the order of its answers tells.
+      // Within one call of the script, the order of the events decides.
       if (oldest.ticket === grant.granted && oldest.process === grant.process)
         expect(queuedAt.get(oldest.id)).toBeGreaterThan(grant.order);
     }
@@ -360,7 +360,7 @@ describe('eight processes and ten thousand calls', () => {
 
 const KINDS = ['ioredis', 'node-redis'] as const;
 
-/** Those whose death leaves a lease behind, which Redis has to take back. */
+/** The phases in which a dead process leaves a lease, which must expire. */
 const LEASED: ReadonlySet<Phase> = new Set(['calling', 'granted', 'holding', 'releasing']);
 
 describe.concurrent('kill -9', () => {
@@ -379,7 +379,7 @@ describe.concurrent('kill -9', () => {
       const awaited = phase === 'queued' || phase === 'granted';
       const first = awaited ? await throttle.acquire() : undefined;
       const worker = await obeying(kind, settings, phase);
-      // Who is to die while it connects asks before it is told to.
+      // A process that dies while it connects acquires without a command.
       if (phase !== 'connecting') worker.tell({ do: 'acquire', name: 'its' });
       if (awaited) await worker.says('queued');
       else if (phase === 'releasing' || phase === 'released') {
@@ -414,7 +414,7 @@ describe.concurrent('kill -9', () => {
     const [head, behind] = await Promise.all([obeying('ioredis', settings, 'queued'), obeying('node-redis', settings)]);
     head.tell({ do: 'acquire', name: 'its', cost: 9 });
     expect(await head.ends()).toBe('SIGKILL');
-    // Nobody will set the timer of the dead. The next needs what flows in during 0.5 s.
+    // The dead owner sets no timer. The next waiter needs the refill of 0.5 s.
     behind.tell({ do: 'acquire', name: 'one', cost: 0.05 });
     await behind.says('queued');
     const instant = (item = ''): number => Number(item.split(' ')[1]);
@@ -480,7 +480,7 @@ describe('fifteen processes killed at random', () => {
       const [victim] = living.splice(Math.floor(Math.random() * living.length), 1) as [Worker];
       await victim.kill();
       killed.set(victim, now());
-      // Two in three are replaced, and killed perhaps before they are there.
+      // Two of three are replaced, and a replacement may be killed before it is ready.
       if (kill % 3 !== 0 || living.length === 0) living.push(start(100 + kill));
     }
     if (living.length === 0) living.push(start(200));
@@ -488,7 +488,7 @@ describe('fifteen processes killed at random', () => {
     const tookInAll = (): number =>
       everyone.reduce((sum, worker) => sum + worker.lines.filter(({ event }) => event === 'took').length, 0);
     await until('enough was granted for the checks below to mean something', () => tookInAll() > 100, 20);
-    // Those who are left get on, and so they have once what the dead held has lapsed.
+    // The running workers continue once the leases of the dead have expired.
     await until(
       'all go on',
       () =>
@@ -503,7 +503,7 @@ describe('fifteen processes killed at random', () => {
     interface Span {
       slot: number;
       from: number;
-      /** Nobody else may have the slot before this instant. */
+      /** Another holder may get the slot from this instant on. */
       until: number;
     }
     const spans: Span[] = everyone.flatMap((worker) => {
@@ -516,7 +516,7 @@ describe('fifteen processes killed at random', () => {
       );
       return lines.flatMap((line) => {
         if (line.event !== 'took') return [];
-        // The lease of one who died lapses `ttl` after its last word of it.
+        // The lease of a dead process expires `ttl` after its last renewal.
         const lapses = Math.max(line.asked, ...renewed.filter((at) => at > line.at)) + ttl * 1_000;
         return [{ slot: line.slot, from: line.at, until: ends.get(line.name) ?? lapses }];
       });
@@ -538,7 +538,7 @@ describe('fifteen processes killed at random', () => {
 describe.concurrent('a process whose event loop is blocked for longer than ttl', () => {
   const ttl = 0.8;
 
-  /** A worker that waits for what this process holds. */
+  /** Starts a worker that waits for a permit of this process. */
   const waiting = async (kind: Kind): Promise<{ throttle: RedisThrottle; first: RedisPermit; worker: Worker }> => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
     const throttle = await taking(settings);
@@ -549,7 +549,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     return { throttle, first, worker };
   };
 
-  /** Somebody asks when it waits again, and so has to come after it. */
+  /** Adds a waiter behind the worker once the worker waits again. */
   const comesAfter = async (throttle: RedisThrottle): Promise<{ late: Promise<RedisPermit> }> => {
     await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
     const late = throttle.acquire();
@@ -563,7 +563,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     const worker = await obeying(kind, settings);
     worker.tell({ do: 'acquire', name: 'its' });
     const { at: taken } = await worker.says('granted');
-    // It waits behind itself for two more, and somebody else comes after them.
+    // The worker waits for two more permits, and this process waits behind them.
     worker.tell({ do: 'acquire', name: 'second' });
     worker.tell({ do: 'acquire', name: 'third' });
     await worker.saysTimes('queued', 2);
@@ -576,11 +576,11 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     expect(worker.said('looked')).toBeUndefined();
     expect(await worker.says('looked')).toMatchObject({ lost: true, error: 'LeaseLostError' });
     expect(await worker.says('lost', 'its')).toMatchObject({ error: 'LeaseLostError' });
-    // They get their places back, ahead of who comes now.
+    // The waiters of the worker get their places back, ahead of later callers.
     await until('its waiters are back', async () => (await throttle.inspect()).waiting.length === 2);
     const late = throttle.acquire();
     await until('one more waits', async () => (await throttle.inspect()).waiting.length === 3);
-    // What it released was no longer its own.
+    // The release of the lost permit has freed no slot.
     expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
     expect(permit.signal.aborted).toBe(false);
     expect(worker.said('granted', 'second')).toBeUndefined();
@@ -606,7 +606,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     const permit = await mine;
     await worker.says('looked');
     const { late } = await comesAfter(throttle);
-    // It has heard by now of the grant that has lapsed, and does not believe it.
+    // By now the worker has received the expired grant, and has ignored it.
     await sleep(ttl * 1_000);
     expect(worker.said('granted', 'its')).toBeUndefined();
     expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
@@ -638,7 +638,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
     const throttle = await taking(settings);
     const worker = await obeying(kind, settings);
-    // Connected, and so what is asked is sent at once.
+    // The worker is connected, so its next command is sent at once.
     worker.tell({ do: 'acquire', name: 'before' });
     await worker.says('granted');
     worker.tell({ do: 'release', name: 'before' });
@@ -648,7 +648,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     const permit = await throttle.acquire();
     expect(worker.said('refused')).toBeUndefined();
     expect(await worker.says('refused', 'its')).toMatchObject({ error: 'ThrottleBackendError' });
-    // It gives back what it was granted, which is not its own any more.
+    // The worker releases the expired grant, which frees no slot.
     await sleep(ttl * 1_000);
     expect(worker.said('granted', 'its')).toBeUndefined();
     expect(permit.signal.aborted).toBe(false);
@@ -661,7 +661,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
 });
 
 describe.concurrent('a connection that stalls for longer than ttl, and then delivers everything', () => {
-  /** A throttle whose calls, and whose messages, go on their way when they are let go. */
+  /** Opens a throttle whose commands and messages pass through valves. */
   async function stalling(throttle: Settings): Promise<{ throttle: RedisThrottle; calls: Valve; messages: Valve }> {
     const commands = ioredis();
     const messages = ioredis();
@@ -679,7 +679,7 @@ describe.concurrent('a connection that stalls for longer than ttl, and then deli
       await made.close();
       await Promise.all([commands.close(), messages.close()]);
     });
-    // It listens from the first acquire on, and a renewal has told it so.
+    // The first acquire starts the subscription, whose start triggers a renewal.
     const permit = await made.acquire();
     await until(
       'it listens',
@@ -700,7 +700,7 @@ describe.concurrent('a connection that stalls for longer than ttl, and then deli
     const waits = slow.throttle.acquire();
     await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
     slow.calls.close();
-    // By now it has sent a renewal that says it waits.
+    // By now the throttle has sent a renewal of its waiter.
     await sleep(450);
     first.release();
     const lost = await waits;
