@@ -161,7 +161,7 @@ test('a malformed message is ignored, and the listener never throws', async () =
     concurrency: 1,
   });
   const held = await throttle.acquire();
-  await until('it listens', () => listener);
+  await until('the subscription exists', () => listener);
   for (const message of [
     undefined,
     null,
@@ -332,7 +332,7 @@ describe('aborts', () => {
           : target[key as 'aborted'],
     });
     const waiting = throttle.acquire(1, { signal: proxy });
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     stop.abort(new Error('stop'));
     await expect(waiting).rejects.toThrow('stop');
     held.release();

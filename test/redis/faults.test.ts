@@ -84,9 +84,14 @@ class Scene {
   }
 
   /** A proxy between a client and the server. It can drop replies, cut connections and refuse new ones. */
-  async network(): Promise<{ url: string; deaf: boolean; closed: boolean; cut(): void }> {
+  async network(): Promise<{ url: string; dropsReplies: boolean; closed: boolean; cut(): void }> {
     const sockets = new Set<Socket>();
-    const state = { url: '', deaf: false, closed: false, cut: () => sockets.forEach((socket) => socket.destroy()) };
+    const state = {
+      url: '',
+      dropsReplies: false,
+      closed: false,
+      cut: () => sockets.forEach((socket) => socket.destroy()),
+    };
     const proxy = createServer((near) => {
       if (state.closed) {
         near.destroy();
@@ -95,7 +100,7 @@ class Scene {
       const far = createConnection({ host: '127.0.0.1', port: this.server.port });
       sockets.add(near);
       near.on('data', (data) => void far.write(data));
-      far.on('data', (data) => void (state.deaf || near.write(data)));
+      far.on('data', (data) => void (state.dropsReplies || near.write(data)));
       for (const [socket, other] of [
         [near, far],
         [far, near],
@@ -187,15 +192,15 @@ describe('a call whose reply is lost', () => {
     const throttle = it.throttle(it.ioredis({}, net.url), { concurrency: 2, commandTimeout: 2, ttl: 10 });
     const other = it.throttle(it.admin, { key: throttle.key, concurrency: 2, ttl: 10 });
     const first = await throttle.acquire();
-    net.deaf = true;
+    net.dropsReplies = true;
     const second = throttle.acquire();
     await until('the server has heard it', async () => (await other.inspect()).active.length === 2);
     // These callers wait, so ioredis sends their commands again too.
     const third = throttle.acquire();
     await until('they wait', async () => (await other.inspect()).waiting.length === 1);
     const last = other.acquire();
-    await until('it waits', async () => (await other.inspect()).waiting.length === 2);
-    net.deaf = false;
+    await until('one waiter is queued', async () => (await other.inspect()).waiting.length === 2);
+    net.dropsReplies = false;
     net.cut();
     expect(slots([first, await second])).toEqual([1, 2]);
     const outcomes = new Outcomes();
@@ -214,10 +219,10 @@ describe('a call whose reply is lost', () => {
     const throttle = it.throttle(await it.nodeRedis(net.url), { concurrency: 1, commandTimeout: 2, ttl: 20 });
     const other = it.throttle(it.admin, { key: throttle.key, concurrency: 1, ttl: 20 });
     await throttle.run(() => {});
-    net.deaf = true;
+    net.dropsReplies = true;
     const lost = throttle.acquire();
     await until('the server has heard it', async () => (await other.inspect()).active.length === 1);
-    net.deaf = false;
+    net.dropsReplies = false;
     net.cut();
     await expect(lost).rejects.toThrow(ThrottleBackendError);
     await until('nothing is held', async () => (await other.inspect()).active.length === 0, 2);
@@ -331,7 +336,7 @@ describe('failOpen', () => {
     await throttle.acquire();
     const outcomes = new Outcomes();
     outcomes.follow('first', throttle.acquire());
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     await it.hang();
     await it.throttle(client, options).acquire();
     outcomes.follow('second', throttle.acquire());
@@ -352,7 +357,7 @@ describe('unusual clients', () => {
       await sleep(SETTLE_MILLISECONDS);
       const permit = await holder.acquire();
       const next = throttle.acquire();
-      await until('it waits', async () => (await holder.inspect()).waiting.length === 1);
+      await until('one waiter is queued', async () => (await holder.inspect()).waiting.length === 1);
       await sleep(200);
       permit.release();
       expect(await Promise.race([next, sleep(1_000)])).toBeDefined();
@@ -377,7 +382,7 @@ describe('unusual clients', () => {
     const second = it.throttle(client, { key: throttle.key, concurrency: 1, ttl: 20 });
     const permit = await throttle.acquire();
     const next = second.acquire();
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     await sleep(200);
     permit.release();
     expect(await Promise.race([next, sleep(1_000)])).toBeDefined();
@@ -413,7 +418,7 @@ describe('a server that is killed and started again', () => {
         outcomes.follow(waiter, (index % 2 === 0 ? here : there).acquire());
         await untilKnown(known, [1, 2, 3], index + 1);
       }
-      // So the holders restore their leases first, then the waiters of the other process.
+      // The second client stays cut off, so the holders restore their leases before its waiters return.
       net.closed = true;
       net.cut();
       await it.server.kill();
@@ -816,7 +821,7 @@ describe('unusable clients', () => {
         const throttle = it.throttle(client, { concurrency: 1, ttl: 0.6, commandTimeout: 0.3 });
         const { signal } = await throttle.acquire();
         const waiting = throttle.acquire().catch((error: unknown) => error);
-        await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+        await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
         const closable = client as unknown as { disconnect?(): void; destroy?(): void };
         if (closable.destroy === undefined) closable.disconnect?.();
         else closable.destroy();

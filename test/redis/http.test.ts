@@ -1,4 +1,4 @@
-/** The HTTP adapters and throttledFetch with gates on Redis: several server processes, and Redis that fails. */
+/** The HTTP adapters and throttledFetch with gates on Redis: in several server processes, and while Redis fails. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import http from 'node:http';
@@ -23,10 +23,10 @@ import { bundle, freshKey, ioredis, makeFolder, nodeRedis, redisUrl, sleep, unti
 const FRAMEWORKS = ['node:http', 'express', 'koa', 'fastify', 'hono', 'web'];
 const LIMIT = 2;
 const TTL_SECONDS = 0.9;
-/** How late anything may be on a machine that has other things to do. */
+/** The largest delay on a busy machine. */
 const LATE_SECONDS = 1.5;
 
-/** Whether nobody holds and nobody waits, in any process. */
+/** Whether no process holds a permit or waits for one. */
 const isEmpty = ({ active, waiting }: RedisState): boolean => active.length + waiting.length === 0;
 const problem = {
   type: 'about:blank',
@@ -35,14 +35,14 @@ const problem = {
   detail: 'Too Many Requests: retry in 1 s.',
 };
 
-/** A response without a word on how much is left. */
+/** Whether the response has no RateLimit headers. */
 const silent = ({ headers }: Seen): boolean =>
   headers['ratelimit'] === undefined && headers['ratelimit-policy'] === undefined;
 
-/** Without the charset that Fastify adds. */
+/** The content type without the charset, which Fastify adds. */
 const typeOf = ({ headers }: Seen): string | undefined => headers['content-type']?.split(';')[0];
 
-/** A refusal that tells its client when to come back, and nothing else. */
+/** Expects a refusal with a Retry-After and no other information. */
 const expectRefusal = (seen: Seen): void => {
   expect([seen.status, seen.headers['retry-after'], typeOf(seen), JSON.parse(seen.body)]).toEqual([
     429,
@@ -56,7 +56,7 @@ const expectRefusal = (seen: Seen): void => {
 describe('server processes that share a limit', () => {
   type Passage = Exclude<Report, { kind: 'ready' }>;
 
-  /** Of all processes. */
+  /** The requests that have entered and left the handlers, in all processes. */
   const trace: Passage[] = [];
   const prefix = freshKey();
   let folder = '';
@@ -87,7 +87,7 @@ describe('server processes that share a limit', () => {
       return { port: (await this.ports)[framework]![variant] };
     }
 
-    /** Lets a request end. */
+    /** Ends a request. */
     open(name: string): void {
       this.child.send({ open: name } satisfies Order);
     }
@@ -120,7 +120,7 @@ describe('server processes that share a limit', () => {
   const was = (kind: 'enter' | 'exit', name: string): Promise<void> =>
     until(`${kind} of ${name}`, () => trace.some((report) => report.kind === kind && report.name === name));
 
-  /** The most that were inside at any instant. */
+  /** The largest number of requests inside a handler at any instant. */
   const peak = (names: (name: string) => boolean): number => {
     const passages = trace
       .filter(({ name }) => names(name))
@@ -187,12 +187,12 @@ describe('server processes that share a limit', () => {
       const [one, two] = await Promise.all([enter(here, name('one')), enter(here, name('two'))]);
       const waiting = async (): Promise<number> => (await gate.inspect()).waiting.length;
       const hasty = call(there!, `/${name('hasty')}`);
-      await until('it waits', async () => (await waiting()) === 1);
+      await until('one waiter is queued', async () => (await waiting()) === 1);
       const patient = call(there!, `/${name('patient')}`);
-      await until('both wait', async () => (await waiting()) === 2);
+      await until('two waiters are queued', async () => (await waiting()) === 2);
       hasty.hangUp();
       await until('it has left', async () => (await waiting()) === 1);
-      // A client that hangs up while its response is under way frees the slot, too.
+      // A client that hangs up during its response also frees the slot.
       one.hangUp();
       await was('enter', name('patient'));
       expect(trace.some((report) => report.name === name('hasty'))).toBe(false);
@@ -295,11 +295,11 @@ describe('server processes that share a limit', () => {
           variant === 'keyed, waiting'
             ? new RedisKeyedThrottle(common).inspect('header:x-user:zoe')
             : new RedisThrottle({ ...common, key: 'shared' }).inspect();
-        // One that dies while it is first in line.
+        // This process dies while it has the head of the queue.
         call(doomed, `/${name}-waiting`, { headers });
-        await until('it waits', async () => (await inspect()).waiting.length === 1);
+        await until('one waiter is queued', async () => (await inspect()).waiting.length === 1);
         const survivor = call(other, `/${name}?hold=1`, { headers });
-        await until('both wait', async () => (await inspect()).waiting.length === 2);
+        await until('two waiters are queued', async () => (await inspect()).waiting.length === 2);
         return { survivor, inspect, name };
       }),
     );
@@ -318,7 +318,7 @@ describe('server processes that share a limit', () => {
 });
 
 describe('while Redis fails', () => {
-  /** What becomes of a server whose clients are connected. */
+  /** The ways in which a server with connected clients fails. */
   const outages: Record<string, (server: RedisServer) => Promise<void>> = {
     'is gone': (server) => server.kill(),
     hangs: async ({ url }) => {
@@ -332,7 +332,7 @@ describe('while Redis fails', () => {
   describe.each(Object.entries(outages))('because it %s', (_, end) => {
     let server!: RedisServer;
     const ends: (() => Promise<void>)[] = [];
-    /** Gates that Redis has answered once, of either client. */
+    /** Gates on each kind of client, after a first successful call. */
     let gates!: { gate: RedisThrottle; open: RedisThrottle; keyed: RedisKeyedThrottle }[];
 
     beforeAll(async () => {
@@ -464,9 +464,9 @@ test('a timeout that ends while Redis is down rejects with the failure, also for
   const held = await gate.acquire();
   const waiting = gate.acquire(1, { timeout: 1.1 });
   waiting.catch(() => {});
-  await until('it waits', async () => (await gate.inspect()).waiting.length === 1);
+  await until('one waiter is queued', async () => (await gate.inspect()).waiting.length === 1);
   await server.kill();
-  // The next renewal fails, and its place has not lapsed when its time is up.
+  // The next renewal fails, and the place has not expired when the timeout ends.
   await expect(waiting).rejects.toBeInstanceOf(ThrottleBackendError);
   held.release();
 });
@@ -541,7 +541,7 @@ describe('the headers of a response', () => {
 });
 
 describe('throttledFetch on gates that share a limit', () => {
-  /** An upstream that refuses the first requests, once it is told to, and notes when each came. */
+  /** An upstream that records its requests, and refuses the first ones once `refuse` is called. */
   const upstream = async (
     refusals = 1,
   ): Promise<{ url: string; came: { path: string; at: number }[]; refuse: () => void; refusedAt: () => number }> => {
@@ -561,7 +561,7 @@ describe('throttledFetch on gates that share a limit', () => {
     onTestFinished(() => stop(server));
     return { url: `http://127.0.0.1:${port}`, came, refuse: () => latch.open(), refusedAt: () => refusedAt };
   };
-  /** Two clients, as two processes have. */
+  /** Two clients, as in two processes. */
   const clients = async (): Promise<RedisConnection[]> => {
     const both = [ioredis(), await nodeRedis()];
     for (const { close } of both) onTestFinished(close);
@@ -586,9 +586,9 @@ describe('throttledFetch on gates that share a limit', () => {
     });
     const later = [there!(`${url}/later`), here!(`${url}/later`)];
     expect(await texts([first, inLine, ...later])).toEqual(['ok', 'ok', 'ok', 'ok']);
-    // A timer may fire a fraction of a millisecond early, and so may the clock of Redis be read.
+    // A timer may fire a fraction of a millisecond early, and the clock of Redis may differ by as much.
     for (const { at } of came.slice(1)) expect(at).toBeGreaterThan(refusedAt() + 995);
-    // Who was refused asks again behind those who waited.
+    // The refused request is retried behind the waiters.
     expect(came.slice(0, 3).map(({ path }) => path)).toEqual(['/refused', '/in-line', '/refused']);
     expect(came).toHaveLength(5);
     await Promise.all(gates.map((gate) => gate.idle()));

@@ -1,9 +1,9 @@
-/** The names of keys, by themselves. */
+/** The names of the keys in Redis, without a server. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { keyNames } from '../../src/redis/key-names.js';
 
-/** Strings in which what separates, escapes and breaks is common: braces, colons, percent signs and lone surrogates. */
+/** Strings with many separators, escapes and broken characters: braces, colons, percent signs, lone surrogates. */
 const text = fc
   .array(fc.constantFrom('a', 'v2', ':', '%', '%3A', '{', '}', '\uD83D', '\uDE00', '\u{1F600}', 'é', 'uD83D', '\n'), {
     maxLength: 6,
@@ -46,7 +46,7 @@ test('all names of a throttle have one hash tag, which is not empty', () => {
   );
 });
 
-/** Whole strings, from lone surrogates to pairs, with what has a meaning in a name. */
+/** Strings of lone surrogates, surrogate pairs and the characters with a meaning in a name. */
 const anyText = fc.oneof(
   text,
   fc.string({ unit: 'binary' }),
@@ -61,7 +61,10 @@ const anyText = fc.oneof(
     .map((units) => String.fromCharCode(...units)),
 );
 
-/** The part of a name that a cluster hashes, by its specification: between the first brace and the first closing one after it. */
+/**
+ * The part of a name that a cluster hashes by its specification: from the first opening brace to the next closing
+ * brace.
+ */
 const hashTag = (name: string): string => name.slice(name.indexOf('{') + 1, name.indexOf('}', name.indexOf('{')));
 
 test('each division of a text into prefix and key gives different names (FAULTS 43)', () => {

@@ -1,10 +1,10 @@
-/** A throttle on Redis for each key: the keys apart, what is shared with a `RedisThrottle`, and what is kept here. */
+/** RedisKeyedThrottle: independent keys, the state that it shares with a RedisThrottle, and the keys in the process. */
 import { ThrottleClosedError } from 'headgate';
 import { type RedisCommands, RedisKeyedThrottle, type RedisKeyedThrottleOptions, RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { deaf, freshKey, ioredis, until } from './support.js';
+import { withoutMessages, freshKey, ioredis, until } from './support.js';
 
 let client: Redis;
 let end: () => Promise<void>;
@@ -24,9 +24,9 @@ const open = (options: Partial<RedisKeyedThrottleOptions> = {}): RedisKeyedThrot
   return keyed;
 };
 
-/** A client of a Redis that answers or does not, as it is told. */
+/** A client that rejects every call while `up` is false. */
 const frail = (): RedisCommands & { up: boolean } => {
-  const { eval: run, subscribe } = deaf(client);
+  const { eval: run, subscribe } = withoutMessages(client);
   const state: RedisCommands & { up: boolean } = {
     up: true,
     eval: (...call) => (state.up ? run(...call) : Promise.reject(new Error('gone'))),
@@ -126,7 +126,7 @@ describe('shared state', () => {
     const held = await keyed.acquire('ada', 2);
     expect(await throttle.tryAcquire()).toBeUndefined();
     const waiting = throttle.acquire(2);
-    await until('it waits', async () => (await keyed.inspect('ada')).waiting.length === 1);
+    await until('one waiter is queued', async () => (await keyed.inspect('ada')).waiting.length === 1);
     const { active, tokens } = await throttle.inspect();
     expect(active).toMatchObject([{ slot: 1, cost: 2 }]);
     expect(tokens).toBeCloseTo(3, 1);
@@ -148,7 +148,7 @@ describe('failOpen', () => {
     expect(permits.map(({ slot }) => slot)).toEqual([0, 0]);
     for (const permit of permits) permit.release();
     expect(await keyed.tryAcquire('ada')).toBeUndefined();
-    // What failed first is said again, so that Redis knows when it is back; then nothing is known here of the key.
+    // The failed commands are sent again once Redis replies; then the process removes the key.
     redis.up = true;
     await until('nothing is at stake', () => keyed.size === 0);
     redis.up = false;
@@ -205,7 +205,7 @@ describe('closing', () => {
 
   test('after close, inspect and reset still use the given key', async () => {
     const keyed = open({ capacity: 2, period: 1_000 });
-    // The name of what stands for all keys inside.
+    // The internal throttle that holds the options has this key.
     (await keyed.acquire('model', 2)).release();
     await keyed.idle();
     await keyed.close();

@@ -1,9 +1,9 @@
 /**
- * Random histories of two objects on one key, as in two processes, against the reference of the core (reference.ts).
+ * Random histories of two objects on one key, as in two processes, compared with the reference model of the core
+ * (reference.ts).
  *
- * The server's clock and the timers of both are one clock that only the test moves, in whole microseconds. The second
- * of these histories is 2^20 of them, so that all rates are powers of two here, too, and every instant, slot and level
- * of tokens is compared for equality.
+ * The test moves one clock, in whole microseconds, for the server and for both processes. A second of a history is 2^20
+ * microseconds. So all rates are powers of two, and every instant, slot and token level is compared for equality.
  */
 import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
@@ -11,6 +11,7 @@ import { type Clock, type Limits } from 'headgate';
 import { type RedisCommands, type RedisPermit, type RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { keyNames } from '../../src/redis/key-names.js';
 import { INSPECT } from '../../src/redis/scripts/inspect.js';
 import { RESET } from '../../src/redis/scripts/reset.js';
 import { createStep, STEP } from '../../src/redis/scripts/step.js';
@@ -32,21 +33,21 @@ import {
 } from '../model/reference.js';
 import { evalThrough, freshKey, ioredis, subscribeThrough } from './support.js';
 
-/** Microseconds of what the histories call a second. */
+/** The microseconds in a second of a history. */
 const UNIT = 2 ** 20;
-/** The server's clock is ahead of the process' by this much. */
+/** The clock of the server is ahead of the clock of the processes by this many microseconds. */
 const HEAD_START = 2 ** 40;
-/** So long that nothing has to be renewed within a history. */
+/** A ttl so long that no renewal is due within a history. */
 const LONG_TTL = 2_000_000;
 
-/** Whole microseconds, which only a test moves. */
+/** A clock in whole microseconds that only the test moves. */
 class Microseconds implements Clock {
   ticks = 0;
   #fired = 0;
   #serial = 0;
   #timers: { readonly at: number; readonly serial: number; readonly callback: () => void }[] = [];
 
-  /** A trifle later with each timer, as real time is: a sum of two floats may be less than the float of the sum. */
+  /** Each timer adds a tiny span, as real time does: rounding could otherwise put a timer before its due time. */
   now(): number {
     return this.ticks / 1e6 + this.#fired * 1e-10;
   }
@@ -61,7 +62,7 @@ class Microseconds implements Clock {
     return () => void (this.#timers = this.#timers.filter((other) => other !== timer));
   }
 
-  /** Lets time pass, and what falls due fire, with all its consequences in between. */
+  /** Advances the clock. Each timer fires at its instant, and `settle` completes its effects before the next timer. */
   async advance(ticks: number, settle: () => Promise<void>): Promise<void> {
     const end = this.ticks + ticks;
     for (;;) {
@@ -103,7 +104,7 @@ function withFixedLifetime(script: string): string {
 }
 
 /** The client of one process. */
-class Wire implements RedisCommands {
+class ProcessClient implements RedisCommands {
   calls = 0;
   dead = false;
   readonly #open = new Set<Promise<unknown>>();
@@ -120,19 +121,19 @@ class Wire implements RedisCommands {
     await subscribeThrough(subscriber)(channel, (message) => void (this.dead || listener(message)));
   }
 
-  async answered(): Promise<void> {
+  async allReplied(): Promise<void> {
     await Promise.allSettled(this.#open);
   }
 }
 
-/** Resolves when everything that was said has been heard, and all that it brought about has, too. */
-const settler = (wires: readonly Wire[]) => async (): Promise<void> => {
-  const calls = (): number => wires.reduce((sum, wire) => sum + wire.calls, 0);
+/** Waits until every call has its reply, every message has arrived, and neither has caused another call. */
+const settler = (processClients: readonly ProcessClient[]) => async (): Promise<void> => {
+  const calls = (): number => processClients.reduce((sum, processClient) => sum + processClient.calls, 0);
   for (let seen = -1; seen !== calls();) {
     seen = calls();
     await turn();
-    for (const wire of wires) await wire.answered();
-    // Messages come in order: what was published before the answers has come before this one.
+    for (const processClient of processClients) await processClient.allReplied();
+    // Messages arrive in order, so this reply comes after every message that was published before.
     if (seen !== calls() || seen > 0) await subscriber.ping();
     await turn();
   }
@@ -141,20 +142,21 @@ const settler = (wires: readonly Wire[]) => async (): Promise<void> => {
 type Options = Partial<RedisThrottleOptions>;
 
 const openOn = (
-  wire: Wire,
+  processClient: ProcessClient,
   key: string,
   clock: Microseconds,
   options: Options,
   serverTime = (): number => (clock.ticks + HEAD_START) / 1e6,
 ): RedisThrottle =>
-  new Gate({ client: wire, key, clock, ttl: LONG_TTL, commandTimeout: LONG_TTL, ...options }, { serverTime });
+  new Gate({ client: processClient, key, clock, ttl: LONG_TTL, commandTimeout: LONG_TTL, ...options }, { serverTime });
 
 /**
- * Redis forgets what cannot be told from new, the grants included. A refund of such a grant gives nothing back. A debt
- * counts as if it had been asked for first thing afterwards, since Redis cannot know how much of it an overflow has paid.
+ * The replay with the bounded memory of Redis. Redis deletes a state that equals a new one, and its grants with it. A
+ * refund of a deleted grant returns nothing. A debt of a deleted grant counts in full, from the deletion on: Redis
+ * cannot know how much of the debt an overflow has paid.
  */
 class ForgetfulReplay extends BucketReplay {
-  /** The costs of the forgotten grants as Redis knew them; those of an unlimited time never count. */
+  /** The costs of the deleted grants when Redis deleted them. Grants of an unlimited rate never count. */
   readonly #forgotten: Map<LoggedGrant, number> = new Map();
   #grants: LoggedGrant[] = [];
   #debts: { readonly at: number; cost: number } = { at: 0, cost: 0 };
@@ -181,7 +183,7 @@ class ForgetfulReplay extends BucketReplay {
   }
 }
 
-/** The reference, with two callers whose limits of concurrency differ, and instants that are whole microseconds. */
+/** The reference model with two callers, whose `concurrency` differs, and with instants in whole microseconds. */
 class SharedReference extends Reference {
   readonly callerOf: number[] = [];
   readonly limits: [number, number];
@@ -202,7 +204,7 @@ class SharedReference extends Reference {
     return this.limits[this.callerOf[id] as 0 | 1];
   }
 
-  /** All at once: Redis hears of the first too late to give its place to the next. */
+  /** All expired waiters leave at once: Redis receives the first cancellation too late to grant the next waiter. */
   override expire(): void {
     this.dismiss((one) => one.deadline <= this.time, 'timeout');
   }
@@ -221,7 +223,7 @@ class SharedReference extends Reference {
     super.tryAcquire(id, cost);
   }
 
-  /** Whether it cannot be told from new, so that Redis has forgotten it. */
+  /** Whether the state equals a new one, so that Redis has deleted it. */
   get isNew(): boolean {
     return (
       this.active === 0 &&
@@ -231,7 +233,7 @@ class SharedReference extends Reference {
     );
   }
 
-  /** The rate is that of all, the concurrency that of one. What is new starts full. */
+  /** The rate applies to both callers, the concurrency to one. A new state starts with a full bucket. */
   configureOne(caller: 0 | 1, { concurrency = this.limits[caller], ...rate }: Limits): void {
     const { isNew } = this;
     this.limits[caller] = concurrency;
@@ -255,11 +257,11 @@ const history = fc.record({
   operations: fc.array(fc.tuple(caller, anyOperation), { maxLength: 40, size: 'max' }),
 });
 
-/** The limits of a history in true seconds. */
+/** Converts the limits of a history to real seconds. */
 const inSeconds = ({ period, ...limits }: Limits): Limits =>
   period === undefined ? limits : { ...limits, period: (period * UNIT) / 1e6 };
 
-/** Two objects, the model of both, and what became of the calls. */
+/** Two throttles, their common model, and the outcomes of all calls. */
 class Pair {
   readonly clock: Microseconds = new Microseconds();
   readonly throttles: [RedisThrottle, RedisThrottle];
@@ -273,7 +275,7 @@ class Pair {
   #serial = 0;
 
   constructor(
-    wires: [Wire, Wire],
+    processClients: [ProcessClient, ProcessClient],
     {
       capacity,
       concurrency,
@@ -286,17 +288,17 @@ class Pair {
     const [here, there] = concurrency;
     const limits = { capacity, period: (period * UNIT) / 1e6, burst, maxQueue };
     this.throttles = [
-      openOn(wires[0], key, this.clock, { ...limits, concurrency: here }),
-      openOn(wires[1], key, this.clock, { ...limits, concurrency: there }),
+      openOn(processClients[0], key, this.clock, { ...limits, concurrency: here }),
+      openOn(processClients[1], key, this.clock, { ...limits, concurrency: there }),
     ];
-    this.settle = settler(wires);
+    this.settle = settler(processClients);
     this.model = new SharedReference(capacity, [here, there], period, burst, maxQueue);
   }
 
   async play(who: 0 | 1, operation: Operation): Promise<void> {
     const { model, clock } = this;
     if (model.isNew) {
-      // By the true time, the key would have expired, and no two scripts run in the same microsecond.
+      // By real time, the key would have expired, and two scripts never run in the same microsecond.
       await client.del(`{headgate:${this.throttles[0].key}}`);
       model.advance(1 / UNIT);
       model.forget();
@@ -307,14 +309,14 @@ class Pair {
     model.callerOf[id] = who;
     const held =
       'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
-    // What is closed says no more, once it holds nothing.
+    // A closed throttle without permits sends no commands.
     const shut = model.shut[operation.do === 'settle' && held !== undefined ? (model.callerOf[held.id] as 0 | 1) : who];
     if (shut && ['settle', 'pause', 'resume', 'configure'].includes(operation.do)) return;
     switch (operation.do) {
       case 'acquire':
       case 'run': {
         const { cost, signal } = operation;
-        // No two deadlines, and no deadline and turn, in the same instant: who comes first then is for the network to say.
+        // Deadlines never coincide with each other or with a grant: the network would decide their order.
         const timeout =
           operation.timeout === 0 || operation.timeout === Infinity
             ? operation.timeout
@@ -388,7 +390,7 @@ class Pair {
       case 'configure': {
         const { concurrency: _, ...rate } = operation.limits;
         model.configureOne(who, operation.limits);
-        // Both know the same rate; else a key that Redis has forgotten would have that of whoever comes first.
+        // Both throttles get the same rate: a new state takes the rate of its first caller.
         void throttle.configure(inSeconds(operation.limits));
         await this.settle();
         void this.throttles[(1 - who) as 0 | 1].configure(inSeconds(rate));
@@ -413,7 +415,7 @@ class Pair {
     else this.permits.get(held.id)?.release();
   }
 
-  /** Everything that can be seen is as the model says. */
+  /** Compares everything visible with the model. */
   async compare(): Promise<void> {
     const { model, log, permits } = this;
     const now = this.clock.ticks + HEAD_START;
@@ -425,7 +427,7 @@ class Pair {
         entries.filter(([id, outcome]) => outcome === 'granted' && model.callerOf[id] === who).map(([id]) => id);
       const order = grantsOf(log);
       expect(order).toEqual(grantsOf(model.log));
-      // FIFO: ids count the calls.
+      // FIFO: ids are in the order of the calls.
       expect(order).toEqual(order.toSorted((a, b) => a - b));
       const own = (one: Held | Waiting): boolean => model.callerOf[one.id] === who;
       expect(this.throttles[who].held).toBe(model.grants.filter((one) => !one.released && own(one)).length);
@@ -441,7 +443,7 @@ class Pair {
       running.map(({ slot, id, at }) => [slot, model.asked.get(id), at]),
     );
     expect(waiting.map(({ cost }) => cost)).toEqual(model.queue.map(({ cost }) => cost));
-    // Whose it is: each object is one owner.
+    // Each throttle has exactly one owner name.
     const owners = new Map<string, number | undefined>();
     const places = [
       ...active.toSorted((a, b) => a.slot - b.slot).map(({ owner }, index) => [owner, running[index]?.id] as const),
@@ -474,17 +476,17 @@ class Pair {
   }
 }
 
-/** Two clients that are in use for longer than a history, so that each does not subscribe anew. */
-const wires = (): [Wire, Wire] => {
-  const pair: [Wire, Wire] = [new Wire(), new Wire()];
-  for (const wire of pair) openOn(wire, freshKey(), new Microseconds(), {});
+/** Two clients that stay in use across histories, so that no history needs a new subscription. */
+const processClients = (): [ProcessClient, ProcessClient] => {
+  const pair: [ProcessClient, ProcessClient] = [new ProcessClient(), new ProcessClient()];
+  for (const processClient of pair) openOn(processClient, freshKey(), new Microseconds(), {});
   return pair;
 };
 
 describe('a random history of two objects on one key', () => {
   test('equals the reference after every step: grants, order, instants, slots, tokens, pause, queue', async () => {
     const seen = new Map<string, number>();
-    const both = wires();
+    const both = processClients();
     await fc.assert(
       fc.asyncProperty(history, async ({ operations, ...settings }) => {
         const pair = new Pair(both, settings);
@@ -499,7 +501,7 @@ describe('a random history of two objects on one key', () => {
       }),
       { numRuns: 300 },
     );
-    // A history that never grants, refuses or aborts proves nothing.
+    // Histories without every kind of outcome would prove too little.
     for (const what of [
       'granted',
       'timeout',
@@ -519,7 +521,7 @@ describe('a random history of two objects on one key', () => {
 
 describe('a clock of the server that steps back', () => {
   test('grants nothing extra by the true time, keeps the order, and grants every waiter', async () => {
-    const both = wires();
+    const both = processClients();
     const jobs = fc.array(fc.tuple(caller, fc.integer({ min: 0, max: 5 })), { minLength: 1, maxLength: 20 });
     const steps = fc.array(
       fc.record({
@@ -534,9 +536,9 @@ describe('a clock of the server that steps back', () => {
         const settle = settler(both);
         const key = freshKey();
         let back = 0;
-        const throttles = both.map((wire) =>
+        const throttles = both.map((processClient) =>
           openOn(
-            wire,
+            processClient,
             key,
             clock,
             { capacity: 4, period: UNIT / 1e6, burst: 5 },
@@ -547,7 +549,7 @@ describe('a clock of the server that steps back', () => {
         const order: number[] = [];
         const work = asked.map(async ([who, cost], id) => {
           const permit = await (throttles[who] as RedisThrottle).acquire(cost);
-          // A cost of nothing is granted in the instant of the one before it, and by a message of its own.
+          // A cost of 0 is granted at the same instant as the waiter before it, by a separate message.
           if (cost > 0) order.push(id);
           grants.push({ id, at: clock.ticks / UNIT, cost });
           permit.release();
@@ -564,7 +566,7 @@ describe('a clock of the server that steps back', () => {
           taken.release();
           await settle();
         }
-        // Each step may cost as much as it hides: what it skipped of the wait was not seen to pass.
+        // Each step back can add a delay: the time that it hides does not count for the waiters.
         await clock.advance(
           (asked.reduce((sum, [, cost]) => sum + cost, course.length) / 4 + 8 + 2 * course.length) * UNIT * 2,
           settle,
@@ -583,9 +585,7 @@ describe('a clock of the server that steps back', () => {
         });
         await settle();
         await Promise.all(throttles.map((throttle) => throttle.close()));
-        await client.del(
-          ['', ':queue', ':leases', ':owners', ':items', ':slots'].map((part) => `{headgate:${key}}${part}`),
-        );
+        await client.del(keyNames('headgate', key));
       }),
       { numRuns: 60 },
     );
@@ -610,11 +610,13 @@ describe('an object that dies in the middle of its history', () => {
         fc.array(fc.tuple(caller, move), { minLength: 5, maxLength: 25 }),
         fc.integer({ min: 1, max: 4 }),
         async (moves, concurrency) => {
-          const both: [Wire, Wire] = [new Wire(), new Wire()];
+          const both: [ProcessClient, ProcessClient] = [new ProcessClient(), new ProcessClient()];
           const clock = new Microseconds();
           const settle = settler(both);
           const key = freshKey();
-          const throttles = both.map((wire) => openOn(wire, key, clock, { concurrency, ttl: TTL, commandTimeout: 5 }));
+          const throttles = both.map((processClient) =>
+            openOn(processClient, key, clock, { concurrency, ttl: TTL, commandTimeout: 5 }),
+          );
           const [mine, theirs] = throttles as [RedisThrottle, RedisThrottle];
           const held: { id: number; who: 0 | 1; permit: RedisPermit }[] = [];
           const order: number[] = [];
@@ -643,16 +645,16 @@ describe('an object that dies in the middle of its history', () => {
           const before = { held: living().length, theirs: theirs.held, waiting: theirs.waiting, mine: mine.held };
           both[1].dead = true;
 
-          // A living one renews every third of its ttl: so long Redis keeps to what it was told last.
+          // A process renews every third of its ttl, so Redis keeps its leases for two thirds after its death at least.
           await clock.advance((TTL * 2 * 1e6) / 3 - 1e6, settle);
           expect((await mine.inspect()).active.length).toBe(before.held);
-          // Nobody is let in as long as who has lost its place may not know.
+          // No slot is given again before the signal of its lost permit has aborted.
           for (let second = 0; second <= TTL / 3 + 1; second++) {
             await clock.advance(1e6, settle);
             expect(living().length).toBeLessThanOrEqual(concurrency);
             expect(new Set(living().map(({ slot }) => slot)).size).toBe(living().length);
           }
-          // Where nobody else is at stake, nobody looks: by the true time the keys would have expired.
+          // Without waiters, no process triggers the expiry of the leases; by real time, the keys would have expired.
           void mine.resume();
           await settle();
           const { active, waiting } = await mine.inspect();
@@ -663,7 +665,7 @@ describe('an object that dies in the middle of its history', () => {
           for (const { who, permit } of held) expect(permit.signal.aborted).toBe(who === 1 && !permit.released);
           if (before.theirs > 0) seen.lapsed++;
           if (mine.held > before.mine) seen.inherited++;
-          // The rest of the queue, in the order of the calls.
+          // The other waiters are granted in the order of the calls.
           for (let turns = 0; mine.waiting > 0 && turns < 50; turns++) {
             held.find(({ who, permit }) => who === 0 && !permit.released)?.permit.release();
             await settle();

@@ -1,4 +1,4 @@
-/** No process and no temporary folder of the tests outlives them, however they end. */
+/** The tests leave no process and no temporary folder, however a test run ends. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -25,14 +25,14 @@ beforeAll(async () => {
 
 afterEach(() => vi.unstubAllEnvs());
 
-/** A folder for one test. */
+/** Creates a folder for one test. */
 function ownFolder(): string {
   const folder = temporaryFolder('headgate-processes-');
   onTestFinished(() => removePath(folder));
   return folder;
 }
 
-/** Waits until none of the processes runs, and nothing is left in the folders. */
+/** Waits until none of the processes runs and the folders are empty. */
 async function expectNothingLeft(pids: readonly number[], ...folders: string[]): Promise<void> {
   const left = (): unknown[] => [
     ...running(pids),
@@ -41,12 +41,12 @@ async function expectNothingLeft(pids: readonly number[], ...folders: string[]):
   try {
     await until('nothing is left', () => left().length === 0, 5).catch(() => expect(left()).toEqual([]));
   } finally {
-    // A test that fails leaves nothing behind, either.
+    // A failed test must not leave processes either.
     for (const pid of running(pids)) process.kill(pid, 'SIGKILL');
   }
 }
 
-/** Starts a program of Node in a process group of its own, as a terminal does. Its temporary folders are in `temporary`. */
+/** Starts a Node program in its own process group, as a terminal does. Its temporary folders are in `temporary`. */
 function run(args: string[], temporary: string): ChildProcess {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(?:VITEST|TEST$|NODE_)/.test(name)));
   const child = guarded(
@@ -60,7 +60,7 @@ function run(args: string[], temporary: string): ChildProcess {
   return child;
 }
 
-/** The first line that a process prints with this beginning, without it. */
+/** Resolves with the rest of the first printed line that starts with a prefix. */
 async function printed(child: ChildProcess, beginning = ''): Promise<string> {
   let all = '';
   child.stderr?.on('data', (data: Buffer) => (all += data.toString()));
@@ -88,7 +88,7 @@ describe('servers, child processes and folders are removed (FAULTS 1)', () => {
       'that gets SIGKILL while all that it started is stopped',
       'wait',
       (child) => {
-        // The reaper has a process group of its own.
+        // The reaper has its own process group.
         process.kill(-(child.pid as number), 'SIGSTOP');
         child.kill('SIGKILL');
       },
@@ -99,7 +99,7 @@ describe('servers, child processes and folders are removed (FAULTS 1)', () => {
     onTestFinished(() => endProcess(child));
     const ended = once(child, 'exit');
     const pids = JSON.parse(await printed(child)) as number[];
-    // The reaper, the server, the other process.
+    // The reaper, the server and the other process.
     expect(pids).toHaveLength(3);
     interrupt(child);
     await ended;
@@ -124,7 +124,7 @@ describe('an interrupted test run leaves no process and no folder (FAULTS 1)', (
     const ended = once(main, 'exit');
     const { pid, folder } = JSON.parse(await printed(main, 'SCENE ')) as { pid: number; folder: string };
     const pids = descendants(main.pid as number);
-    // The reaper and the server of the run, the process that runs the test, its reaper and its server.
+    // The reaper and the server of the run; the process that runs the test, its reaper and its server.
     expect(pids.length).toBeGreaterThanOrEqual(5);
     expect(pids).toContain(pid);
     interrupt(main, pid);
@@ -136,7 +136,10 @@ describe('an interrupted test run leaves no process and no folder (FAULTS 1)', (
 });
 
 describe('a failed start', () => {
-  /** A `redis-server` first on the PATH. It notes its process, and becomes the real one after `script`. */
+  /**
+   * Puts a fake `redis-server` first on the PATH. It records its process id, runs `script` and then becomes the real
+   * server.
+   */
   function fakeServer(script: string): { folder: string; temporary: string; pids: () => number[] } {
     const folder = ownFolder();
     const temporary = ownFolder();

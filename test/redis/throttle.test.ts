@@ -1,4 +1,4 @@
-/** What a `RedisThrottle` has beyond a gate: slots, leases, many objects on one key, and what travels over the wire. */
+/** The features of a RedisThrottle beyond a gate: slots, leases, several objects on one key, and its calls of Redis. */
 import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import {
   LeaseLostError,
@@ -14,13 +14,13 @@ import { Outcomes } from '../support/support.js';
 import { evalThrough, freshKey, ioredis, sleep, subscribeThrough, until } from './support.js';
 
 let client: Redis;
-/** As another process would have. */
-let elsewhere: Redis;
+/** The client of another simulated process. */
+let otherClient: Redis;
 const closing: (() => Promise<void>)[] = [];
 beforeAll(() => {
   const [here, there] = [ioredis(), ioredis()];
   client = here.client;
-  elsewhere = there.client;
+  otherClient = there.client;
   closing.push(here.close, there.close);
 });
 afterAll(async () => {
@@ -28,10 +28,10 @@ afterAll(async () => {
 });
 
 const opened: RedisThrottle[] = [];
-const wires: Wire[] = [];
+const delayedClients: DelayedClient[] = [];
 afterEach(async () => {
   vi.restoreAllMocks();
-  for (const wire of wires.splice(0)) wire.letGo();
+  for (const delayed of delayedClients.splice(0)) delayed.sendReplies();
   for (const throttle of opened.splice(0)) await throttle.close();
 });
 
@@ -41,13 +41,13 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
   return throttle;
 };
 
-/** Two objects on one key, as in two processes. */
+/** Opens two throttles on one key, as in two processes. */
 const openTwo = (
   here: Partial<RedisThrottleOptions>,
   there: Partial<RedisThrottleOptions> = here,
 ): [RedisThrottle, RedisThrottle] => {
   const key = freshKey();
-  return [open({ key, ...here }), open({ key, client: elsewhere, ...there })];
+  return [open({ key, ...here }), open({ key, client: otherClient, ...there })];
 };
 
 const take = async (throttle: RedisThrottle, cost?: number): Promise<RedisPermit> =>
@@ -67,20 +67,20 @@ const errorOf = (promise: Promise<unknown>): Promise<Error> =>
     (error: unknown) => error as Error,
   );
 
-/** A client whose answers can be held back, though they were given, and whose messages come at once. */
-class Wire implements RedisCommands {
-  #held: Promise<void> | undefined;
-  #letGo = (): void => {};
+/** A client whose replies can be delayed after Redis has sent them. Its messages arrive at once. */
+class DelayedClient implements RedisCommands {
+  #delay: Promise<void> | undefined;
+  #sendReplies = (): void => {};
   calls = 0;
 
   constructor() {
-    wires.push(this);
+    delayedClients.push(this);
   }
 
   async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
     this.calls++;
     const answer = await evalThrough(client)(script, keys, args);
-    await this.#held;
+    await this.#delay;
     return answer;
   }
 
@@ -90,13 +90,13 @@ class Wire implements RedisCommands {
     await subscribeThrough(subscriber)(channel, listener);
   }
 
-  hold(): void {
-    this.#held = new Promise((resolve) => (this.#letGo = resolve));
+  delayReplies(): void {
+    this.#delay = new Promise((resolve) => (this.#sendReplies = resolve));
   }
 
-  letGo(): void {
-    this.#held = undefined;
-    this.#letGo();
+  sendReplies(): void {
+    this.#delay = undefined;
+    this.#sendReplies();
   }
 }
 
@@ -112,7 +112,7 @@ describe('permit.slot', () => {
     expect(again.map(({ slot }) => slot)).toEqual([1, 3]);
     expect(permits.map(({ slot }) => slot)).toEqual([1, 2, 3, 4]);
     const waiting = there.acquire();
-    await until('it waits', async () => (await waitingIn(here)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
     permits[1]?.release();
     expect((await waiting).slot).toBe(2);
     releaseAll([...permits, ...again, await waiting]);
@@ -132,10 +132,10 @@ describe('permit.slot', () => {
     const [small, large] = openTwo({ concurrency: 2 }, { concurrency: 4 });
     const permits = await takeAll(large, 4);
     const waiting = small.acquire();
-    await until('it waits', async () => (await waitingIn(large)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(large)) === 1);
     releaseAll(permits.slice(0, 2));
     await sleep(30);
-    // Two still run, and its own limit is two.
+    // Two jobs still run, and this limit is two.
     expect(await waitingIn(large)).toBe(1);
     permits[3]?.release();
     expect((await waiting).slot).toBeLessThanOrEqual(2);
@@ -151,7 +151,7 @@ describe('different limits on one key', () => {
     const more = [await take(large), await take(large)];
     expect(await large.tryAcquire()).toBeUndefined();
     releaseAll(more);
-    // One runs still, and that is enough for the small one.
+    // One job still runs, which reaches the smaller limit.
     await large.idle();
     expect(await small.tryAcquire()).toBeUndefined();
     first.release();
@@ -162,13 +162,13 @@ describe('different limits on one key', () => {
     const [first, second] = openTwo({ capacity: 10, period: 1_000 }, { capacity: 4, period: 1_000 });
     releaseAll([await take(first, 3)]);
     releaseAll([await take(second, 1)]);
-    // 7 were left, of which the smaller bucket holds 4.
+    // 7 tokens were left, of which the smaller bucket holds 4.
     expect((await first.inspect()).tokens).toBeCloseTo(3, 1);
     const error = await errorOf(first.acquire(5));
     expect(error).toBeInstanceOf(RangeError);
     expect(error.message).toContain('cost must be at most 4, the burst of RedisThrottle');
     await first.configure({ capacity: 20 });
-    // What was spent stays spent: a larger bucket brings no tokens.
+    // A larger bucket adds no tokens.
     expect((await second.inspect()).tokens).toBeCloseTo(3, 1);
   });
 });
@@ -186,11 +186,11 @@ describe('permit.signal', () => {
 
   test('aborts without a renewal for 0.9 of the ttl, also if it is first read then', async () => {
     const clock = new ManualClock();
-    const wire = new Wire();
-    const throttle = open({ client: wire, clock, ttl: 10, concurrency: 2, commandTimeout: 1_000 });
+    const delayed = new DelayedClient();
+    const throttle = open({ client: delayed, clock, ttl: 10, concurrency: 2, commandTimeout: 1_000 });
     const [permit, other] = [await take(throttle), await take(throttle)];
     const { signal } = permit;
-    wire.hold();
+    delayed.delayReplies();
     await clock.advance(8.9);
     expect(signal.aborted).toBe(false);
     await clock.advance(0.2);
@@ -198,7 +198,7 @@ describe('permit.signal', () => {
     expect((signal.reason as Error).message).toContain('is lost: its lease was not renewed for 0.9 of its ttl of 10 s');
     expect(other.signal.reason).toBe(signal.reason);
     expect(throttle.held).toBe(0);
-    wire.letGo();
+    delayed.sendReplies();
     await until('both are back', async () => (await throttle.inspect()).active.length === 0);
   });
 });
@@ -229,7 +229,7 @@ describe('inspect', () => {
       [there, 0],
     ] as const) {
       const place = calls.push(throttle.acquire(cost));
-      await until('it waits', async () => (await waitingIn(here)) === place);
+      await until('one waiter is queued', async () => (await waitingIn(here)) === place);
     }
     await sleep(20);
     const { active, waiting, tokens, pausedFor } = await there.inspect();
@@ -311,7 +311,7 @@ describe('reset', () => {
     ] as const) {
       outcomes.follow(name, throttle.acquire(2));
       place++;
-      await until('it waits', async () => (await waitingIn(here)) === place);
+      await until('one waiter is queued', async () => (await waitingIn(here)) === place);
     }
     await here.reset();
     await until('the first two are in', () => outcomes.order.length === 2);
@@ -320,7 +320,7 @@ describe('reset', () => {
       expect(signal.reason).toBeInstanceOf(LeaseLostError);
       expect((signal.reason as Error).message).toContain('was reset');
     }
-    // What was lost is released in vain, and only once.
+    // The release of a lost permit frees no slot.
     releaseAll(held);
     await sleep(30);
     const state = await here.inspect();
@@ -331,7 +331,7 @@ describe('reset', () => {
       await until(`${index + 1} are in`, () => outcomes.order.length > index);
       (outcomes.permit(outcomes.order[index] as string) as RedisPermit).release();
     }
-    // Of each object: which of the two comes back first is for the network to say.
+    // The order within each object; the network decides which object returns first.
     expect(outcomes.order.filter((name) => 'ac'.includes(name))).toEqual(['a', 'c']);
     expect(outcomes.order.filter((name) => 'bd'.includes(name))).toEqual(['b', 'd']);
     await Promise.all([here.idle(), there.idle()]);
@@ -342,7 +342,7 @@ describe('reset', () => {
     const throttle = open({ concurrency: 1 });
     await throttle.pause();
     const waiting = throttle.acquire();
-    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(throttle)) === 1);
     await throttle.reset();
     (await waiting).release();
   });
@@ -371,33 +371,33 @@ describe('reset', () => {
   });
 
   test('loses a permit whose grant arrives after the reset', async () => {
-    const wire = new Wire();
-    const [here, there] = openTwo({ concurrency: 1, client: wire }, { concurrency: 1 });
+    const delayed = new DelayedClient();
+    const [here, there] = openTwo({ concurrency: 1, client: delayed }, { concurrency: 1 });
     (await take(here)).release();
     await here.idle();
-    wire.hold();
+    delayed.delayReplies();
     const call = here.acquire();
     await until('it is in', async () => (await there.inspect()).active.length === 1);
     await there.reset();
     await sleep(30);
-    wire.letGo();
+    delayed.sendReplies();
     const permit = await call;
     expect(permit.signal.reason).toBeInstanceOf(LeaseLostError);
     (await take(there)).release();
   });
 
   test('returns a waiter to the queue whose place arrives after the reset', async () => {
-    const wire = new Wire();
-    const [here, there] = openTwo({ concurrency: 1, client: wire, ttl: 60 }, { concurrency: 1 });
+    const delayed = new DelayedClient();
+    const [here, there] = openTwo({ concurrency: 1, client: delayed, ttl: 60 }, { concurrency: 1 });
     (await take(here)).release();
     await here.idle();
     const held = await take(there);
-    wire.hold();
+    delayed.delayReplies();
     const call = here.acquire();
-    await until('it waits', async () => (await waitingIn(there)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
     await there.reset();
     await sleep(30);
-    wire.letGo();
+    delayed.sendReplies();
     const permit = await call;
     expect([permit.slot, permit.signal.aborted, held.signal.aborted]).toEqual([1, false, true]);
     permit.release();
@@ -406,24 +406,24 @@ describe('reset', () => {
 
   test('returns a waiter to the queue during a renewal', async () => {
     const clock = new ManualClock();
-    const wire = new Wire();
+    const delayed = new DelayedClient();
     const [here, there] = openTwo(
-      { concurrency: 1, client: wire, clock, ttl: 60, commandTimeout: 1_000 },
+      { concurrency: 1, client: delayed, clock, ttl: 60, commandTimeout: 1_000 },
       { concurrency: 1, ttl: 60 },
     );
     const held = await take(there);
     const call = here.acquire();
-    await until('it waits', async () => (await waitingIn(there)) === 1);
-    // It knows that it waits, too.
+    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
+    // The throttle has received the place of its waiter.
     await sleep(20);
-    wire.hold();
-    const before = wire.calls;
+    delayed.delayReplies();
+    const before = delayed.calls;
     await clock.advance(20.1);
-    expect(wire.calls).toBe(before + 1);
+    expect(delayed.calls).toBe(before + 1);
     await there.inspect();
     await there.reset();
     await sleep(30);
-    wire.letGo();
+    delayed.sendReplies();
     const permit = await call;
     expect(held.signal.aborted).toBe(true);
     permit.release();
@@ -458,7 +458,7 @@ describe('configure', () => {
     const throttle = open({ capacity: 1, period: 1_000, concurrency: 2 });
     const held = await take(throttle);
     const waiting = throttle.acquire();
-    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(throttle)) === 1);
     await throttle.configure({ capacity: Infinity, concurrency: 1 });
     const { active, waiting: queue, tokens } = await throttle.inspect();
     expect([active.length, queue.length, tokens]).toEqual([1, 1, Infinity]);
@@ -483,7 +483,7 @@ describe('configure', () => {
     const [here, there] = openTwo({ capacity: 1, period: 1_000 });
     (await take(here)).release();
     const waiting = there.acquire();
-    await until('it waits', async () => (await waitingIn(here)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
     await here.configure({ capacity: 1_000, period: 1 });
     (await waiting).release();
   });
@@ -552,10 +552,10 @@ describe('refusals', () => {
     const [here, there] = openTwo({ capacity: 10, period: 100, concurrency: 5 });
     (await take(here, 10)).release();
     const waiting = there.acquire(2);
-    await until('it waits', async () => (await waitingIn(here)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
     const error = (await errorOf(here.acquire(1, { timeout: 25 }))) as ThrottleTimeoutError;
     expect(error).toBeInstanceOf(ThrottleTimeoutError);
-    // Twenty for who waits, ten for itself.
+    // Twenty seconds for the waiter, ten for its own cost.
     expect(error.retryAfter).toBeGreaterThan(28);
     expect(error.retryAfter).toBeLessThanOrEqual(30);
     expect(error.message).toMatch(
@@ -656,15 +656,15 @@ describe('close', () => {
   });
 
   test('a closed and idle throttle sends no command and has no subscription', async () => {
-    const wire = new Wire();
-    const listening = vi.spyOn(wire, 'subscribe');
-    const throttle = open({ client: wire, capacity: 5 });
+    const delayed = new DelayedClient();
+    const listening = vi.spyOn(delayed, 'subscribe');
+    const throttle = open({ client: delayed, capacity: 5 });
     await throttle.close();
     await throttle.configure({ capacity: 3 });
     await throttle.pause();
     await throttle.resume();
     await throttle.idle();
-    expect([throttle.capacity, wire.calls, listening.mock.calls.length]).toEqual([3, 0, 0]);
+    expect([throttle.capacity, delayed.calls, listening.mock.calls.length]).toEqual([3, 0, 0]);
   });
 
   test('idle resolves at once on an idle throttle, and after all earlier calls', async () => {
@@ -760,7 +760,7 @@ describe('settling', () => {
 });
 
 describe('one call per tick', () => {
-  /** The calls for `throttle` from here on: how many, and by what. */
+  /** Counts the calls of Redis for `throttle` from now on. */
   const count = (throttle: RedisThrottle): { (): number; inFull(): number; names(): unknown[] } => {
     const key = `{headgate:${throttle.key}}`;
     const [inFull, byName] = [vi.spyOn(client, 'eval'), vi.spyOn(client, 'evalsha')];
@@ -864,19 +864,19 @@ describe('one call per tick', () => {
 
 describe('commands and replies that cross', () => {
   test('an abort while the reply is under way returns the slot and the tokens', async () => {
-    const wire = new Wire();
+    const delayed = new DelayedClient();
     const [here, there] = openTwo(
-      { client: wire, concurrency: 1, capacity: 3, period: 1_000 },
+      { client: delayed, concurrency: 1, capacity: 3, period: 1_000 },
       { concurrency: 1, capacity: 3, period: 1_000 },
     );
-    wire.hold();
+    delayed.delayReplies();
     const leaver = new AbortController();
     const reason = new Error('gone');
     const call = errorOf(here.acquire(3, { signal: leaver.signal }));
     await until('it is granted', async () => (await there.inspect()).active.length === 1);
     leaver.abort(reason);
     expect(await call).toBe(reason);
-    wire.letGo();
+    delayed.sendReplies();
     await here.idle();
     const state = await there.inspect();
     expect([state.active, state.tokens]).toEqual([[], 3]);
@@ -891,7 +891,7 @@ describe('commands and replies that cross', () => {
         (permit) => permit,
         () => undefined,
       );
-      await until('it waits', async () => (await waitingIn(here)) === 1);
+      await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
       held.release();
       await new Promise((resolve) => void setTimeout(resolve, (round % 5) / 4));
       leaver.abort();
@@ -906,10 +906,10 @@ describe('commands and replies that cross', () => {
   });
 
   test('a late reply does not delay the wake-up time of a message', async () => {
-    const wire = new Wire();
+    const delayed = new DelayedClient();
     const limits = { capacity: 1, period: 0.3, burst: 1 };
-    const [here, there] = openTwo({ ...limits, client: wire, ttl: 60, commandTimeout: 10 }, { ...limits, ttl: 60 });
-    // From here on it hears messages.
+    const [here, there] = openTwo({ ...limits, client: delayed, ttl: 60, commandTimeout: 10 }, { ...limits, ttl: 60 });
+    // The subscription exists from here on.
     const listening = here.run(() => {});
     await listening;
     await here.idle();
@@ -917,15 +917,15 @@ describe('commands and replies that cross', () => {
     const held = await take(there);
     const leaver = new AbortController();
     const ahead = errorOf(there.acquire(1, { signal: leaver.signal }));
-    await until('it waits', async () => (await waitingIn(there)) === 1);
-    wire.hold();
+    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
+    delayed.delayReplies();
     const call = here.acquire();
-    await until('both wait', async () => (await waitingIn(there)) === 2);
+    await until('two waiters are queued', async () => (await waitingIn(there)) === 2);
     leaver.abort();
     await ahead;
     await until('it is first', async () => (await waitingIn(there)) === 1);
     await sleep(20);
-    wire.letGo();
+    delayed.sendReplies();
     const granted = await Promise.race([call, sleep(5_000)]);
     expect(granted).toBeDefined();
     releaseAll([held, await call]);
@@ -969,7 +969,7 @@ describe('the object', () => {
     expect([throttle.held, throttle.waiting, throttle.closed]).toEqual([0, 0, false]);
     const held = await takeAll(throttle, 2);
     const waiting = throttle.acquire();
-    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(throttle)) === 1);
     expect([throttle.held, throttle.waiting]).toEqual([2, 1]);
     releaseAll(held);
     (await waiting).release();

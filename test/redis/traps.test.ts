@@ -1,5 +1,6 @@
 /**
- * Traps 34 to 39: what users of other limiters on Redis have met. Numbers and brackets are as in `../traps.test.ts`.
+ * Traps 34 to 39: faults that users of other limiters on Redis have reported. `../traps.test.ts` explains the numbers
+ * and the brackets.
  */
 import { Redis } from 'ioredis';
 import { type Clock, systemClock } from '../../src/core/clock.js';
@@ -20,7 +21,7 @@ import { STEP } from '../../src/redis/scripts/step.js';
 import { Outcomes } from '../support/support.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
 import {
-  asMortal,
+  killableClient,
   connections,
   evalThrough,
   freshKey,
@@ -64,7 +65,7 @@ const open = (
   return throttle;
 };
 
-/** A client that keeps a record of the scripts' calls. */
+/** A client that records the calls of the scripts. */
 const recorded = (client: Redis): { client: RedisCommands; calls: string[][] } => {
   const calls: string[][] = [];
   const subscriber = client.duplicate();
@@ -138,7 +139,7 @@ describe('trap 34: missing scripts, keys on other nodes, leftover keys', () => {
     );
     const permit = await throttle.acquire();
     const next = throttle.acquire();
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     const slots = await Promise.all(
       touched.flat().map((key) => client.cluster('KEYSLOT', key).catch(() => tagOf(key))),
     );
@@ -151,7 +152,7 @@ describe('trap 34: missing scripts, keys on other nodes, leftover keys', () => {
     await throttle.idle();
   });
 
-  /** What a cluster hashes of a key. */
+  /** The part of a key that a cluster hashes. */
   const tagOf = (key: string): string => /\{([^}]+)\}/s.exec(key)?.[1] ?? key;
 
   test('unusual keys are independent', async () => {
@@ -176,10 +177,10 @@ describe('trap 34: missing scripts, keys on other nodes, leftover keys', () => {
       if (command === 'TIME') expect(first).toBeUndefined();
       else if (command === 'PUBLISH') expect(first).toMatch(/^'headgate:' \.\. connection$/);
       else if (command === 'DEL' && first?.startsWith('unpack(KEYS')) continue;
-      // Each key that has to be given a time to live, in a loop over the names.
+      // The loop that sets the time to live of every key.
       else expect([...names, 'key'], text).toContain(first);
     }
-    // The names mean the keys throughout.
+    // The script never assigns another value to these names.
     const rest = script.replace(/^local .* = unpack\(KEYS\)$/m, '');
     for (const name of names)
       expect(rest).not.toMatch(new RegExp(`\\b${name}\\s*=[^=]|local [A-Za-z, ]*\\b${name}\\b`));
@@ -264,14 +265,14 @@ describe('trap 34: missing scripts, keys on other nodes, leftover keys', () => {
     const throttle = open(connect(), { key, concurrency: 1 });
     await holder.acquire();
     const next = throttle.acquire();
-    await until('it waits', async () => (await holder.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await holder.inspect()).waiting.length === 1);
     await holder.reset();
     await next;
     for (const found of await keysOf(client, key)) expect(await client.pttl(found), found).toBeGreaterThan(0);
   });
 });
 
-/** A clock whose hours and days are others than the server's. */
+/** A clock that differs from the clock of the server. */
 const skewed = (seconds: number): Clock => ({
   now: () => systemClock.now() + seconds,
   schedule: (delay, callback) => systemClock.schedule(delay, callback),
@@ -296,7 +297,7 @@ describe.concurrent('trap 35: the clock of the server counts', () => {
     await until('all are granted', () => outcomes.order.length === 12);
     expect(outcomes.order).toEqual(times(12, String));
     const seconds = (performance.now() - since) / 1_000;
-    // Ten of them wait for a token: 0.5 s.
+    // Ten of the calls wait for a token: 0.5 s.
     expect(seconds).toBeGreaterThan(0.5 - 0.005);
     expect(seconds).toBeLessThan(0.5 + 0.4);
     const { active } = await throttles[1]!.inspect();
@@ -318,7 +319,7 @@ describe.concurrent('trap 35: the clock of the server counts', () => {
     for (const [index, instant] of granted.entries())
       expect(instant).toBeGreaterThan(Math.max(0, (index - 1) / 10) - 0.005);
     expect(granted[7]!).toBeLessThan(0.6 + 0.5);
-    // Nor does it when it jumps to and fro.
+    // The same holds for a clock that jumps back and forth.
     skew = -7_200;
     const more = times(3, () => throttle.acquire().then(() => granted.push((performance.now() - since) / 1_000)));
     for (const step of [-1, -3_600, -10, -7_200]) {
@@ -344,7 +345,7 @@ describe.concurrent('trap 35: the clock of the server counts', () => {
     expect(permit.signal.aborted).toBe(false);
     expect(throttle.waiting).toBe(1);
     const since = performance.now();
-    // Shorter than a third of ttl: a renewal sets the alarm anew while the clock stands still.
+    // The pause is shorter than a third of ttl: a renewal would set the alarm again while the clock is behind.
     await holder.pause(0.2);
     permit.release();
     await next;
@@ -357,7 +358,7 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
   test('the lease of a running holder never expires, the lease of a crashed one expires within its ttl [bottleneck#197]', async () => {
     const key = freshKey();
     const ttl = 0.6;
-    const { client, die } = asMortal(recorded(connect()).client);
+    const { client, die } = killableClient(recorded(connect()).client);
     const living = open(connect(), { key, concurrency: 2, ttl });
     const crashing = open(client, { key, concurrency: 2, ttl });
     const kept = await living.acquire();
@@ -375,7 +376,7 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
 
   test('a key in constant use still expires a dead holder [concurrency-limit]', async () => {
     const key = freshKey();
-    const { client, die } = asMortal(recorded(connect()).client);
+    const { client, die } = killableClient(recorded(connect()).client);
     const crashing = open(client, { key, concurrency: 2, ttl: 0.5 });
     await crashing.acquire();
     die();
@@ -420,7 +421,7 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
 
   test('a lost lease aborts its signal once, and causes no unhandled error [redis-semaphore#177, #24]', async () => {
     const key = freshKey();
-    const { client, die } = asMortal(recorded(connect()).client);
+    const { client, die } = killableClient(recorded(connect()).client);
     const throttle = open(client, { key, concurrency: 3, ttl: 0.5, commandTimeout: 0.2 });
     const [asked, late, unasked] = [await throttle.acquire(), await throttle.acquire(), await throttle.acquire()];
     const events: Event[] = [];
@@ -446,7 +447,7 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
     const throttle = open(connect(own.url), { concurrency: 1 });
     await expect(
       throttle.run(async ({ signal }) => {
-        await until('it listens', async () => ((await admin.pubsub('CHANNELS')) as string[]).length > 0);
+        await until('the subscription exists', async () => ((await admin.pubsub('CHANNELS')) as string[]).length > 0);
         await throttle.reset();
         await until('it is lost', () => signal.aborted);
         return 'done';
@@ -495,18 +496,18 @@ describe('trap 38: waiters are notified', () => {
     const outcomes = new Outcomes();
     for (let index = 0; index < 50; index++) {
       outcomes.follow(String(index), throttles[index % 5]!.acquire());
-      await until('it waits', async () => (await holder.inspect()).waiting.length > index);
+      await until('one waiter is queued', async () => (await holder.inspect()).waiting.length > index);
     }
     await sleep(SETTLE_MILLISECONDS);
     for (const { calls } of records) calls.length = 0;
     await sleep(ttl * 1_000);
     for (const { calls } of records) {
-      // Every third of ttl.
+      // One renewal per third of ttl.
       expect(calls.length).toBeGreaterThanOrEqual(2);
       expect(calls.length).toBeLessThanOrEqual(4);
       const renewals = calls.filter((args) => args.includes('W'));
       for (const args of renewals) expect(args.filter((word) => word === 'W')).toHaveLength(10);
-      // Once a ttl, whose turn is next looks whether the holder is still there.
+      // Once per ttl, the owner of the head checks whether the holder's lease has expired.
       expect(calls.length - renewals.length).toBeLessThanOrEqual(1);
     }
     permit.release();
@@ -526,7 +527,7 @@ describe('trap 38: waiters are notified', () => {
     for (let index = 0; index < 6; index++) {
       outcomes.follow(String(index), throttles[index % 3]!.acquire());
       await until(
-        'it waits',
+        'one waiter is queued',
         async () => outcomes.order.length + (await throttles[0]!.inspect()).waiting.length > index,
       );
     }
@@ -536,7 +537,7 @@ describe('trap 38: waiters are notified', () => {
     await until('all are granted', () => outcomes.order.length === 6);
     expect(outcomes.order).toEqual(times(6, String));
     const steps = records.reduce((sum, { calls }) => sum + calls.length, 0);
-    // One for each grant.
+    // One call for each grant.
     expect(steps).toBeLessThanOrEqual(6 - since + 1);
     expect(steps).toBeGreaterThanOrEqual(6 - since - 1);
   });
@@ -560,7 +561,7 @@ describe('trap 38: waiters are notified', () => {
     for (const permit of permits) permit.release();
     await Promise.all([...throttles, keyed].map((throttle) => throttle.close()));
     await Promise.all(throttles.map((throttle) => throttle.idle()));
-    // Ours end; the one that was given goes on.
+    // The connections of headgate end; the client of the user stays.
     await until(
       'ours have ended',
       async () => (await connections(own.url)) - before === (client instanceof Redis ? 1 : 0),
