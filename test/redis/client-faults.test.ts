@@ -82,7 +82,7 @@ const harmless: Record<string, (answer: () => Promise<unknown>) => unknown> = {
       void answer().then((reply) => (resolve(reply), resolve(reply), reject(new Error('again')))),
   }),
   'answers with more': (answer) =>
-    answer().then((reply) => [...(reply as string[]), 'G nobody 1 1 1 1', 'X nobody', 'H NaN NaN', '', 'what']),
+    answer().then((reply) => [...(reply as string[]), 'G unknown 1 1 1 1', 'X unknown', 'H NaN NaN', '', 'what']),
 };
 
 describe.each(Object.entries({ ...faults, ...harmless }))('a client whose eval %s', (name, fault) => {
@@ -120,7 +120,10 @@ describe.each(Object.entries({ ...faults, ...harmless }))('a client whose eval %
           expect(['ERR_THROTTLE_BACKEND', 'ERR_THROTTLE_TIMEOUT', 'granted', 'Error']).toContain(outcome);
       if (name in faults && !failOpen) expect(outcomes.slice(0, 4)).toEqual(Array(4).fill('ERR_THROTTLE_BACKEND'));
       broken = false;
-      await until('it works again', async () => (await codeOf(throttle.run(() => 1, 1, { timeout: 2 }))) === 'granted');
+      await until(
+        'the throttle works again',
+        async () => (await codeOf(throttle.run(() => 1, 1, { timeout: 2 }))) === 'granted',
+      );
       await throttle.idle();
       await until('nothing is left in Redis', async () => {
         const { active, waiting } = await throttle.inspect();
@@ -156,7 +159,8 @@ test('a malformed message is ignored, and the listener never throws', async () =
   const throttle = open({
     client: {
       eval: evalThrough(commands),
-      subscribe: async (_: string, hear: (message: string) => void) => void (listener = hear as typeof listener),
+      subscribe: async (_: string, onMessage: (message: string) => void) =>
+        void (listener = onMessage as typeof listener),
     },
     concurrency: 1,
   });

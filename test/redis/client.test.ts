@@ -142,7 +142,7 @@ describe.each(kinds)('$name', ({ name, connect }) => {
         const start = performance.now();
         const waiting = later(second.run((permit) => permit.slot));
         await until(
-          'a waiter, told of what happens',
+          'a waiter with a subscription',
           async () => (await first.inspect()).waiting.length === 1 && (await channels()).length === 2,
         );
         if (kill) await ask(server.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub');
@@ -154,7 +154,7 @@ describe.each(kinds)('$name', ({ name, connect }) => {
       await Promise.all([first.close(), second.close()]);
       await Promise.all([here.ping?.(), there.ping?.()]);
       if (name === 'custom') return;
-      await until('nothing of ours is left', async () => (await channels()).length === 0);
+      await until('no channel of headgate is left', async () => (await channels()).length === 0);
     }
   });
 });
@@ -177,12 +177,12 @@ it('hundreds of throttles on one client add one connection and no listener', asy
     const [before, connected] = [listeners(client), await connections(server.url)];
     const throttles = Array.from({ length: 300 }, () => new RedisThrottle({ client, key: freshKey(), concurrency: 1 }));
     const permits = await Promise.all(throttles.map((throttle) => throttle.acquire()));
-    await until('its subscriber', async () => (await channels()).length === 1);
+    await until('the subscriber', async () => (await channels()).length === 1);
     expect(await connections(server.url)).toBe(connected + 1);
     expect(listeners(client)).toBe(before);
     for (const permit of permits) permit.release();
     await Promise.all(throttles.map((throttle) => throttle.close()));
-    await until('nothing of ours is left', async () => (await channels()).length === 0);
+    await until('no channel of headgate is left', async () => (await channels()).length === 0);
     expect(await connections(server.url)).toBe(connected);
   }
   expect(warned).not.toHaveBeenCalled();
@@ -192,7 +192,7 @@ it('throttles with the same url share one client, which the last of them closes'
   const before = await connections(server.url);
   const [one, other] = [open({ url: server.url }), open({ url: server.url })];
   const permits = await Promise.all([one.acquire(), other.acquire()]);
-  await until('its subscriber', async () => (await channels()).length === 1);
+  await until('the subscriber', async () => (await channels()).length === 1);
   expect(await connections(server.url)).toBe(before + 2);
   await one.close();
   permits[0].release();
@@ -202,7 +202,7 @@ it('throttles with the same url share one client, which the last of them closes'
   // A closed throttle with a held permit still renews its lease.
   expect(await connections(server.url)).toBe(before + 2);
   permits[1].release();
-  await until('no connection of ours', async () => (await connections(server.url)) === before);
+  await until('no connection of headgate', async () => (await connections(server.url)) === before);
 });
 
 it('calls fail in time while the server is down, and succeed once it has started', async () => {
@@ -347,15 +347,15 @@ it('an idle client of headgate, and the subscriber of a closed client, keep no p
         }),
       );
       onTestFinished(() => void child.kill('SIGKILL'));
-      let said = '';
-      child.stdout.on('data', (data: Buffer) => (said += data.toString()));
+      let printed = '';
+      child.stdout.on('data', (data: Buffer) => (printed += data.toString()));
       const ended = new Promise((resolve) => void child.once('exit', resolve));
       await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
       held.release();
       expect([
         kind,
         await Promise.race([ended, until('its end', () => false, 8).catch(() => 'still there')]),
-        said,
+        printed,
       ]).toEqual([kind, 0, 'granted\n']);
     }),
   );
@@ -417,7 +417,7 @@ describe('a sentinel of node-redis', () => {
     const client = new Sentinel();
     const throttle = open(client, { commandTimeout: 1 });
     const waiting = later(throttle.acquire());
-    await until('its subscription', () => client.subscribe.mock.calls.length === 1);
+    await until('the subscription', () => client.subscribe.mock.calls.length === 1);
     const calls = (): number => client.evalSha.mock.calls.length;
     await until('the first call', () => calls() >= 1);
     const [channel, listener] = client.subscribe.mock.calls[0] as [string, (message: string) => void];
@@ -428,11 +428,11 @@ describe('a sentinel of node-redis', () => {
     // A failed subscription is retried.
     client.fails = true;
     client.emit('ready');
-    await until('some tries', () => client.subscribe.mock.calls.length >= 5);
+    await until('several attempts', () => client.subscribe.mock.calls.length >= 5);
     client.fails = false;
     const tries = client.subscribe.mock.calls.length;
-    await until('a try that succeeds', () => client.subscribe.mock.calls.length > tries);
-    await until('the waiter to ask', () => calls() > before);
+    await until('a successful attempt', () => client.subscribe.mock.calls.length > tries);
+    await until('a call of the waiter', () => calls() > before);
     await throttle.close();
     await expect(waiting).rejects.toThrow(/closed/);
     expect(client.eventNames()).toEqual([]);
@@ -443,7 +443,7 @@ describe('a sentinel of node-redis', () => {
     const client = new Sentinel();
     const throttle = open(client);
     const waiting = later(throttle.acquire());
-    await until('its subscription', () => client.subscribe.mock.calls.length === 1);
+    await until('the subscription', () => client.subscribe.mock.calls.length === 1);
     client.isOpen = false;
     await throttle.close();
     await expect(waiting).rejects.toThrow(/closed/);

@@ -113,7 +113,7 @@ describe('a Redis Cluster', () => {
       for (let index = 0; index < 20; index++) {
         const throttle = throttles[index % 2] as RedisThrottle;
         all.push(later(throttle.run(() => void order.push(index))));
-        await until('its place', async () => (await throttle.inspect()).waiting.length === index + 1);
+        await until('the place of the waiter', async () => (await throttle.inspect()).waiting.length === index + 1);
       }
       await held.release();
       // A renewal, after a third of the ttl, would take 20 s: so the grant came by message.
@@ -163,7 +163,7 @@ describe('a Redis Cluster', () => {
     const before = listeners();
     const throttle = new RedisThrottle({ client, key: await cluster.keyOn(2), concurrency: 1 });
     const held = await throttle.acquire();
-    await until('its subscriber', async () => (await subscribers()) === 1);
+    await until('the subscriber', async () => (await subscribers()) === 1);
     held.release();
     await throttle.close();
     await until('no subscriber', async () => (await subscribers()) === 0);
@@ -278,7 +278,7 @@ async function queueUp(
         }),
       ),
     );
-    await until('its place', async () => (await throttle.inspect()).waiting.length === index + 1);
+    await until('the place of the waiter', async () => (await throttle.inspect()).waiting.length === index + 1);
   }
   return {
     async verify() {
@@ -343,20 +343,20 @@ describe('sentinels', () => {
     const client = createSentinel({ name: sentinels.name, sentinelRootNodes: sentinels.sentinels });
     onTestFinished(() => client.destroy());
     await client.connect();
-    const heard: string[] = [];
-    await client.subscribe('mine', (message) => void heard.push(message));
+    const received: string[] = [];
+    await client.subscribe('mine', (message) => void received.push(message));
     const { port } = sentinels.master;
     const ours = async (): Promise<number> =>
       ((await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]).length;
     await until('no other subscriber', async () => (await ours()) === 0);
     const throttle = new RedisThrottle({ client, key: freshKey(), concurrency: 1 });
     const held = await throttle.acquire();
-    await until('its subscription', async () => (await ours()) === 1);
+    await until('the subscription', async () => (await ours()) === 1);
     held.release();
     await throttle.close();
     await until('the end of it', async () => (await ours()) === 0);
     await ask(port, 'PUBLISH', 'mine', 'still here');
-    await until('a message', () => heard.length === 1);
+    await until('a message', () => received.length === 1);
     expect(client.eventNames()).toEqual([]);
   });
 

@@ -61,9 +61,9 @@ describe('channels of a RedisThrottle', () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
     const received = hear();
-    const told: [reason: string, error: unknown][] = [];
+    const outcomes: [reason: string, error: unknown][] = [];
     const refused = async (reason: string, promise: Promise<unknown>): Promise<void> =>
-      void told.push([reason, await outcome(promise)]);
+      void outcomes.push([reason, await outcome(promise)]);
     await refused('busy', throttle.tryAcquire());
     await refused('timeout', throttle.acquire(1, { timeout: 0 }));
     await refused(
@@ -81,8 +81,8 @@ describe('channels of a RedisThrottle', () => {
     await refused('closed', throttle.acquire());
     await refused('busy', throttle.tryAcquire());
     permit.release();
-    expect(refusals(received)).toMatchObject(told.map(([reason, error]) => ({ reason, error })));
-    expect(told[0]?.[1]).toBeUndefined();
+    expect(refusals(received)).toMatchObject(outcomes.map(([reason, error]) => ({ reason, error })));
+    expect(outcomes[0]?.[1]).toBeUndefined();
   });
 
   test('a waiter whose cost exceeds a lowered burst is refused with the reason cost', async () => {
@@ -179,7 +179,7 @@ describe('channels of a RedisThrottle', () => {
     const permit = await throttle.acquire();
     const received = hear();
     await throttle.reset();
-    await until('it is lost', () => permit.signal.aborted);
+    await until('the permit is lost', () => permit.signal.aborted);
     permit.release();
     await throttle.idle();
     expect(received.map(({ kind }) => kind)).toEqual(['released']);

@@ -194,10 +194,10 @@ describe('a call whose reply is lost', () => {
     const first = await throttle.acquire();
     net.dropsReplies = true;
     const second = throttle.acquire();
-    await until('the server has heard it', async () => (await other.inspect()).active.length === 2);
+    await until('the server has applied the call', async () => (await other.inspect()).active.length === 2);
     // These callers wait, so ioredis sends their commands again too.
     const third = throttle.acquire();
-    await until('they wait', async () => (await other.inspect()).waiting.length === 1);
+    await until('the waiters are queued', async () => (await other.inspect()).waiting.length === 1);
     const last = other.acquire();
     await until('one waiter is queued', async () => (await other.inspect()).waiting.length === 2);
     net.dropsReplies = false;
@@ -221,7 +221,7 @@ describe('a call whose reply is lost', () => {
     await throttle.run(() => {});
     net.dropsReplies = true;
     const lost = throttle.acquire();
-    await until('the server has heard it', async () => (await other.inspect()).active.length === 1);
+    await until('the server has applied the call', async () => (await other.inspect()).active.length === 1);
     net.dropsReplies = false;
     net.cut();
     await expect(lost).rejects.toThrow(ThrottleBackendError);
@@ -340,7 +340,7 @@ describe('failOpen', () => {
     await it.hang();
     await it.throttle(client, options).acquire();
     outcomes.follow('second', throttle.acquire());
-    await until('somebody is granted', () => outcomes.order.length > 0);
+    await until('one waiter is granted', () => outcomes.order.length > 0);
     expect(outcomes.order).toEqual(['first']);
     outcomes.permit('first').release();
     await until('the other, too', () => outcomes.order.length > 1);
@@ -499,7 +499,7 @@ describe('a server that is killed and started again', () => {
           (error: unknown) => error,
         ),
       );
-      await until('they wait', async () => (await throttle.inspect()).waiting.length === 3);
+      await until('the waiters are queued', async () => (await throttle.inspect()).waiting.length === 3);
       const losses: unknown[] = [];
       for (const { signal } of permits) signal.addEventListener('abort', () => losses.push(signal.reason));
       const since = performance.now();
@@ -511,7 +511,7 @@ describe('a server that is killed and started again', () => {
       expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
       await it.server.start();
       for (const permit of permits) permit.release();
-      await until('it works again', () => throttle.run(({ slot }) => slot === 1).catch(() => false));
+      await until('the throttle works again', () => throttle.run(({ slot }) => slot === 1).catch(() => false));
       await throttle.idle();
       expect(losses).toHaveLength(2);
       await until('nothing is left', async () => (await it.admin.dbsize()) === 0);
@@ -522,7 +522,7 @@ describe('a server that is killed and started again', () => {
 describe('each call is bounded', () => {
   const calls: Record<string, (throttle: RedisThrottle) => Promise<unknown>> = {
     acquire: (throttle) => throttle.acquire(),
-    'acquire of one who would wait for a second': (throttle) => throttle.acquire(1, { timeout: 5 }),
+    'acquire with a wait of a second': (throttle) => throttle.acquire(1, { timeout: 5 }),
     tryAcquire: (throttle) => throttle.tryAcquire(),
     run: (throttle) => throttle.run(() => {}),
     pause: (throttle) => throttle.pause(0.01),
@@ -696,7 +696,7 @@ describe('CLIENT KILL', () => {
       for (const type of ['NORMAL', 'PUBSUB']) await it.admin.call('CLIENT', 'KILL', 'TYPE', type);
       // This message is published without a subscriber.
       permit.release();
-      await until('it is heard of after all', () => outcomes.order.length > 0, 4);
+      await until('the grant arrives after all', () => outcomes.order.length > 0, 4);
       expect(outcomes.order).toEqual(['first']);
       await it.admin.call('CLIENT', 'KILL', 'TYPE', 'NORMAL');
       outcomes.permit('first').release();
@@ -825,7 +825,7 @@ describe('unusable clients', () => {
         const closable = client as unknown as { disconnect?(): void; destroy?(): void };
         if (closable.destroy === undefined) closable.disconnect?.();
         else closable.destroy();
-        await until('it is lost', () => signal.aborted, 2);
+        await until('the permit is lost', () => signal.aborted, 2);
         expect(signal.reason).toBeInstanceOf(LeaseLostError);
         expect(await waiting).toBeInstanceOf(ThrottleBackendError);
         await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);

@@ -601,7 +601,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     worker.send({ do: 'release', name: 'third' });
     (await late).release();
     await throttle.idle();
-    await until('the last release is heard', async () => (await throttle.inspect()).active.length === 0);
+    await until('the last release is applied', async () => (await throttle.inspect()).active.length === 0);
     await isAsNew(throttle);
     await worker.kill();
   });

@@ -142,7 +142,7 @@ describe('server processes that share a limit', () => {
     };
 
     test('refuse a request over the limit until a response of any process has ended', async () => {
-      const name = (who: string): string => `${framework} refuses ${who}`.replaceAll(' ', '-');
+      const name = (request: string): string => `${framework} refuses ${request}`.replaceAll(' ', '-');
       const [here, there] = await both('shared');
       const one = await enter(here, name('one'));
       const two = await enter(there, name('two'));
@@ -163,7 +163,7 @@ describe('server processes that share a limit', () => {
     });
 
     test('refuse each key separately', async () => {
-      const name = (who: string): string => `${framework} keys ${who}`.replaceAll(' ', '-');
+      const name = (request: string): string => `${framework} keys ${request}`.replaceAll(' ', '-');
       const [here, there] = await both('keyed');
       const [one] = await Promise.all([enter(here, name('one'), 'ada'), enter(there, name('two'), 'ada')]);
       (await Promise.all([get(here!, '/', as('ada')), get(there!, '/', as('ada'))])).forEach(expectRefusal);
@@ -182,7 +182,7 @@ describe('server processes that share a limit', () => {
     });
 
     test('remove a client that hangs up from the queue at once, and admit the next', async () => {
-      const name = (who: string): string => `${framework} queues ${who}`.replaceAll(' ', '-');
+      const name = (request: string): string => `${framework} queues ${request}`.replaceAll(' ', '-');
       const [here, there] = await both('shared, waiting');
       const [one, two] = await Promise.all([enter(here, name('one')), enter(here, name('two'))]);
       const waiting = async (): Promise<number> => (await gate.inspect()).waiting.length;
@@ -199,11 +199,11 @@ describe('server processes that share a limit', () => {
       first.open(name('two'));
       second.open(name('patient'));
       expect((await Promise.all([two.seen, patient.seen])).map(({ status }) => status)).toEqual([200, 200]);
-      await until('nobody is left', async () => isEmpty(await gate.inspect()));
+      await until('no holder and no waiter is left', async () => isEmpty(await gate.inspect()));
     });
 
     test.each<['shared, waiting' | 'keyed, waiting']>([['shared, waiting'], ['keyed, waiting']])(
-      '%s: never let in more than the limit, whoever hangs up when',
+      '%s: never exceed the limit, even if clients hang up at random',
       async (variant) => {
         const of = `${framework}-${variant.slice(0, 5)}-load-`;
         const servers = await both(variant);
@@ -222,7 +222,7 @@ describe('server processes that share a limit', () => {
           calls.filter(({ leaves }) => leaves === 'never').map(async ({ made }) => (await made.seen).status),
         );
         expect(new Set(statuses)).toEqual(new Set([200]));
-        await until('nobody is left', async () =>
+        await until('no holder and no waiter is left', async () =>
           isEmpty(await (variant === 'keyed, waiting' ? perUser.inspect('header:x-user:eve') : gate.inspect())),
         );
         await until('all have left', () =>
@@ -235,7 +235,7 @@ describe('server processes that share a limit', () => {
     );
 
     test('send 503 if the queue is full or a resource is taken', async () => {
-      const name = (who: string): string => `${framework} is busy with ${who}`.replaceAll(' ', '-');
+      const name = (request: string): string => `${framework} is busy with ${request}`.replaceAll(' ', '-');
       const [full] = await both('no queue');
       const [, fullThere] = await both('no queue');
       const [short, shortThere] = await both('resources');
@@ -264,7 +264,7 @@ describe('server processes that share a limit', () => {
     await Promise.all(
       FRAMEWORKS.map(async (framework) => {
         const [here, there] = await Promise.all([first.site(framework, 'keyed'), second.site(framework, 'keyed')]);
-        const names = ['one', 'two'].map((who) => `${framework}-takes-long-${who}`);
+        const names = ['one', 'two'].map((request) => `${framework}-takes-long-${request}`);
         const calls = names.map((name) => call(here, `/${name}`, { headers }));
         await Promise.all(names.map((name) => was('enter', name)));
         await sleep(1.4 * TTL_SECONDS * 1_000);
@@ -311,7 +311,7 @@ describe('server processes that share a limit', () => {
       const after = Number(BigInt(trace.find((report) => report.name === name)!.at) - killed) / 1e9;
       expect(after).toBeGreaterThan(0.4 * TTL_SECONDS);
       expect(after).toBeLessThan(TTL_SECONDS + LATE_SECONDS);
-      await until('nobody is left', async () => isEmpty(await inspect()));
+      await until('no holder and no waiter is left', async () => isEmpty(await inspect()));
     }
     expect(trace.filter(({ name }) => name.endsWith('-waiting'))).toEqual([]);
   });
@@ -511,7 +511,7 @@ describe('a Limiter with a gate on Redis', () => {
     expect(busy).toBeInstanceOf(ServerBusyError);
     expect((busy as ServerBusyError).cause).toBeInstanceOf(ThrottleTimeoutError);
     expect([desk.active, desk.waiting]).toEqual([0, 0]);
-    await until('nobody waits', async () => (await licences.inspect()).waiting.length === 0);
+    await until('no caller waits', async () => (await licences.inspect()).waiting.length === 0);
     held.release();
     (await limiter.acquire(all)).release();
   });
@@ -576,7 +576,7 @@ describe('throttledFetch on gates that share a limit', () => {
     const gates = (await clients()).map((client) => new RedisThrottle({ client, key, concurrency: 1 }));
     const [here, there] = gates.map((gate) => throttledFetch(gate));
     const first = here!(`${url}/refused`);
-    await until('it has come', () => came.length === 1);
+    await until('the request has arrived', () => came.length === 1);
     const inLine = there!(`${url}/in-line`);
     await until('another waits', async () => (await gates[0]!.inspect()).waiting.length === 1);
     refuse();
@@ -601,7 +601,7 @@ describe('throttledFetch on gates that share a limit', () => {
     const gates = (await clients()).map((client) => new RedisKeyedThrottle({ client, prefix, concurrency: 5 }));
     const [here, there] = gates.map((gate) => throttledFetch(gate));
     const first = here!(`${paused.url}/refused`);
-    await until('it has come', () => paused.came.length === 1);
+    await until('the request has arrived', () => paused.came.length === 1);
     paused.refuse();
     await until('the origin is paused', async () => (await gates[1]!.inspect(paused.url)).pausedFor > 0);
     const held = [there!(`${paused.url}/held`), here!(`${paused.url}/held`)];
@@ -620,7 +620,7 @@ describe('throttledFetch on gates that share a limit', () => {
     const gate = new RedisThrottle({ client, key: 'gate', concurrency: 1, commandTimeout: 0.3 });
     const { url, came, refuse } = await upstream();
     const first = throttledFetch(gate)(url);
-    await until('it has come', () => came.length === 1);
+    await until('the request has arrived', () => came.length === 1);
     await server.kill();
     refuse();
     await expect(first).rejects.toBeInstanceOf(ThrottleBackendError);

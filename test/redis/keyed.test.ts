@@ -82,7 +82,7 @@ describe('the keys in the process', () => {
     expect(keyed.size).toBe(2);
     first.release();
     (await second).release();
-    await until('ada is forgotten', () => keyed.size === 1);
+    await until('the key ada is removed', () => keyed.size === 1);
     other.release();
     await until('bob is forgotten', () => keyed.size === 0);
   });
@@ -96,7 +96,7 @@ describe('the keys in the process', () => {
     expect(keyed.size).toBe(0);
     await keyed.pause('ada', 60);
     await expect(keyed.acquire('ada', 1, { timeout: 1 })).rejects.toThrow('retry in');
-    await until('ada is forgotten', () => keyed.size === 0);
+    await until('the key ada is removed', () => keyed.size === 0);
     await keyed.resume('ada');
   });
 
@@ -150,7 +150,7 @@ describe('failOpen', () => {
     expect(await keyed.tryAcquire('ada')).toBeUndefined();
     // The failed commands are sent again once Redis replies; then the process removes the key.
     redis.up = true;
-    await until('nothing is at stake', () => keyed.size === 0);
+    await until('no key is left in the process', () => keyed.size === 0);
     redis.up = false;
     expect((await keyed.tryAcquire('bob'))?.slot).toBe(0);
     expect(await keyed.tryAcquire('ada')).toBeUndefined();
@@ -264,7 +264,7 @@ test('a late settlement leaves the new throttle of its key in place', async () =
   const held = await keyed.acquire('key');
   const waiting = keyed.acquire('key');
   early.settle(0);
-  await until('it is heard', async () => Math.round((await keyed.inspect('key')).tokens) === 9);
+  await until('the settlement is applied', async () => Math.round((await keyed.inspect('key')).tokens) === 9);
   expect(keyed.size).toBe(1);
   held.release();
   (await waiting).release();

@@ -264,7 +264,7 @@ test('clean', async () => {
   expect(await place).toBeInstanceOf(ThrottleBackendError);
   // reset() removes every holder and waiter.
   await alive.reset();
-  await until('it has heard', () => mine.signal.aborted);
+  await until('the signal aborts', () => mine.signal.aborted);
   await alive.idle();
   expect(await alive.inspect()).toEqual({ active: [], waiting: [], tokens: Infinity, pausedFor: 0 });
 });

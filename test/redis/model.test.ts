@@ -247,14 +247,14 @@ class SharedReference extends Reference {
   }
 }
 
-const caller = fc.constantFrom(0 as const, 1 as const);
+const anyCaller = fc.constantFrom(0 as const, 1 as const);
 const history = fc.record({
   capacity: capacities,
   concurrency: fc.tuple(concurrencies, concurrencies),
   period: periods,
   burst: bursts,
   maxQueue: fc.constantFrom(Infinity, Infinity, 0, 2, 5),
-  operations: fc.array(fc.tuple(caller, anyOperation), { maxLength: 40, size: 'max' }),
+  operations: fc.array(fc.tuple(anyCaller, anyOperation), { maxLength: 40, size: 'max' }),
 });
 
 /** Converts the limits of a history to real seconds. */
@@ -295,7 +295,7 @@ class Pair {
     this.model = new SharedReference(capacity, [here, there], period, burst, maxQueue);
   }
 
-  async play(who: 0 | 1, operation: Operation): Promise<void> {
+  async play(caller: 0 | 1, operation: Operation): Promise<void> {
     const { model, clock } = this;
     if (model.isNew) {
       // By real time, the key would have expired, and two scripts never run in the same microsecond.
@@ -304,13 +304,14 @@ class Pair {
       model.forget();
       await clock.advance(1, this.settle);
     }
-    const throttle = this.throttles[who];
+    const throttle = this.throttles[caller];
     const id = this.#serial++;
-    model.callerOf[id] = who;
+    model.callerOf[id] = caller;
     const held =
       'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
     // A closed throttle without permits sends no commands.
-    const shut = model.shut[operation.do === 'settle' && held !== undefined ? (model.callerOf[held.id] as 0 | 1) : who];
+    const shut =
+      model.shut[operation.do === 'settle' && held !== undefined ? (model.callerOf[held.id] as 0 | 1) : caller];
     if (shut && ['settle', 'pause', 'resume', 'configure'].includes(operation.do)) return;
     switch (operation.do) {
       case 'acquire':
@@ -389,16 +390,16 @@ class Pair {
         break;
       case 'configure': {
         const { concurrency: _, ...rate } = operation.limits;
-        model.configureOne(who, operation.limits);
+        model.configureOne(caller, operation.limits);
         // Both throttles get the same rate: a new state takes the rate of its first caller.
         void throttle.configure(inSeconds(operation.limits));
         await this.settle();
-        void this.throttles[(1 - who) as 0 | 1].configure(inSeconds(rate));
+        void this.throttles[(1 - caller) as 0 | 1].configure(inSeconds(rate));
         break;
       }
       case 'close':
         void throttle.close();
-        model.close(who);
+        model.close(caller);
         break;
       case 'advance':
         model.advance(operation.seconds);
@@ -422,17 +423,17 @@ class Pair {
     expect(model.time * UNIT).toBe(this.clock.ticks);
     const byId = (entries: typeof log): typeof log => entries.toSorted(([a], [b]) => a - b);
     expect(byId(log)).toEqual(byId(model.log));
-    for (const who of [0, 1] as const) {
+    for (const caller of [0, 1] as const) {
       const grantsOf = (entries: typeof log): number[] =>
-        entries.filter(([id, outcome]) => outcome === 'granted' && model.callerOf[id] === who).map(([id]) => id);
+        entries.filter(([id, outcome]) => outcome === 'granted' && model.callerOf[id] === caller).map(([id]) => id);
       const order = grantsOf(log);
       expect(order).toEqual(grantsOf(model.log));
       // FIFO: ids are in the order of the calls.
       expect(order).toEqual(order.toSorted((a, b) => a - b));
-      const own = (one: Held | Waiting): boolean => model.callerOf[one.id] === who;
-      expect(this.throttles[who].held).toBe(model.grants.filter((one) => !one.released && own(one)).length);
-      expect(this.throttles[who].waiting).toBe(model.queue.filter(own).length);
-      expect(this.throttles[who].closed).toBe(model.shut[who]);
+      const own = (one: Held | Waiting): boolean => model.callerOf[one.id] === caller;
+      expect(this.throttles[caller].held).toBe(model.grants.filter((one) => !one.released && own(one)).length);
+      expect(this.throttles[caller].waiting).toBe(model.queue.filter(own).length);
+      expect(this.throttles[caller].closed).toBe(model.shut[caller]);
     }
     const running = model.grants.filter(({ released }) => !released).toSorted((a, b) => a.slot - b.slot);
     for (const { id, slot } of model.grants) expect(permits.get(id)?.slot).toBe(slot);
@@ -450,9 +451,9 @@ class Pair {
       ...waiting.map(({ owner }, index) => [owner, model.queue[index]?.id] as const),
     ];
     for (const [owner, id] of places) {
-      const who = model.callerOf[id as number];
-      expect(owners.get(owner) ?? who).toBe(who);
-      owners.set(owner, who);
+      const caller = model.callerOf[id as number];
+      expect(owners.get(owner) ?? caller).toBe(caller);
+      owners.set(owner, caller);
     }
     if (model.capacity === Infinity) expect(tokens).toBe(Infinity);
     else expect(tokens).toBeCloseTo(model.tokens, 9);
@@ -490,8 +491,8 @@ describe('a random history of two objects on one key', () => {
     await fc.assert(
       fc.asyncProperty(history, async ({ operations, ...settings }) => {
         const pair = new Pair(both, settings);
-        for (const [who, operation] of operations) {
-          await pair.play(who, operation);
+        for (const [caller, operation] of operations) {
+          await pair.play(caller, operation);
           await pair.compare();
           seen.set(operation.do, (seen.get(operation.do) ?? 0) + 1);
         }
@@ -522,7 +523,7 @@ describe('a random history of two objects on one key', () => {
 describe('a clock of the server that steps back', () => {
   test('grants nothing extra by the true time, keeps the order, and grants every waiter', async () => {
     const both = processClients();
-    const jobs = fc.array(fc.tuple(caller, fc.integer({ min: 0, max: 5 })), { minLength: 1, maxLength: 20 });
+    const jobs = fc.array(fc.tuple(anyCaller, fc.integer({ min: 0, max: 5 })), { minLength: 1, maxLength: 20 });
     const steps = fc.array(
       fc.record({
         after: fc.integer({ min: 0, max: 2 * UNIT }),
@@ -547,8 +548,8 @@ describe('a clock of the server that steps back', () => {
         );
         const grants: { id: number; at: number; cost: number }[] = [];
         const order: number[] = [];
-        const work = asked.map(async ([who, cost], id) => {
-          const permit = await (throttles[who] as RedisThrottle).acquire(cost);
+        const work = asked.map(async ([caller, cost], id) => {
+          const permit = await (throttles[caller] as RedisThrottle).acquire(cost);
           // A cost of 0 is granted at the same instant as the waiter before it, by a separate message.
           if (cost > 0) order.push(id);
           grants.push({ id, at: clock.ticks / UNIT, cost });
@@ -572,8 +573,8 @@ describe('a clock of the server that steps back', () => {
           settle,
         );
         await Promise.all(work);
-        for (const who of [0, 1]) {
-          const own = order.filter((id) => asked[id]?.[0] === who);
+        for (const caller of [0, 1]) {
+          const own = order.filter((id) => asked[id]?.[0] === caller);
           expect(own).toEqual(own.toSorted((a, b) => a - b));
         }
         grants.forEach((first, from) => {
@@ -607,7 +608,7 @@ describe('an object that dies in the middle of its history', () => {
     const seen = { lapsed: 0, inherited: 0 };
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.tuple(caller, move), { minLength: 5, maxLength: 25 }),
+        fc.array(fc.tuple(anyCaller, move), { minLength: 5, maxLength: 25 }),
         fc.integer({ min: 1, max: 4 }),
         async (moves, concurrency) => {
           const both: [ProcessClient, ProcessClient] = [new ProcessClient(), new ProcessClient()];
@@ -618,23 +619,23 @@ describe('an object that dies in the middle of its history', () => {
             openOn(processClient, key, clock, { concurrency, ttl: TTL, commandTimeout: 5 }),
           );
           const [mine, theirs] = throttles as [RedisThrottle, RedisThrottle];
-          const held: { id: number; who: 0 | 1; permit: RedisPermit }[] = [];
+          const held: { id: number; caller: 0 | 1; permit: RedisPermit }[] = [];
           const order: number[] = [];
           const failed: unknown[] = [];
           let serial = 0;
-          for (const [who, what] of moves) {
+          for (const [caller, what] of moves) {
             if (what.do === 'acquire') {
               const id = serial++;
-              (who === 0 ? mine : theirs).acquire(what.cost).then(
+              (caller === 0 ? mine : theirs).acquire(what.cost).then(
                 (permit) => {
-                  if (who === 0) order.push(id);
-                  return held.push({ id, who, permit });
+                  if (caller === 0) order.push(id);
+                  return held.push({ id, caller, permit });
                 },
                 (error: unknown) => failed.push(error),
               );
             } else if (what.do === 'release')
               held
-                .filter((one) => one.who === who)
+                .filter((one) => one.caller === caller)
                 .at(what.which % 5)
                 ?.permit.release();
             else await clock.advance(what.seconds * 1e6, settle);
@@ -662,12 +663,12 @@ describe('an object that dies in the middle of its history', () => {
           expect(theirs.held).toBe(0);
           expect(mine.held).toBeGreaterThanOrEqual(before.mine);
           expect(mine.waiting > 0 ? mine.held : concurrency).toBe(concurrency);
-          for (const { who, permit } of held) expect(permit.signal.aborted).toBe(who === 1 && !permit.released);
+          for (const { caller, permit } of held) expect(permit.signal.aborted).toBe(caller === 1 && !permit.released);
           if (before.theirs > 0) seen.lapsed++;
           if (mine.held > before.mine) seen.inherited++;
           // The other waiters are granted in the order of the calls.
           for (let turns = 0; mine.waiting > 0 && turns < 50; turns++) {
-            held.find(({ who, permit }) => who === 0 && !permit.released)?.permit.release();
+            held.find(({ caller, permit }) => caller === 0 && !permit.released)?.permit.release();
             await settle();
           }
           expect(order).toEqual(order.toSorted((a, b) => a - b));

@@ -286,7 +286,7 @@ describe('inspect', () => {
     expect((await throttle.inspect()).active).toEqual([]);
     const last = throttle.acquire();
     await throttle.reset();
-    await until('it is lost', async () => (await last).signal.aborted);
+    await until('the permit is lost', async () => (await last).signal.aborted);
   });
 
   test('changes no state, and creates no key', async () => {
@@ -316,7 +316,7 @@ describe('reset', () => {
     await here.reset();
     await until('the first two are in', () => outcomes.order.length === 2);
     for (const signal of signals) {
-      await until('it is told', () => signal.aborted);
+      await until('the signal aborts', () => signal.aborted);
       expect(signal.reason).toBeInstanceOf(LeaseLostError);
       expect((signal.reason as Error).message).toContain('was reset');
     }
@@ -361,7 +361,7 @@ describe('reset', () => {
     );
     const running: number[] = [];
     let most = 0;
-    await until('they wait', async () => (await waitingIn(here)) === 6);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 6);
     const reset = here.reset();
     const late = [here, there, here].map((throttle) => throttle.run(() => sleep(10)));
     await reset;
@@ -436,7 +436,7 @@ describe('configure', () => {
     const throttle = open({ concurrency: 1 });
     const held = await take(throttle);
     const waiting = [throttle.acquire(), throttle.acquire()];
-    await until('they wait', async () => (await waitingIn(throttle)) === 2);
+    await until('the waiters are queued', async () => (await waitingIn(throttle)) === 2);
     await throttle.configure({ concurrency: 3 });
     expect(throttle.concurrency).toBe(3);
     releaseAll([held, ...(await Promise.all(waiting))]);
@@ -471,7 +471,7 @@ describe('configure', () => {
     const held = await take(here);
     const large = errorOf(there.acquire(5));
     const small = there.acquire(2);
-    await until('they wait', async () => (await waitingIn(here)) === 2);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 2);
     await here.configure({ burst: 3 });
     expect((await large).message).toContain('cost must be at most 3, the burst of RedisThrottle');
     expect((await errorOf(there.acquire(4))).message).toContain('cost must be at most 3, the burst of RedisThrottle');
@@ -495,7 +495,7 @@ describe('configure', () => {
     outcomes.follow('small', there.acquire(2));
     outcomes.follow('large', there.acquire(5));
     outcomes.follow('own', here.acquire(8));
-    await until('they wait', async () => (await waitingIn(here)) === 3);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 3);
     await here.configure({ burst: 4 });
     await until('two have left', () => outcomes.order.length === 2);
     expect(outcomes.order.toSorted()).toEqual(['large!', 'own!']);
@@ -536,7 +536,7 @@ describe('refusals', () => {
     const [here, there] = openTwo({ concurrency: 1, maxQueue: 2, name: 'mail' });
     const held = await take(here);
     const waiting = [here.acquire(), there.acquire()];
-    await until('they wait', async () => (await waitingIn(here)) === 2);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 2);
     for (const throttle of [here, there]) {
       const error = await errorOf(throttle.acquire());
       expect(error).toBeInstanceOf(QueueFullError);
@@ -571,7 +571,7 @@ describe('refusals', () => {
     const leaver = new AbortController();
     const left = errorOf(there.acquire(5, { signal: leaver.signal }));
     const waiting = there.acquire(2);
-    await until('they wait', async () => (await waitingIn(here)) === 2);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 2);
     leaver.abort();
     await left;
     await until('one has left', async () => (await waitingIn(here)) === 1);
@@ -616,7 +616,7 @@ describe('close', () => {
     const held = await take(here);
     const waiting = [here.acquire(), here.run(() => 'never')];
     const other = there.acquire();
-    await until('they wait', async () => (await waitingIn(there)) === 3);
+    await until('the waiters are queued', async () => (await waitingIn(there)) === 3);
     const reason = new Error('bye');
     const closed = here.close(reason);
     for (const call of waiting) {
@@ -730,7 +730,7 @@ describe('settling', () => {
     const throttle = open({ capacity: 20, burst: 2 });
     const first = await take(throttle, 2);
     first.release();
-    await until('it is forgotten', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
+    await until('the key is removed', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
     const second = await take(throttle, 2);
     first.refund();
     expect(await throttle.tryAcquire(2)).toBeUndefined();
@@ -741,7 +741,7 @@ describe('settling', () => {
     const throttle = open({ capacity: 20, burst: 2 });
     const first = await take(throttle, 2);
     first.release();
-    await until('it is forgotten', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
+    await until('the key is removed', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
     first.refund();
     const permits = await Promise.all([throttle.tryAcquire(2), throttle.tryAcquire(2)]);
     expect(permits.map(Boolean)).toEqual([true, false]);
@@ -775,7 +775,7 @@ describe('one call per tick', () => {
     const held = await takeAll(throttle, 20);
     const leaver = new AbortController();
     const left = Array.from({ length: 5 }, () => errorOf(throttle.acquire(1, { signal: leaver.signal })));
-    await until('they wait', async () => (await waitingIn(throttle)) === 5);
+    await until('the waiters are queued', async () => (await waitingIn(throttle)) === 5);
     const calls = count(throttle);
     for (const permit of held) permit.refund();
     releaseAll(held);
@@ -818,7 +818,7 @@ describe('one call per tick', () => {
     const throttle = open({ clock, ttl: 30, concurrency: 50 });
     const held = await takeAll(throttle, 50);
     const waiting = Array.from({ length: 50 }, () => throttle.acquire());
-    await until('they wait', async () => (await waitingIn(throttle)) === 50);
+    await until('the waiters are queued', async () => (await waitingIn(throttle)) === 50);
     await sleep(20);
     const calls = count(throttle);
     await clock.advance(10);

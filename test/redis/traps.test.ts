@@ -427,7 +427,7 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
     const events: Event[] = [];
     asked.signal.addEventListener('abort', (event) => events.push(event));
     die();
-    await until('it is lost', () => events.length > 0, 2);
+    await until('the permit is lost', () => events.length > 0, 2);
     await sleep(300);
     expect(events).toHaveLength(1);
     expect(asked.signal.reason).toBeInstanceOf(LeaseLostError);
@@ -449,7 +449,7 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
       throttle.run(async ({ signal }) => {
         await until('the subscription exists', async () => ((await admin.pubsub('CHANNELS')) as string[]).length > 0);
         await throttle.reset();
-        await until('it is lost', () => signal.aborted);
+        await until('the permit is lost', () => signal.aborted);
         return 'done';
       }),
     ).resolves.toBe('done');
@@ -563,7 +563,7 @@ describe('trap 38: waiters are notified', () => {
     await Promise.all(throttles.map((throttle) => throttle.idle()));
     // The connections of headgate end; the client of the user stays.
     await until(
-      'ours have ended',
+      'the connections of headgate have ended',
       async () => (await connections(own.url)) - before === (client instanceof Redis ? 1 : 0),
     );
     expect(await admin.keys('*')).toEqual([]);

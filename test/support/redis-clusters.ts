@@ -99,14 +99,14 @@ async function formCluster(started: Started, replica: boolean): Promise<Cluster>
       if (index > 0) await ask(port, 'CLUSTER', 'MEET', '127.0.0.1', String(first), buses[first] as string);
     }),
   );
-  const says = async (port: number, ...words: string[]): Promise<boolean> => {
+  const infoHas = async (port: number, ...words: string[]): Promise<boolean> => {
     const info = String(await ask(port, 'CLUSTER', 'INFO'));
     return words.every((word) => info.includes(`${word}\r`));
   };
   for (const { port } of nodes)
     await until(
       'a cluster that is whole',
-      () => says(port, 'cluster_state:ok', `cluster_known_nodes:${nodes.length}`, 'cluster_size:3'),
+      () => infoHas(port, 'cluster_state:ok', `cluster_known_nodes:${nodes.length}`, 'cluster_size:3'),
       AGREE_SECONDS,
     );
   const last = nodes[3];
