@@ -1,18 +1,17 @@
-/**
- * What can go wrong between a process and Redis.
- */
+/** The errors of a gate on Redis beside the refusals of the core: Redis failed, or a lease is lost. */
 
 import { rename, type ThrottleErrorData } from '../core/errors.js';
 
 /**
- * Redis refused, did not answer in time, or is gone. Its `cause` says which. Whether the call took effect is not known;
- * what it may have taken is given back as soon as Redis answers again, and lapses within `ttl` otherwise.
+ * Redis returned an error, did not reply in time, or cannot be reached; `cause` is the error of the client. Redis may
+ * or may not have applied the call. A permit that the call may have taken is released as soon as Redis replies again;
+ * otherwise its lease expires within `ttl`.
  */
 export class ThrottleBackendError extends Error {
   /** A constant for programs. */
   readonly code = 'ERR_THROTTLE_BACKEND';
 
-  /** The name of the class, whatever a minifier makes of it, unless a program has assigned another. */
+  /** The name of the class, independent of minifiers. A program can assign another name. */
   override get name(): string {
     return 'ThrottleBackendError';
   }
@@ -21,18 +20,18 @@ export class ThrottleBackendError extends Error {
     rename(this, value);
   }
 
-  /** The error as plain data, for logs and for messages between threads. */
+  /** Returns the error as plain data, for logs and for messages between threads. */
   toJSON(): ThrottleErrorData {
     return dataOf(this);
   }
 }
 
-/** The reason with which `permit.signal` aborts: the permit may be somebody else's from now on. */
+/** The reason with which `permit.signal` aborts: from now on, another holder may have the slot of the permit. */
 export class LeaseLostError extends Error {
   /** A constant for programs. */
   readonly code = 'ERR_THROTTLE_LEASE_LOST';
 
-  /** The name of the class, whatever a minifier makes of it, unless a program has assigned another. */
+  /** The name of the class, independent of minifiers. A program can assign another name. */
   override get name(): string {
     return 'LeaseLostError';
   }
@@ -41,7 +40,7 @@ export class LeaseLostError extends Error {
     rename(this, value);
   }
 
-  /** The error as plain data, for logs and for messages between threads. */
+  /** Returns the error as plain data, for logs and for messages between threads. */
   toJSON(): ThrottleErrorData {
     return dataOf(this);
   }
@@ -50,8 +49,8 @@ export class LeaseLostError extends Error {
 const dataOf = ({ name, code, message }: ThrottleErrorData): ThrottleErrorData => ({ name, code, message });
 
 /**
- * The message of whatever a client has thrown. Characters that could forge lines of a log or control a terminal are
- * escaped: a message of Redis may hold a key, and a key may come from anyone.
+ * Returns the message of an error that a client has thrown. The message may contain a key, and a key may come from an
+ * attacker. So characters that could forge lines of a log or control a terminal are escaped.
  */
 export function messageOf(error: unknown): string {
   let message: string;

@@ -10,9 +10,6 @@ export {
 export { LeaseLostError, ThrottleBackendError } from './errors.js';
 export { RedisKeyedThrottle } from './keyed.js';
 export { type RedisPermit } from './lease.js';
-export {
-  type RedisKeyedThrottleOptions,
-  type RedisState,
-  RedisThrottle,
-  type RedisThrottleOptions,
-} from './throttle.js';
+export { type RedisKeyedThrottleOptions, type RedisThrottleOptions } from './options.js';
+export { type RedisState } from './inspect.js';
+export { RedisThrottle } from './throttle.js';

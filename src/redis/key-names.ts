@@ -1,12 +1,16 @@
 /**
- * The names of the keys in Redis. Two limiters never share one: `:` separates the prefix from the key, so it is escaped in
- * the prefix; braces would end the hash tag, and a lone surrogate is no character that UTF-8 can carry, so both are
- * escaped in either. A name is escaped as in a URL, and a surrogate as `%uD83D`.
+ * The names of the keys in Redis. Different pairs of prefix and key always have different names. The prefix and the key
+ * are separated by `:`, so a colon in the prefix is escaped. Braces would end the hash tag, and UTF-8 cannot encode a
+ * lone surrogate, so both are escaped in the prefix and in the key. A character is escaped as in a URL (`%7B`), and a
+ * surrogate as `%uD83D`.
  */
 
 const PARTS = ['queue', 'leases', 'owners', 'slots', 'log'];
 
-/** The names of all keys of a limiter, the state first. They have one hash tag: a cluster keeps them on one node. */
+/**
+ * Returns the names of all keys of a throttle, the state first. All names have the same hash tag, so a cluster keeps
+ * the keys on one node.
+ */
 export function keyNames(prefix: string, key: string): string[] {
   const base = `{${escape(prefix).replaceAll(':', '%3A')}:${escape(key)}}`;
   return [base, ...PARTS.map((part) => `${base}:${part}`)];

@@ -1,14 +1,16 @@
 /**
- * A throttle for each key, shared through Redis. All that is remembered is there, and vanishes there; here a key is
- * known only while somebody waits or holds.
+ * A throttle for each key, shared through Redis. Redis keeps all state and expires it. A process keeps a key only while
+ * one of its callers waits for a permit of the key or holds one.
  */
 import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/validation.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
-import { type Hub, hubOf } from './shared-connection.js';
+import type { RedisState } from './inspect.js';
 import type { RedisPermit } from './lease.js';
-import { type Inside, type Local, type RedisKeyedThrottleOptions, type RedisState, RedisThrottle } from './throttle.js';
+import type { RedisKeyedThrottleOptions } from './options.js';
+import { type SharedConnection, sharedConnection } from './shared-connection.js';
+import { type Fallback, type InternalOptions, RedisThrottle } from './throttle.js';
 
 /**
  * A {@link RedisThrottle} for each key: each user, each host, each API token.
@@ -22,49 +24,50 @@ import { type Inside, type Local, type RedisKeyedThrottleOptions, type RedisStat
  * await perUser.close();
  */
 export class RedisKeyedThrottle implements KeyedGate {
-  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  /** Calls `close()`, then `idle()`. The constructor adds the method, see `dispose.ts`. */
   declare [Symbol.asyncDispose]: () => Promise<void>;
-  /** Tells it from a gate without keys. */
+  /** Distinguishes a keyed gate from a gate without keys. */
   readonly keyed = true as const;
   readonly #options: RedisKeyedThrottleOptions;
-  readonly #inside: Inside;
-  readonly #hub: Hub;
-  /** Decides while Redis fails, for as long as it matters: a key's throttle comes and goes. */
+  readonly #internal: InternalOptions;
+  readonly #connection: SharedConnection;
+  /** Grants permits while Redis fails. It outlives the throttles of the keys, which are removed when idle. */
   readonly #local: KeyedThrottle;
+  /** The throttles of the keys with holders or waiters in this process. */
   readonly #throttles = new Map<string, RedisThrottle>();
-  /** Never used: it has checked the options and, once closed, stands for every key. */
+  /** Holds the checked options. After `close`, it rejects the calls of every key. */
   readonly #model: RedisThrottle;
 
   /**
-   * Connects to nothing yet.
+   * Checks the options. The first call connects to Redis.
    *
    * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
    */
   constructor(options: RedisKeyedThrottleOptions);
   /** @internal */
-  constructor(options: RedisKeyedThrottleOptions, inside: Inside);
-  constructor(options: RedisKeyedThrottleOptions, inside: Inside = {}) {
+  constructor(options: RedisKeyedThrottleOptions, internal: InternalOptions);
+  constructor(options: RedisKeyedThrottleOptions, internal: InternalOptions = {}) {
     addDisposal(RedisKeyedThrottle.prototype, 'asyncDispose', disposeRedisKeyedThrottle);
-    this.#model = new RedisThrottle({ ...options, key: 'model' }, { rested() {} });
+    this.#model = new RedisThrottle({ ...options, key: 'model' }, { onUnregistered() {} });
     const { capacity = Infinity, concurrency, period, burst, maxQueue, name, clock } = options;
     this.#local = new KeyedThrottle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
     this.#options = { ...options };
-    this.#inside = inside;
-    this.#hub = hubOf(options.client);
-    this.#hub.join();
+    this.#internal = internal;
+    this.#connection = sharedConnection(options.client);
+    this.#connection.retain();
   }
 
-  /** How many keys somebody waits for or holds here. */
+  /** The number of keys with holders or waiters in this process. */
   get size(): number {
     return this.#throttles.size;
   }
 
-  /** Tokens per period, for each key, as it was configured here. */
+  /** Tokens per period, for each key, as configured in this object. */
   get capacity(): number {
     return this.#model.capacity;
   }
 
-  /** How many run at a time for each key, as it was configured here: `0` and `Infinity` mean any number. */
+  /** The number of jobs at a time for each key, as configured in this object: `0` and `Infinity` mean any number. */
   get concurrency(): number {
     return this.#model.concurrency;
   }
@@ -74,7 +77,7 @@ export class RedisKeyedThrottle implements KeyedGate {
     return this.#model.period;
   }
 
-  /** What may start at once after silence, for each key. */
+  /** The size of the bucket of each key: the cost that can start at once after idle time. */
   get burst(): number {
     return this.#model.burst;
   }
@@ -93,18 +96,18 @@ export class RedisKeyedThrottle implements KeyedGate {
    * Waits for a permit of `key`, as {@link RedisThrottle.acquire} does.
    *
    * @param key A string that is not empty.
-   * @returns A promise that rejects as that of {@link RedisThrottle.acquire}. It never throws.
+   * @returns A promise that rejects as the promise of {@link RedisThrottle.acquire} does. The method never throws.
    */
   acquire(key: string, cost?: number, options?: AcquireOptions): Promise<RedisPermit> {
     return this.#with(key, (throttle) => throttle.acquire(cost, options));
   }
 
-  /** Takes a permit of `key` if that is possible now and nobody waits for one, else resolves with `undefined`. */
+  /** Takes a permit of `key` if one is free now and no caller waits for one. Otherwise it resolves with `undefined`. */
   tryAcquire(key: string, cost?: number): Promise<RedisPermit | undefined> {
     return this.#with(key, (throttle) => throttle.tryAcquire(cost));
   }
 
-  /** Waits for a permit of `key`, calls `fn` with it and releases it when what `fn` returned has settled. */
+  /** Waits for a permit of `key`, calls `fn` with it and releases it when the result of `fn` has settled. */
   run<T>(
     key: string,
     fn: (permit: RedisPermit) => T | PromiseLike<T>,
@@ -114,7 +117,7 @@ export class RedisKeyedThrottle implements KeyedGate {
     return this.#with(key, (throttle) => throttle.run(fn, cost, options));
   }
 
-  /** Holds everyone who waits or comes with `key`, in all processes, as {@link RedisThrottle.pause} does. */
+  /** Pauses `key` in all processes, as {@link RedisThrottle.pause} does. */
   pause(key: string, seconds?: number): Promise<void> {
     return this.#with(key, (throttle) => throttle.pause(seconds));
   }
@@ -124,70 +127,75 @@ export class RedisKeyedThrottle implements KeyedGate {
     return this.#with(key, (throttle) => throttle.resume());
   }
 
-  /** The state of `key` in all processes, as {@link RedisThrottle.inspect} tells it. */
+  /** Returns the state of `key` in all processes, as {@link RedisThrottle.inspect} does. */
   inspect(key: string): Promise<RedisState> {
-    return this.#look(key, (throttle) => throttle.inspect());
+    return this.#withOpen(key, (throttle) => throttle.inspect());
   }
 
-  /** Forgets all of `key`, in all processes, as {@link RedisThrottle.reset} does. */
+  /** Resets `key` in all processes, as {@link RedisThrottle.reset} does. */
   reset(key: string): Promise<void> {
-    return this.#look(key, (throttle) => throttle.reset());
+    return this.#withOpen(key, (throttle) => throttle.reset());
   }
 
-  /** Resolves once nobody waits here, the last permit of this object is back, and Redis knows. */
+  /**
+   * Resolves when no caller of this object waits, the last permit of this object is released, and Redis has confirmed
+   * the release.
+   */
   async idle(): Promise<void> {
     await Promise.all([this.#local.idle(), ...Array.from(this.#throttles.values(), (throttle) => throttle.idle())]);
   }
 
-  /** Closes all keys for good, in this process alone, as {@link RedisThrottle.close} does. */
+  /** Closes all keys for good, in this process only, as {@link RedisThrottle.close} does. */
   async close(reason?: unknown): Promise<void> {
     if (this.closed) return;
     await this.#model.close(reason);
     this.#local.close(reason);
     const closing = Array.from(this.#throttles.values(), (throttle) => throttle.close(reason));
-    void this.idle().then(() => this.#hub.quit());
+    void this.idle().then(() => this.#connection.release());
     await Promise.all(closing);
   }
 
-  /** Not an async function: with a few ticks more, an `acquire` would be seen to come after the `run` behind it. */
-  #with<T>(key: string, use: (throttle: RedisThrottle) => Promise<T>): Promise<T> {
+  /**
+   * Not an async function: its extra ticks would delay an `acquire` until after the function of a later `run` starts.
+   */
+  #with<T>(key: string, call: (throttle: RedisThrottle) => Promise<T>): Promise<T> {
     try {
       const throttle = this.#throttles.get(key) ?? this.#add(key);
-      const result = use(throttle);
-      // It was refused before it began.
-      if (throttle.rests) this.#throttles.delete(key);
+      const result = call(throttle);
+      // The call was refused before it was sent.
+      if (!throttle.registered) this.#throttles.delete(key);
       return result;
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  /** As `#with`, for what a closed throttle does as well: of that very key, not of what stands for it. */
-  async #look<T>(key: string, use: (throttle: RedisThrottle) => Promise<T>): Promise<T> {
-    return use(this.#throttles.get(key) ?? this.#make(key));
+  /** As `#with`, for methods that work after `close`: they need the throttle of the key, not the closed model. */
+  async #withOpen<T>(key: string, call: (throttle: RedisThrottle) => Promise<T>): Promise<T> {
+    return call(this.#throttles.get(key) ?? this.#create(key));
   }
 
   #add(key: string): RedisThrottle {
     if (this.closed) return this.#model;
-    const throttle = this.#make(key);
+    const throttle = this.#create(key);
     this.#throttles.set(key, throttle);
     return throttle;
   }
 
-  #make(key: string): RedisThrottle {
+  #create(key: string): RedisThrottle {
     if (typeof key !== 'string') throw invalid('key', 'a string', key);
     const local = this.#local;
-    const own: Local = {
+    const fallback: Fallback = {
       acquire: (cost, options) => local.acquire(key, cost, options),
       tryAcquire: (cost) => local.tryAcquire(key, cost),
       pause: (seconds) => local.pause(key, seconds),
       resume: () => local.resume(key),
     };
-    const rested = (): void => {
-      // It may have been used again, by a late settlement, when another has its place.
+    const onUnregistered = (): void => {
+      // A late settlement can use a removed throttle again; the key may have a new throttle by then.
       if (this.#throttles.get(key) === throttle) this.#throttles.delete(key);
     };
-    const throttle = new RedisThrottle({ ...this.#options, key }, { ...this.#inside, local: own, rested });
+    const throttle = new RedisThrottle({ ...this.#options, key }, { ...this.#internal, fallback, onUnregistered });
     return throttle;
   }
 }

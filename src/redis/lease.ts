@@ -1,20 +1,18 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-/**
- * The permit of a gate on Redis: a lease, which its holder's process renews for as long as it lives.
- */
+/** The permit of a gate on Redis: a lease, which the process of its holder renews until the release. */
 import { Grant, type Issuer, type Permit } from '../core/permit.js';
 import type { LeaseLostError } from './errors.js';
 
-/** The right to do one piece of work, as {@link Permit}, and as one among many processes. */
+/** The right to do one piece of work, as a {@link Permit}, shared between processes through Redis. */
 export interface RedisPermit extends Permit {
   /**
-   * A number from 1 to `concurrency` that no other holder has, in any process, for as long as this is held. `0` where
-   * Redis was not asked: with `failOpen`, while it is down.
+   * A number from 1 to `concurrency` that no other holder has, in any process, while this permit is held. `0` for a
+   * permit that this process granted by itself, because of `failOpen`, while Redis failed.
    */
   readonly slot: number;
   /**
-   * Aborts with a {@link LeaseLostError} before the permit can become somebody else's: when Redis could not be told in
-   * time that its holder lives, or has been reset. Work that must not run twice at a time should end then.
+   * Aborts with a {@link LeaseLostError} before another holder can get the slot: when the lease could not be renewed in
+   * time, or when the throttle was reset. Work that must not run twice at a time should stop then.
    */
   readonly signal: AbortSignal;
 }
@@ -22,23 +20,23 @@ export interface RedisPermit extends Permit {
 /** The permit of a {@link RedisThrottle}. */
 export class Lease extends Grant implements RedisPermit {
   readonly slot: number;
-  /** What Redis knows of it: slot, instant of the grant, cost, and what was spent by then. */
+  /** The lease as Redis stores it: slot, instant of the grant, cost, and number of the grant. */
   readonly item: string;
-  /** Finds out whether it was lost, though nobody had the time to say so. */
-  readonly #check: () => void;
-  /** Most are never asked for it, so it is made when it is. */
+  /** Checks whether the lease has expired: the alarm that checks it may be late. */
+  readonly #checkExpiry: () => void;
+  /** Created when `signal` is first read, since most callers never read it. */
   #controller: AbortController | undefined;
   #lost: LeaseLostError | undefined;
 
-  constructor(issuer: Issuer, cost: number, waited: number, slot: number, item: string, check: () => void) {
+  constructor(issuer: Issuer, cost: number, waited: number, slot: number, item: string, checkExpiry: () => void) {
     super(issuer, cost, waited, 0);
     this.slot = slot;
     this.item = item;
-    this.#check = check;
+    this.#checkExpiry = checkExpiry;
   }
 
   get signal(): AbortSignal {
-    this.#check();
+    this.#checkExpiry();
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
       if (this.#lost !== undefined) this.#controller.abort(this.#lost);
@@ -46,7 +44,7 @@ export class Lease extends Grant implements RedisPermit {
     return this.#controller.signal;
   }
 
-  /** It is somebody else's, or may be. */
+  /** Aborts the signal: another holder has the slot, or may get it. */
   lose(error: LeaseLostError): void {
     this.#lost ??= error;
     this.#controller?.abort(this.#lost);

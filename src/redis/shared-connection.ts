@@ -1,86 +1,91 @@
 /**
- * What all throttles of a process that use one client share: the client, one channel on which the process is told what
- * others have done, and whether Redis answers at all.
+ * The state that all throttles on one client share in a process: the driver, the channel on which the process receives
+ * messages, and whether Redis failed the last call.
  */
-import { type Driver, driverFor, type RedisConnection, type Script } from './client.js';
+import type { RedisConnection } from './client.js';
+import { createDriver } from './drivers/create-driver.js';
+import type { Driver } from './drivers/driver.js';
 import { messageOf } from './errors.js';
+import type { Script } from './script.js';
 import type { SteadyClock } from './steady-clock.js';
 
-/** A throttle, as the hub sees it. */
-export interface Member {
-  /** Something was told to it: one event a line. */
-  hear(events: string[]): void;
-  /** Messages may have been lost. */
+/** The receiver of the events of one throttle. */
+export interface EventSink {
+  /** Applies the events of one message. */
+  applyEvents(events: string[]): void;
+  /** Restores a consistent state after a gap, in which messages may have been lost. */
   reconcile(): void;
 }
 
-/** Seconds after which Redis is tried again, where nobody has to wait for the answer. */
+/** Seconds between two probes of a failed Redis, while no caller waits for its reply. */
 const PROBE_SECONDS = 1;
 
-const hubs = new WeakMap<object, Hub>();
-/** Those who gave nothing but a URL, and the same one, share a client. */
-const byUrl = new Map<string, Hub>();
+const connections = new WeakMap<object, SharedConnection>();
+/** Throttles that were given the same URL, and no other option, share a client. */
+const connectionsByUrl = new Map<string, SharedConnection>();
 
-/** The hub of a client. */
-export function hubOf(client: RedisConnection): Hub {
+/** Returns the shared connection of a client, and creates it for the first throttle on the client. */
+export function sharedConnection(client: RedisConnection): SharedConnection {
   const url =
     typeof client === 'object' && client !== null && Object.keys(client).join() === 'url'
       ? (client as { url: string }).url
       : undefined;
-  const known = url === undefined ? hubs.get(client) : byUrl.get(url);
+  const known = url === undefined ? connections.get(client) : connectionsByUrl.get(url);
   if (known !== undefined) return known;
-  const hub: Hub = new Hub(driverFor(client), () => (url === undefined ? hubs.delete(client) : byUrl.delete(url)));
-  if (url === undefined) hubs.set(client, hub);
-  else byUrl.set(url, hub);
-  return hub;
+  const connection: SharedConnection = new SharedConnection(createDriver(client), () =>
+    url === undefined ? connections.delete(client) : connectionsByUrl.delete(url),
+  );
+  if (url === undefined) connections.set(client, connection);
+  else connectionsByUrl.set(url, connection);
+  return connection;
 }
 
-export class Hub {
+export class SharedConnection {
   readonly #driver: Driver;
-  readonly #forget: () => void;
-  /** Tells this process from all others. Not made at once: some platforms have no randomness to give while they start. */
+  readonly #onClose: () => void;
+  /** Unique among all processes. Created on first use: some platforms forbid random numbers at import. */
   #id: string | undefined;
-  #instances = 0;
+  #owners = 0;
   #users = 0;
-  /** Those who have something at stake now. */
-  readonly #members = new Map<string, Member>();
+  /** The throttles that hold a permit, wait for one, or have a call under way. */
+  readonly #sinks = new Map<string, EventSink>();
   #listening = false;
   #downUntil: number | undefined;
 
-  constructor(driver: Driver, forget: () => void) {
+  constructor(driver: Driver, onClose: () => void) {
     this.#driver = driver;
-    this.#forget = forget;
+    this.#onClose = onClose;
   }
 
-  /** A throttle begins to use it. */
-  join(): void {
+  /** Counts one more throttle that uses the connection. */
+  retain(): void {
     this.#users++;
   }
 
-  /** A throttle has ended. With the last one, the connections that are ours end. */
-  quit(): void {
+  /** Counts one throttle less. The last one closes the connections that headgate has opened. */
+  release(): void {
     if (--this.#users > 0) return;
-    this.#forget();
+    this.#onClose();
     this.#driver.close();
   }
 
-  /** A name that no other throttle has, in any process. */
-  name(): string {
+  /** Creates an owner name, `connection.instance`, which is unique among the throttles of all processes. */
+  createOwner(): string {
     this.#id ??= Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => (byte % 36).toString(36)).join('');
-    return `${this.#id}.${(this.#instances++).toString(36)}`;
+    return `${this.#id}.${(this.#owners++).toString(36)}`;
   }
 
-  /** `member` has something at stake from now on, under a name of {@link Hub.name}. */
-  enter(name: string, member: Member): void {
-    this.#members.set(name.slice(name.indexOf('.') + 1), member);
+  /** Delivers the messages for `owner`, a name of {@link SharedConnection.createOwner}, to `sink` from now on. */
+  register(owner: string, sink: EventSink): void {
+    this.#sinks.set(owner.slice(owner.indexOf('.') + 1), sink);
     this.#listen();
   }
 
-  leave(name: string): void {
-    this.#members.delete(name.slice(name.indexOf('.') + 1));
+  unregister(owner: string): void {
+    this.#sinks.delete(owner.slice(owner.indexOf('.') + 1));
   }
 
-  /** Whether Redis failed the last call; then, now and then, it is to be tried again. */
+  /** Returns whether Redis failed the last call. At most once per second, it then calls `probe` to try Redis again. */
   isDown(now: number, probe: () => void): boolean {
     if (this.#downUntil === undefined) return false;
     if (now >= this.#downUntil) {
@@ -91,9 +96,9 @@ export class Hub {
   }
 
   /**
-   * Runs a script, within `timeout` seconds.
+   * Runs a script, and rejects after `timeout` seconds without a reply.
    *
-   * @param late Called when the answer comes after all: so Redis answers again.
+   * @param onLateReply Called when the reply arrives after the timeout: Redis is back.
    */
   call(
     script: Script,
@@ -101,30 +106,30 @@ export class Hub {
     args: string[],
     clock: SteadyClock,
     timeout: number,
-    late: () => void,
+    onLateReply: () => void,
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      let open = true;
+      let pending = true;
       const end = (): boolean => {
-        const first = open;
-        open = false;
+        const first = pending;
+        pending = false;
         cancel();
         return first;
       };
       const fail = (error: unknown): void => {
         if (!end()) return;
-        // A key that holds something else is the fault of that key: Redis has answered.
+        // WRONGTYPE concerns one key only, and proves that Redis replies.
         if (!messageOf(error).includes('WRONGTYPE')) this.#downUntil = clock.now() + PROBE_SECONDS;
         reject(error);
       };
-      const cancel = clock.schedule(timeout, () => fail(new Error(`no answer within ${timeout} s`)));
+      const cancel = clock.schedule(timeout, () => fail(new Error(`no reply within ${timeout} s`)));
       const succeed = (reply: unknown): void => {
         this.#downUntil = undefined;
         if (end()) resolve(reply);
-        else late();
+        else onLateReply();
       };
       try {
-        // A client of the user's own may answer at once, or with something like a promise that settles twice.
+        // A custom client may return a plain value, or a thenable that settles twice.
         Promise.resolve(this.#driver.run(script, keys, args)).then(succeed, fail);
       } catch (error) {
         fail(error);
@@ -132,23 +137,24 @@ export class Hub {
     });
   }
 
-  /** Whenever that begins, everyone is to ask what was said before. */
+  /** Subscribes to the channel of this process. After each gap, every throttle restores its state. */
   #listen(): void {
     if (this.#listening) return;
     this.#listening = true;
     this.#driver.listen(
       `headgate:${this.#id}`,
-      (message) => this.#hear(message),
+      (message) => this.#dispatch(message),
       () => {
-        for (const member of this.#members.values()) member.reconcile();
+        for (const sink of this.#sinks.values()) sink.reconcile();
       },
     );
   }
 
-  #hear(message: unknown): void {
-    // What a client of the user's own gives instead of a message is as good as lost.
+  /** Passes the events of a message on: the first line names the throttle, each further line is an event. */
+  #dispatch(message: unknown): void {
+    // A custom client may deliver a value that is not a string: it counts as a lost message.
     if (typeof message !== 'string') return;
     const [instance = '', ...events] = message.split('\n');
-    this.#members.get(instance)?.hear(events);
+    this.#sinks.get(instance)?.applyEvents(events);
   }
 }

@@ -1,13 +1,13 @@
 /**
- * A caller's clock as a gate can rely on it. It never steps back, and it never throws once it has shown an instant. A timer
- * fires once, neither early nor after it was cancelled.
+ * Wraps the clock of a caller, and makes it reliable. The time never steps back, and `now` never throws after the first
+ * good reading. A timer fires once: never early, and never after it was cancelled.
  */
 import { type Clock, readClock, systemClock } from '../core/clock.js';
 import { invalid } from '../core/validation.js';
 import { ignoreErrors, ROUNDING } from '../core/wait-queue.js';
 
-/** A timer that is early by so many seconds counts as due: instants of Redis are whole microseconds. */
-const GRAIN = 1e-6;
+/** A timer that fires early by at most this many seconds counts as due: instants of Redis are whole microseconds. */
+const TOLERANCE = 1e-6;
 
 export class SteadyClock implements Clock {
   readonly #clock: Clock;
@@ -17,7 +17,7 @@ export class SteadyClock implements Clock {
     this.#clock = clock;
   }
 
-  /** @throws Whatever the clock throws, and a TypeError, while it has never shown a number. */
+  /** @throws The error of the clock, or a TypeError, as long as the clock has never returned a finite number. */
   now(): number {
     try {
       return this.nowOrThrow();
@@ -27,7 +27,7 @@ export class SteadyClock implements Clock {
     }
   }
 
-  /** As `now`, for a caller who can be refused: it throws whatever the clock throws, at any time. */
+  /** As `now`, but rethrows an error of the clock at any time: for calls that can be rejected. */
   nowOrThrow(): number {
     const now = this.#clock.now();
     if (now > this.#latest && now < Infinity) this.#latest = now;
@@ -35,31 +35,31 @@ export class SteadyClock implements Clock {
     return this.#latest;
   }
 
-  /** For what must happen: where the clock throws, or fires at once, the platform's timer takes its place. */
+  /** Schedules a callback that must run: if the clock throws, or fires at once, the system clock replaces it. */
   schedule(seconds: number, callback: () => void): () => void {
-    return this.#time(seconds, callback, true);
+    return this.#startTimer(seconds, callback, true);
   }
 
-  /** As `schedule`, for a caller who can be refused. @throws Whatever the clock throws. */
+  /** As `schedule`, but rethrows an error of the clock: for calls that can be rejected. */
   scheduleOrThrow(seconds: number, callback: () => void): () => void {
-    return this.#time(seconds, callback, false);
+    return this.#startTimer(seconds, callback, false);
   }
 
-  #time(seconds: number, callback: () => void, anyway: boolean): () => void {
+  #startTimer(seconds: number, callback: () => void, fallBack: boolean): () => void {
     const due = this.now() + seconds;
     let open = true;
     let cancel: (() => void) | undefined;
-    const time = (left: number, orPlatform: boolean): void => {
-      const set = readClock(this.#clock);
+    const start = (left: number, fallBackNow: boolean): void => {
+      const startedAt = readClock(this.#clock);
       let scheduling = true;
       let fired = false;
       const fire = (): void => {
         if (!open || fired) return;
         fired = true;
         if (scheduling) return;
-        const elapsed = readClock(this.#clock) - set;
-        // On a clock that stands still or stepped back, the timer's word counts.
-        if (elapsed > 0 && left - elapsed > Math.max(GRAIN, seconds * ROUNDING)) return time(left - elapsed, true);
+        const elapsed = readClock(this.#clock) - startedAt;
+        // If the clock stands still or has stepped back, the timer is trusted.
+        if (elapsed > 0 && left - elapsed > Math.max(TOLERANCE, seconds * ROUNDING)) return start(left - elapsed, true);
         open = false;
         this.#latest = Math.max(this.#latest, due);
         callback();
@@ -67,7 +67,7 @@ export class SteadyClock implements Clock {
       try {
         cancel = this.#clock.schedule(left, fire);
       } catch (error) {
-        if (!orPlatform) throw error;
+        if (!fallBackNow) throw error;
         fired = true;
       }
       scheduling = false;
@@ -75,7 +75,7 @@ export class SteadyClock implements Clock {
       fired = false;
       cancel = systemClock.schedule(left, fire);
     };
-    time(seconds, anyway);
+    start(seconds, fallBack);
     return () => {
       open = false;
       ignoreErrors(cancel);

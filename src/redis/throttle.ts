@@ -1,194 +1,116 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * The gate for many processes and hosts. What is decided, is decided in Redis, by one script (`scripts/step.ts`); this
- * is what a process has to do with it.
+ * The gate for many processes and hosts. One script in Redis (`scripts/step.ts`) makes every decision; this file is the
+ * part of each process.
  *
- * One call a tick. Whatever is asked for or given back goes into the outbox, in the order of the calls, and leaves it when
- * the tick ends, as one call of the script (in parts, where it is very much). Its answer says what became of each at
- * once, and what others did since comes by message: both are the same events, heard in one place, `#hearOne`.
+ * One call per tick. Every command goes into the outbox, in the order of the calls. At the end of the tick, one call of
+ * the script sends the outbox (very many commands go in parts). The reply contains an event for each request. The
+ * events that other processes cause later arrive as messages. `#applyEvent` handles the events of replies and messages.
  *
- * Told, not polling. Nobody asks again and again whether it is its turn. The alarm of a throttle rings for four
- * reasons only: the head of the queue is ours and due, or another's, who shows no sign of life; a third of `ttl` has
- * passed and what is ours has to be renewed; a failed call is to be tried again; or too much time has passed since the
- * last renewal, and the leases are lost.
+ * No polling: Redis notifies a waiter when it is granted. The alarm of a throttle has four reasons only:
+ * - The head of the queue belongs to this throttle and is due, or its owner may be dead.
+ * - A third of `ttl` has passed, so leases and waiters must be renewed.
+ * - A failed call must be retried.
+ * - The last renewal is too long ago, so the leases are lost.
  *
- * Renewing is asking. For each lease it says "I hold this slot still", for each waiter "I wait here still, since then".
- * Whoever Redis knows no more, since it lost its data or gave up on this process, takes the slot or the place up again
- * by that; whoever was granted and has not heard of it, hears of it now. So no loss of a message, a connection or a
- * server needs a remedy of its own: all end in `#renew`.
+ * A renewal also repairs. For each lease it sends "I still hold this slot", and for each waiter "I still wait, since
+ * then". If Redis has lost the lease or the place in the queue, the renewal restores it. If the grant of a waiter was
+ * lost on the way, the reply contains the grant again. So every loss of a message, a connection or a server ends in
+ * `#renew`, and needs no further handling.
  *
- * Giving back is certain in the end. A release or a cancellation that fails is sent again until it is heard, or until
- * the lease has lapsed by itself.
+ * A failed release or cancellation is sent again until Redis replies, or until the lease has expired.
  */
 import { addAbortListener, removeAbortListener } from '../core/abort-listeners.js';
-import { EventPublisher } from '../core/events.js';
-import { type Clock, systemClock } from '../core/clock.js';
 import { addDisposal } from '../core/dispose.js';
-import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from '../core/errors.js';
-import { printable, refusal } from '../core/refusals.js';
-import {
-  checkAcquireOptions,
-  checkCost,
-  checkFunction,
-  checkNumber,
-  checkObject,
-  invalid,
-} from '../core/validation.js';
+import { EventPublisher } from '../core/events.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
 import { mapItems, type MapOptions, wrapFunction } from '../core/map.js';
 import { type Grant, type Permit, runWithPermit } from '../core/permit.js';
-import { describeLimits } from '../core/limits.js';
 import { type Limits, Throttle } from '../core/throttle.js';
-import { type RedisConnection, Script } from './client.js';
-import { LeaseLostError, messageOf, ThrottleBackendError } from './errors.js';
-import { type Hub, hubOf, type Member } from './shared-connection.js';
+import { checkAcquireOptions, checkCost, checkFunction, checkNumber } from '../core/validation.js';
+import { LeaseLostError, type ThrottleBackendError } from './errors.js';
+import { parseState, type RedisState } from './inspect.js';
 import { keyNames } from './key-names.js';
 import { Lease, type RedisPermit } from './lease.js';
+import {
+  backendError,
+  checkOptions,
+  closedError,
+  labelOf,
+  oversizeError,
+  queueFullError,
+  type RedisThrottleOptions,
+  timeoutError,
+} from './options.js';
+import { checkReply, type Command, encodeLimit, ENDLESS, GRANT_FIELDS, micros } from './protocol.js';
+import { Script } from './script.js';
 import { INSPECT } from './scripts/inspect.js';
 import { RESET } from './scripts/reset.js';
 import { STEP } from './scripts/step.js';
+import { type EventSink, type SharedConnection, sharedConnection } from './shared-connection.js';
 import { SteadyClock } from './steady-clock.js';
 
-/** Settings of a {@link RedisKeyedThrottle}, and but for the key those of a {@link RedisThrottle}. */
-export interface RedisKeyedThrottleOptions {
-  /**
-   * The client: one of ioredis or node-redis (single, pool, cluster or sentinel), which is used and never closed; `{ url }`,
-   * or other options for `createClient` of the package `redis`, for one of our own, closed with the last throttle that
-   * uses it; or any object with `eval(script, keys, args)` and `subscribe(channel, listener)`.
-   */
-  client: RedisConnection;
-  /** Tokens per `period`: > 0; `Infinity`, the default, for no rate limit. */
-  capacity?: number | undefined;
-  /** How many at a time: an integer >= 0; `0` (the default) and `Infinity` for any number. */
-  concurrency?: number | undefined;
-  /** Seconds: > 0, finite. Default 1. */
-  period?: number | undefined;
-  /** The bucket's size: what may start at once after silence. > 0. Default `max(1, capacity)`. */
-  burst?: number | undefined;
-  /**
-   * Seconds, from 0.05 to 2,000,000, after which the permits of a process that has died are given back. A living one
-   * renews them every third of it, however long its work takes. Default 60.
-   */
-  ttl?: number | undefined;
-  /** What the names of all keys in Redis begin with: a string without braces. Default `headgate`. */
-  prefix?: string | undefined;
-  /**
-   * What happens while Redis fails. `false`, the default: callers get a {@link ThrottleBackendError}. `true`: a
-   * `Throttle` of this process with the same limits decides, until Redis answers again.
-   */
-  failOpen?: boolean | undefined;
-  /** Seconds, > 0, within which Redis has to answer: nine tenths of `ttl` at most, since a lease is lost by then. Default 2. */
-  commandTimeout?: number | undefined;
-  /** How many may wait, in all processes: an integer >= 0, or `Infinity`, the default. */
-  maxQueue?: number | undefined;
-  /** Named in every error message. */
-  name?: string | undefined;
-  /** Where this process' timers come from; the limits go by the server's clock. Default: the platform's monotonic clock. */
-  clock?: Clock | undefined;
-}
+/** The gate that grants permits while Redis fails. */
+export type Fallback = Pick<Throttle, 'acquire' | 'tryAcquire' | 'pause' | 'resume'>;
 
-/** Settings of a {@link RedisThrottle}. */
-export interface RedisThrottleOptions extends RedisKeyedThrottleOptions {
-  /** What the limits are about. All throttles of one `key` and one `prefix` share them, in whatever process. */
-  key: string;
-}
-
-/** What a throttle on Redis is at, at one instant. */
-export interface RedisState {
-  /** Who holds a permit, in no particular order. `age`: seconds since the grant. `owner`: tells holders' throttles apart. */
-  active: { slot: number; owner: string; age: number; cost: number }[];
-  /** Who waits, in order. `age`: seconds since the call. */
-  waiting: { owner: string; age: number; cost: number }[];
-  /** The tokens at hand: `Infinity` without a rate limit. Below zero while a settled cost has left a debt. */
-  tokens: number;
-  /** Seconds until the pause ends: `0` when not paused, `Infinity` until `resume` is called. */
-  pausedFor: number;
-}
-
-/** What decides while Redis does not. */
-export type Local = Pick<Throttle, 'acquire' | 'tryAcquire' | 'pause' | 'resume'>;
-
-/** How a throttle is part of a keyed one, and how tests move the server's clock. */
-export interface Inside {
-  /** Nothing is at stake any more. */
-  rested?(): void;
-  readonly local?: Local;
-  /** The server's clock, in seconds. */
+/** Options for a keyed throttle and for tests. */
+export interface InternalOptions {
+  /** Called when the throttle is idle. A keyed throttle sets it, and retains the shared connection by itself. */
+  onUnregistered?(): void;
+  readonly fallback?: Fallback;
+  /** Replaces the clock of the server, in seconds. */
   readonly serverTime?: (() => number) | undefined;
 }
 
-/** A call of `acquire`, `run` or `tryAcquire` whose answer is open. */
+/** A pending call of `acquire`, `run` or `tryAcquire`. */
 interface Call {
   readonly cost: number;
-  /** The instant of the call, and seconds from then. */
+  /** The instant of the call. */
   readonly since: number;
+  /** Seconds from `since`. */
   readonly timeout: number;
   readonly signal: AbortSignal | undefined;
-  /** `tryAcquire`: a refusal is no error. */
+  /** Whether the call is a `tryAcquire`, which resolves with `undefined` instead of a refusal. */
   readonly tries: boolean;
-  /** Its time was up before Redis had answered. */
+  /** Whether the timeout has elapsed before Redis has replied. */
   overdue: boolean;
-  /** Its place in the queue, once it has one. */
+  /** The place in the queue, once Redis has assigned one. */
   ticket: string | undefined;
-  /** The latest instant, in microseconds of the server, at which it is known to have waited. */
+  /** The latest instant, in microseconds of the server, at which Redis has put the waiter back into the queue. */
   waitedAt: number;
-  /** Redis has forgotten it, before its answer was heard. */
-  forgotten: boolean;
+  /** Whether a reset has removed the waiter before the reply arrived. */
+  resetBeforeReply: boolean;
   readonly resolve: (permit: Lease | undefined) => void;
   readonly reject: (reason: unknown) => void;
+  /** Removes the abort listener and the timeout. */
   disconnect: (() => void) | undefined;
 }
 
-/** Something for the script to do. */
-interface Op {
-  readonly args: readonly string[];
-  /** The call that it asks a permit for. */
-  readonly asks?: string;
-  /** Until when it is tried again, where it has failed. */
-  readonly until?: number;
-  readonly done?: () => void;
-  readonly failed?: (error: ThrottleBackendError) => void;
-}
+const stepScript = new Script(STEP);
+const inspectScript = new Script(INSPECT);
+const resetScript = new Script(RESET);
 
-const step = new Script(STEP);
-const inspection = new Script(INSPECT);
-const clearance = new Script(RESET);
-
-/** What stands for Infinity among microseconds: the largest integer that a double holds exactly. */
-const FOREVER = Number.MAX_SAFE_INTEGER;
-/** A span of so many microseconds, some thirty years, is one until then. */
-const ENDLESS = 1e15;
-/** The share of `ttl` after the last renewal when leases count as lost: the rest is for timers that are late. */
+/** The share of `ttl` after the last renewal when leases count as lost. The rest allows for late timers. */
 const SAFE_SHARE = 0.9;
-/** How much is said by one call, so that it does not keep others from theirs: of leases and waiters to renew, and of all else. */
-const RENEWED_AT_ONCE = 500;
-const SAID_AT_ONCE = 2_000;
-/** Seconds until a failed call is tried again: the first time, and at most. */
+/** The most renewals, and the most commands, in one call of the script. A larger call would delay other clients. */
+const RENEWALS_PER_CALL = 500;
+const COMMANDS_PER_CALL = 2_000;
+/** Seconds until a failed call is retried: the first time, and at most. */
 const FIRST_RETRY = 0.1;
-const LAST_RETRY = 2;
+const LONGEST_RETRY = 2;
 
-/** What Redis gives as name, value, name, value. */
-const pairs = (flat: readonly string[]): [string, string][] =>
-  flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1] as string]] : []));
-const micros = (seconds: number): string =>
-  (seconds === Infinity ? FOREVER : Math.min(FOREVER, Math.round(seconds * 1e6))).toString();
-const bound = (count: number): string => (count === Infinity ? '-1' : count.toString());
 const ignore = (): void => {};
 
-/** How many words there are in a grant, after the call that is granted. */
-const GRANT_WORDS = 4;
+const LOST_BY_RESET = 'its lease was reset, or given to another holder';
 
-/** Why a lease is lost that Redis has forgotten. */
-const RESET_SINCE = 'its lease was reset, or given to another';
-
-/** As the system's clock does it, but nothing is kept alive for it. */
+/** As the `schedule` of the system clock, but the timer does not keep the process alive. */
 function scheduleInBackground(seconds: number, callback: () => void): () => void {
   const timer: unknown = setTimeout(callback, Math.ceil(seconds * 1_000));
   (timer as { unref?: () => void }).unref?.();
   return () => clearTimeout(timer as number);
 }
 
-/** Why a signal has aborted; where that throws, what it throws. */
+/** The abort reason of a signal. If the getter throws, the thrown error is the reason. */
 function reasonOf(signal: AbortSignal | undefined): unknown {
   try {
     return signal?.reason;
@@ -197,26 +119,17 @@ function reasonOf(signal: AbortSignal | undefined): unknown {
   }
 }
 
-/** What the script has answered: a line for itself, and one for each event. @throws {TypeError} It is no answer to `ops`. */
-function answerTo(ops: readonly Op[], reply: unknown): string[] {
-  const lines = Array.isArray(reply) ? reply.map(String) : [];
-  const told = new Set(lines.slice(1).map((event) => event.split(' ', 2)[1]));
-  // A caller about whom nothing is said would wait for ever.
-  if (lines.length === 0 || ops.some(({ asks }) => asks !== undefined && !told.has(asks)))
-    throw new TypeError('the client has answered something else than the script');
-  return lines;
-}
-
-/** Calls `fn` when the present tick ends: when no promise continuation is left to run, where the platform can tell. */
+/** Calls `fn` at the end of the current tick. On Node, all promise continuations of the tick run before. */
 function atEndOfTick(fn: () => void): void {
   const { nextTick } = (globalThis as { process?: { nextTick?: (fn: () => void) => void } }).process ?? {};
   queueMicrotask(nextTick === undefined ? fn : () => nextTick(fn));
 }
 
 /**
- * A throttle that any number of processes and hosts share through Redis 6.2 or later, Valkey, or a Redis Cluster: at
- * most `concurrency` jobs at a time and `capacity` tokens' worth started per `period` seconds, in the order in which
- * the calls arrive in Redis, whoever makes them. It does what {@link Throttle} does, and answers by promises.
+ * A throttle that any number of processes and hosts share through Redis 6.2 or later, Valkey, or a Redis Cluster. At
+ * most `concurrency` jobs run at a time, and jobs of `capacity` tokens start per `period` seconds. Permits are granted
+ * in the order in which the calls of all processes arrive in Redis. It has the methods of a {@link Throttle}, most of
+ * which return promises here.
  *
  * @example
  * import { RedisThrottle } from 'headgate/redis';
@@ -232,7 +145,7 @@ function atEndOfTick(fn: () => void): void {
  * client.destroy();
  */
 export class RedisThrottle implements Gate {
-  /** `close()`, then `idle()`: `await using` ends with nothing left running. The constructor adds it, see `dispose.ts`. */
+  /** Calls `close()`, then `idle()`. The constructor adds the method, see `dispose.ts`. */
   declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #key: string;
   readonly #keys: string[];
@@ -241,108 +154,89 @@ export class RedisThrottle implements Gate {
   readonly #commandTimeout: number;
   readonly #maxQueue: number;
   readonly #clock: SteadyClock;
-  readonly #inside: Inside;
-  readonly #hub: Hub;
-  /** Has checked the limits and shows them; decides while Redis fails. */
+  readonly #internal: InternalOptions;
+  readonly #connection: SharedConnection;
+  /** Holds the checked limits. Without another fallback, it grants permits while Redis fails. */
   readonly #local: Throttle;
   readonly #publisher: EventPublisher;
-  /** How many permits of the local throttle are out, and how many calls wait for one. */
-  #lent = 0;
-  #moved = 0;
+  /** The permits of the fallback that are held, and the calls that wait for one. */
+  #fallbackPermits = 0;
+  #fallbackWaiters = 0;
 
-  /** What it is called in Redis: `hub.instance`. */
+  /** The name of this throttle in Redis: `connection.instance`. Empty before the first call. */
   #owner = '';
-  #serial = 0;
+  #nextSerial = 0;
+  /** The pending calls, by serial. */
   readonly #calls = new Map<string, Call>();
   readonly #leases = new Map<string, Lease>();
-  #outbox: Op[] = [];
-  /** What failed calls have left to be said: with the next try, or once Redis answers. */
-  #leftovers: Op[] = [];
-  #flushing = false;
-  /** How many calls of the script are open. */
-  #open = 0;
-  /** Whether something is at stake, and so the hub knows this. */
-  #live = false;
-  /** Whether Redis has these limits. */
+  #outbox: Command[] = [];
+  /** The commands of failed calls that must still arrive: sent with the next retry, or once Redis replies. */
+  #retryQueue: Command[] = [];
+  #flushScheduled = false;
+  /** The calls of the script without a reply. */
+  #callsInFlight = 0;
+  /** Whether the shared connection delivers events to this throttle, which needs them unless it is idle. */
+  #registered = false;
+  /** Whether the current limits were sent to Redis. */
   #configured = false;
 
-  /** The instant of the latest renewal that succeeded: until `ttl` after it, nothing of ours lapses. */
-  #renewed = 0;
+  /** The instant of the latest successful renewal. No lease or place expires before `ttl` has passed since then. */
+  #renewedAt = 0;
   #renewing = false;
-  /** The oldest call that was first heard of while a renewal that does not speak of it was under way. */
-  #unspoken = Infinity;
-  /** Whether what a renewal has said may be forgotten again by the time it is answered. */
-  #renewsAgain = false;
-  /** How many times a message told when the script is to be called. */
-  #timings = 0;
-  /** The instant at which the script is to be called, as it has said, and what it calls that instant. */
-  #dueAt = Infinity;
-  #due = 0;
-  /** The latest such instant that has come. */
-  #reached = 0;
-  /** The instant of the next try, and seconds to the one after it, after a failure. */
+  /** The instant of the oldest call whose grant or place arrived during a renewal that does not include the call. */
+  #oldestUnrenewed = Infinity;
+  /** Whether another renewal must follow the renewal under way. */
+  #renewalRequested = false;
+  /** The number of messages that have set `#wakeAt`. */
+  #wakeupCount = 0;
+  /** The instant at which the script must be called, and the same instant by the clock of the server. */
+  #wakeAt = Infinity;
+  #wakeAtServerTime = 0;
+  /** The latest `#wakeAtServerTime` that has passed by the local clock. */
+  #confirmedServerTime = 0;
+  /** The instant of the next retry after a failure, and seconds until the retry after that. */
   #retryAt = Infinity;
-  #pauseBeforeRetry = 0;
-  /** Why Redis has not answered lately. */
+  #retryDelay = 0;
+  /** The error of the last call of the script, if it failed. */
   #failure: ThrottleBackendError | undefined;
-  #ringsAt = Infinity;
-  /** Whether somebody waits for what the alarm is set for. */
-  #urgent = false;
+  #alarmAt = Infinity;
+  /** Whether the alarm keeps the process alive. */
+  #alarmIsUrgent = false;
   #cancelAlarm: (() => void) | undefined;
 
   #closed: { readonly reason: unknown } | undefined;
-  #gone = false;
-  #onIdle: (() => void)[] = [];
-  readonly #member: Member = {
-    hear: (events) => {
-      // Whoever was kept from hearing for so long may have lost what it was granted: the renewal that is due tells.
-      const late = this.#clock.now() >= this.#renewed + SAFE_SHARE * this.#ttl;
-      const [dueAt, due] = [this.#dueAt, this.#due];
+  /** Whether the throttle is closed and idle. */
+  #disposed = false;
+  #idleListeners: (() => void)[] = [];
+  readonly #sink: EventSink = {
+    applyEvents: (events) => {
+      // After such a delay, the lease of a grant may have expired. The renewal that is due finds out.
+      const isLate = this.#clock.now() >= this.#renewedAt + SAFE_SHARE * this.#ttl;
+      const [wakeAt, serverTime] = [this.#wakeAt, this.#wakeAtServerTime];
       for (const event of events) {
-        if (late && event.startsWith('G')) continue;
-        if (event.startsWith('H')) this.#timings++;
-        this.#hearOne(event);
+        if (isLate && event.startsWith('G')) continue;
+        if (event.startsWith('H')) this.#wakeupCount++;
+        this.#applyEvent(event);
       }
-      // It may be older than an answer that was heard before: to be early does no harm.
-      if (dueAt < this.#dueAt) [this.#dueAt, this.#due] = [dueAt, due];
-      this.#settleDown();
+      // The message may be older than a reply that was applied before. The earlier instant is safe.
+      if (wakeAt < this.#wakeAt) [this.#wakeAt, this.#wakeAtServerTime] = [wakeAt, serverTime];
+      this.#rearmAlarm();
     },
-    reconcile: () => this.#renewAnew(),
+    reconcile: () => this.#requestRenewal(),
   };
 
   /**
-   * Connects to nothing yet.
+   * Checks the options. The first call connects to Redis.
    *
    * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
    */
   constructor(options: RedisThrottleOptions);
   /** @internal */
-  constructor(options: RedisThrottleOptions, inside: Inside);
-  constructor(options: RedisThrottleOptions, inside: Inside = {}) {
+  constructor(options: RedisThrottleOptions, internal: InternalOptions);
+  constructor(options: RedisThrottleOptions, internal: InternalOptions = {}) {
     addDisposal(RedisThrottle.prototype, 'asyncDispose', disposeRedisThrottle);
-    checkObject('options', options);
-    const {
-      client,
-      key,
-      capacity = Infinity,
-      concurrency,
-      period,
-      burst,
-      ttl = 60,
-      prefix = 'headgate',
-      failOpen = false,
-      commandTimeout = 2,
-      maxQueue = Infinity,
-      name,
-      clock = systemClock,
-    } = options;
-    if (typeof key !== 'string') throw invalid('key', 'a string', key);
-    if (key === '') throw invalid('key', 'a string that is not empty', key, RangeError);
-    if (typeof prefix !== 'string') throw invalid('prefix', 'a string', prefix);
-    if (/[{}]/.test(prefix)) throw invalid('prefix', 'a string without braces', prefix, RangeError);
-    checkNumber('ttl', 'a number from 0.05 to 2000000', ttl, 0.05, 2_000_000);
-    checkNumber('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
-    if (typeof failOpen !== 'boolean') throw invalid('failOpen', 'a boolean', failOpen);
+    const { key, ttl, prefix, failOpen, commandTimeout, maxQueue, clock } = checkOptions(options);
+    const { capacity = Infinity, concurrency, period, burst, name } = options;
     this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
     this.#clock = new SteadyClock(clock);
     this.#publisher = new EventPublisher(this, this.#clock);
@@ -352,22 +246,22 @@ export class RedisThrottle implements Gate {
     this.#failOpen = failOpen;
     this.#commandTimeout = commandTimeout;
     this.#maxQueue = maxQueue;
-    this.#inside = inside;
-    this.#hub = hubOf(client);
-    if (inside.rested === undefined) this.#hub.join();
+    this.#internal = internal;
+    this.#connection = sharedConnection(options.client);
+    if (internal.onUnregistered === undefined) this.#connection.retain();
   }
 
-  /** What the limits are about. */
+  /** The name of the shared limits. */
   get key(): string {
     return this.#key;
   }
 
-  /** Tokens per period, as it was set here. */
+  /** Tokens per period, as configured in this object. */
   get capacity(): number {
     return this.#local.capacity;
   }
 
-  /** How many run at a time, as it was set here: `0` and `Infinity` mean any number. */
+  /** The number of jobs at a time, as configured in this object: `0` and `Infinity` mean any number. */
   get concurrency(): number {
     return this.#local.concurrency;
   }
@@ -377,19 +271,19 @@ export class RedisThrottle implements Gate {
     return this.#local.period;
   }
 
-  /** What may start at once after silence, and the largest cost. */
+  /** The size of the bucket: the cost that can start at once after idle time, and the largest cost. */
   get burst(): number {
     return this.#local.burst;
   }
 
-  /** How many permits are held through this object; {@link RedisThrottle.inspect} counts those of all processes. */
+  /** The number of permits held through this object. {@link RedisThrottle.inspect} counts those of all processes. */
   get held(): number {
-    return this.#leases.size + this.#lent;
+    return this.#leases.size + this.#fallbackPermits;
   }
 
-  /** How many callers of this object wait. */
+  /** The number of callers of this object that wait. */
   get waiting(): number {
-    return this.#calls.size + this.#moved;
+    return this.#calls.size + this.#fallbackWaiters;
   }
 
   /** Whether `close` was called. */
@@ -403,21 +297,23 @@ export class RedisThrottle implements Gate {
   }
 
   /**
-   * Waits for a permit. Callers of all processes are granted in the order in which their calls arrive in Redis. Release
-   * the permit when the work is done; `using`, or {@link RedisThrottle.run}, does that by itself.
+   * Waits for a permit. The calls of all processes are granted in the order in which they arrive in Redis. Release the
+   * permit when the work is done; `using` and {@link RedisThrottle.run} release it by themselves.
    *
    * @param cost Tokens: finite, from 0 to `burst`. `0` takes a slot and no token. Default 1.
-   * @returns A promise that rejects as that of {@link Throttle.acquire}, and with a {@link ThrottleBackendError} when
-   *   Redis fails. It never throws.
+   * @returns A promise that rejects as the promise of {@link Throttle.acquire} does, and with a
+   *   {@link ThrottleBackendError} when Redis fails. The method never throws.
    *
    * @example
    * import { RedisThrottle } from 'headgate/redis';
    *
    * const client = { url: process.env.REDIS_URL ?? 'redis://localhost:6379' };
    * const throttle = new RedisThrottle({ client, key: 'reports', concurrency: 3 });
-   * {
-   *   await using permit = await throttle.acquire(1, { timeout: 10 });
+   * const permit = await throttle.acquire(1, { timeout: 10 });
+   * try {
    *   console.log(permit.slot);                        // → 1
+   * } finally {
+   *   permit.release();
    * }
    * await throttle.close();
    */
@@ -425,16 +321,16 @@ export class RedisThrottle implements Gate {
     try {
       this.#checkCost(cost);
       if (options !== undefined) checkAcquireOptions(options);
-      if (this.#closed !== undefined) throw this.#turnedAway(cost, this.#closedError());
-      return this.#ask(cost, options, false) as Promise<Lease>;
+      if (this.#closed !== undefined) throw this.#publishRefusal(cost, this.#closedError());
+      return this.#request(cost, options, false) as Promise<Lease>;
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
   /**
-   * Takes a permit if that is possible now and nobody waits in any process, else resolves with `undefined`; so it does
-   * once closed.
+   * Takes a permit if one is free now and no caller waits in any process. Otherwise, and on a closed throttle, it
+   * resolves with `undefined`.
    *
    * @param cost Tokens: finite, from 0 to `burst`. Default 1.
    * @returns A promise that rejects with a `RangeError` or `TypeError` for a `cost` out of range, and with a
@@ -442,15 +338,16 @@ export class RedisThrottle implements Gate {
    */
   async tryAcquire(cost = 1): Promise<RedisPermit | undefined> {
     this.#checkCost(cost);
-    if (this.#closed === undefined) return this.#ask(cost, { timeout: 0 }, true);
-    this.#turnedAway(cost, undefined);
+    if (this.#closed === undefined) return this.#request(cost, { timeout: 0 }, true);
+    this.#publishRefusal(cost, undefined);
     return undefined;
   }
 
   /**
-   * Waits for a permit, calls `fn` with it and releases it when what `fn` returned has settled.
+   * Waits for a permit, calls `fn` with it and releases it when the result of `fn` has settled.
    *
-   * @returns A promise that rejects as that of {@link RedisThrottle.acquire}, or with what `fn` throws. It never throws.
+   * @returns A promise that rejects as the promise of {@link RedisThrottle.acquire} does, or with the error of `fn`.
+   *   The method never throws.
    */
   run<T>(fn: (permit: RedisPermit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
     try {
@@ -461,7 +358,7 @@ export class RedisThrottle implements Gate {
     }
   }
 
-  /** A function that runs each call of `fn` through the throttle, as {@link Throttle.wrap} makes it. */
+  /** Returns a function that runs each call of `fn` through the throttle, as {@link Throttle.wrap} does. */
   wrap<This, Args extends unknown[], R>(
     fn: (this: This, ...args: Args) => R,
     cost: number | ((...args: Args) => number) = 1,
@@ -479,8 +376,8 @@ export class RedisThrottle implements Gate {
   }
 
   /**
-   * Holds everyone who waits or comes, in all processes, for at least `seconds` from when it arrives. The latest
-   * deadline asked for counts.
+   * Pauses the throttle in all processes, for at least `seconds` from the arrival of the call in Redis. Of several
+   * pauses, the latest end counts.
    *
    * @param seconds >= 0. Default `Infinity`: until `resume`.
    * @returns A promise that rejects with a `RangeError` or `TypeError` for `seconds` out of range, and with a
@@ -490,49 +387,54 @@ export class RedisThrottle implements Gate {
     checkNumber('seconds', 'a number >= 0', seconds, 0, Infinity);
     if (seconds === 0) return;
     this.#publisher.paused(seconds);
-    await this.#tell(['P', micros(seconds)], (local) => local.pause(seconds));
+    await this.#sendAndWait(['P', micros(seconds)], (fallback) => fallback.pause(seconds));
   }
 
   /** Ends every pause now, in all processes. */
   async resume(): Promise<void> {
     this.#publisher.paused(0);
-    // Whoever waits here, since Redis failed, may do so longer than it fails.
-    (this.#inside.local ?? this.#local).resume();
-    await this.#tell(['U'], ignore);
+    // A waiter of the fallback may still wait when Redis no longer fails.
+    this.#fallback.resume();
+    await this.#sendAndWait(['U'], ignore);
   }
 
   /**
-   * Changes limits while the throttle is in use. `concurrency` is that of callers of this object; the rate is that of
-   * all, until another states its own. Whoever waits with a cost that could now never be granted gets a `RangeError`.
+   * Changes limits while the throttle is in use. The new `concurrency` applies to callers of this object. The new rate
+   * applies to all processes, until another throttle configures its own rate. A waiter whose cost can now never be
+   * granted gets a `RangeError`.
    *
-   * @returns A promise that rejects with a `RangeError` or `TypeError` for a limit out of range, when nothing has
-   *   changed, and with a {@link ThrottleBackendError} when Redis fails: then the limits change with the next call.
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for a limit out of range; nothing has changed
+   *   then. It rejects with a {@link ThrottleBackendError} when Redis fails; the limits change with the next call then.
    */
   async configure(limits: Limits): Promise<void> {
     this.#local.configure(limits);
-    if (this.#gone) return;
+    if (this.#disposed) return;
     this.#configured = false;
-    this.#enter();
-    await this.#tell([], ignore);
+    this.#register();
+    await this.#sendAndWait([], ignore);
   }
 
-  /** Resolves once nobody waits here, the last permit of this object is back, and Redis knows. */
+  /**
+   * Resolves when no caller of this object waits, the last permit of this object is released, and Redis has confirmed
+   * the release.
+   */
   async idle(): Promise<void> {
     await Promise.all([
       this.#local.idle(),
       new Promise<void>((resolve) => {
-        this.#onIdle.push(resolve);
-        this.#settleDown();
+        this.#idleListeners.push(resolve);
+        this.#rearmAlarm();
       }),
     ]);
   }
 
   /**
-   * Closes this object for good, in this process alone: everyone who waits and everyone who comes gets a
-   * {@link ThrottleClosedError} with `reason` as its `cause`. Running work finishes, and is renewed until then. A client
-   * of our own is closed when the last permit is back; one that was given never is. Only the first call counts.
+   * Closes this object for good; other processes go on. Every waiter, and every later call, gets a
+   * {@link ThrottleClosedError} with `reason` as its `cause`. Running work finishes, and its leases are renewed until
+   * then. A client that headgate created is closed after the last release; a client of the user never is. Only the
+   * first call counts.
    *
-   * @returns A promise that resolves once Redis knows, or cannot be told. It never rejects.
+   * @returns A promise that resolves when Redis has replied or failed. It never rejects.
    */
   async close(reason?: unknown): Promise<void> {
     if (this.#closed !== undefined) return;
@@ -540,15 +442,16 @@ export class RedisThrottle implements Gate {
     const error = this.#closedError();
     this.#local.close(reason);
     for (const [serial, call] of this.#calls) {
-      this.#leave(serial, call);
-      this.#deny(call, call.tries ? undefined : error);
+      this.#cancelCall(serial, call);
+      this.#settleWithoutPermit(call, call.tries ? undefined : error);
     }
-    if (this.#live) await this.#tell([], ignore).catch(ignore);
-    else this.#rest();
+    if (this.#registered) await this.#sendAndWait([], ignore).catch(ignore);
+    else this.#unregisterIfIdle();
   }
 
   /**
-   * The state of all processes: who holds and who waits, the tokens and the pause. It takes as long as there are many.
+   * Returns the state in all processes: holders, waiters, tokens and pause. The call takes time in proportion to the
+   * number of holders and waiters.
    *
    * @returns A promise that rejects with a {@link ThrottleBackendError} when Redis fails.
    *
@@ -564,55 +467,34 @@ export class RedisThrottle implements Gate {
    * await throttle.close();
    */
   async inspect(): Promise<RedisState> {
-    const [now, numbers, leases, queue, owners] = (await this.#query(inspection)) as [
-      string,
-      string[],
-      string[],
-      string[],
-      string[],
-    ];
-    const [capacity, period, burst, tokens, since, paused] = (numbers.length > 0 ? numbers : [0, 1, 0, 0, 0, 0]).map(
-      Number,
-    ) as [number, number, number, number, number, number];
-    const known = numbers.length > 0;
-    // What has ended is there until somebody calls the script.
-    const lives = (expiry: string | undefined): boolean => Number(expiry) > Number(now);
-    const alive = new Set(pairs(owners).flatMap(([name, expiry]) => (lives(expiry) ? [name] : [])));
-    const age = (from: string | number): number => Math.max(0, (Number(now) - Number(from)) / 1e6);
-    const owner = (id: string): string => id.slice(0, id.lastIndexOf('.'));
-    const rated = known ? capacity >= 0 : this.capacity < Infinity;
-    const level = known ? Math.min(burst, tokens + age(since) * 1e6 * (capacity / period)) : this.burst;
-    return {
-      active: pairs(leases).flatMap(([id, lease]) => {
-        const [expiry, slot, granted = 0, cost] = lease.split(' ');
-        return lives(expiry) ? [{ slot: Number(slot), owner: owner(id), age: age(granted), cost: Number(cost) }] : [];
-      }),
-      waiting: pairs(queue).flatMap(([waiter, ticket]) => {
-        const [id = '', cost] = waiter.split(' ');
-        return alive.has(owner(id)) ? [{ owner: owner(id), age: age(ticket), cost: Number(cost) }] : [];
-      }),
-      tokens: rated ? level : Infinity,
-      pausedFor: paused >= FOREVER ? Infinity : Math.max(0, (paused - Number(now)) / 1e6),
-    };
+    return parseState(await this.#runScript(inspectScript), this);
   }
 
   /**
-   * Forgets all of it, in all processes: a full bucket, no pause, nobody inside. Who holds a permit loses it, and its
-   * `signal` aborts; who waits comes again, in the old order.
+   * Resets the state in all processes: the bucket is full, the pause ends, and every permit is lost. The `signal` of
+   * each lost permit aborts. Waiters enter the queue again, in the old order.
    *
    * @returns A promise that rejects with a {@link ThrottleBackendError} when Redis fails.
    */
   async reset(): Promise<void> {
-    await this.#query(clearance);
+    await this.#runScript(resetScript);
   }
 
-  /** Whether nothing is at stake, so that a keyed throttle need not keep it. @internal */
-  get rests(): boolean {
-    return !this.#live;
+  /** Whether the throttle holds a permit, waits for one or has a call under way. @internal */
+  get registered(): boolean {
+    return this.#registered;
   }
 
-  /** Asks Redis for a permit; `undefined` where somebody only tries. */
-  #ask(cost: number, { signal, timeout = Infinity }: AcquireOptions = {}, tries: boolean): Promise<Lease | undefined> {
+  get #fallback(): Fallback {
+    return this.#internal.fallback ?? this.#local;
+  }
+
+  /** Requests a permit from Redis. The promise of a refused `tryAcquire` resolves with `undefined`. */
+  #request(
+    cost: number,
+    { signal, timeout = Infinity }: AcquireOptions = {},
+    tries: boolean,
+  ): Promise<Lease | undefined> {
     return new Promise((resolve, reject) => {
       const since = this.#clock.nowOrThrow();
       const call: Call = {
@@ -624,528 +506,523 @@ export class RedisThrottle implements Gate {
         overdue: false,
         ticket: undefined,
         waitedAt: 0,
-        forgotten: false,
+        resetBeforeReply: false,
         resolve,
         reject,
         disconnect: undefined,
       };
-      if (this.#failOpen && this.#hub.isDown(since, () => void this.#call([]))) {
+      if (this.#failOpen && this.#connection.isDown(since, () => void this.#callScript([]))) {
         if (this.#calls.size > 0) {
-          this.#moveHere();
-          this.#send({ args: [] });
+          this.#moveCallsToFallback();
+          this.#enqueue({ args: [] });
         }
-        return this.#decideHere(call);
+        return this.#acquireLocally(call);
       }
-      this.#enter();
-      if (this.#calls.size === 0 && this.#leases.size === 0) this.#renewed = since;
-      const serial = (this.#serial++).toString(36);
+      this.#register();
+      if (this.#calls.size === 0 && this.#leases.size === 0) this.#renewedAt = since;
+      const serial = (this.#nextSerial++).toString(36);
       this.#calls.set(serial, call);
       try {
-        if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#connect(serial, call);
+        if (signal !== undefined || (timeout > 0 && timeout < Infinity)) this.#watchCancellation(serial, call);
       } catch (error) {
-        // A method of the clock or of the signal has thrown. Nothing was sent yet, so nothing is to be given back.
-        if (this.#calls.has(serial)) this.#forget(serial, call);
+        // The clock or the signal has thrown. Nothing was sent to Redis yet, so there is nothing to cancel there.
+        if (this.#calls.has(serial)) this.#removeCall(serial, call);
         reject(error);
-        return this.#settleDown();
+        return this.#rearmAlarm();
       }
-      // The signal has aborted meanwhile, in a method of its own.
+      // The signal has aborted inside its own `addEventListener`.
       if (!this.#calls.has(serial)) return;
-      this.#send({ args: ['A', serial, cost.toString(), timeout === Infinity ? '-1' : micros(timeout)], asks: serial });
+      this.#enqueue({
+        args: ['A', serial, cost.toString(), timeout === Infinity ? '-1' : micros(timeout)],
+        requestedBy: serial,
+      });
     });
   }
 
-  /** Something will be at stake. */
-  #enter(): void {
-    if (this.#live) return;
-    this.#renewed = this.#clock.now();
-    this.#live = true;
-    if (this.#owner === '') this.#owner = this.#hub.name();
-    this.#hub.enter(this.#owner, this.#member);
+  /** Registers for events, before the throttle sends a command. */
+  #register(): void {
+    if (this.#registered) return;
+    this.#renewedAt = this.#clock.now();
+    this.#registered = true;
+    if (this.#owner === '') this.#owner = this.#connection.createOwner();
+    this.#connection.register(this.#owner, this.#sink);
   }
 
-  /** How a caller may leave before it is granted. */
-  #connect(serial: string, call: Call): void {
+  /** Adds the abort listener and the timeout of a call. */
+  #watchCancellation(serial: string, call: Call): void {
     const { signal, timeout } = call;
-    const aborted = (): (() => void) => {
-      this.#leave(serial, call);
-      this.#deny(call, reasonOf(signal), 'aborted');
+    const onAbort = (): (() => void) => {
+      this.#cancelCall(serial, call);
+      this.#settleWithoutPermit(call, reasonOf(signal), 'aborted');
       return ignore;
     };
-    const expired = (): void => {
-      // As long as Redis has not answered, nobody knows whether the limits were in the way: it says so, or it fails.
+    const onTimeout = (): void => {
+      // Before the reply, the limits may or may not be the cause: the reply, or its failure, decides the error.
       if (call.ticket === undefined) call.overdue = true;
       else {
-        this.#leave(serial, call);
-        this.#deny(call, this.#failure ?? this.#late(call, 0));
+        this.#cancelCall(serial, call);
+        this.#settleWithoutPermit(call, this.#failure ?? timeoutError(this, call, 0));
       }
     };
-    const cancel = timeout > 0 && timeout < Infinity ? this.#clock.scheduleOrThrow(timeout, expired) : undefined;
+    const cancel = timeout > 0 && timeout < Infinity ? this.#clock.scheduleOrThrow(timeout, onTimeout) : undefined;
     call.disconnect = () => {
       cancel?.();
-      if (signal !== undefined) removeAbortListener(signal, aborted);
+      if (signal !== undefined) removeAbortListener(signal, onAbort);
     };
     if (signal === undefined) return;
-    addAbortListener(signal, aborted);
-    // It may have aborted since it was checked, in a method of the clock or the signal that the caller has written.
+    addAbortListener(signal, onAbort);
+    // The signal may have aborted since it was checked: in a method of the clock or of the signal itself.
     if (this.#calls.has(serial) && signal.aborted) throw signal.reason;
   }
 
-  /** A call is decided: it hears of its signal and its timeout no more. */
-  #forget(serial: string, call: Call): void {
+  /** Removes a call that is decided, its abort listener and its timeout. */
+  #removeCall(serial: string, call: Call): void {
     this.#calls.delete(serial);
     call.disconnect?.();
   }
 
-  /** Nobody gets a permit: there is an error for it, or for who only tries there is none. */
-  #deny(call: Call, error: unknown, reason?: 'aborted'): void {
+  /** Rejects a call with `error`. Without an error, it resolves a `tryAcquire` with `undefined`. */
+  #settleWithoutPermit(call: Call, error: unknown, reason?: 'aborted'): void {
     this.#publisher.refused(call, call.cost, error, reason);
     if (call.tries && error === undefined) call.resolve(undefined);
     else call.reject(error);
   }
 
-  /** Tells of a caller who is not even asked about. */
-  #turnedAway<E>(cost: number, error: E): E {
+  /** Publishes the refusal of a call that is never sent to Redis. Returns the error. */
+  #publishRefusal<E>(cost: number, error: E): E {
     this.#publisher.refused({}, cost, error);
     return error;
   }
 
-  /** Gives up a place, and whatever was granted on the way to it. */
-  #leave(serial: string, call: Call): void {
-    this.#forget(serial, call);
-    this.#giveBack(['C', serial, call.cost.toString()]);
+  /** Cancels a call: Redis removes the waiter, or takes back a grant that is on its way. */
+  #cancelCall(serial: string, call: Call): void {
+    this.#removeCall(serial, call);
+    this.#sendUntilExpiry(['C', serial, call.cost.toString()]);
   }
 
-  /** Says until it is heard, or of no use any more, that something is free. */
-  #giveBack(args: readonly string[]): void {
-    this.#send({ args, until: this.#clock.now() + this.#ttl });
+  /** Sends a release or a cancellation, and retries until Redis replies or the lease has expired. */
+  #sendUntilExpiry(args: readonly string[]): void {
+    this.#enqueue({ args, retryUntil: this.#clock.now() + this.#ttl });
   }
 
-  /** Says something that concerns everyone, or nothing. While Redis fails, the local throttle is told instead. */
-  async #tell(args: readonly string[], instead: (local: Local) => void): Promise<void> {
-    if (this.#gone) return;
-    this.#enter();
+  /** Sends a command, or only the limits, and waits for the reply. With `failOpen`, a failure calls `onFailOpen`. */
+  async #sendAndWait(args: readonly string[], onFailOpen: (fallback: Fallback) => void): Promise<void> {
+    if (this.#disposed) return;
+    this.#register();
     await new Promise<void>((resolve, reject) => {
-      const failed = (error: ThrottleBackendError): void => {
+      const onFailed = (error: ThrottleBackendError): void => {
         if (!this.#failOpen) return reject(error);
-        instead(this.#inside.local ?? this.#local);
+        onFailOpen(this.#fallback);
         resolve();
       };
-      this.#send({ args, done: resolve, failed });
+      this.#enqueue({ args, onDone: resolve, onFailed });
     });
   }
 
-  #send(op: Op): void {
-    this.#outbox.push(op);
-    if (this.#flushing) return;
-    this.#flushing = true;
+  #enqueue(command: Command): void {
+    this.#outbox.push(command);
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
     atEndOfTick(() => this.#flush());
   }
 
   #flush(): void {
-    this.#flushing = false;
-    const ops = this.#outbox;
+    this.#flushScheduled = false;
+    const commands = this.#outbox;
     this.#outbox = [];
-    // What an outage has left to be said can be much.
-    for (let from = 0; from < ops.length; from += SAID_AT_ONCE) void this.#call(ops.slice(from, from + SAID_AT_ONCE));
+    // After an outage, there can be many commands.
+    for (let from = 0; from < commands.length; from += COMMANDS_PER_CALL)
+      void this.#callScript(commands.slice(from, from + COMMANDS_PER_CALL));
   }
 
-  #sayLeftovers(): void {
-    for (const op of this.#leftovers.splice(0)) this.#send(op);
+  #sendRetryQueue(): void {
+    for (const command of this.#retryQueue.splice(0)) this.#enqueue(command);
   }
 
-  /** Calls the script. It resolves also where that fails. */
-  async #call(ops: readonly Op[], answered: () => void = ignore): Promise<void> {
+  /** Calls the script, and applies its reply. The promise resolves even if the call fails. */
+  async #callScript(commands: readonly Command[], onReply: () => void = ignore): Promise<void> {
     const { capacity, period, burst, concurrency } = this.#local;
-    const rated = capacity < Infinity;
     const configures = !this.#configured;
-    const limits = rated
-      ? [capacity.toString(), (period * 1e6).toString(), burst.toString()]
-      : ['-1', '1', Math.min(burst, Number.MAX_VALUE).toString()];
+    const rate =
+      capacity < Infinity
+        ? [capacity.toString(), (period * 1e6).toString(), burst.toString()]
+        : ['-1', '1', Math.min(burst, Number.MAX_VALUE).toString()];
     const args = [
       this.#owner,
       micros(this.#ttl),
-      ...limits,
+      ...rate,
       configures ? '1' : '0',
-      this.#reached.toString(),
+      this.#confirmedServerTime.toString(),
       this.#serverTime(),
-      bound(this.#maxQueue),
-      bound(concurrency || Infinity),
+      encodeLimit(this.#maxQueue),
+      encodeLimit(concurrency || Infinity),
     ];
-    for (const op of ops) args.push(...op.args);
+    for (const command of commands) args.push(...command.args);
     if (configures) this.#configured = true;
-    const timings = this.#timings;
-    this.#open++;
-    let reply: string[];
+    const wakeupCount = this.#wakeupCount;
+    this.#callsInFlight++;
+    let lines: string[];
     try {
-      // A lease that takes longer to be heard of may be lost already.
-      const within = Math.min(this.#commandTimeout, SAFE_SHARE * this.#ttl);
-      // What is no answer fails here.
-      reply = answerTo(ops, await this.#hub.call(step, this.#keys, args, this.#clock, within, () => this.#again()));
+      // A later reply may bring a lease that has expired.
+      const timeout = Math.min(this.#commandTimeout, SAFE_SHARE * this.#ttl);
+      const onLateReply = (): void => this.#onLateReply();
+      const reply = await this.#connection.call(stepScript, this.#keys, args, this.#clock, timeout, onLateReply);
+      lines = checkReply(commands, reply);
     } catch (error) {
-      this.#open--;
+      this.#callsInFlight--;
       if (configures) this.#configured = false;
-      this.#fail(ops, this.#backendError(error));
+      this.#onFailure(commands, backendError(this, error));
       return;
     }
-    this.#open--;
-    answered();
+    this.#callsInFlight--;
+    onReply();
     this.#retryAt = Infinity;
-    this.#pauseBeforeRetry = 0;
+    this.#retryDelay = 0;
     this.#failure = undefined;
-    const [timing = '', ...events] = reply;
-    const [dueAt, due] = [this.#dueAt, this.#due];
-    this.#dueAt = Infinity;
-    if (timing !== '') this.#hearOne(`H ${timing}`);
-    // Whether a message that came meanwhile is older or newer than the answer cannot be told; to be early does no harm.
-    if (timings !== this.#timings && dueAt < this.#dueAt) [this.#dueAt, this.#due] = [dueAt, due];
-    for (const event of events) this.#hearOne(event);
-    for (const op of ops) op.done?.();
-    this.#sayLeftovers();
-    this.#settleDown();
+    const [wakeup = '', ...events] = lines;
+    const [wakeAt, serverTime] = [this.#wakeAt, this.#wakeAtServerTime];
+    this.#wakeAt = Infinity;
+    if (wakeup !== '') this.#applyEvent(`H ${wakeup}`);
+    // A message that arrived during the call may be older or newer than the reply. The earlier instant is safe.
+    if (wakeupCount !== this.#wakeupCount && wakeAt < this.#wakeAt)
+      [this.#wakeAt, this.#wakeAtServerTime] = [wakeAt, serverTime];
+    for (const event of events) this.#applyEvent(event);
+    for (const command of commands) command.onDone?.();
+    this.#sendRetryQueue();
+    this.#rearmAlarm();
   }
 
-  /** Runs a script that is no step, after all that was asked for before. */
-  async #query(script: Script): Promise<unknown> {
-    // Where the clock has never shown an instant, that is the caller's to know.
+  /** Runs the inspect or reset script, after all commands that were issued before. */
+  async #runScript(script: Script): Promise<unknown> {
+    // A clock that has never returned a number throws here, before the flush.
     this.#clock.now();
     this.#flush();
+    const args = [this.#serverTime()];
     try {
-      return await this.#hub.call(script, this.#keys, [this.#serverTime()], this.#clock, this.#commandTimeout, ignore);
+      return await this.#connection.call(script, this.#keys, args, this.#clock, this.#commandTimeout, ignore);
     } catch (error) {
-      throw this.#backendError(error);
+      throw backendError(this, error);
     }
   }
 
-  /** What became of somebody. Whoever has left meanwhile is known no more, and has told so. */
-  #hearOne(event: string): void {
-    const [kind, serial = '', ...numbers] = event.split(' ');
+  /** Applies one event. Events for a call that has ended meanwhile are ignored: the call has sent its cancellation. */
+  #applyEvent(event: string): void {
+    const [kind, serial = '', ...fields] = event.split(' ');
     const call = this.#calls.get(serial);
-    const number = (index: number): number => Number(numbers[index] ?? 0);
-    // What was renewed before this was known here did not speak of it.
+    const number = (index: number): number => Number(fields[index] ?? 0);
+    // A renewal that started before this event does not include the call.
     if ((kind === 'G' || kind === 'Q') && call !== undefined && call.ticket === undefined) {
-      this.#renewed = Math.min(this.#renewed, call.since);
-      this.#unspoken = Math.min(this.#unspoken, call.since);
+      this.#renewedAt = Math.min(this.#renewedAt, call.since);
+      this.#oldestUnrenewed = Math.min(this.#oldestUnrenewed, call.since);
     }
     if (kind === 'H') {
-      // Due so many microseconds from now, at an instant of the server's clock.
+      // The fields: microseconds from now, and the same instant by the clock of the server.
       if (!(Number(serial) < ENDLESS)) return;
-      this.#dueAt = this.#clock.now() + Number(serial) / 1e6;
-      this.#due = number(0);
+      this.#wakeAt = this.#clock.now() + Number(serial) / 1e6;
+      this.#wakeAtServerTime = number(0);
     } else if (kind === 'G') {
-      // A grant before it came back to the queue was lost, however late one hears of it.
-      if (call === undefined || number(1) < call.waitedAt || numbers.length < GRANT_WORDS) return;
-      const [slot = '', granted = '', cost = '', grant = ''] = numbers;
-      const item = numbers.join(' ');
+      // A grant that is older than the waiter's return to the queue is void, even if it arrives late.
+      if (call === undefined || number(1) < call.waitedAt || fields.length < GRANT_FIELDS) return;
+      const [slot = '', granted = '', cost = '', grant = ''] = fields;
+      const item = fields.join(' ');
       const issuer = {
-        onRelease: (permit: Grant) => this.#release(serial, permit, cost),
-        onSettle: (permit: Grant) => this.#settle(permit.cost, cost, granted, grant),
+        onRelease: (permit: Grant) => this.#onRelease(serial, permit, cost),
+        onSettle: (permit: Grant) => this.#onSettle(permit.cost, cost, granted, grant),
       };
-      const lease = new Lease(issuer, call.cost, this.#waitOf(call), Number(slot), item, () => this.#checkLeases());
+      const waited = this.#secondsSince(call);
+      const lease = new Lease(issuer, call.cost, waited, Number(slot), item, () => this.#expireLeases());
       this.#leases.set(serial, lease);
-      this.#forget(serial, call);
+      this.#removeCall(serial, call);
       this.#publisher.grantedWaiter(lease, call);
       call.resolve(lease);
-      if (call.forgotten) this.#lose([[serial, lease]], RESET_SINCE);
+      if (call.resetBeforeReply) this.#loseLeases([[serial, lease]], LOST_BY_RESET);
     } else if (kind === 'Q') {
       if (call === undefined) return;
-      const comes = call.ticket === undefined;
-      call.ticket = numbers[0];
-      // Told where it has come back; answers come in order.
+      const isNew = call.ticket === undefined;
+      call.ticket = fields[0];
+      // Present if the waiter has returned to the queue. Replies arrive in order.
       if (number(1) > 0) call.waitedAt = number(1);
       if (call.overdue) {
-        this.#leave(serial, call);
-        return this.#deny(call, this.#late(call, 0));
+        this.#cancelCall(serial, call);
+        return this.#settleWithoutPermit(call, timeoutError(this, call, 0));
       }
-      if (comes) this.#publisher.queued(call, call.cost);
-      if (call.forgotten) this.#send(this.#place(serial, call));
-      call.forgotten = false;
+      if (isNew) this.#publisher.queued(call, call.cost);
+      if (call.resetBeforeReply) this.#enqueue(this.#waiterCommand(serial, call));
+      call.resetBeforeReply = false;
     } else if (kind === 'L' || kind === 'F') {
       const [wait, running, waiting] = [number(0) >= ENDLESS ? Infinity : number(0) / 1e6, number(1), number(2)];
-      const error = (refused: Call): Error =>
+      this.#refuse(serial, (refused) =>
         kind === 'L'
-          ? this.#late(refused, wait, running, waiting)
-          : refusal(QueueFullError, `${this.#label()} lets ${this.#maxQueue} wait, not more`, wait, running, waiting);
-      this.#refuse(serial, error);
+          ? timeoutError(this, refused, wait, running, waiting)
+          : queueFullError(this, this.#maxQueue, wait, running, waiting),
+      );
     } else if (kind === 'O') {
-      this.#refuse(serial, ({ cost }) => this.#oversize(cost, number(0)));
+      this.#refuse(serial, ({ cost }) => oversizeError(this, cost, number(0)));
     } else if (kind === 'X' || kind === 'Z') {
       const lease = this.#leases.get(serial);
-      if (lease !== undefined) this.#lose([[serial, lease]], RESET_SINCE);
-      else if (call?.ticket !== undefined) this.#renewAnew();
-      else if (call !== undefined) call.forgotten = true;
+      if (lease !== undefined) this.#loseLeases([[serial, lease]], LOST_BY_RESET);
+      else if (call?.ticket !== undefined) this.#requestRenewal();
+      else if (call !== undefined) call.resetBeforeReply = true;
     }
   }
 
-  #refuse(serial: string, reason: (call: Call) => Error): void {
+  #refuse(serial: string, createError: (call: Call) => Error): void {
     const call = this.#calls.get(serial);
     if (call === undefined) return;
-    this.#forget(serial, call);
-    this.#deny(call, call.tries ? undefined : reason(call));
+    this.#removeCall(serial, call);
+    this.#settleWithoutPermit(call, call.tries ? undefined : createError(call));
   }
 
-  /** What it said may be unknown, and what it asked for, too. */
-  #fail(ops: readonly Op[], error: ThrottleBackendError): void {
+  /** Handles the failure of a call of the script. Redis may or may not have applied its commands. */
+  #onFailure(commands: readonly Command[], error: ThrottleBackendError): void {
     const now = this.#clock.now();
-    const triedAgain = this.#failure !== undefined && this.#retryAt === Infinity;
+    const retryFailed = this.#failure !== undefined && this.#retryAt === Infinity;
     this.#failure = error;
-    for (const { asks, until, failed, ...op } of ops) {
-      failed?.(error);
-      if (until !== undefined && now < until) this.#leftovers.push({ ...op, until });
-      const call = asks === undefined ? undefined : this.#calls.get(asks);
+    for (const { requestedBy, retryUntil, onFailed, ...command } of commands) {
+      onFailed?.(error);
+      if (retryUntil !== undefined && now < retryUntil) this.#retryQueue.push({ ...command, retryUntil });
+      const call = requestedBy === undefined ? undefined : this.#calls.get(requestedBy);
       if (call === undefined || call.ticket !== undefined || this.#failOpen) continue;
-      this.#drop(asks as string, call);
-      this.#deny(call, error);
+      this.#cancelOnRetry(requestedBy as string, call);
+      this.#settleWithoutPermit(call, error);
     }
-    // Whoever waits in Redis goes on waiting there, until its place has lapsed and cannot be had back. A process that was
-    // kept from hearing the answer takes it for none: so the first failure proves nothing.
-    const lapsed = triedAgain && now >= this.#renewed + this.#ttl;
-    if (this.#failOpen) this.#moveHere();
-    else if (lapsed) {
-      // Whoever hears of it may come again: with the next.
+    // A waiter stays in the queue of Redis until its place has expired. For a blocked process,
+    // an unread reply looks like a missing one, so only the failure of a retry proves that the place has expired.
+    const expired = retryFailed && now >= this.#renewedAt + this.#ttl;
+    if (this.#failOpen) this.#moveCallsToFallback();
+    else if (expired) {
+      // A rejected caller may call again at once: the copy excludes the new calls.
       for (const [serial, call] of Array.from(this.#calls)) {
         if (!this.#calls.has(serial)) continue;
-        this.#drop(serial, call);
-        this.#deny(call, error);
+        this.#cancelOnRetry(serial, call);
+        this.#settleWithoutPermit(call, error);
       }
     }
-    // However many fail in the meantime.
+    // Several calls may fail before the retry; only the first failure sets its time.
     if (this.#retryAt === Infinity) {
-      this.#pauseBeforeRetry = Math.min(LAST_RETRY, this.#ttl / 3, this.#pauseBeforeRetry * 2 || FIRST_RETRY);
-      this.#retryAt = now + this.#pauseBeforeRetry;
+      this.#retryDelay = Math.min(LONGEST_RETRY, this.#ttl / 3, this.#retryDelay * 2 || FIRST_RETRY);
+      this.#retryAt = now + this.#retryDelay;
     }
-    this.#settleDown();
+    this.#rearmAlarm();
   }
 
-  /** As `#leave`, but what is given back goes with the next try. */
-  #drop(serial: string, call: Call): void {
-    this.#forget(serial, call);
-    this.#leftovers.push({ args: ['C', serial, call.cost.toString()], until: this.#clock.now() + this.#ttl });
+  /** As `#cancelCall`, but the cancellation is sent with the next retry. */
+  #cancelOnRetry(serial: string, call: Call): void {
+    this.#removeCall(serial, call);
+    this.#retryQueue.push({ args: ['C', serial, call.cost.toString()], retryUntil: this.#clock.now() + this.#ttl });
   }
 
-  /** The local throttle takes over all who wait, before anyone who comes later. */
-  #moveHere(): void {
+  /** Moves all waiters to the fallback, ahead of every later caller. */
+  #moveCallsToFallback(): void {
     for (const [serial, call] of Array.from(this.#calls)) {
       if (!this.#calls.has(serial)) continue;
-      this.#drop(serial, call);
-      this.#decideHere(call);
+      this.#cancelOnRetry(serial, call);
+      this.#acquireLocally(call);
     }
   }
 
-  /** The local throttle takes over a call, and says nothing: it is told of as a call of this one. */
-  #decideHere(call: Call): void {
+  /**
+   * Requests the permit of a call from the fallback. The fallback publishes nothing; this throttle publishes the
+   * events.
+   */
+  #acquireLocally(call: Call): void {
     const { cost, since, timeout, signal, tries, resolve } = call;
-    const local = this.#inside.local ?? this.#local;
-    const lend = (permit: Permit): void => {
+    const fallback = this.#fallback;
+    const grant = (permit: Permit): void => {
       const issuer = {
         onRelease: () => {
-          this.#lent--;
+          this.#fallbackPermits--;
           this.#publisher.released(lease);
           permit.release();
         },
         onSettle: () => permit.settle(lease.cost),
       };
-      const lease: Lease = new Lease(issuer, cost, this.#waitOf(call), 0, '', ignore);
-      this.#lent++;
+      const lease: Lease = new Lease(issuer, cost, this.#secondsSince(call), 0, '', ignore);
+      this.#fallbackPermits++;
       this.#publisher.grantedWaiter(lease, call);
       resolve(lease);
     };
     if (tries) {
       try {
-        const permit = local.tryAcquire(cost);
-        if (permit === undefined) this.#deny(call, undefined);
-        else lend(permit);
+        const permit = fallback.tryAcquire(cost);
+        if (permit === undefined) this.#settleWithoutPermit(call, undefined);
+        else grant(permit);
       } catch (error) {
-        this.#deny(call, error);
+        this.#settleWithoutPermit(call, error);
       }
       return;
     }
     const left = timeout === Infinity ? Infinity : Math.max(0, timeout - (this.#clock.now() - since));
-    this.#moved++;
-    local.acquire(cost, { signal, timeout: left }).then(
+    this.#fallbackWaiters++;
+    fallback.acquire(cost, { signal, timeout: left }).then(
       (permit) => {
-        this.#moved--;
-        return lend(permit);
+        this.#fallbackWaiters--;
+        return grant(permit);
       },
       (error: unknown) => {
-        this.#moved--;
-        this.#deny(call, error, signal?.aborted === true && error === reasonOf(signal) ? 'aborted' : undefined);
+        this.#fallbackWaiters--;
+        const aborted = signal?.aborted === true && error === reasonOf(signal);
+        this.#settleWithoutPermit(call, error, aborted ? 'aborted' : undefined);
       },
     );
   }
 
-  /** Seconds since a call came. */
-  #waitOf({ since }: Call): number {
+  /** Seconds since the start of a call. */
+  #secondsSince({ since }: Call): number {
     return Math.max(0, this.#clock.now() - since);
   }
 
-  #release(serial: string, permit: Grant, cost: string): void {
+  #onRelease(serial: string, permit: Grant, cost: string): void {
     if (this.#leases.delete(serial)) this.#publisher.released(permit);
-    this.#giveBack(['R', serial, cost]);
+    this.#sendUntilExpiry(['R', serial, cost]);
   }
 
-  /** A cost was corrected. It is said once: said twice, it could count twice. */
-  #settle(cost: number, asked: string, granted: string, grant: string): void {
-    if (this.#gone) return;
-    this.#enter();
-    this.#send({ args: ['S', cost.toString(), asked, granted, grant] });
+  /** Sends a settlement once, without a retry: a settlement that arrives twice could count twice. */
+  #onSettle(cost: number, requested: string, granted: string, grant: string): void {
+    if (this.#disposed) return;
+    this.#register();
+    this.#enqueue({ args: ['S', cost.toString(), requested, granted, grant] });
   }
 
-  /** Tells Redis, and asks it, about all that is ours. */
+  /** Renews all leases and all places in the queue. */
   async #renew(): Promise<void> {
-    if (this.#renewing || !this.#live) return;
+    if (this.#renewing || !this.#registered) return;
     this.#renewing = true;
     const since = this.#clock.now();
-    const ops: Op[] = [];
-    for (const [serial, { item }] of this.#leases) ops.push({ args: ['K', serial, item] });
-    for (const [serial, call] of this.#calls) if (call.ticket !== undefined) ops.push(this.#place(serial, call));
-    this.#unspoken = Infinity;
-    let left = Math.ceil(ops.length / RENEWED_AT_ONCE);
-    /** Before anyone hears what the answer brings. */
-    const answered = (): void => {
-      if (--left <= 0) this.#renewed = Math.max(this.#renewed, Math.min(since, this.#unspoken));
+    const commands: Command[] = [];
+    for (const [serial, { item }] of this.#leases) commands.push({ args: ['K', serial, item] });
+    for (const [serial, call] of this.#calls)
+      if (call.ticket !== undefined) commands.push(this.#waiterCommand(serial, call));
+    this.#oldestUnrenewed = Infinity;
+    let left = Math.ceil(commands.length / RENEWALS_PER_CALL);
+    /** Runs before the events of the reply are applied. */
+    const onReply = (): void => {
+      if (--left <= 0) this.#renewedAt = Math.max(this.#renewedAt, Math.min(since, this.#oldestUnrenewed));
     };
     const calls: Promise<void>[] = [];
-    for (let from = 0; from < ops.length; from += RENEWED_AT_ONCE)
-      calls.push(this.#call(ops.slice(from, from + RENEWED_AT_ONCE), answered));
+    for (let from = 0; from < commands.length; from += RENEWALS_PER_CALL)
+      calls.push(this.#callScript(commands.slice(from, from + RENEWALS_PER_CALL), onReply));
     await Promise.all(calls);
-    if (ops.length === 0) answered();
+    if (commands.length === 0) onReply();
     this.#renewing = false;
-    if (this.#renewsAgain) this.#renewAnew();
-    this.#settleDown();
+    if (this.#renewalRequested) this.#requestRenewal();
+    this.#rearmAlarm();
   }
 
-  /** Renews once more, where one that is under way may have come too early. */
-  #renewAnew(): void {
-    this.#renewsAgain = this.#renewing;
+  /** Renews now. During a renewal, another one follows: the one under way may have been sent too early. */
+  #requestRenewal(): void {
+    this.#renewalRequested = this.#renewing;
     void this.#renew();
   }
 
-  /** States that somebody waits, and since when. */
-  #place(serial: string, { cost, ticket }: Call): Op {
+  /** Creates the command that renews the place of a waiter. */
+  #waiterCommand(serial: string, { cost, ticket }: Call): Command {
     return { args: ['W', serial, cost.toString(), ticket as string] };
   }
 
-  /** Redis answers again, though too late for the call. */
-  #again(): void {
-    if (!this.#live) return;
+  /** Retries at once: Redis has replied again, though too late for the call. */
+  #onLateReply(): void {
+    if (!this.#registered) return;
     this.#retryAt = this.#clock.now();
-    this.#settleDown();
+    this.#rearmAlarm();
   }
 
-  /** Where the last renewal was too long ago, others may have what was leased to us. */
-  #checkLeases(): void {
-    if (this.#leases.size === 0 || this.#clock.now() < this.#renewed + SAFE_SHARE * this.#ttl) return;
-    this.#lose([...this.#leases], `its lease was not renewed for ${SAFE_SHARE} of its ttl of ${this.#ttl} s`);
+  /** Loses all leases if the last renewal is too long ago: another holder may get their slots. */
+  #expireLeases(): void {
+    if (this.#leases.size === 0 || this.#clock.now() < this.#renewedAt + SAFE_SHARE * this.#ttl) return;
+    this.#loseLeases([...this.#leases], `its lease was not renewed for ${SAFE_SHARE} of its ttl of ${this.#ttl} s`);
   }
 
-  #lose(leases: readonly (readonly [string, Lease])[], why: string): void {
-    const error = new LeaseLostError(`A permit of ${this.#label()} is lost: ${why}`);
+  #loseLeases(leases: readonly (readonly [string, Lease])[], why: string): void {
+    const error = new LeaseLostError(`A permit of ${labelOf(this)} is lost: ${why}`);
     for (const [serial, lease] of leases) {
       if (!this.#leases.delete(serial)) continue;
       this.#publisher.released(lease);
-      // Where it lingers in Redis, it is free.
-      this.#giveBack(['R', serial, lease.item.split(' ')[2] as string]);
+      // Redis may still have the lease: the release frees its slot.
+      this.#sendUntilExpiry(['R', serial, lease.item.split(' ')[2] as string]);
       lease.lose(error);
     }
   }
 
-  /** Sets the alarm anew, and ends what has ended. */
-  #settleDown(): void {
-    this.#rest();
+  /** Sets the alarm to the next instant at which something is due. An idle throttle unregisters. */
+  #rearmAlarm(): void {
+    this.#unregisterIfIdle();
     const failing = this.#retryAt < Infinity;
     const holds = this.#leases.size > 0;
-    const next = !this.#live
+    const waits = this.#calls.size > 0;
+    const next = !this.#registered
       ? Infinity
       : Math.min(
-          this.#calls.size > 0 && !failing ? this.#dueAt : Infinity,
-          (holds || this.#calls.size > 0) && !failing && !this.#renewing ? this.#renewed + this.#ttl / 3 : Infinity,
-          holds ? this.#renewed + SAFE_SHARE * this.#ttl : Infinity,
+          waits && !failing ? this.#wakeAt : Infinity,
+          (holds || waits) && !failing && !this.#renewing ? this.#renewedAt + this.#ttl / 3 : Infinity,
+          holds ? this.#renewedAt + SAFE_SHARE * this.#ttl : Infinity,
           this.#retryAt,
         );
-    // What is only to be given back lapses by itself: no process has to stay for that.
-    const urgent = holds || this.#calls.size > 0 || this.#onIdle.length > 0;
-    if (next === this.#ringsAt && urgent === this.#urgent) return;
+    // A release that is retried must not keep the process alive: its lease expires anyway.
+    const urgent = holds || waits || this.#idleListeners.length > 0;
+    if (next === this.#alarmAt && urgent === this.#alarmIsUrgent) return;
     this.#cancelAlarm?.();
     this.#cancelAlarm = undefined;
-    this.#ringsAt = next;
-    this.#urgent = urgent;
+    this.#alarmAt = next;
+    this.#alarmIsUrgent = urgent;
     if (next === Infinity) return;
     const schedule = urgent
-      ? (seconds: number, ring: () => void) => this.#clock.schedule(seconds, ring)
+      ? (seconds: number, onAlarm: () => void) => this.#clock.schedule(seconds, onAlarm)
       : scheduleInBackground;
-    this.#cancelAlarm = schedule(Math.max(1e-6, next - this.#clock.now()), () => this.#ring());
+    this.#cancelAlarm = schedule(Math.max(1e-6, next - this.#clock.now()), () => this.#onAlarm());
   }
 
-  #ring(): void {
-    this.#ringsAt = Infinity;
+  #onAlarm(): void {
+    this.#alarmAt = Infinity;
     const now = this.#clock.now();
-    this.#checkLeases();
+    this.#expireLeases();
     if (now >= this.#retryAt) {
-      // Until that has failed, too.
+      // If the retry fails, `#onFailure` sets the time of the next one.
       this.#retryAt = Infinity;
-      this.#sayLeftovers();
+      this.#sendRetryQueue();
       void this.#renew();
-    } else if (now >= this.#renewed + this.#ttl / 3) void this.#renew();
-    if (now >= this.#dueAt) {
-      this.#dueAt = Infinity;
-      this.#reached = this.#due;
-      void this.#call([]);
+    } else if (now >= this.#renewedAt + this.#ttl / 3) void this.#renew();
+    if (now >= this.#wakeAt) {
+      this.#wakeAt = Infinity;
+      this.#confirmedServerTime = this.#wakeAtServerTime;
+      void this.#callScript([]);
     }
-    this.#settleDown();
+    this.#rearmAlarm();
   }
 
-  /** Where nothing is at stake, tells those who asked for it. */
-  #rest(): void {
+  /** If the throttle is idle, unregisters it and resolves the promises of `idle`. */
+  #unregisterIfIdle(): void {
     if (
       this.#calls.size > 0 ||
       this.#leases.size > 0 ||
       this.#outbox.length > 0 ||
-      this.#leftovers.length > 0 ||
-      this.#open > 0
+      this.#retryQueue.length > 0 ||
+      this.#callsInFlight > 0
     )
       return;
-    if (this.#live) {
-      this.#live = false;
-      this.#hub.leave(this.#owner);
-      this.#inside.rested?.();
+    if (this.#registered) {
+      this.#registered = false;
+      this.#connection.unregister(this.#owner);
+      this.#internal.onUnregistered?.();
     }
-    for (const resolve of this.#onIdle.splice(0)) resolve();
-    if (this.#closed === undefined || this.#gone) return;
-    this.#gone = true;
-    if (this.#inside.rested === undefined) this.#hub.quit();
+    for (const resolve of this.#idleListeners.splice(0)) resolve();
+    if (this.#closed === undefined || this.#disposed) return;
+    this.#disposed = true;
+    if (this.#internal.onUnregistered === undefined) this.#connection.release();
   }
 
   #serverTime(): string {
-    const { serverTime } = this.#inside;
+    const { serverTime } = this.#internal;
     return serverTime === undefined ? '' : micros(serverTime());
-  }
-
-  #late({ cost, timeout }: Call, wait: number, running?: number, waiting?: number): ThrottleTimeoutError {
-    const what = `${this.#label()} has no permit for a cost of ${cost} within the timeout of ${timeout} s`;
-    return refusal(ThrottleTimeoutError, what, wait, running ?? this.held, waiting ?? this.waiting);
   }
 
   #checkCost(cost: number): void {
     checkCost(cost);
-    if (cost > this.burst) throw this.#oversize(cost, this.burst);
+    if (cost > this.burst) throw oversizeError(this, cost, this.burst);
   }
 
-  #oversize(cost: number, burst: number): Error {
-    return invalid('cost', `at most ${burst}, the burst of ${this.#label()}`, cost, RangeError);
-  }
-
-  #backendError(cause: unknown): ThrottleBackendError {
-    return new ThrottleBackendError(`${this.#label()} cannot be asked, Redis failed: ${messageOf(cause)}`, { cause });
-  }
-
-  #closedError(): ThrottleClosedError {
-    return new ThrottleClosedError(`${this.#label()} is closed`, { cause: this.#closed?.reason });
-  }
-
-  /** Which throttle, and its limits, for messages. */
-  #label(): string {
-    const { name, capacity, period, concurrency } = this;
-    return `RedisThrottle${name === undefined ? '' : ` ${printable(name)}`} (key ${printable(this.#key)}, ${describeLimits([{ capacity, period }], concurrency)})`;
+  #closedError(): Error {
+    return closedError(this, this.#closed?.reason);
   }
 }
 

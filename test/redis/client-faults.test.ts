@@ -1,6 +1,7 @@
 /**
- * A client of the caller's own that fails, answers late, twice, or with something else than the script; clocks that fire early
- * or at once; and what Redis shares with the core: aborts, sources, disposal, errors, copies (FAULTS 3, 5, 6, 9 to 12, 17, 18).
+ * Custom clients that fail or reply late, twice or with garbage, and clocks that fire early or at once. Also the
+ * features that RedisThrottle shares with the core: aborts, sources, disposal, errors, and two copies of the package
+ * (FAULTS 3, 5, 6, 9 to 12, 17, 18).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -49,13 +50,13 @@ const codeOf = (promise: Promise<unknown>): Promise<unknown> =>
     (error: { code?: string; name?: string }) => error.code ?? error.name,
   );
 
-/** How `eval` misbehaves; it does what it should first, unless it throws. */
+/** The faults of `eval`. Each fault runs the script first, unless it throws. */
 const faults: Record<string, (answer: () => Promise<unknown>) => unknown> = {
   'throws at once': () => {
     throw new Error('no connection');
   },
   'rejects with nothing': () => Promise.reject(undefined),
-  // oxlint-disable-next-line prefer-promise-reject-errors -- it is what a faulty client does
+  // oxlint-disable-next-line prefer-promise-reject-errors -- a faulty client does this
   'rejects with an object without a prototype': () => Promise.reject(Object.create(null)),
   'never answers': (answer) => answer().then(() => new Promise(() => {})),
   'answers late': (answer) => answer().then(async (reply) => (await sleep(400), reply)),
@@ -81,12 +82,12 @@ const harmless: Record<string, (answer: () => Promise<unknown>) => unknown> = {
       void answer().then((reply) => (resolve(reply), resolve(reply), reject(new Error('again')))),
   }),
   'answers with more': (answer) =>
-    answer().then((reply) => [...(reply as string[]), 'G nobody 1 1 1 1', 'X nobody', 'H NaN NaN', '', 'what']),
+    answer().then((reply) => [...(reply as string[]), 'G unknown 1 1 1 1', 'X unknown', 'H NaN NaN', '', 'what']),
 };
 
 describe.each(Object.entries({ ...faults, ...harmless }))('a client whose eval %s', (name, fault) => {
   test.each([false, true])(
-    'leaves no call undecided and no lease behind, with failOpen: %s (FAULTS 10)',
+    'settles every call and leaves no lease, with failOpen: %s (FAULTS 10)',
     async (failOpen) => {
       const right = evalThrough(commands);
       let broken = true;
@@ -119,7 +120,10 @@ describe.each(Object.entries({ ...faults, ...harmless }))('a client whose eval %
           expect(['ERR_THROTTLE_BACKEND', 'ERR_THROTTLE_TIMEOUT', 'granted', 'Error']).toContain(outcome);
       if (name in faults && !failOpen) expect(outcomes.slice(0, 4)).toEqual(Array(4).fill('ERR_THROTTLE_BACKEND'));
       broken = false;
-      await until('it works again', async () => (await codeOf(throttle.run(() => 1, 1, { timeout: 2 }))) === 'granted');
+      await until(
+        'the throttle works again',
+        async () => (await codeOf(throttle.run(() => 1, 1, { timeout: 2 }))) === 'granted',
+      );
       await throttle.idle();
       await until('nothing is left in Redis', async () => {
         const { active, waiting } = await throttle.inspect();
@@ -141,7 +145,7 @@ describe.each<[string, RedisCommands['subscribe']]>([
   ['never answers', () => new Promise(() => {})],
   ['answers garbage', (() => 7) as never],
 ])('a client whose subscribe %s', (_, subscribe) => {
-  test('is as good as one that hears no message: waiters are granted by their timers', async () => {
+  test('delivers no message, so waiters are granted by their timers', async () => {
     const throttle = open({ client: { eval: evalThrough(commands), subscribe }, capacity: 20, burst: 1 });
     const start = performance.now();
     await Promise.all([1, 2, 3].map(() => throttle.run(() => 1)));
@@ -150,17 +154,18 @@ describe.each<[string, RedisCommands['subscribe']]>([
   });
 });
 
-test('what a client gives instead of a message is as good as lost, and throws nothing into the client', async () => {
+test('a malformed message is ignored, and the listener never throws', async () => {
   let listener: ((message: never) => void) | undefined;
   const throttle = open({
     client: {
       eval: evalThrough(commands),
-      subscribe: async (_: string, hear: (message: string) => void) => void (listener = hear as typeof listener),
+      subscribe: async (_: string, onMessage: (message: string) => void) =>
+        void (listener = onMessage as typeof listener),
     },
     concurrency: 1,
   });
   const held = await throttle.acquire();
-  await until('it listens', () => listener);
+  await until('the subscription exists', () => listener);
   for (const message of [
     undefined,
     null,
@@ -182,7 +187,7 @@ test('what a client gives instead of a message is as good as lost, and throws no
 });
 
 describe('timers', () => {
-  test('a deadline whose timer fires early is set again, and its waiter is granted in time (FAULTS 11)', async () => {
+  test('a timeout whose timer fires early is rescheduled, and its waiter is granted in time (FAULTS 11)', async () => {
     const clock: Clock = {
       now: () => systemClock.now(),
       schedule: (seconds, callback) => systemClock.schedule(seconds / 2, callback),
@@ -200,7 +205,7 @@ describe('timers', () => {
   });
 
   test.each(['early', 'twice', 'after it was cancelled', 'at once'])(
-    'of a clock that fires %s, each fires once and not before its time',
+    'each timer fires once and never early, on a clock that fires %s',
     async (how) => {
       const manual = new ManualClock();
       const fired: number[] = [];
@@ -220,14 +225,14 @@ describe('timers', () => {
       await manual.advance(0.079);
       expect(fired).toEqual([]);
       await manual.advance(1);
-      // A clock that fires at once has no timers: the platform's take over.
+      // If a timer fires at once, the timer of the platform replaces it.
       if (how === 'at once') await sleep(100);
       expect(fired).toHaveLength(1);
       expect(fired[0]).toBeGreaterThanOrEqual(0.08 - 1e-6);
     },
   );
 
-  test('a clock that stands still or steps back holds nobody for ever: the timer’s word counts', async () => {
+  test('timers fire on a clock that stands still or steps back', async () => {
     const manual = new ManualClock();
     for (const shown of [() => 5, () => 5 - manual.now()]) {
       const clock = new SteadyClock({
@@ -242,7 +247,7 @@ describe('timers', () => {
     }
   });
 
-  test('a clock that throws refuses the caller, and no other (FAULTS 10)', async () => {
+  test('a clock that throws rejects the current call only (FAULTS 10)', async () => {
     let broken: 'now' | 'schedule' | undefined;
     const fail = (method: string): void => {
       if (broken === method) throw new Error(`${method} failed`);
@@ -263,7 +268,7 @@ describe('timers', () => {
     expect(await throttle.run(() => 'works')).toBe('works');
   });
 
-  test('a clock that has never shown an instant refuses every caller', async () => {
+  test('a clock that has never returned a number rejects every call', async () => {
     const clock: Clock = { now: () => NaN, schedule: systemClock.schedule };
     const throttle = open({ clock });
     for (const call of [
@@ -283,7 +288,7 @@ describe('aborts', () => {
     ['in the tick of the call', (stop: AbortController) => stop.abort(new Error('cancel'))],
     ['after it', (stop: AbortController) => void setTimeout(() => stop.abort(new Error('cancel')), 30)],
   ])(
-    '%s keep the function of run from starting; slot and tokens come back (FAULTS 3, whatwg/dom#946)',
+    '%s prevent the function of run from starting, and return slot and tokens (FAULTS 3, whatwg/dom#946)',
     async (_, abort) => {
       const throttle = open({ capacity: 10, period: 3_600, concurrency: 1 });
       const held = await throttle.acquire(0);
@@ -320,7 +325,7 @@ describe('aborts', () => {
     expect(await throttle.inspect()).toMatchObject({ active: [], waiting: [] });
   });
 
-  test('are noticed where the target of the event is another object than the signal (FAULTS 12)', async () => {
+  test('reject the waiter even if the target of the event is not the signal (FAULTS 12)', async () => {
     const throttle = open({ concurrency: 1 });
     const held = await throttle.acquire();
     const stop = new AbortController();
@@ -331,15 +336,15 @@ describe('aborts', () => {
           : target[key as 'aborted'],
     });
     const waiting = throttle.acquire(1, { signal: proxy });
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     stop.abort(new Error('stop'));
     await expect(waiting).rejects.toThrow('stop');
     held.release();
   });
 });
 
-describe('what Redis shares with the core', () => {
-  test('map names its items, and closes a source whose promise rejects early (FAULTS 5, 6)', async () => {
+describe('features that RedisThrottle shares with the core', () => {
+  test('map names a bad items argument, and closes a source whose promise rejects early (FAULTS 5, 6)', async () => {
     const throttle = open({ concurrency: 1 });
     await expect(throttle.map(null as never, () => 1)).rejects.toThrow(/^items must be/);
     const held = await throttle.acquire();
@@ -359,7 +364,7 @@ describe('what Redis shares with the core', () => {
   });
 
   test.each([new ThrottleBackendError('down'), new LeaseLostError('lost')])(
-    '%s: its name can be assigned, and it is plain data in JSON (FAULTS 18)',
+    '%s: its name is writable, and JSON contains its plain data (FAULTS 18)',
     (error) => {
       const { name, code, message } = error;
       expect(error.stack?.startsWith(`${name}: `)).toBe(true);
@@ -369,7 +374,7 @@ describe('what Redis shares with the core', () => {
     },
   );
 
-  test('both gates are disposed by the key that `using` looks up, where the symbol is missing or polyfilled after the import (FAULTS 17)', async () => {
+  test('`using` disposes both gates if the symbol is missing or polyfilled after the import (FAULTS 17)', async () => {
     const { outputFiles } = await build({
       entryPoints: ['src/redis/index.ts'],
       bundle: true,
@@ -379,7 +384,7 @@ describe('what Redis shares with the core', () => {
       external: ['redis'],
       write: false,
     });
-    // A realm whose `Symbol` is a proxy without these symbols stands for an older platform.
+    // A realm whose `Symbol` is a proxy without these symbols simulates an older platform.
     const found = runInNewContext(
       `const later = {};
        const Old = new Proxy(Symbol, { get: (target, key) => (key === 'dispose' || key === 'asyncDispose' ? later[key] : target[key]) });
@@ -403,7 +408,7 @@ describe('what Redis shares with the core', () => {
     expect(gate.closed).toBe(true);
   });
 
-  test('a key of the client’s, a line break in it, is escaped also in what Redis says (FAULTS 42)', async () => {
+  test('a line break in a key is escaped in messages of Redis (FAULTS 42)', async () => {
     const client: RedisCommands = {
       eval: async () => Promise.reject(new Error('NOPERM key "a\r\nb\u001b[31m\u202e"')),
       subscribe: async () => {},
@@ -415,13 +420,13 @@ describe('what Redis shares with the core', () => {
     expect((error as Error).message).toContain(String.raw`NOPERM key "a\u{d}\u{a}b\u{1b}[31m\u{202e}"`);
   });
 
-  test('a keyed throttle shows its limits (FAULTS 49)', () => {
+  test('a keyed throttle has getters for its limits (FAULTS 49)', () => {
     const keyed = new RedisKeyedThrottle({ client: commands, capacity: 5, concurrency: 2, period: 3, burst: 7 });
     opened.push(keyed);
     expect([keyed.capacity, keyed.concurrency, keyed.period, keyed.burst]).toEqual([5, 2, 3, 7]);
   });
 
-  test('another copy’s throttle works with our limiter and adapter, and its refusals are 429s, also with failOpen (FAULTS 9)', async () => {
+  test('a throttle of another copy of the package works in a Limiter and an adapter, whose refusals are 429s, also with failOpen (FAULTS 9)', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'headgate-copy-'));
     try {
       const outfile = join(folder, 'copy.mjs');

@@ -1,4 +1,4 @@
-/** Whatever client the user has: it is told by what it can do, used, and left as it was. */
+/** Every accepted kind of client: headgate recognises it by its methods, uses it, and leaves no trace on it. */
 import { rmSync } from 'node:fs';
 import { EventEmitter } from 'node:events';
 import { spawn } from 'node:child_process';
@@ -23,7 +23,7 @@ type NodeRedis = NodeRedisClient & { withTypeMapping(mapping: object): NodeRedis
 
 const PASSWORD = 'open sesame';
 
-/** Clients, named as their packages name them. Each has a throttle of its own in the tests, so each is connected twice. */
+/** The clients, with the names of their packages. Each test connects a kind of client twice, with one throttle each. */
 interface Kind {
   readonly name: string;
   connect(): Promise<{ client: RedisConnection; ping?: () => Promise<unknown>; close: () => void }>;
@@ -75,7 +75,7 @@ const viaOptions = (name: string, options: () => RedisConnection): Kind => ({
   connect: async () => ({ client: options(), close: () => {} }),
 });
 
-/** A client of an unknown kind: all that is asked of it, by a connection of its own each. */
+/** A custom client with only the two required methods, each on its own connection. */
 const custom = (): { client: RedisCommands; close: () => void } => {
   const commands = new Redis(server.port, '127.0.0.1', { lazyConnect: true });
   const messages = new Redis(server.port, '127.0.0.1', { lazyConnect: true });
@@ -123,12 +123,12 @@ const kinds: Kind[] = [
   { name: 'custom', connect: async () => custom() },
 ];
 
-/** Channels of throttles that somebody listens to. */
+/** The channels of headgate that have subscribers. */
 const channels = async (): Promise<string[]> =>
   (await ask(server.port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[];
 
 describe.each(kinds)('$name', ({ name, connect }) => {
-  it('is told by message, even if the connection for that was lost; lives on and is used again', async () => {
+  it('receives grants by message, also after a lost subscription; the client stays usable', async () => {
     const [here, there] = await Promise.all([connect(), connect()]);
     for (const { close } of [here, there]) onTestFinished(close);
     for (let round = 0; round < 2; round++) {
@@ -142,24 +142,24 @@ describe.each(kinds)('$name', ({ name, connect }) => {
         const start = performance.now();
         const waiting = later(second.run((permit) => permit.slot));
         await until(
-          'a waiter, told of what happens',
+          'a waiter with a subscription',
           async () => (await first.inspect()).waiting.length === 1 && (await channels()).length === 2,
         );
         if (kill) await ask(server.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub');
         held.release();
         expect(await waiting).toBe(1);
-        // A third of the ttl is 20 s.
+        // A renewal, after a third of the ttl, would take 20 s.
         expect(performance.now() - start).toBeLessThan(3_000);
       }
       await Promise.all([first.close(), second.close()]);
       await Promise.all([here.ping?.(), there.ping?.()]);
       if (name === 'custom') return;
-      await until('nothing of ours is left', async () => (await channels()).length === 0);
+      await until('no channel of headgate is left', async () => (await channels()).length === 0);
     }
   });
 });
 
-it('hundreds of throttles on one client use one connection more, and no listener', async () => {
+it('hundreds of throttles on one client add one connection and no listener', async () => {
   const warned = vi.fn();
   process.on('warning', warned);
   onTestFinished(() => void process.off('warning', warned));
@@ -177,35 +177,35 @@ it('hundreds of throttles on one client use one connection more, and no listener
     const [before, connected] = [listeners(client), await connections(server.url)];
     const throttles = Array.from({ length: 300 }, () => new RedisThrottle({ client, key: freshKey(), concurrency: 1 }));
     const permits = await Promise.all(throttles.map((throttle) => throttle.acquire()));
-    await until('its subscriber', async () => (await channels()).length === 1);
+    await until('the subscriber', async () => (await channels()).length === 1);
     expect(await connections(server.url)).toBe(connected + 1);
     expect(listeners(client)).toBe(before);
     for (const permit of permits) permit.release();
     await Promise.all(throttles.map((throttle) => throttle.close()));
-    await until('nothing of ours is left', async () => (await channels()).length === 0);
+    await until('no channel of headgate is left', async () => (await channels()).length === 0);
     expect(await connections(server.url)).toBe(connected);
   }
   expect(warned).not.toHaveBeenCalled();
 });
 
-it('a url that is used by several throttles is one client, which ends with the last of them', async () => {
+it('throttles with the same url share one client, which the last of them closes', async () => {
   const before = await connections(server.url);
   const [one, other] = [open({ url: server.url }), open({ url: server.url })];
   const permits = await Promise.all([one.acquire(), other.acquire()]);
-  await until('its subscriber', async () => (await channels()).length === 1);
+  await until('the subscriber', async () => (await channels()).length === 1);
   expect(await connections(server.url)).toBe(before + 2);
   await one.close();
   permits[0].release();
   await one.idle();
   expect(await connections(server.url)).toBe(before + 2);
   await other.close();
-  // Closed, but held: its lease is to be renewed.
+  // A closed throttle with a held permit still renews its lease.
   expect(await connections(server.url)).toBe(before + 2);
   permits[1].release();
-  await until('no connection of ours', async () => (await connections(server.url)) === before);
+  await until('no connection of headgate', async () => (await connections(server.url)) === before);
 });
 
-it('a server that is not there yet fails the calls in time, and is used when it is', async () => {
+it('calls fail in time while the server is down, and succeed once it has started', async () => {
   const errors = vi.fn();
   process.on('unhandledRejection', errors);
   onTestFinished(() => void process.off('unhandledRejection', errors));
@@ -237,7 +237,7 @@ it('a server that is not there yet fails the calls in time, and is used when it 
 
 describe('a server with passwords and rules', () => {
   const CHANNEL_RULES = ['resetkeys', '~{headgate:*', 'resetchannels', '&headgate:*', '-@all'];
-  /** What the scripts need, what evaluates them, and what listens. */
+  /** The commands of the scripts, of their evaluation and of the subscription. */
   const COMMANDS = [
     'eval',
     'evalsha',
@@ -322,19 +322,19 @@ describe('a server with passwords and rules', () => {
     );
   });
 
-  it('tells what a wrong password is answered with', async () => {
+  it('a wrong password rejects with the error of the server', async () => {
     const throttle = open({
       socket: { host: '127.0.0.1', port: strict.port, reconnectStrategy: false },
       username: 'limits',
       password: 'wrong',
     });
     await expect(throttle.acquire()).rejects.toThrow(/WRONGPASS/);
-    // Asked again, it tries again.
+    // The next call tries to connect again.
     await expect(throttle.acquire()).rejects.toThrow(/WRONGPASS/);
   });
 });
 
-it('holds no process: neither a client of ours at rest, nor the subscriber of a client that the user has closed', async () => {
+it('an idle client of headgate, and the subscriber of a closed client, keep no process alive', async () => {
   await bundle(folder, 'worker-exits');
   await Promise.all(
     ['ioredis', 'single', 'pool', 'ours'].map(async (kind) => {
@@ -347,21 +347,21 @@ it('holds no process: neither a client of ours at rest, nor the subscriber of a 
         }),
       );
       onTestFinished(() => void child.kill('SIGKILL'));
-      let said = '';
-      child.stdout.on('data', (data: Buffer) => (said += data.toString()));
+      let printed = '';
+      child.stdout.on('data', (data: Buffer) => (printed += data.toString()));
       const ended = new Promise((resolve) => void child.once('exit', resolve));
       await until('a waiter', async () => (await throttle.inspect()).waiting.length === 1);
       held.release();
       expect([
         kind,
         await Promise.race([ended, until('its end', () => false, 8).catch(() => 'still there')]),
-        said,
+        printed,
       ]).toEqual([kind, 0, 'granted\n']);
     }),
   );
 });
 
-it('says what to do where the package redis is missing', async () => {
+it('a missing package redis rejects with installation instructions', async () => {
   vi.resetModules();
   vi.doMock('redis', () => {
     throw new Error('not found');
@@ -374,7 +374,7 @@ it('says what to do where the package redis is missing', async () => {
   const throttle = new fresh.RedisThrottle({ client: { url: server.url }, key: freshKey() });
   onTestFinished(() => throttle.close());
   await expect(throttle.acquire()).rejects.toThrow(
-    /client: { url } needs the package "redis": npm install redis, or pass a client that you have/,
+    /client: { url } needs the package "redis": npm install redis, or pass an existing client/,
   );
 });
 
@@ -388,12 +388,12 @@ it.each([
   expect(() => new RedisThrottle({ client: client as unknown as RedisConnection, key: 'a' })).toThrow(TypeError);
 });
 
-it('an answer that is none of the script fails the call', async () => {
+it('a reply that is not from the script rejects the call', async () => {
   const throttle = open({ eval: async () => undefined, subscribe: async () => {} });
   await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
 });
 
-/** A sentinel of node-redis, as far as it matters: it has one connection for messages, and tells of a new master. */
+/** A fake sentinel client of node-redis: it has one connection for messages, and emits an event for a new master. */
 class Sentinel extends EventEmitter {
   isOpen = true;
   fails = false;
@@ -401,7 +401,7 @@ class Sentinel extends EventEmitter {
     if (this.fails) throw new Error('no connection');
   });
   readonly unsubscribe = vi.fn(async (_channel: string, _listener: (message: string) => void) => {});
-  /** Every caller has a place in the queue: an answer that says nothing of a caller is none. */
+  /** The reply puts every caller into the queue: a reply without an event for a request would be rejected. */
   readonly evalSha = vi.fn(async (_: string, { arguments: words }: { arguments: string[] }): Promise<unknown> => [
     '',
     ...words.flatMap((word, index) => (word === 'A' ? [`Q ${words[index + 1]} 1`] : [])),
@@ -413,11 +413,11 @@ class Sentinel extends EventEmitter {
 }
 
 describe('a sentinel of node-redis', () => {
-  it('is asked for the subscription again at each new master, and all who wait ask then', async () => {
+  it('subscribes again at each new master, and all waiters renew then', async () => {
     const client = new Sentinel();
     const throttle = open(client, { commandTimeout: 1 });
     const waiting = later(throttle.acquire());
-    await until('its subscription', () => client.subscribe.mock.calls.length === 1);
+    await until('the subscription', () => client.subscribe.mock.calls.length === 1);
     const calls = (): number => client.evalSha.mock.calls.length;
     await until('the first call', () => calls() >= 1);
     const [channel, listener] = client.subscribe.mock.calls[0] as [string, (message: string) => void];
@@ -425,25 +425,25 @@ describe('a sentinel of node-redis', () => {
     client.emit('topology-change', { type: 'MASTER_CHANGE' });
     await until('a subscription', () => client.subscribe.mock.calls.length === 2);
     expect(client.subscribe.mock.lastCall).toEqual([channel, listener]);
-    // One that fails is tried again.
+    // A failed subscription is retried.
     client.fails = true;
     client.emit('ready');
-    await until('some tries', () => client.subscribe.mock.calls.length >= 5);
+    await until('several attempts', () => client.subscribe.mock.calls.length >= 5);
     client.fails = false;
     const tries = client.subscribe.mock.calls.length;
-    await until('a try that succeeds', () => client.subscribe.mock.calls.length > tries);
-    await until('the waiter to ask', () => calls() > before);
+    await until('a successful attempt', () => client.subscribe.mock.calls.length > tries);
+    await until('a call of the waiter', () => calls() > before);
     await throttle.close();
     await expect(waiting).rejects.toThrow(/closed/);
     expect(client.eventNames()).toEqual([]);
     expect(client.unsubscribe).toHaveBeenLastCalledWith(channel, listener);
   });
 
-  it('that is closed is left alone', async () => {
+  it('is not used after it was closed', async () => {
     const client = new Sentinel();
     const throttle = open(client);
     const waiting = later(throttle.acquire());
-    await until('its subscription', () => client.subscribe.mock.calls.length === 1);
+    await until('the subscription', () => client.subscribe.mock.calls.length === 1);
     client.isOpen = false;
     await throttle.close();
     await expect(waiting).rejects.toThrow(/closed/);

@@ -1,4 +1,4 @@
-/** A gate on a Redis Cluster, and on a master that sentinels replace: nodes come, go and change places under it. */
+/** Gates on a Redis Cluster, and on a master that sentinels replace, while nodes start, stop and change roles. */
 import type { EventEmitter } from 'node:events';
 import { Cluster as IoredisCluster, Redis } from 'ioredis';
 import {
@@ -14,23 +14,25 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { ask, type Cluster, type Sentinels, startCluster, startSentinels } from '../support/redis-clusters.js';
 import { freshKey, later, readyIoredis, readyNodeRedis, sleep, until } from './support.js';
 
-/** Seconds within which a dead node is replaced, its clients have noticed and everyone was told, and some. */
+/**
+ * Seconds within which a dead node is replaced, its clients reconnect, and all waiters are notified; with a reserve.
+ */
 const RECOVERY = 15;
 
 interface Kind {
   readonly name: string;
-  /** A client, connected; it is closed when the test is finished. */
+  /** Connects a client, which is closed when the test has finished. */
   connect(): Promise<RedisConnection>;
 }
 
-/** A throttle that is closed when the test is finished. Its leases outlive any failover. */
+/** Opens a throttle, which is closed when the test has finished. Its leases last longer than a failover. */
 const open = (client: RedisConnection, key: string, options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
   const throttle = new RedisThrottle({ client, key, concurrency: 1, ttl: 60, commandTimeout: 1, ...options });
   onTestFinished(() => throttle.close());
   return throttle;
 };
 
-/** Resolves with a permit once Redis gives one, however often it fails until then. */
+/** Acquires a permit, and retries until Redis grants one. */
 const persist = async (throttle: RedisThrottle): Promise<RedisPermit> => {
   const end = performance.now() + RECOVERY * 1_000;
   for (;;) {
@@ -43,7 +45,7 @@ const persist = async (throttle: RedisThrottle): Promise<RedisPermit> => {
   }
 };
 
-/** Milliseconds that `work` takes. */
+/** Returns the milliseconds that `work` takes. */
 const timed = async (work: () => Promise<unknown>): Promise<number> => {
   const start = performance.now();
   await work();
@@ -72,7 +74,7 @@ describe('a Redis Cluster', () => {
   ];
 
   describe.each(kinds)('$name', ({ connect }) => {
-    it('keeps many keys on all nodes, each on one', async () => {
+    it('distributes keys over all nodes, and keeps each key on one', async () => {
       const [here, there] = await Promise.all([connect(), connect()]);
       const prefix = freshKey();
       const settings = { concurrency: 1, capacity: 1_000, period: 3_600, prefix, ttl: 60 };
@@ -101,7 +103,7 @@ describe('a Redis Cluster', () => {
       expect(Math.min(...sizes)).toBeGreaterThan(0);
     });
 
-    it('is first come, first served between two clients, who are told by message', async () => {
+    it('grants in order between two clients, and notifies them by message', async () => {
       const clients = await Promise.all([connect(), connect()]);
       const key = freshKey();
       const throttles = clients.map((client) => open(client, key));
@@ -111,15 +113,15 @@ describe('a Redis Cluster', () => {
       for (let index = 0; index < 20; index++) {
         const throttle = throttles[index % 2] as RedisThrottle;
         all.push(later(throttle.run(() => void order.push(index))));
-        await until('its place', async () => (await throttle.inspect()).waiting.length === index + 1);
+        await until('the place of the waiter', async () => (await throttle.inspect()).waiting.length === index + 1);
       }
       await held.release();
-      // A third of the ttl is 20 s: so this is by message.
+      // A renewal, after a third of the ttl, would take 20 s: so the grant came by message.
       expect(await timed(() => Promise.all(all))).toBeLessThan(3_000);
       expect(order).toEqual(Array.from({ length: 20 }, (_, index) => index));
     });
 
-    it('sends the script to each node that does not know it', async () => {
+    it('sends the script to each node that has not cached it', async () => {
       const client = await connect();
       const keys = await Promise.all([0, 1, 2].map((master) => cluster.keyOn(master)));
       const throttles = keys.map((key) => open(client, key));
@@ -132,7 +134,7 @@ describe('a Redis Cluster', () => {
       ]);
     });
 
-    it('asks what it has missed when its subscriber was gone', async () => {
+    it('renews after its subscriber was lost', async () => {
       const [here, there] = await Promise.all([connect(), connect()]);
       const key = await cluster.keyOn(2);
       const held = await open(here, key).acquire();
@@ -142,14 +144,14 @@ describe('a Redis Cluster', () => {
         async () => (await subscribers()) >= 2 && (await open(here, key).inspect()).waiting.length === 1,
       );
       await Promise.all(cluster.nodes.map(({ port }) => ask(port, 'CLIENT', 'KILL', 'TYPE', 'pubsub')));
-      // Nobody hears of this.
+      // No subscriber receives this message.
       await held.release();
       expect(await timed(() => waiting)).toBeLessThan(3_000);
       (await waiting).release();
     });
   });
 
-  it.each(kinds)('$name: what the user listens to is left alone, and nothing of ours stays', async ({ connect }) => {
+  it.each(kinds)('$name: subscriptions of the user stay, and those of headgate end', async ({ connect }) => {
     const client = await connect();
     const emitter = client as unknown as EventEmitter;
     const listeners = (): string[] =>
@@ -161,14 +163,14 @@ describe('a Redis Cluster', () => {
     const before = listeners();
     const throttle = new RedisThrottle({ client, key: await cluster.keyOn(2), concurrency: 1 });
     const held = await throttle.acquire();
-    await until('its subscriber', async () => (await subscribers()) === 1);
+    await until('the subscriber', async () => (await subscribers()) === 1);
     held.release();
     await throttle.close();
     await until('no subscriber', async () => (await subscribers()) === 0);
     expect(listeners()).toEqual(before);
   });
 
-  /** How many listen to channels of ours, on all nodes. */
+  /** The number of subscribers of channels of headgate, on all nodes. */
   const subscribers = async (): Promise<number> => {
     const channels = await Promise.all(
       cluster.nodes.map(async ({ port }) => (await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]),
@@ -176,7 +178,7 @@ describe('a Redis Cluster', () => {
     return channels.flat().length;
   };
 
-  it('goes on through a slot that moves to another node', async () => {
+  it('keeps working while a slot moves to another node', async () => {
     const clients = await Promise.all(kinds.map((kind) => kind.connect()));
     const key = await cluster.keyOn(1);
     const slot = String(await cluster.slotOf(key));
@@ -204,7 +206,7 @@ describe('a Redis Cluster', () => {
     await until('nothing left', async () => (await ask(to, 'CLUSTER', 'COUNTKEYSINSLOT', slot)) === 0);
   });
 
-  it('bounds the calls for the keys of a dead node, serves the others, and serves it again when it is back', async () => {
+  it('rejects calls for keys of a dead node in time, serves the other keys, and recovers with the node', async () => {
     const [dead, alive] = await Promise.all([cluster.keyOn(1), cluster.keyOn(2)]);
     const node = cluster.nodes[1] as Cluster['nodes'][number];
     const setups = await Promise.all(
@@ -232,7 +234,7 @@ describe('a Redis Cluster', () => {
     );
   });
 
-  it('goes on where a replica takes over: who holds still holds, who waits is next in order', async () => {
+  it('continues after a replica takes over: holders keep their permits, waiters their order', async () => {
     const master = cluster.nodes[0] as Cluster['nodes'][number];
     const successor = cluster.nodes[3] as Cluster['nodes'][number];
     const setups = await Promise.all(
@@ -248,7 +250,7 @@ describe('a Redis Cluster', () => {
   });
 });
 
-/** One who holds and some who wait in a known order, in two clients; and what must be true of them after a failover. */
+/** Starts one holder and several waiters in a known order, on two clients. Returns the checks after a failover. */
 async function queueUp(
   key: string,
   here: RedisConnection,
@@ -276,11 +278,11 @@ async function queueUp(
         }),
       ),
     );
-    await until('its place', async () => (await throttle.inspect()).waiting.length === index + 1);
+    await until('the place of the waiter', async () => (await throttle.inspect()).waiting.length === index + 1);
   }
   return {
     async verify() {
-      // Nobody was let in for the sake of the failover.
+      // The failover has granted no permit.
       await sleep(300);
       expect(order).toEqual([]);
       expect(held.map(({ signal }) => signal.aborted)).toEqual([false, false]);
@@ -293,7 +295,7 @@ async function queueUp(
           ),
         RECOVERY,
       );
-      // With one slot left they go one by one.
+      // One free slot grants the waiters one by one.
       running--;
       await held[1].release();
       expect(await timed(() => Promise.all(waiting))).toBeLessThan(RECOVERY * 1_000);
@@ -325,7 +327,7 @@ describe('sentinels', () => {
     },
   ];
 
-  it.each(kinds)('$name: told by message, from one client to the other', async ({ connect }) => {
+  it.each(kinds)('$name: a release on one client grants a waiter on the other by message', async ({ connect }) => {
     const [here, there] = await Promise.all([connect(), connect()]);
     const key = freshKey();
     const held = await open(here, key).acquire();
@@ -337,28 +339,28 @@ describe('sentinels', () => {
     (await waiting).release();
   });
 
-  it('createSentinel of node-redis: what the user has subscribed to goes on, and nothing of ours stays', async () => {
+  it('createSentinel of node-redis: subscriptions of the user stay, and those of headgate end', async () => {
     const client = createSentinel({ name: sentinels.name, sentinelRootNodes: sentinels.sentinels });
     onTestFinished(() => client.destroy());
     await client.connect();
-    const heard: string[] = [];
-    await client.subscribe('mine', (message) => void heard.push(message));
+    const received: string[] = [];
+    await client.subscribe('mine', (message) => void received.push(message));
     const { port } = sentinels.master;
     const ours = async (): Promise<number> =>
       ((await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]).length;
     await until('no other subscriber', async () => (await ours()) === 0);
     const throttle = new RedisThrottle({ client, key: freshKey(), concurrency: 1 });
     const held = await throttle.acquire();
-    await until('its subscription', async () => (await ours()) === 1);
+    await until('the subscription', async () => (await ours()) === 1);
     held.release();
     await throttle.close();
     await until('the end of it', async () => (await ours()) === 0);
     await ask(port, 'PUBLISH', 'mine', 'still here');
-    await until('a message', () => heard.length === 1);
+    await until('a message', () => received.length === 1);
     expect(client.eventNames()).toEqual([]);
   });
 
-  it('after a failover the same throttles go on: who holds still holds, who waits is next in order', async () => {
+  it('after a failover, holders keep their permits and waiters their order', async () => {
     const { master } = sentinels;
     const setups = await Promise.all(
       kinds.map(async ({ connect }) => {
@@ -369,9 +371,9 @@ describe('sentinels', () => {
     await until('a replica that has it all', async () => (await ask(master.port, 'WAIT', '1', '1000')) === 1);
     await master.kill();
     await sentinels.promoted();
-    // The new master does not know the script.
+    // The new master has not cached the script.
     await Promise.all(setups.map(({ queue }) => queue.verify()));
-    // Messages of the new master arrive as those of the old one did.
+    // Messages of the new master arrive.
     await Promise.all(
       setups.map(async ({ here, there }) => {
         const key = freshKey();

@@ -1,4 +1,4 @@
-/** A gate on Redis keeps the promises of conformance.ts, by whichever client. */
+/** The conformance suite of all gates, run on a RedisThrottle with each kind of client. */
 import { RedisKeyedThrottle, RedisThrottle, type RedisConnection } from 'headgate/redis';
 import type { Gate } from 'headgate';
 import {
@@ -19,7 +19,7 @@ const onRedis = (
   async make(settings) {
     const { client, close } = await connect();
     const { gate, ready } = make(client, settings);
-    // Many begin at once, and it takes a while until all are connected.
+    // Many clients connect at the same time, which takes a while.
     await ready();
     return {
       ...stageInRealTime(gate, SETTLE_MILLISECONDS),

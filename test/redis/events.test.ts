@@ -1,4 +1,4 @@
-/** What throttles on Redis tell through `node:diagnostics_channel`, and its metrics. */
+/** The events that throttles on Redis publish through `node:diagnostics_channel`, and their metrics. */
 import { PrometheusExporter } from '@opentelemetry/exporter-prometheus';
 import { MeterProvider } from '@opentelemetry/sdk-metrics';
 import { instrument } from 'headgate/otel';
@@ -17,27 +17,27 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
   return throttle;
 };
 
-const brief = (heard: Heard[]): string[] => {
-  const first = Math.min(...heard.map((message) => ('id' in message ? message.id : Infinity)));
-  return heard.map((message) =>
+const brief = (received: Heard[]): string[] => {
+  const first = Math.min(...received.map((message) => ('id' in message ? message.id : Infinity)));
+  return received.map((message) =>
     message.kind === 'paused'
       ? `paused ${message.seconds}`
       : `${message.kind} ${message.id - first + 1} cost ${message.cost}${message.kind === 'refused' ? ` ${message.reason}` : ''}`,
   );
 };
 
-const refusals = (heard: Heard[]): Heard[] => heard.filter(({ kind }) => kind === 'refused');
+const refusals = (received: Heard[]): Heard[] => received.filter(({ kind }) => kind === 'refused');
 
-/** A client that never answers. */
+/** A client that never replies. */
 const dead: RedisCommands = { eval: () => new Promise(() => {}), subscribe: async () => {} };
 
 describe('channels of a RedisThrottle', () => {
-  test('tell the life of each call, in order, by one number', async () => {
-    const heard = hear();
+  test('publish the events of each call in order, with one id', async () => {
+    const received = hear();
     const throttle = open({ concurrency: 1, maxQueue: 1 });
     const first = await throttle.acquire(2);
     const second = throttle.acquire(3);
-    await until('the second waits', () => heard.length === 2);
+    await until('the second waits', () => received.length === 2);
     await outcome(throttle.acquire());
     first.release();
     const permit = await second;
@@ -45,7 +45,7 @@ describe('channels of a RedisThrottle', () => {
     permit.release();
     permit.release();
     await throttle.idle();
-    expect(brief(heard)).toEqual([
+    expect(brief(received)).toEqual([
       'granted 1 cost 2',
       'queued 2 cost 3',
       'refused 3 cost 1 queue full',
@@ -53,17 +53,17 @@ describe('channels of a RedisThrottle', () => {
       'granted 2 cost 3',
       'released 2 cost 5',
     ]);
-    for (const message of heard) expect(message).toMatchObject({ throttle, name: 'fleet' });
-    expect(heard[4]).toMatchObject({ waited: permit.waited });
+    for (const message of received) expect(message).toMatchObject({ throttle, name: 'fleet' });
+    expect(received[4]).toMatchObject({ waited: permit.waited });
   });
 
-  test('tell every refusal with its reason and error', async () => {
+  test('publish every refusal with its reason and error', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
-    const heard = hear();
-    const told: [reason: string, error: unknown][] = [];
+    const received = hear();
+    const outcomes: [reason: string, error: unknown][] = [];
     const refused = async (reason: string, promise: Promise<unknown>): Promise<void> =>
-      void told.push([reason, await outcome(promise)]);
+      void outcomes.push([reason, await outcome(promise)]);
     await refused('busy', throttle.tryAcquire());
     await refused('timeout', throttle.acquire(1, { timeout: 0 }));
     await refused(
@@ -81,31 +81,31 @@ describe('channels of a RedisThrottle', () => {
     await refused('closed', throttle.acquire());
     await refused('busy', throttle.tryAcquire());
     permit.release();
-    expect(refusals(heard)).toMatchObject(told.map(([reason, error]) => ({ reason, error })));
-    expect(told[0]?.[1]).toBeUndefined();
+    expect(refusals(received)).toMatchObject(outcomes.map(([reason, error]) => ({ reason, error })));
+    expect(outcomes[0]?.[1]).toBeUndefined();
   });
 
-  test('a cost that a change of limits makes too much is refused for it', async () => {
+  test('a waiter whose cost exceeds a lowered burst is refused with the reason cost', async () => {
     const throttle = open({ capacity: 10, concurrency: 1 });
     const permit = await throttle.acquire();
-    const heard = hear();
+    const received = hear();
     const waiting = outcome(throttle.acquire(8));
-    await until('it waits', () => heard.length === 1);
+    await until('one waiter is queued', () => received.length === 1);
     await throttle.configure({ burst: 5 });
     const error = await waiting;
-    expect(refusals(heard)).toMatchObject([{ reason: 'cost', error }]);
+    expect(refusals(received)).toMatchObject([{ reason: 'cost', error }]);
     permit.release();
   });
 
-  test('a backend that fails refuses, whoever asks', async () => {
-    const heard = hear();
+  test('a failing backend publishes a refusal for every call', async () => {
+    const received = hear();
     const throttle = open({ client: dead, commandTimeout: 0.02 });
     const errors = await Promise.all([throttle.acquire(), throttle.tryAcquire()].map(outcome));
-    expect(refusals(heard)).toMatchObject(errors.map((error) => ({ reason: 'backend', error })));
+    expect(refusals(received)).toMatchObject(errors.map((error) => ({ reason: 'backend', error })));
   });
 
-  test('with failOpen, what this process decides is told as a call of this throttle, and once', async () => {
-    const heard = hear();
+  test('with failOpen, each local decision is published once, for this throttle', async () => {
+    const received = hear();
     const throttle = open({ client: dead, commandTimeout: 0.02, failOpen: true, concurrency: 2 });
     const permits = await Promise.all([throttle.acquire(), throttle.acquire()]);
     expect(throttle.held).toBe(2);
@@ -118,7 +118,7 @@ describe('channels of a RedisThrottle', () => {
     for (const permit of permits) permit.release();
     (await waiting).release();
     expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
-    expect(brief(heard).map((text) => text.replace(/ \d+ cost 1/, ''))).toEqual([
+    expect(brief(received).map((text) => text.replace(/ \d+ cost 1/, ''))).toEqual([
       'granted',
       'granted',
       'refused busy',
@@ -128,15 +128,15 @@ describe('channels of a RedisThrottle', () => {
       'granted',
       'released',
     ]);
-    for (const message of heard) expect(message.throttle).toBe(throttle);
+    for (const message of received) expect(message.throttle).toBe(throttle);
     for (const name of ['granted', 'released'])
       expect(
-        new Set(heard.flatMap((message) => ('id' in message && message.kind === name ? [message.id] : []))).size,
+        new Set(received.flatMap((message) => ('id' in message && message.kind === name ? [message.id] : []))).size,
       ).toBe(3);
   });
 
-  test('keys of a fleet that this process decides are counted, too', async () => {
-    const heard = hear();
+  test('metrics count the keys of a keyed throttle that the fallback serves', async () => {
+    const received = hear();
     const keyed = new RedisKeyedThrottle({
       client: dead,
       commandTimeout: 0.02,
@@ -145,76 +145,76 @@ describe('channels of a RedisThrottle', () => {
       name: 'users',
     });
     const permit = await keyed.acquire('ada');
-    expect(heard).toMatchObject([{ kind: 'granted', name: 'users', throttle: { held: 1 } }]);
+    expect(received).toMatchObject([{ kind: 'granted', name: 'users', throttle: { held: 1 } }]);
     permit.release();
-    expect(heard).toMatchObject([{ kind: 'granted' }, { kind: 'released', throttle: { held: 0 } }]);
+    expect(received).toMatchObject([{ kind: 'granted' }, { kind: 'released', throttle: { held: 0 } }]);
     await keyed.close();
   });
 
-  test('whoever asks again because of a refusal does not keep a failing gate busy for ever', async () => {
+  test('a subscriber that calls acquire during a refusal causes no endless loop while Redis fails', async () => {
     let fails = false;
     const { client, close } = ioredis();
     onTestFinished(close);
     const answers: RedisCommands['eval'] = evalThrough(client);
-    const mortal: RedisCommands = {
+    const custom: RedisCommands = {
       eval: (...words) => (fails ? Promise.reject(new Error('gone')) : answers(...words)),
       subscribe: async () => {},
     };
-    const throttle = open({ client: mortal, concurrency: 1, ttl: 0.3 });
+    const throttle = open({ client: custom, concurrency: 1, ttl: 0.3 });
     await throttle.acquire();
     const lost = later(throttle.acquire());
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
-    let heard = 0;
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
+    let received = 0;
     listen(({ kind }) => {
-      if (kind === 'refused' && !throttle.closed && ++heard < 10_000) void later(throttle.acquire());
+      if (kind === 'refused' && !throttle.closed && ++received < 10_000) void later(throttle.acquire());
     });
     fails = true;
     await outcome(lost);
-    expect(heard).toBeLessThan(100);
+    expect(received).toBeLessThan(100);
     await throttle.close();
   });
 
-  test('a lease that is lost is told as released, and once', async () => {
+  test('a lost lease is published as released once', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
-    const heard = hear();
+    const received = hear();
     await throttle.reset();
-    await until('it is lost', () => permit.signal.aborted);
+    await until('the permit is lost', () => permit.signal.aborted);
     permit.release();
     await throttle.idle();
-    expect(heard.map(({ kind }) => kind)).toEqual(['released']);
+    expect(received.map(({ kind }) => kind)).toEqual(['released']);
   });
 
-  test('who waits, loses the place and comes again is told once', async () => {
+  test('a waiter that loses its place and returns to the queue is published once', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
-    const heard = hear();
+    const received = hear();
     const waiting = throttle.acquire();
-    await until('it waits', () => heard.length === 1);
+    await until('one waiter is queued', () => received.length === 1);
     await throttle.reset();
     await until('the first is lost', () => permit.signal.aborted);
     (await waiting).release();
-    expect(heard.map(({ kind }) => kind)).toEqual(['queued', 'released', 'granted', 'released']);
+    expect(received.map(({ kind }) => kind)).toEqual(['queued', 'released', 'granted', 'released']);
   });
 
-  test('tell the pauses of this process', async () => {
-    const heard = hear();
+  test('publish the pauses of this process', async () => {
+    const received = hear();
     const throttle = open();
     await throttle.pause(30);
     await throttle.pause(0);
     await throttle.pause();
     await throttle.resume();
-    expect(brief(heard)).toEqual(['paused 30', 'paused Infinity', 'paused 0']);
+    expect(brief(received)).toEqual(['paused 30', 'paused Infinity', 'paused 0']);
   });
 
-  test('metrics count what this process holds and who waits, and no tokens', async () => {
+  test('metrics count permits and waiters of this process, and no tokens', async () => {
     const exporter = new PrometheusExporter({ preventServerStart: true });
     const provider = new MeterProvider({ readers: [exporter] });
     onTestFinished(instrument(provider));
     const throttle = open({ capacity: 100, concurrency: 2 });
     const permits = [await throttle.acquire(), await throttle.acquire()];
     const waiting = throttle.acquire();
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     const { resourceMetrics } = await exporter.collect();
     const values = resourceMetrics.scopeMetrics.flatMap(({ metrics }) =>
       metrics.flatMap(({ descriptor, dataPoints }) =>

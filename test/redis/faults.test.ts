@@ -1,6 +1,6 @@
 /**
- * What becomes of a gate when Redis fails: it is killed, hangs, forgets its scripts or its data, drops connections or
- * messages. Each test has a server of its own, since it does to it what nobody else would survive.
+ * A gate while Redis fails: the server is killed, hangs, loses its scripts or its data, or drops connections or
+ * messages. Each test has a server of its own, since its faults would break every other test.
  */
 import { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
 import { Redis } from 'ioredis';
@@ -28,11 +28,11 @@ afterAll(() => {
   expect(unhandled).toEqual([]);
 });
 
-/** A server, and whatever a test does with it; all of it ends with the test. */
+/** A server, its clients, its throttles and its network. All of them end with the test. */
 class Scene {
   readonly #endings: (() => unknown)[] = [];
   readonly server: RedisServer;
-  /** Something to ask the server with beside the clients that are tested. */
+  /** A client for administration, separate from the clients under test. */
   readonly admin: Redis;
 
   constructor(server: RedisServer) {
@@ -71,7 +71,7 @@ class Scene {
     return throttle;
   }
 
-  /** Stops the server as if its host were out of reach, without ending a connection; returns how to let it go on. */
+  /** Suspends the server without closing a connection, as an unreachable host. Returns a function that resumes it. */
   async hang(): Promise<() => void> {
     const pid = Number(/process_id:(\d+)/.exec(await this.admin.info('server'))?.[1]);
     let hung: boolean = process.kill(pid, 'SIGSTOP');
@@ -83,10 +83,15 @@ class Scene {
     return goOn;
   }
 
-  /** A network between a client and the server, that can lose what the server says, cut connections and let none be made. */
-  async network(): Promise<{ url: string; deaf: boolean; closed: boolean; cut(): void }> {
+  /** A proxy between a client and the server. It can drop replies, cut connections and refuse new ones. */
+  async network(): Promise<{ url: string; dropsReplies: boolean; closed: boolean; cut(): void }> {
     const sockets = new Set<Socket>();
-    const state = { url: '', deaf: false, closed: false, cut: () => sockets.forEach((socket) => socket.destroy()) };
+    const state = {
+      url: '',
+      dropsReplies: false,
+      closed: false,
+      cut: () => sockets.forEach((socket) => socket.destroy()),
+    };
     const proxy = createServer((near) => {
       if (state.closed) {
         near.destroy();
@@ -95,7 +100,7 @@ class Scene {
       const far = createConnection({ host: '127.0.0.1', port: this.server.port });
       sockets.add(near);
       near.on('data', (data) => void far.write(data));
-      far.on('data', (data) => void (state.deaf || near.write(data)));
+      far.on('data', (data) => void (state.dropsReplies || near.write(data)));
       for (const [socket, other] of [
         [near, far],
         [far, near],
@@ -117,10 +122,10 @@ class Scene {
   }
 }
 
-/** How many servers run at a time: with more, the timers of all tests would be late. */
+/** The number of servers at a time. More servers would delay the timers of all tests. */
 const turns = new Throttle(Infinity, 6);
 
-/** A test with a server of its own. */
+/** Declares a test with a server of its own. */
 const scene = (name: string, body: (it: Scene) => Promise<void>, settings?: Record<string, string>): void =>
   test.concurrent(name, () =>
     turns.run(async () => {
@@ -133,7 +138,7 @@ const scene = (name: string, body: (it: Scene) => Promise<void>, settings?: Reco
     }),
   );
 
-/** The clients, each a way to connect. Each call makes a connection of its own. */
+/** The kinds of clients. Each call creates a new connection. */
 const clients: [string, (it: Scene, url?: string) => Promise<RedisConnection>][] = [
   [
     'ioredis',
@@ -145,14 +150,14 @@ const clients: [string, (it: Scene, url?: string) => Promise<RedisConnection>][]
   ],
   ['node-redis', (it, url) => it.nodeRedis(url)],
 ];
-/** What is given makes the connection. */
+/** The clients above, and options with which headgate creates the client. */
 const all: typeof clients = [...clients, ['{ url }', async (it, url = it.server.url) => ({ url, database: 0 })]];
 
 const slots = (permits: readonly RedisPermit[]): number[] => permits.map(({ slot }) => slot);
 const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index));
 
-/** A connection takes longer than a command. */
+/** A connection takes longer than `commandTimeout`. */
 const untilConnected = (throttle: RedisThrottle): Promise<void> =>
   until('it is connected', () =>
     throttle.inspect().then(
@@ -161,7 +166,7 @@ const untilConnected = (throttle: RedisThrottle): Promise<void> =>
     ),
   );
 
-/** What the server knows, told through a connection of its own. */
+/** Observes the state in the server through a separate connection. */
 const watch = (it: Scene, { key }: RedisThrottle): (() => Promise<{ slots: number[]; waiting: number }>) => {
   const observer = it.throttle(it.admin, { key });
   return async () => {
@@ -170,7 +175,7 @@ const watch = (it: Scene, { key }: RedisThrottle): (() => Promise<{ slots: numbe
   };
 };
 
-/** Waits until the server knows so much. While it is down, it knows nothing. */
+/** Waits until the state in the server is as given. A server that is down has no state. */
 const untilKnown = (
   known: () => Promise<{ slots: number[]; waiting: number }>,
   slotsTaken: number[],
@@ -181,21 +186,21 @@ const untilKnown = (
   return until(wanted, async () => JSON.stringify(await known().catch(() => undefined)) === wanted, seconds);
 };
 
-describe('a call whose answer is lost', () => {
-  scene('is sent again by ioredis, and counts once', async (it) => {
+describe('a call whose reply is lost', () => {
+  scene('counts once when ioredis sends it twice', async (it) => {
     const net = await it.network();
     const throttle = it.throttle(it.ioredis({}, net.url), { concurrency: 2, commandTimeout: 2, ttl: 10 });
     const other = it.throttle(it.admin, { key: throttle.key, concurrency: 2, ttl: 10 });
     const first = await throttle.acquire();
-    net.deaf = true;
+    net.dropsReplies = true;
     const second = throttle.acquire();
-    await until('the server has heard it', async () => (await other.inspect()).active.length === 2);
-    // These wait: so will they be sent again, too.
+    await until('the server has applied the call', async () => (await other.inspect()).active.length === 2);
+    // These callers wait, so ioredis sends their commands again too.
     const third = throttle.acquire();
-    await until('they wait', async () => (await other.inspect()).waiting.length === 1);
+    await until('the waiters are queued', async () => (await other.inspect()).waiting.length === 1);
     const last = other.acquire();
-    await until('it waits', async () => (await other.inspect()).waiting.length === 2);
-    net.deaf = false;
+    await until('one waiter is queued', async () => (await other.inspect()).waiting.length === 2);
+    net.dropsReplies = false;
     net.cut();
     expect(slots([first, await second])).toEqual([1, 2]);
     const outcomes = new Outcomes();
@@ -209,21 +214,21 @@ describe('a call whose answer is lost', () => {
     expect(new Set((await other.inspect()).active.map(({ slot }) => slot))).toEqual(new Set([1, 2]));
   });
 
-  scene('fails with node-redis, and what it took is back at once', async (it) => {
+  scene('rejects with node-redis, and its permit is released at once', async (it) => {
     const net = await it.network();
     const throttle = it.throttle(await it.nodeRedis(net.url), { concurrency: 1, commandTimeout: 2, ttl: 20 });
     const other = it.throttle(it.admin, { key: throttle.key, concurrency: 1, ttl: 20 });
     await throttle.run(() => {});
-    net.deaf = true;
+    net.dropsReplies = true;
     const lost = throttle.acquire();
-    await until('the server has heard it', async () => (await other.inspect()).active.length === 1);
-    net.deaf = false;
+    await until('the server has applied the call', async () => (await other.inspect()).active.length === 1);
+    net.dropsReplies = false;
     net.cut();
     await expect(lost).rejects.toThrow(ThrottleBackendError);
     await until('nothing is held', async () => (await other.inspect()).active.length === 0, 2);
   });
 
-  scene('is given back at once, though another call has been answered meanwhile', async (it) => {
+  scene('is cancelled at once, even if another call was answered meanwhile', async (it) => {
     const answers: (() => void)[] = [];
     let prompt = true;
     const run = evalThrough(it.admin);
@@ -253,7 +258,7 @@ describe('a call whose answer is lost', () => {
     expect(await it.admin.dbsize()).toBe(0);
   });
 
-  scene('is no permit, if it took longer than the permit lasts', async (it) => {
+  scene('grants no permit if the reply takes longer than ttl', async (it) => {
     let delay = 0;
     const run = evalThrough(it.admin);
     const throttle = it.throttle(
@@ -278,7 +283,7 @@ describe('a call whose answer is lost', () => {
     expect(await late).toBeInstanceOf(ThrottleBackendError);
   });
 
-  scene('a permit that is asked for while another answer is long in coming is not lost at once', async (it) => {
+  scene('a permit that is requested during a slow call is not lost at once', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), { concurrency: 4, ttl: 0.5, commandTimeout: 3 });
     await throttle.run(() => {});
     const goOn = await it.hang();
@@ -295,22 +300,19 @@ describe('a call whose answer is lost', () => {
 });
 
 describe('failOpen', () => {
-  scene(
-    'a cost that can be granted no more is refused by the local throttle, and nobody behind it is lost',
-    async (it) => {
-      const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, failOpen: true, commandTimeout: 0.2 });
-      await throttle.run(() => {});
-      await it.hang();
-      const trying = throttle.tryAcquire(5);
-      const next = throttle.acquire(1);
-      const configuring = throttle.configure({ capacity: 2, burst: 2 });
-      await expect(trying).rejects.toThrow(RangeError);
-      expect((await next).slot).toBe(0);
-      await configuring;
-    },
-  );
+  scene('a cost above the new burst is refused by the fallback, and the waiters behind it are granted', async (it) => {
+    const throttle = it.throttle(await clients[0]![1](it), { capacity: 10, failOpen: true, commandTimeout: 0.2 });
+    await throttle.run(() => {});
+    await it.hang();
+    const trying = throttle.tryAcquire(5);
+    const next = throttle.acquire(1);
+    const configuring = throttle.configure({ capacity: 2, burst: 2 });
+    await expect(trying).rejects.toThrow(RangeError);
+    expect((await next).slot).toBe(0);
+    await configuring;
+  });
 
-  scene('whoever waits in the local throttle, since it is paused, goes on by a resume that Redis hears', async (it) => {
+  scene('a waiter of the paused fallback is granted by a resume that Redis receives', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), { concurrency: 10, failOpen: true, commandTimeout: 0.2 });
     await throttle.run(() => {});
     const goOn = await it.hang();
@@ -327,27 +329,27 @@ describe('failOpen', () => {
     expect((await next).slot).toBe(0);
   });
 
-  scene('nobody passes those who wait in Redis, though it was another throttle that failed', async (it) => {
+  scene('waiters in Redis move to the fallback first, even if another throttle has failed', async (it) => {
     const client = await clients[0]![1](it);
     const options = { concurrency: 1, failOpen: true, commandTimeout: 0.2, ttl: 20 };
     const throttle = it.throttle(client, options);
     await throttle.acquire();
     const outcomes = new Outcomes();
     outcomes.follow('first', throttle.acquire());
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     await it.hang();
     await it.throttle(client, options).acquire();
     outcomes.follow('second', throttle.acquire());
-    await until('somebody is granted', () => outcomes.order.length > 0);
+    await until('one waiter is granted', () => outcomes.order.length > 0);
     expect(outcomes.order).toEqual(['first']);
     outcomes.permit('first').release();
     await until('the other, too', () => outcomes.order.length > 1);
   });
 });
 
-describe('clients that are odd', () => {
+describe('unusual clients', () => {
   for (const [name, connect] of all) {
-    scene(`whoever has only looked at first, hears of a grant all the same: ${name}`, async (it) => {
+    scene(`a throttle whose first call is inspect receives a later grant: ${name}`, async (it) => {
       const holder = it.throttle(await connect(it), { concurrency: 1, ttl: 20 });
       const throttle = it.throttle(await connect(it), { key: holder.key, concurrency: 1, ttl: 20 });
       await untilConnected(holder);
@@ -355,14 +357,14 @@ describe('clients that are odd', () => {
       await sleep(SETTLE_MILLISECONDS);
       const permit = await holder.acquire();
       const next = throttle.acquire();
-      await until('it waits', async () => (await holder.inspect()).waiting.length === 1);
+      await until('one waiter is queued', async () => (await holder.inspect()).waiting.length === 1);
       await sleep(200);
       permit.release();
       expect(await Promise.race([next, sleep(1_000)])).toBeDefined();
     });
   }
 
-  scene('one whose replies are Buffers', async (it) => {
+  scene('a client whose replies are Buffers works', async (it) => {
     const client = createClient({
       url: it.server.url,
       commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
@@ -374,19 +376,19 @@ describe('clients that are odd', () => {
     expect((await throttle.inspect()).active).toMatchObject([{ slot: 1, cost: 1 }]);
   });
 
-  scene('one with a prefix for all keys', async (it) => {
+  scene('a client with a prefix for all keys works', async (it) => {
     const client = it.ioredis({ keyPrefix: 'app:' });
     const throttle = it.throttle(client, { concurrency: 1, ttl: 20 });
     const second = it.throttle(client, { key: throttle.key, concurrency: 1, ttl: 20 });
     const permit = await throttle.acquire();
     const next = second.acquire();
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     await sleep(200);
     permit.release();
     expect(await Promise.race([next, sleep(1_000)])).toBeDefined();
   });
 
-  test('one that answers with nothing', async () => {
+  test('a client that replies with undefined rejects the call', async () => {
     const throttle = new RedisThrottle({
       client: { eval: async () => undefined, subscribe: async () => {} },
       key: 'key',
@@ -400,7 +402,7 @@ describe('clients that are odd', () => {
 
 describe('a server that is killed and started again', () => {
   for (const [name, connect] of all) {
-    scene(`without its data: holders keep their slots, waiters their order: ${name}`, async (it) => {
+    scene(`without its data, holders keep their slots and waiters their order: ${name}`, async (it) => {
       const net = await it.network();
       const here = it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 });
       const there = it.throttle(await connect(it, net.url), {
@@ -416,7 +418,7 @@ describe('a server that is killed and started again', () => {
         outcomes.follow(waiter, (index % 2 === 0 ? here : there).acquire());
         await untilKnown(known, [1, 2, 3], index + 1);
       }
-      // So those who hold come back first; who waits elsewhere, after those.
+      // The second client stays cut off, so the holders restore their leases before its waiters return.
       net.closed = true;
       net.cut();
       await it.server.kill();
@@ -447,7 +449,7 @@ describe('a server that is killed and started again', () => {
     });
 
     scene(
-      `with its data: all goes on, nothing is doubled: ${name}`,
+      `with its data: every permit and waiter continues, and none is doubled: ${name}`,
       async (it) => {
         const throttles = [it.throttle(await connect(it), { concurrency: 3, ttl: 3, commandTimeout: 2 })];
         throttles.push(
@@ -467,7 +469,7 @@ describe('a server that is killed and started again', () => {
               done++;
             });
           } catch (error) {
-            // Its call was under way when the connection broke: it asks again.
+            // The call was under way when the connection broke, so the test calls again.
             if (!(error instanceof ThrottleBackendError)) throw error;
             await sleep(20);
             return job(throttle);
@@ -487,7 +489,7 @@ describe('a server that is killed and started again', () => {
       { appendonly: 'yes', appendfsync: 'always' },
     );
 
-    scene(`down for longer than ttl: nobody hangs, and afterwards all is as new: ${name}`, async (it) => {
+    scene(`down for longer than ttl: every call settles, and new calls start from a new state: ${name}`, async (it) => {
       const throttle = it.throttle(await connect(it), { concurrency: 2, ttl: 0.6, commandTimeout: 0.3 });
       await untilConnected(throttle);
       const permits = [await throttle.acquire(), await throttle.acquire()];
@@ -497,7 +499,7 @@ describe('a server that is killed and started again', () => {
           (error: unknown) => error,
         ),
       );
-      await until('they wait', async () => (await throttle.inspect()).waiting.length === 3);
+      await until('the waiters are queued', async () => (await throttle.inspect()).waiting.length === 3);
       const losses: unknown[] = [];
       for (const { signal } of permits) signal.addEventListener('abort', () => losses.push(signal.reason));
       const since = performance.now();
@@ -509,7 +511,7 @@ describe('a server that is killed and started again', () => {
       expect([throttle.held, throttle.waiting]).toEqual([0, 0]);
       await it.server.start();
       for (const permit of permits) permit.release();
-      await until('it works again', () => throttle.run(({ slot }) => slot === 1).catch(() => false));
+      await until('the throttle works again', () => throttle.run(({ slot }) => slot === 1).catch(() => false));
       await throttle.idle();
       expect(losses).toHaveLength(2);
       await until('nothing is left', async () => (await it.admin.dbsize()) === 0);
@@ -520,7 +522,7 @@ describe('a server that is killed and started again', () => {
 describe('each call is bounded', () => {
   const calls: Record<string, (throttle: RedisThrottle) => Promise<unknown>> = {
     acquire: (throttle) => throttle.acquire(),
-    'acquire of one who would wait for a second': (throttle) => throttle.acquire(1, { timeout: 5 }),
+    'acquire with a wait of a second': (throttle) => throttle.acquire(1, { timeout: 5 }),
     tryAcquire: (throttle) => throttle.tryAcquire(),
     run: (throttle) => throttle.run(() => {}),
     pause: (throttle) => throttle.pause(0.01),
@@ -578,7 +580,7 @@ describe('each call is bounded', () => {
         expect(throttle.concurrency).toBe(5);
         await recover();
         await until('the next works', () => throttle.run(({ slot }) => slot > 0).catch(() => false), 4);
-        // Whatever was taken in vain is back long before it would lapse.
+        // A permit without a holder is released long before its lease would expire.
         await until('nothing is held', async () => (await throttle.inspect()).active.length === 0, 3);
         await throttle.idle();
         expect(await it.admin.dbsize()).toBe(0);
@@ -586,7 +588,7 @@ describe('each call is bounded', () => {
     }
   }
 
-  scene('an answer in time is used, however close', async (it) => {
+  scene('a reply just before the timeout is used', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), { concurrency: 1, ttl: 10, commandTimeout: 0.6 });
     await throttle.run(() => {});
     const goOn = await it.hang();
@@ -597,7 +599,7 @@ describe('each call is bounded', () => {
   });
 });
 
-describe('failOpen: the local throttle decides', () => {
+describe('failOpen: the fallback grants permits', () => {
   for (const [name, connect] of clients) {
     for (const failure of ['down', 'hung']) {
       scene(`${name}, ${failure}`, async (it) => {
@@ -638,7 +640,7 @@ describe('failOpen: the local throttle decides', () => {
     }
   }
 
-  scene('the rate is kept there as well', async (it) => {
+  scene('the fallback keeps the rate', async (it) => {
     const throttle = it.throttle(await clients[0]![1](it), {
       capacity: 10,
       burst: 5,
@@ -656,7 +658,7 @@ describe('failOpen: the local throttle decides', () => {
 
 describe('SCRIPT FLUSH', () => {
   for (const [name, connect] of all) {
-    scene(`is not noticed: ${name}`, async (it) => {
+    scene(`affects no call: ${name}`, async (it) => {
       const throttle = it.throttle(await connect(it), { concurrency: 2, ttl: 0.5 });
       const stop = new AbortController();
       const flush = (async () => {
@@ -679,7 +681,7 @@ describe('SCRIPT FLUSH', () => {
 
 describe('CLIENT KILL', () => {
   for (const [name, connect] of all) {
-    scene(`of all connections, while some hold and some wait: ${name}`, async (it) => {
+    scene(`of all connections loses no permit and no waiter: ${name}`, async (it) => {
       const here = it.throttle(await connect(it), { concurrency: 1, ttl: 20, commandTimeout: 2 });
       const there = it.throttle(await connect(it), { key: here.key, concurrency: 1, ttl: 20, commandTimeout: 2 });
       const known = watch(it, here);
@@ -690,11 +692,11 @@ describe('CLIENT KILL', () => {
       outcomes.follow('second', here.acquire());
       await untilKnown(known, [1], 2);
       await sleep(SETTLE_MILLISECONDS);
-      // Who kills is spared, by default.
+      // CLIENT KILL skips its own connection by default.
       for (const type of ['NORMAL', 'PUBSUB']) await it.admin.call('CLIENT', 'KILL', 'TYPE', type);
-      // Published while nobody hears it.
+      // This message is published without a subscriber.
       permit.release();
-      await until('it is heard of after all', () => outcomes.order.length > 0, 4);
+      await until('the grant arrives after all', () => outcomes.order.length > 0, 4);
       expect(outcomes.order).toEqual(['first']);
       await it.admin.call('CLIENT', 'KILL', 'TYPE', 'NORMAL');
       outcomes.permit('first').release();
@@ -706,9 +708,9 @@ describe('CLIENT KILL', () => {
   }
 });
 
-describe('messages that are lost', () => {
+describe('lost messages', () => {
   const ttl = 1.5;
-  /** A client by hand, on a connection of the scene, that hears what `passes`. */
+  /** A custom client on connections of the scene. It receives the messages for which `passes` returns true. */
   const partial = (
     it: Scene,
     passes: (message: string) => boolean,
@@ -750,7 +752,7 @@ describe('messages that are lost', () => {
     ],
   ];
   for (const [what, make] of lossy) {
-    scene(`${what}: whoever waits hears of its grant within ttl / 3`, async (it) => {
+    scene(`${what}: a waiter receives its grant within ttl / 3`, async (it) => {
       const holder = it.throttle(await clients[0]![1](it), { concurrency: 1, ttl });
       const throttle = it.throttle(make(it), { key: holder.key, concurrency: 1, ttl });
       const known = watch(it, holder);
@@ -766,7 +768,7 @@ describe('messages that are lost', () => {
   }
 });
 
-describe('clients that are no use', () => {
+describe('unusable clients', () => {
   for (const [what, value] of [
     ['nothing', undefined],
     ['null', null],
@@ -774,7 +776,7 @@ describe('clients that are no use', () => {
     ['a number', 6379],
     ['a function', () => {}],
   ] as const) {
-    test(`${what}: a TypeError that names the argument and what it is`, () => {
+    test(`${what}: a TypeError names the argument and the received value`, () => {
       for (const Kind of [RedisThrottle, RedisKeyedThrottle]) {
         expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(TypeError);
         expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(
@@ -789,19 +791,19 @@ describe('clients that are no use', () => {
     ['only eval', { eval() {} }],
     ['only subscribe', { subscribe() {} }],
   ] as const) {
-    test(`${what}: a TypeError that says what would do`, () => {
+    test(`${what}: a TypeError lists the accepted clients`, () => {
       expect(() => new RedisThrottle({ client: value, key: 'key' })).toThrow(
         /client must be an ioredis or node-redis client/,
       );
     });
   }
 
-  scene('an ioredis client that connects when it is used, is connected', async (it) => {
+  scene('an ioredis client with lazyConnect is connected on first use', async (it) => {
     const throttle = it.throttle(it.ioredis({ lazyConnect: true }), { concurrency: 1 });
     expect(await throttle.run(({ slot }) => slot)).toBe(1);
   });
 
-  scene('a node-redis client that was never connected fails at once, and works once it is', async (it) => {
+  scene('an unconnected node-redis client rejects at once, and works once connected', async (it) => {
     const client = createClient({ url: it.server.url });
     const throttle = it.throttle(client, { concurrency: 1 });
     await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
@@ -812,25 +814,28 @@ describe('clients that are no use', () => {
   });
 
   for (const [name, connect] of clients) {
-    scene(`one that is closed under us: the permit is lost, the waiter fails, the rest ends: ${name}`, async (it) => {
-      const client = await connect(it);
-      const throttle = it.throttle(client, { concurrency: 1, ttl: 0.6, commandTimeout: 0.3 });
-      const { signal } = await throttle.acquire();
-      const waiting = throttle.acquire().catch((error: unknown) => error);
-      await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
-      const closable = client as unknown as { disconnect?(): void; destroy?(): void };
-      if (closable.destroy === undefined) closable.disconnect?.();
-      else closable.destroy();
-      await until('it is lost', () => signal.aborted, 2);
-      expect(signal.reason).toBeInstanceOf(LeaseLostError);
-      expect(await waiting).toBeInstanceOf(ThrottleBackendError);
-      await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
-      await throttle.close();
-      await throttle.idle();
-    });
+    scene(
+      `a client that the user closes: the permit is lost, the waiter rejects, all timers end: ${name}`,
+      async (it) => {
+        const client = await connect(it);
+        const throttle = it.throttle(client, { concurrency: 1, ttl: 0.6, commandTimeout: 0.3 });
+        const { signal } = await throttle.acquire();
+        const waiting = throttle.acquire().catch((error: unknown) => error);
+        await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
+        const closable = client as unknown as { disconnect?(): void; destroy?(): void };
+        if (closable.destroy === undefined) closable.disconnect?.();
+        else closable.destroy();
+        await until('the permit is lost', () => signal.aborted, 2);
+        expect(signal.reason).toBeInstanceOf(LeaseLostError);
+        expect(await waiting).toBeInstanceOf(ThrottleBackendError);
+        await expect(throttle.acquire()).rejects.toThrow(ThrottleBackendError);
+        await throttle.close();
+        await throttle.idle();
+      },
+    );
   }
 
-  scene('one of our own, whose options let it give up, ends without a word', async (it) => {
+  scene('a client of headgate whose reconnect strategy stops ends without an unhandled error', async (it) => {
     const client = { url: it.server.url, socket: { reconnectStrategy: false } };
     const throttle = it.throttle(client, { concurrency: 1, ttl: 0.3, commandTimeout: 0.2 });
     await it.server.kill();

@@ -1,4 +1,4 @@
-/** One gate for many processes: real ones, which work, die and hang. */
+/** One gate for many real processes, which work, die and hang. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,15 +25,15 @@ import {
 } from './support.js';
 import type { Command, ObeyingSettings, Phase } from './worker.js';
 import { grantOf, type Kind, now } from './worker-client.js';
-import type { Account, CrowdSettings, Hold, Word } from './worker-crowd.js';
-import type { LoopSettings, Said } from './worker-loop.js';
+import type { Account, CrowdSettings, Hold, ScriptEvent } from './worker-crowd.js';
+import type { LoopSettings, LoopReport } from './worker-loop.js';
 
-/** How late, in milliseconds, a process may be on a machine that has other things to do. */
+/** The largest delay of a process on a busy machine, in milliseconds. */
 const SLACK = 1_200;
 
 let folder = '';
 const workers = new Set<Worker>();
-/** What is done when all tests are: those that run side by side have no hooks of their own. */
+/** Closes everything after all tests. Concurrent tests have no hooks of their own. */
 const endings: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
@@ -46,22 +46,22 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What a worker says: `event`, and the instant `at` in milliseconds. */
+/** A line that a worker prints: an `event` at the instant `at`, in milliseconds. */
 interface Line {
   event: string;
   at: number;
   name?: string;
   slot?: number;
   lost?: boolean;
-  /** What the server said of it. */
+  /** The grant as Redis stores it. */
   grant?: string;
   error?: string;
 }
 
-/** A process of its own. */
+/** A child process. */
 class Worker {
   readonly lines: Line[] = [];
-  /** How it ended: a number is its exit code. */
+  /** The exit code, or the signal that ended the process. */
   end: number | string | undefined;
   readonly #child: ChildProcess;
 
@@ -78,51 +78,55 @@ class Worker {
       workers.delete(this);
       this.end = code ?? signal ?? '';
     });
-    // One that died on its own account hears no more.
+    // Sending a command to a dead process emits an error.
     this.#child.on('error', () => {});
     workers.add(this);
   }
 
-  /** Waits until it has ended, however it did. */
-  async ends(): Promise<number | string | undefined> {
+  /** Waits until the process has ended for any reason. */
+  async ended(): Promise<number | string | undefined> {
     await until('a worker ends', () => this.end !== undefined, 30);
     return this.end;
   }
 
-  tell(command: Command | { do: 'go' }): void {
+  send(command: Command | { do: 'go' }): void {
     this.#child.send(command);
   }
 
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
-    await this.ends();
+    await this.ended();
   }
 
-  said(event: string, name?: string): Line | undefined {
+  reported(event: string, name?: string): Line | undefined {
     return this.lines.find((line) => line.event === event && (name === undefined || line.name === name));
   }
 
-  /** Waits until it has said so. */
-  async says(event: string, name?: string): Promise<Line> {
+  /** Waits until the worker has printed the event. */
+  async waitFor(event: string, name?: string): Promise<Line> {
     try {
-      await until(`a worker says ${event}${name === undefined ? '' : ` ${name}`}`, () => this.said(event, name), 20);
+      await until(
+        `a worker reports ${event}${name === undefined ? '' : ` ${name}`}`,
+        () => this.reported(event, name),
+        20,
+      );
     } catch (error) {
-      throw new Error(`It said ${JSON.stringify(this.lines)}`, { cause: error });
+      throw new Error(`It reported ${JSON.stringify(this.lines)}`, { cause: error });
     }
-    return this.said(event, name) as Line;
+    return this.reported(event, name) as Line;
   }
 
-  /** Waits until it has said so for the `count`th time. */
-  async saysTimes(event: string, count: number): Promise<void> {
+  /** Waits until the worker has printed the event `count` times. */
+  async waitForTimes(event: string, count: number): Promise<void> {
     await until(
-      `a worker says ${event} ${count} times`,
+      `a worker reports ${event} ${count} times`,
       () => this.lines.filter((line) => line.event === event).length >= count,
       20,
     );
   }
 }
 
-/** Lets pass what waits for it, in order, while it is open. */
+/** A valve that delays calls, in order, while it is closed. */
 class Valve {
   opens: Promise<void> = Promise.resolve();
   open: () => void = () => {};
@@ -136,16 +140,16 @@ class Valve {
 
 type Settings = Omit<RedisThrottleOptions, 'client'>;
 
-/** A worker that is there, and waits to be told what to do. */
-async function obeying(kind: Kind, throttle: Settings, dies?: Phase): Promise<Worker> {
+/** Starts a worker that waits for commands. */
+async function startWorker(kind: Kind, throttle: Settings, dies?: Phase): Promise<Worker> {
   const settings: ObeyingSettings = { kind, url: redisUrl(), throttle, ...(dies && { dies }) };
   const worker = new Worker('worker', settings);
-  await worker.says('ready');
+  await worker.waitFor('ready');
   return worker;
 }
 
-/** A throttle of this process, connected, which takes part. */
-async function taking(throttle: Settings): Promise<RedisThrottle> {
+/** Opens a throttle of this process on a connected client. */
+async function openThrottle(throttle: Settings): Promise<RedisThrottle> {
   const { client, close } = ioredis();
   await client.ping();
   const made = new RedisThrottle({ ...throttle, client });
@@ -156,7 +160,7 @@ async function taking(throttle: Settings): Promise<RedisThrottle> {
   return made;
 }
 
-/** Whose keys are left in Redis. */
+/** The keys of a throttle in Redis. */
 async function keysOf(key: string): Promise<string[]> {
   const { client, close } = ioredis();
   const found: string[] = [];
@@ -166,7 +170,7 @@ async function keysOf(key: string): Promise<string[]> {
   return found;
 }
 
-/** All slots can be had at once, and nothing stays behind. */
+/** Checks that all slots are free, and that no key is left. */
 async function isAsNew(throttle: RedisThrottle): Promise<void> {
   const all = await Promise.all(Array.from({ length: throttle.concurrency }, () => throttle.tryAcquire(0)));
   const slots = all.map((permit) => permit?.slot ?? 0).toSorted((one, other) => one - other);
@@ -184,17 +188,17 @@ describe('eight processes and ten thousand calls', () => {
   const settings: Settings = { key: freshKey(), ttl: 10, ...limits };
   const accounts: Account[] = [];
   let throttle: RedisThrottle;
-  /** Held all along: so Redis never forgets the state, and the numbers of the grants go on. */
+  /** Held during all tests: so Redis keeps the state, and the numbers of the grants continue. */
   let held: RedisPermit;
-  let ends: (number | string | undefined)[] = [];
+  let ended: (number | string | undefined)[] = [];
 
-  /** What one grant was about. */
+  /** A grant, as the process of its caller has seen it. */
   interface Grant {
     id: string;
     granted: number;
     number: number;
-    asked: number;
-    /** Its place in the queue, unless it was granted at once. */
+    requested: number;
+    /** The place in the queue; undefined for a grant without a wait. */
     ticket: number | undefined;
     order: number;
     process: number;
@@ -203,7 +207,7 @@ describe('eight processes and ten thousand calls', () => {
   let grants: Grant[] = [];
 
   beforeAll(async () => {
-    throttle = await taking(settings);
+    throttle = await openThrottle(settings);
     held = await throttle.acquire(0);
     const crowd = Array.from({ length: PROCESSES }, (_, index) => {
       const own: CrowdSettings = {
@@ -217,20 +221,20 @@ describe('eight processes and ten thousand calls', () => {
       };
       return new Worker('worker-crowd', own);
     });
-    await Promise.all(crowd.map((worker) => worker.says('ready')));
-    for (const worker of crowd) worker.tell({ do: 'go' });
-    ends = await Promise.all(crowd.map((worker) => worker.ends()));
-    for (const worker of crowd) accounts.push(worker.said('account') as unknown as Account);
-    grants = accounts.flatMap(({ words, holds }, process) => {
-      const asked = new Map<string, number>();
+    await Promise.all(crowd.map((worker) => worker.waitFor('ready')));
+    for (const worker of crowd) worker.send({ do: 'go' });
+    ended = await Promise.all(crowd.map((worker) => worker.ended()));
+    for (const worker of crowd) accounts.push(worker.reported('account') as unknown as Account);
+    grants = accounts.flatMap(({ events, holds }, process) => {
+      const requested = new Map<string, number>();
       const tickets = new Map<string, number>();
       const known = new Map(holds.map((hold) => [hold.grant, hold]));
       const found = new Map<string, Grant>();
-      const hear = (word: Word): void => {
-        if (word.kind === 'asked') asked.set(word.id, word.cost);
-        else if (word.kind === 'queued') tickets.set(word.id, Number(word.ticket));
-        else if (!found.has(word.id)) {
-          const { id, grant, order } = word;
+      const add = (event: ScriptEvent): void => {
+        if (event.kind === 'requested') requested.set(event.id, event.cost);
+        else if (event.kind === 'queued') tickets.set(event.id, Number(event.ticket));
+        else if (!found.has(event.id)) {
+          const { id, grant, order } = event;
           const [, granted = 0, , number = 0] = grant.split(' ').map(Number);
           found.set(id, {
             id,
@@ -238,39 +242,39 @@ describe('eight processes and ten thousand calls', () => {
             number,
             order,
             process,
-            asked: asked.get(id) as number,
+            requested: requested.get(id) as number,
             ticket: tickets.get(id),
             hold: known.get(grant),
           });
         }
       };
-      // A message may come before the answer that tells the place.
-      for (const word of words) if (word.kind !== 'granted') hear(word);
-      for (const word of words) if (word.kind === 'granted') hear(word);
+      // A message may arrive before the reply with the place.
+      for (const event of events) if (event.kind !== 'granted') add(event);
+      for (const event of events) if (event.kind === 'granted') add(event);
       return [...found.values()];
     });
-    // In the order of the script, which numbers them.
+    // The order in which the script has numbered the grants.
     grants.sort((one, other) => one.granted - other.granted || one.number - other.number);
   }, 60_000);
 
-  it('settle every call, in all ways there are', () => {
-    expect(ends).toEqual(Array.from({ length: PROCESSES }, () => 0));
+  it('settle every call, and every kind of outcome occurs', () => {
+    expect(ended).toEqual(Array.from({ length: PROCESSES }, () => 0));
     const outcomes: Record<string, number> = {};
     for (const account of accounts)
       for (const [name, count] of Object.entries(account.outcomes)) outcomes[name] = (outcomes[name] ?? 0) + count;
     expect(Object.keys(outcomes).toSorted()).toEqual(['AbortError', 'ThrottleTimeoutError', 'granted', 'tried']);
     expect(Object.values(outcomes).reduce((sum, count) => sum + count)).toBe(PROCESSES * CALLS);
     expect(outcomes['granted']).toBeGreaterThan(PROCESSES * CALLS * 0.6);
-    // The trace is whole: whoever held a permit is known to have been granted it.
+    // The trace is complete: it contains the grant of every held permit.
     expect(accounts.flatMap(({ holds }) => holds)).toHaveLength(outcomes['granted'] as number);
     expect(grants.filter(({ hold }) => hold !== undefined)).toHaveLength(outcomes['granted'] as number);
-    expect(grants.filter(({ asked }) => asked === undefined)).toEqual([]);
+    expect(grants.filter(({ requested }) => requested === undefined)).toEqual([]);
   });
 
-  it('never hold more than so many permits, from hearing of the grant to calling release, and never one slot twice', () => {
+  it('never hold more permits than the limit, nor one slot twice', () => {
     const holds = accounts.flatMap((account) => account.holds);
-    const edges = holds.flatMap(({ heard, released, slot }) => [
-      { at: heard, slot, enters: true },
+    const edges = holds.flatMap(({ receivedAt, released, slot }) => [
+      { at: receivedAt, slot, enters: true },
       { at: released, slot, enters: false },
     ]);
     edges.sort((one, other) => one.at - other.at || Number(one.enters) - Number(other.enters));
@@ -288,7 +292,7 @@ describe('eight processes and ten thousand calls', () => {
     expect(most).toBe(limits.concurrency - 1);
   });
 
-  it('never exceed the rate, between any two grants, by the clock of Redis', () => {
+  it('never exceed the rate between any two grants, by the clock of Redis', () => {
     const rate = limits.capacity / limits.period / 1e6;
     let excess = 0;
     let highest = 0;
@@ -296,27 +300,27 @@ describe('eight processes and ten thousand calls', () => {
     let highestReserved = 0;
     let last: Grant | undefined;
     for (const grant of grants) {
-      // Whoever left before hearing of it pays nothing; a refund counts as if it had been known from the start.
-      const truly = Math.min(grant.asked, grant.hold?.cost ?? 0);
-      // Redis numbers the grants one by one. The trace lacks those whose callers had left before they were granted.
+      // A grant that was cancelled on its way costs nothing. A settled grant has its true cost from the start.
+      const truly = Math.min(grant.requested, grant.hold?.cost ?? 0);
+      // The numbers are consecutive in Redis. The trace lacks grants whose callers had cancelled before.
       expect(grant.number).toBeGreaterThan(last?.number ?? 1);
-      // Of all spans that end here, the one in which the most was spent beyond what flowed in.
+      // The largest excess of cost over refill, of all spans that end at this grant.
       excess = Math.max(excess + truly - rate * (grant.granted - (last?.granted ?? grant.granted)), truly);
       highest = Math.max(highest, excess);
       reserved = Math.max(
-        reserved + grant.asked - rate * (grant.granted - (last?.granted ?? grant.granted)),
-        grant.asked,
+        reserved + grant.requested - rate * (grant.granted - (last?.granted ?? grant.granted)),
+        grant.requested,
       );
       highestReserved = Math.max(highestReserved, reserved);
       last = grant;
     }
-    // Instants are whole microseconds: what flows in during one of them may be told as too early.
+    // Instants are whole microseconds, so the refill of one microsecond is tolerated.
     expect(highest).toBeLessThanOrEqual(limits.burst * (1 + 1e-6) + rate);
-    // And the bucket was the limit at times: what was reserved is what it has to hold.
+    // The bucket was the limit at times. The bucket must hold the reserved cost.
     expect(highestReserved).toBeGreaterThan(limits.burst * 0.8);
   });
 
-  it('grant in the order of tickets, and at once only while nobody waits', () => {
+  it('grant in the order of tickets, and without a queue only while no caller waits', () => {
     const queued = grants.filter(({ ticket }) => ticket !== undefined);
     expect(queued.length).toBeGreaterThan(1_000);
     let latest = 0;
@@ -324,12 +328,12 @@ describe('eight processes and ten thousand calls', () => {
       expect(ticket).toBeGreaterThan(latest);
       latest = ticket;
     }
-    // From the end: the oldest ticket of those that were granted later.
+    // From the end of the list: the oldest ticket of the later grants.
     let oldest: Grant | undefined;
     let atOnce = 0;
     const queuedAt = new Map(
-      accounts.flatMap(({ words }) =>
-        words.flatMap((word) => (word.kind === 'queued' ? [[word.id, word.order] as const] : [])),
+      accounts.flatMap(({ events }) =>
+        events.flatMap((event) => (event.kind === 'queued' ? [[event.id, event.order] as const] : [])),
       ),
     );
     for (const grant of grants.toReversed()) {
@@ -340,14 +344,14 @@ describe('eight processes and ten thousand calls', () => {
       atOnce++;
       if (oldest === undefined) continue;
       expect(oldest.ticket).toBeGreaterThanOrEqual(grant.granted);
-      // Within one call of the script, the order of its answers tells.
+      // Within one call of the script, the order of the events decides.
       if (oldest.ticket === grant.granted && oldest.process === grant.process)
         expect(queuedAt.get(oldest.id)).toBeGreaterThan(grant.order);
     }
     expect(atOnce).toBeGreaterThan(100);
   });
 
-  it('leave nothing behind', async () => {
+  it('leave no key behind', async () => {
     expect(held.signal.aborted).toBe(false);
     const { active, waiting } = await throttle.inspect();
     expect(active).toMatchObject([{ slot: held.slot }]);
@@ -360,7 +364,7 @@ describe('eight processes and ten thousand calls', () => {
 
 const KINDS = ['ioredis', 'node-redis'] as const;
 
-/** Those whose death leaves a lease behind, which Redis has to take back. */
+/** The phases in which a dead process leaves a lease, which must expire. */
 const LEASED: ReadonlySet<Phase> = new Set(['calling', 'granted', 'holding', 'releasing']);
 
 describe.concurrent('kill -9', () => {
@@ -375,29 +379,29 @@ describe.concurrent('kill -9', () => {
     async (phase, kind) => {
       const ttl = 0.9;
       const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-      const throttle = await taking(settings);
+      const throttle = await openThrottle(settings);
       const awaited = phase === 'queued' || phase === 'granted';
       const first = awaited ? await throttle.acquire() : undefined;
-      const worker = await obeying(kind, settings, phase);
-      // Who is to die while it connects asks before it is told to.
-      if (phase !== 'connecting') worker.tell({ do: 'acquire', name: 'its' });
-      if (awaited) await worker.says('queued');
+      const worker = await startWorker(kind, settings, phase);
+      // A process that dies while it connects acquires without a command.
+      if (phase !== 'connecting') worker.send({ do: 'acquire', name: 'its' });
+      if (awaited) await worker.waitFor('queued');
       else if (phase === 'releasing' || phase === 'released') {
-        await worker.says('granted');
-        worker.tell({ do: 'release', name: 'its' });
+        await worker.waitFor('granted');
+        worker.send({ do: 'release', name: 'its' });
       }
-      if (phase !== 'granted') expect(await worker.ends()).toBe('SIGKILL');
+      if (phase !== 'granted') expect(await worker.ended()).toBe('SIGKILL');
       const next = throttle.acquire();
       const after = throttle.acquire();
       first?.release();
-      expect(await worker.ends()).toBe('SIGKILL');
+      expect(await worker.ended()).toBe('SIGKILL');
       const permit = await next;
-      const heard = now();
-      const { at: asked } = worker.said('asks') as Line;
-      const { at: died } = worker.said('dies') as Line;
-      if (LEASED.has(phase)) expect(heard).toBeGreaterThan(asked + ttl * 1_000);
-      if (phase === 'connecting' || phase === 'released') expect(heard).toBeLessThan(died + SLACK);
-      expect(heard).toBeLessThan(died + ttl * 1_000 + SLACK);
+      const receivedAt = now();
+      const { at: requested } = worker.reported('requested') as Line;
+      const { at: died } = worker.reported('dies') as Line;
+      if (LEASED.has(phase)) expect(receivedAt).toBeGreaterThan(requested + ttl * 1_000);
+      if (phase === 'connecting' || phase === 'released') expect(receivedAt).toBeLessThan(died + SLACK);
+      expect(receivedAt).toBeLessThan(died + ttl * 1_000 + SLACK);
       expect(permit.slot).toBe(1);
       permit.release();
       (await after).release();
@@ -406,34 +410,37 @@ describe.concurrent('kill -9', () => {
     },
   );
 
-  it('of the head that waits for tokens: those behind it get on, in order', async () => {
+  it('of the head that waits for tokens: the waiters behind it are granted in order', async () => {
     const ttl = 0.9;
     const settings: Settings = { key: freshKey(), ttl, capacity: 10, burst: 10, period: 100 };
-    const throttle = await taking(settings);
+    const throttle = await openThrottle(settings);
     (await throttle.acquire(10)).release();
-    const [head, behind] = await Promise.all([obeying('ioredis', settings, 'queued'), obeying('node-redis', settings)]);
-    head.tell({ do: 'acquire', name: 'its', cost: 9 });
-    expect(await head.ends()).toBe('SIGKILL');
-    // Nobody will set the timer of the dead. The next needs what flows in during 0.5 s.
-    behind.tell({ do: 'acquire', name: 'one', cost: 0.05 });
-    await behind.says('queued');
+    const [head, behind] = await Promise.all([
+      startWorker('ioredis', settings, 'queued'),
+      startWorker('node-redis', settings),
+    ]);
+    head.send({ do: 'acquire', name: 'its', cost: 9 });
+    expect(await head.ended()).toBe('SIGKILL');
+    // The dead owner sets no timer. The next waiter needs the refill of 0.5 s.
+    behind.send({ do: 'acquire', name: 'one', cost: 0.05 });
+    await behind.waitFor('queued');
     const instant = (item = ''): number => Number(item.split(' ')[1]);
     const last = grantOf(await throttle.acquire(0));
-    const { at, grant } = await behind.says('granted', 'one');
+    const { at, grant } = await behind.waitFor('granted', 'one');
     expect(instant(last)).toBeGreaterThanOrEqual(instant(grant));
-    expect(at).toBeLessThan((head.said('dies') as Line).at + ttl * 1_000 + SLACK);
+    expect(at).toBeLessThan((head.reported('dies') as Line).at + ttl * 1_000 + SLACK);
     await behind.kill();
   });
 
-  it('of others never takes a permit from one who lives, however long it works', async () => {
+  it('of other processes never takes a permit from a running holder', async () => {
     const ttl = 0.9;
     const settings: Settings = { key: freshKey(), ttl, concurrency: 2 };
-    const [living, doomed] = await Promise.all([obeying('node-redis', settings), obeying('ioredis', settings)]);
-    living.tell({ do: 'acquire', name: 'its' });
-    const { slot } = await living.says('granted');
-    doomed.tell({ do: 'acquire', name: 'its' });
-    await doomed.says('granted');
-    const throttle = await taking(settings);
+    const [living, doomed] = await Promise.all([startWorker('node-redis', settings), startWorker('ioredis', settings)]);
+    living.send({ do: 'acquire', name: 'its' });
+    const { slot } = await living.waitFor('granted');
+    doomed.send({ do: 'acquire', name: 'its' });
+    await doomed.waitFor('granted');
+    const throttle = await openThrottle(settings);
     const one = throttle.acquire();
     const two = throttle.acquire();
     await doomed.kill();
@@ -442,8 +449,8 @@ describe.concurrent('kill -9', () => {
     await sleep(3 * ttl * 1_000);
     expect(throttle.waiting).toBe(1);
     expect((await throttle.inspect()).active).toHaveLength(2);
-    expect(living.said('lost')).toBeUndefined();
-    living.tell({ do: 'release', name: 'its' });
+    expect(living.reported('lost')).toBeUndefined();
+    living.send({ do: 'release', name: 'its' });
     const { slot: freed } = await two;
     expect(freed).toBe(slot);
     expect(permit.signal.aborted).toBe(false);
@@ -456,7 +463,7 @@ describe.concurrent('kill -9', () => {
 });
 
 describe('fifteen processes killed at random', () => {
-  it('leave the rest a gate that lets so many in and no more, and as it was', async () => {
+  it('leave a gate that keeps its limit and returns to a new state', async () => {
     const ttl = 0.6;
     const settings: Settings = { key: freshKey(), ttl, concurrency: 3, capacity: 400, burst: 20 };
     const everyone: Worker[] = [];
@@ -473,52 +480,55 @@ describe('fifteen processes killed at random', () => {
       return worker;
     };
     const living = Array.from({ length: 5 }, (_, seed) => start(seed));
-    await Promise.all(living.map((worker) => worker.says('took')));
+    await Promise.all(living.map((worker) => worker.waitFor('acquired')));
     const killed = new Map<Worker, number>();
     for (let kill = 0; kill < 15; kill++) {
       await sleep(Math.random() * 250);
       const [victim] = living.splice(Math.floor(Math.random() * living.length), 1) as [Worker];
       await victim.kill();
       killed.set(victim, now());
-      // Two in three are replaced, and killed perhaps before they are there.
+      // Two of three are replaced, and a replacement may be killed before it is ready.
       if (kill % 3 !== 0 || living.length === 0) living.push(start(100 + kill));
     }
     if (living.length === 0) living.push(start(200));
     const since = now();
     const tookInAll = (): number =>
-      everyone.reduce((sum, worker) => sum + worker.lines.filter(({ event }) => event === 'took').length, 0);
+      everyone.reduce((sum, worker) => sum + worker.lines.filter(({ event }) => event === 'acquired').length, 0);
     await until('enough was granted for the checks below to mean something', () => tookInAll() > 100, 20);
-    // Those who are left get on, and so they have once what the dead held has lapsed.
+    // The running workers continue once the leases of the dead have expired.
     await until(
       'all go on',
       () =>
         living.every(
-          (worker) => worker.lines.filter(({ event, at }) => event === 'took' && at > since + ttl * 1_000).length > 5,
+          (worker) =>
+            worker.lines.filter(({ event, at }) => event === 'acquired' && at > since + ttl * 1_000).length > 5,
         ),
       20,
     );
-    for (const worker of living) worker.tell({ do: 'go' });
-    expect(await Promise.all(living.map((worker) => worker.ends()))).toEqual(living.map(() => 0));
+    for (const worker of living) worker.send({ do: 'go' });
+    expect(await Promise.all(living.map((worker) => worker.ended()))).toEqual(living.map(() => 0));
 
     interface Span {
       slot: number;
       from: number;
-      /** Nobody else may have the slot before this instant. */
+      /** Another holder may get the slot from this instant on. */
       until: number;
     }
     const spans: Span[] = everyone.flatMap((worker) => {
-      const lines = worker.lines as Said[];
+      const lines = worker.lines as LoopReport[];
       const renewed = lines.filter(({ event }) => event === 'renewed').map(({ at }) => at);
-      const ends = new Map(
+      const ended = new Map(
         lines
-          .flatMap((line) => (line.event === 'gives' || line.event === 'lost' ? [[line.name, line.at] as const] : []))
+          .flatMap((line) =>
+            line.event === 'releasing' || line.event === 'lost' ? [[line.name, line.at] as const] : [],
+          )
           .toReversed(),
       );
       return lines.flatMap((line) => {
-        if (line.event !== 'took') return [];
-        // The lease of one who died lapses `ttl` after its last word of it.
-        const lapses = Math.max(line.asked, ...renewed.filter((at) => at > line.at)) + ttl * 1_000;
-        return [{ slot: line.slot, from: line.at, until: ends.get(line.name) ?? lapses }];
+        if (line.event !== 'acquired') return [];
+        // The lease of a dead process expires `ttl` after its last renewal.
+        const expiry = Math.max(line.requestedAt, ...renewed.filter((at) => at > line.at)) + ttl * 1_000;
+        return [{ slot: line.slot, from: line.at, until: ended.get(line.name) ?? expiry }];
       });
     });
     expect(everyone.flatMap((worker) => worker.lines.filter(({ event }) => event === 'failed'))).toEqual([]);
@@ -530,7 +540,7 @@ describe('fifteen processes killed at random', () => {
     }
     expect(spans.filter(({ slot }) => !(slot >= 1 && slot <= 3))).toEqual([]);
 
-    const throttle = await taking(settings);
+    const throttle = await openThrottle(settings);
     await isAsNew(throttle);
   });
 });
@@ -538,119 +548,119 @@ describe('fifteen processes killed at random', () => {
 describe.concurrent('a process whose event loop is blocked for longer than ttl', () => {
   const ttl = 0.8;
 
-  /** A worker that waits for what this process holds. */
+  /** Starts a worker that waits for a permit of this process. */
   const waiting = async (kind: Kind): Promise<{ throttle: RedisThrottle; first: RedisPermit; worker: Worker }> => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = await taking(settings);
+    const throttle = await openThrottle(settings);
     const first = await throttle.acquire();
-    const worker = await obeying(kind, settings);
-    worker.tell({ do: 'acquire', name: 'its' });
-    await worker.says('queued');
+    const worker = await startWorker(kind, settings);
+    worker.send({ do: 'acquire', name: 'its' });
+    await worker.waitFor('queued');
     return { throttle, first, worker };
   };
 
-  /** Somebody asks when it waits again, and so has to come after it. */
+  /** Adds a waiter behind the worker once the worker waits again. */
   const comesAfter = async (throttle: RedisThrottle): Promise<{ late: Promise<RedisPermit> }> => {
-    await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('the waiter is queued again', async () => (await throttle.inspect()).waiting.length === 1);
     const late = throttle.acquire();
     await until('another waits behind it', async () => (await throttle.inspect()).waiting.length === 2);
     return { late };
   };
 
-  it.each(KINDS)('loses its permit, and knows it as soon as it looks, %s', async (kind) => {
+  it.each(KINDS)('loses its permit, and its signal is aborted at the first read, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = await taking(settings);
-    const worker = await obeying(kind, settings);
-    worker.tell({ do: 'acquire', name: 'its' });
-    const { at: taken } = await worker.says('granted');
-    // It waits behind itself for two more, and somebody else comes after them.
-    worker.tell({ do: 'acquire', name: 'second' });
-    worker.tell({ do: 'acquire', name: 'third' });
-    await worker.saysTimes('queued', 2);
+    const throttle = await openThrottle(settings);
+    const worker = await startWorker(kind, settings);
+    worker.send({ do: 'acquire', name: 'its' });
+    const { at: taken } = await worker.waitFor('granted');
+    // The worker waits for two more permits, and this process waits behind them.
+    worker.send({ do: 'acquire', name: 'second' });
+    worker.send({ do: 'acquire', name: 'third' });
+    await worker.waitForTimes('queued', 2);
     const mine = throttle.acquire();
-    await until('all wait', async () => (await throttle.inspect()).waiting.length === 3);
-    worker.tell({ do: 'block', seconds: 2.5 * ttl, look: 'its', release: 'its' });
+    await until('all waiters are queued', async () => (await throttle.inspect()).waiting.length === 3);
+    worker.send({ do: 'block', seconds: 2.5 * ttl, check: 'its', release: 'its' });
     const permit = await mine;
-    const heard = now();
-    expect(heard - taken).toBeGreaterThan(ttl * 1_000);
-    expect(worker.said('looked')).toBeUndefined();
-    expect(await worker.says('looked')).toMatchObject({ lost: true, error: 'LeaseLostError' });
-    expect(await worker.says('lost', 'its')).toMatchObject({ error: 'LeaseLostError' });
-    // They get their places back, ahead of who comes now.
+    const receivedAt = now();
+    expect(receivedAt - taken).toBeGreaterThan(ttl * 1_000);
+    expect(worker.reported('checked')).toBeUndefined();
+    expect(await worker.waitFor('checked')).toMatchObject({ lost: true, error: 'LeaseLostError' });
+    expect(await worker.waitFor('lost', 'its')).toMatchObject({ error: 'LeaseLostError' });
+    // The waiters of the worker get their places back, ahead of later callers.
     await until('its waiters are back', async () => (await throttle.inspect()).waiting.length === 2);
     const late = throttle.acquire();
     await until('one more waits', async () => (await throttle.inspect()).waiting.length === 3);
-    // What it released was no longer its own.
+    // The release of the lost permit has freed no slot.
     expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
     expect(permit.signal.aborted).toBe(false);
-    expect(worker.said('granted', 'second')).toBeUndefined();
+    expect(worker.reported('granted', 'second')).toBeUndefined();
     permit.release();
-    await worker.says('granted', 'second');
-    worker.tell({ do: 'release', name: 'second' });
-    await worker.says('granted', 'third');
-    worker.tell({ do: 'release', name: 'third' });
+    await worker.waitFor('granted', 'second');
+    worker.send({ do: 'release', name: 'second' });
+    await worker.waitFor('granted', 'third');
+    worker.send({ do: 'release', name: 'third' });
     (await late).release();
     await throttle.idle();
-    await until('the last release is heard', async () => (await throttle.inspect()).active.length === 0);
+    await until('the last release is applied', async () => (await throttle.inspect()).active.length === 0);
     await isAsNew(throttle);
     await worker.kill();
   });
 
-  it.each(KINDS)('while it waits, and is granted in vain: it waits on in its place, %s', async (kind) => {
+  it.each(KINDS)('while it waits, and its grant expires: it keeps its place, %s', async (kind) => {
     const { throttle, first, worker } = await waiting(kind);
     const mine = throttle.acquire();
-    await until('both wait', async () => (await throttle.inspect()).waiting.length === 2);
-    worker.tell({ do: 'block', seconds: 2.5 * ttl });
+    await until('two waiters are queued', async () => (await throttle.inspect()).waiting.length === 2);
+    worker.send({ do: 'block', seconds: 2.5 * ttl });
     await sleep(50);
     first.release();
     const permit = await mine;
-    await worker.says('looked');
+    await worker.waitFor('checked');
     const { late } = await comesAfter(throttle);
-    // It has heard by now of the grant that has lapsed, and does not believe it.
+    // By now the worker has received the expired grant, and has ignored it.
     await sleep(ttl * 1_000);
-    expect(worker.said('granted', 'its')).toBeUndefined();
+    expect(worker.reported('granted', 'its')).toBeUndefined();
     expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
     permit.release();
-    expect(await worker.says('granted', 'its')).toMatchObject({ lost: false, slot: 1 });
+    expect(await worker.waitFor('granted', 'its')).toMatchObject({ lost: false, slot: 1 });
     expect((await throttle.inspect()).active).toHaveLength(1);
     expect(throttle.waiting).toBe(1);
-    worker.tell({ do: 'release', name: 'its' });
+    worker.send({ do: 'release', name: 'its' });
     (await late).release();
     await throttle.idle();
     await isAsNew(throttle);
     await worker.kill();
   });
 
-  it.each(KINDS)('while its renewal is under way: it waits on in its place, %s', async (kind) => {
+  it.each(KINDS)('while its renewal is under way: it keeps its place, %s', async (kind) => {
     const { throttle, first, worker } = await waiting(kind);
-    worker.tell({ do: 'block when it calls', seconds: 2.5 * ttl });
-    await worker.says('blocked');
+    worker.send({ do: 'block when it calls', seconds: 2.5 * ttl });
+    await worker.waitFor('blocked');
     const { late } = await comesAfter(throttle);
     first.release();
-    expect(await worker.says('granted', 'its')).toMatchObject({ lost: false });
+    expect(await worker.waitFor('granted', 'its')).toMatchObject({ lost: false });
     expect(throttle.waiting).toBe(1);
-    worker.tell({ do: 'release', name: 'its' });
+    worker.send({ do: 'release', name: 'its' });
     (await late).release();
     await worker.kill();
   });
 
-  it.each(KINDS)('before it hears that it was granted at once: an answer that late is none, %s', async (kind) => {
+  it.each(KINDS)('before the reply with its grant: the late reply grants no permit, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
-    const throttle = await taking(settings);
-    const worker = await obeying(kind, settings);
-    // Connected, and so what is asked is sent at once.
-    worker.tell({ do: 'acquire', name: 'before' });
-    await worker.says('granted');
-    worker.tell({ do: 'release', name: 'before' });
-    await until('it is free', async () => (await throttle.inspect()).active.length === 0);
-    worker.tell({ do: 'acquire and block', name: 'its', seconds: 2.5 * ttl });
-    await until('it holds', async () => (await throttle.inspect()).active.length === 1);
+    const throttle = await openThrottle(settings);
+    const worker = await startWorker(kind, settings);
+    // The worker is connected, so its next command is sent at once.
+    worker.send({ do: 'acquire', name: 'before' });
+    await worker.waitFor('granted');
+    worker.send({ do: 'release', name: 'before' });
+    await until('the slot is free', async () => (await throttle.inspect()).active.length === 0);
+    worker.send({ do: 'acquire and block', name: 'its', seconds: 2.5 * ttl });
+    await until('the permit is held', async () => (await throttle.inspect()).active.length === 1);
     const permit = await throttle.acquire();
-    expect(worker.said('refused')).toBeUndefined();
-    expect(await worker.says('refused', 'its')).toMatchObject({ error: 'ThrottleBackendError' });
-    // It gives back what it was granted, which is not its own any more.
+    expect(worker.reported('refused')).toBeUndefined();
+    expect(await worker.waitFor('refused', 'its')).toMatchObject({ error: 'ThrottleBackendError' });
+    // The worker releases the expired grant, which frees no slot.
     await sleep(ttl * 1_000);
-    expect(worker.said('granted', 'its')).toBeUndefined();
+    expect(worker.reported('granted', 'its')).toBeUndefined();
     expect(permit.signal.aborted).toBe(false);
     expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
     permit.release();
@@ -660,50 +670,51 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
   });
 });
 
-describe.concurrent('a connection that stalls for longer than ttl, and then brings it all', () => {
-  /** A throttle whose calls, and whose messages, go on their way when they are let go. */
+describe.concurrent('a connection that stalls for longer than ttl, and then delivers everything', () => {
+  /** Opens a throttle whose commands and messages pass through valves. */
   async function stalling(throttle: Settings): Promise<{ throttle: RedisThrottle; calls: Valve; messages: Valve }> {
     const commands = ioredis();
     const messages = ioredis();
-    const [calling, telling] = [new Valve(), new Valve()];
+    const [calling, delivering] = [new Valve(), new Valve()];
     const [run, listen] = [evalThrough(commands.client), subscribeThrough(messages.client)];
     const client: RedisCommands = {
       async eval(...call) {
         await calling.opens;
         return run(...call);
       },
-      subscribe: (channel, listener) => listen(channel, (message) => void telling.opens.then(() => listener(message))),
+      subscribe: (channel, listener) =>
+        listen(channel, (message) => void delivering.opens.then(() => listener(message))),
     };
     const made = new RedisThrottle({ ...throttle, client });
     endings.push(async () => {
       await made.close();
       await Promise.all([commands.close(), messages.close()]);
     });
-    // It listens from the first acquire on, and a renewal has told it so.
+    // The first acquire starts the subscription, whose start triggers a renewal.
     const permit = await made.acquire();
     await until(
-      'it listens',
+      'the subscription exists',
       async () =>
         (await commands.client.pubsub('CHANNELS', `headgate:${(await made.inspect()).active[0]?.owner.split('.')[0]}`))
           .length > 0,
     );
     permit.release();
     await made.idle();
-    return { throttle: made, calls: calling, messages: telling };
+    return { throttle: made, calls: calling, messages: delivering };
   }
 
-  it('brings nobody back into the queue who has lost his lease since', async () => {
+  it('returns no caller to the queue whose lease was lost meanwhile', async () => {
     const settings: Settings = { key: freshKey(), ttl: 0.9, concurrency: 1 };
-    const throttle = await taking(settings);
+    const throttle = await openThrottle(settings);
     const slow = await stalling(settings);
     const first = await throttle.acquire();
-    const waits = slow.throttle.acquire();
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    const waiting = slow.throttle.acquire();
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     slow.calls.close();
-    // By now it has sent a renewal that says it waits.
+    // By now the throttle has sent a renewal of its waiter.
     await sleep(450);
     first.release();
-    const lost = await waits;
+    const lost = await waiting;
     expect(lost.signal.aborted).toBe(false);
     const permit = await throttle.acquire();
     expect(lost.signal.aborted).toBe(true);
@@ -718,28 +729,28 @@ describe.concurrent('a connection that stalls for longer than ttl, and then brin
     await isAsNew(throttle);
   });
 
-  it('is not believed when it tells of a grant that has lapsed', async () => {
+  it('delivers an expired grant, which the waiter ignores', async () => {
     const settings: Settings = { key: freshKey(), ttl: 1.5, concurrency: 1 };
-    const throttle = await taking(settings);
+    const throttle = await openThrottle(settings);
     const slow = await stalling(settings);
     const first = await throttle.acquire();
     let granted = false;
-    const waits = slow.throttle.acquire().then((permit) => {
+    const waiting = slow.throttle.acquire().then((permit) => {
       granted = true;
       return permit;
     });
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     slow.calls.close();
     slow.messages.close();
     first.release();
     const second = await throttle.acquire();
     slow.calls.open();
-    await until('it waits again', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('the waiter is queued again', async () => (await throttle.inspect()).waiting.length === 1);
     slow.messages.open();
     await sleep(100);
     expect(granted).toBe(false);
     second.release();
-    const permit = await waits;
+    const permit = await waiting;
     expect(permit.signal.aborted).toBe(false);
     permit.release();
     await slow.throttle.idle();
@@ -747,35 +758,36 @@ describe.concurrent('a connection that stalls for longer than ttl, and then brin
   });
 });
 
-describe.concurrent('a process that has nothing left to do', () => {
+describe.concurrent('a process without further work', () => {
   const ALL = [...KINDS, 'url'] as const;
 
-  it.each(ALL)('ends by itself though it never closes its throttle, %s', async (kind) => {
+  it.each(ALL)('ends by itself without close, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl: 30, concurrency: 1 };
-    const throttle = await taking(settings);
-    const worker = await obeying(kind, settings);
-    worker.tell({ do: 'acquire', name: 'its' });
-    await worker.says('granted');
-    worker.tell({ do: 'release', name: 'its' });
+    const throttle = await openThrottle(settings);
+    const worker = await startWorker(kind, settings);
+    worker.send({ do: 'acquire', name: 'its' });
+    await worker.waitFor('granted');
+    worker.send({ do: 'release', name: 'its' });
     await (kind === 'url'
-      ? until('it is free', async () => (await throttle.inspect()).active.length === 0)
-      : worker.says('gave back'));
-    worker.tell({ do: 'part', end: true });
-    expect(await worker.ends()).toBe(0);
+      ? until('the slot is free', async () => (await throttle.inspect()).active.length === 0)
+      : worker.waitFor('release confirmed'));
+    worker.send({ do: 'part', end: true });
+    expect(await worker.ended()).toBe(0);
   });
 
-  it.each(ALL)('lives for as long as a call waits, %s', async (kind) => {
+  it.each(ALL)('stays alive while a call waits, %s', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl: 1, concurrency: 1 };
-    const throttle = await taking(settings);
+    const throttle = await openThrottle(settings);
     const permit = await throttle.acquire();
-    const worker = await obeying(kind, settings);
-    worker.tell({ do: 'acquire', name: 'its' });
-    if (kind === 'url') await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
-    else await worker.says('queued');
-    worker.tell({ do: 'part', end: false });
+    const worker = await startWorker(kind, settings);
+    worker.send({ do: 'acquire', name: 'its' });
+    if (kind === 'url')
+      await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
+    else await worker.waitFor('queued');
+    worker.send({ do: 'part', end: false });
     await sleep(1_500);
     permit.release();
-    await worker.says('granted');
+    await worker.waitFor('granted');
     await worker.kill();
   });
 });

@@ -1,4 +1,4 @@
-/** The HTTP adapters and throttledFetch with gates on Redis: several server processes, and Redis that fails. */
+/** The HTTP adapters and throttledFetch with gates on Redis: in several server processes, and while Redis fails. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import http from 'node:http';
@@ -23,10 +23,10 @@ import { bundle, freshKey, ioredis, makeFolder, nodeRedis, redisUrl, sleep, unti
 const FRAMEWORKS = ['node:http', 'express', 'koa', 'fastify', 'hono', 'web'];
 const LIMIT = 2;
 const TTL_SECONDS = 0.9;
-/** How late anything may be on a machine that has other things to do. */
+/** The largest delay on a busy machine. */
 const LATE_SECONDS = 1.5;
 
-/** Whether nobody holds and nobody waits, in any process. */
+/** Whether no process holds a permit or waits for one. */
 const isEmpty = ({ active, waiting }: RedisState): boolean => active.length + waiting.length === 0;
 const problem = {
   type: 'about:blank',
@@ -35,14 +35,14 @@ const problem = {
   detail: 'Too Many Requests: retry in 1 s.',
 };
 
-/** A response without a word on how much is left. */
+/** Whether the response has no RateLimit headers. */
 const silent = ({ headers }: Seen): boolean =>
   headers['ratelimit'] === undefined && headers['ratelimit-policy'] === undefined;
 
-/** Without the charset that Fastify adds. */
+/** The content type without the charset, which Fastify adds. */
 const typeOf = ({ headers }: Seen): string | undefined => headers['content-type']?.split(';')[0];
 
-/** A refusal that tells its client when to come back, and nothing else. */
+/** Expects a refusal with a Retry-After and no other information. */
 const expectRefusal = (seen: Seen): void => {
   expect([seen.status, seen.headers['retry-after'], typeOf(seen), JSON.parse(seen.body)]).toEqual([
     429,
@@ -56,7 +56,7 @@ const expectRefusal = (seen: Seen): void => {
 describe('server processes that share a limit', () => {
   type Passage = Exclude<Report, { kind: 'ready' }>;
 
-  /** Of all processes. */
+  /** The requests that have entered and left the handlers, in all processes. */
   const trace: Passage[] = [];
   const prefix = freshKey();
   let folder = '';
@@ -87,7 +87,7 @@ describe('server processes that share a limit', () => {
       return { port: (await this.ports)[framework]![variant] };
     }
 
-    /** Lets a request end. */
+    /** Ends a request. */
     open(name: string): void {
       this.child.send({ open: name } satisfies Order);
     }
@@ -120,7 +120,7 @@ describe('server processes that share a limit', () => {
   const was = (kind: 'enter' | 'exit', name: string): Promise<void> =>
     until(`${kind} of ${name}`, () => trace.some((report) => report.kind === kind && report.name === name));
 
-  /** The most that were inside at any instant. */
+  /** The largest number of requests inside a handler at any instant. */
   const peak = (names: (name: string) => boolean): number => {
     const passages = trace
       .filter(({ name }) => names(name))
@@ -141,8 +141,8 @@ describe('server processes that share a limit', () => {
       return entering;
     };
 
-    test('refuse who is one too many, until somebody in either has the whole response', async () => {
-      const name = (who: string): string => `${framework} refuses ${who}`.replaceAll(' ', '-');
+    test('refuse a request over the limit until a response of any process has ended', async () => {
+      const name = (request: string): string => `${framework} refuses ${request}`.replaceAll(' ', '-');
       const [here, there] = await both('shared');
       const one = await enter(here, name('one'));
       const two = await enter(there, name('two'));
@@ -162,8 +162,8 @@ describe('server processes that share a limit', () => {
       await until('all slots are free', async () => (await gate.inspect()).active.length === 0);
     });
 
-    test('refuse for each key by itself', async () => {
-      const name = (who: string): string => `${framework} keys ${who}`.replaceAll(' ', '-');
+    test('refuse each key separately', async () => {
+      const name = (request: string): string => `${framework} keys ${request}`.replaceAll(' ', '-');
       const [here, there] = await both('keyed');
       const [one] = await Promise.all([enter(here, name('one'), 'ada'), enter(there, name('two'), 'ada')]);
       (await Promise.all([get(here!, '/', as('ada')), get(there!, '/', as('ada'))])).forEach(expectRefusal);
@@ -181,29 +181,29 @@ describe('server processes that share a limit', () => {
       await until('all slots are free', async () => (await perUser.inspect('header:x-user:ada')).active.length === 0);
     });
 
-    test('forget at once who hangs up in the queue, and let the next in', async () => {
-      const name = (who: string): string => `${framework} queues ${who}`.replaceAll(' ', '-');
+    test('remove a client that hangs up from the queue at once, and admit the next', async () => {
+      const name = (request: string): string => `${framework} queues ${request}`.replaceAll(' ', '-');
       const [here, there] = await both('shared, waiting');
       const [one, two] = await Promise.all([enter(here, name('one')), enter(here, name('two'))]);
       const waiting = async (): Promise<number> => (await gate.inspect()).waiting.length;
       const hasty = call(there!, `/${name('hasty')}`);
-      await until('it waits', async () => (await waiting()) === 1);
+      await until('one waiter is queued', async () => (await waiting()) === 1);
       const patient = call(there!, `/${name('patient')}`);
-      await until('both wait', async () => (await waiting()) === 2);
+      await until('two waiters are queued', async () => (await waiting()) === 2);
       hasty.hangUp();
       await until('it has left', async () => (await waiting()) === 1);
-      // A client that hangs up while its response is under way frees the slot, too.
+      // A client that hangs up during its response also frees the slot.
       one.hangUp();
       await was('enter', name('patient'));
       expect(trace.some((report) => report.name === name('hasty'))).toBe(false);
       first.open(name('two'));
       second.open(name('patient'));
       expect((await Promise.all([two.seen, patient.seen])).map(({ status }) => status)).toEqual([200, 200]);
-      await until('nobody is left', async () => isEmpty(await gate.inspect()));
+      await until('no holder and no waiter is left', async () => isEmpty(await gate.inspect()));
     });
 
     test.each<['shared, waiting' | 'keyed, waiting']>([['shared, waiting'], ['keyed, waiting']])(
-      '%s: never let in more than the limit, whoever hangs up when',
+      '%s: never exceed the limit, even if clients hang up at random',
       async (variant) => {
         const of = `${framework}-${variant.slice(0, 5)}-load-`;
         const servers = await both(variant);
@@ -222,7 +222,7 @@ describe('server processes that share a limit', () => {
           calls.filter(({ leaves }) => leaves === 'never').map(async ({ made }) => (await made.seen).status),
         );
         expect(new Set(statuses)).toEqual(new Set([200]));
-        await until('nobody is left', async () =>
+        await until('no holder and no waiter is left', async () =>
           isEmpty(await (variant === 'keyed, waiting' ? perUser.inspect('header:x-user:eve') : gate.inspect())),
         );
         await until('all have left', () =>
@@ -234,8 +234,8 @@ describe('server processes that share a limit', () => {
       },
     );
 
-    test('say that the server is busy where the queue is full, or a resource is short', async () => {
-      const name = (who: string): string => `${framework} is busy with ${who}`.replaceAll(' ', '-');
+    test('send 503 if the queue is full or a resource is taken', async () => {
+      const name = (request: string): string => `${framework} is busy with ${request}`.replaceAll(' ', '-');
       const [full] = await both('no queue');
       const [, fullThere] = await both('no queue');
       const [short, shortThere] = await both('resources');
@@ -264,7 +264,7 @@ describe('server processes that share a limit', () => {
     await Promise.all(
       FRAMEWORKS.map(async (framework) => {
         const [here, there] = await Promise.all([first.site(framework, 'keyed'), second.site(framework, 'keyed')]);
-        const names = ['one', 'two'].map((who) => `${framework}-takes-long-${who}`);
+        const names = ['one', 'two'].map((request) => `${framework}-takes-long-${request}`);
         const calls = names.map((name) => call(here, `/${name}`, { headers }));
         await Promise.all(names.map((name) => was('enter', name)));
         await sleep(1.4 * TTL_SECONDS * 1_000);
@@ -275,7 +275,7 @@ describe('server processes that share a limit', () => {
     );
   });
 
-  test('have the slots and places of one that was killed within ttl, and not before it may have been judged dead', async () => {
+  test('get the slots and places of a killed process within ttl, and not before its leases expire', async () => {
     const third = new ServerProcess('ioredis');
     await third.ports;
     const variants: Variant[] = ['shared, waiting', 'keyed, waiting'];
@@ -295,11 +295,11 @@ describe('server processes that share a limit', () => {
           variant === 'keyed, waiting'
             ? new RedisKeyedThrottle(common).inspect('header:x-user:zoe')
             : new RedisThrottle({ ...common, key: 'shared' }).inspect();
-        // One that dies while it is first in line.
+        // This process dies while it has the head of the queue.
         call(doomed, `/${name}-waiting`, { headers });
-        await until('it waits', async () => (await inspect()).waiting.length === 1);
+        await until('one waiter is queued', async () => (await inspect()).waiting.length === 1);
         const survivor = call(other, `/${name}?hold=1`, { headers });
-        await until('both wait', async () => (await inspect()).waiting.length === 2);
+        await until('two waiters are queued', async () => (await inspect()).waiting.length === 2);
         return { survivor, inspect, name };
       }),
     );
@@ -311,14 +311,14 @@ describe('server processes that share a limit', () => {
       const after = Number(BigInt(trace.find((report) => report.name === name)!.at) - killed) / 1e9;
       expect(after).toBeGreaterThan(0.4 * TTL_SECONDS);
       expect(after).toBeLessThan(TTL_SECONDS + LATE_SECONDS);
-      await until('nobody is left', async () => isEmpty(await inspect()));
+      await until('no holder and no waiter is left', async () => isEmpty(await inspect()));
     }
     expect(trace.filter(({ name }) => name.endsWith('-waiting'))).toEqual([]);
   });
 });
 
 describe('while Redis fails', () => {
-  /** What becomes of a server whose clients are connected. */
+  /** The ways in which a server with connected clients fails. */
   const outages: Record<string, (server: RedisServer) => Promise<void>> = {
     'is gone': (server) => server.kill(),
     hangs: async ({ url }) => {
@@ -332,7 +332,7 @@ describe('while Redis fails', () => {
   describe.each(Object.entries(outages))('because it %s', (_, end) => {
     let server!: RedisServer;
     const ends: (() => Promise<void>)[] = [];
-    /** Gates that Redis has answered once, of either client. */
+    /** Gates on each kind of client, after a first successful call. */
     let gates!: { gate: RedisThrottle; open: RedisThrottle; keyed: RedisKeyedThrottle }[];
 
     beforeAll(async () => {
@@ -365,7 +365,7 @@ describe('while Redis fails', () => {
       await server.stop();
     });
 
-    test.each(sites)('%s hands the failure to its error handler, and tells nobody to come back', async (__, serve) => {
+    test.each(sites)('%s passes the failure to its error handler, without Retry-After', async (__, serve) => {
       await Promise.all(
         gates.flatMap(({ gate, keyed }) =>
           [
@@ -389,7 +389,7 @@ describe('while Redis fails', () => {
       );
     });
 
-    test.each(sites)('%s runs requests without a permit where it was told to', async (__, serve) => {
+    test.each(sites)('%s runs requests without a permit if the adapter has failOpen', async (__, serve) => {
       await Promise.all(
         gates.flatMap(({ gate }) =>
           [0, 0.05].map(async (wait) => {
@@ -405,7 +405,7 @@ describe('while Redis fails', () => {
       );
     });
 
-    test.each(sites)('%s keeps to the limit of its process where the gate was told to', async (__, serve) => {
+    test.each(sites)('%s keeps the limit of its process if the gate has failOpen', async (__, serve) => {
       await Promise.all(
         gates.map(async ({ open }) => {
           const latch = new Latch();
@@ -421,7 +421,7 @@ describe('while Redis fails', () => {
       );
     });
 
-    test('a Limiter passes the failure on, and gives back what it had', async () => {
+    test('a Limiter rejects with the failure, and releases its other permits', async () => {
       await Promise.all(
         gates.map(async ({ gate }) => {
           const desk = new Resource(4);
@@ -436,7 +436,7 @@ describe('while Redis fails', () => {
       );
     });
 
-    test('throttledFetch rejects with the failure, and sends nothing', async () => {
+    test('throttledFetch rejects with the failure, and sends no request', async () => {
       let sent = 0;
       const send = async (): Promise<Response> => (sent++, new Response('ok'));
       for (const { gate, keyed, open } of gates) {
@@ -455,7 +455,7 @@ describe('while Redis fails', () => {
   });
 });
 
-test('a timeout that ends while Redis is gone is a failure, also of one that stood in line', async () => {
+test('a timeout that ends while Redis is down rejects with the failure, also for a waiter in the queue', async () => {
   const server = await startRedis();
   onTestFinished(() => server.stop());
   const { client, close } = ioredis(server.url);
@@ -464,9 +464,9 @@ test('a timeout that ends while Redis is gone is a failure, also of one that sto
   const held = await gate.acquire();
   const waiting = gate.acquire(1, { timeout: 1.1 });
   waiting.catch(() => {});
-  await until('it waits', async () => (await gate.inspect()).waiting.length === 1);
+  await until('one waiter is queued', async () => (await gate.inspect()).waiting.length === 1);
   await server.kill();
-  // The next renewal fails, and its place has not lapsed when its time is up.
+  // The next renewal fails, and the place has not expired when the timeout ends.
   await expect(waiting).rejects.toBeInstanceOf(ThrottleBackendError);
   held.release();
 });
@@ -483,7 +483,7 @@ describe('a Limiter with a gate on Redis', () => {
     return { desk, licences, limiter: new Limiter({ timeout: 0.05, resources: all }), all };
   };
 
-  test('gives back in Redis what it had when another resource was short: slot and tokens', async () => {
+  test('returns slot and tokens to Redis when another resource is taken', async () => {
     const { desk, licences, limiter, all } = setUp('redis first');
     const held = await desk.acquire();
     for (const timeout of [0, 0.05])
@@ -504,21 +504,21 @@ describe('a Limiter with a gate on Redis', () => {
       .run(async () => expect([desk.active, (await licences.inspect()).active.length]).toEqual([1, 1]));
   });
 
-  test('gives back what it had when the gate on Redis is taken, and leaves its queue', async () => {
+  test('releases its other permits when the gate on Redis is taken, and leaves its queue', async () => {
     const { desk, licences, limiter, all } = setUp('redis last');
     const held = await licences.acquire();
     const busy: unknown = await limiter.acquire(all).catch((error: unknown) => error);
     expect(busy).toBeInstanceOf(ServerBusyError);
     expect((busy as ServerBusyError).cause).toBeInstanceOf(ThrottleTimeoutError);
     expect([desk.active, desk.waiting]).toEqual([0, 0]);
-    await until('nobody waits', async () => (await licences.inspect()).waiting.length === 0);
+    await until('no caller waits', async () => (await licences.inspect()).waiting.length === 0);
     held.release();
     (await limiter.acquire(all)).release();
   });
 });
 
-describe('what a response tells', () => {
-  test.each(sites)('%s: nothing of what is left, and how long to wait by the clock of Redis', async (_, serve) => {
+describe('the headers of a response', () => {
+  test.each(sites)('%s: no remaining quota, and a Retry-After by the clock of Redis', async (_, serve) => {
     const { client, close } = ioredis();
     onTestFinished(close);
     const limits = { client, capacity: 1, period: 2.5, burst: 1, concurrency: 5 };
@@ -541,7 +541,7 @@ describe('what a response tells', () => {
 });
 
 describe('throttledFetch on gates that share a limit', () => {
-  /** An upstream that refuses the first requests, once it is told to, and notes when each came. */
+  /** An upstream that records its requests, and refuses the first ones once `refuse` is called. */
   const upstream = async (
     refusals = 1,
   ): Promise<{ url: string; came: { path: string; at: number }[]; refuse: () => void; refusedAt: () => number }> => {
@@ -561,7 +561,7 @@ describe('throttledFetch on gates that share a limit', () => {
     onTestFinished(() => stop(server));
     return { url: `http://127.0.0.1:${port}`, came, refuse: () => latch.open(), refusedAt: () => refusedAt };
   };
-  /** Two clients, as two processes have. */
+  /** Two clients, as in two processes. */
   const clients = async (): Promise<RedisConnection[]> => {
     const both = [ioredis(), await nodeRedis()];
     for (const { close } of both) onTestFinished(close);
@@ -570,13 +570,13 @@ describe('throttledFetch on gates that share a limit', () => {
   const texts = (responses: Promise<Response>[]): Promise<string[]> =>
     Promise.all(responses.map(async (response) => (await response).text()));
 
-  test('pauses both, whoever was refused: those in line and those to come', async () => {
+  test('a refusal of one pauses the waiters and later calls of both', async () => {
     const { url, came, refuse, refusedAt } = await upstream();
     const key = freshKey();
     const gates = (await clients()).map((client) => new RedisThrottle({ client, key, concurrency: 1 }));
     const [here, there] = gates.map((gate) => throttledFetch(gate));
     const first = here!(`${url}/refused`);
-    await until('it has come', () => came.length === 1);
+    await until('the request has arrived', () => came.length === 1);
     const inLine = there!(`${url}/in-line`);
     await until('another waits', async () => (await gates[0]!.inspect()).waiting.length === 1);
     refuse();
@@ -586,22 +586,22 @@ describe('throttledFetch on gates that share a limit', () => {
     });
     const later = [there!(`${url}/later`), here!(`${url}/later`)];
     expect(await texts([first, inLine, ...later])).toEqual(['ok', 'ok', 'ok', 'ok']);
-    // A timer may fire a fraction of a millisecond early, and so may the clock of Redis be read.
+    // A timer may fire a fraction of a millisecond early, and the clock of Redis may differ by as much.
     for (const { at } of came.slice(1)) expect(at).toBeGreaterThan(refusedAt() + 995);
-    // Who was refused asks again behind those who waited.
+    // The refused request is retried behind the waiters.
     expect(came.slice(0, 3).map(({ path }) => path)).toEqual(['/refused', '/in-line', '/refused']);
     expect(came).toHaveLength(5);
     await Promise.all(gates.map((gate) => gate.idle()));
     expect(isEmpty(await gates[0]!.inspect())).toBe(true);
   });
 
-  test('pauses one origin in both, and no other', async () => {
+  test('pauses only the refused origin, in both', async () => {
     const [paused, free] = await Promise.all([upstream(), upstream(0)]);
     const prefix = freshKey();
     const gates = (await clients()).map((client) => new RedisKeyedThrottle({ client, prefix, concurrency: 5 }));
     const [here, there] = gates.map((gate) => throttledFetch(gate));
     const first = here!(`${paused.url}/refused`);
-    await until('it has come', () => paused.came.length === 1);
+    await until('the request has arrived', () => paused.came.length === 1);
     paused.refuse();
     await until('the origin is paused', async () => (await gates[1]!.inspect(paused.url)).pausedFor > 0);
     const held = [there!(`${paused.url}/held`), here!(`${paused.url}/held`)];
@@ -612,7 +612,7 @@ describe('throttledFetch on gates that share a limit', () => {
     expect((await gates[0]!.inspect(free.url)).pausedFor).toBe(0);
   });
 
-  test('tells the failure where the pause cannot be told to Redis, and keeps no slot', async () => {
+  test('rejects if Redis fails during the pause, and keeps no slot', async () => {
     const server = await startRedis();
     onTestFinished(() => server.stop());
     const { client, close } = ioredis(server.url);
@@ -620,7 +620,7 @@ describe('throttledFetch on gates that share a limit', () => {
     const gate = new RedisThrottle({ client, key: 'gate', concurrency: 1, commandTimeout: 0.3 });
     const { url, came, refuse } = await upstream();
     const first = throttledFetch(gate)(url);
-    await until('it has come', () => came.length === 1);
+    await until('the request has arrived', () => came.length === 1);
     await server.kill();
     refuse();
     await expect(first).rejects.toBeInstanceOf(ThrottleBackendError);

@@ -1,16 +1,16 @@
-/** The names of keys, by themselves. */
+/** The names of the keys in Redis, without a server. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { keyNames } from '../../src/redis/key-names.js';
 
-/** Strings in which what separates, escapes and breaks is common: braces, colons, percent signs and lone surrogates. */
+/** Strings with many separators, escapes and broken characters: braces, colons, percent signs, lone surrogates. */
 const text = fc
   .array(fc.constantFrom('a', 'v2', ':', '%', '%3A', '{', '}', '\uD83D', '\uDE00', '\u{1F600}', 'é', 'uD83D', '\n'), {
     maxLength: 6,
   })
   .map((parts) => parts.join(''));
 
-test('two limiters share no name, whatever their prefixes and keys (FAULTS 43)', () => {
+test('different pairs of prefix and key share no name (FAULTS 43)', () => {
   fc.assert(
     fc.property(text, text, text, text, (prefix, key, otherPrefix, otherKey) => {
       const bytes = (one: string, two: string): string[] =>
@@ -29,14 +29,14 @@ test.each([
   ['api:v2', 'ada', '{api%3Av2:ada}'],
   ['api', 'a}b{c%', '{api:a%7Db%7Bc%25}'],
   ['api', '\uD83D', '{api:%uD83D}'],
-])('prefix %o and key %o are %s', (prefix, key, base) => {
+])('prefix %o and key %o give %s', (prefix, key, base) => {
   expect(keyNames(prefix, key)).toEqual([
     base,
     ...['queue', 'leases', 'owners', 'slots', 'log'].map((part) => `${base}:${part}`),
   ]);
 });
 
-test('all names of a limiter have one hash tag, which is not empty', () => {
+test('all names of a throttle have one hash tag, which is not empty', () => {
   fc.assert(
     fc.property(text, text, (prefix, key) => {
       const tags = keyNames(prefix, key).map((name) => /^\{([^{}]+)\}(?::[a-z]+)?$/.exec(name)?.[1]);
@@ -46,7 +46,7 @@ test('all names of a limiter have one hash tag, which is not empty', () => {
   );
 });
 
-/** Whole strings, from lone surrogates to pairs, with what has a meaning in a name. */
+/** Strings of lone surrogates, surrogate pairs and the characters with a meaning in a name. */
 const anyText = fc.oneof(
   text,
   fc.string({ unit: 'binary' }),
@@ -61,10 +61,13 @@ const anyText = fc.oneof(
     .map((units) => String.fromCharCode(...units)),
 );
 
-/** The part of a name that a cluster hashes, by its specification: between the first brace and the first closing one after it. */
+/**
+ * The part of a name that a cluster hashes by its specification: from the first opening brace to the next closing
+ * brace.
+ */
 const hashTag = (name: string): string => name.slice(name.indexOf('{') + 1, name.indexOf('}', name.indexOf('{')));
 
-test('a text cut into prefix and key at any two places has names of its own for each cut (FAULTS 43)', () => {
+test('each division of a text into prefix and key gives different names (FAULTS 43)', () => {
   fc.assert(
     fc.property(anyText, (whole) => {
       const pairs = Array.from(
@@ -84,7 +87,7 @@ test('a text cut into prefix and key at any two places has names of its own for 
   );
 });
 
-test('names are valid Unicode and have one hash tag by the specification of clusters, whatever is in prefix and key (FAULTS 43)', () => {
+test('names are valid Unicode with one hash tag by the cluster specification, for every prefix and key (FAULTS 43)', () => {
   fc.assert(
     fc.property(anyText, anyText, (prefix, key) => {
       const names = keyNames(prefix, key);

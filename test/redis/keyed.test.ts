@@ -1,10 +1,10 @@
-/** A throttle on Redis for each key: the keys apart, what is shared with a `RedisThrottle`, and what is kept here. */
+/** RedisKeyedThrottle: independent keys, the state that it shares with a RedisThrottle, and the keys in the process. */
 import { ThrottleClosedError } from 'headgate';
 import { type RedisCommands, RedisKeyedThrottle, type RedisKeyedThrottleOptions, RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { deaf, freshKey, ioredis, until } from './support.js';
+import { withoutMessages, freshKey, ioredis, until } from './support.js';
 
 let client: Redis;
 let end: () => Promise<void>;
@@ -24,9 +24,9 @@ const open = (options: Partial<RedisKeyedThrottleOptions> = {}): RedisKeyedThrot
   return keyed;
 };
 
-/** A client of a Redis that answers or does not, as it is told. */
+/** A client that rejects every call while `up` is false. */
 const frail = (): RedisCommands & { up: boolean } => {
-  const { eval: run, subscribe } = deaf(client);
+  const { eval: run, subscribe } = withoutMessages(client);
   const state: RedisCommands & { up: boolean } = {
     up: true,
     eval: (...call) => (state.up ? run(...call) : Promise.reject(new Error('gone'))),
@@ -35,8 +35,8 @@ const frail = (): RedisCommands & { up: boolean } => {
   return state;
 };
 
-describe('keys do not mix', () => {
-  test('slots, tokens and pauses are those of one key', async () => {
+describe('keys are independent', () => {
+  test('slots, tokens and pauses apply to one key', async () => {
     const keyed = open({ capacity: 2, period: 1_000, concurrency: 1 });
     const ada = await keyed.acquire('ada', 2);
     await keyed.pause('bob', 60);
@@ -53,7 +53,7 @@ describe('keys do not mix', () => {
     expect((await keyed.inspect('new')).tokens).toBe(2);
   });
 
-  test('though one contains what looks like a part of another', async () => {
+  test('even if one contains the separator of another', async () => {
     const keyed = open({ concurrency: 1 });
     const keys = ['a', 'a}', 'a}:queue', '{a}', 'a:leases', ' ', 'ä\n€', '__proto__'];
     const permits = await Promise.all(keys.map((key) => keyed.acquire(key)));
@@ -63,7 +63,7 @@ describe('keys do not mix', () => {
     await keyed.idle();
   });
 
-  test('a reset is of one key', async () => {
+  test('a reset affects one key', async () => {
     const keyed = open({ capacity: 2, period: 1_000 });
     for (const key of ['ada', 'bob']) (await keyed.acquire(key, 2)).release();
     await keyed.reset('ada');
@@ -72,8 +72,8 @@ describe('keys do not mix', () => {
   });
 });
 
-describe('what is kept here', () => {
-  test('a key is known while somebody waits or holds, and forgotten with its last release', async () => {
+describe('the keys in the process', () => {
+  test('a key is kept while it has waiters or holders, and removed at the last release', async () => {
     const keyed = open({ concurrency: 1 });
     expect(keyed.size).toBe(0);
     const first = await keyed.acquire('ada');
@@ -82,12 +82,12 @@ describe('what is kept here', () => {
     expect(keyed.size).toBe(2);
     first.release();
     (await second).release();
-    await until('ada is forgotten', () => keyed.size === 1);
+    await until('the key ada is removed', () => keyed.size === 1);
     other.release();
     await until('bob is forgotten', () => keyed.size === 0);
   });
 
-  test('a call that was refused, a look and a pause leave no key behind', async () => {
+  test('a refused call, an inspect and a pause leave no key', async () => {
     const keyed = open({ capacity: 2, period: 1_000 });
     await expect(keyed.acquire('ada', 3)).rejects.toThrow(RangeError);
     await expect(keyed.acquire('ada', 1, { signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no');
@@ -96,11 +96,11 @@ describe('what is kept here', () => {
     expect(keyed.size).toBe(0);
     await keyed.pause('ada', 60);
     await expect(keyed.acquire('ada', 1, { timeout: 1 })).rejects.toThrow('retry in');
-    await until('ada is forgotten', () => keyed.size === 0);
+    await until('the key ada is removed', () => keyed.size === 0);
     await keyed.resume('ada');
   });
 
-  test('a thousand keys in one tick, and none is left', async () => {
+  test('a thousand keys of one tick are removed after their release', async () => {
     const keyed = open({ concurrency: 1 });
     const keys = Array.from({ length: 1_000 }, (_, index) => `key ${index}`);
     const slots = await Promise.all(keys.map((key) => keyed.run(key, ({ slot }) => slot)));
@@ -110,8 +110,8 @@ describe('what is kept here', () => {
   });
 });
 
-describe('the same state as others', () => {
-  test('as a RedisThrottle of the same prefix and key', async () => {
+describe('shared state', () => {
+  test('a RedisThrottle with the same prefix and key shares the state', async () => {
     const prefix = freshKey();
     const keyed = open({ prefix, concurrency: 1, capacity: 5, period: 1_000 });
     const throttle = new RedisThrottle({
@@ -126,7 +126,7 @@ describe('the same state as others', () => {
     const held = await keyed.acquire('ada', 2);
     expect(await throttle.tryAcquire()).toBeUndefined();
     const waiting = throttle.acquire(2);
-    await until('it waits', async () => (await keyed.inspect('ada')).waiting.length === 1);
+    await until('one waiter is queued', async () => (await keyed.inspect('ada')).waiting.length === 1);
     const { active, tokens } = await throttle.inspect();
     expect(active).toMatchObject([{ slot: 1, cost: 2 }]);
     expect(tokens).toBeCloseTo(3, 1);
@@ -140,7 +140,7 @@ describe('the same state as others', () => {
 });
 
 describe('failOpen', () => {
-  test('decides by key, by a quota that outlives the key’s object', async () => {
+  test('grants by key, with a quota that outlives the throttle of the key', async () => {
     const redis = frail();
     const keyed = open({ client: redis, capacity: 2, period: 1_000, failOpen: true });
     redis.up = false;
@@ -148,9 +148,9 @@ describe('failOpen', () => {
     expect(permits.map(({ slot }) => slot)).toEqual([0, 0]);
     for (const permit of permits) permit.release();
     expect(await keyed.tryAcquire('ada')).toBeUndefined();
-    // What failed first is said again, so that Redis knows when it is back; then nothing is known here of the key.
+    // The failed commands are sent again once Redis replies; then the process removes the key.
     redis.up = true;
-    await until('nothing is at stake', () => keyed.size === 0);
+    await until('no key is left in the process', () => keyed.size === 0);
     redis.up = false;
     expect((await keyed.tryAcquire('bob'))?.slot).toBe(0);
     expect(await keyed.tryAcquire('ada')).toBeUndefined();
@@ -162,7 +162,7 @@ describe('failOpen', () => {
     });
   });
 
-  test('a pause that Redis was not told holds here', async () => {
+  test('a pause that Redis did not receive applies in this process', async () => {
     const redis = frail();
     const keyed = open({ client: redis, concurrency: 1, failOpen: true });
     redis.up = false;
@@ -180,8 +180,8 @@ describe('failOpen', () => {
   });
 });
 
-describe('the end', () => {
-  test('close is for all keys: who waits is refused, who runs goes on, idle waits for it', async () => {
+describe('closing', () => {
+  test('close rejects the waiters of all keys; running work continues, and idle waits for it', async () => {
     const keyed = open({ concurrency: 1 });
     const held = await keyed.acquire('ada');
     const waiting = keyed.acquire('ada');
@@ -203,9 +203,9 @@ describe('the end', () => {
     expect(keyed.size).toBe(0);
   });
 
-  test('closed, it looks at and resets the key that it is asked for, no other', async () => {
+  test('after close, inspect and reset still use the given key', async () => {
     const keyed = open({ capacity: 2, period: 1_000 });
-    // The name of what stands for all keys inside.
+    // The internal throttle that holds the options has this key.
     (await keyed.acquire('model', 2)).release();
     await keyed.idle();
     await keyed.close();
@@ -214,7 +214,7 @@ describe('the end', () => {
     expect((await keyed.inspect('model')).tokens).toBeLessThan(1);
   });
 
-  test('it can be disposed of', async () => {
+  test('Symbol.asyncDispose closes it', async () => {
     const keyed = new RedisKeyedThrottle({ client, prefix: freshKey(), concurrency: 1, name: 'mine' });
     {
       await using used = keyed;
@@ -224,13 +224,13 @@ describe('the end', () => {
   });
 });
 
-describe('what is refused', () => {
+describe('bad arguments', () => {
   test.each([
     [undefined, TypeError, 'key must be a string, received undefined'],
     [null, TypeError, 'key must be a string, received null'],
     [5, TypeError, 'key must be a string, received 5'],
     ['', RangeError, 'key must be a string that is not empty, received ""'],
-  ])('the key %s', async (key, Kind, message) => {
+  ])('the key %s is rejected', async (key, Kind, message) => {
     const keyed = open();
     const wrong = key as string;
     const calls = [
@@ -249,14 +249,14 @@ describe('what is refused', () => {
     expect(keyed.size).toBe(0);
   });
 
-  test('bad options, when it is made', () => {
+  test('bad options throw in the constructor', () => {
     expect(() => open({ concurrency: 1.5 })).toThrow('concurrency must be an integer >= 0, received 1.5');
     expect(() => open({ ttl: 0 })).toThrow('ttl must be');
     expect(() => open({ clock: new ManualClock(), prefix: '{' })).toThrow('prefix must be a string without braces');
   });
 });
 
-test('a late settlement spares who uses the key by then', async () => {
+test('a late settlement leaves the new throttle of its key in place', async () => {
   const keyed = open({ concurrency: 1, capacity: 10, period: 1_000 });
   const early = await keyed.acquire('key');
   early.release();
@@ -264,7 +264,7 @@ test('a late settlement spares who uses the key by then', async () => {
   const held = await keyed.acquire('key');
   const waiting = keyed.acquire('key');
   early.settle(0);
-  await until('it is heard', async () => Math.round((await keyed.inspect('key')).tokens) === 9);
+  await until('the settlement is applied', async () => Math.round((await keyed.inspect('key')).tokens) === 9);
   expect(keyed.size).toBe(1);
   held.release();
   (await waiting).release();

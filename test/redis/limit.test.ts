@@ -1,14 +1,14 @@
 /**
- * What Python's concurrency-limit is tested for, under its names: a `limit` with a key, a `limit_timeout` (here the
- * `timeout` of a call), a `limit_interval` (how often it polls: nothing here does) and a `limit_expire` (here `ttl`),
- * whose scope yields a number from 1 to the limit. Where that lets a live holder go, or keeps a dead one, the test says
- * what has to happen instead.
+ * The tests of Python's concurrency-limit, under their names. It has a `limit` with a key, a `limit_timeout` (here the
+ * `timeout` of a call), a `limit_interval` (its polling interval; headgate does not poll) and a `limit_expire` (here
+ * `ttl`). Its scope yields a number from 1 to the limit. Where it drops a live holder or keeps a dead one, the test
+ * here states the correct behaviour.
  */
 import { ThrottleTimeoutError } from 'headgate';
 import { type RedisPermit, RedisThrottle, type RedisThrottleOptions, ThrottleBackendError } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { asMortal, deaf, freshKey, ioredis, sleep, until } from './support.js';
+import { killableClient, withoutMessages, freshKey, ioredis, sleep, until } from './support.js';
 
 let client: Redis;
 const closing: (() => Promise<void>)[] = [];
@@ -32,13 +32,13 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
   return throttle;
 };
 
-/** One in a process that dies when it is told to: nothing of it reaches Redis from then on. */
-const openMortal = (options: Partial<RedisThrottleOptions>): { throttle: RedisThrottle; die: () => void } => {
-  const { client: living, die } = asMortal(deaf(client));
+/** Opens a throttle of a simulated process, which sends and receives nothing after `die`. */
+const openKillable = (options: Partial<RedisThrottleOptions>): { throttle: RedisThrottle; die: () => void } => {
+  const { client: living, die } = killableClient(withoutMessages(client));
   return { throttle: open({ ...options, client: living, commandTimeout: 0.2 }), die };
 };
 
-/** What one `limit` scope does, for so long. */
+/** Holds a permit for some seconds, as a `limit` scope does. */
 const enter = (throttle: RedisThrottle, milliseconds: number, timeout = 10): Promise<number> =>
   throttle.run(
     async ({ slot }) => {
@@ -68,7 +68,7 @@ test('slot_ids', async () => {
       (processes[index % 2] as RedisThrottle).run(async ({ slot }) => {
         expect(slot).toBeGreaterThanOrEqual(1);
         expect(slot).toBeLessThanOrEqual(8);
-        // No two at a time have the same one: theirs do.
+        // Two holders never have the same number; in concurrency-limit they can.
         expect(held).not.toContain(slot);
         held.add(slot);
         seen.add(slot);
@@ -91,7 +91,7 @@ test('exceeded_limit_without_timeout', async () => {
   const throttle = open({ key, concurrency: 2 });
   const held = [await throttle.acquire(), await throttle.acquire()];
   const start = performance.now();
-  // A limit_timeout of 0 fails at once; and so does a smaller limit on the same key.
+  // A limit_timeout of 0 fails at once, and so does a smaller limit on the same key.
   for (const concurrency of [2, 1]) {
     const error = await open({ key, concurrency })
       .acquire(1, { timeout: 0 })
@@ -102,7 +102,7 @@ test('exceeded_limit_without_timeout', async () => {
     );
   }
   expect(elapsed(start)).toBeLessThan(1);
-  // Who was refused has left nothing; and a larger limit on the same key still lets one in.
+  // A refused caller leaves no state, and a larger limit on the same key still grants one permit.
   (await open({ key, concurrency: 3 }).acquire(1, { timeout: 0 })).release();
   expect((await throttle.inspect()).waiting).toEqual([]);
   for (const permit of held) permit.release();
@@ -112,7 +112,7 @@ test('exceeded_limit_within_timeout', async () => {
   const throttle = open({ concurrency: 2 });
   const start = performance.now();
   const slots = await Promise.all(Array.from({ length: 6 }, () => enter(throttle, 100, 5)));
-  // Three rounds of two. Whoever polls every 0.1 s takes longer.
+  // Three rounds of two. Polling every 0.1 s would take longer.
   expect(elapsed(start)).toBeGreaterThanOrEqual(0.29);
   expect(elapsed(start)).toBeLessThan(2);
   expect(slots.toSorted((a, b) => a - b)).toEqual([1, 1, 1, 2, 2, 2]);
@@ -128,7 +128,7 @@ test('exceeded_limit_exceeded_timeout', async () => {
   expect(error).toBeInstanceOf(ThrottleTimeoutError);
   expect(error.message).toContain('1 at a time) has no permit for a cost of 1 within the timeout of 0.3 s');
   held.release();
-  // Its place is given up: the next one is first.
+  // The place of the refused caller is free, so the next caller is at the head.
   await enter(throttle, 1, 0.2);
 });
 
@@ -136,7 +136,7 @@ test('within_limit_expire', async () => {
   const throttle = open({ concurrency: 2, ttl: 0.4 });
   const held = await throttle.acquire();
   await sleep(1_000);
-  // More than twice its ttl old, it holds its slot, its number, and counts.
+  // After more than twice the ttl, the holder keeps its slot and its number, and still counts.
   expect(held.signal.aborted).toBe(false);
   expect(await enter(throttle, 1, 0)).toBe(2);
   expect((await throttle.inspect()).active).toMatchObject([{ slot: held.slot }]);
@@ -149,11 +149,11 @@ test('exceeded_limit_expire', async () => {
   const key = freshKey();
   const limits = { key, concurrency: 2, ttl: 0.5 };
   const alive = open(limits);
-  const { throttle: mortal, die } = openMortal(limits);
+  const { throttle: killable, die } = openKillable(limits);
   const mine = await alive.acquire();
-  const theirs = await mortal.acquire();
+  const theirs = await killable.acquire();
   const lost = new Promise<void>((resolve) => theirs.signal.addEventListener('abort', () => resolve()));
-  // As long as both live, nobody gets in, however long that is.
+  // While both holders live, no other caller is granted.
   await expect(enter(alive, 1, 1.2)).rejects.toThrow(ThrottleTimeoutError);
   expect([mine.signal.aborted, theirs.signal.aborted]).toEqual([false, false]);
 
@@ -162,7 +162,8 @@ test('exceeded_limit_expire', async () => {
   let lostFirst = false;
   void lost.then(() => (lostFirst = true));
   const next = await alive.acquire();
-  // The dead one's comes back within its ttl, not before its holder, should it live, had to know; the live one stays.
+  // The slot of the dead holder is free within its ttl, not before its signal would have aborted. The live holder keeps
+  // its slot.
   expect(elapsed(start)).toBeLessThan(0.5 + 1);
   expect(lostFirst).toBe(true);
   expect(next.slot).toBe(theirs.slot);
@@ -222,10 +223,10 @@ test('wrong_type', async () => {
       ),
     )) {
       expect(error).toBeInstanceOf(ThrottleBackendError);
-      expect(error.message).toContain(`(key "${key}", 5 per 1 s, 1 at a time) cannot be asked, Redis failed: `);
+      expect(error.message).toContain(`(key "${key}", 5 per 1 s, 1 at a time): Redis failed: `);
       expect((error.cause as Error).message).toContain('WRONGTYPE');
     }
-    // What was there stays as it was, and others see nothing of it.
+    // The foreign value is unchanged, and other keys are not affected.
     expect(await client.type(name)).toBe(name.endsWith(':slots') ? 'list' : 'string');
     await throttle.close();
     await throttle.idle();
@@ -242,14 +243,14 @@ test('clean', async () => {
   const key = freshKey();
   const limits = { key, concurrency: 3, ttl: 0.5 };
   const alive = open(limits);
-  const { throttle: mortal, die } = openMortal(limits);
+  const { throttle: killable, die } = openKillable(limits);
   const mine = await alive.acquire();
-  await mortal.acquire();
-  await mortal.acquire();
-  const place = mortal.acquire().catch((reason: unknown) => reason);
-  await until('it waits', async () => (await alive.inspect()).waiting.length === 1);
+  await killable.acquire();
+  await killable.acquire();
+  const place = killable.acquire().catch((reason: unknown) => reason);
+  await until('one waiter is queued', async () => (await alive.inspect()).waiting.length === 1);
   die();
-  // Nobody has to call for it: the dead go by themselves, holders and waiters; the live one stays.
+  // Dead holders and waiters are removed without a further call; the live holder stays.
   await until(
     'the dead are gone',
     async () => {
@@ -261,9 +262,9 @@ test('clean', async () => {
   expect((await alive.inspect()).active).toMatchObject([{ slot: mine.slot }]);
   expect(mine.signal.aborted).toBe(false);
   expect(await place).toBeInstanceOf(ThrottleBackendError);
-  // reset() is the broom for all.
+  // reset() removes every holder and waiter.
   await alive.reset();
-  await until('it has heard', () => mine.signal.aborted);
+  await until('the signal aborts', () => mine.signal.aborted);
   await alive.idle();
   expect(await alive.inspect()).toEqual({ active: [], waiting: [], tokens: Infinity, pausedFor: 0 });
 });

@@ -1,9 +1,9 @@
-/** What a throttle costs Redis: bytes while it is used, nothing once it is not. */
+/** The memory of a throttle in Redis: some bytes while it is in use, none afterwards. */
 import { RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
-import { asMortal, deaf, freshKey, ioredis, until } from './support.js';
+import { killableClient, withoutMessages, freshKey, ioredis, until } from './support.js';
 
 const MANY = 5_000;
 const MOST_BYTES = 250;
@@ -25,14 +25,14 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle =>
 
 const used = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1]);
 
-/** The bytes of the keys alone, as Redis tells them. */
+/** The bytes of the keys, as `MEMORY USAGE` returns them. */
 const weight = async (): Promise<number> => {
   let sum = 0;
   for (const key of await client.keys('*')) sum += (await client.memory('USAGE', key, 'SAMPLES', 0)) ?? 0;
   return sum;
 };
 
-/** Keys, and those of them that would stay for ever. */
+/** All keys, and the keys without a TTL. */
 const left = async (): Promise<{ keys: string[]; eternal: string[] }> => {
   const keys = await client.keys('*');
   const ages = await Promise.all(keys.map((key) => client.pttl(key)));
@@ -42,16 +42,19 @@ const left = async (): Promise<{ keys: string[]; eternal: string[] }> => {
 const gone = (): Promise<void> => until('no key is left', async () => (await client.dbsize()) === 0, 5);
 
 describe('bytes', () => {
-  test(`at most ${MOST_BYTES} a lease and a waiter, of ${MANY} each on one key`, async () => {
+  test(`a lease and a waiter take at most ${MOST_BYTES} bytes, with ${MANY} of each on one key`, async () => {
     const throttle = open({ concurrency: MANY, capacity: 1e6 });
-    // The scripts, the buffers of the connections and the throttle itself are there before.
+    // The scripts, the buffers of the connections and the state exist before the measurement.
     (await throttle.acquire()).release();
     await throttle.idle();
     const [before, nothing] = [await used(), await weight()];
     const permits = await Promise.all(Array.from({ length: MANY }, () => throttle.acquire()));
     const [middle, leases] = [await used(), await weight()];
     const waiting = Array.from({ length: MANY }, () => throttle.acquire());
-    await until('all wait', async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === MANY);
+    await until(
+      'all waiters are queued',
+      async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === MANY,
+    );
     const [after, both] = [await used(), await weight()];
 
     const { eternal } = await left();
@@ -65,14 +68,14 @@ describe('bytes', () => {
     const figures = `${perLease.toFixed(0)} bytes a lease, ${perWaiter.toFixed(0)} bytes a waiter`;
     expect(perLease, figures).toBeLessThanOrEqual(MOST_BYTES);
     expect(perWaiter, figures).toBeLessThanOrEqual(MOST_BYTES);
-    // Less than an id and a score would mean that it was not measured at all.
+    // Fewer bytes than an id and a score would mean a failed measurement.
     expect(Math.min(perLease, perWaiter), figures).toBeGreaterThan(40);
     expect(eternal).toEqual([]);
   });
 });
 
 describe('keys', () => {
-  /** Each leaves something behind that vanishes by itself. */
+  /** The operations. Each one leaves a state that must expire. */
   const uses: Record<string, (throttle: RedisThrottle) => Promise<void>> = {
     'a release, without a rate': async (throttle) => throttle.run(() => {}),
     'tokens that flow in again': async (throttle) => {
@@ -131,7 +134,7 @@ describe('keys', () => {
     },
   };
 
-  test('none is left once nothing is to be remembered, whatever was done; until then, each has a TTL', async () => {
+  test('every key has a TTL, and is gone when its state equals a new one, after any operations', async () => {
     const eternal = new Set<string>();
     const over = new AbortController();
     const watch = (async () => {
@@ -146,12 +149,12 @@ describe('keys', () => {
     expect([...eternal]).toEqual([]);
   });
 
-  test('a process that ended without a word leaves none when its ttl has passed', async () => {
-    const { client: living, die } = asMortal(deaf(client));
+  test('the keys of a killed process are gone when its ttl has passed', async () => {
+    const { client: living, die } = killableClient(withoutMessages(client));
     const throttle = open({ client: living, ttl: 0.5, concurrency: 1, commandTimeout: 0.1 });
     await throttle.acquire();
     const place = throttle.acquire().catch(() => {});
-    await until('it waits', async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === 1);
+    await until('one waiter is queued', async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === 1);
     die();
     expect((await left()).keys.length).toBe(5);
     expect((await left()).eternal).toEqual([]);
@@ -159,7 +162,7 @@ describe('keys', () => {
     await place;
   });
 
-  test('a long pause and a slow rate are kept for that long, and not for ever', async () => {
+  test('a long pause and a slow rate are kept until they end', async () => {
     const [paused, slow] = [open({ key: 'paused' }), open({ key: 'slow', capacity: 1, period: 1_000 })];
     await paused.pause(100);
     await slow.run(() => {});

@@ -1,9 +1,9 @@
 /**
- * Random histories of two objects on one key, as in two processes, against the reference of the core (reference.ts).
+ * Random histories of two objects on one key, as in two processes, compared with the reference model of the core
+ * (reference.ts).
  *
- * The server's clock and the timers of both are one clock that only the test moves, in whole microseconds. The second
- * of these histories is 2^20 of them, so that all rates are powers of two here, too, and every instant, slot and level
- * of tokens is compared for equality.
+ * The test moves one clock, in whole microseconds, for the server and for both processes. A second of a history is 2^20
+ * microseconds. So all rates are powers of two, and every instant, slot and token level is compared for equality.
  */
 import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
@@ -11,6 +11,10 @@ import { type Clock, type Limits } from 'headgate';
 import { type RedisCommands, type RedisPermit, type RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { keyNames } from '../../src/redis/key-names.js';
+import { INSPECT } from '../../src/redis/scripts/inspect.js';
+import { RESET } from '../../src/redis/scripts/reset.js';
+import { createStep, STEP } from '../../src/redis/scripts/step.js';
 import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
 import { BucketReplay, type LoggedGrant } from '../model/replay.js';
 import {
@@ -29,21 +33,21 @@ import {
 } from '../model/reference.js';
 import { evalThrough, freshKey, ioredis, subscribeThrough } from './support.js';
 
-/** Microseconds of what the histories call a second. */
+/** The microseconds in a second of a history. */
 const UNIT = 2 ** 20;
-/** The server's clock is ahead of the process' by this much. */
+/** The clock of the server is ahead of the clock of the processes by this many microseconds. */
 const HEAD_START = 2 ** 40;
-/** So long that nothing has to be renewed within a history. */
+/** A ttl so long that no renewal is due within a history. */
 const LONG_TTL = 2_000_000;
 
-/** Whole microseconds, which only a test moves. */
+/** A clock in whole microseconds that only the test moves. */
 class Microseconds implements Clock {
   ticks = 0;
   #fired = 0;
   #serial = 0;
   #timers: { readonly at: number; readonly serial: number; readonly callback: () => void }[] = [];
 
-  /** A trifle later with each timer, as real time is: a sum of two floats may be less than the float of the sum. */
+  /** Each timer adds a tiny span, as real time does: rounding could otherwise put a timer before its due time. */
   now(): number {
     return this.ticks / 1e6 + this.#fired * 1e-10;
   }
@@ -58,7 +62,7 @@ class Microseconds implements Clock {
     return () => void (this.#timers = this.#timers.filter((other) => other !== timer));
   }
 
-  /** Lets time pass, and what falls due fire, with all its consequences in between. */
+  /** Advances the clock. Each timer fires at its instant, and `settle` completes its effects before the next timer. */
   async advance(ticks: number, settle: () => Promise<void>): Promise<void> {
     const end = this.ticks + ticks;
     for (;;) {
@@ -90,8 +94,17 @@ afterAll(async () => {
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
+/** The keys expire by the real time, but the histories have their own. So all keys live for one minute here. */
+const stepWithFixedLifetime = createStep("'60000'");
+
+function withFixedLifetime(script: string): string {
+  if (script === STEP) return stepWithFixedLifetime;
+  if (script === INSPECT || script === RESET) return script;
+  throw new Error('The throttle has run an unknown script, so the lifetime of its keys cannot be replaced.');
+}
+
 /** The client of one process. */
-class Wire implements RedisCommands {
+class ProcessClient implements RedisCommands {
   calls = 0;
   dead = false;
   readonly #open = new Set<Promise<unknown>>();
@@ -99,9 +112,7 @@ class Wire implements RedisCommands {
   async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
     if (this.dead) return new Promise(() => {});
     this.calls++;
-    // The keys expire by the true time, which has nothing to do with that of the histories.
-    const timeless = script.replace('local span = format(', "local span = '60000' or format(");
-    const answer = evalThrough(client)(timeless, keys, args);
+    const answer = evalThrough(client)(withFixedLifetime(script), keys, args);
     this.#open.add(answer);
     return answer.finally(() => this.#open.delete(answer));
   }
@@ -110,19 +121,19 @@ class Wire implements RedisCommands {
     await subscribeThrough(subscriber)(channel, (message) => void (this.dead || listener(message)));
   }
 
-  async answered(): Promise<void> {
+  async allReplied(): Promise<void> {
     await Promise.allSettled(this.#open);
   }
 }
 
-/** Resolves when everything that was said has been heard, and all that it brought about has, too. */
-const settler = (wires: readonly Wire[]) => async (): Promise<void> => {
-  const calls = (): number => wires.reduce((sum, wire) => sum + wire.calls, 0);
+/** Waits until every call has its reply, every message has arrived, and neither has caused another call. */
+const settler = (processClients: readonly ProcessClient[]) => async (): Promise<void> => {
+  const calls = (): number => processClients.reduce((sum, processClient) => sum + processClient.calls, 0);
   for (let seen = -1; seen !== calls();) {
     seen = calls();
     await turn();
-    for (const wire of wires) await wire.answered();
-    // Messages come in order: what was published before the answers has come before this one.
+    for (const processClient of processClients) await processClient.allReplied();
+    // Messages arrive in order, so this reply comes after every message that was published before.
     if (seen !== calls() || seen > 0) await subscriber.ping();
     await turn();
   }
@@ -131,20 +142,21 @@ const settler = (wires: readonly Wire[]) => async (): Promise<void> => {
 type Options = Partial<RedisThrottleOptions>;
 
 const openOn = (
-  wire: Wire,
+  processClient: ProcessClient,
   key: string,
   clock: Microseconds,
   options: Options,
   serverTime = (): number => (clock.ticks + HEAD_START) / 1e6,
 ): RedisThrottle =>
-  new Gate({ client: wire, key, clock, ttl: LONG_TTL, commandTimeout: LONG_TTL, ...options }, { serverTime });
+  new Gate({ client: processClient, key, clock, ttl: LONG_TTL, commandTimeout: LONG_TTL, ...options }, { serverTime });
 
 /**
- * Redis forgets what cannot be told from new, the grants included. A refund of such a grant gives nothing back. A debt
- * counts as if it had been asked for first thing afterwards, since Redis cannot know how much of it an overflow has paid.
+ * The replay with the bounded memory of Redis. Redis deletes a state that equals a new one, and its grants with it. A
+ * refund of a deleted grant returns nothing. A debt of a deleted grant counts in full, from the deletion on: Redis
+ * cannot know how much of the debt an overflow has paid.
  */
 class ForgetfulReplay extends BucketReplay {
-  /** The costs of the forgotten grants as Redis knew them; those of an unlimited time never count. */
+  /** The costs of the deleted grants when Redis deleted them. Grants of an unlimited rate never count. */
   readonly #forgotten: Map<LoggedGrant, number> = new Map();
   #grants: LoggedGrant[] = [];
   #debts: { readonly at: number; cost: number } = { at: 0, cost: 0 };
@@ -171,7 +183,7 @@ class ForgetfulReplay extends BucketReplay {
   }
 }
 
-/** The reference, with two callers whose limits of concurrency differ, and instants that are whole microseconds. */
+/** The reference model with two callers, whose `concurrency` differs, and with instants in whole microseconds. */
 class SharedReference extends Reference {
   readonly callerOf: number[] = [];
   readonly limits: [number, number];
@@ -192,7 +204,7 @@ class SharedReference extends Reference {
     return this.limits[this.callerOf[id] as 0 | 1];
   }
 
-  /** All at once: Redis hears of the first too late to give its place to the next. */
+  /** All expired waiters leave at once: Redis receives the first cancellation too late to grant the next waiter. */
   override expire(): void {
     this.dismiss((one) => one.deadline <= this.time, 'timeout');
   }
@@ -211,7 +223,7 @@ class SharedReference extends Reference {
     super.tryAcquire(id, cost);
   }
 
-  /** Whether it cannot be told from new, so that Redis has forgotten it. */
+  /** Whether the state equals a new one, so that Redis has deleted it. */
   get isNew(): boolean {
     return (
       this.active === 0 &&
@@ -221,7 +233,7 @@ class SharedReference extends Reference {
     );
   }
 
-  /** The rate is that of all, the concurrency that of one. What is new starts full. */
+  /** The rate applies to both callers, the concurrency to one. A new state starts with a full bucket. */
   configureOne(caller: 0 | 1, { concurrency = this.limits[caller], ...rate }: Limits): void {
     const { isNew } = this;
     this.limits[caller] = concurrency;
@@ -235,21 +247,21 @@ class SharedReference extends Reference {
   }
 }
 
-const caller = fc.constantFrom(0 as const, 1 as const);
+const anyCaller = fc.constantFrom(0 as const, 1 as const);
 const history = fc.record({
   capacity: capacities,
   concurrency: fc.tuple(concurrencies, concurrencies),
   period: periods,
   burst: bursts,
   maxQueue: fc.constantFrom(Infinity, Infinity, 0, 2, 5),
-  operations: fc.array(fc.tuple(caller, anyOperation), { maxLength: 40, size: 'max' }),
+  operations: fc.array(fc.tuple(anyCaller, anyOperation), { maxLength: 40, size: 'max' }),
 });
 
-/** The limits of a history in true seconds. */
+/** Converts the limits of a history to real seconds. */
 const inSeconds = ({ period, ...limits }: Limits): Limits =>
   period === undefined ? limits : { ...limits, period: (period * UNIT) / 1e6 };
 
-/** Two objects, the model of both, and what became of the calls. */
+/** Two throttles, their common model, and the outcomes of all calls. */
 class Pair {
   readonly clock: Microseconds = new Microseconds();
   readonly throttles: [RedisThrottle, RedisThrottle];
@@ -263,7 +275,7 @@ class Pair {
   #serial = 0;
 
   constructor(
-    wires: [Wire, Wire],
+    processClients: [ProcessClient, ProcessClient],
     {
       capacity,
       concurrency,
@@ -276,35 +288,36 @@ class Pair {
     const [here, there] = concurrency;
     const limits = { capacity, period: (period * UNIT) / 1e6, burst, maxQueue };
     this.throttles = [
-      openOn(wires[0], key, this.clock, { ...limits, concurrency: here }),
-      openOn(wires[1], key, this.clock, { ...limits, concurrency: there }),
+      openOn(processClients[0], key, this.clock, { ...limits, concurrency: here }),
+      openOn(processClients[1], key, this.clock, { ...limits, concurrency: there }),
     ];
-    this.settle = settler(wires);
+    this.settle = settler(processClients);
     this.model = new SharedReference(capacity, [here, there], period, burst, maxQueue);
   }
 
-  async play(who: 0 | 1, operation: Operation): Promise<void> {
+  async play(caller: 0 | 1, operation: Operation): Promise<void> {
     const { model, clock } = this;
     if (model.isNew) {
-      // By the true time, the key would have expired, and no two scripts run in the same microsecond.
+      // By real time, the key would have expired, and two scripts never run in the same microsecond.
       await client.del(`{headgate:${this.throttles[0].key}}`);
       model.advance(1 / UNIT);
       model.forget();
       await clock.advance(1, this.settle);
     }
-    const throttle = this.throttles[who];
+    const throttle = this.throttles[caller];
     const id = this.#serial++;
-    model.callerOf[id] = who;
+    model.callerOf[id] = caller;
     const held =
       'which' in operation && model.grants.length > 0 ? model.grants[operation.which % model.grants.length] : undefined;
-    // What is closed says no more, once it holds nothing.
-    const shut = model.shut[operation.do === 'settle' && held !== undefined ? (model.callerOf[held.id] as 0 | 1) : who];
+    // A closed throttle without permits sends no commands.
+    const shut =
+      model.shut[operation.do === 'settle' && held !== undefined ? (model.callerOf[held.id] as 0 | 1) : caller];
     if (shut && ['settle', 'pause', 'resume', 'configure'].includes(operation.do)) return;
     switch (operation.do) {
       case 'acquire':
       case 'run': {
         const { cost, signal } = operation;
-        // No two deadlines, and no deadline and turn, in the same instant: who comes first then is for the network to say.
+        // Deadlines never coincide with each other or with a grant: the network would decide their order.
         const timeout =
           operation.timeout === 0 || operation.timeout === Infinity
             ? operation.timeout
@@ -377,16 +390,16 @@ class Pair {
         break;
       case 'configure': {
         const { concurrency: _, ...rate } = operation.limits;
-        model.configureOne(who, operation.limits);
-        // Both know the same rate; else a key that Redis has forgotten would have that of whoever comes first.
+        model.configureOne(caller, operation.limits);
+        // Both throttles get the same rate: a new state takes the rate of its first caller.
         void throttle.configure(inSeconds(operation.limits));
         await this.settle();
-        void this.throttles[(1 - who) as 0 | 1].configure(inSeconds(rate));
+        void this.throttles[(1 - caller) as 0 | 1].configure(inSeconds(rate));
         break;
       }
       case 'close':
         void throttle.close();
-        model.close(who);
+        model.close(caller);
         break;
       case 'advance':
         model.advance(operation.seconds);
@@ -403,24 +416,24 @@ class Pair {
     else this.permits.get(held.id)?.release();
   }
 
-  /** Everything that can be seen is as the model says. */
+  /** Compares everything visible with the model. */
   async compare(): Promise<void> {
     const { model, log, permits } = this;
     const now = this.clock.ticks + HEAD_START;
     expect(model.time * UNIT).toBe(this.clock.ticks);
     const byId = (entries: typeof log): typeof log => entries.toSorted(([a], [b]) => a - b);
     expect(byId(log)).toEqual(byId(model.log));
-    for (const who of [0, 1] as const) {
+    for (const caller of [0, 1] as const) {
       const grantsOf = (entries: typeof log): number[] =>
-        entries.filter(([id, outcome]) => outcome === 'granted' && model.callerOf[id] === who).map(([id]) => id);
+        entries.filter(([id, outcome]) => outcome === 'granted' && model.callerOf[id] === caller).map(([id]) => id);
       const order = grantsOf(log);
       expect(order).toEqual(grantsOf(model.log));
-      // FIFO: ids count the calls.
+      // FIFO: ids are in the order of the calls.
       expect(order).toEqual(order.toSorted((a, b) => a - b));
-      const own = (one: Held | Waiting): boolean => model.callerOf[one.id] === who;
-      expect(this.throttles[who].held).toBe(model.grants.filter((one) => !one.released && own(one)).length);
-      expect(this.throttles[who].waiting).toBe(model.queue.filter(own).length);
-      expect(this.throttles[who].closed).toBe(model.shut[who]);
+      const own = (one: Held | Waiting): boolean => model.callerOf[one.id] === caller;
+      expect(this.throttles[caller].held).toBe(model.grants.filter((one) => !one.released && own(one)).length);
+      expect(this.throttles[caller].waiting).toBe(model.queue.filter(own).length);
+      expect(this.throttles[caller].closed).toBe(model.shut[caller]);
     }
     const running = model.grants.filter(({ released }) => !released).toSorted((a, b) => a.slot - b.slot);
     for (const { id, slot } of model.grants) expect(permits.get(id)?.slot).toBe(slot);
@@ -431,16 +444,16 @@ class Pair {
       running.map(({ slot, id, at }) => [slot, model.asked.get(id), at]),
     );
     expect(waiting.map(({ cost }) => cost)).toEqual(model.queue.map(({ cost }) => cost));
-    // Whose it is: each object is one owner.
+    // Each throttle has exactly one owner name.
     const owners = new Map<string, number | undefined>();
     const places = [
       ...active.toSorted((a, b) => a.slot - b.slot).map(({ owner }, index) => [owner, running[index]?.id] as const),
       ...waiting.map(({ owner }, index) => [owner, model.queue[index]?.id] as const),
     ];
     for (const [owner, id] of places) {
-      const who = model.callerOf[id as number];
-      expect(owners.get(owner) ?? who).toBe(who);
-      owners.set(owner, who);
+      const caller = model.callerOf[id as number];
+      expect(owners.get(owner) ?? caller).toBe(caller);
+      owners.set(owner, caller);
     }
     if (model.capacity === Infinity) expect(tokens).toBe(Infinity);
     else expect(tokens).toBeCloseTo(model.tokens, 9);
@@ -464,22 +477,22 @@ class Pair {
   }
 }
 
-/** Two clients that are in use for longer than a history, so that each does not subscribe anew. */
-const wires = (): [Wire, Wire] => {
-  const pair: [Wire, Wire] = [new Wire(), new Wire()];
-  for (const wire of pair) openOn(wire, freshKey(), new Microseconds(), {});
+/** Two clients that stay in use across histories, so that no history needs a new subscription. */
+const processClients = (): [ProcessClient, ProcessClient] => {
+  const pair: [ProcessClient, ProcessClient] = [new ProcessClient(), new ProcessClient()];
+  for (const processClient of pair) openOn(processClient, freshKey(), new Microseconds(), {});
   return pair;
 };
 
 describe('a random history of two objects on one key', () => {
-  test('is as the reference says, after every step: grants, order, instants, slots, tokens, pause, queue', async () => {
+  test('equals the reference after every step: grants, order, instants, slots, tokens, pause, queue', async () => {
     const seen = new Map<string, number>();
-    const both = wires();
+    const both = processClients();
     await fc.assert(
       fc.asyncProperty(history, async ({ operations, ...settings }) => {
         const pair = new Pair(both, settings);
-        for (const [who, operation] of operations) {
-          await pair.play(who, operation);
+        for (const [caller, operation] of operations) {
+          await pair.play(caller, operation);
           await pair.compare();
           seen.set(operation.do, (seen.get(operation.do) ?? 0) + 1);
         }
@@ -489,7 +502,7 @@ describe('a random history of two objects on one key', () => {
       }),
       { numRuns: 300 },
     );
-    // A history that never grants, refuses or aborts proves nothing.
+    // Histories without every kind of outcome would prove too little.
     for (const what of [
       'granted',
       'timeout',
@@ -507,10 +520,10 @@ describe('a random history of two objects on one key', () => {
   });
 });
 
-describe('a server’s clock that steps back', () => {
-  test('grants nothing extra by the true time, keeps the order, and holds nobody for ever', async () => {
-    const both = wires();
-    const jobs = fc.array(fc.tuple(caller, fc.integer({ min: 0, max: 5 })), { minLength: 1, maxLength: 20 });
+describe('a clock of the server that steps back', () => {
+  test('grants nothing extra by the true time, keeps the order, and grants every waiter', async () => {
+    const both = processClients();
+    const jobs = fc.array(fc.tuple(anyCaller, fc.integer({ min: 0, max: 5 })), { minLength: 1, maxLength: 20 });
     const steps = fc.array(
       fc.record({
         after: fc.integer({ min: 0, max: 2 * UNIT }),
@@ -524,9 +537,9 @@ describe('a server’s clock that steps back', () => {
         const settle = settler(both);
         const key = freshKey();
         let back = 0;
-        const throttles = both.map((wire) =>
+        const throttles = both.map((processClient) =>
           openOn(
-            wire,
+            processClient,
             key,
             clock,
             { capacity: 4, period: UNIT / 1e6, burst: 5 },
@@ -535,9 +548,9 @@ describe('a server’s clock that steps back', () => {
         );
         const grants: { id: number; at: number; cost: number }[] = [];
         const order: number[] = [];
-        const work = asked.map(async ([who, cost], id) => {
-          const permit = await (throttles[who] as RedisThrottle).acquire(cost);
-          // A cost of nothing is granted in the instant of the one before it, and by a message of its own.
+        const work = asked.map(async ([caller, cost], id) => {
+          const permit = await (throttles[caller] as RedisThrottle).acquire(cost);
+          // A cost of 0 is granted at the same instant as the waiter before it, by a separate message.
           if (cost > 0) order.push(id);
           grants.push({ id, at: clock.ticks / UNIT, cost });
           permit.release();
@@ -554,14 +567,14 @@ describe('a server’s clock that steps back', () => {
           taken.release();
           await settle();
         }
-        // Each step may cost as much as it hides: what it skipped of the wait was not seen to pass.
+        // Each step back can add a delay: the time that it hides does not count for the waiters.
         await clock.advance(
           (asked.reduce((sum, [, cost]) => sum + cost, course.length) / 4 + 8 + 2 * course.length) * UNIT * 2,
           settle,
         );
         await Promise.all(work);
-        for (const who of [0, 1]) {
-          const own = order.filter((id) => asked[id]?.[0] === who);
+        for (const caller of [0, 1]) {
+          const own = order.filter((id) => asked[id]?.[0] === caller);
           expect(own).toEqual(own.toSorted((a, b) => a - b));
         }
         grants.forEach((first, from) => {
@@ -573,9 +586,7 @@ describe('a server’s clock that steps back', () => {
         });
         await settle();
         await Promise.all(throttles.map((throttle) => throttle.close()));
-        await client.del(
-          ['', ':queue', ':leases', ':owners', ':items', ':slots'].map((part) => `{headgate:${key}}${part}`),
-        );
+        await client.del(keyNames('headgate', key));
       }),
       { numRuns: 60 },
     );
@@ -593,36 +604,38 @@ describe('an object that dies in the middle of its history', () => {
     },
   );
 
-  test('is gone within its ttl, not before two thirds of it; the other keeps what it has and comes into the rest, in order', async () => {
+  test('loses its permits between two thirds of ttl and ttl; the other object keeps its own, and its waiters get the freed slots in order', async () => {
     const seen = { lapsed: 0, inherited: 0 };
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.tuple(caller, move), { minLength: 5, maxLength: 25 }),
+        fc.array(fc.tuple(anyCaller, move), { minLength: 5, maxLength: 25 }),
         fc.integer({ min: 1, max: 4 }),
         async (moves, concurrency) => {
-          const both: [Wire, Wire] = [new Wire(), new Wire()];
+          const both: [ProcessClient, ProcessClient] = [new ProcessClient(), new ProcessClient()];
           const clock = new Microseconds();
           const settle = settler(both);
           const key = freshKey();
-          const throttles = both.map((wire) => openOn(wire, key, clock, { concurrency, ttl: TTL, commandTimeout: 5 }));
+          const throttles = both.map((processClient) =>
+            openOn(processClient, key, clock, { concurrency, ttl: TTL, commandTimeout: 5 }),
+          );
           const [mine, theirs] = throttles as [RedisThrottle, RedisThrottle];
-          const held: { id: number; who: 0 | 1; permit: RedisPermit }[] = [];
+          const held: { id: number; caller: 0 | 1; permit: RedisPermit }[] = [];
           const order: number[] = [];
           const failed: unknown[] = [];
           let serial = 0;
-          for (const [who, what] of moves) {
+          for (const [caller, what] of moves) {
             if (what.do === 'acquire') {
               const id = serial++;
-              (who === 0 ? mine : theirs).acquire(what.cost).then(
+              (caller === 0 ? mine : theirs).acquire(what.cost).then(
                 (permit) => {
-                  if (who === 0) order.push(id);
-                  return held.push({ id, who, permit });
+                  if (caller === 0) order.push(id);
+                  return held.push({ id, caller, permit });
                 },
                 (error: unknown) => failed.push(error),
               );
             } else if (what.do === 'release')
               held
-                .filter((one) => one.who === who)
+                .filter((one) => one.caller === caller)
                 .at(what.which % 5)
                 ?.permit.release();
             else await clock.advance(what.seconds * 1e6, settle);
@@ -633,16 +646,16 @@ describe('an object that dies in the middle of its history', () => {
           const before = { held: living().length, theirs: theirs.held, waiting: theirs.waiting, mine: mine.held };
           both[1].dead = true;
 
-          // A living one renews every third of its ttl: so long Redis keeps to what it was told last.
+          // A process renews every third of its ttl, so Redis keeps its leases for two thirds after its death at least.
           await clock.advance((TTL * 2 * 1e6) / 3 - 1e6, settle);
           expect((await mine.inspect()).active.length).toBe(before.held);
-          // Nobody is let in as long as who has lost its place may not know.
+          // No slot is given again before the signal of its lost permit has aborted.
           for (let second = 0; second <= TTL / 3 + 1; second++) {
             await clock.advance(1e6, settle);
             expect(living().length).toBeLessThanOrEqual(concurrency);
             expect(new Set(living().map(({ slot }) => slot)).size).toBe(living().length);
           }
-          // Where nobody else is at stake, nobody looks: by the true time the keys would have expired.
+          // Without waiters, no process triggers the expiry of the leases; by real time, the keys would have expired.
           void mine.resume();
           await settle();
           const { active, waiting } = await mine.inspect();
@@ -650,12 +663,12 @@ describe('an object that dies in the middle of its history', () => {
           expect(theirs.held).toBe(0);
           expect(mine.held).toBeGreaterThanOrEqual(before.mine);
           expect(mine.waiting > 0 ? mine.held : concurrency).toBe(concurrency);
-          for (const { who, permit } of held) expect(permit.signal.aborted).toBe(who === 1 && !permit.released);
+          for (const { caller, permit } of held) expect(permit.signal.aborted).toBe(caller === 1 && !permit.released);
           if (before.theirs > 0) seen.lapsed++;
           if (mine.held > before.mine) seen.inherited++;
-          // The rest of the queue, in the order of the calls.
+          // The other waiters are granted in the order of the calls.
           for (let turns = 0; mine.waiting > 0 && turns < 50; turns++) {
-            held.find(({ who, permit }) => who === 0 && !permit.released)?.permit.release();
+            held.find(({ caller, permit }) => caller === 0 && !permit.released)?.permit.release();
             await settle();
           }
           expect(order).toEqual(order.toSorted((a, b) => a - b));

@@ -1,4 +1,4 @@
-/** No process and no temporary folder of the tests outlives them, however they end. */
+/** The tests leave no process and no temporary folder, however a test run ends. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -25,14 +25,14 @@ beforeAll(async () => {
 
 afterEach(() => vi.unstubAllEnvs());
 
-/** A folder for one test. */
+/** Creates a folder for one test. */
 function ownFolder(): string {
   const folder = temporaryFolder('headgate-processes-');
   onTestFinished(() => removePath(folder));
   return folder;
 }
 
-/** Waits until none of the processes runs, and nothing is left in the folders. */
+/** Waits until none of the processes runs and the folders are empty. */
 async function expectNothingLeft(pids: readonly number[], ...folders: string[]): Promise<void> {
   const left = (): unknown[] => [
     ...running(pids),
@@ -41,12 +41,12 @@ async function expectNothingLeft(pids: readonly number[], ...folders: string[]):
   try {
     await until('nothing is left', () => left().length === 0, 5).catch(() => expect(left()).toEqual([]));
   } finally {
-    // A test that fails leaves nothing behind, either.
+    // A failed test must not leave processes either.
     for (const pid of running(pids)) process.kill(pid, 'SIGKILL');
   }
 }
 
-/** Starts a program of Node in a process group of its own, as a terminal does. Its temporary folders are in `temporary`. */
+/** Starts a Node program in its own process group, as a terminal does. Its temporary folders are in `temporary`. */
 function run(args: string[], temporary: string): ChildProcess {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(?:VITEST|TEST$|NODE_)/.test(name)));
   const child = guarded(
@@ -60,7 +60,7 @@ function run(args: string[], temporary: string): ChildProcess {
   return child;
 }
 
-/** The first line that a process prints with this beginning, without it. */
+/** Resolves with the rest of the first printed line that starts with a prefix. */
 async function printed(child: ChildProcess, beginning = ''): Promise<string> {
   let all = '';
   child.stderr?.on('data', (data: Buffer) => (all += data.toString()));
@@ -71,7 +71,7 @@ async function printed(child: ChildProcess, beginning = ''): Promise<string> {
   throw new Error(`it printed no line with ${beginning}: ${all}`);
 }
 
-describe('the servers, processes and folders of a process are gone (FAULTS 1)', () => {
+describe('servers, child processes and folders are removed (FAULTS 1)', () => {
   const signal =
     (name: NodeJS.Signals) =>
     (child: ChildProcess): void =>
@@ -88,7 +88,7 @@ describe('the servers, processes and folders of a process are gone (FAULTS 1)', 
       'that gets SIGKILL while all that it started is stopped',
       'wait',
       (child) => {
-        // The reaper has a process group of its own.
+        // The reaper has its own process group.
         process.kill(-(child.pid as number), 'SIGSTOP');
         child.kill('SIGKILL');
       },
@@ -99,7 +99,7 @@ describe('the servers, processes and folders of a process are gone (FAULTS 1)', 
     onTestFinished(() => endProcess(child));
     const ended = once(child, 'exit');
     const pids = JSON.parse(await printed(child)) as number[];
-    // The reaper, the server, the other process.
+    // The reaper, the server and the other process.
     expect(pids).toHaveLength(3);
     interrupt(child);
     await ended;
@@ -107,7 +107,7 @@ describe('the servers, processes and folders of a process are gone (FAULTS 1)', 
   });
 });
 
-describe('a run of all tests leaves nothing behind (FAULTS 1)', () => {
+describe('an interrupted test run leaves no process and no folder (FAULTS 1)', () => {
   const interruptions: [string, (main: ChildProcess, worker: number) => void][] = [
     ['when Ctrl-C interrupts it', ({ pid }) => process.kill(-(pid as number), 'SIGINT')],
     ['when SIGTERM reaches the main process alone', (main) => void main.kill('SIGTERM')],
@@ -124,7 +124,7 @@ describe('a run of all tests leaves nothing behind (FAULTS 1)', () => {
     const ended = once(main, 'exit');
     const { pid, folder } = JSON.parse(await printed(main, 'SCENE ')) as { pid: number; folder: string };
     const pids = descendants(main.pid as number);
-    // The reaper and the server of the run, the process that runs the test, its reaper and its server.
+    // The reaper and the server of the run; the process that runs the test, its reaper and its server.
     expect(pids.length).toBeGreaterThanOrEqual(5);
     expect(pids).toContain(pid);
     interrupt(main, pid);
@@ -135,8 +135,11 @@ describe('a run of all tests leaves nothing behind (FAULTS 1)', () => {
   });
 });
 
-describe('a start that fails', () => {
-  /** A `redis-server` first on the PATH. It notes its process, and becomes the real one after `script`. */
+describe('a failed start', () => {
+  /**
+   * Puts a fake `redis-server` first on the PATH. It records its process id, runs `script` and then becomes the real
+   * server.
+   */
   function fakeServer(script: string): { folder: string; temporary: string; pids: () => number[] } {
     const folder = ownFolder();
     const temporary = ownFolder();
@@ -155,7 +158,7 @@ describe('a start that fails', () => {
     await expectNothingLeft(pids(), temporary);
   });
 
-  it('rejects when redis-server is no program, instead of an unhandled error (FAULTS 1)', async () => {
+  it('rejects when redis-server is not a program, without an unhandled error (FAULTS 1)', async () => {
     const folder = ownFolder();
     writeFileSync(join(folder, 'redis-server'), '#!/no/such/interpreter\n');
     chmodSync(join(folder, 'redis-server'), 0o755);
@@ -163,7 +166,7 @@ describe('a start that fails', () => {
     await expect(startRedis()).rejects.toThrow(/^redis-server ended with 12[67] while it started .*redis-server/s);
   });
 
-  it('takes another port when its port is taken, and names a setting that is wrong at once', async () => {
+  it('takes another port when its port is taken, and rejects at once for a wrong setting', async () => {
     const { pids } = fakeServer(
       'if [ ! -e "$0.tried" ]; then touch "$0.tried"; echo "bind: Address already in use"; exit 1; fi',
     );
@@ -174,14 +177,14 @@ describe('a start that fails', () => {
     expect(pids()).toHaveLength(3);
   });
 
-  it('of a cluster ends the servers that have started (FAULTS 1)', async () => {
+  it('of a cluster stops the servers that have started (FAULTS 1)', async () => {
     const { temporary, pids } = fakeServer('[ "$(wc -l < "${0%/*}/started")" -lt 3 ] || { echo no more >&2; exit 1; }');
     await expect(startCluster()).rejects.toThrow(/no more/);
     expect(pids()).toHaveLength(3);
     await expectNothingLeft(pids(), temporary);
   });
 
-  it('of a sentinel ends its master and its replica (FAULTS 1)', async () => {
+  it('of a sentinel stops its master and its replica (FAULTS 1)', async () => {
     const { temporary, pids } = fakeServer('case "$*" in *--sentinel*) echo no sentinel >&2; exit 1;; esac');
     await expect(startSentinels()).rejects.toThrow(/no sentinel/);
     expect(pids()).toHaveLength(3);
@@ -189,7 +192,7 @@ describe('a start that fails', () => {
   });
 });
 
-it('sentinels need no program but redis-server (FAULTS 1)', async () => {
+it('sentinels need only the program redis-server (FAULTS 1)', async () => {
   const folder = ownFolder();
   symlinkSync(findProgram('redis-server') as string, join(folder, 'redis-server'));
   vi.stubEnv('PATH', folder);
@@ -201,7 +204,7 @@ it('sentinels need no program but redis-server (FAULTS 1)', async () => {
   ]);
 });
 
-it('a server needs neither HOME nor a locale that exists (FAULTS 1)', async () => {
+it('a server starts without HOME and with an unknown locale (FAULTS 1)', async () => {
   vi.stubEnv('HOME', undefined);
   vi.stubEnv('LC_ALL', 'xx_XX.UTF-8');
   const spaced = join(ownFolder(), 'a folder');

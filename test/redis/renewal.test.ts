@@ -1,6 +1,6 @@
 /**
- * What a process makes of what Redis says, and when it says what itself. Redis is the test's own hand: it answers each
- * call when it likes, and sends what messages it likes, by a clock that only the test moves.
+ * The reactions of a process to replies and messages, and the times of its own commands. The test plays Redis: a fake
+ * client replies to each call and sends messages when the test decides, on a manual clock.
  */
 import {
   type RedisCommands,
@@ -16,19 +16,19 @@ import { later } from './support.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-/** A call of the script, which waits for what becomes of it. */
+/** A pending call of the script. */
 interface Call {
-  /** What is asked for, in the words of the script. */
-  readonly words: readonly string[];
-  /** The instant that the process says has come. */
-  readonly reached: string;
-  /** `timing`: when whoever is first is due, in how many microseconds and at which instant. */
-  answer(timing: string, ...events: string[]): Promise<void>;
+  /** The commands of the call. */
+  readonly commands: readonly string[];
+  /** The instant of the server that the process confirms. */
+  readonly confirmedTime: string;
+  /** `wakeup`: when the head of the queue is due, as microseconds from now and as an instant. */
+  reply(wakeup: string, ...events: string[]): Promise<void>;
   fail(): Promise<void>;
 }
 
-class Hand implements RedisCommands {
-  /** Fails each call at once. */
+class FakeRedis implements RedisCommands {
+  /** Whether each call fails at once. */
   down = false;
   readonly #calls: Call[] = [];
   #instance = '';
@@ -36,13 +36,13 @@ class Hand implements RedisCommands {
 
   eval(_: string, __: string[], args: string[]): Promise<unknown> {
     if (this.down) return Promise.reject(new Error('down'));
-    const [owner = '', , , , , , reached = ''] = args;
+    const [owner = '', , , , , , confirmedTime = ''] = args;
     this.#instance = owner.slice(owner.indexOf('.') + 1);
     return new Promise((resolve, reject) => {
       this.#calls.push({
-        words: args.slice(10),
-        reached,
-        answer(...reply) {
+        commands: args.slice(10),
+        confirmedTime,
+        reply(...reply) {
           resolve(reply);
           return turn();
         },
@@ -58,22 +58,22 @@ class Hand implements RedisCommands {
     this.#listener = listener;
   }
 
-  async tell(...events: string[]): Promise<void> {
+  async sendMessage(...events: string[]): Promise<void> {
     this.#listener([this.#instance, ...events].join('\n'));
     await turn();
   }
 
-  /** The calls that have come since it was asked last. */
+  /** Returns the calls since the last `calls` or `call`. */
   async calls(): Promise<Call[]> {
     await turn();
     return this.#calls.splice(0);
   }
 
-  /** The one that has. */
+  /** Returns the only call since the last `calls` or `call`. */
   async call(): Promise<Call> {
     const [call, ...more] = await this.calls();
-    if (call === undefined) throw new Error('nothing is said');
-    expect(more.map(({ words }) => words)).toEqual([]);
+    if (call === undefined) throw new Error('there was no call');
+    expect(more.map(({ commands }) => commands)).toEqual([]);
     return call;
   }
 }
@@ -83,8 +83,10 @@ afterEach(async () => {
   for (const close of closing.splice(0)) await close();
 });
 
-const open = (options: Partial<RedisThrottleOptions>): { throttle: RedisThrottle; redis: Hand; clock: ManualClock } => {
-  const [redis, clock] = [new Hand(), new ManualClock()];
+const open = (
+  options: Partial<RedisThrottleOptions>,
+): { throttle: RedisThrottle; redis: FakeRedis; clock: ManualClock } => {
+  const [redis, clock] = [new FakeRedis(), new ManualClock()];
   const throttle = new RedisThrottle({ client: redis, clock, key: 'key', ...options });
   closing.push(() => {
     redis.down = true;
@@ -93,41 +95,41 @@ const open = (options: Partial<RedisThrottleOptions>): { throttle: RedisThrottle
   return { throttle, redis, clock };
 };
 
-/** What the script says of a grant in `slot` at an instant. */
+/** The event for a grant in `slot` at an instant. */
 const grant = (serial: string, slot: number, at = 1): string => `G ${serial} ${slot} ${at} 1 0`;
 
-test('a permit that is granted by the answer to a renewal is not lost, however old the renewal before', async () => {
+test('a permit that the reply to a late renewal grants is not lost', async () => {
   const { throttle, redis, clock } = open({ ttl: 10, commandTimeout: 8 });
-  // Whoever looks as soon as it can.
+  // Reads the signal as early as possible.
   const lost = throttle.acquire().then(({ signal }) => signal.aborted);
-  await (await redis.call()).answer('', 'Q 0 1000');
+  await (await redis.call()).reply('', 'Q 0 1000');
   await clock.advance(3.4);
   const renewal = await redis.call();
-  expect(renewal.words).toEqual(['W', '0', '1', '1000']);
-  // 0.9 of the ttl after the call, though not after the renewal.
+  expect(renewal.commands).toEqual(['W', '0', '1', '1000']);
+  // More than 0.9 of the ttl after the call, but less after the renewal.
   await clock.advance(5.7);
-  await renewal.answer('', grant('0', 1));
+  await renewal.reply('', grant('0', 1));
   expect(await lost).toBe(false);
   expect(throttle.held).toBe(1);
 });
 
-test('a permit counts from its call, where the renewal meanwhile did not speak of it', async () => {
+test('the lease of a permit counts from its call if the renewal under way does not include it', async () => {
   const { throttle, redis, clock } = open({ ttl: 10, commandTimeout: 9 });
   const first = throttle.acquire();
-  await (await redis.call()).answer('', grant('0', 1));
+  await (await redis.call()).reply('', grant('0', 1));
   await clock.advance(1);
   const second = throttle.acquire();
-  const asking = await redis.call();
+  const request = await redis.call();
   await clock.advance(2.4);
   const renewal = await redis.call();
-  expect(renewal.words).toEqual(['K', '0', '1 1 1 0']);
+  expect(renewal.commands).toEqual(['K', '0', '1 1 1 0']);
   await clock.advance(0.6);
-  await asking.answer('', grant('1', 2));
+  await request.reply('', grant('1', 2));
   await clock.advance(1);
-  await renewal.answer('');
+  await renewal.reply('');
   await clock.advance(0.01);
-  // A third of the ttl after its call has passed: so both are renewed at once, and this time in vain.
-  expect((await redis.call()).words).toEqual(['K', '0', '1 1 1 0', 'K', '1', '2 1 1 0']);
+  // A third of the ttl after the second call has passed, so both are renewed at once; this renewal gets no reply.
+  expect((await redis.call()).commands).toEqual(['K', '0', '1 1 1 0', 'K', '1', '2 1 1 0']);
   const permits = [await first, await second] as const;
   const lost = (): boolean[] => permits.map(({ signal }) => signal.aborted);
   await clock.advance(4.89);
@@ -136,96 +138,96 @@ test('a permit counts from its call, where the renewal meanwhile did not speak o
   expect([clock.now(), ...lost()]).toEqual([expect.closeTo(10.1), true, true]);
 });
 
-test('whoever waits is refused once its ttl has passed, however many other calls fail meanwhile', async () => {
+test('a waiter is rejected once its ttl has passed, even if other calls fail meanwhile', async () => {
   const { throttle, redis, clock } = open({ ttl: 3 });
   const outcomes = new Outcomes();
   outcomes.follow('it', throttle.acquire());
-  await (await redis.call()).answer('', 'Q 0 1000');
+  await (await redis.call()).reply('', 'Q 0 1000');
   redis.down = true;
   const failWhile = async (seconds: number): Promise<void> => {
     for (const end = clock.now() + seconds; clock.now() < end; await clock.advance(0.05)) void later(throttle.pause(1));
   };
   await failWhile(2.9);
   expect(outcomes.order).toEqual([]);
-  // It is found out by a try, of which there is one in a third of the ttl.
+  // Only a retry detects the expiry; retries happen at least once per third of the ttl.
   await failWhile(1.2);
   expect(outcomes.order).toEqual(['it!']);
   expect(outcomes.error('it')).toBeInstanceOf(ThrottleBackendError);
   expect(throttle.waiting).toBe(0);
 });
 
-test('a message brings the instant forward at which the script is called, never back', async () => {
+test('a message can move the next call of the script forward, never back', async () => {
   const { throttle, redis, clock } = open({ ttl: 60 });
   void later(throttle.acquire());
-  await (await redis.call()).answer('300000 1000', 'Q 0 1000');
+  await (await redis.call()).reply('300000 1000', 'Q 0 1000');
   await clock.advance(0.1);
-  // Sent before that answer, and late.
-  await redis.tell('H 5000000 2000');
+  // This message was sent before that reply, and arrives late.
+  await redis.sendMessage('H 5000000 2000');
   await clock.advance(0.1);
   expect(await redis.calls()).toEqual([]);
   await clock.advance(0.11);
   const first = await redis.call();
-  expect([first.words, first.reached]).toEqual([[], '1000']);
-  await first.answer('500000 3000');
-  await redis.tell('H 100000 2500');
+  expect([first.commands, first.confirmedTime]).toEqual([[], '1000']);
+  await first.reply('500000 3000');
+  await redis.sendMessage('H 100000 2500');
   await clock.advance(0.11);
-  expect(await redis.call()).toMatchObject({ words: [], reached: '2500' });
+  expect(await redis.call()).toMatchObject({ commands: [], confirmedTime: '2500' });
 });
 
-test('a grant is believed by where its waiter came back last, also on a server whose clock is behind', async () => {
+test("a grant from before its waiter's last return to the queue is void, also on a server whose clock is behind", async () => {
   const { throttle, redis, clock } = open({ ttl: 6 });
   let permit: RedisPermit | undefined;
   void throttle.acquire().then((granted) => (permit = granted));
-  await (await redis.call()).answer('', 'Q 0 1000');
-  /** Redis has lost its data, and takes the waiter in again. */
+  await (await redis.call()).reply('', 'Q 0 1000');
+  /** Redis has lost its data, and the renewal puts the waiter back into the queue. */
   const comesBack = async (at: number): Promise<void> => {
     await clock.advance(2.01);
     const renewal = await redis.call();
-    expect(renewal.words).toEqual(['W', '0', '1', '1000']);
-    await renewal.answer('', `Q 0 1000 ${at}`);
+    expect(renewal.commands).toEqual(['W', '0', '1', '1000']);
+    await renewal.reply('', `Q 0 1000 ${at}`);
   };
   await comesBack(5_000);
-  await redis.tell(grant('0', 1, 4_999));
+  await redis.sendMessage(grant('0', 1, 4_999));
   expect(permit).toBeUndefined();
   await comesBack(9_000);
-  // Between the two losses.
-  await redis.tell(grant('0', 1, 8_999));
+  // This grant is from between the two losses.
+  await redis.sendMessage(grant('0', 1, 8_999));
   expect(permit).toBeUndefined();
   await comesBack(6_000);
-  await redis.tell(grant('0', 1, 5_999));
+  await redis.sendMessage(grant('0', 1, 5_999));
   expect(permit).toBeUndefined();
-  await redis.tell(grant('0', 2, 6_001));
+  await redis.sendMessage(grant('0', 2, 6_001));
   expect(permit?.slot).toBe(2);
 });
 
-test('what a failed call leaves to be said goes with the next try, or once Redis answers, and not with each call', async () => {
+test('commands of a failed call are sent with the next retry or after the next reply, not with each call', async () => {
   const { throttle, redis, clock } = open({ ttl: 30 });
   const two = Promise.all([throttle.acquire(), throttle.acquire()]);
-  await (await redis.call()).answer('', grant('0', 1), grant('1', 2));
+  await (await redis.call()).reply('', grant('0', 1), grant('1', 2));
   const [released] = await two;
   released.release();
   const release = await redis.call();
-  expect(release.words).toEqual(['R', '0', '1']);
+  expect(release.commands).toEqual(['R', '0', '1']);
   await release.fail();
   await clock.advance(0.05);
   const refused = later(throttle.acquire());
-  const asking = await redis.call();
-  expect(asking.words).toEqual(['A', '2', '1', '-1']);
-  await asking.fail();
+  const request = await redis.call();
+  expect(request.commands).toEqual(['A', '2', '1', '-1']);
+  await request.fail();
   await expect(refused).rejects.toThrow(ThrottleBackendError);
   await clock.advance(0.06);
   const tries = await redis.calls();
-  const said = ['R', '0', '1', 'C', '2', '1'];
-  expect(tries.map(({ words }) => words)).toEqual([['K', '1', '2 1 1 0'], said]);
+  const unsent = ['R', '0', '1', 'C', '2', '1'];
+  expect(tries.map(({ commands }) => commands)).toEqual([['K', '1', '2 1 1 0'], unsent]);
   for (const one of tries) await one.fail();
   void later(throttle.acquire());
   const next = await redis.call();
-  expect(next.words).toEqual(['A', '3', '1', '-1']);
-  await next.answer('', grant('3', 1));
+  expect(next.commands).toEqual(['A', '3', '1', '-1']);
+  await next.reply('', grant('3', 1));
   const last = await redis.call();
-  expect(last.words).toEqual(said);
-  await last.answer('');
-  // That is all.
+  expect(last.commands).toEqual(unsent);
+  await last.reply('');
+  // No further command is sent.
   await clock.advance(1);
   expect(await redis.calls()).toEqual([]);
 });

@@ -1,6 +1,6 @@
 /**
- * Settling on Redis, by the script itself on a server's clock of the test's own. What there must be is a replay of the whole
- * log of grants with their true costs (model/replay.ts), which knows nothing of the script's bounded memory (FAULTS 8).
+ * Settlements in the script, with a server clock that the test moves. The expected level is a replay of the whole log
+ * of grants with their true costs (model/replay.ts). The replay has no bounded memory, unlike the script (FAULTS 8).
  */
 import fc from 'fast-check';
 import type { Redis } from 'ioredis';
@@ -18,10 +18,10 @@ beforeAll(() => {
 });
 afterAll(() => end());
 
-/** Microseconds of one unit of time here: a power of two, so that all levels are exact. */
+/** The microseconds in one unit of time: a power of two, so all levels are exact. */
 const UNIT = 2 ** 20;
 const BEGINNING = 2 ** 50;
-/** The rates of the limits are powers of two per unit. */
+/** The rates are powers of two per unit. */
 interface Limits {
   readonly capacity: number;
   readonly burst: number;
@@ -30,12 +30,12 @@ interface Limits {
 interface Grant extends LoggedGrant {
   readonly serial: string;
   readonly asked: number;
-  /** The instant and the number that the script gave it. */
+  /** The instant and the number that the script has assigned. */
   readonly granted: string;
   readonly number: string;
 }
 
-/** A throttle of one owner, and the replay of its history. */
+/** A throttle with one owner, and the replay of its history. */
 class Bucket {
   readonly keys: string[] = keyNames('headgate', freshKey());
   readonly replay: BucketReplay;
@@ -51,7 +51,7 @@ class Bucket {
     this.replay = new BucketReplay({ ...limits, period: 1 });
   }
 
-  /** Runs what was asked for since the last call, as one batch. */
+  /** Sends all commands since the last flush as one batch. */
   async flush(configures = false): Promise<void> {
     const { capacity, burst } = this.#limits;
     const words = this.#words.splice(0);
@@ -78,7 +78,7 @@ class Bucket {
     }
   }
 
-  /** Asks for a permit, now or never. */
+  /** Requests a permit without a wait. */
   ask(cost: number): void {
     const serial = (this.#serial++).toString(36);
     this.#words.push('A', serial, String(cost), '0');
@@ -91,7 +91,7 @@ class Bucket {
     this.replay.settled(grant);
   }
 
-  /** Says the last words once more, as a client does whose connection broke. */
+  /** Sends the batch twice, as a client does after a broken connection. */
   async flushTwice(): Promise<void> {
     const words = [...this.#words];
     await this.flush();
@@ -145,7 +145,7 @@ const operation = fc.oneof(
 );
 
 describe('settlements on Redis', () => {
-  test('leave the tokens of a replay with the true costs, in any order, late, in batches, across changes of the limits (FAULTS 8)', async () => {
+  test('leave the tokens of a replay with the true costs: in any order, late, in batches, across changes of the limits (FAULTS 8)', async () => {
     const seen = { refunds: 0, debts: 0, changes: 0 };
     await fc.assert(
       fc.asyncProperty(
@@ -153,7 +153,7 @@ describe('settlements on Redis', () => {
         fc.array(operation, { minLength: 10, maxLength: 60, size: 'max' }),
         async (first, operations) => {
           const bucket = new Bucket(first);
-          // Never settled nor released: the state stays. It is not yet known to be new.
+          // This permit is never released, so Redis keeps the state.
           bucket.ask(0);
           await bucket.flush(true);
           const settled = new Set<Grant>();
@@ -167,7 +167,7 @@ describe('settlements on Redis', () => {
               if (step.cost < grant.cost) seen.refunds++;
               else seen.debts++;
               bucket.settle(grant, step.cost);
-              // So that grants of this batch see it.
+              // Settled before the grants of this batch.
               await bucket.flush();
             } else {
               await bucket.flush();
@@ -188,7 +188,7 @@ describe('settlements on Redis', () => {
     expect(Math.min(seen.refunds, seen.debts, seen.changes)).toBeGreaterThan(50);
   });
 
-  test('a refund gives back in full what no overflow would have lost: burst 10, 1 per s, two of 5, 5 s later one is refunded (FAULTS 8)', async () => {
+  test('a refund returns every token that no overflow would have lost: burst 10, 1 per s, two of 5, 5 s later one is refunded (FAULTS 8)', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 10 });
     bucket.ask(5);
     bucket.ask(5);
@@ -200,7 +200,7 @@ describe('settlements on Redis', () => {
     await bucket.drop();
   });
 
-  test('settlements of two grants leave the same in either order (FAULTS 8)', async () => {
+  test('settlements of two grants leave the same tokens in either order (FAULTS 8)', async () => {
     for (const order of [
       [0, 1],
       [1, 0],
@@ -231,14 +231,14 @@ describe('settlements on Redis', () => {
     await bucket.drop();
   });
 
-  test('a process that starts with the same limits changes nothing for later settlements', async () => {
+  test('a new process with the same limits does not change later settlements', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 8 });
     bucket.ask(1);
     await bucket.flush();
     bucket.now = 1;
     await bucket.flush(true);
     bucket.now = 4;
-    // A debt that the overflow since has paid.
+    // The overflow since then has paid this debt.
     bucket.settle(bucket.grants[0] as Grant, 3);
     bucket.ask(0);
     await bucket.flush();
@@ -260,8 +260,8 @@ describe('settlements on Redis', () => {
   });
 });
 
-describe('what the script remembers of grants is bounded', () => {
-  /** How far back a grant is when it is settled. */
+describe('the log of grants is bounded', () => {
+  /** The number of later grants when a grant is settled. */
   const history = async (
     lag: number,
     trueCost: (asked: number, index: number) => number,
@@ -275,7 +275,7 @@ describe('what the script remembers of grants is bounded', () => {
     let [settled, full] = [0, 0];
     for (const [index, [cost, ticks]] of random.entries()) {
       bucket.ask(cost);
-      // A little more flows in than is asked for: the bucket runs over now and then.
+      // The refill slightly exceeds the cost, so the bucket overflows now and then.
       bucket.now += ticks / 256;
       if (bucket.replay.level(bucket.now) === 16) full++;
       await bucket.flush();
@@ -306,7 +306,7 @@ describe('what the script remembers of grants is bounded', () => {
     },
   );
 
-  test('debts of grants in the log are exact; debts of older ones are charged in full, never less than the replay says', async () => {
+  test('debts of logged grants are exact; debts of older grants are charged in full, never less than the replay charges', async () => {
     const debts = (asked: number, index: number): number => (index % 5 === 0 ? asked * 2 : asked);
     await (await history(60, debts, (bucket) => bucket.compare())).drop();
     let stricter = 0;
@@ -319,7 +319,7 @@ describe('what the script remembers of grants is bounded', () => {
     await bucket.drop();
   });
 
-  test('a change of the limits that has left the log still bounds what a refund from before gives back', async () => {
+  test('a change of the limits that was folded out of the log still bounds refunds of earlier grants', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 16 });
     bucket.ask(8);
     await bucket.flush();
@@ -361,7 +361,7 @@ describe('what the script remembers of grants is bounded', () => {
     await client.del(...keys);
   });
 
-  test('where Redis has lost the log alone, nothing is given back for the grants before, and debts are charged', async () => {
+  test('after a loss of the log alone, earlier grants get no refund, and debts are charged', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 10 });
     for (const cost of [2, 2, 2]) bucket.ask(cost);
     await bucket.flush();

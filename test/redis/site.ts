@@ -1,6 +1,6 @@
 /**
  * A server process of http.test.ts: a small site in each framework, behind gates that it shares with other processes.
- * It is told by its parent when a request may end, and tells it who came in and who went out, and when.
+ * The parent decides when a request ends. The process reports each start and each end of a request.
  */
 import createExpress from 'express';
 import createFastify from 'fastify';
@@ -16,26 +16,26 @@ import { Limiter, Resource } from 'headgate';
 import { concurrencyLimit, express, fastify, hono, koa, type LimitOptions, web } from 'headgate/http';
 import { type RedisConnection, RedisKeyedThrottle, RedisThrottle } from 'headgate/redis';
 
-/** What the process is started with. */
+/** The settings of the process, in its environment. */
 export interface Setting {
   url: string;
   prefix: string;
   client: 'ioredis' | 'node-redis';
   ttl: number;
-  /** How many a gate lets in at a time, and a key of a keyed one. */
+  /** The concurrency of each gate, and of each key of a keyed gate. */
   limit: number;
 }
 
-/** The sites of a framework: behind which gate, and whether requests wait. */
+/** The sites of a framework: the kind of gate, and whether requests wait. */
 export type Variant = 'shared' | 'shared, waiting' | 'keyed' | 'keyed, waiting' | 'no queue' | 'resources';
 
-/** What the process tells. */
+/** A message of the process to its parent. */
 export type Report =
   | { kind: 'ready'; ports: Record<string, Record<Variant, number>> }
-  /** A request came in or went out, at an instant of the machine's monotonic clock, in nanoseconds. */
+  /** A request has started or ended, at an instant of the monotonic clock of the machine, in nanoseconds. */
   | { kind: 'enter' | 'exit'; framework: string; name: string; at: string };
 
-/** What the process is told: which request may end. */
+/** A message of the parent: the request with this name ends. */
 export interface Order {
   open: string;
 }
@@ -43,7 +43,7 @@ export interface Order {
 type AnyOptions = LimitOptions<never[]>;
 type Page = (path: string, res: ServerResponse) => AsyncIterable<string>;
 
-/** A client may go whenever it likes: the source of its response ends with that, and so does the handler. */
+/** Ignores the error of a pipeline whose client has hung up; the pipeline ends its source. */
 const ignore = (): void => {};
 
 const bytes = (page: AsyncIterable<string>): ReadableStream<Uint8Array> =>
@@ -97,19 +97,19 @@ const frameworks: Record<string, (options: never, page: Page) => Server | Promis
     ),
 };
 
-/** As long as nobody needs to wait for ever. */
+/** Longer than any request in the tests waits. */
 const WAIT_SECONDS = 20;
 
 const setting = JSON.parse(process.env['SITE'] ?? '{}') as Setting;
 const { url, prefix, ttl, limit } = setting;
-const tell = (report: Report): void => void process.send?.(report);
-/** Where requests wait for the word that they may end, by name. */
+const send = (report: Report): void => void process.send?.(report);
+/** The functions that end requests, by name. */
 const latches = new Map<string, () => void>();
 
 process.on('message', ({ open }: Order) => latches.get(open)?.());
 process.on('disconnect', () => process.exit());
 
-/** `/name?hold=20` ends after 20 ms, `/name` when it is told to. Both begin at once. */
+/** `/name?hold=20` ends after 20 ms, `/name` when the parent decides. Both send their first bytes at once. */
 const pageOf =
   (framework: string): Page =>
   (path, res) => {
@@ -122,10 +122,10 @@ const pageOf =
     const at = (): string => process.hrtime.bigint().toString();
     let inside = true;
     const exit = (): void => {
-      if (inside) tell({ kind: 'exit', framework, name, at: at() });
+      if (inside) send({ kind: 'exit', framework, name, at: at() });
       inside = false;
     };
-    tell({ kind: 'enter', framework, name, at: at() });
+    send({ kind: 'enter', framework, name, at: at() });
     res.on('finish', exit).on('close', exit);
     return (async function* () {
       yield 'begun, ';
@@ -173,4 +173,4 @@ for (const [framework, make] of Object.entries(frameworks)) {
     own[variant] = (server.address() as AddressInfo).port;
   }
 }
-tell({ kind: 'ready', ports });
+send({ kind: 'ready', ports });

@@ -1,4 +1,4 @@
-/** The script by itself, with batches as only a broken connection or a process that slept for long makes them. */
+/** The script alone, with batches that only a broken connection or a long-suspended process sends. */
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { STEP } from '../../src/redis/scripts/step.js';
@@ -13,7 +13,7 @@ afterAll(() => end());
 
 const TTL = 1_000_000;
 
-/** A key, and what owners say to it at instants of a clock of its own: of two slots, without a rate. */
+/** A throttle with two slots and no rate, whose owners send commands at given instants. */
 const scene = (): {
   say: (owner: string, at: number, ...words: string[]) => Promise<string[]>;
   leases: () => Promise<Record<string, string>>;
@@ -32,16 +32,16 @@ const scene = (): {
   };
 };
 
-test('what lapsed and is granted anew in one batch is held', async () => {
+test('an expired lease that is granted again in the same batch is held', async () => {
   const { say, leases, slots } = scene();
   const [granted = ''] = await say('hub.a', 0, 'A', 'x', '1', '-1');
   expect(granted).toMatch(/^G x 1 /);
-  // It slept for longer than its ttl, and says that it waits, since it never heard of the grant.
+  // The owner was suspended for longer than its ttl. It renews its place, since the grant never arrived.
   const events = await say('hub.a', 2 * TTL, 'W', 'x', '1', String(1e15));
   expect(events.map((event) => event.slice(0, 5))).toEqual(['Q x 1', 'G x 1']);
   expect(Object.keys(await leases())).toEqual(['hub.a.x']);
   expect(await slots()).toBe(1);
-  // So does a call that a client sends again after such a time.
+  // The same holds for a request that a client sends again after such a time.
   expect((await say('hub.a', 4 * TTL, 'A', 'x', '1', '-1')).at(-1)).toMatch(/^G x 1 /);
   expect(Object.keys(await leases())).toEqual(['hub.a.x']);
   expect([
@@ -50,12 +50,12 @@ test('what lapsed and is granted anew in one batch is held', async () => {
   ]).toEqual([1, ['G y 2', 'L z 0']]);
 });
 
-test('a release frees the slot that Redis knows, and a renewal of another slot none', async () => {
+test('a release frees the slot that Redis stores, and a renewal of another slot frees none', async () => {
   const { say, leases, slots } = scene();
   const [first = ''] = await say('hub.a', 0, 'A', 'x', '1', '-1', 'A', 'y', '1', '-1');
   const item = first.split(' ').slice(2).join(' ');
   expect(item).toMatch(/^1 /);
-  // It was granted twice: the holder knows of slot 2.
+  // The request was granted twice: the holder has slot 2.
   expect(await say('hub.a', 1, 'K', 'x', item.replace(/^1/, '2'))).toEqual(['X x']);
   expect([Object.keys(await leases()), await slots()]).toEqual([['hub.a.y'], 1]);
   await say('hub.a', 2, 'R', 'x', '1', 'R', 'x', '1');
@@ -66,7 +66,7 @@ test('a release frees the slot that Redis knows, and a renewal of another slot n
   ]);
 });
 
-test('what is asked for twice is granted once, and keeps its place', async () => {
+test('a request that arrives twice is granted once, and keeps its place', async () => {
   const { say, leases } = scene();
   const asked = ['a', 'b', 'c', 'd'].flatMap((serial) => ['A', serial, '1', '-1']);
   const once = await say('hub.a', 0, ...asked);
@@ -80,7 +80,7 @@ test('what is asked for twice is granted once, and keeps its place', async () =>
   ]);
 });
 
-test('whoever waits and is released twice, or gives up its place and is released, leaves once', async () => {
+test('a waiter that is released twice, or cancelled and released, leaves the queue once', async () => {
   const { say } = scene();
   const asked = ['a', 'b', 'x', 'y'].flatMap((serial) => ['A', serial, '1', '-1']);
   await say('hub.a', 0, ...asked);
@@ -90,7 +90,7 @@ test('whoever waits and is released twice, or gives up its place and is released
   expect(await say('hub.a', 4, 'R', 'a', '1', 'R', 'b', '1')).toEqual([expect.stringMatching(/^G y /)]);
 });
 
-test('an unknown word changes nothing', async () => {
+test('an unknown command changes nothing', async () => {
   const { say, leases } = scene();
   await expect(say('hub.a', 0, 'A', 'x', '1', '-1', 'Y', 'x')).rejects.toThrow('no such operation: Y');
   expect(await leases()).toEqual({});

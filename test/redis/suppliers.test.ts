@@ -1,6 +1,6 @@
 /**
- * What a caller supplies to a throttle on Redis may fail: each call of its clock, of a signal and of a function fails once,
- * and in the end nothing is held, nothing waits, here or in Redis, and the throttle works as before (FAULTS 10 to 12).
+ * Faulty clocks, signals and functions of callers. Each call of each method misbehaves once. Afterwards no permit is
+ * held, no caller waits, in the process or in Redis, and the throttle still works (FAULTS 10 to 12).
  */
 import { type Clock } from 'headgate';
 import { RedisThrottle } from 'headgate/redis';
@@ -17,7 +17,7 @@ afterAll(() => client.disconnect());
 
 type Way = 'throws' | 'answers twice' | 'answers garbage';
 
-/** Counts calls, and lets one of them misbehave. */
+/** Counts the calls of each method, and makes one of them misbehave. */
 class Calls {
   readonly counts = new Map<string, number>();
   fault: { method: string; at: number; way: Way } | undefined;
@@ -127,7 +127,7 @@ test.each<[string, Way]>([
 ])('%s %s, at each of its calls', async (method, way) => {
   const total = (await play(undefined)).counts.get(method) ?? 0;
   expect(total).toBeGreaterThan(0);
-  // How many calls there are depends on what comes first; the first forty cover every place.
+  // The number of calls depends on timing; the first forty cover every call site.
   for (let at = 1; at <= Math.min(total, 40); at++) {
     await play({ method, at, way }).catch((error: Error) => {
       throw new Error(`${method} ${way} at call ${at}: ${error.message}`, { cause: error });
@@ -140,11 +140,11 @@ test('the key is escaped in messages (FAULTS 42)', async () => {
   await expect(throttle.acquire(2)).rejects.toThrow('RedisThrottle "x\\ny" (key "a\\r\\nb\\u001b[31m", ');
 });
 
-test('an abort that comes before the function of run has started wins (FAULTS 3, whatwg/dom#946)', async () => {
+test('an abort before the function of run starts wins (FAULTS 3, whatwg/dom#946)', async () => {
   const throttle = new RedisThrottle({ client, key: freshKey(), capacity: 10, period: 3_600, concurrency: 1 });
   const stop = new AbortController();
   let ran = false;
-  // Aborted in the very tick in which the grant is known: the permit is there, the function has not started.
+  // Aborts in the tick in which the grant arrives: the permit exists, and the function has not started.
   const acquire = throttle.acquire.bind(throttle);
   throttle.acquire = async (...args) => {
     const permit = await acquire(...args);

@@ -1,4 +1,4 @@
-/** What the tests on Redis share. */
+/** Helpers of the tests on Redis: clients, keys and waiting. */
 import { randomUUID } from 'node:crypto';
 import type { EventEmitter } from 'node:events';
 import { mkdirSync } from 'node:fs';
@@ -10,19 +10,19 @@ import { createClient } from 'redis';
 import { inject, onTestFinished } from 'vitest';
 import { temporaryFolder } from '../support/processes.js';
 
-/** The server of all tests: nothing may be done to it but to use it. */
+/** The URL of the shared server. A test must not stop it or change its settings. */
 export const redisUrl = (): string => inject('redisUrl');
 
-/** A key that no other test has. */
+/** Returns a key that no other test uses. */
 export const freshKey = (): string => randomUUID();
 
-/** As many round trips as anything takes, and some. */
+/** Long enough for all round trips of any operation. */
 export const SETTLE_MILLISECONDS = 40;
 
 export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
-/** Waits until `condition` holds, and says what it waited for where it never does. */
+/** Waits until `condition` holds. After `seconds`, it rejects with `what`. */
 export async function until(what: string, condition: () => unknown, seconds = 10): Promise<void> {
   const end = performance.now() + seconds * 1_000;
   while (!(await condition())) {
@@ -31,13 +31,13 @@ export async function until(what: string, condition: () => unknown, seconds = 10
   }
 }
 
-/** A promise that a failing test may leave behind. */
+/** Marks a promise as handled, so that a failing test causes no unhandled rejection. */
 export const later = <T>(promise: Promise<T>): Promise<T> => {
   promise.catch(() => {});
   return promise;
 };
 
-/** A client of ioredis, and how to close it. */
+/** Creates a client of ioredis, and a function that closes it. */
 export const ioredis = (url: string = redisUrl()): { client: Redis; close: () => Promise<void> } => {
   const client = new Redis(url);
   client.on('error', () => {});
@@ -48,7 +48,7 @@ export interface NodeRedis extends NodeRedisClient {
   sendCommand(words: string[]): Promise<unknown>;
 }
 
-/** A client of node-redis, connected, and how to close it. */
+/** Creates a connected client of node-redis, and a function that closes it. */
 export const nodeRedis = async (
   url: string = redisUrl(),
 ): Promise<{ client: NodeRedis; close: () => Promise<void> }> => {
@@ -58,7 +58,7 @@ export const nodeRedis = async (
   return { client, close: async () => client.destroy() };
 };
 
-/** A client of ioredis that is ready; it is closed when the test is finished. */
+/** Waits until a client of ioredis is ready, and closes it after the test. */
 export async function readyIoredis<T extends EventEmitter & { readonly status: string; disconnect(): void }>(
   client: T,
 ): Promise<T> {
@@ -68,7 +68,7 @@ export async function readyIoredis<T extends EventEmitter & { readonly status: s
   return client;
 }
 
-/** A client of node-redis that is connected; it is closed when the test is finished. */
+/** Connects a client of node-redis, and closes it after the test. */
 export async function readyNodeRedis<
   T extends { on(event: 'error', listener: () => void): unknown; connect(): Promise<unknown>; destroy(): void },
 >(client: T): Promise<T> {
@@ -78,13 +78,13 @@ export async function readyNodeRedis<
   return client;
 }
 
-/** How a client by hand calls scripts: through one of ioredis. */
+/** The `eval` of a custom client, through a client of ioredis. */
 export const evalThrough =
   (commands: Redis): RedisCommands['eval'] =>
   (script, keys, args) =>
     commands.eval(script, keys.length, ...keys, ...args);
 
-/** How a client by hand listens: through one of ioredis that does nothing else. */
+/** The `subscribe` of a custom client, through a dedicated client of ioredis. */
 export const subscribeThrough =
   (messages: Redis): RedisCommands['subscribe'] =>
   async (channel, listener) => {
@@ -92,11 +92,14 @@ export const subscribeThrough =
     await messages.subscribe(channel);
   };
 
-/** A client by hand that never hears a message. */
-export const deaf = (commands: Redis): RedisCommands => ({ eval: evalThrough(commands), subscribe: async () => {} });
+/** A custom client that never receives a message. */
+export const withoutMessages = (commands: Redis): RedisCommands => ({
+  eval: evalThrough(commands),
+  subscribe: async () => {},
+});
 
-/** The client of a process that dies when it is told to: from then on nothing of it is heard, and it hears nothing. */
-export const asMortal = ({ eval: run, subscribe }: RedisCommands): { client: RedisCommands; die: () => void } => {
+/** The client of a simulated process. After `die`, it sends and receives nothing. */
+export const killableClient = ({ eval: run, subscribe }: RedisCommands): { client: RedisCommands; die: () => void } => {
   let dead = false;
   return {
     client: {
@@ -107,7 +110,7 @@ export const asMortal = ({ eval: run, subscribe }: RedisCommands): { client: Red
   };
 };
 
-/** How many connections a server has, not counting the one that asks. */
+/** Returns the number of connections of a server, without the connection of this call. */
 export async function connections(url: string): Promise<number> {
   const { client, close } = ioredis(url);
   const list = String(await client.client('LIST'));
@@ -117,14 +120,17 @@ export async function connections(url: string): Promise<number> {
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
-/** A new folder, within node_modules, so that packages are found from there. Its maker removes it, or else the end of the process. */
+/**
+ * Creates a folder within node_modules, so that programs in it find the packages. The caller removes it; otherwise the
+ * end of the process does.
+ */
 export function makeFolder(): string {
   const cache = here('../../node_modules/.cache');
   mkdirSync(cache, { recursive: true });
   return temporaryFolder('headgate-', cache);
 }
 
-/** Makes programs of files of this folder, for processes of their own: `NAME.mjs` of `NAME.ts`. */
+/** Bundles files of this folder into programs for child processes: `NAME.ts` becomes `NAME.mjs`. */
 export async function bundle(folder: string, ...names: string[]): Promise<void> {
   await build({
     entryPoints: names.map((name) => here(`${name}.ts`)),

@@ -1,4 +1,4 @@
-/** What a `RedisThrottle` has beyond a gate: slots, leases, many objects on one key, and what travels over the wire. */
+/** The features of a RedisThrottle beyond a gate: slots, leases, several objects on one key, and its calls of Redis. */
 import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import {
   LeaseLostError,
@@ -14,13 +14,13 @@ import { Outcomes } from '../support/support.js';
 import { evalThrough, freshKey, ioredis, sleep, subscribeThrough, until } from './support.js';
 
 let client: Redis;
-/** As another process would have. */
-let elsewhere: Redis;
+/** The client of another simulated process. */
+let otherClient: Redis;
 const closing: (() => Promise<void>)[] = [];
 beforeAll(() => {
   const [here, there] = [ioredis(), ioredis()];
   client = here.client;
-  elsewhere = there.client;
+  otherClient = there.client;
   closing.push(here.close, there.close);
 });
 afterAll(async () => {
@@ -28,10 +28,10 @@ afterAll(async () => {
 });
 
 const opened: RedisThrottle[] = [];
-const wires: Wire[] = [];
+const delayedClients: DelayedClient[] = [];
 afterEach(async () => {
   vi.restoreAllMocks();
-  for (const wire of wires.splice(0)) wire.letGo();
+  for (const delayed of delayedClients.splice(0)) delayed.sendReplies();
   for (const throttle of opened.splice(0)) await throttle.close();
 });
 
@@ -41,13 +41,13 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
   return throttle;
 };
 
-/** Two objects on one key, as in two processes. */
+/** Opens two throttles on one key, as in two processes. */
 const openTwo = (
   here: Partial<RedisThrottleOptions>,
   there: Partial<RedisThrottleOptions> = here,
 ): [RedisThrottle, RedisThrottle] => {
   const key = freshKey();
-  return [open({ key, ...here }), open({ key, client: elsewhere, ...there })];
+  return [open({ key, ...here }), open({ key, client: otherClient, ...there })];
 };
 
 const take = async (throttle: RedisThrottle, cost?: number): Promise<RedisPermit> =>
@@ -67,20 +67,20 @@ const errorOf = (promise: Promise<unknown>): Promise<Error> =>
     (error: unknown) => error as Error,
   );
 
-/** A client whose answers can be held back, though they were given, and whose messages come at once. */
-class Wire implements RedisCommands {
-  #held: Promise<void> | undefined;
-  #letGo = (): void => {};
+/** A client whose replies can be delayed after Redis has sent them. Its messages arrive at once. */
+class DelayedClient implements RedisCommands {
+  #delay: Promise<void> | undefined;
+  #sendReplies = (): void => {};
   calls = 0;
 
   constructor() {
-    wires.push(this);
+    delayedClients.push(this);
   }
 
   async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
     this.calls++;
     const answer = await evalThrough(client)(script, keys, args);
-    await this.#held;
+    await this.#delay;
     return answer;
   }
 
@@ -90,18 +90,18 @@ class Wire implements RedisCommands {
     await subscribeThrough(subscriber)(channel, listener);
   }
 
-  hold(): void {
-    this.#held = new Promise((resolve) => (this.#letGo = resolve));
+  delayReplies(): void {
+    this.#delay = new Promise((resolve) => (this.#sendReplies = resolve));
   }
 
-  letGo(): void {
-    this.#held = undefined;
-    this.#letGo();
+  sendReplies(): void {
+    this.#delay = undefined;
+    this.#sendReplies();
   }
 }
 
 describe('permit.slot', () => {
-  test('is the lowest that is free, keeps its number, and comes again after the release', async () => {
+  test('is the lowest free number, stays the same, and is given again after the release', async () => {
     const [here, there] = openTwo({ concurrency: 4 });
     const permits: RedisPermit[] = [];
     for (const throttle of [here, there, there, here]) permits.push(await take(throttle));
@@ -112,13 +112,13 @@ describe('permit.slot', () => {
     expect(again.map(({ slot }) => slot)).toEqual([1, 3]);
     expect(permits.map(({ slot }) => slot)).toEqual([1, 2, 3, 4]);
     const waiting = there.acquire();
-    await until('it waits', async () => (await waitingIn(here)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
     permits[1]?.release();
     expect((await waiting).slot).toBe(2);
     releaseAll([...permits, ...again, await waiting]);
   });
 
-  test('is unique among hundreds, without a limit, and again when half of them have gone', async () => {
+  test('is unique among hundreds of holders without a limit, also after half of them have released', async () => {
     const throttle = open();
     const permits = await takeAll(throttle, 300);
     expect(permits.map(({ slot }) => slot)).toEqual(permits.map((_, index) => index + 1));
@@ -128,14 +128,14 @@ describe('permit.slot', () => {
     releaseAll([...permits, ...again]);
   });
 
-  test('never exceeds the limit of its caller, though others have a larger one', async () => {
+  test('never exceeds the limit of its caller, even if other limits are larger', async () => {
     const [small, large] = openTwo({ concurrency: 2 }, { concurrency: 4 });
     const permits = await takeAll(large, 4);
     const waiting = small.acquire();
-    await until('it waits', async () => (await waitingIn(large)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(large)) === 1);
     releaseAll(permits.slice(0, 2));
     await sleep(30);
-    // Two still run, and its own limit is two.
+    // Two jobs still run, and this limit is two.
     expect(await waitingIn(large)).toBe(1);
     permits[3]?.release();
     expect((await waiting).slot).toBeLessThanOrEqual(2);
@@ -144,37 +144,37 @@ describe('permit.slot', () => {
 });
 
 describe('different limits on one key', () => {
-  test('concurrency is judged by the caller’s own', async () => {
+  test('each caller is subject to the concurrency of its own throttle', async () => {
     const [small, large] = openTwo({ concurrency: 1 }, { concurrency: 3 });
     const first = await take(small);
     expect(await small.tryAcquire()).toBeUndefined();
     const more = [await take(large), await take(large)];
     expect(await large.tryAcquire()).toBeUndefined();
     releaseAll(more);
-    // One runs still, and that is enough for the small one.
+    // One job still runs, which reaches the smaller limit.
     await large.idle();
     expect(await small.tryAcquire()).toBeUndefined();
     first.release();
     (await take(small)).release();
   });
 
-  test('the bucket is that of whoever came last with a new one', async () => {
+  test('the most recently configured rate applies to all', async () => {
     const [first, second] = openTwo({ capacity: 10, period: 1_000 }, { capacity: 4, period: 1_000 });
     releaseAll([await take(first, 3)]);
     releaseAll([await take(second, 1)]);
-    // 7 were left, of which the smaller bucket holds 4.
+    // 7 tokens were left, of which the smaller bucket holds 4.
     expect((await first.inspect()).tokens).toBeCloseTo(3, 1);
     const error = await errorOf(first.acquire(5));
     expect(error).toBeInstanceOf(RangeError);
     expect(error.message).toContain('cost must be at most 4, the burst of RedisThrottle');
     await first.configure({ capacity: 20 });
-    // What was spent stays spent: a larger bucket brings no tokens.
+    // A larger bucket adds no tokens.
     expect((await second.inspect()).tokens).toBeCloseTo(3, 1);
   });
 });
 
 describe('permit.signal', () => {
-  test('is one signal, which a release leaves alone', async () => {
+  test('is the same signal at each read, and a release does not abort it', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await take(throttle);
     const { signal } = permit;
@@ -184,13 +184,13 @@ describe('permit.signal', () => {
     expect([signal.aborted, permit.signal.aborted]).toEqual([false, false]);
   });
 
-  test('aborts once Redis was not told for 0.9 of the ttl, also if it is asked for only then', async () => {
+  test('aborts without a renewal for 0.9 of the ttl, also if it is first read then', async () => {
     const clock = new ManualClock();
-    const wire = new Wire();
-    const throttle = open({ client: wire, clock, ttl: 10, concurrency: 2, commandTimeout: 1_000 });
+    const delayed = new DelayedClient();
+    const throttle = open({ client: delayed, clock, ttl: 10, concurrency: 2, commandTimeout: 1_000 });
     const [permit, other] = [await take(throttle), await take(throttle)];
     const { signal } = permit;
-    wire.hold();
+    delayed.delayReplies();
     await clock.advance(8.9);
     expect(signal.aborted).toBe(false);
     await clock.advance(0.2);
@@ -198,13 +198,13 @@ describe('permit.signal', () => {
     expect((signal.reason as Error).message).toContain('is lost: its lease was not renewed for 0.9 of its ttl of 10 s');
     expect(other.signal.reason).toBe(signal.reason);
     expect(throttle.held).toBe(0);
-    wire.letGo();
+    delayed.sendReplies();
     await until('both are back', async () => (await throttle.inspect()).active.length === 0);
   });
 });
 
 describe('inspect', () => {
-  test('an unused key has full bucket, no pause and nobody in it', async () => {
+  test('an unused key has a full bucket, no pause, no holders and no waiters', async () => {
     expect(await open({ capacity: 3, burst: 5 }).inspect()).toEqual({
       active: [],
       waiting: [],
@@ -219,7 +219,7 @@ describe('inspect', () => {
     });
   });
 
-  test('tells who holds and who waits, in order, of all objects', async () => {
+  test('returns the holders and the waiters of all objects, in order', async () => {
     const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
     const permits = [await take(here, 2), await take(there, 0.5)];
     const calls = [];
@@ -229,7 +229,7 @@ describe('inspect', () => {
       [there, 0],
     ] as const) {
       const place = calls.push(throttle.acquire(cost));
-      await until('it waits', async () => (await waitingIn(here)) === place);
+      await until('one waiter is queued', async () => (await waitingIn(here)) === place);
     }
     await sleep(20);
     const { active, waiting, tokens, pausedFor } = await there.inspect();
@@ -253,7 +253,7 @@ describe('inspect', () => {
     for (const call of calls) (await call).release();
   });
 
-  test('tells a debt, a pause, and an endless one', async () => {
+  test('returns a debt, a pause, and an endless pause', async () => {
     const throttle = open({ capacity: 4, period: 1_000 });
     const permit = await take(throttle, 1);
     permit.settle(9);
@@ -271,7 +271,7 @@ describe('inspect', () => {
     expect((await throttle.inspect()).pausedFor).toBe(0);
   });
 
-  test('sees what was called before it', async () => {
+  test('includes the effects of earlier calls', async () => {
     const throttle = open({ concurrency: 2, capacity: 5, period: 1_000 });
     const held = await take(throttle, 2);
     const second = throttle.acquire();
@@ -286,10 +286,10 @@ describe('inspect', () => {
     expect((await throttle.inspect()).active).toEqual([]);
     const last = throttle.acquire();
     await throttle.reset();
-    await until('it is lost', async () => (await last).signal.aborted);
+    await until('the permit is lost', async () => (await last).signal.aborted);
   });
 
-  test('changes nothing, and creates nothing', async () => {
+  test('changes no state, and creates no key', async () => {
     const throttle = open({ capacity: 1 });
     await throttle.inspect();
     expect(await client.keys(`*${throttle.key}*`)).toEqual([]);
@@ -297,7 +297,7 @@ describe('inspect', () => {
 });
 
 describe('reset', () => {
-  test('who holds loses it and hears of it, who waits comes again in order, and the bucket is full', async () => {
+  test('holders lose their permits and their signals abort, waiters return in order, and the bucket is full', async () => {
     const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
     const held = [await take(here, 5), await take(there, 5)];
     const signals = held.map(({ signal }) => signal);
@@ -311,16 +311,16 @@ describe('reset', () => {
     ] as const) {
       outcomes.follow(name, throttle.acquire(2));
       place++;
-      await until('it waits', async () => (await waitingIn(here)) === place);
+      await until('one waiter is queued', async () => (await waitingIn(here)) === place);
     }
     await here.reset();
     await until('the first two are in', () => outcomes.order.length === 2);
     for (const signal of signals) {
-      await until('it is told', () => signal.aborted);
+      await until('the signal aborts', () => signal.aborted);
       expect(signal.reason).toBeInstanceOf(LeaseLostError);
       expect((signal.reason as Error).message).toContain('was reset');
     }
-    // What was lost is released in vain, and only once.
+    // The release of a lost permit frees no slot.
     releaseAll(held);
     await sleep(30);
     const state = await here.inspect();
@@ -331,7 +331,7 @@ describe('reset', () => {
       await until(`${index + 1} are in`, () => outcomes.order.length > index);
       (outcomes.permit(outcomes.order[index] as string) as RedisPermit).release();
     }
-    // Of each object: which of the two comes back first is for the network to say.
+    // The order within each object; the network decides which object returns first.
     expect(outcomes.order.filter((name) => 'ac'.includes(name))).toEqual(['a', 'c']);
     expect(outcomes.order.filter((name) => 'bd'.includes(name))).toEqual(['b', 'd']);
     await Promise.all([here.idle(), there.idle()]);
@@ -342,12 +342,12 @@ describe('reset', () => {
     const throttle = open({ concurrency: 1 });
     await throttle.pause();
     const waiting = throttle.acquire();
-    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(throttle)) === 1);
     await throttle.reset();
     (await waiting).release();
   });
 
-  test('new calls right behind it are granted, and no more than fit', async () => {
+  test('grants later calls of the same tick up to the limit', async () => {
     const [here, there] = openTwo({ concurrency: 3 });
     const held = await takeAll(here, 3);
     const calls = Array.from({ length: 6 }, (_, index) =>
@@ -361,7 +361,7 @@ describe('reset', () => {
     );
     const running: number[] = [];
     let most = 0;
-    await until('they wait', async () => (await waitingIn(here)) === 6);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 6);
     const reset = here.reset();
     const late = [here, there, here].map((throttle) => throttle.run(() => sleep(10)));
     await reset;
@@ -370,60 +370,60 @@ describe('reset', () => {
     releaseAll(held);
   });
 
-  test('is heard by who was granted before it and has not heard of that', async () => {
-    const wire = new Wire();
-    const [here, there] = openTwo({ concurrency: 1, client: wire }, { concurrency: 1 });
+  test('loses a permit whose grant arrives after the reset', async () => {
+    const delayed = new DelayedClient();
+    const [here, there] = openTwo({ concurrency: 1, client: delayed }, { concurrency: 1 });
     (await take(here)).release();
     await here.idle();
-    wire.hold();
+    delayed.delayReplies();
     const call = here.acquire();
     await until('it is in', async () => (await there.inspect()).active.length === 1);
     await there.reset();
     await sleep(30);
-    wire.letGo();
+    delayed.sendReplies();
     const permit = await call;
     expect(permit.signal.reason).toBeInstanceOf(LeaseLostError);
     (await take(there)).release();
   });
 
-  test('is heard by who waits since before it and has not heard of that', async () => {
-    const wire = new Wire();
-    const [here, there] = openTwo({ concurrency: 1, client: wire, ttl: 60 }, { concurrency: 1 });
+  test('returns a waiter to the queue whose place arrives after the reset', async () => {
+    const delayed = new DelayedClient();
+    const [here, there] = openTwo({ concurrency: 1, client: delayed, ttl: 60 }, { concurrency: 1 });
     (await take(here)).release();
     await here.idle();
     const held = await take(there);
-    wire.hold();
+    delayed.delayReplies();
     const call = here.acquire();
-    await until('it waits', async () => (await waitingIn(there)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
     await there.reset();
     await sleep(30);
-    wire.letGo();
+    delayed.sendReplies();
     const permit = await call;
     expect([permit.slot, permit.signal.aborted, held.signal.aborted]).toEqual([1, false, true]);
     permit.release();
     await here.idle();
   });
 
-  test('is heard by who waits, though it comes in the middle of a renewal', async () => {
+  test('returns a waiter to the queue during a renewal', async () => {
     const clock = new ManualClock();
-    const wire = new Wire();
+    const delayed = new DelayedClient();
     const [here, there] = openTwo(
-      { concurrency: 1, client: wire, clock, ttl: 60, commandTimeout: 1_000 },
+      { concurrency: 1, client: delayed, clock, ttl: 60, commandTimeout: 1_000 },
       { concurrency: 1, ttl: 60 },
     );
     const held = await take(there);
     const call = here.acquire();
-    await until('it waits', async () => (await waitingIn(there)) === 1);
-    // It knows that it waits, too.
+    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
+    // The throttle has received the place of its waiter.
     await sleep(20);
-    wire.hold();
-    const before = wire.calls;
+    delayed.delayReplies();
+    const before = delayed.calls;
     await clock.advance(20.1);
-    expect(wire.calls).toBe(before + 1);
+    expect(delayed.calls).toBe(before + 1);
     await there.inspect();
     await there.reset();
     await sleep(30);
-    wire.letGo();
+    delayed.sendReplies();
     const permit = await call;
     expect(held.signal.aborted).toBe(true);
     permit.release();
@@ -432,17 +432,17 @@ describe('reset', () => {
 });
 
 describe('configure', () => {
-  test('a higher concurrency lets in who waits here', async () => {
+  test('a higher concurrency grants a waiter of this object', async () => {
     const throttle = open({ concurrency: 1 });
     const held = await take(throttle);
     const waiting = [throttle.acquire(), throttle.acquire()];
-    await until('they wait', async () => (await waitingIn(throttle)) === 2);
+    await until('the waiters are queued', async () => (await waitingIn(throttle)) === 2);
     await throttle.configure({ concurrency: 3 });
     expect(throttle.concurrency).toBe(3);
     releaseAll([held, ...(await Promise.all(waiting))]);
   });
 
-  test('a higher concurrency lets in who has only just asked', async () => {
+  test('a higher concurrency grants a request of the same tick', async () => {
     const throttle = open({ concurrency: 1, ttl: 60 });
     const held = await take(throttle);
     const inTick = throttle.acquire();
@@ -454,11 +454,11 @@ describe('configure', () => {
     releaseAll([held, second, await inFlight]);
   });
 
-  test('a lower concurrency lets nobody in, though the rate is raised with it', async () => {
+  test('a lower concurrency grants no waiter, even with a higher rate', async () => {
     const throttle = open({ capacity: 1, period: 1_000, concurrency: 2 });
     const held = await take(throttle);
     const waiting = throttle.acquire();
-    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(throttle)) === 1);
     await throttle.configure({ capacity: Infinity, concurrency: 1 });
     const { active, waiting: queue, tokens } = await throttle.inspect();
     expect([active.length, queue.length, tokens]).toEqual([1, 1, Infinity]);
@@ -466,12 +466,12 @@ describe('configure', () => {
     (await waiting).release();
   });
 
-  test('a burst bounds the cost without a rate, too, also of those who wait', async () => {
+  test('a burst bounds the cost without a rate, also the cost of waiters', async () => {
     const [here, there] = openTwo({ concurrency: 1 });
     const held = await take(here);
     const large = errorOf(there.acquire(5));
     const small = there.acquire(2);
-    await until('they wait', async () => (await waitingIn(here)) === 2);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 2);
     await here.configure({ burst: 3 });
     expect((await large).message).toContain('cost must be at most 3, the burst of RedisThrottle');
     expect((await errorOf(there.acquire(4))).message).toContain('cost must be at most 3, the burst of RedisThrottle');
@@ -479,23 +479,23 @@ describe('configure', () => {
     (await small).release();
   });
 
-  test('a higher rate lets in who waits in another object', async () => {
+  test('a higher rate grants a waiter of another object', async () => {
     const [here, there] = openTwo({ capacity: 1, period: 1_000 });
     (await take(here)).release();
     const waiting = there.acquire();
-    await until('it waits', async () => (await waitingIn(here)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
     await here.configure({ capacity: 1_000, period: 1 });
     (await waiting).release();
   });
 
-  test('who could never be granted any more gets a RangeError, also in another object', async () => {
+  test('a waiter whose cost exceeds the new burst gets a RangeError, also in another object', async () => {
     const [here, there] = openTwo({ capacity: 8, period: 1_000 });
     (await take(here, 8)).release();
     const outcomes = new Outcomes();
     outcomes.follow('small', there.acquire(2));
     outcomes.follow('large', there.acquire(5));
     outcomes.follow('own', here.acquire(8));
-    await until('they wait', async () => (await waitingIn(here)) === 3);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 3);
     await here.configure({ burst: 4 });
     await until('two have left', () => outcomes.order.length === 2);
     expect(outcomes.order.toSorted()).toEqual(['large!', 'own!']);
@@ -532,30 +532,30 @@ describe('configure', () => {
 });
 
 describe('refusals', () => {
-  test('maxQueue counts who waits anywhere', async () => {
+  test('maxQueue counts the waiters of all objects', async () => {
     const [here, there] = openTwo({ concurrency: 1, maxQueue: 2, name: 'mail' });
     const held = await take(here);
     const waiting = [here.acquire(), there.acquire()];
-    await until('they wait', async () => (await waitingIn(here)) === 2);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 2);
     for (const throttle of [here, there]) {
       const error = await errorOf(throttle.acquire());
       expect(error).toBeInstanceOf(QueueFullError);
       expect(error.message).toBe(
-        `RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) lets 2 wait, not more; retry when a running job has ended (1 running, 2 waiting)`,
+        `RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) allows at most 2 waiters; retry when a running job has ended (1 running, 2 waiting)`,
       );
     }
     held.release();
     for (const call of waiting) (await call).release();
   });
 
-  test('what tokens make hopeless is refused at once, and says when to come again', async () => {
+  test('a timeout that the tokens cannot meet is refused at once, with retryAfter', async () => {
     const [here, there] = openTwo({ capacity: 10, period: 100, concurrency: 5 });
     (await take(here, 10)).release();
     const waiting = there.acquire(2);
-    await until('it waits', async () => (await waitingIn(here)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
     const error = (await errorOf(here.acquire(1, { timeout: 25 }))) as ThrottleTimeoutError;
     expect(error).toBeInstanceOf(ThrottleTimeoutError);
-    // Twenty for who waits, ten for itself.
+    // Twenty seconds for the waiter, ten for its own cost.
     expect(error.retryAfter).toBeGreaterThan(28);
     expect(error.retryAfter).toBeLessThanOrEqual(30);
     expect(error.message).toMatch(
@@ -565,13 +565,13 @@ describe('refusals', () => {
     (await waiting).release();
   });
 
-  test('who has left is no longer waited for', async () => {
+  test('a cancelled waiter no longer counts for the timeout of others', async () => {
     const [here, there] = openTwo({ capacity: 10, period: 100 });
     (await take(here, 10)).release();
     const leaver = new AbortController();
     const left = errorOf(there.acquire(5, { signal: leaver.signal }));
     const waiting = there.acquire(2);
-    await until('they wait', async () => (await waitingIn(here)) === 2);
+    await until('the waiters are queued', async () => (await waitingIn(here)) === 2);
     leaver.abort();
     await left;
     await until('one has left', async () => (await waitingIn(here)) === 1);
@@ -582,7 +582,7 @@ describe('refusals', () => {
     (await waiting).release();
   });
 
-  test('a pause makes it hopeless, too; an endless one names what ends it', async () => {
+  test('a timeout within a pause is refused at once; the error of an endless pause names resume()', async () => {
     const [here, there] = openTwo({ concurrency: 1 });
     await there.pause(60);
     const error = (await errorOf(here.acquire(1, { timeout: 30 }))) as ThrottleTimeoutError;
@@ -595,7 +595,7 @@ describe('refusals', () => {
     await there.resume();
   });
 
-  test('a taken slot: nobody knows for how long', async () => {
+  test('a refusal for a taken slot has no retryAfter', async () => {
     const throttle = open({ concurrency: 1 });
     const held = await take(throttle);
     for (const timeout of [0, 0.05]) {
@@ -611,12 +611,12 @@ describe('refusals', () => {
 });
 
 describe('close', () => {
-  test('gives up the places, in Redis and here; what runs goes on, is renewed, and idle waits for it', async () => {
+  test('rejects the waiters, and removes them in Redis; running work continues and is renewed, and idle waits for it', async () => {
     const [here, there] = openTwo({ concurrency: 1, ttl: 0.6 });
     const held = await take(here);
     const waiting = [here.acquire(), here.run(() => 'never')];
     const other = there.acquire();
-    await until('they wait', async () => (await waitingIn(there)) === 3);
+    await until('the waiters are queued', async () => (await waitingIn(there)) === 3);
     const reason = new Error('bye');
     const closed = here.close(reason);
     for (const call of waiting) {
@@ -641,7 +641,7 @@ describe('close', () => {
     await there.idle();
   });
 
-  test('of an unused one, twice, and by await using', async () => {
+  test('of an unused throttle works, also twice and by await using', async () => {
     const throttle = open({ concurrency: 1 });
     {
       await using used = throttle;
@@ -655,19 +655,19 @@ describe('close', () => {
     await unused.idle();
   });
 
-  test('what is closed and at rest asks Redis for nothing, and listens to nothing', async () => {
-    const wire = new Wire();
-    const listening = vi.spyOn(wire, 'subscribe');
-    const throttle = open({ client: wire, capacity: 5 });
+  test('a closed and idle throttle sends no command and has no subscription', async () => {
+    const delayed = new DelayedClient();
+    const listening = vi.spyOn(delayed, 'subscribe');
+    const throttle = open({ client: delayed, capacity: 5 });
     await throttle.close();
     await throttle.configure({ capacity: 3 });
     await throttle.pause();
     await throttle.resume();
     await throttle.idle();
-    expect([throttle.capacity, wire.calls, listening.mock.calls.length]).toEqual([3, 0, 0]);
+    expect([throttle.capacity, delayed.calls, listening.mock.calls.length]).toEqual([3, 0, 0]);
   });
 
-  test('idle resolves at once where nothing runs, and after all that is called before', async () => {
+  test('idle resolves at once on an idle throttle, and after all earlier calls', async () => {
     const throttle = open({ concurrency: 2 });
     await throttle.idle();
     const done: number[] = [];
@@ -685,7 +685,7 @@ describe('close', () => {
 });
 
 describe('wrap and map', () => {
-  test('a wrapped function keeps its this, its arguments, its result, and goes through the gate', async () => {
+  test('a wrapped function keeps its this, arguments and result, and waits for the gate', async () => {
     const throttle = open({ capacity: 10, period: 1_000 });
     const account = {
       balance: 5,
@@ -701,7 +701,7 @@ describe('wrap and map', () => {
     await expect(throttle.wrap(() => Promise.reject(new Error('its own')))()).rejects.toThrow('its own');
   });
 
-  test('map gives the results in order, pulls lazily and ends at the first failure', async () => {
+  test('map returns the results in order, reads items lazily and stops at the first failure', async () => {
     const throttle = open({ concurrency: 2 });
     let running = 0;
     let most = 0;
@@ -726,29 +726,29 @@ describe('wrap and map', () => {
 });
 
 describe('settling', () => {
-  test('a late refund of what Redis has forgotten makes no second burst', async () => {
+  test('a late refund of a forgotten grant allows no second burst', async () => {
     const throttle = open({ capacity: 20, burst: 2 });
     const first = await take(throttle, 2);
     first.release();
-    await until('it is forgotten', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
+    await until('the key is removed', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
     const second = await take(throttle, 2);
     first.refund();
     expect(await throttle.tryAcquire(2)).toBeUndefined();
     second.release();
   });
 
-  test('nor does it fill a bucket beyond its burst that is full again', async () => {
+  test('a late refund never fills a bucket beyond its burst', async () => {
     const throttle = open({ capacity: 20, burst: 2 });
     const first = await take(throttle, 2);
     first.release();
-    await until('it is forgotten', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
+    await until('the key is removed', async () => (await client.exists(`{headgate:${throttle.key}}`)) === 0);
     first.refund();
     const permits = await Promise.all([throttle.tryAcquire(2), throttle.tryAcquire(2)]);
     expect(permits.map(Boolean)).toEqual([true, false]);
     releaseAll(permits);
   });
 
-  test('nor after a reset', async () => {
+  test('a refund after a reset returns no tokens', async () => {
     const throttle = open({ capacity: 2, period: 1_000 });
     const first = await take(throttle, 2);
     await throttle.reset();
@@ -759,8 +759,8 @@ describe('settling', () => {
   });
 });
 
-describe('one call a tick', () => {
-  /** The calls for `throttle` from here on: how many, and by what. */
+describe('one call per tick', () => {
+  /** Counts the calls of Redis for `throttle` from now on. */
   const count = (throttle: RedisThrottle): { (): number; inFull(): number; names(): unknown[] } => {
     const key = `{headgate:${throttle.key}}`;
     const [inFull, byName] = [vi.spyOn(client, 'eval'), vi.spyOn(client, 'evalsha')];
@@ -775,7 +775,7 @@ describe('one call a tick', () => {
     const held = await takeAll(throttle, 20);
     const leaver = new AbortController();
     const left = Array.from({ length: 5 }, () => errorOf(throttle.acquire(1, { signal: leaver.signal })));
-    await until('they wait', async () => (await waitingIn(throttle)) === 5);
+    await until('the waiters are queued', async () => (await waitingIn(throttle)) === 5);
     const calls = count(throttle);
     for (const permit of held) permit.refund();
     releaseAll(held);
@@ -790,7 +790,7 @@ describe('one call a tick', () => {
     await Promise.all(runs);
   });
 
-  test('a hundred acquires of one tick are one call, and so are their releases', async () => {
+  test('a hundred acquires of one tick travel in one call, and so do their releases', async () => {
     const throttle = open({ concurrency: 100 });
     const calls = count(throttle);
     const permits = await Promise.all(Array.from({ length: 100 }, () => throttle.acquire()));
@@ -800,7 +800,7 @@ describe('one call a tick', () => {
     expect(calls()).toBe(2);
   });
 
-  test('also those that continuations of the same tick bring about', async () => {
+  test('acquires from continuations of the same tick travel in the same call', async () => {
     const throttle = open({ concurrency: 100 });
     const calls = count(throttle);
     const permits = await Promise.all(
@@ -813,12 +813,12 @@ describe('one call a tick', () => {
     releaseAll(permits);
   });
 
-  test('the renewals of all leases and waiters are one call', async () => {
+  test('the renewals of all leases and waiters travel in one call', async () => {
     const clock = new ManualClock();
     const throttle = open({ clock, ttl: 30, concurrency: 50 });
     const held = await takeAll(throttle, 50);
     const waiting = Array.from({ length: 50 }, () => throttle.acquire());
-    await until('they wait', async () => (await waitingIn(throttle)) === 50);
+    await until('the waiters are queued', async () => (await waitingIn(throttle)) === 50);
     await sleep(20);
     const calls = count(throttle);
     await clock.advance(10);
@@ -839,7 +839,7 @@ describe('one call a tick', () => {
     await throttle.idle();
   });
 
-  test('who releases and then tries in one tick finds the slot free', async () => {
+  test('a tryAcquire after a release in the same tick gets the slot', async () => {
     const throttle = open({ concurrency: 1, capacity: 1, period: 1_000 });
     const held = await take(throttle);
     const calls = count(throttle);
@@ -850,7 +850,7 @@ describe('one call a tick', () => {
     again.release();
   });
 
-  test('the script goes by its name once Redis has seen it', async () => {
+  test('the script is called by its SHA-1 once Redis has cached it', async () => {
     const throttle = open({ concurrency: 1 });
     (await take(throttle)).release();
     await throttle.idle();
@@ -862,27 +862,27 @@ describe('one call a tick', () => {
   });
 });
 
-describe('what crosses on the wire', () => {
-  test('who aborts while the answer is under way gives back the slot and the tokens', async () => {
-    const wire = new Wire();
+describe('commands and replies that cross', () => {
+  test('an abort while the reply is under way returns the slot and the tokens', async () => {
+    const delayed = new DelayedClient();
     const [here, there] = openTwo(
-      { client: wire, concurrency: 1, capacity: 3, period: 1_000 },
+      { client: delayed, concurrency: 1, capacity: 3, period: 1_000 },
       { concurrency: 1, capacity: 3, period: 1_000 },
     );
-    wire.hold();
+    delayed.delayReplies();
     const leaver = new AbortController();
     const reason = new Error('gone');
     const call = errorOf(here.acquire(3, { signal: leaver.signal }));
     await until('it is granted', async () => (await there.inspect()).active.length === 1);
     leaver.abort(reason);
     expect(await call).toBe(reason);
-    wire.letGo();
+    delayed.sendReplies();
     await here.idle();
     const state = await there.inspect();
     expect([state.active, state.tokens]).toEqual([[], 3]);
   });
 
-  test('also when it is the grant to a waiter that is under way', async () => {
+  test('an abort while the grant of a waiter is under way returns the slot and the tokens', async () => {
     const [here, there] = openTwo({ concurrency: 1, capacity: 4, period: 1_000 });
     for (let round = 0; round < 20; round++) {
       const held = await take(here, 0);
@@ -891,7 +891,7 @@ describe('what crosses on the wire', () => {
         (permit) => permit,
         () => undefined,
       );
-      await until('it waits', async () => (await waitingIn(here)) === 1);
+      await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
       held.release();
       await new Promise((resolve) => void setTimeout(resolve, (round % 5) / 4));
       leaver.abort();
@@ -905,11 +905,11 @@ describe('what crosses on the wire', () => {
     }
   });
 
-  test('a late answer does not put off the turn that a message has told', async () => {
-    const wire = new Wire();
+  test('a late reply does not delay the wake-up time of a message', async () => {
+    const delayed = new DelayedClient();
     const limits = { capacity: 1, period: 0.3, burst: 1 };
-    const [here, there] = openTwo({ ...limits, client: wire, ttl: 60, commandTimeout: 10 }, { ...limits, ttl: 60 });
-    // From here on it hears messages.
+    const [here, there] = openTwo({ ...limits, client: delayed, ttl: 60, commandTimeout: 10 }, { ...limits, ttl: 60 });
+    // The subscription exists from here on.
     const listening = here.run(() => {});
     await listening;
     await here.idle();
@@ -917,22 +917,22 @@ describe('what crosses on the wire', () => {
     const held = await take(there);
     const leaver = new AbortController();
     const ahead = errorOf(there.acquire(1, { signal: leaver.signal }));
-    await until('it waits', async () => (await waitingIn(there)) === 1);
-    wire.hold();
+    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
+    delayed.delayReplies();
     const call = here.acquire();
-    await until('both wait', async () => (await waitingIn(there)) === 2);
+    await until('two waiters are queued', async () => (await waitingIn(there)) === 2);
     leaver.abort();
     await ahead;
     await until('it is first', async () => (await waitingIn(there)) === 1);
     await sleep(20);
-    wire.letGo();
+    delayed.sendReplies();
     const granted = await Promise.race([call, sleep(5_000)]);
     expect(granted).toBeDefined();
     releaseAll([held, await call]);
   });
 
   test.each(['mine', '[1,2,3]'.repeat(10_000), Buffer.from([0xc1, 0xff, 0x00])])(
-    'a key that holds something else spoils nothing for others, not even where they need not ask: %#',
+    'a key with a foreign value rejects its own calls, and affects no other key: %#',
     async (value) => {
       const [careless, other] = [open({ concurrency: 1, failOpen: true, ttl: 60 }), open({ concurrency: 1, ttl: 0.3 })];
       await client.set(`{headgate:${other.key}}`, value, 'PX', 10_000);
@@ -948,7 +948,7 @@ describe('what crosses on the wire', () => {
 });
 
 describe('the object', () => {
-  test('shows its limits and who is here', async () => {
+  test('has getters for its limits, its permits and its waiters', async () => {
     const throttle = open({
       key: 'reports',
       prefix: freshKey(),
@@ -969,7 +969,7 @@ describe('the object', () => {
     expect([throttle.held, throttle.waiting, throttle.closed]).toEqual([0, 0, false]);
     const held = await takeAll(throttle, 2);
     const waiting = throttle.acquire();
-    await until('it waits', async () => (await waitingIn(throttle)) === 1);
+    await until('one waiter is queued', async () => (await waitingIn(throttle)) === 1);
     expect([throttle.held, throttle.waiting]).toEqual([2, 1]);
     releaseAll(held);
     (await waiting).release();
@@ -977,7 +977,7 @@ describe('the object', () => {
     expect(throttle.closed).toBe(true);
   });
 
-  test('has no limit where none is given', () => {
+  test('has no limits by default', () => {
     const { capacity, concurrency, period, burst, name } = open();
     expect([capacity, concurrency, period, burst, name]).toEqual([Infinity, 0, 1, Infinity, undefined]);
   });
@@ -1032,7 +1032,7 @@ describe('the object', () => {
     expect(make).toThrow(message);
   });
 
-  test('so are options that are none', () => {
+  test('options that are not an object are refused', () => {
     expect(() => new RedisThrottle(5 as never)).toThrow('options must be an object, received 5');
   });
 });

@@ -1,5 +1,6 @@
 /**
- * Traps 34 to 39: what users of other limiters on Redis have met. Numbers and brackets are as in `../traps.test.ts`.
+ * Traps 34 to 39: faults that users of other limiters on Redis have reported. `../traps.test.ts` explains the numbers
+ * and the brackets.
  */
 import { Redis } from 'ioredis';
 import { type Clock, systemClock } from '../../src/core/clock.js';
@@ -20,7 +21,7 @@ import { STEP } from '../../src/redis/scripts/step.js';
 import { Outcomes } from '../support/support.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
 import {
-  asMortal,
+  killableClient,
   connections,
   evalThrough,
   freshKey,
@@ -64,7 +65,7 @@ const open = (
   return throttle;
 };
 
-/** A client that keeps a record of the scripts' calls. */
+/** A client that records the calls of the scripts. */
 const recorded = (client: Redis): { client: RedisCommands; calls: string[][] } => {
   const calls: string[][] = [];
   const subscriber = client.duplicate();
@@ -86,8 +87,8 @@ const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index));
 const keysOf = (client: Redis, part: string): Promise<string[]> => client.keys(`*${part}*`);
 
-describe('trap 34: scripts that are not there, keys on other nodes, keys that stay', () => {
-  test('a script that the server does not know is sent in full, once, after which its name will do [bottleneck#118]', async () => {
+describe('trap 34: missing scripts, keys on other nodes, leftover keys', () => {
+  test('a script that the server has not cached is sent in full once, then called by its SHA-1 [bottleneck#118]', async () => {
     const client = connect(own.url);
     const throttle = open(client, { concurrency: 2 });
     const counts = async (): Promise<[number, number]> => {
@@ -122,7 +123,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     ':queue',
   ];
 
-  test.each(strange)('all keys of %j are on one node, and no other keys are touched [bottleneck#180]', async (name) => {
+  test.each(strange)('all keys of %j are on one node, and no other keys are used [bottleneck#180]', async (name) => {
     const client = connect();
     const touched: string[][] = [];
     const run = evalThrough(client);
@@ -138,7 +139,7 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     );
     const permit = await throttle.acquire();
     const next = throttle.acquire();
-    await until('it waits', async () => (await throttle.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     const slots = await Promise.all(
       touched.flat().map((key) => client.cluster('KEYSLOT', key).catch(() => tagOf(key))),
     );
@@ -151,10 +152,10 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     await throttle.idle();
   });
 
-  /** What a cluster hashes of a key. */
+  /** The part of a key that a cluster hashes. */
   const tagOf = (key: string): string => /\{([^}]+)\}/s.exec(key)?.[1] ?? key;
 
-  test('strange keys do not mean each other', async () => {
+  test('unusual keys are independent', async () => {
     const client = connect();
     const suffix = freshKey();
     const throttles = strange.map((name) => open(client, { key: `${suffix}${name}`, concurrency: 1 }));
@@ -167,25 +168,25 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     ['step', STEP],
     ['inspect', INSPECT],
     ['reset', RESET],
-  ])('the script %s builds no key: each of its calls is given one of KEYS', (_, script) => {
+  ])('each call in the script %s uses a key of KEYS', (_, script) => {
     const names = /local ([A-Z, ]+) = unpack\(KEYS\)/.exec(script)?.[1]?.split(', ') ?? [];
     expect(names[0]).toBe('STATE');
     const calls = [...script.matchAll(/(?<![\w.])(?:redis\.)?p?call\('([A-Z]+)'(?:, ([^,)]+))?/g)];
     expect(calls.length).toBeGreaterThan(2);
     for (const [text, command, first] of calls) {
       if (command === 'TIME') expect(first).toBeUndefined();
-      else if (command === 'PUBLISH') expect(first).toMatch(/^'headgate:' \.\. hub$/);
+      else if (command === 'PUBLISH') expect(first).toMatch(/^'headgate:' \.\. connection$/);
       else if (command === 'DEL' && first?.startsWith('unpack(KEYS')) continue;
-      // Each key that has to be given a time to live, in a loop over the names.
+      // The loop that sets the time to live of every key.
       else expect([...names, 'key'], text).toContain(first);
     }
-    // The names mean the keys throughout.
+    // The script never assigns another value to these names.
     const rest = script.replace(/^local .* = unpack\(KEYS\)$/m, '');
     for (const name of names)
       expect(rest).not.toMatch(new RegExp(`\\b${name}\\s*=[^=]|local [A-Za-z, ]*\\b${name}\\b`));
   });
 
-  test('every key has a ttl at every moment, and none is left when its use has passed [upstash#95]', async () => {
+  test('every key always has a ttl, and no key is left after its use [upstash#95]', async () => {
     const client = connect();
     let state = 7;
     const random = (below: number): number => {
@@ -257,28 +258,28 @@ describe('trap 34: scripts that are not there, keys on other nodes, keys that st
     );
   });
 
-  test('a waiter that comes back to a server that has forgotten it leaves no key without a ttl', async () => {
+  test('a waiter that returns to a server without its data leaves no key without a ttl', async () => {
     const client = connect();
     const key = freshKey();
     const holder = open(client, { key, concurrency: 1 });
     const throttle = open(connect(), { key, concurrency: 1 });
     await holder.acquire();
     const next = throttle.acquire();
-    await until('it waits', async () => (await holder.inspect()).waiting.length === 1);
+    await until('one waiter is queued', async () => (await holder.inspect()).waiting.length === 1);
     await holder.reset();
     await next;
     for (const found of await keysOf(client, key)) expect(await client.pttl(found), found).toBeGreaterThan(0);
   });
 });
 
-/** A clock whose hours and days are others than the server's. */
+/** A clock that differs from the clock of the server. */
 const skewed = (seconds: number): Clock => ({
   now: () => systemClock.now() + seconds,
   schedule: (delay, callback) => systemClock.schedule(delay, callback),
 });
 
-describe.concurrent("trap 35: the server's clock decides", () => {
-  test('clients whose clocks are hours apart agree', async () => {
+describe.concurrent('trap 35: the clock of the server counts', () => {
+  test('clients whose clocks differ by hours share one rate', async () => {
     const client = connect();
     const key = freshKey();
     const throttles = [-7_200, 0, 7_200].map((seconds) =>
@@ -296,7 +297,7 @@ describe.concurrent("trap 35: the server's clock decides", () => {
     await until('all are granted', () => outcomes.order.length === 12);
     expect(outcomes.order).toEqual(times(12, String));
     const seconds = (performance.now() - since) / 1_000;
-    // Ten of them wait for a token: 0.5 s.
+    // Ten of the calls wait for a token: 0.5 s.
     expect(seconds).toBeGreaterThan(0.5 - 0.005);
     expect(seconds).toBeLessThan(0.5 + 0.4);
     const { active } = await throttles[1]!.inspect();
@@ -304,7 +305,7 @@ describe.concurrent("trap 35: the server's clock decides", () => {
     expect(await client.exists(`{headgate:${key}}`)).toBe(1);
   });
 
-  test('a clock that steps back grants nothing extra, and still everyone goes on by the timers', async () => {
+  test('a server clock that steps back grants nothing extra, and timers still grant every waiter', async () => {
     const client = connect();
     let skew = 0;
     const serverTime = (): number => 1_700_000_000 + systemClock.now() + skew;
@@ -318,7 +319,7 @@ describe.concurrent("trap 35: the server's clock decides", () => {
     for (const [index, instant] of granted.entries())
       expect(instant).toBeGreaterThan(Math.max(0, (index - 1) / 10) - 0.005);
     expect(granted[7]!).toBeLessThan(0.6 + 0.5);
-    // Nor does it when it jumps to and fro.
+    // The same holds for a clock that jumps back and forth.
     skew = -7_200;
     const more = times(3, () => throttle.acquire().then(() => granted.push((performance.now() - since) / 1_000)));
     for (const step of [-1, -3_600, -10, -7_200]) {
@@ -331,7 +332,7 @@ describe.concurrent("trap 35: the server's clock decides", () => {
       expect(instant).toBeGreaterThan(Math.max(0, (index - 1) / 10) - 0.005);
   });
 
-  test('a pause, a lease and a crash last as long as they should, though the clock stands still an hour back', async () => {
+  test('a pause, a lease and the ttl of a crashed holder end in time while the clock is an hour behind', async () => {
     let skew = 0;
     const serverTime = (): number => 1_700_000_000 + systemClock.now() + skew;
     const key = freshKey();
@@ -344,7 +345,7 @@ describe.concurrent("trap 35: the server's clock decides", () => {
     expect(permit.signal.aborted).toBe(false);
     expect(throttle.waiting).toBe(1);
     const since = performance.now();
-    // Shorter than a third of ttl: a renewal sets the alarm anew while the clock stands still.
+    // The pause is shorter than a third of ttl: a renewal would set the alarm again while the clock is behind.
     await holder.pause(0.2);
     permit.release();
     await next;
@@ -353,11 +354,11 @@ describe.concurrent("trap 35: the server's clock decides", () => {
   });
 });
 
-describe.concurrent('trap 36: leases that lapse, and leases that must not', () => {
-  test("a living holder's lease never lapses, a crashed one's does within its ttl [bottleneck#197]", async () => {
+describe.concurrent('trap 36: leases that expire, and leases that must not', () => {
+  test('the lease of a running holder never expires, the lease of a crashed one expires within its ttl [bottleneck#197]', async () => {
     const key = freshKey();
     const ttl = 0.6;
-    const { client, die } = asMortal(recorded(connect()).client);
+    const { client, die } = killableClient(recorded(connect()).client);
     const living = open(connect(), { key, concurrency: 2, ttl });
     const crashing = open(client, { key, concurrency: 2, ttl });
     const kept = await living.acquire();
@@ -373,9 +374,9 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     expect([kept.signal.aborted, lost.signal.aborted]).toEqual([false, true]);
   });
 
-  test('a key in use all the time keeps no dead holder [concurrency-limit]', async () => {
+  test('a key in constant use still expires a dead holder [concurrency-limit]', async () => {
     const key = freshKey();
-    const { client, die } = asMortal(recorded(connect()).client);
+    const { client, die } = killableClient(recorded(connect()).client);
     const crashing = open(client, { key, concurrency: 2, ttl: 0.5 });
     await crashing.acquire();
     die();
@@ -395,7 +396,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     await busy.idle();
   });
 
-  test('renewals and releases that meet raise nothing, and lose nothing [redis-semaphore#206]', async () => {
+  test('simultaneous renewals and releases cause no error and no loss [redis-semaphore#206]', async () => {
     const key = freshKey();
     const throttles = times(3, () => open(connect(), { key, concurrency: 20, ttl: 1 }));
     const losses: unknown[] = [];
@@ -418,15 +419,15 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     expect(await keysOf(connect(), key)).toEqual([]);
   });
 
-  test('a lost lease is reported once, on its signal, and to nobody who does not ask [redis-semaphore#177, #24]', async () => {
+  test('a lost lease aborts its signal once, and causes no unhandled error [redis-semaphore#177, #24]', async () => {
     const key = freshKey();
-    const { client, die } = asMortal(recorded(connect()).client);
+    const { client, die } = killableClient(recorded(connect()).client);
     const throttle = open(client, { key, concurrency: 3, ttl: 0.5, commandTimeout: 0.2 });
     const [asked, late, unasked] = [await throttle.acquire(), await throttle.acquire(), await throttle.acquire()];
     const events: Event[] = [];
     asked.signal.addEventListener('abort', (event) => events.push(event));
     die();
-    await until('it is lost', () => events.length > 0, 2);
+    await until('the permit is lost', () => events.length > 0, 2);
     await sleep(300);
     expect(events).toHaveLength(1);
     expect(asked.signal.reason).toBeInstanceOf(LeaseLostError);
@@ -441,14 +442,14 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
     expect(events).toHaveLength(1);
   });
 
-  test('run goes on with a lost lease, and its result is that of its function', async () => {
+  test('run resolves with the result of its function even after a lost lease', async () => {
     const admin = connect(own.url);
     const throttle = open(connect(own.url), { concurrency: 1 });
     await expect(
       throttle.run(async ({ signal }) => {
-        await until('it listens', async () => ((await admin.pubsub('CHANNELS')) as string[]).length > 0);
+        await until('the subscription exists', async () => ((await admin.pubsub('CHANNELS')) as string[]).length > 0);
         await throttle.reset();
-        await until('it is lost', () => signal.aborted);
+        await until('the permit is lost', () => signal.aborted);
         return 'done';
       }),
     ).resolves.toBe('done');
@@ -457,7 +458,7 @@ describe.concurrent('trap 36: leases that lapse, and leases that must not', () =
 });
 
 describe('trap 37: Redis hangs', () => {
-  test('the call is bounded, then the chosen way is taken, then Redis is used again [rate-limiter-flexible#315, #68]', async () => {
+  test('a call times out, then rejects or fails open as configured, then Redis is used again [rate-limiter-flexible#315, #68]', async () => {
     const admin = connect(own.url);
     const strict = open(connect(own.url), { concurrency: 2, commandTimeout: 0.3 });
     const lax = open(connect(own.url), { concurrency: 2, commandTimeout: 0.3, failOpen: true });
@@ -484,8 +485,8 @@ describe('trap 37: Redis hangs', () => {
   });
 });
 
-describe('trap 38: waiters are told', () => {
-  test('fifty who wait in five throttles ask nothing but to be renewed [redis-semaphore#266]', async () => {
+describe('trap 38: waiters are notified', () => {
+  test('fifty waiters in five throttles send only renewals [redis-semaphore#266]', async () => {
     const key = freshKey();
     const ttl = 1.2;
     const records = times(5, () => recorded(connect()));
@@ -495,18 +496,18 @@ describe('trap 38: waiters are told', () => {
     const outcomes = new Outcomes();
     for (let index = 0; index < 50; index++) {
       outcomes.follow(String(index), throttles[index % 5]!.acquire());
-      await until('it waits', async () => (await holder.inspect()).waiting.length > index);
+      await until('one waiter is queued', async () => (await holder.inspect()).waiting.length > index);
     }
     await sleep(SETTLE_MILLISECONDS);
     for (const { calls } of records) calls.length = 0;
     await sleep(ttl * 1_000);
     for (const { calls } of records) {
-      // Every third of ttl.
+      // One renewal per third of ttl.
       expect(calls.length).toBeGreaterThanOrEqual(2);
       expect(calls.length).toBeLessThanOrEqual(4);
       const renewals = calls.filter((args) => args.includes('W'));
       for (const args of renewals) expect(args.filter((word) => word === 'W')).toHaveLength(10);
-      // Once a ttl, whose turn is next looks whether the holder is still there.
+      // Once per ttl, the owner of the head checks whether the holder's lease has expired.
       expect(calls.length - renewals.length).toBeLessThanOrEqual(1);
     }
     permit.release();
@@ -517,7 +518,7 @@ describe('trap 38: waiters are told', () => {
     expect(outcomes.order).toEqual(times(50, String));
   });
 
-  test('nobody but the owner of the head sets a timer', async () => {
+  test('only the owner of the head sets a timer', async () => {
     const key = freshKey();
     const records = times(3, () => recorded(connect()));
     const throttles = records.map(({ client }) => open(client, { key, capacity: 1, burst: 1, period: 0.3, ttl: 30 }));
@@ -526,7 +527,7 @@ describe('trap 38: waiters are told', () => {
     for (let index = 0; index < 6; index++) {
       outcomes.follow(String(index), throttles[index % 3]!.acquire());
       await until(
-        'it waits',
+        'one waiter is queued',
         async () => outcomes.order.length + (await throttles[0]!.inspect()).waiting.length > index,
       );
     }
@@ -536,7 +537,7 @@ describe('trap 38: waiters are told', () => {
     await until('all are granted', () => outcomes.order.length === 6);
     expect(outcomes.order).toEqual(times(6, String));
     const steps = records.reduce((sum, { calls }) => sum + calls.length, 0);
-    // One for each grant.
+    // One call for each grant.
     expect(steps).toBeLessThanOrEqual(6 - since + 1);
     expect(steps).toBeGreaterThanOrEqual(6 - since - 1);
   });
@@ -544,7 +545,7 @@ describe('trap 38: waiters are told', () => {
   test.each([
     ['a client', () => connect(own.url) as RedisConnection],
     ['{ url }', () => ({ url: own.url })],
-  ])('connections do not grow with keys: a thousand throttles use two of %s [bottleneck#74]', async (_, make) => {
+  ])('a thousand throttles use two connections of %s [bottleneck#74]', async (_, make) => {
     const admin = connect(own.url);
     await admin.ping();
     const before = await connections(own.url);
@@ -560,9 +561,9 @@ describe('trap 38: waiters are told', () => {
     for (const permit of permits) permit.release();
     await Promise.all([...throttles, keyed].map((throttle) => throttle.close()));
     await Promise.all(throttles.map((throttle) => throttle.idle()));
-    // Ours end; the one that was given goes on.
+    // The connections of headgate end; the client of the user stays.
     await until(
-      'ours have ended',
+      'the connections of headgate have ended',
       async () => (await connections(own.url)) - before === (client instanceof Redis ? 1 : 0),
     );
     expect(await admin.keys('*')).toEqual([]);
@@ -570,7 +571,7 @@ describe('trap 38: waiters are told', () => {
 });
 
 describe('trap 39: slot numbers', () => {
-  test('no two holders have the same, and none is above the limit', async () => {
+  test('no two holders have the same number, and no number exceeds the limit', async () => {
     const key = freshKey();
     const concurrency = 7;
     const throttles = times(4, () => open(connect(), { key, concurrency, ttl: 2 }));
@@ -592,7 +593,7 @@ describe('trap 39: slot numbers', () => {
     expect(used.size).toBe(concurrency);
   });
 
-  test('a number is kept for as long as its permit, and the lowest free one is given', async () => {
+  test('a number stays the same until the release, and the lowest free number is given', async () => {
     const throttle = open(connect(), { concurrency: 4, ttl: 0.4 });
     const permits = [
       await throttle.acquire(),

@@ -1,4 +1,4 @@
-/** What the types of `headgate/redis` allow and what they refuse. Nothing here runs. */
+/** Type tests of `headgate/redis`: the compiler checks this file, and no code of it runs. */
 import type { Gate, KeyedGate, Permit } from 'headgate';
 import {
   type LeaseLostError,
@@ -15,7 +15,7 @@ import { expectTypeOf } from 'vitest';
 
 const key = 'payments';
 
-// Clients: those of both packages, whatever they speak
+// Clients of both packages, with either protocol version
 const ioredis = new RedisThrottle({ client: new Redis(), key });
 void new RedisThrottle({
   client: new Redis({ sentinels: [{ host: 'a', port: 1 }], name: 'main', keyPrefix: 'mine:' }),
@@ -33,14 +33,14 @@ void new RedisThrottle({ client: createSentinel({ name: 'main', sentinelRootNode
 void new RedisThrottle({ client: createSentinel({ name: 'main', sentinelRootNodes: [], RESP: 2 }), key });
 void new RedisThrottle({ client: createClientPool(), key });
 void new RedisThrottle({ client: createClientPool({ url: 'redis://a', RESP: 2 }), key });
-// As they are, without a hint of what they are for
+// Clients without a type annotation
 const [single, pool] = [createClient(), createClientPool()];
 const [cluster, sentinel] = [createCluster({ rootNodes: [] }), createSentinel({ name: 'main', sentinelRootNodes: [] })];
 for (const client of [single, pool, cluster, sentinel]) void new RedisThrottle({ client, key });
 const keyed = new RedisKeyedThrottle({ client: createClient() });
 void new RedisKeyedThrottle({ client: new Cluster([]) });
 
-// Options for one of ours
+// Options with which headgate creates a client
 void new RedisThrottle({ client: { url: 'redis://a' }, key });
 void new RedisThrottle({
   client: { socket: { host: 'a', port: 1, tls: true }, username: 'a', password: 'b', database: 2 },
@@ -48,31 +48,31 @@ void new RedisThrottle({
 });
 void new RedisThrottle({ client: { socket: { path: '/a' } }, key });
 
-// Any other
+// A custom client
 const custom: RedisCommands = {
   eval: async (script, keys, args) => [script, ...keys, ...args],
   subscribe: async (channel, listener) => listener(channel),
 };
 void new RedisThrottle({ client: custom, key });
 
-// @ts-expect-error a client is needed
+// @ts-expect-error the client is required
 void new RedisThrottle({ key });
-// @ts-expect-error and a key
+// @ts-expect-error the key is required
 void new RedisThrottle({ client: custom });
-// @ts-expect-error a url is part of an object
+// @ts-expect-error a url must be a property of an object
 void new RedisThrottle({ client: 'redis://a', key });
-// @ts-expect-error a url is a string
+// @ts-expect-error a url must be a string
 void new RedisThrottle({ client: { url: new URL('redis://a') }, key });
-// @ts-expect-error keys are strings
+// @ts-expect-error a key must be a string
 void new RedisThrottle({ client: custom, key: 5 });
 // @ts-expect-error a misspelt option
 void new RedisThrottle({ client: custom, key, concurency: 5 });
-// @ts-expect-error the key is told with each call
+// @ts-expect-error a keyed throttle takes the key with each call
 void new RedisKeyedThrottle({ client: custom, key });
-// @ts-expect-error it listens, or is none
+// @ts-expect-error a custom client needs subscribe
 ((client: RedisCommands): unknown => client)({ eval: async () => [] });
 
-// Options: undefined is as good as absent
+// Options may be undefined
 void new RedisThrottle({
   client: custom,
   key,
@@ -92,9 +92,9 @@ void new RedisThrottle({
 // Gates
 expectTypeOf<RedisThrottle>().toExtend<Gate>();
 expectTypeOf<RedisKeyedThrottle>().toExtend<KeyedGate>();
-// @ts-expect-error a gate for each key is not one for all
+// @ts-expect-error a KeyedGate is not a Gate
 ((gate: RedisKeyedThrottle): Gate => gate)(keyed);
-// @ts-expect-error and the other way round
+// @ts-expect-error a Gate is not a KeyedGate
 ((gate: RedisThrottle): KeyedGate => gate)(ioredis);
 
 // Permits
@@ -105,11 +105,11 @@ expectTypeOf(ioredis.run((permit) => permit.slot)).toEqualTypeOf<Promise<number>
 expectTypeOf(ioredis.run(async ({ signal }) => signal)).toEqualTypeOf<Promise<AbortSignal>>();
 expectTypeOf(keyed.acquire('a')).toEqualTypeOf<Promise<RedisPermit>>();
 expectTypeOf(keyed.run('a', (permit) => permit.slot, 2, { timeout: 1 })).toEqualTypeOf<Promise<number>>();
-// @ts-expect-error the key comes first
+// @ts-expect-error the key is the first argument
 void keyed.run(() => 1);
-// @ts-expect-error read only
+// @ts-expect-error the property is read-only
 (await ioredis.acquire()).slot = 2;
-// @ts-expect-error it may be undefined
+// @ts-expect-error the permit may be undefined
 (await ioredis.tryAcquire()).release();
 
 expectTypeOf(ioredis.inspect()).toEqualTypeOf<Promise<RedisState>>();

@@ -1,4 +1,4 @@
-/** What worker processes share: a client with a tap on it, a clock that all of them agree on, and a voice. */
+/** Helpers of the worker processes: an observed client, a clock that all processes share, and reports to the test. */
 import { writeSync } from 'node:fs';
 import {
   type NodeRedisClient,
@@ -10,43 +10,43 @@ import {
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
 
-/** The clients that a worker may have: `url` is one of the throttle's own. */
+/** The kinds of clients of a worker. With `url`, the throttle creates the client. */
 export type Kind = 'ioredis' | 'node-redis' | 'url';
 
-/** What every worker is started with. */
+/** The settings of every worker. */
 export interface WorkerSettings {
   kind: Kind;
   url: string;
   throttle: Omit<RedisThrottleOptions, 'client'>;
 }
 
-/** What a throttle says to Redis and hears from it, seen before anybody else sees it. */
-export interface Tap {
-  /** A step is about to be sent. */
-  sends?(args: string[]): void;
-  /** It is sent, or is when the turn of the event loop ends. */
-  sent?(): void;
-  /** It was sent at `sent`, and this is its answer. */
-  answered?(args: string[], events: string[], sent: number): void;
-  /** A message: events for `owner`. */
-  told?(owner: string, events: string[]): void;
-  /** The connection is made, and nothing has been said yet. */
-  connected?(): void;
+/** Callbacks for the traffic between a throttle and Redis. Each runs before the throttle sees the event. */
+export interface Observer {
+  /** Before a call of the step script is sent. */
+  beforeSend?(args: string[]): void;
+  /** After the call is sent; with some clients, at the end of the turn of the event loop. */
+  afterSend?(): void;
+  /** After the reply to a call that was sent at `sentAt`. */
+  onReply?(args: string[], events: string[], sentAt: number): void;
+  /** A message with events for `owner`. */
+  onMessage?(owner: string, events: string[]): void;
+  /** After the connection is established, before the first command. */
+  onConnect?(): void;
 }
 
 export interface Client {
   connection: RedisConnection;
-  /** Closes what the user of the throttle would close. */
+  /** Closes the client, as the user of the throttle does. */
   end(): void;
 }
 
-/** Milliseconds of CLOCK_MONOTONIC, which is one clock for all processes of a machine. */
+/** Milliseconds of CLOCK_MONOTONIC, which all processes of a machine share. */
 export const now = (): number => Number(process.hrtime.bigint()) / 1e6;
 
-/** Says something to the test, for certain and at once: even a process that is killed next has said it. */
+/** Prints a line for the test synchronously, so that the line arrives even if the process is killed next. */
 export const report = (line: object): void => void writeSync(1, `${JSON.stringify(line)}\n`);
 
-/** Numbers from 0 to 1 that are the same for the same seed: mulberry32. */
+/** A random number generator with a seed: mulberry32. */
 export function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {
@@ -57,41 +57,41 @@ export function randomFrom(seed: number): () => number {
   };
 }
 
-/** The first argument of a step's operations. Whatever has fewer arguments is no step. */
+/** The index of the first command in the arguments of the step script. Other scripts have fewer arguments. */
 export const OPERATIONS = 10;
 
-/** What the server said of a grant: slot, instant in microseconds, cost, and its number. It is not public. */
+/** The grant as Redis stores it: slot, instant in microseconds, cost and number. The property is not public. */
 export const grantOf = (permit: RedisPermit): string => (permit as RedisPermit & { item: string }).item;
 
-const hear = (tap: Tap, message: string, channel: string): void => {
+const observeMessage = (observer: Observer, message: string, channel: string): void => {
   const [instance = '', ...events] = message.split('\n');
-  tap.told?.(`${channel.slice('headgate:'.length)}.${instance}`, events);
+  observer.onMessage?.(`${channel.slice('headgate:'.length)}.${instance}`, events);
 };
 
-const tapped = async (tap: Tap, args: string[], call: () => Promise<unknown>): Promise<unknown> => {
+const observeCall = async (observer: Observer, args: string[], call: () => Promise<unknown>): Promise<unknown> => {
   if (args.length < OPERATIONS) return call();
-  tap.sends?.(args);
-  const sent = now();
+  observer.beforeSend?.(args);
+  const sentAt = now();
   const answer = call();
-  tap.sent?.();
+  observer.afterSend?.();
   const reply = await answer;
-  tap.answered?.(args, (reply as string[]).slice(1), sent);
+  observer.onReply?.(args, (reply as string[]).slice(1), sentAt);
   return reply;
 };
 
-function ioredisClient(url: string, tap: Tap): Client {
+function ioredisClient(url: string, observer: Observer): Client {
   const client = new Redis(url);
   client.on('error', () => {});
-  client.on('connect', () => tap.connected?.());
+  client.on('connect', () => observer.onConnect?.());
   const run = (name: 'evalsha' | 'eval') => {
     const original = client[name].bind(client) as (script: string, keys: number, ...args: string[]) => Promise<unknown>;
     return (script: string, keys: number, ...args: string[]) =>
-      tapped(tap, args.slice(keys), () => original(script, keys, ...args));
+      observeCall(observer, args.slice(keys), () => original(script, keys, ...args));
   };
   const original = client.duplicate.bind(client);
   const duplicate = (...options: Parameters<Redis['duplicate']>): Redis => {
     const copy = original(...options);
-    copy.on('message', (channel: string, message: string) => hear(tap, message, channel));
+    copy.on('message', (channel: string, message: string) => observeMessage(observer, message, channel));
     return copy;
   };
   Object.assign(client, { evalsha: run('evalsha'), eval: run('eval'), duplicate });
@@ -100,59 +100,59 @@ function ioredisClient(url: string, tap: Tap): Client {
 
 type NodeRedis = NodeRedisClient & { connect(): Promise<unknown>; destroy(): void };
 
-function nodeRedisClient(url: string, tap: Tap): Client {
+function nodeRedisClient(url: string, observer: Observer): Client {
   const client = createClient({ url }) as unknown as NodeRedis;
   client.on('error', () => {});
-  client.on('connect', () => tap.connected?.());
+  client.on('connect', () => observer.onConnect?.());
   const run = (name: 'evalSha' | 'eval') => {
     const original = client[name].bind(client);
     return (script: string, options: { keys: string[]; arguments: string[] }) =>
-      tapped(tap, options.arguments, () => original(script, options));
+      observeCall(observer, options.arguments, () => original(script, options));
   };
   const original = client.duplicate.bind(client) as (...options: unknown[]) => NodeRedis;
   const duplicate = (...options: unknown[]): NodeRedis => {
     const copy = original(...options);
     const subscribe = copy.subscribe.bind(copy);
-    const overheard: NodeRedis['subscribe'] = (channel, listener) =>
+    const observedSubscribe: NodeRedis['subscribe'] = (channel, listener) =>
       subscribe(channel, (message, from) => {
-        hear(tap, message, from);
+        observeMessage(observer, message, from);
         listener(message, from);
       });
-    return Object.assign(copy, { subscribe: overheard });
+    return Object.assign(copy, { subscribe: observedSubscribe });
   };
-  // What it makes of types is another one, without a tap.
+  // The client of withTypeMapping would not be observed.
   Object.assign(client, { evalSha: run('evalSha'), eval: run('eval'), duplicate, withTypeMapping: () => client });
-  // What is asked meanwhile waits for the connection.
+  // Commands before the connection wait in the queue of the client.
   client.connect().catch(() => {});
   return { connection: client, end: () => client.destroy() };
 }
 
-/** A throttle as its settings say, and its client. */
+/** Creates a throttle and its client. */
 export function throttleFor(
   { kind, url, throttle }: WorkerSettings,
-  tap: Tap,
+  observer: Observer,
 ): { throttle: RedisThrottle; client: Client } {
   const client: Client =
     kind === 'ioredis'
-      ? ioredisClient(url, tap)
+      ? ioredisClient(url, observer)
       : kind === 'node-redis'
-        ? nodeRedisClient(url, tap)
+        ? nodeRedisClient(url, observer)
         : { connection: { url }, end: () => {} };
   return { throttle: new RedisThrottle({ commandTimeout: 10, ...throttle, client: client.connection }), client };
 }
 
-/** The settings that this process was started with. */
+/** The settings of this process. */
 export const settings = (): unknown => JSON.parse(process.argv[2] ?? '');
 
-/** Lets a process go when nobody is left to tell it what to do. */
-export const obey = (command: (message: unknown) => void): void => {
+/** Passes the commands of the parent to `command`. The process exits when the parent disconnects. */
+export const onCommand = (command: (message: unknown) => void): void => {
   process.on('message', command);
   process.on('disconnect', leave);
 };
 const leave = (): void => process.exit(1);
 
-/** From now on this process lives as long as it has something to do, though not for ever. */
-export const part = (): void => {
+/** Disconnects from the parent. The process now lives while it has work, for 20 s at most. */
+export const disconnectFromTest = (): void => {
   process.off('disconnect', leave);
   process.disconnect();
   setTimeout(() => process.exit(9), 20_000).unref();

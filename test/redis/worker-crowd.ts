@@ -1,12 +1,14 @@
-/** A process with many callers at once, who do all that callers do, at random; and what they saw of it. */
+/**
+ * A process with many concurrent callers that use every method at random, and a record of the events that they receive.
+ */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { RedisPermit } from 'headgate/redis';
 import {
   grantOf,
   now,
-  obey,
+  onCommand,
   OPERATIONS,
-  part,
+  disconnectFromTest,
   randomFrom,
   report,
   settings,
@@ -21,60 +23,60 @@ export interface CrowdSettings extends WorkerSettings {
   costs: number[];
 }
 
-/** A permit, from when its caller had it until it gave it back; in milliseconds for all processes. */
+/** A held permit: the instants of its receipt and its release, in milliseconds of the shared clock. */
 export interface Hold {
   slot: number;
-  /** What the server said of it. */
+  /** The grant as Redis stores it. */
   grant: string;
-  heard: number;
+  receivedAt: number;
   released: number;
-  /** What it cost in the end. */
+  /** The final cost. */
   cost: number;
 }
 
-/** What the script said: ids are those of Redis. `order` counts what one process heard. */
-export type Word =
-  | { kind: 'asked'; id: string; cost: number }
+/** A request, or an event of the script. Ids are the ids in Redis. `order` counts the events of one process. */
+export type ScriptEvent =
+  | { kind: 'requested'; id: string; cost: number }
   | { kind: 'queued'; id: string; ticket: string; order: number }
   | { kind: 'granted'; id: string; grant: string; order: number };
 
 export interface Account {
   event: 'account';
   holds: Hold[];
-  words: Word[];
-  /** How often a call ended in which way. */
+  events: ScriptEvent[];
+  /** The number of calls for each outcome. */
   outcomes: Record<string, number>;
 }
 
 const { seed, calls, callers, costs, ...own } = settings() as CrowdSettings;
 const random = randomFrom(seed);
-const account: Account = { event: 'account', holds: [], words: [], outcomes: {} };
+const account: Account = { event: 'account', holds: [], events: [], outcomes: {} };
 let order = 0;
 
-const note = (owner: string, events: string[]): void => {
+const record = (owner: string, events: string[]): void => {
   for (const event of events) {
     const [kind, serial, ...rest] = event.split(' ');
     const id = `${owner}.${serial}`;
-    if (kind === 'Q') account.words.push({ kind: 'queued', id, ticket: rest[0] ?? '', order: order++ });
-    if (kind === 'G') account.words.push({ kind: 'granted', id, grant: rest.join(' '), order: order++ });
+    if (kind === 'Q') account.events.push({ kind: 'queued', id, ticket: rest[0] ?? '', order: order++ });
+    if (kind === 'G') account.events.push({ kind: 'granted', id, grant: rest.join(' '), order: order++ });
   }
 };
 
 const { throttle, client } = throttleFor(own, {
-  sends(args) {
+  beforeSend(args) {
     args.forEach((arg, index) => {
       if (arg === 'A' && index >= OPERATIONS)
-        account.words.push({ kind: 'asked', id: `${args[0]}.${args[index + 1]}`, cost: Number(args[index + 2]) });
+        account.events.push({ kind: 'requested', id: `${args[0]}.${args[index + 1]}`, cost: Number(args[index + 2]) });
     });
   },
-  answered: (args, events) => note(args[0] ?? '', events),
-  told: note,
+  onReply: (args, events) => record(args[0] ?? '', events),
+  onMessage: record,
 });
 
 const pick = <T>(values: T[]): T => values[Math.floor(random() * values.length)] as T;
 const work = (): Promise<void> | undefined => pick([() => undefined, () => turn(), () => sleep(random() * 3)])();
 
-/** Corrects the cost of some. */
+/** Settles the cost of some permits. */
 function correct(permit: RedisPermit): void {
   const chance = random();
   if (chance < 0.1) permit.refund();
@@ -82,8 +84,8 @@ function correct(permit: RedisPermit): void {
   else if (chance < 0.25) permit.settle(permit.cost + random());
 }
 
-function hold(permit: RedisPermit, heard: number): Hold {
-  const held: Hold = { slot: permit.slot, grant: grantOf(permit), heard, released: Infinity, cost: permit.cost };
+function hold(permit: RedisPermit, receivedAt: number): Hold {
+  const held: Hold = { slot: permit.slot, grant: grantOf(permit), receivedAt, released: Infinity, cost: permit.cost };
   account.holds.push(held);
   return held;
 }
@@ -113,7 +115,7 @@ async function call(): Promise<string> {
       const leaving = new AbortController();
       const permit = throttle.acquire(cost, { signal: leaving.signal });
       const wait = random() * 30;
-      // Some leave before the call is sent.
+      // Some signals abort before the call is sent.
       if (wait < 3) leaving.abort();
       else setTimeout(() => leaving.abort(), wait);
       await use(await permit);
@@ -131,12 +133,12 @@ async function call(): Promise<string> {
 }
 
 let left = calls;
-/** Milliseconds until the present lull is over. Lulls come in all processes at once, since all have one clock. */
+/** Milliseconds until the current lull ends. All processes share the clock, so their lulls coincide. */
 const lull = (): number => Math.max(0, 200 - (now() % 600));
 
 async function caller(number: number): Promise<void> {
   while (left-- > 0) {
-    // Then only one in two processes goes on, and nobody waits for most of the time.
+    // In a lull, only every other process has one active caller, so the queue is mostly empty.
     if (number > 0 || seed % 4 > 1) await sleep(lull());
     const outcome = await call();
     account.outcomes[outcome] = (account.outcomes[outcome] ?? 0) + 1;
@@ -144,18 +146,18 @@ async function caller(number: number): Promise<void> {
   }
 }
 
-// Everybody is connected before anybody begins.
+// All processes connect before the first call.
 await throttle.inspect();
 const begins = new Promise((resolve) => {
-  obey(resolve);
+  onCommand(resolve);
 });
 report({ event: 'ready', at: now() });
 await begins;
 await Promise.all(Array.from({ length: callers }, (_, number) => caller(number)));
 await throttle.close();
 await throttle.idle();
-// Too long for a write that would have to be finished at once.
+// The account is too long for a synchronous write to a pipe.
 process.stdout.write(`${JSON.stringify(account)}\n`, () => {
   client.end();
-  part();
+  disconnectFromTest();
 });

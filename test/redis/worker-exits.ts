@@ -1,4 +1,4 @@
-/** A process that runs one job, closes its client and then has nothing left to do. It never closes its throttle. */
+/** A process that runs one job, closes its client and then has no work left. It never closes its throttle. */
 import { type RedisConnection, RedisThrottle } from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { createClient, createClientPool } from 'redis';
@@ -20,7 +20,7 @@ const client = kinds[kind]?.();
 if (client === undefined) throw new Error(`no such client: ${kind}`);
 await client.connect?.().catch(() => {});
 const throttle = new RedisThrottle({ client, key, concurrency: 1 });
-// It waits, and nothing but the connection to Redis keeps it from its end meanwhile.
+// During this wait, only the pending call keeps the process alive.
 await throttle.run(() => console.log('granted'));
 await throttle.idle();
 if (client.disconnect === undefined) client.destroy?.();

@@ -1,10 +1,12 @@
-/** A process that takes permits and gives them back until it is told to stop, or killed; it says what it does before it does it. */
+/**
+ * A process that acquires and releases permits until it is stopped or killed. It reports each action before the action.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   now,
-  obey,
+  onCommand,
   OPERATIONS,
-  part,
+  disconnectFromTest,
   randomFrom,
   report,
   settings,
@@ -17,20 +19,20 @@ export interface LoopSettings extends WorkerSettings {
   callers: number;
 }
 
-/** What it says. In milliseconds for all processes. */
-export type Said =
+/** The reports of the process. Instants are milliseconds of the shared clock. */
+export type LoopReport =
   | { event: 'ready' | 'renewed'; at: number }
-  | { event: 'took'; name: string; slot: number; asked: number; at: number }
-  | { event: 'gives' | 'lost'; name: string; at: number }
+  | { event: 'acquired'; name: string; slot: number; requestedAt: number; at: number }
+  | { event: 'releasing' | 'lost'; name: string; at: number }
   | { event: 'failed'; error: string; at: number };
 
 const { seed, callers, ...own } = settings() as LoopSettings;
 const random = randomFrom(seed);
-const say = (said: Said): void => report(said);
+const reportEvent = (line: LoopReport): void => report(line);
 
 const { throttle, client } = throttleFor(own, {
-  answered(args, _, sent) {
-    if (args.includes('K', OPERATIONS)) say({ event: 'renewed', at: sent });
+  onReply(args, _, sent) {
+    if (args.includes('K', OPERATIONS)) reportEvent({ event: 'renewed', at: sent });
   },
 });
 
@@ -38,25 +40,25 @@ const stop = new AbortController();
 async function caller(number: number): Promise<void> {
   for (let turn = 0; !stop.signal.aborted; turn++) {
     const name = `${process.pid}.${number}.${turn}`;
-    const asked = now();
+    const requestedAt = now();
     try {
       const permit = await throttle.acquire(1 + random());
-      say({ event: 'took', name, slot: permit.slot, asked, at: now() });
-      permit.signal.addEventListener('abort', () => say({ event: 'lost', name, at: now() }));
-      // Now and then longer than the ttl.
+      reportEvent({ event: 'acquired', name, slot: permit.slot, requestedAt, at: now() });
+      permit.signal.addEventListener('abort', () => reportEvent({ event: 'lost', name, at: now() }));
+      // Some jobs take longer than the ttl.
       await sleep(random() < 0.03 ? 700 : random() * 15);
-      say({ event: 'gives', name, at: now() });
+      reportEvent({ event: 'releasing', name, at: now() });
       permit.release();
     } catch (error) {
-      say({ event: 'failed', error: (error as Error).name, at: now() });
+      reportEvent({ event: 'failed', error: (error as Error).name, at: now() });
     }
   }
 }
 
-obey(() => stop.abort());
-say({ event: 'ready', at: now() });
+onCommand(() => stop.abort());
+reportEvent({ event: 'ready', at: now() });
 await Promise.all(Array.from({ length: callers }, (_, number) => caller(number)));
 await throttle.close();
 await throttle.idle();
 client.end();
-part();
+disconnectFromTest();

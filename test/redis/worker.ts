@@ -1,11 +1,11 @@
-/** A process that takes and gives back permits as it is told, and dies in the middle of what it is told to die in. */
+/** A process that acquires and releases permits on command, and kills itself in a given phase. */
 import type { RedisPermit } from 'headgate/redis';
 import {
   grantOf,
   now,
-  obey,
+  onCommand,
   OPERATIONS,
-  part,
+  disconnectFromTest,
   report,
   settings,
   throttleFor,
@@ -13,9 +13,14 @@ import {
 } from './worker-client.js';
 
 /**
- * Where a process ends: `connecting`, with its call not sent; `calling`, with the answer there and not heard; `queued`;
- * `granted`, told so and not heard; `holding`; `releasing`, before the release is sent; `released`, with it sent and the
- * answer not heard.
+ * The phase in which the process dies:
+ * - `connecting`: before its call is sent.
+ * - `calling`: before it reads the reply with its grant.
+ * - `queued`: while it waits.
+ * - `granted`: before it reads the message with its grant.
+ * - `holding`: while it holds the permit.
+ * - `releasing`: before the release is sent.
+ * - `released`: before it reads the reply to the release.
  */
 export type Phase = 'connecting' | 'calling' | 'queued' | 'granted' | 'holding' | 'releasing' | 'released';
 
@@ -23,17 +28,19 @@ export interface ObeyingSettings extends WorkerSettings {
   dies?: Phase;
 }
 
-/** What a worker is told. Permits have names. */
+/** The commands of the test. Permits have names. */
 export type Command =
   | { do: 'acquire'; name: string; cost?: number; timeout?: number }
   | { do: 'release'; name: string }
-  /** Nothing else happens in the process for so many seconds, and then it looks at its permit at once. */
-  | { do: 'block'; seconds: number; look?: string; release?: string }
-  /** The same, as soon as its next call is on the way. */
+  /** Blocks the process for some seconds, then reads the signal of its permit at once. */
+  | { do: 'block'; seconds: number; check?: string; release?: string }
+  /** Blocks the process once its next call is sent. */
   | { do: 'block when it calls'; seconds: number }
-  /** Acquires, and hears nothing of it for so many seconds. */
+  /** Acquires, and blockSeconds the process before it can read the reply. */
   | { do: 'acquire and block'; name: string; seconds: number }
-  /** Closes the client, not the throttle; and lives only for as long as anything else keeps it alive. */
+  /**
+   * Disconnects from the test, so that only other work keeps the process alive. With `end`, it also closes the client.
+   */
   | { do: 'part'; end: boolean };
 
 const { dies, ...own } = settings() as ObeyingSettings;
@@ -41,52 +48,52 @@ const { dies, ...own } = settings() as ObeyingSettings;
 const die = (): never => {
   report({ event: 'dies', at: now() });
   process.kill(process.pid, 'SIGKILL');
-  // The signal may take a moment.
+  // The signal may arrive with a delay.
   for (;;);
 };
-/** Sleeps without letting anything happen. */
+/** Blocks the event loop. */
 const block = (seconds: number): void =>
   void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1_000);
-/** For how long to do so when the next call is sent. */
-let blocks = 0;
+/** Seconds to block when the next call is sent. */
+let blockSeconds = 0;
 
-const has = (events: string[], kind: string): boolean => events.some((event) => event.startsWith(`${kind} `));
-const asks = (args: string[], kind: string): boolean => args.includes(kind, OPERATIONS);
+const hasEvent = (events: string[], kind: string): boolean => events.some((event) => event.startsWith(`${kind} `));
+const hasCommand = (args: string[], kind: string): boolean => args.includes(kind, OPERATIONS);
 
 const { throttle, client } = throttleFor(own, {
-  connected() {
+  onConnect() {
     if (dies === 'connecting') die();
   },
-  sends(args) {
-    if (dies === 'releasing' && asks(args, 'R')) die();
+  beforeSend(args) {
+    if (dies === 'releasing' && hasCommand(args, 'R')) die();
   },
-  sent() {
-    const seconds = blocks;
-    blocks = 0;
-    // node-redis writes in an immediate of its own, and the answer cannot come before the next turn.
+  afterSend() {
+    const seconds = blockSeconds;
+    blockSeconds = 0;
+    // node-redis writes in a setImmediate callback, and the reply cannot arrive before the next turn.
     if (seconds === 0) return;
     setImmediate(() => {
       block(seconds);
       report({ event: 'blocked', at: now() });
     });
   },
-  answered(args, events) {
-    if ((dies === 'calling' && asks(args, 'A')) || (dies === 'released' && asks(args, 'R'))) die();
+  onReply(args, events) {
+    if ((dies === 'calling' && hasCommand(args, 'A')) || (dies === 'released' && hasCommand(args, 'R'))) die();
     for (const event of events) if (event.startsWith('Q ')) report({ event: 'queued', at: now() });
-    if (dies === 'queued' && has(events, 'Q')) die();
-    // What was said before it listened, it hears by asking.
-    if (dies === 'granted' && asks(args, 'W') && has(events, 'G')) die();
-    if (asks(args, 'R')) report({ event: 'gave back', at: now() });
+    if (dies === 'queued' && hasEvent(events, 'Q')) die();
+    // If the message was published before the subscription, the reply to a renewal contains the grant.
+    if (dies === 'granted' && hasCommand(args, 'W') && hasEvent(events, 'G')) die();
+    if (hasCommand(args, 'R')) report({ event: 'release confirmed', at: now() });
   },
-  told(_, events) {
-    if (dies === 'granted' && has(events, 'G')) die();
+  onMessage(_, events) {
+    if (dies === 'granted' && hasEvent(events, 'G')) die();
   },
 });
 
 const permits = new Map<string, RedisPermit>();
 
 async function acquire(name: string, cost?: number, timeout?: number): Promise<void> {
-  report({ event: 'asks', name, at: now() });
+  report({ event: 'requested', name, at: now() });
   try {
     const permit = await throttle.acquire(cost, { timeout });
     permits.set(name, permit);
@@ -107,21 +114,21 @@ async function acquire(name: string, cost?: number, timeout?: number): Promise<v
   }
 }
 
-obey((message) => {
+onCommand((message) => {
   const command = message as Command;
   switch (command.do) {
     case 'acquire':
       return void acquire(command.name, command.cost, command.timeout);
     case 'release':
-      report({ event: 'releases', name: command.name, at: now() });
+      report({ event: 'releasing', name: command.name, at: now() });
       return permits.get(command.name)?.release();
     case 'block': {
       block(command.seconds);
-      const permit = permits.get(command.look ?? '');
+      const permit = permits.get(command.check ?? '');
       const signal = permit?.signal;
       report({
-        event: 'looked',
-        name: command.look,
+        event: 'checked',
+        name: command.check,
         at: now(),
         lost: signal?.aborted,
         error: (signal?.reason as Error | undefined)?.name,
@@ -129,17 +136,17 @@ obey((message) => {
       return permits.get(command.release ?? '')?.release();
     }
     case 'block when it calls':
-      blocks = command.seconds;
+      blockSeconds = command.seconds;
       return undefined;
     case 'acquire and block':
-      blocks = command.seconds;
+      blockSeconds = command.seconds;
       return void acquire(command.name);
     case 'part':
       if (command.end) client.end();
-      return part();
+      return disconnectFromTest();
   }
 });
-// Who is to die while it connects does not wait for that.
+// A process that dies while it connects must not wait for the connection.
 if (dies === 'connecting') void acquire('its');
 else await throttle.inspect();
 report({ event: 'ready', at: now() });

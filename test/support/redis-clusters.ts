@@ -1,4 +1,4 @@
-/** Redis Clusters and sentinels of the tests' own, as small as they can be. */
+/** Starts minimal Redis Clusters and sentinels for tests. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -6,7 +6,7 @@ import { endProcess, removePath, temporaryFolder } from './processes.js';
 import { launch, onFreePort, type RedisServer, startRedis } from './redis-server.js';
 import { until } from '../redis/support.js';
 
-/** Sends one command to one server. */
+/** Sends one command to a server. */
 export async function ask(port: number, ...words: string[]): Promise<unknown> {
   const client = new Redis({ port, host: '127.0.0.1', lazyConnect: true, retryStrategy: () => null });
   client.on('error', () => {});
@@ -19,10 +19,10 @@ export async function ask(port: number, ...words: string[]): Promise<unknown> {
 
 const LAST_SLOT = 16_383;
 
-/** For servers to find one another and agree, on a machine that is busy with other things. */
+/** Seconds within which servers must find each other and agree, on a busy machine. */
 const AGREE_SECONDS = 60;
 
-/** What a start has made so far. A start that fails ends all of it, and so does a stop. */
+/** The servers and folders of a start. A failed start ends all of them, and so does `stop`. */
 class Started {
   readonly #ends: (() => unknown)[] = [];
 
@@ -31,9 +31,9 @@ class Started {
     return thing;
   }
 
-  /** Starts several servers at once. */
+  /** Starts several servers in parallel. */
   async servers(starts: readonly (() => Promise<RedisServer>)[]): Promise<RedisServer[]> {
-    // All have to settle first: a server that starts late would be left over.
+    // Every start must settle first: a later server would be left running.
     const results = await Promise.allSettled(
       starts.map((start) => start().then((server) => this.add(server, () => server.stop()))),
     );
@@ -59,16 +59,16 @@ async function allOrNothing<T>(start: (started: Started) => Promise<T>): Promise
 }
 
 export interface Cluster {
-  /** The masters; where a replica was asked for, it comes last. */
+  /** The masters, and then the replica, if any. */
   readonly nodes: readonly RedisServer[];
-  /** A key whose throttle is kept on the master of that index. */
+  /** Returns a key whose throttle is on the master with this index. */
   keyOn(master: number): Promise<string>;
-  /** The slot of a key's throttle. */
+  /** Returns the hash slot of the throttle with a key. */
   slotOf(key: string): Promise<number>;
   stop(): Promise<void>;
 }
 
-/** Starts a cluster of three masters, the first of them with a replica if that is wanted, and waits until all is well. */
+/** Starts a cluster of three masters and waits until it is ready. With `replica`, the first master gets a replica. */
 export const startCluster = ({ replica = false }: { replica?: boolean } = {}): Promise<Cluster> =>
   allOrNothing((started) => formCluster(started, replica));
 
@@ -80,7 +80,7 @@ async function formCluster(started: Started, replica: boolean): Promise<Cluster>
         'cluster-enabled': 'yes',
         'cluster-node-timeout': '700',
         'cluster-port': String(bus),
-        // The death of a node is no concern of the others.
+        // The other nodes keep working without a dead node.
         'cluster-require-full-coverage': 'no',
         'repl-diskless-sync-delay': '0',
         'cluster-replica-validity-factor': '0',
@@ -99,14 +99,14 @@ async function formCluster(started: Started, replica: boolean): Promise<Cluster>
       if (index > 0) await ask(port, 'CLUSTER', 'MEET', '127.0.0.1', String(first), buses[first] as string);
     }),
   );
-  const says = async (port: number, ...words: string[]): Promise<boolean> => {
+  const infoHas = async (port: number, ...words: string[]): Promise<boolean> => {
     const info = String(await ask(port, 'CLUSTER', 'INFO'));
     return words.every((word) => info.includes(`${word}\r`));
   };
   for (const { port } of nodes)
     await until(
       'a cluster that is whole',
-      () => says(port, 'cluster_state:ok', `cluster_known_nodes:${nodes.length}`, 'cluster_size:3'),
+      () => infoHas(port, 'cluster_state:ok', `cluster_known_nodes:${nodes.length}`, 'cluster_size:3'),
       AGREE_SECONDS,
     );
   const last = nodes[3];
@@ -122,7 +122,7 @@ async function formCluster(started: Started, replica: boolean): Promise<Cluster>
       async () => String(await ask(last.port, 'INFO', 'replication')).includes('master_link_status:up'),
       AGREE_SECONDS,
     );
-    // All have to know of it, or else nobody votes for it.
+    // All masters must know the replica before they can vote for it.
     for (const { port } of nodes)
       await until(
         'a replica that is known',
@@ -147,17 +147,17 @@ async function formCluster(started: Started, replica: boolean): Promise<Cluster>
 }
 
 export interface Sentinels {
-  /** What they call the master. */
+  /** The name of the master in the sentinels. */
   readonly name: string;
   readonly sentinels: { host: string; port: number }[];
   readonly master: RedisServer;
   readonly replica: RedisServer;
-  /** Resolves once the replica has become the master. */
+  /** Resolves when the replica has become the master. */
   promoted(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Starts a master, its replica and a sentinel that replaces the former by the latter within a few seconds. */
+/** Starts a master, its replica and a sentinel. The sentinel replaces a dead master by the replica within seconds. */
 export const startSentinels = (): Promise<Sentinels> =>
   allOrNothing(async (started) => {
     const name = 'main';
@@ -187,7 +187,7 @@ export const startSentinels = (): Promise<Sentinels> =>
           '',
         ].join('\n'),
       );
-      // Not `redis-sentinel`, which is a package of its own on Debian.
+      // `redis-sentinel` is a separate package on Debian, so `redis-server --sentinel` runs instead.
       started.add(await launch([file, '--sentinel'], 'Sentinel ID is'), endProcess);
       return free;
     });
@@ -201,7 +201,7 @@ export const startSentinels = (): Promise<Sentinels> =>
       sentinels: [{ host: '127.0.0.1', port }],
       master,
       replica,
-      // Its connections are cut when it changes its role.
+      // The server closes its connections when its role changes, so a failed command is ignored.
       promoted: () => until('a new master', async () => (await replication().catch(() => '')).includes('role:master')),
       stop: () => started.end(),
     };

@@ -1,4 +1,4 @@
-/** Redis servers for tests: each on a free port, in a folder of its own, and gone when this process ends. */
+/** Redis servers for tests. Each has a free port and its own folder, and ends with this process. */
 import type { ChildProcess } from 'node:child_process';
 import { createServer } from 'node:net';
 import { endProcess, removePath, startProcess, temporaryFolder } from './processes.js';
@@ -6,17 +6,17 @@ import { requireProgram } from './programs.js';
 
 const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
-/** For a server to start, on a machine that is busy with other things. */
+/** Seconds within which a server must start, on a busy machine. */
 const START_SECONDS = 60;
-/** How many free ports are tried, and how often the same port is. */
+/** The number of free ports to try, and the number of attempts on the same port. */
 const PORTS = 6;
 const SAME_PORT = 100;
-/** How much of what a server prints is kept. */
+/** The number of printed characters that are kept. */
 const KEPT_CHARACTERS = 100_000;
-/** How many characters of it an error shows. */
+/** The number of printed characters in an error. */
 const SHOWN_CHARACTERS = 1_000;
 
-/** Resolves with the path of `redis-server`, which is installed where that is allowed. */
+/** Resolves with the path of `redis-server`. A missing program is installed where this is allowed. */
 export const requireRedis = (): Promise<string> =>
   requireProgram({
     command: 'redis-server',
@@ -24,7 +24,7 @@ export const requireRedis = (): Promise<string> =>
     need: 'The tests need redis-server 6.2 or later',
   });
 
-/** A port that was free a moment ago. */
+/** Resolves with a port that is free at the moment. */
 export const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
     const probe = createServer();
@@ -38,7 +38,7 @@ export const freePort = (): Promise<number> =>
 const PORT_TAKEN = 'Address already in use';
 const isPortTaken = (error: unknown): boolean => String((error as Error | undefined)?.message).includes(PORT_TAKEN);
 
-/** Starts something on a free port; on another one, if another process has taken the port meanwhile. */
+/** Calls `start` with a free port, and again with another port if a process has taken the port meanwhile. */
 export async function onFreePort<T>(start: (port: number) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -49,10 +49,10 @@ export async function onFreePort<T>(start: (port: number) => Promise<T>): Promis
   }
 }
 
-/** Starts `redis-server` with these arguments. Resolves when it prints `ready`; rejects with what it printed otherwise. */
+/** Starts `redis-server`. Resolves when the server prints `ready`; otherwise it rejects with the output. */
 export async function launch(args: readonly string[], ready = 'Ready to accept connections'): Promise<ChildProcess> {
   const program = await requireRedis();
-  // A locale that the machine lacks must not matter.
+  // The server must start even if the locale of the user does not exist.
   const child = startProcess(program, args, { env: { ...process.env, LC_ALL: 'C' } });
   let printed = '';
   let timer: NodeJS.Timeout | undefined;
@@ -64,7 +64,7 @@ export async function launch(args: readonly string[], ready = 'Ready to accept c
             `redis-server ${what} (6.2 or later is needed). It printed: ${printed.trim().slice(-SHOWN_CHARACTERS)}`,
           ),
         );
-      // A probe of its port could be answered by another process that has taken the port.
+      // The output proves the start. A probe of the port could reach another process.
       for (const output of [child.stdout, child.stderr]) {
         output?.setEncoding('utf8').on('data', (text: string) => {
           if (printed.length < KEPT_CHARACTERS) printed += text;
@@ -88,15 +88,15 @@ export interface RedisServer {
   readonly port: number;
   readonly url: string;
   readonly folder: string;
-  /** Ends it at once, as a crash would. */
+  /** Kills the server, as a crash would. */
   kill(): Promise<void>;
-  /** Starts it again on the same port, with the data that it has saved. */
+  /** Starts the server again on the same port, with its saved data. */
   start(): Promise<void>;
-  /** Ends it, and removes its folder. */
+  /** Stops the server, and removes its folder. */
   stop(): Promise<void>;
 }
 
-/** Starts a server. `settings` are those of redis.conf. */
+/** Starts a server with `settings` of redis.conf. */
 export async function startRedis(settings: Record<string, string> = {}): Promise<RedisServer> {
   const folder = temporaryFolder('headgate-redis-');
   let child: ChildProcess | undefined;
@@ -127,7 +127,7 @@ export async function startRedis(settings: Record<string, string> = {}): Promise
         try {
           return void (await startOn(port));
         } catch (error) {
-          // A connection of the tests may have taken the port for a while.
+          // A client connection of the tests may use the port for a while.
           if (attempt === SAME_PORT || !isPortTaken(error)) throw error;
           await sleep(25);
         }

@@ -1,76 +1,116 @@
 /**
- * The one script that changes anything: it carries out what a process asks for, in order, and grants whoever fits.
- * `../../throttle.ts` decides in the same way for one process; where this does as that does, it says no more about it.
+ * The script that changes the state: it applies the commands of a process in order, and grants every waiter that fits.
+ * `../../core/throttle.ts` makes the same decisions for one process; its comments are not repeated here.
  *
- * Instants and spans are whole microseconds of the server's clock, since it is the one clock that all agree on. An id
- * is `hub.instance.serial`; all but the last part is its owner, and what comes before the first dot tells its channel.
+ * Instants and spans are whole microseconds by the clock of the server, which all processes share. An id is
+ * `connection.instance.serial`. Its first two parts are the owner, and its first part names the channel of the owner.
  *
- * state   string, packed by MessagePack: read and written five times as fast as a hash of so many numbers. `at` the latest
- *         instant, `ticket` the last one given out, `capacity`, `period` and `burst` (capacity -1: no rate), `tokens` at
- *         `since`, `paused` until, how many entries (`grants`) the log has had since `born`,
- *         `queued` cost, `life` an instant by which all has
- *         expired, `kept` the one until which the other keys are, for whom (`head`) and for when (`due`) a timer was last
- *         asked for, `lapse` an instant before which no lease expires, and `limits`: the concurrency of each owner that
- *         has somebody in the queue.
- * queue   sorted set of waiters, `id cost`, by ticket: an instant, made unique, so that even those who come back after
- *         the loss of all data come back in their old order.
- * leases  hash by id: `expiry slot granted cost number`. They are looked through for what has expired when `lapse` has
- *         come, which is once a ttl, since the living renew theirs three times as often.
- * owners  sorted set of those who have somebody in the queue, by expiry.
- * slots   bitmap of the slot numbers that are taken.
- * log     string of the latest grants, for settlements: the instant and the cost of each, as two doubles. A change of the
- *         limits takes two entries: the instant and -1, then the rate and the burst. Only a limited rate has a log. The
- *         entries before are folded into the state: the `base` level after the entry `folded`, the instant `base_at` at
- *         which it was true, the limits then, and the `peaks` of the level, as in `../../grant-log.ts`. A grant up to
- *         `ignored` came before the rate was limited.
+ * KEYS
  *
- * What is said: `K serial item` a lease is held still, and `W serial cost ticket` somebody waits still; `A serial cost
- * timeout` asks for a permit (0: now or never, -1: as long as it takes); `R serial cost` releases one, `C serial cost` gives
- * up a place, or what was granted meanwhile, with its tokens; `S cost asked granted number` states the true cost of a grant: the
- * same twice counts once, as long as the log has the grant; `P span` pauses, `U` resumes. What is told: `G serial slot granted cost number` a grant; `Q serial ticket` a place in the queue, with
- * the present instant where it was taken up again; `L` (late) and `F` (full) `serial wait active waiting` a refusal,
- * `O serial burst` one for a cost that is too large; `X serial` a lease is lost, `Z serial` a place, by a reset; `H span at`
- * whoever is first is due then. The answer begins with that, without the letter.
+ * state   a string, packed by MessagePack: a hash of so many numbers takes five times as long. Its fields:
+ *         `at`          the latest instant
+ *         `ticket`      the last ticket
+ *         `capacity`, `period`, `burst`  the rate; capacity -1 means no rate limit
+ *         `tokens`      the level of the bucket at the instant `since`
+ *         `paused`      the end of the pause
+ *         `grants`      the number of entries that the log has had since `created_at`
+ *         `queued`      the cost of all waiters
+ *         `last_expiry` an instant by which every lease and every place has expired
+ *         `keys_expiry` the instant until which Redis keeps the other keys
+ *         `head`, `due` the waiter and the instant of the latest wake-up time that was sent
+ *         `next_expiry` an instant before which no lease expires
+ *         `limits`      the concurrency of each owner with waiters
+ *         the rest      the base of the log, see below
+ * queue   a sorted set of waiters, `id cost`, by ticket. A ticket is an instant, made unique. So waiters that return
+ * after
+ *         a loss of all data return in their old order.
+ * leases  a hash by id: `expiry slot granted cost number`. The script searches it for expired leases when `next_expiry`
+ * has
+ *         passed. That is once per ttl, since processes renew their leases three times as often.
+ * owners  a sorted set of the owners with waiters, by expiry.
+ * slots   a bitmap of the slot numbers in use.
+ * log     a string of the latest grants, for settlements: the instant and the cost of each, as two doubles. A change of
+ *         the limits takes two entries: the instant and -1, then the rate and the burst. Only a limited rate has a log.
+ *         Earlier entries are folded into the state: the `base` level after the entry `folded`, its instant `base_at`,
+ *         the limits at that instant, and the `peaks` of the level, as in `../../core/grant-log.ts`. The grants up to
+ *         `ignored` happened before the rate was limited.
  *
- * A call of Redis from here costs as much as all else that is done for a permit. So what a batch is about is read at
- * once, at its beginning; what it changes is kept in tables meanwhile, and written at once, at its end.
+ * ARGV
+ *
+ * The owner, the ttl, the capacity, the period, the burst, whether the limits are new, the server instant that the
+ * timer of the process has confirmed, the clock of a test (or empty), maxQueue, the concurrency, then the commands:
+ *
+ * `K serial item`          renews a lease. Renewals come first.
+ * `W serial cost ticket`   renews a place in the queue.
+ * `A serial cost timeout`  requests a permit (timeout 0: now or never, -1: without a timeout).
+ * `R serial cost`          releases a permit.
+ * `C serial cost`          cancels a request: the place in the queue, or the grant with its tokens.
+ * `S cost requested granted number`  states the true cost of a grant. The same settlement counts once even if it
+ * arrives
+ *                          twice, as long as the log contains the grant.
+ * `P span`                 pauses. `U` resumes.
+ *
+ * REPLY AND MESSAGES
+ *
+ * `G serial slot granted cost number`  a grant.
+ * `Q serial ticket [now]`  a place in the queue; with `now` if the waiter has returned to the queue.
+ * `L`, `F serial wait active waiting`  a refusal: the timeout is too short (late), or the queue is full.
+ * `O serial burst`         a refusal: the cost is too large.
+ * `X serial`, `Z serial`   a lease, or a place, is lost by a reset.
+ * `H span at`              the owner must call the script again after `span`. The reply starts with it, without the
+ * `H`.
+ *
+ * A call of Redis from Lua costs as much as all other work for a permit. So the script reads at its start what the
+ * commands of the batch need, keeps changes in tables, and writes them at its end.
  */
-export const STEP: string = /* lua */ `
+
+/**
+ * Creates the script.
+ *
+ * @param keyLifetime A Lua expression for the milliseconds until the keys expire. Only a test replaces it.
+ */
+export const createStep = (keyLifetime = `format('%.0f', ceil((keys_expiry - now) / 1000) + 1)`): string => /* lua */ `
 local STATE, QUEUE, LEASES, OWNERS, SLOTS, LOG = unpack(KEYS)
-local owner, ttl, configures, told, clock = ARGV[1], tonumber(ARGV[2]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local most, concurrency, BEGIN = tonumber(ARGV[9]), tonumber(ARGV[10]), 11
-local call, format, match, floor, ceil, min, max = redis.call, string.format, string.match, math.floor, math.ceil, math.min, math.max
+local owner, ttl, configures = ARGV[1], tonumber(ARGV[2]), ARGV[6]
+local confirmed_now, clock = tonumber(ARGV[7]), tonumber(ARGV[8])
+local max_queue, concurrency, BEGIN = tonumber(ARGV[9]), tonumber(ARGV[10]), 11
+local call, format, match = redis.call, string.format, string.match
+local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
 
 local packed = call('GET', STATE)
-local at, ticket, paused, grants, born, queued, life, kept, head, due, lapse, limits = 0, 0, 0, 0, nil, 0, 0, 0, '', 0, 0, {}
+local at, ticket, paused, grants, created_at, queued = 0, 0, 0, 0, nil, 0
+local last_expiry, keys_expiry, head, due, next_expiry, limits = 0, 0, '', 0, 0, {}
 local capacity, period, burst, tokens, since = 0, 1, 0, 0, 0
 local base, base_at, base_rate, base_burst, folded, ignored, peaks = 0, 0, 0, 0, 0, 0, {}
 if packed then
-  if string.sub(packed, 1, 9) ~= '\\168headgate' then return redis.error_reply('WRONGTYPE the key holds something else than the state of a throttle') end
+  if string.sub(packed, 1, 9) ~= '\\168headgate' then
+    return redis.error_reply('WRONGTYPE the key does not hold the state of a throttle')
+  end
   local _
-  _, at, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks = cmsgpack.unpack(packed)
+  _, at, ticket, capacity, period, burst, tokens, since, paused, grants, created_at, queued,
+    last_expiry, keys_expiry, head, due, next_expiry, limits,
+    base, base_at, base_rate, base_burst, folded, ignored, peaks = cmsgpack.unpack(packed)
 end
 local rate = capacity / period
 local active, waiting = call('HLEN', LEASES), call('ZCARD', QUEUE)
 local held_before, waited_before = active, waiting
 
--- Time. The latest instant seen wins over a clock that stepped back; then the word of a timer, set for an instant that
--- was told from here, is taken that it has come. Nobody is held for ever.
+-- Time never steps back. While the clock is behind, the timer of a process can confirm that an instant has passed.
 if not clock then
   local time = call('TIME')
   clock = time[1] * 1000000 + time[2]
 end
 local now = max(clock, at)
-if clock < now then now = max(now, told) end
-born = born or now
+if clock < now then now = max(now, confirmed_now) end
+created_at = created_at or now
 
--- Calls with many arguments, in parts that Lua can take.
-local function many(command, key, values)
+-- Lua limits the number of arguments of a call.
+local function call_in_parts(command, key, values)
   for from = 1, #values, 4000 do call(command, key, unpack(values, from, min(from + 3999, #values))) end
 end
 
--- Who of those that are spoken of holds which lease, and who waits, with which ticket.
+-- Reads the leases and the tickets of all ids in the batch.
 local WORDS = { A = 4, W = 4, K = 3, R = 3, C = 3, S = 5, P = 2, U = 1 }
 local held, placed, ids, id_at, waiters = {}, {}, {}, {}, {}
 local index = BEGIN
@@ -85,22 +125,24 @@ while ARGV[index] do
   end
   index = index + words
 end
-local function look(command, key, members, into)
+local function fetch(command, key, members, into)
   for from = 1, #members, 4000 do
     local till = min(from + 3999, #members)
-    for place, found in ipairs(call(command, key, unpack(members, from, till))) do into[members[from + place - 1]] = found or nil end
+    for place, found in ipairs(call(command, key, unpack(members, from, till))) do
+      into[members[from + place - 1]] = found or nil
+    end
   end
 end
-if active > 0 and ids[1] then look('HMGET', LEASES, ids, held) end
-if waiters[1] then look('ZMSCORE', QUEUE, waiters, placed) end
+if active > 0 and ids[1] then fetch('HMGET', LEASES, ids, held) end
+if waiters[1] then fetch('ZMSCORE', QUEUE, waiters, placed) end
 
--- What becomes of whom: for the caller in the answer, for others in a message to each.
-local answer, messages = { '' }, {}
-local function tell(whom, event)
-  local events = answer
-  if whom ~= owner then
-    events = messages[whom] or {}
-    messages[whom] = events
+-- Events for the caller go into the reply, events for other owners into messages.
+local reply, messages = { '' }, {}
+local function notify(recipient, event)
+  local events = reply
+  if recipient ~= owner then
+    events = messages[recipient] or {}
+    messages[recipient] = events
   end
   events[#events + 1] = event
 end
@@ -110,32 +152,32 @@ local function level(at)
   if at > since then return min(burst, tokens + (at - since) * rate) end
   return tokens
 end
-local function ready(from, cost)
+local function ready_at(from, cost)
   if capacity < 0 then return from end
   local have = level(from)
-  -- A cost of 0 takes no token, so it does not wait for a debt to be paid either.
+  -- A cost of 0 takes no token, so it never waits for a debt.
   if cost == 0 or cost - have <= burst * 1e-12 then return from end
   if have < burst then return min(FOREVER, ceil(since + (cost - tokens) / rate)) end
   return min(FOREVER, ceil(from + (cost - burst) / rate))
 end
--- The log of grants: MOST_LOGGED at most are kept one by one, 16 bytes each.
+-- The log of grants: at most MOST_LOGGED entries of 16 bytes.
 local MOST_LOGGED, MOST_PEAKS = 128, 64
-local logged, made = {}, {}
+local logged, created = {}, {}
 local function flush_log()
   if not logged[1] then return end
-  -- An old log may outlive its state by a millisecond.
+  -- An expired log may outlive its state by a millisecond.
   local first = grants - folded == #logged
   call(first and 'SET' or 'APPEND', LOG, table.concat(logged))
-  logged, made[LOG] = {}, first or made[LOG]
+  logged, created[LOG] = {}, first or created[LOG]
 end
--- The log as a string; nothing if Redis has lost it.
+-- Returns the log, or nil if Redis has lost it.
 local function read_log()
   flush_log()
   local log = grants > folded and call('GET', LOG) or ''
   if #log == 16 * (grants - folded) then return log end
 end
--- Replays the first entries of the log; one more where that would part the two of a change. Notes the room that was left
--- before each, if asked. Returns the level, its instant, the limits then, and how many entries that were.
+-- Replays the first entries, and never splits the two of a change. Stores the room before each grant in rooms.
+-- Returns the level, its instant, the limits, and the number of entries.
 local function replay(log, count, rooms)
   local level, at, speed, size, entry = base, base_at, base_rate, base_burst, 0
   while entry < count do
@@ -145,7 +187,7 @@ local function replay(log, count, rooms)
     local room = size - level
     if cost >= 0 then level = level - cost
     else
-      -- What the smaller of the two buckets cannot hold is lost: the change is a peak of its own.
+      -- Tokens above the smaller burst are lost: the change is a peak.
       speed, size = struct.unpack('>dd', log, entry * 16 + 1)
       room = max(0, min(room, size - level))
       level, entry = min(size, level), entry + 1
@@ -154,7 +196,7 @@ local function replay(log, count, rooms)
   end
   return level, at, speed, size, entry
 end
--- Folds the first entries of the log into the base, and returns what is left of it.
+-- Folds the first entries into the base, and returns the rest of the log.
 local function fold(log, count)
   local rooms, found, least = {}, {}, math.huge
   base, base_at, base_rate, base_burst, count = replay(log, count, rooms)
@@ -169,7 +211,7 @@ local function fold(log, count)
   end
   peaks, folded = {}, folded + count
   for index = #found, 1, -1 do peaks[#peaks + 1] = found[index] end
-  -- Neighbours that hardly differ are merged strictly: the higher peak counts for every grant before the later one.
+  -- Merges similar neighbours: the higher peak counts for all grants before the later one.
   local grain = burst / 512
   while #peaks > MOST_PEAKS do
     local merged = {}
@@ -181,7 +223,7 @@ local function fold(log, count)
   end
   return string.sub(log, count * 16 + 1)
 end
--- Begins a new log where Redis has lost the old one. A peak without room: of the grants before, nothing is given back.
+-- Starts a new log after a loss. A peak without room: earlier grants are never refunded.
 local function renew_log()
   call('DEL', LOG)
   base, base_at, base_rate, base_burst, folded, peaks = tokens, since, rate, burst, grants, { { grants, 0 } }
@@ -191,10 +233,10 @@ local function trim_log()
   local log = read_log()
   if log then
     call('SET', LOG, fold(log, grants - folded - MOST_LOGGED / 2))
-    made[LOG] = true
+    created[LOG] = true
   else renew_log() end
 end
--- Corrects the cost of a folded grant; of one that is forgotten, with the number -1.
+-- Corrects the cost of a folded grant, or of a forgotten one (number -1).
 local function correct_folded(number, difference)
   local index = 1
   while peaks[index] and peaks[index][1] < number do index = index + 1 end
@@ -207,12 +249,12 @@ local function correct_folded(number, difference)
     index = index - 1
   end
 end
--- Leaves the level that there would be, had the true cost been asked for in the first place.
-local function settle(cost, asked, granted, number)
+-- Sets the level that a request of the true cost would have left.
+local function settle(cost, requested, granted, number)
   if capacity < 0 or number <= 0 then return end
-  if granted < born or number > grants then number = -1 elseif number <= ignored then return end
-  -- Of a grant that was forgotten with the state of then, a debt is all that can be counted.
-  if number < 0 and cost < asked then return end
+  if granted < created_at or number > grants then number = -1 elseif number <= ignored then return end
+  -- A forgotten grant can leave a debt, but gets no refund.
+  if number < 0 and cost < requested then return end
   local log = read_log()
   if not log then
     renew_log()
@@ -223,16 +265,16 @@ local function settle(cost, asked, granted, number)
     local entry = struct.pack('>dd', struct.unpack('>d', log, first), cost)
     call('SETRANGE', LOG, first - 1, entry)
     log = string.sub(log, 1, first - 1) .. entry .. string.sub(log, first + 16)
-  else correct_folded(number, cost - asked) end
+  else correct_folded(number, cost - requested) end
   tokens, since = replay(log, grants - folded)
 end
 
--- Slots: the lowest that is free. Those that came back, or were given out again, are not in the bitmap yet.
+-- Slots: the lowest free one is taken. The bitmap does not contain the changes of this batch.
 local freed, sorted, lowest = {}, true, nil
-local function take()
+local function take_slot()
   if active == 0 and not freed[1] then
     call('DEL', SLOTS)
-    made[SLOTS] = true
+    created[SLOTS] = true
   end
   if not sorted then
     table.sort(freed, function(a, b) return a > b end)
@@ -248,21 +290,21 @@ local function take()
   call('SETBIT', SLOTS, slot - 1, 1)
   return slot
 end
-local function free()
+local function flush_slots()
   for _, slot in ipairs(freed) do call('SETBIT', SLOTS, slot - 1, 0) end
   freed, lowest = {}, nil
 end
 
 -- Leases.
 local leased, dropped, renewed = {}, {}, {}
-local function prolong()
-  if now + ttl > life then life = now + ttl + floor(ttl / 8) end
+local function extend_life()
+  if now + ttl > last_expiry then last_expiry = now + ttl + floor(ttl / 8) end
 end
-local function hold(id, expiry, item)
-  -- Of values longer than 64 bytes Redis makes a table; in the list that it makes of a few short ones, each is searched for.
+local function put_lease(id, expiry, item)
+  -- A value over 64 bytes makes Redis use a hash table; a list of short values is searched linearly.
   held[id], leased[#leased + 1] = format(active < 16 and '%.0f %s' or '%.0f %-65s', expiry, item), id
-  lapse = active == 0 and expiry or min(lapse, expiry)
-  if expiry > life then prolong() end
+  next_expiry = active == 0 and expiry or min(next_expiry, expiry)
+  if expiry > last_expiry then extend_life() end
 end
 local function release(id, slot)
   held[id], dropped[#dropped + 1], active = nil, id, active - 1
@@ -271,22 +313,22 @@ local function release(id, slot)
 end
 
 -- The queue.
-local joined, gone = {}, {}
-local function left(cost)
+local joined, removed = {}, {}
+local function subtract_waiter(cost)
   waiting, queued = waiting - 1, queued - cost
   if waiting == 0 then queued = 0 end
 end
 local function leave(waiter, cost)
-  -- Not nil: Redis may know of it until the batch ends.
-  placed[waiter], gone[#gone + 1] = false, waiter
-  left(cost)
+  -- false, not nil: Redis has the waiter until the end of the batch.
+  placed[waiter], removed[#removed + 1] = false, waiter
+  subtract_waiter(cost)
 end
 local function join(waiter, cost, at)
-  if waiting == 0 then made[QUEUE] = true end
+  if waiting == 0 then created[QUEUE] = true end
   placed[waiter], joined[#joined + 1] = at, waiter
   waiting, queued = waiting + 1, queued + cost
 end
-local function line_up()
+local function flush_queue()
   if joined[1] then
     local pairs = {}
     for _, waiter in ipairs(joined) do
@@ -295,172 +337,174 @@ local function line_up()
         pairs[#pairs + 1] = waiter
       end
     end
-    many('ZADD', QUEUE, pairs)
+    call_in_parts('ZADD', QUEUE, pairs)
     joined = {}
   end
-  if gone[1] then
-    many('ZREM', QUEUE, gone)
-    gone = {}
+  if removed[1] then
+    call_in_parts('ZREM', QUEUE, removed)
+    removed = {}
   end
 end
 limits[owner] = concurrency
 
 -- The one decision.
-local function open(limit, cost)
-  return (limit < 0 or active < limit) and now >= paused and ready(now, cost) <= now
+local function fits(limit, cost)
+  return (limit < 0 or active < limit) and now >= paused and ready_at(now, cost) <= now
 end
-local function grant(whom, serial, cost)
-  local slot = take()
+local function grant(recipient, serial, cost)
+  local slot = take_slot()
   if capacity >= 0 then
     grants, tokens, since = grants + 1, level(now) - cost, max(now, since)
     logged[#logged + 1] = struct.pack('>dd', since, cost)
   end
   local item = format('%d %.0f %s %.0f', slot, now, cost, capacity < 0 and 0 or grants)
-  hold(whom .. '.' .. serial, whom == owner and now + ttl or tonumber(call('ZSCORE', OWNERS, whom) or now), item)
+  local expiry = recipient == owner and now + ttl or tonumber(call('ZSCORE', OWNERS, recipient) or now)
+  put_lease(recipient .. '.' .. serial, expiry, item)
   active = active + 1
-  tell(whom, 'G ' .. serial .. ' ' .. item)
+  notify(recipient, 'G ' .. serial .. ' ' .. item)
 end
--- Grants the first in line for as long as it fits; looks at as many at once as there are slots. Returns whose is first
--- then, and what it is.
+-- Grants the head of the queue while it fits. Returns the owner, the waiter and the cost of the new head.
 local function drain()
   while waiting > 0 do
-    line_up()
+    flush_queue()
     local granted, free_slots = 0, concurrency < 0 and 32 or min(32, concurrency - active)
     for _, waiter in ipairs(call('ZRANGE', QUEUE, 0, max(0, free_slots - 1))) do
-      local whom, serial, cost = match(waiter, '^(.*)%.(%S+) (.*)$')
-      if not open(limits[whom] or 0, tonumber(cost)) then
+      local recipient, serial, cost = match(waiter, '^(.*)%.(%S+) (.*)$')
+      if not fits(limits[recipient] or 0, tonumber(cost)) then
         if granted > 0 then call('ZREMRANGEBYRANK', QUEUE, 0, granted - 1) end
-        return whom, waiter, tonumber(cost)
+        return recipient, waiter, tonumber(cost)
       end
       granted, placed[waiter] = granted + 1, nil
-      left(cost)
-      grant(whom, serial, cost)
+      subtract_waiter(cost)
+      grant(recipient, serial, cost)
     end
     call('ZREMRANGEBYRANK', QUEUE, 0, granted - 1)
   end
 end
 
--- What ended by itself. A batch begins with the renewals: what it renews has not.
-local lost = {}
+-- Renewals come first, then the expiry of leases and owners.
+local unknown = {}
 index = BEGIN
 while ARGV[index] == 'K' do
   local id = id_at[index]
   renewed[id] = true
-  if not held[id] then lost[#lost + 1] = index
-  elseif match(held[id], '^%S+ (%S+)') == match(ARGV[index + 2], '^%S+') then hold(id, now + ttl, ARGV[index + 2])
+  if not held[id] then unknown[#unknown + 1] = index
+  elseif match(held[id], '^%S+ (%S+)') == match(ARGV[index + 2], '^%S+') then put_lease(id, now + ttl, ARGV[index + 2])
   else
-    -- Granted twice, since it was asked for twice by a client whose connection broke: it knows the other.
+    -- The client has sent the request twice, and the holder has the other grant.
     release(id, match(held[id], '^%S+ (%S+)'))
-    tell(owner, 'X ' .. ARGV[index + 1])
+    notify(owner, 'X ' .. ARGV[index + 1])
   end
   index = index + 3
 end
-if active > 0 and now >= lapse then
-  lapse = FOREVER
+if active > 0 and now >= next_expiry then
+  next_expiry = FOREVER
   local all = call('HGETALL', LEASES)
   for at = 1, #all, 2 do
     local expiry, slot = match(all[at + 1], '^(%d+) (%d+)')
     expiry = renewed[all[at]] and now + ttl or tonumber(expiry)
-    if expiry <= now then release(all[at], slot) else lapse = min(lapse, expiry) end
+    if expiry <= now then release(all[at], slot) else next_expiry = min(next_expiry, expiry) end
   end
 end
-local function purge(goes, event)
-  line_up()
+local function purge(matches, event)
+  flush_queue()
   for _, waiter in ipairs(call('ZRANGE', QUEUE, 0, -1)) do
-    local whom, serial, cost = match(waiter, '^(.*)%.(%S+) (.*)$')
-    if goes(whom, tonumber(cost)) then
+    local recipient, serial, cost = match(waiter, '^(.*)%.(%S+) (.*)$')
+    if matches(recipient, tonumber(cost)) then
       leave(waiter, cost)
-      if event then tell(whom, event(serial)) end
+      if event then notify(recipient, event(serial)) end
     end
   end
 end
 if waiting > 0 then
   local dead = {}
-  for _, whom in ipairs(call('ZRANGEBYSCORE', OWNERS, '-inf', now)) do
-    if whom ~= owner then
-      dead[whom] = true
-      call('ZREM', OWNERS, whom)
-      limits[whom] = nil
+  for _, recipient in ipairs(call('ZRANGEBYSCORE', OWNERS, '-inf', now)) do
+    if recipient ~= owner then
+      dead[recipient] = true
+      call('ZREM', OWNERS, recipient)
+      limits[recipient] = nil
     end
   end
-  if next(dead) then purge(function(whom) return dead[whom] end) end
+  if next(dead) then purge(function(recipient) return dead[recipient] end) end
 end
 
--- The rate is that of whoever came last with a new one.
+-- The latest new rate applies to all.
 local function oversize(serial) return format('O %s %.17g', serial, burst) end
 if not packed or configures == '1' then
-  local before, pace, size = capacity, rate, burst
+  local old_capacity, old_rate, old_burst = capacity, rate, burst
   capacity, period, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
   rate = capacity / period
-  if not packed or before < 0 or capacity < 0 then
+  if not packed or old_capacity < 0 or capacity < 0 then
     tokens, since, ignored = burst, now, grants
     base, base_at, base_rate, base_burst, folded, peaks = tokens, since, rate, burst, grants, {}
     if packed then call('DEL', LOG) end
-  elseif rate ~= pace or burst ~= size then
+  elseif rate ~= old_rate or burst ~= old_burst then
     local at = max(now, since)
-    tokens, since, grants = min(burst, size, tokens + (at - since) * pace), at, grants + 2
+    tokens, since, grants = min(burst, old_burst, tokens + (at - since) * old_rate), at, grants + 2
     logged = { struct.pack('>dd', at, -1), struct.pack('>dd', rate, burst) }
   end
-  if waiting > 0 and burst < size then purge(function(_, cost) return cost > burst end, oversize) end
+  if waiting > 0 and burst < old_burst then purge(function(_, cost) return cost > burst end, oversize) end
 end
 
--- A lease that Redis knows no more, though its holder lives: its slot is taken up again, if it is free.
-if lost[1] then free() end
-for _, at in ipairs(lost) do
+-- Restores renewed leases that Redis has lost, if their slots are free.
+if unknown[1] then flush_slots() end
+for _, at in ipairs(unknown) do
   local serial, item = ARGV[at + 1], ARGV[at + 2]
   local slot = match(item, '^%d+') - 1
   if call('GETBIT', SLOTS, slot) == 0 then
     call('SETBIT', SLOTS, slot, 1)
-    made[SLOTS] = true
-    hold(owner .. '.' .. serial, now + ttl, item)
+    created[SLOTS] = true
+    put_lease(owner .. '.' .. serial, now + ttl, item)
     active = active + 1
-  else tell(owner, 'X ' .. serial) end
+  else notify(owner, 'X ' .. serial) end
 end
 
--- What is asked for, in order. Nothing fits that did not before, unless something changed.
-local waits, changed = false, true
+-- The other commands, in order. Without a change, no waiter fits that did not fit before.
+local is_waiting, changed = false, true
 while ARGV[index] do
   local kind, serial = ARGV[index], ARGV[index + 1]
   local id = id_at[index]
   if kind == 'A' or kind == 'W' then
     local written, last = ARGV[index + 2], tonumber(ARGV[index + 3])
     local cost, waiter = tonumber(written), waiting > 0 and id .. ' ' .. written
-    -- Who waits as long as it takes comes after all who wait anyway, whoever of them fits by now.
-    if kind == 'A' and changed and waiting > 0 and (last >= 0 or most >= 0) then
+    -- A request without a timeout joins behind all waiters, so it needs no drain.
+    if kind == 'A' and changed and waiting > 0 and (last >= 0 or max_queue >= 0) then
       drain()
       changed = false
     end
     if held[id] then
-      -- It was granted and has not heard of it; or a client whose connection broke has sent again what was heard.
+      -- The grant was lost on its way, or the client has sent the request twice.
       local item = match(held[id], ' (.-) *$')
-      hold(id, now + ttl, item)
-      tell(owner, 'G ' .. serial .. ' ' .. item)
+      put_lease(id, now + ttl, item)
+      notify(owner, 'G ' .. serial .. ' ' .. item)
     elseif waiter and placed[waiter] then
-      waits = true
-      if kind == 'A' then tell(owner, format('Q %s %.0f', serial, placed[waiter])) end
-    elseif cost > burst then tell(owner, oversize(serial))
+      is_waiting = true
+      if kind == 'A' then notify(owner, format('Q %s %.0f', serial, placed[waiter])) end
+    elseif cost > burst then notify(owner, oversize(serial))
     elseif kind == 'W' then
       join(waiter or id .. ' ' .. written, cost, last)
-      ticket, waits, changed = max(ticket, last), true, true
-      -- Whatever it was granted before is no more.
-      tell(owner, format('Q %s %s %.0f', serial, ARGV[index + 3], now))
-    elseif waiting == 0 and open(concurrency, cost) then grant(owner, serial, written)
+      ticket, is_waiting, changed = max(ticket, last), true, true
+      -- This instant voids earlier grants.
+      notify(owner, format('Q %s %s %.0f', serial, ARGV[index + 3], now))
+    elseif waiting == 0 and fits(concurrency, cost) then grant(owner, serial, written)
     else
-      local wait = ready(max(now, paused), queued + cost) - now
+      local wait = ready_at(max(now, paused), queued + cost) - now
       local late = last == 0 or (last > 0 and last * (1 + 1e-9) < wait)
-      if late or (most >= 0 and waiting >= most) then
-        tell(owner, format('%s %s %.0f %d %d', late and 'L' or 'F', serial, wait, active, waiting))
+      if late or (max_queue >= 0 and waiting >= max_queue) then
+        notify(owner, format('%s %s %.0f %d %d', late and 'L' or 'F', serial, wait, active, waiting))
       else
-        ticket, waits = max(ticket + 1, now), true
+        ticket, is_waiting = max(ticket + 1, now), true
         join(waiter or id .. ' ' .. written, cost, ticket)
-        tell(owner, format('Q %s %.0f', serial, ticket))
+        notify(owner, format('Q %s %.0f', serial, ticket))
       end
     end
   elseif kind == 'R' then
     local waiter = id .. ' ' .. ARGV[index + 2]
     if held[id] then release(id, match(held[id], '^%S+ (%S+)'))
-    -- A renewal that came late may have put it back into the queue.
-    elseif waiting > 0 and (placed[waiter] or (placed[waiter] == nil and call('ZSCORE', QUEUE, waiter))) then leave(waiter, ARGV[index + 2]) end
+    -- A late renewal may have put it back into the queue.
+    elseif waiting > 0 and (placed[waiter] or (placed[waiter] == nil and call('ZSCORE', QUEUE, waiter))) then
+      leave(waiter, ARGV[index + 2])
+    end
     changed = true
   elseif kind == 'C' then
     local waiter = id .. ' ' .. ARGV[index + 2]
@@ -482,16 +526,16 @@ while ARGV[index] do
   end
   index = index + WORDS[kind]
 end
-local whose, first, cost = drain()
-line_up()
+local head_owner, head_waiter, cost = drain()
+flush_queue()
 flush_log()
 trim_log()
 
--- One who waits proves by every call that it lives.
-local proves = waiting > 0 and (waits or call('ZSCORE', OWNERS, owner))
-if proves then
-  if call('ZADD', OWNERS, now + ttl, owner) == 1 then made[OWNERS] = true end
-  prolong()
+-- Every call of an owner with waiters renews the owner.
+local has_waiters = waiting > 0 and (is_waiting or call('ZSCORE', OWNERS, owner))
+if has_waiters then
+  if call('ZADD', OWNERS, now + ttl, owner) == 1 then created[OWNERS] = true end
+  extend_life()
 else limits[owner] = nil end
 
 if waiting == 0 and waited_before > 0 then
@@ -499,9 +543,9 @@ if waiting == 0 and waited_before > 0 then
   call('DEL', OWNERS)
 end
 
--- What was leased is there before what was dropped goes: the keys stay, and with them their time to live.
+-- New leases are written before old ones are deleted: an empty hash would lose its expiry.
 if leased[1] then
-  if held_before == 0 then made[LEASES] = true end
+  if held_before == 0 then created[LEASES] = true end
   local pairs = {}
   for _, id in ipairs(leased) do
     if held[id] then
@@ -509,60 +553,64 @@ if leased[1] then
       pairs[#pairs + 1] = held[id]
     end
   end
-  many('HSET', LEASES, pairs)
+  call_in_parts('HSET', LEASES, pairs)
 end
-local ended = {}
+local deleted = {}
 for _, id in ipairs(dropped) do
-  -- What lapsed may have been granted anew in the same batch.
-  if not held[id] then ended[#ended + 1] = id end
+  -- An expired lease may be granted again in the same batch.
+  if not held[id] then deleted[#deleted + 1] = id end
 end
-many('HDEL', LEASES, ended)
+call_in_parts('HDEL', LEASES, deleted)
 if active == 0 then
   if freed[1] then call('DEL', SLOTS) end
-else free() end
+else flush_slots() end
 
--- Whoever is first, or rather its owner, sets a timer; all others watch that the owner lives.
-if first then
-  local at, limit = ready(max(now, paused), cost), limits[whose] or 0
-  -- The next lease to end may be renewed by then; if not, there is a slot.
-  if limit >= 0 and active >= limit then at = max(at, lapse) end
-  if whose == owner then answer[1] = format('%.0f %.0f', at - now, at)
+-- The owner of the head sets a timer. All others watch for the expiry of this owner.
+if head_waiter then
+  local at, limit = ready_at(max(now, paused), cost), limits[head_owner] or 0
+  -- Without a free slot, the head can be due when the next lease expires.
+  if limit >= 0 and active >= limit then at = max(at, next_expiry) end
+  if head_owner == owner then reply[1] = format('%.0f %.0f', at - now, at)
   else
-    local lapses = max(now + 1, tonumber(call('ZSCORE', OWNERS, whose) or now))
-    answer[1] = format('%.0f %.0f', lapses - now, lapses)
-    if first ~= head or at < due then tell(whose, format('H %.0f %.0f', at - now, at)) end
+    local expires = max(now + 1, tonumber(call('ZSCORE', OWNERS, head_owner) or now))
+    reply[1] = format('%.0f %.0f', expires - now, expires)
+    if head_waiter ~= head or at < due then notify(head_owner, format('H %.0f %.0f', at - now, at)) end
   end
-  head, due = first, at
+  head, due = head_waiter, at
 else head, due = '', 0 end
 
-for whom, events in pairs(messages) do
-  local hub, instance = match(whom, '^(.-)%.(.*)$')
-  call('PUBLISH', 'headgate:' .. hub, instance .. '\\n' .. table.concat(events, '\\n'))
+for recipient, events in pairs(messages) do
+  local connection, instance = match(recipient, '^(.-)%.(.*)$')
+  call('PUBLISH', 'headgate:' .. connection, instance .. '\\n' .. table.concat(events, '\\n'))
 end
 
--- What cannot be told from new is not kept; the rest lives for as long as it makes a difference.
+-- A state that equals a new one is deleted; any other expires when it would equal a new one.
 local needed, busy = max(now, paused), active > 0 or waiting > 0
 if capacity >= 0 and level(now) < burst then needed = max(needed, since + (burst - tokens) / rate) end
-if busy then needed = max(needed, life)
+if busy then needed = max(needed, last_expiry)
 else
-  life = 0
+  last_expiry = 0
   if needed <= now then
     call('DEL', unpack(KEYS))
-    return answer
+    return reply
   end
 end
 needed = min(FOREVER, ceil(needed))
--- While the clock stands still, as it were, the keys age all the same.
-local moved = not busy or clock < now or needed > kept or needed < kept - 2 * ttl
-if moved then kept = needed end
-local span = format('%.0f', ceil((kept - now) / 1000) + 1)
-call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, grants, born, queued, life, kept, head, due, lapse, limits, base, base_at, base_rate, base_burst, folded, ignored, peaks), 'PX', span)
-if moved and not busy then
+-- The keys also expire while the clock is behind.
+local expiry_changed = not busy or clock < now or needed > keys_expiry or needed < keys_expiry - 2 * ttl
+if expiry_changed then keys_expiry = needed end
+local span = ${keyLifetime}
+call('SET', STATE, cmsgpack.pack('headgate', now, ticket, capacity, period, burst, tokens, since, paused, grants,
+  created_at, queued, last_expiry, keys_expiry, head, due, next_expiry, limits,
+  base, base_at, base_rate, base_burst, folded, ignored, peaks), 'PX', span)
+if expiry_changed and not busy then
   if capacity >= 0 then call('PEXPIRE', LOG, span) end
-  return answer
+  return reply
 end
 for _, key in ipairs({ QUEUE, LEASES, OWNERS, SLOTS, LOG }) do
-  if moved or made[key] then call('PEXPIRE', key, span) end
+  if expiry_changed or created[key] then call('PEXPIRE', key, span) end
 end
-return answer
+return reply
 `;
+
+export const STEP: string = createStep();

@@ -1,4 +1,4 @@
-/** A process that starts a server and another process, prints what it has started, and then ends as its argument says. */
+/** A process that starts a server and a child process, prints both, and ends in the way that its argument names. */
 import { spawn } from 'node:child_process';
 import { guarded, temporaryFolder } from '../../support/processes.js';
 import { startRedis } from '../../support/redis-server.js';

@@ -1,4 +1,7 @@
-/** A test as any other on a server of its own, which is interrupted while it waits. It runs under vitest.config.ts of this folder. */
+/**
+ * A test with a server of its own. processes.test.ts runs it with the vitest.config.ts of this folder, and interrupts
+ * it while it waits.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'vitest';
 import { makeFolder } from '../support.js';

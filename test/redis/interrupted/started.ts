@@ -1,17 +1,17 @@
-/** Which processes a process has started, and whether one of them still runs. */
+/** Finds the descendants of a process, and checks whether they still run. */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 
 interface Status {
   readonly pid: number;
   readonly parent: number;
-  /** Its first letter is Z where the process has ended and its parent has not noticed yet. */
+  /** The state of the process. It starts with Z for a dead process that its parent has not reaped. */
   readonly state: string;
 }
 
 function statusOf(pid: number): Status[] {
   try {
-    // The name of the program, in parentheses, may contain anything.
+    // The name of the program, in parentheses, may contain any characters.
     const [state = '', parent] = readFileSync(`/proc/${pid}/stat`, 'utf8')
       .replace(/^.*\) /s, '')
       .split(' ');
@@ -21,7 +21,7 @@ function statusOf(pid: number): Status[] {
   }
 }
 
-/** All processes. On Linux without `ps`, which a small machine lacks. */
+/** Lists all processes. On Linux, it works without the program `ps`, which minimal systems lack. */
 function list(): Status[] {
   if (process.platform === 'linux')
     return readdirSync('/proc').flatMap((name) => (/^\d+$/.test(name) ? statusOf(Number(name)) : []));
@@ -34,13 +34,13 @@ function list(): Status[] {
     });
 }
 
-/** Those of the processes that run. */
+/** Returns the processes that still run. */
 export function running(pids: readonly number[]): number[] {
   const alive = new Set(list().flatMap(({ pid, state }) => (/^[ZX]/.test(state) ? [] : [pid])));
   return pids.filter((pid) => alive.has(pid));
 }
 
-/** The processes that a process has started, and those that they have started in turn. */
+/** Returns the children of a process, their children, and so on. */
 export function descendants(pid: number): number[] {
   const all = list();
   const found = [pid];

@@ -1,4 +1,4 @@
-/** The configuration of all tests, for the scene of this folder alone. */
+/** The configuration of all tests, restricted to the scene of this folder. */
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
 import base from '../../../vitest.config.js';
 

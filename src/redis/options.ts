@@ -1,0 +1,150 @@
+/** The options of the gates on Redis: their types, their checks, and the error messages that name a gate. */
+import { type Clock, systemClock } from '../core/clock.js';
+import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from '../core/errors.js';
+import { describeLimits } from '../core/limits.js';
+import { printable, refusal } from '../core/refusals.js';
+import { checkNumber, checkObject, invalid } from '../core/validation.js';
+import type { RedisConnection } from './client.js';
+import { messageOf, ThrottleBackendError } from './errors.js';
+
+/** Options of a {@link RedisKeyedThrottle}. A {@link RedisThrottle} has the same options and a `key`. */
+export interface RedisKeyedThrottleOptions {
+  /**
+   * The client, one of:
+   * - a client of ioredis or node-redis (single, pool, cluster or sentinel). A gate never closes it.
+   * - `{ url }`, or other options for `createClient` of the package `redis`: the gate creates a client, and the last
+   *   throttle that uses the client closes it.
+   * - any object with `eval(script, keys, args)` and `subscribe(channel, listener)`.
+   */
+  client: RedisConnection;
+  /** Tokens per `period`: > 0; `Infinity`, the default, for no rate limit. */
+  capacity?: number | undefined;
+  /** The number of jobs at a time: an integer >= 0; `0` (the default) and `Infinity` for any number. */
+  concurrency?: number | undefined;
+  /** Seconds: > 0, finite. Default 1. */
+  period?: number | undefined;
+  /** The size of the bucket: the cost that can start at once after idle time. > 0. Default `max(1, capacity)`. */
+  burst?: number | undefined;
+  /**
+   * Seconds, from 0.05 to 2,000,000, after which the permits of a dead process are free again. A running process
+   * renews its permits every third of `ttl`, however long its work takes. Default 60.
+   */
+  ttl?: number | undefined;
+  /** The start of all key names in Redis: a string without braces. Default `headgate`. */
+  prefix?: string | undefined;
+  /**
+   * What a call does while Redis fails. `false`, the default: it rejects with a {@link ThrottleBackendError}. `true`: a
+   * `Throttle` of this process with the same limits grants permits until Redis replies again.
+   */
+  failOpen?: boolean | undefined;
+  /**
+   * Seconds, > 0, within which Redis must reply. Default 2. At most nine tenths of `ttl` count, since a lease that is
+   * not renewed is lost by then.
+   */
+  commandTimeout?: number | undefined;
+  /** The largest number of waiters in all processes: an integer >= 0, or `Infinity`, the default. */
+  maxQueue?: number | undefined;
+  /** A name that every error message contains. */
+  name?: string | undefined;
+  /**
+   * The source of the timers of this process. The limits follow the clock of the Redis server. Default: the monotonic
+   * clock of the platform.
+   */
+  clock?: Clock | undefined;
+}
+
+/** Options of a {@link RedisThrottle}. */
+export interface RedisThrottleOptions extends RedisKeyedThrottleOptions {
+  /** The name of the shared limits. All throttles with the same `key` and `prefix` share them, in all processes. */
+  key: string;
+}
+
+/** The checked options, with their defaults. A {@link Throttle} checks the limits. */
+interface CheckedOptions {
+  readonly key: string;
+  readonly ttl: number;
+  readonly prefix: string;
+  readonly failOpen: boolean;
+  readonly commandTimeout: number;
+  readonly maxQueue: number;
+  readonly clock: Clock;
+}
+
+/** @throws {RangeError | TypeError} An option is out of range. */
+export function checkOptions(options: RedisThrottleOptions): CheckedOptions {
+  checkObject('options', options);
+  const {
+    key,
+    ttl = 60,
+    prefix = 'headgate',
+    failOpen = false,
+    commandTimeout = 2,
+    maxQueue = Infinity,
+    clock = systemClock,
+  } = options;
+  if (typeof key !== 'string') throw invalid('key', 'a string', key);
+  if (key === '') throw invalid('key', 'a string that is not empty', key, RangeError);
+  if (typeof prefix !== 'string') throw invalid('prefix', 'a string', prefix);
+  if (/[{}]/.test(prefix)) throw invalid('prefix', 'a string without braces', prefix, RangeError);
+  checkNumber('ttl', 'a number from 0.05 to 2000000', ttl, 0.05, 2_000_000);
+  checkNumber('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
+  if (typeof failOpen !== 'boolean') throw invalid('failOpen', 'a boolean', failOpen);
+  return { key, ttl, prefix, failOpen, commandTimeout, maxQueue, clock };
+}
+
+/** The properties of a throttle that error messages show. */
+interface Labelled {
+  readonly key: string;
+  readonly name: string | undefined;
+  readonly capacity: number;
+  readonly concurrency: number;
+  readonly period: number;
+  readonly held: number;
+  readonly waiting: number;
+}
+
+/** The throttle and its limits, for messages. */
+export function labelOf({ key, name, capacity, period, concurrency }: Labelled): string {
+  const shownName = name === undefined ? '' : ` ${printable(name)}`;
+  const limits = describeLimits([{ capacity, period }], concurrency);
+  return `RedisThrottle${shownName} (key ${printable(key)}, ${limits})`;
+}
+
+/** The error of a call that cannot get, or did not get, a permit within its timeout. */
+export function timeoutError(
+  throttle: Labelled,
+  { cost, timeout }: { readonly cost: number; readonly timeout: number },
+  wait: number,
+  running: number = throttle.held,
+  waiting: number = throttle.waiting,
+): ThrottleTimeoutError {
+  const what = `${labelOf(throttle)} has no permit for a cost of ${cost} within the timeout of ${timeout} s`;
+  return refusal(ThrottleTimeoutError, what, wait, running, waiting);
+}
+
+/** The error of a call that finds `maxQueue` waiters in the queue. */
+export function queueFullError(
+  throttle: Labelled,
+  maxQueue: number,
+  wait: number,
+  running: number,
+  waiting: number,
+): QueueFullError {
+  const what = `${labelOf(throttle)} allows at most ${maxQueue} waiters`;
+  return refusal(QueueFullError, what, wait, running, waiting);
+}
+
+/** The error of a cost that no bucket of size `burst` can ever hold. */
+export function oversizeError(throttle: Labelled, cost: number, burst: number): Error {
+  return invalid('cost', `at most ${burst}, the burst of ${labelOf(throttle)}`, cost, RangeError);
+}
+
+/** The error of a call that Redis, or its client, failed. */
+export function backendError(throttle: Labelled, cause: unknown): ThrottleBackendError {
+  return new ThrottleBackendError(`${labelOf(throttle)}: Redis failed: ${messageOf(cause)}`, { cause });
+}
+
+/** The error of a call on a closed throttle. */
+export function closedError(throttle: Labelled, reason: unknown): ThrottleClosedError {
+  return new ThrottleClosedError(`${labelOf(throttle)} is closed`, { cause: reason });
+}
