@@ -17,7 +17,7 @@ import {
 } from 'headgate';
 import { ManualClock, record } from 'headgate/testing';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { setUp, SkewedClock, take } from './support/support.js';
+import { setUp, SkewedClock, take } from '../support/support.js';
 
 describe('an abort that comes before the function has started wins: the function does not run, slot and tokens come back (FAULTS 3, whatwg/dom#946)', () => {
   type Start = (options: { signal: AbortSignal }, fn: () => void) => Promise<unknown>;

@@ -9,9 +9,9 @@ import { getEventListeners } from 'node:events';
 import FakeTimers from '@sinonjs/fake-timers';
 import { type Permit, QueueFullError, Throttle, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { TokenBucket } from '../src/core/token-bucket.js';
-import { guarded } from './support/processes.js';
-import { Outcomes, setUp, SkewedClock, take } from './support/support.js';
+import { TokenBucket } from '../../src/core/token-bucket.js';
+import { guarded } from '../support/processes.js';
+import { Outcomes, setUp, SkewedClock, take } from '../support/support.js';
 
 const HOUR = 3_600;
 const DAY = 24 * HOUR;
@@ -899,7 +899,7 @@ describe('trap 14: a nested acquire on a full throttle [p-limit#91]', () => {
     throttle.run(() => throttle.run(() => 'inner', 1, { timeout }));
 
   test('is documented', () => {
-    expect(readFileSync(new URL('../src/core/throttle.ts', import.meta.url), 'utf8')).toMatch(
+    expect(readFileSync(new URL('../../src/core/throttle.ts', import.meta.url), 'utf8')).toMatch(
       /while it holds one\s+(\* )?can wait for itself/,
     );
   });
@@ -1736,7 +1736,7 @@ describe('trap 23: bounds and ends', () => {
 });
 
 describe('trap 24: what keeps a process alive [p-queue#163]', () => {
-  const dist = new URL('../dist/index.js', import.meta.url);
+  const dist = new URL('../../dist/index.js', import.meta.url);
 
   beforeAll(() => {
     if (!existsSync(dist)) throw new Error('dist is missing: run `npm run build` first');
