@@ -19,19 +19,19 @@ export function context({ section, withGate }: Suite): void {
     test(
       'run calls its function in the async context of its caller, whichever context releases',
       withGate({ concurrency: 1 }, async ({ gate, settled }) => {
-        const context = new AsyncLocalStorage<string>();
-        const here = (): string | undefined => context.getStore();
-        expect(await context.run('free', () => gate.run(here))).toBe('free');
-        const holder = await context.run('holder', () => take(gate));
+        const storage = new AsyncLocalStorage<string>();
+        const here = (): string | undefined => storage.getStore();
+        expect(await storage.run('free', () => gate.run(here))).toBe('free');
+        const holder = await storage.run('holder', () => take(gate));
         const seen = [
-          context.run('a', () => gate.run(here)),
-          context.run('b', () =>
+          storage.run('a', () => gate.run(here)),
+          storage.run('b', () =>
             gate.run(async () => {
               await null;
               return here();
             }),
           ),
-          context.run('c', () =>
+          storage.run('c', () =>
             gate.acquire().then((permit) => {
               permit.release();
               return here();
@@ -39,7 +39,7 @@ export function context({ section, withGate }: Suite): void {
           ),
         ];
         await settled();
-        context.run('releaser', () => holder.release());
+        storage.run('releaser', () => holder.release());
         expect(await Promise.all(seen)).toEqual(['a', 'b', 'c']);
       }),
     );
