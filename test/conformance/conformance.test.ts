@@ -1,4 +1,4 @@
-/** Every gate of this process keeps the promises of conformance.ts, and so can one whose answers take a round trip. */
+/** Runs the conformance suite against every gate of this process, and against a gate with a round trip. */
 import {
   type AcquireOptions,
   type Gate,
@@ -13,53 +13,53 @@ import { ManualClock } from 'headgate/testing';
 import {
   conformance,
   type Features,
-  GRAIN_SECONDS,
+  type Fixture,
+  realTimeFixture,
   type Settings,
   sleep,
-  type Stage,
-  stageInRealTime,
   type Subject,
-} from './conformance.js';
+  TOLERANCE_SECONDS,
+} from './index.js';
 
-const features: Features = { rate: true, pause: true, foresight: true };
+const features: Features = { rate: true, pause: true, earlyRefusal: true };
 
-type Make = (capacity: number, concurrency: number, period: number, options: ThrottleOptions) => Gate;
+type CreateGate = (capacity: number, concurrency: number, period: number, options: ThrottleOptions) => Gate;
 
-/** What is made of `settings`, with a clock that the suite moves. */
-const byHand = (make: Make, has: Features = features): Subject => ({
-  grain: 0,
-  features: has,
-  async make({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Stage> {
+/** A gate on a clock that the suite moves. */
+const onManualClock = (createGate: CreateGate, supported: Features = features): Subject => ({
+  tolerance: 0,
+  features: supported,
+  async create({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Fixture> {
     const clock = new ManualClock();
-    const gate = make(capacity, concurrency, period, { burst, clock });
+    const gate = createGate(capacity, concurrency, period, { burst, clock });
     return {
       gate,
-      elapse: (seconds) => clock.advance(seconds),
+      advance: (seconds) => clock.advance(seconds),
       settled: () => clock.advance(0),
       now: () => clock.now(),
     };
   },
 });
 
-/** What is made of `settings`, on the system's clock. `latency`: how long it takes to hear of anything. */
-const inRealTime = (make: Make, latencyMilliseconds = 0): Subject => ({
-  grain: GRAIN_SECONDS,
+/** A gate on the system clock whose callers receive every result within `latencyMilliseconds`. */
+const inRealTime = (createGate: CreateGate, latencyMilliseconds = 0): Subject => ({
+  tolerance: TOLERANCE_SECONDS,
   features,
-  async make({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Stage> {
-    const gate = make(capacity, concurrency, period, { burst });
-    return { ...stageInRealTime(gate, latencyMilliseconds), dispose: async () => gate.close() };
+  async create({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Fixture> {
+    const gate = createGate(capacity, concurrency, period, { burst });
+    return { ...realTimeFixture(gate, latencyMilliseconds), dispose: async () => gate.close() };
   },
 });
 
-/** Milliseconds that a question takes, and an answer. */
+/** How long a call takes to reach the gate, and a reply to come back. */
 const TRIP_MILLISECONDS = 2;
 
 /**
- * A gate that lives elsewhere: whatever is asked or told takes a trip there, and every answer one back. Trips take
- * equally long, so what is sent first arrives first: that is all it takes to keep every promise of the suite. What it
- * cannot do is to let the next in before `release` has returned, which nobody can see who hears of it a trip later.
+ * A gate behind a simulated network: each call takes a trip there, and each reply a trip back. All trips take equally
+ * long, so calls arrive in the order in which they were sent, and the gate keeps every promise of the suite. Unlike a
+ * local gate, it grants the next waiter after `release` has returned. A caller cannot observe the difference.
  */
-class Remote implements Gate {
+class DelayedGate implements Gate {
   readonly #gate: Gate;
 
   constructor(gate: Gate) {
@@ -69,7 +69,7 @@ class Remote implements Gate {
   async acquire(cost?: number, options?: AcquireOptions): Promise<Permit> {
     await sleep(TRIP_MILLISECONDS);
     try {
-      return this.#lend(await this.#gate.acquire(cost, options));
+      return this.#wrapPermit(await this.#gate.acquire(cost, options));
     } finally {
       await sleep(TRIP_MILLISECONDS);
     }
@@ -79,7 +79,7 @@ class Remote implements Gate {
     await sleep(TRIP_MILLISECONDS);
     const permit = await this.#gate.tryAcquire(cost);
     await sleep(TRIP_MILLISECONDS);
-    return permit && this.#lend(permit);
+    return permit && this.#wrapPermit(permit);
   }
 
   async run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T> {
@@ -106,14 +106,14 @@ class Remote implements Gate {
     await sleep(TRIP_MILLISECONDS);
   }
 
-  /** The permit as it is known here: what is done to it holds here at once, and there a trip later. */
-  #lend(there: Permit): Permit {
+  /** A local view of the permit: release and settle apply here at once, and to the remote permit a trip later. */
+  #wrapPermit(remote: Permit): Permit {
     let released = false;
     let settled = false;
-    let { cost } = there;
+    let { cost } = remote;
     const release = (): void => {
       released = true;
-      void sleep(TRIP_MILLISECONDS).then(() => there.release());
+      void sleep(TRIP_MILLISECONDS).then(() => remote.release());
     };
     const settle = (actual: number): void => {
       if (typeof actual !== 'number')
@@ -123,7 +123,7 @@ class Remote implements Gate {
       if (settled) return;
       settled = true;
       cost = actual;
-      void sleep(TRIP_MILLISECONDS).then(() => there.settle(actual));
+      void sleep(TRIP_MILLISECONDS).then(() => remote.settle(actual));
     };
     return {
       get cost() {
@@ -132,7 +132,7 @@ class Remote implements Gate {
       get released() {
         return released;
       },
-      waited: there.waited,
+      waited: remote.waited,
       release,
       settle,
       refund: () => settle(0),
@@ -142,15 +142,16 @@ class Remote implements Gate {
   }
 }
 
-const throttle: Make = (capacity, concurrency, period, options) => new Throttle(capacity, concurrency, period, options);
+const throttle: CreateGate = (capacity, concurrency, period, options) =>
+  new Throttle(capacity, concurrency, period, options);
 
-conformance('a Throttle', byHand(throttle));
+conformance('a Throttle', onManualClock(throttle));
 
 conformance('a Throttle in real time', inRealTime(throttle));
 
 conformance(
   'a key of a KeyedThrottle',
-  byHand((...limits) => {
+  onManualClock((...limits) => {
     const keyed = new KeyedThrottle(...limits);
     keyed.pause('another key');
     return {
@@ -166,7 +167,7 @@ conformance(
 
 conformance(
   'a Resource',
-  byHand((_, concurrency, __, { clock }) => new Resource(concurrency || 1_000, { clock }), {
+  onManualClock((_, concurrency, __, { clock }) => new Resource(concurrency || 1_000, { clock }), {
     ...features,
     rate: false,
   }),
@@ -174,16 +175,16 @@ conformance(
 
 conformance(
   'a Limiter of one Throttle',
-  byHand((...limits) => {
+  onManualClock((...limits) => {
     const only = throttle(...limits);
     return new Limiter({ timeout: Infinity, resources: [only], clock: limits[3].clock }).resources([only]);
   }),
 );
 
-// What has a rate comes last: a start that it allowed is not held up by the next, to happen later beside others.
+// The resource with the rate comes last: no later resource delays the starts that the rate allowed.
 conformance(
   'a Limiter of a Resource for the slots and a Throttle for the rate',
-  byHand((capacity, concurrency, period, options) => {
+  onManualClock((capacity, concurrency, period, options) => {
     const { clock } = options;
     const resources = [new Resource(concurrency || 1_000, { clock }), throttle(capacity, 0, period, options)];
     return new Limiter({ timeout: Infinity, resources, clock }).resources(resources);
@@ -192,5 +193,5 @@ conformance(
 
 conformance(
   'a gate behind a round trip',
-  inRealTime((...limits) => new Remote(throttle(...limits)), 20 * TRIP_MILLISECONDS),
+  inRealTime((...limits) => new DelayedGate(throttle(...limits)), 20 * TRIP_MILLISECONDS),
 );

@@ -1,55 +1,29 @@
 /**
- * `npm run test:mutation`: changes the code in one place at a time, and sees whether a test fails. It fails itself where
- * too many changes went unnoticed, or one that survivors.ts gives no reason for.
+ * `npm run test:mutation` changes the code in one place at a time and checks that a test fails. The run itself fails if
+ * too many mutants survive, or if one survives without a reason in survivors.ts.
  *
- *   npm run test:mutation                     all files; whatever has not changed since the last run counts as then
- *   npm run test:mutation -- src/core/wait-queue.ts     these files only
- *   npm run test:mutation -- --force          all anew
+ *   npm run test:mutation                              all files; results of unchanged code are reused
+ *   npm run test:mutation -- src/core/wait-queue.ts    these files only
+ *   npm run test:mutation -- --force                   reuse nothing
  *
- * The score is Stryker's: of all changes that could be tried, the share that failed a test or never came to an end.
- * Changes that no test reaches count as unnoticed, and so do those of survivors.ts. Left out are those that break the
- * run itself, and those to what runs while a module is loaded and never again, which every test would have to be run
- * for; but not those in retry-after.ts, dialects.ts, ratelimit-headers.ts, channels.ts and clock.ts, where they are expressions, names and a limit. What people
- * can read is in test/mutation/.out.
+ * The score is Stryker's: the share of valid mutants that fail a test or time out. Mutants that no test reaches count
+ * as survivors, and so do the mutants of survivors.ts. Two kinds of mutants are left out: those that break the run
+ * itself, and those in code that runs once while a module loads, because they would need every test to run again. The
+ * files of `LOAD_TIME_FILES` keep the second kind: their regular expressions, names and limits are evaluated at load
+ * time. Reports for readers are in test/mutation/.out.
  */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { Stryker } from '@stryker-mutator/core';
+import { declarationsOf, type Position } from './declarations.js';
 import { survivors } from './survivors.js';
 
-/** What scores are printed for: files of `src`, and the least score in percent, where there is one. */
-const groups: Record<string, { files: string[]; least?: number }> = {
-  core: {
-    files: [
-      'core/throttle',
-      'core/wait-queue',
-      'core/abort-listeners',
-      'core/token-bucket',
-      'core/grant-log',
-      'core/sliding-window',
-      'core/fenwick-tree',
-      'core/permit',
-      'core/dispose',
-      'core/clock',
-      'core/limits',
-      'core/map',
-      'core/item-source',
-      'core/errors',
-      'core/events',
-    ],
-    least: 92,
-  },
-  keyed: { files: ['compose/keyed-throttle'] },
-  limiter: { files: ['compose/limiter'] },
-  headers: { files: ['web/retry-after', 'web/dialects', 'web/ratelimit-headers'] },
-  fetch: {
-    files: ['fetch/index', 'web/response-body', 'fetch/request-copy', 'fetch/until-aborted', 'fetch/pause-log'],
-  },
-};
-const LEAST_OVERALL = 85;
+/** The folders of `src` with a score of their own, and the minimum score in percent, where one applies. */
+const GROUPS: Record<string, { minimum?: number }> = { core: { minimum: 92 }, compose: {}, web: {}, fetch: {} };
+const OVERALL_MINIMUM = 85;
 
 const FOLDER = 'test/mutation';
-/** The files for which what runs at load time is changed, too. */
-const AT_LOAD_TIME = new Set([
+/** The files in which code that runs at load time is mutated too. */
+const LOAD_TIME_FILES = new Set([
   'src/web/retry-after.ts',
   'src/web/dialects.ts',
   'src/web/ratelimit-headers.ts',
@@ -57,119 +31,121 @@ const AT_LOAD_TIME = new Set([
   'src/core/clock.ts',
 ]);
 
-interface Place {
-  line: number;
-  column: number;
-}
 interface Mutant {
   status: 'Killed' | 'Timeout' | 'Survived' | 'NoCoverage' | 'RuntimeError' | 'CompileError' | 'Ignored' | 'Pending';
   replacement?: string;
-  location: { start: Place; end: Place };
+  location: { start: Position; end: Position };
 }
 interface Report {
   files: Record<string, { source: string; mutants: Mutant[] }>;
 }
 
-const detected = ({ status }: Mutant): boolean => status === 'Killed' || status === 'Timeout';
-const undetected = ({ status }: Mutant): boolean => status === 'Survived' || status === 'NoCoverage';
+const isKilled = ({ status }: Mutant): boolean => status === 'Killed' || status === 'Timeout';
+const isSurvivor = ({ status }: Mutant): boolean => status === 'Survived' || status === 'NoCoverage';
 
-/** The line that was changed, and what in it became what: this stays the same when lines move. */
-function describe(
-  source: string,
-  { location: { start, end }, replacement = '' }: Mutant,
-): { line: string; change: string } {
+/** The replaced code and its replacement, each shortened: `count > 0 → count >= 0`. */
+function changeOf(source: string, { location: { start, end }, replacement = '' }: Mutant): string {
   const lines = source.split('\n').slice(start.line - 1, end.line);
-  const line = (lines[0] as string).trim();
   const last = lines.length - 1;
   lines[last] = (lines[last] as string).slice(0, end.column - 1);
   const before = lines.join('\n').slice(start.column - 1);
-  return { line, change: `${brief(before)} → ${brief(replacement)}` };
+  return `${shorten(before)} → ${shorten(replacement)}`;
 }
 
-const brief = (code: string): string => {
+const shorten = (code: string): string => {
   const flat = code.replaceAll(/\s+/g, ' ').trim();
   return flat.length > 60 ? `${flat.slice(0, 40)} … ${flat.slice(-15)}` : flat;
 };
 
 const args = process.argv.slice(2);
+const filesOf = (group: string): string[] =>
+  readdirSync(`src/${group}`)
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => `src/${group}/${name}`)
+    .toSorted();
 const files = args.filter((arg) => !arg.startsWith('-'));
-if (files.length === 0)
-  for (const { files: names } of Object.values(groups)) files.push(...names.map((name) => `src/${name}.ts`));
+if (files.length === 0) files.push(...Object.keys(GROUPS).flatMap(filesOf));
+
 mkdirSync(`${FOLDER}/.out`, { recursive: true });
 const started = performance.now();
 const report: Report = { files: {} };
 await mutate(
   'report',
-  files.filter((file) => !AT_LOAD_TIME.has(file)),
+  files.filter((file) => !LOAD_TIME_FILES.has(file)),
   true,
 );
 await mutate(
   'report-at-load-time',
-  files.filter((file) => AT_LOAD_TIME.has(file)),
+  files.filter((file) => LOAD_TIME_FILES.has(file)),
   false,
 );
 
-async function mutate(name: string, some: string[], ignoreStatic: boolean): Promise<void> {
-  if (some.length === 0) return;
+async function mutate(name: string, mutated: string[], ignoreStatic: boolean): Promise<void> {
+  if (mutated.length === 0) return;
   const fileName = `${FOLDER}/.out/${name}.json`;
   await new Stryker({
     configFile: `${FOLDER}/stryker.json`,
-    mutate: some,
+    mutate: mutated,
     ignoreStatic,
     force: args.includes('--force'),
     incrementalFile: `${FOLDER}/.cache/${name}.json`,
     jsonReporter: { fileName },
     htmlReporter: { fileName: `${FOLDER}/.out/${name}.html` },
   }).runMutationTest();
-  // What is left of earlier runs, for other files, may be out of date.
+  // The report keeps the results of earlier runs for other files, which may be out of date.
   const { files: all } = JSON.parse(readFileSync(fileName, 'utf8')) as Report;
-  for (const file of some) if (all[file] !== undefined) report.files[file] = all[file];
+  for (const file of mutated) if (all[file] !== undefined) report.files[file] = all[file];
 }
 
-const faults: string[] = [];
+const failures: string[] = [];
 
-/** Prints the score of `names`. */
-function score(title: string, names: readonly string[], least = 0): void {
-  const mutants = names.flatMap((name) => report.files[`src/${name}.ts`]?.mutants ?? []);
-  const killed = mutants.filter(detected).length;
-  const all = killed + mutants.filter(undetected).length;
+/** Prints the score of `paths`, and records a failure if the score is below `minimum`. */
+function printScore(title: string, paths: readonly string[], minimum = 0): void {
+  const mutants = paths.flatMap((path) => report.files[path]?.mutants ?? []);
+  const killed = mutants.filter(isKilled).length;
+  const all = killed + mutants.filter(isSurvivor).length;
   if (all === 0) return;
   const percent = (100 * killed) / all;
-  const untried = mutants.length - all;
+  const leftOut = mutants.length - all;
   console.log(
-    `${title.padEnd(12)}${percent.toFixed(1).padStart(6)} %${String(killed).padStart(7)} of ${all}${least > 0 ? `, at least ${least} %` : ''}${untried > 0 ? ` (${untried} left out)` : ''}`,
+    `${title.padEnd(36)}${percent.toFixed(1).padStart(6)} %${String(killed).padStart(7)} of ${all}` +
+      `${minimum > 0 ? `, at least ${minimum} %` : ''}${leftOut > 0 ? ` (${leftOut} left out)` : ''}`,
   );
-  if (percent < least) faults.push(`${title}: ${percent.toFixed(1)} % is less than ${least} %`);
+  if (percent < minimum) failures.push(`${title}: ${percent.toFixed(1)} % is less than ${minimum} %`);
 }
 
-console.log(`\nMutants that the tests noticed, after ${((performance.now() - started) / 60_000).toFixed(1)} minutes:`);
-for (const [title, { files: names, least }] of Object.entries(groups)) {
-  score(title, names, least);
-  if (names.length > 1) for (const name of names) score(`  ${name}`, [name]);
+console.log(`\nMutants that the tests killed, after ${((performance.now() - started) / 60_000).toFixed(1)} minutes:`);
+for (const [group, { minimum }] of Object.entries(GROUPS)) {
+  const paths = files.filter((path) => path.startsWith(`src/${group}/`));
+  printScore(group, paths, minimum);
+  for (const path of paths) printScore(`  ${path}`, [path]);
 }
-score(
-  'overall',
-  Object.values(groups).flatMap(({ files: names }) => names),
-  LEAST_OVERALL,
-);
+printScore('overall', files, OVERALL_MINIMUM);
 
-const unused = new Set(survivors);
+/** Identifies a change: equal for a mutant and for its entry in survivors.ts. */
+const keyOf = (file: string, within: string, change: string): string => JSON.stringify({ file, within, change });
+
+/** How many mutants with one key survivors.ts explains. An entry that lists a change twice explains two. */
+const explained = new Map<string, number>();
+for (const { file, within, changes } of survivors)
+  for (const change of changes) {
+    const key = keyOf(file, within, change);
+    explained.set(key, (explained.get(key) ?? 0) + 1);
+  }
 for (const [path, { source, mutants }] of Object.entries(report.files)) {
-  for (const mutant of mutants) {
-    const { line, change } = describe(source, mutant);
-    const listed = survivors.filter(
-      (one) => `src/${one.file}.ts` === path && one.line === line && one.changes.includes(change),
-    );
-    if (undetected(mutant) && listed.length === 0)
-      faults.push(
-        `survived without a reason: ${path}:${mutant.location.start.line}\n    line: ${JSON.stringify(line)}\n    change: ${JSON.stringify(change)}`,
-      );
-    if (undetected(mutant)) for (const one of listed) unused.delete(one);
+  const declarationAt = declarationsOf(source);
+  for (const mutant of mutants.filter(isSurvivor)) {
+    const { start } = mutant.location;
+    const key = keyOf(path.slice('src/'.length, -'.ts'.length), declarationAt(start), changeOf(source, mutant));
+    const left = explained.get(key) ?? 0;
+    if (left > 0) explained.set(key, left - 1);
+    else failures.push(`survived without a reason in survivors.ts: ${path}:${start.line}\n    ${key}`);
   }
 }
-for (const { file, line } of unused) {
-  if (report.files[`src/${file}.ts`] !== undefined)
-    console.warn(`no longer a survivor, take it off the list: src/${file}.ts, ${line}`);
+for (const [key, left] of explained) {
+  const { file } = JSON.parse(key) as { file: string };
+  if (left > 0 && report.files[`src/${file}.ts`] !== undefined)
+    console.warn(`no longer a survivor, remove ${left === 1 ? 'it' : `${left} of it`} from survivors.ts: ${key}`);
 }
-for (const fault of faults) console.error(fault);
-process.exitCode = faults.length > 0 ? 1 : 0;
+for (const failure of failures) console.error(failure);
+process.exitCode = failures.length > 0 ? 1 : 0;

@@ -1,28 +1,22 @@
-/** The conformance suite of all gates, run on a RedisThrottle with each kind of client. */
+/** Runs the conformance suite against gates on Redis, through each client. */
 import { RedisKeyedThrottle, RedisThrottle, type RedisConnection } from 'headgate/redis';
 import type { Gate } from 'headgate';
-import {
-  conformance,
-  GRAIN_SECONDS,
-  type Settings,
-  stageInRealTime,
-  type Subject,
-} from '../conformance/conformance.js';
+import { conformance, realTimeFixture, type Settings, type Subject, TOLERANCE_SECONDS } from '../conformance/index.js';
 import { freshKey, ioredis, nodeRedis, redisUrl, SETTLE_MILLISECONDS } from './support.js';
 
 const onRedis = (
   connect: () => Promise<{ client: RedisConnection; close: () => Promise<void> }>,
   make: (client: RedisConnection, settings: Settings) => { gate: Gate; ready: () => Promise<unknown> },
 ): Subject => ({
-  grain: GRAIN_SECONDS,
-  features: { rate: true, pause: true, foresight: true },
-  async make(settings) {
+  tolerance: TOLERANCE_SECONDS,
+  features: { rate: true, pause: true, earlyRefusal: true },
+  async create(settings) {
     const { client, close } = await connect();
     const { gate, ready } = make(client, settings);
-    // Many clients connect at the same time, which takes a while.
+    // Many begin at once, and it takes a while until all are connected.
     await ready();
     return {
-      ...stageInRealTime(gate, SETTLE_MILLISECONDS),
+      ...realTimeFixture(gate, SETTLE_MILLISECONDS),
       async dispose() {
         await gate.close();
         await close();

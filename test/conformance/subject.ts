@@ -1,0 +1,62 @@
+/** A gate under test: how to create one, how to let time pass, and which features the gate has. */
+import type { Gate } from 'headgate';
+
+/** The limits of a gate. A limit that is left out does not apply. */
+export interface Settings {
+  capacity?: number;
+  concurrency?: number;
+  /** Seconds. Default 1. */
+  period?: number;
+  burst?: number;
+}
+
+/** A gate together with its time. */
+export interface Fixture {
+  gate: Gate;
+  /** Lets time pass, and resolves when everything due by then has settled. */
+  advance(seconds: number): Promise<void>;
+  /** Resolves when everything due by now is decided and the callers have received their results. */
+  settled(): Promise<void>;
+  /** Seconds, monotonic. */
+  now(): number;
+  dispose?(): Promise<void>;
+}
+
+export interface Features {
+  /** The gate has `capacity`, `period` and `burst`, and costs are tokens. */
+  rate: boolean;
+  /** The gate implements `pause` and `resume`. */
+  pause: boolean;
+  /** The gate refuses a timeout at once, with `retryAfter`, if tokens or a pause come too late for it. */
+  earlyRefusal: boolean;
+}
+
+/** A kind of gate under test. */
+export interface Subject {
+  create(settings: Settings): Promise<Fixture>;
+  /** Seconds by which a test may observe an instant too late: 0 for a clock that the test moves. */
+  tolerance: number;
+  /** The suite leaves out the tests of features that the gate lacks. */
+  features: Features;
+}
+
+export const sleep = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => void setTimeout(resolve, milliseconds));
+
+/** How late a timer or a reply may be on a busy machine. */
+export const TOLERANCE_SECONDS = 0.1;
+
+/** The fixture of a gate in real time whose callers receive every result within `settleMilliseconds`. */
+export const realTimeFixture = (gate: Gate, settleMilliseconds: number): Omit<Fixture, 'dispose'> => {
+  const settled = (): Promise<void> => sleep(settleMilliseconds);
+  return {
+    gate,
+    settled,
+    async advance(seconds) {
+      // A timer may fire a millisecond early.
+      await sleep(seconds * 1_000 + 1);
+      await settled();
+    },
+    now: () => performance.now() / 1_000,
+  };
+};
