@@ -44,6 +44,9 @@ function putCommand(command: Command): void {
       put(command.slot);
       put(command.call);
       return;
+    case 'pause':
+      put(6);
+      return;
     case 'renew':
       put(5);
       putLeases(command.leases);
@@ -202,6 +205,7 @@ function write(state: State, resends: boolean): void {
   put(budget.bounce);
   put(budget.break);
   put(budget.pause);
+  put(budget.ownPause);
   put(budget.lower);
   put(budget.slow);
   put(budget.total);

@@ -47,8 +47,13 @@ export function explore(scenario: Scenario, bound: number): Exploration {
       ...more,
     ];
   };
-  const end = (complete: boolean, finding?: Finding): Exploration => ({ states: parents.length, transitions, complete, finding });
-  for (let first = 0; frontier.length > 0; ) {
+  const end = (complete: boolean, finding?: Finding): Exploration => ({
+    states: parents.length,
+    transitions,
+    complete,
+    finding,
+  });
+  for (let first = 0; frontier.length > 0;) {
     const next: State[] = [];
     for (const [offset, state] of frontier.entries()) {
       const index = first + offset;
@@ -59,7 +64,8 @@ export function explore(scenario: Scenario, bound: number): Exploration {
         transitions++;
         const target = indices.add(step.state);
         const stepViolation = violationOfStep(state, step.notes, rules);
-        if (stepViolation !== undefined) return end(false, { violation: stepViolation, trace: traceTo(index, describeAction(action)) });
+        if (stepViolation !== undefined)
+          return end(false, { violation: stepViolation, trace: traceTo(index, describeAction(action)) });
         if (target === parents.length) {
           parents.push(index);
           actions.push(ordinal);

@@ -44,13 +44,15 @@ function returnLingering(process: Process): void {
 
 function removeFromRow(process: Process, call: CallId): void {
   const { permission } = process;
-  if (permission?.row.includes(call)) process.permission = { ...permission, row: permission.row.filter((other) => other !== call) };
+  if (permission?.row.includes(call))
+    process.permission = { ...permission, row: permission.row.filter((other) => other !== call) };
 }
 
 export function processTick(state: State, process: ProcessId, rules: Rules): void {
   const self = state.processes[process]!;
   self.age = Math.min(SAFE, self.age + 1);
-  if (self.permission !== undefined) self.permission = { ...self.permission, age: Math.min(BOUND, self.permission.age + 1) };
+  if (self.permission !== undefined)
+    self.permission = { ...self.permission, age: Math.min(BOUND, self.permission.age + 1) };
   if (validPermission(self, rules) === undefined) self.permission = undefined;
   if (self.age < SAFE || rules.fault === 'lateLeaseKept') return;
   for (const call of rules.calls[process]!) {
@@ -96,7 +98,10 @@ export function release(state: State, process: ProcessId, call: CallId, rules: R
     removeFromRow(self, next);
     if (rules.fault === 'rowNotShortened')
       self.permission = { ...permission, row: waitersOf(state, process, rules).slice(0, permission.row.length) };
-  } else if (permission?.linger && (waitersOf(state, process, rules).length === 0 || rules.fault === 'lingerPastOwnWaiters'))
+  } else if (
+    permission?.linger &&
+    (waitersOf(state, process, rules).length === 0 || rules.fault === 'lingerPastOwnWaiters')
+  )
     self.lingering = [...self.lingering, { lease, slot }];
   else say(self, { kind: 'release', lease });
 }
@@ -110,6 +115,19 @@ export function cancel(state: State, process: ProcessId, call: CallId): void {
   else say(self, { kind: 'cancel', call });
 }
 
+/** A process holds itself to its own pause from the call on. */
+export function pause(self: Process): void {
+  self.permission = undefined;
+  returnLingering(self);
+  say(self, { kind: 'pause' });
+}
+
+const isPause = ({ kind }: Command): boolean => kind === 'pause';
+
+/** Whether Redis has still to confirm a pause of the process. */
+export const isPausing = ({ outbox, unanswered }: Process): boolean =>
+  outbox.some(isPause) || unanswered.some(({ commands }) => commands.some(isPause));
+
 const isRenewal = ({ commands }: Batch): boolean => commands.some(({ kind }) => kind === 'renew');
 
 /** The batch that the process has to send. */
@@ -118,8 +136,8 @@ function nextBatch(state: State, process: ProcessId, rules: Rules): Batch | unde
   if (unanswered.length >= rules.pipeline) return undefined;
   const commands = outbox.slice();
   if (age > 0 && !unanswered.some(isRenewal) && hasStake(state, process, rules)) {
-    const asked = outbox.flatMap((command) => (command.kind === 'acquire' ? [command.call] : []));
-    const calls = waitersOf(state, process, rules).filter((call) => !asked.includes(call));
+    const asked = new Set(outbox.flatMap((command) => (command.kind === 'acquire' ? [command.call] : [])));
+    const calls = waitersOf(state, process, rules).filter((call) => !asked.has(call));
     const leases = leasesOf(state, process, rules);
     if (calls.length + leases.length > 0) commands.push({ kind: 'renew', leases, calls });
   }
@@ -157,9 +175,12 @@ export function receiveReply(state: State, process: ProcessId, reply: Reply, rul
   const isStale = reply.version < self.seenVersion && rules.fault !== 'staleReply';
   if (isStale) return;
   self.seenVersion = Math.max(self.seenVersion, reply.version);
+  if (isPausing(self) && rules.fault !== 'ownPauseForgotten') return;
   const waiters = waitersOf(state, process, rules);
   const row =
-    rules.fault === 'rowWithoutNames' ? waiters.slice(0, reply.row.length) : reply.row.filter((call) => waiters.includes(call));
+    rules.fault === 'rowWithoutNames'
+      ? waiters.slice(0, reply.row.length)
+      : reply.row.filter((call) => waiters.includes(call));
   self.permission = { row, linger: reply.linger, age, version: reply.version };
   if (validPermission(self, rules) === undefined) self.permission = undefined;
   if (!reply.linger && rules.fault !== 'recallByMessageOnly') returnLingering(self);
@@ -167,7 +188,8 @@ export function receiveReply(state: State, process: ProcessId, reply: Reply, rul
 
 /** The grant of a call that waits no longer needs no answer: its cancellation or its transfer takes the slot back. */
 function takeGrant(state: State, grant: Lease, age: number, { fault }: Rules): void {
-  if (state.calls[grant.lease]!.status === 'waiting' && (age < SAFE || fault === 'lateGrantTaken')) hold(state, grant.lease, grant);
+  if (state.calls[grant.lease]!.status === 'waiting' && (age < SAFE || fault === 'lateGrantTaken'))
+    hold(state, grant.lease, grant);
 }
 
 function loseLease(state: State, process: ProcessId, lease: CallId, rules: Rules): void {
@@ -176,14 +198,15 @@ function loseLease(state: State, process: ProcessId, lease: CallId, rules: Rules
   for (const call of rules.calls[process]!) if (state.calls[call]!.lease === lease) end(state, call);
 }
 
-/** Redis does not know the process: its next batch states all that it has. */
+/** Redis does not know the process: its next batch states all that it has. A pause concerns others, so it is sent again. */
 function beginEpoch(self: Process): void {
   self.epoch++;
   self.sequence = 0;
   self.age = SAFE;
+  const unconfirmed = [...self.unanswered.flatMap(({ commands }) => commands), ...self.outbox];
+  self.outbox = unconfirmed.filter(isPause);
   self.unanswered = [];
   self.permission = undefined;
-  self.outbox = [];
 }
 
 export function receiveMessage(state: State, process: ProcessId, message: Message, rules: Rules): void {

@@ -1,5 +1,5 @@
 /** What must hold in every state, and of every step. Each function returns the sentence that is violated. */
-import { leasesOf, waitersOf } from './process.js';
+import { isPausing, leasesOf, waitersOf } from './process.js';
 import type { Note } from './redis.js';
 import { BOUND, type Rules, TTL } from './rules.js';
 import type { State } from './state.js';
@@ -18,7 +18,12 @@ export function violationOfState(state: State, rules: Rules): string | undefined
     const link = links[process]!;
     const owner = redis.owners[process];
     const isQuiet =
-      self.outbox.length + self.unanswered.length + link.requests.length + link.replies.length + link.messages.length === 0;
+      self.outbox.length +
+        self.unanswered.length +
+        link.requests.length +
+        link.replies.length +
+        link.messages.length ===
+      0;
     if (!isQuiet || link.late !== undefined || owner === undefined || owner.epoch !== self.epoch) continue;
     const waiters = waitersOf(state, process, rules);
     const known = new Set([...waiters, ...leases.map(({ lease }) => lease)]);
@@ -41,17 +46,22 @@ export function violationOfStep(before: State, notes: readonly Note[], rules: Ru
     }
     const { redis, processes, calls } = before;
     const { process, call } = note;
+    if (isPausing(processes[process]!)) return 'a process acted against its own pause';
     const place = redis.queue.findIndex((waiting) => waiting.call === call);
     const end = note.kind === 'lingerUsed' ? redis.queue.length : Math.max(0, place);
     const passed = redis.queue.slice(0, end).filter((waiting) => calls[waiting.call]!.status === 'waiting');
-    const own = calls.findIndex(({ status }, other) => status === 'waiting' && rules.owners[other] === process && other < call);
+    const own = calls.findIndex(
+      ({ status }, other) => status === 'waiting' && rules.owners[other] === process && other < call,
+    );
     if (own >= 0 && !redis.slots.includes(own)) return 'a process passed over its own waiter';
     if (note.kind === 'handedOn' && passed.length > 0) return 'a process handed on past an earlier waiter';
-    if (passed.some(({ age }) => age >= BOUND)) return 'a lingering slot was used past the bound while a waiter stood in Redis';
+    if (passed.some(({ age }) => age >= BOUND))
+      return 'a lingering slot was used past the bound while a waiter stood in Redis';
     if (redis.pausedAge >= BOUND) return 'a process ignored a pause past the bound';
     const active = redis.slots.filter((lease) => lease >= 0).length;
     if (redis.loweredAge >= BOUND && active > redis.limit) return 'a process ignored a lower limit past the bound';
-    if (processes[process]!.permission!.version < processes[process]!.seenVersion) return 'a process acted against a withdrawal that it had received';
+    if (processes[process]!.permission!.version < processes[process]!.seenVersion)
+      return 'a process acted against a withdrawal that it had received';
   }
   return undefined;
 }

@@ -1,10 +1,16 @@
-/** How Redis applies a batch. Pure but for the copy of the state that it is given, which it changes. */
+/** How Redis applies a batch. Each function changes the state that it is given. */
 import { PAUSE, type Rules, BOUND, TTL } from './rules.js';
 import type { Batch, CallId, Command, Lease, Message, Owner, ProcessId, Reply, Request, State } from './state.js';
 
 /** Something that the properties judge. */
 export type Note =
-  | { readonly kind: 'granted'; readonly call: CallId; readonly active: number; readonly limit: number; readonly paused: boolean }
+  | {
+      readonly kind: 'granted';
+      readonly call: CallId;
+      readonly active: number;
+      readonly limit: number;
+      readonly paused: boolean;
+    }
   | { readonly kind: 'handedOn'; readonly process: ProcessId; readonly call: CallId }
   | { readonly kind: 'lingerUsed'; readonly process: ProcessId; readonly call: CallId };
 
@@ -16,22 +22,23 @@ export function redisTick({ redis }: State): void {
   redis.loweredAge = Math.min(BOUND, redis.loweredAge + 1);
 }
 
-/** A batch of `process` arrives: the state is changed, and the reply is on its way unless `lateRequest`. */
+/** Applies a batch of `process` and returns the reply. */
 export function applyBatch(state: State, process: ProcessId, request: Request, rules: Rules, notes: Note[]): Reply {
   return new Application(state, process, rules, notes).apply(request);
 }
 
 export function publish(state: State, process: ProcessId, message: Message): void {
   const link = state.links[process]!;
-  if (!state.processes[process]!.crashed) link.messages = [...link.messages, message];
+  if (!state.processes[process]!.crashed) state.links[process] = { ...link, messages: [...link.messages, message] };
 }
 
-/** An administrator's process pauses the gate, or lowers its limit to 1. */
-export function withdrawAll(state: State): void {
+/** Publishes a pause or a lower limit to every owner but the process that asked for it. */
+export function withdrawAll(state: State, except = -1): void {
   const { redis } = state;
   redis.version++;
   for (const [process, owner] of redis.owners.entries())
-    if (owner !== undefined) publish(state, process, { kind: 'withdraw', version: redis.version });
+    if (owner !== undefined && process !== except)
+      publish(state, process, { kind: 'withdraw', version: redis.version });
 }
 
 class Application {
@@ -76,16 +83,30 @@ class Application {
       this.#removeOwner(process);
       owner = { epoch: batch.epoch, next: 0, age: 0, lingers: false };
     }
-    if (owner === undefined && fault === 'transferToLapsed') owner = { epoch: batch.epoch, next: batch.sequence, age: 0, lingers: false };
+    if (owner === undefined && fault === 'transferToLapsed')
+      owner = { epoch: batch.epoch, next: batch.sequence, age: 0, lingers: false };
     if (owner === undefined || batch.epoch !== owner.epoch) return 'unknown owner';
-    const isRenewal = batch.commands.some(({ kind }) => kind === 'renew');
-    if (batch.sequence > owner.next && fault !== 'gapAccepted') return 'refused';
+    if (batch.sequence > owner.next && !this.#ignoresOrder(batch)) return 'refused';
     const isOld = batch.sequence < owner.next;
     owners[process] = { ...owner, age: 0, next: Math.max(owner.next, batch.sequence + 1) };
     for (const command of batch.commands)
-      if (!isOld || fault === 'duplicateApplied' || (fault === 'gapAccepted' ) || (fault === 'renewalOutOfOrder' && isRenewal && command.kind === 'renew')) this.#applyCommand(command);
-      else this.#repeatGrants(command);
+      if (isOld && !this.#ignoresAge(command)) this.#repeatGrants(command);
+      else this.#applyCommand(command);
     return 'applied';
+  }
+
+  #ignoresOrder({ commands }: Batch): boolean {
+    const { fault } = this.rules;
+    return (
+      fault === 'gapAccepted' || (fault === 'cancelBeforeAcquire' && commands.some(({ kind }) => kind === 'cancel'))
+    );
+  }
+
+  #ignoresAge({ kind }: Command): boolean {
+    const { fault } = this.rules;
+    if (fault === 'renewalOutOfOrder') return kind === 'renew';
+    if (fault === 'cancelBeforeAcquire') return kind === 'acquire';
+    return fault === 'gapAccepted' || fault === 'duplicateApplied';
   }
 
   #applyCommand(command: Command): void {
@@ -106,6 +127,10 @@ class Application {
         this.#leave(command.call);
         if (fault !== 'extraSlotKept') this.#free(command.call);
         if (fault === 'transferToLapsed') this.#occupy(command.lease, command.slot);
+        return;
+      case 'pause':
+        redis.pausedAge = 0;
+        withdrawAll(this.state, this.process);
         return;
       case 'renew':
         for (const { lease, slot } of command.leases) {
@@ -176,7 +201,13 @@ class Application {
       redis.queue = rest;
       const slot = redis.slots.indexOf(-1);
       this.#occupy(head.call, slot);
-      this.notes.push({ kind: 'granted', call: head.call, active: activeCount(redis.slots), limit: redis.limit, paused: redis.pausedAge >= 0 });
+      this.notes.push({
+        kind: 'granted',
+        call: head.call,
+        active: activeCount(redis.slots),
+        limit: redis.limit,
+        paused: redis.pausedAge >= 0,
+      });
       const process = this.rules.owners[head.call]!;
       if (process === this.process) this.#grants.push({ lease: head.call, slot });
       else publish(this.state, process, { kind: 'grant', epoch: redis.owners[process]!.epoch, call: head.call, slot });

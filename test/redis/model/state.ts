@@ -1,7 +1,6 @@
 /**
  * The state of the model: Redis, the processes, their calls, the connections between them, and the faults still to come.
- * Everything that is inside a list or a record here is replaced, never changed in place, so a copy of a state is shallow
- * below its second level.
+ * A step changes the copy that `copyState` makes, and replaces whatever is `readonly` here.
  */
 export type ProcessId = number;
 /** A call of `acquire`. A lease bears the number of the call that Redis granted it to. */
@@ -26,6 +25,7 @@ export type Command =
   | { readonly kind: 'release'; readonly lease: CallId }
   | { readonly kind: 'cancel'; readonly call: CallId }
   | { readonly kind: 'transfer'; readonly lease: CallId; readonly slot: number; readonly call: CallId }
+  | { readonly kind: 'pause' }
   | { readonly kind: 'renew'; readonly leases: readonly Lease[]; readonly calls: readonly CallId[] };
 
 /** The commands of one call of the script. */
@@ -124,17 +124,19 @@ export interface Link {
 
 /** How many faults and outside commands may still come. */
 export interface Budget {
-  crash: number;
-  cancel: number;
-  loseMessage: number;
-  bounce: number;
-  break: number;
-  pause: number;
-  lower: number;
+  readonly crash: number;
+  readonly cancel: number;
+  readonly loseMessage: number;
+  readonly bounce: number;
+  readonly break: number;
+  /** Pauses by a process that has no calls, and by one of the two. */
+  readonly pause: number;
+  readonly ownPause: number;
+  readonly lower: number;
   /** Ticks that pass while something is on its way. */
-  slow: number;
+  readonly slow: number;
   /** Faults and outside commands, together; neither `cancel` nor `slow`. */
-  total: number;
+  readonly total: number;
 }
 
 export interface State {
@@ -145,14 +147,14 @@ export interface State {
   budget: Budget;
 }
 
-export function copyState(state: State): State {
-  const { redis, processes, links, calls, budget } = state;
+/** A copy for a step of one process, or of all processes for -1. The other processes keep their records. */
+export function copyState({ redis, processes, links, calls, budget }: State, process: ProcessId): State {
+  const isTouched = (index: ProcessId): boolean => process < 0 || index === process;
   return {
     redis: { ...redis, owners: redis.owners.slice() },
-    processes: processes.map((process) => ({ ...process })),
-    links: links.map((link) => ({ ...link })),
+    processes: processes.map((record, index) => (isTouched(index) ? { ...record } : record)),
+    links: links.map((link, index) => (isTouched(index) ? { ...link } : link)),
     calls: calls.slice(),
-    budget: { ...budget },
+    budget,
   };
 }
-
