@@ -76,9 +76,6 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
    * which saves a tenth of the time of an uncontended `acquire`.
    */
   declare readonly then: undefined;
-  static {
-    (Grant.prototype as { then: undefined }).then = undefined;
-  }
 
   cost: number;
   readonly waited: number;
@@ -90,7 +87,7 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
     this.cost = cost;
     this.waited = waited;
     this.serial = serial;
-    if (disposeKey !== Symbol.dispose || disposeKey === undefined) addDisposals();
+    if (disposeKey !== Symbol.dispose || disposeKey === undefined) completePrototype();
   }
 
   get released(): boolean {
@@ -121,7 +118,9 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
 /** `using` and `await using` release the permit. {@link addDisposal} adds both methods. */
 export interface Grant extends Disposable, AsyncDisposable {}
 
-function addDisposals(): void {
+/** Completes the prototype. The first permit calls it, because code that runs at import would prevent tree shaking. */
+function completePrototype(): void {
+  (Grant.prototype as { then: undefined }).then = undefined;
   disposeKey = Symbol.dispose;
   addDisposal(Grant.prototype, 'dispose', function () {
     this.release();
