@@ -523,8 +523,8 @@ export class Throttle implements Gate {
   }
 
   /**
-   * The only decision. Takes a slot and the tokens and returns a permit, if a slot is free, no pause is in force and
-   * the budget has the tokens. Otherwise changes nothing.
+   * The only decision. Returns a permit if a slot is free, no pause is in force and the budget has the tokens. It then
+   * takes the slot and the tokens. Otherwise it changes nothing.
    */
   #grant(now: number, cost: number, waiter?: Waiter<Permit>): Permit | undefined {
     if (this.#active >= this.#maxActive || now < this.#pausedUntil) return undefined;
