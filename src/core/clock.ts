@@ -61,8 +61,7 @@ export const systemClock: Clock = {
   now: () => (setTimeout === originalSetTimeout ? originalPerformance : performance).now() / 1000 + ahead,
 
   schedule(seconds, callback) {
-    // Rounding up avoids an early timer. The subtraction corrects rounding errors: 100.00000000000001 ms becomes 100
-    // ms.
+    // Rounding up avoids an early timer. The subtraction turns 100.00000000000001 ms into 100 ms.
     let left = Math.max(1, Math.ceil(seconds * 1000 - 1e-6));
     const due = systemClock.now() + seconds;
     let timer: ReturnType<typeof setTimeout>;

@@ -47,7 +47,7 @@ export interface Permit extends Disposable, AsyncDisposable {
    * await tokens.run(async (permit) => {
    *   const answer = { text: 'hello', tokensUsed: 1_200 };
    *   permit.settle(answer.tokensUsed);
-   * }, 4_000);                                             // 2,800 of them come back
+   * }, 4_000);                                             // 2,800 tokens return to the bucket
    */
   settle(cost: number): void;
   /** Calls `settle(0)`: for work that never reached the upstream. */

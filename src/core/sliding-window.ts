@@ -5,8 +5,8 @@
  *
  * The literature calls this algorithm "sliding window log". A grant at `t` counts in `[t, t + period)`. A period that
  * includes both its ends can contain one more grant; a `margin` prevents that. A corrected cost counts at the instant
- * of its grant. A Fenwick tree ("A new data structure for cumulative frequency tables", 1994) stores the corrections,
- * so that the search for the instant at which a cost fits takes logarithmic time, also after corrections.
+ * of its grant. A Fenwick tree (P. M. Fenwick, 1994) stores the corrections. With this tree, `readyAt` takes
+ * logarithmic time, also after corrections.
  */
 import type { Budget } from './budget.js';
 import { FenwickTree } from './fenwick-tree.js';

@@ -23,10 +23,10 @@
  * first grant is one second old.
  *
  * Waiting. A waiter holds no slot while it waits for tokens, and no tokens while it waits for a slot. So a waiter
- * blocks no resource, and cancelling a waiter returns none. Only the head has a timer: a formula gives the instant at
- * which the head can start. Without waiters there is no timer. Timers of a platform have a resolution of about 2 ms. A
- * bucket overflows before the timer fires if its burst is smaller than the refill of 2 ms. Such a throttle cannot reach
- * its full rate: with `burst: 1`, expect at most 400 grants per second.
+ * blocks no resource, and cancelling a waiter returns none. A formula gives the instant at which pause and tokens
+ * permit the head, and one timer is set for that instant. Without waiters there is no timer. Timers of a platform have
+ * a resolution of about 2 ms. A bucket overflows before the timer fires if its burst is smaller than the refill of 2
+ * ms. Such a throttle cannot reach its full rate: with `burst: 1`, expect at most 400 grants per second.
  *
  * Decision. `#grant` is the only function that decides. It returns a permit if a slot is free, no pause is in force and
  * the budget has the tokens; it takes the slot and the tokens in the same step. `#drainQueue` calls `#grant` for the
@@ -531,8 +531,8 @@ export class Throttle implements Gate {
   }
 
   /**
-   * The only decision. Takes a slot and the tokens and returns a permit, if a slot is free, no pause is in force and
-   * the budget has the tokens. Otherwise changes nothing.
+   * The only decision. Returns a permit if a slot is free, no pause is in force and the budget has the tokens. It then
+   * takes the slot and the tokens. Otherwise it changes nothing.
    */
   #grant(now: number, cost: number, waiter?: Waiter<Permit>): Permit | undefined {
     if (this.#active >= this.#maxActive || now < this.#pausedUntil) return undefined;
@@ -545,7 +545,7 @@ export class Throttle implements Gate {
     return permit;
   }
 
-  /** Settles a waiter with its permit. Kept separate so that `#grant` stays small enough to inline. */
+  /** Resolves the promise of a waiter with a permit. Kept separate so that `#grant` stays small enough to inline. */
   #grantWaiter(now: number, waiter: Waiter<Permit>): Permit {
     // A subscriber may call `acquire` during a grant, so `since` can exceed `now`.
     const permit = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial);
@@ -639,7 +639,7 @@ export class Throttle implements Gate {
 
   #startTimer(now: number, at: number): void {
     const { clock } = this.#settings;
-    const set = clock.now();
+    const startedAt = clock.now();
     const delay = at - now;
     let cancelled = false;
     const cancel = clock.schedule(delay, () => {
@@ -651,7 +651,7 @@ export class Throttle implements Gate {
       // A timer may fire up to 1 ms early. `#reschedule` then sets a timer for the rest. Otherwise `at` counts as
       // reached, even if rounding or a clock that stepped back shows an earlier instant, so that no waiter waits
       // forever.
-      const elapsed = readClock(clock) - set;
+      const elapsed = readClock(clock) - startedAt;
       const reached = elapsed >= 0 && elapsed < delay ? now + elapsed : at;
       if (reached > this.#latestNow) this.#latestNow = reached;
       this.#reschedule();

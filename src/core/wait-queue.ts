@@ -262,6 +262,6 @@ export function ignoreErrors(cancel: (() => void) | undefined): void {
   try {
     cancel?.();
   } catch {
-    // Ignored on purpose.
+    // The gate works without the cancellation.
   }
 }

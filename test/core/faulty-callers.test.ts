@@ -1,8 +1,8 @@
 /**
  * Faults in objects of the caller: clock, signal, iterator, cost function, subscriber, job. Each method may throw,
  * return an invalid value, or call its callback twice. The tests inject each fault into each call of each method, on
- * every gate. Afterwards, no caller waits, no slot is occupied, no timer is set, no listener remains, every promise has
- * settled, and the gate works as before (FAULTS 10 to 13).
+ * every gate. Afterwards, every promise has settled and the gate works as before (FAULTS 10 to 13). No waiter, slot,
+ * timer or listener remains.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type Clock, type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle } from 'headgate';

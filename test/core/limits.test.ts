@@ -375,7 +375,7 @@ test('every span keeps each rate, in call order, and the head starts once all ra
   );
 });
 
-test('the types say what a rate may be', () => {
+test('the type Rate accepts every option of a rate', () => {
   const rate: Rate = { capacity: 500, period: 60, window: 'sliding', margin: 0.1 };
   expect(new Throttle(10, 2, 1, { also: [rate] }).burst).toBe(10);
 });

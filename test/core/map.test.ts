@@ -111,12 +111,14 @@ describe('map', () => {
       yield 1;
       yield await new Promise<number>((resolve) => (next = resolve));
     }
-    const asked: number[] = [];
-    const all = throttle.map(items(), () => Promise.reject(new Error('first')), { cost: (item) => asked.push(item) });
+    const pricedItems: number[] = [];
+    const all = throttle.map(items(), () => Promise.reject(new Error('first')), {
+      cost: (item) => pricedItems.push(item),
+    });
     await expect(all).rejects.toThrow('first');
     next?.(2);
     await new Promise((resolve) => void setTimeout(resolve, 1));
-    expect(asked).toEqual([1]);
+    expect(pricedItems).toEqual([1]);
   });
 
   test('a second failure causes no unhandled rejection', async () => {

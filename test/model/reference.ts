@@ -1,7 +1,7 @@
 /**
- * A model of a gate. It shares no code with the gates. It advances time from event to event, stores waiters and grants
- * in plain arrays, and computes every rate by a replay of all grants at their true costs (replay.ts). All numbers are
- * sums of powers of two, so that the model and a gate compute equal results.
+ * A model of a gate. It shares no code with the gates. It advances time from event to event and stores waiters and
+ * grants in plain arrays. It computes every rate by a replay of all grants at their true costs (replay.ts). All numbers
+ * are sums of powers of two, so that the model and a gate compute equal results.
  */
 import { type Limits, QueueFullError, type Rate, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { expect } from 'vitest';
