@@ -1,5 +1,5 @@
 /** The calls of Redis: one call per tick, and commands and replies that cross. */
-import { RedisThrottle } from 'headgate/redis';
+import type { RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
 import {

@@ -3,7 +3,7 @@
  * messages. Each test has a server of its own, since its faults would break every other test.
  */
 import { ThrottleClosedError, ThrottleError } from 'headgate';
-import { LeaseLostError, type RedisConnection, RedisThrottle, ThrottleBackendError } from 'headgate/redis';
+import { LeaseLostError, type RedisConnection, type RedisThrottle, ThrottleBackendError } from 'headgate/redis';
 import { describe, expect } from 'vitest';
 import { Outcomes } from '../support/support.js';
 import { type Scene, scene, clients, all, slots, times, untilConnected, watch, untilKnown } from './server-scene.js';

@@ -100,7 +100,7 @@ describe('inspect', () => {
 });
 
 describe('reset', () => {
-  test('holders lose their permits and their signals abort, waiters return in order, and the bucket is full', async () => {
+  test('aborts the signals of holders, returns waiters to the queue in order, and fills the bucket', async () => {
     const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
     const held = [await take(here, 5), await take(there, 5)];
     const signals = held.map(({ signal }) => signal);
