@@ -19,11 +19,11 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
 
 const brief = (received: Heard[]): string[] => {
   const first = Math.min(...received.map((message) => ('id' in message ? message.id : Infinity)));
-  return received.map((message) =>
-    message.kind === 'paused'
-      ? `paused ${message.seconds}`
-      : `${message.kind} ${message.id - first + 1} cost ${message.cost}${message.kind === 'refused' ? ` ${message.reason}` : ''}`,
-  );
+  return received.map((message) => {
+    if (message.kind === 'paused') return `paused ${message.seconds}`;
+    const reason = message.kind === 'refused' ? ` ${message.reason}` : '';
+    return `${message.kind} ${message.id - first + 1} cost ${message.cost}${reason}`;
+  });
 };
 
 const refusals = (received: Heard[]): Heard[] => received.filter(({ kind }) => kind === 'refused');

@@ -604,7 +604,7 @@ describe('an object that dies in the middle of its history', () => {
     },
   );
 
-  test('loses its permits between two thirds of ttl and ttl; the other object keeps its own, and its waiters get the freed slots in order', async () => {
+  test('loses its permits within ttl, not before two thirds of it; the other gets them in order', async () => {
     const seen = { lapsed: 0, inherited: 0 };
     await fc.assert(
       fc.asyncProperty(

@@ -174,7 +174,7 @@ test('a message can move the next call of the script forward, never back', async
   expect(await redis.call()).toMatchObject({ commands: [], confirmedTime: '2500' });
 });
 
-test("a grant from before its waiter's last return to the queue is void, also on a server whose clock is behind", async () => {
+test('a grant before the last return of its waiter to the queue is void, also if the clock is behind', async () => {
   const { throttle, redis, clock } = open({ ttl: 6 });
   let permit: RedisPermit | undefined;
   void throttle.acquire().then((granted) => (permit = granted));

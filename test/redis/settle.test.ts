@@ -145,7 +145,7 @@ const operation = fc.oneof(
 );
 
 describe('settlements on Redis', () => {
-  test('leave the tokens of a replay with the true costs: in any order, late, in batches, across changes of the limits (FAULTS 8)', async () => {
+  test('leave the tokens of a replay: late, in any order, in batches, across new limits (FAULTS 8)', async () => {
     const seen = { refunds: 0, debts: 0, changes: 0 };
     await fc.assert(
       fc.asyncProperty(
@@ -188,7 +188,7 @@ describe('settlements on Redis', () => {
     expect(Math.min(seen.refunds, seen.debts, seen.changes)).toBeGreaterThan(50);
   });
 
-  test('a refund returns every token that no overflow would have lost: burst 10, 1 per s, two of 5, 5 s later one is refunded (FAULTS 8)', async () => {
+  test('a refund after 5 s of refill returns every token that no overflow has lost (FAULTS 8)', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 10 });
     bucket.ask(5);
     bucket.ask(5);
@@ -306,7 +306,7 @@ describe('the log of grants is bounded', () => {
     },
   );
 
-  test('debts of logged grants are exact; debts of older grants are charged in full, never less than the replay charges', async () => {
+  test('debts of logged grants are exact, and debts of older grants are charged in full', async () => {
     const debts = (asked: number, index: number): number => (index % 5 === 0 ? asked * 2 : asked);
     await (await history(60, debts, (bucket) => bucket.compare())).drop();
     let stricter = 0;

@@ -1,104 +1,21 @@
-/** The features of a RedisThrottle beyond a gate: slots, leases, several objects on one key, and its calls of Redis. */
+/** The features of a RedisThrottle beyond a gate: slots, leases, limits, refusals, closing, objects with one key. */
 import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
-import {
-  LeaseLostError,
-  type RedisCommands,
-  type RedisPermit,
-  RedisThrottle,
-  type RedisThrottleOptions,
-} from 'headgate/redis';
+import { LeaseLostError, type RedisPermit, RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
-import type { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Outcomes } from '../support/support.js';
-import { evalThrough, freshKey, ioredis, sleep, subscribeThrough, until } from './support.js';
-
-let client: Redis;
-/** The client of another simulated process. */
-let otherClient: Redis;
-const closing: (() => Promise<void>)[] = [];
-beforeAll(() => {
-  const [here, there] = [ioredis(), ioredis()];
-  client = here.client;
-  otherClient = there.client;
-  closing.push(here.close, there.close);
-});
-afterAll(async () => {
-  for (const close of closing) await close();
-});
-
-const opened: RedisThrottle[] = [];
-const delayedClients: DelayedClient[] = [];
-afterEach(async () => {
-  vi.restoreAllMocks();
-  for (const delayed of delayedClients.splice(0)) delayed.sendReplies();
-  for (const throttle of opened.splice(0)) await throttle.close();
-});
-
-const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
-  const throttle = new RedisThrottle({ client, key: freshKey(), ttl: 5, ...options });
-  opened.push(throttle);
-  return throttle;
-};
-
-/** Opens two throttles on one key, as in two processes. */
-const openTwo = (
-  here: Partial<RedisThrottleOptions>,
-  there: Partial<RedisThrottleOptions> = here,
-): [RedisThrottle, RedisThrottle] => {
-  const key = freshKey();
-  return [open({ key, ...here }), open({ key, client: otherClient, ...there })];
-};
-
-const take = async (throttle: RedisThrottle, cost?: number): Promise<RedisPermit> =>
-  (await throttle.tryAcquire(cost)) ?? expect.fail('there is no permit');
-
-const takeAll = async (throttle: RedisThrottle, count: number): Promise<RedisPermit[]> =>
-  Promise.all(Array.from({ length: count }, () => take(throttle)));
-
-const releaseAll = (permits: readonly (RedisPermit | undefined)[]): void =>
-  permits.forEach((permit) => permit?.release());
-
-const waitingIn = async (throttle: RedisThrottle): Promise<number> => (await throttle.inspect()).waiting.length;
-
-const errorOf = (promise: Promise<unknown>): Promise<Error> =>
-  promise.then(
-    () => expect.fail('it was not refused'),
-    (error: unknown) => error as Error,
-  );
-
-/** A client whose replies can be delayed after Redis has sent them. Its messages arrive at once. */
-class DelayedClient implements RedisCommands {
-  #delay: Promise<void> | undefined;
-  #sendReplies = (): void => {};
-  calls = 0;
-
-  constructor() {
-    delayedClients.push(this);
-  }
-
-  async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
-    this.calls++;
-    const answer = await evalThrough(client)(script, keys, args);
-    await this.#delay;
-    return answer;
-  }
-
-  async subscribe(channel: string, listener: (message: string) => void): Promise<void> {
-    const subscriber = client.duplicate();
-    onTestFinished(() => subscriber.disconnect());
-    await subscribeThrough(subscriber)(channel, listener);
-  }
-
-  delayReplies(): void {
-    this.#delay = new Promise((resolve) => (this.#sendReplies = resolve));
-  }
-
-  sendReplies(): void {
-    this.#delay = undefined;
-    this.#sendReplies();
-  }
-}
+import {
+  client,
+  DelayedClient,
+  errorOf,
+  open,
+  openTwo,
+  releaseAll,
+  take,
+  takeAll,
+  waitingIn,
+} from './open-throttles.js';
+import { freshKey, sleep, until } from './support.js';
 
 describe('permit.slot', () => {
   test('is the lowest free number, stays the same, and is given again after the release', async () => {
@@ -200,234 +117,6 @@ describe('permit.signal', () => {
     expect(throttle.held).toBe(0);
     delayed.sendReplies();
     await until('both are back', async () => (await throttle.inspect()).active.length === 0);
-  });
-});
-
-describe('inspect', () => {
-  test('an unused key has a full bucket, no pause, no holders and no waiters', async () => {
-    expect(await open({ capacity: 3, burst: 5 }).inspect()).toEqual({
-      active: [],
-      waiting: [],
-      tokens: 5,
-      pausedFor: 0,
-    });
-    expect(await open({ concurrency: 3 }).inspect()).toEqual({
-      active: [],
-      waiting: [],
-      tokens: Infinity,
-      pausedFor: 0,
-    });
-  });
-
-  test('returns the holders and the waiters of all objects, in order', async () => {
-    const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
-    const permits = [await take(here, 2), await take(there, 0.5)];
-    const calls = [];
-    for (const [throttle, cost] of [
-      [there, 3],
-      [here, 1],
-      [there, 0],
-    ] as const) {
-      const place = calls.push(throttle.acquire(cost));
-      await until('one waiter is queued', async () => (await waitingIn(here)) === place);
-    }
-    await sleep(20);
-    const { active, waiting, tokens, pausedFor } = await there.inspect();
-    const bySlot = active.toSorted((a, b) => a.slot - b.slot);
-    expect(bySlot).toMatchObject([
-      { slot: 1, cost: 2 },
-      { slot: 2, cost: 0.5 },
-    ]);
-    const [own, other] = bySlot.map(({ owner }) => owner);
-    expect(own).not.toBe(other);
-    expect(waiting.map(({ owner, cost }) => [owner, cost])).toEqual([
-      [other, 3],
-      [own, 1],
-      [other, 0],
-    ]);
-    for (const { age } of [...active, ...waiting]) expect(age).toBeGreaterThan(0.015);
-    for (const { age } of [...active, ...waiting]) expect(age).toBeLessThan(10);
-    expect(tokens).toBeCloseTo(7.5, 0);
-    expect(pausedFor).toBe(0);
-    releaseAll(permits);
-    for (const call of calls) (await call).release();
-  });
-
-  test('returns a debt, a pause, and an endless pause', async () => {
-    const throttle = open({ capacity: 4, period: 1_000 });
-    const permit = await take(throttle, 1);
-    permit.settle(9);
-    permit.release();
-    await throttle.pause(50);
-    const { tokens, pausedFor } = await throttle.inspect();
-    expect(tokens).toBeCloseTo(-5, 1);
-    expect(pausedFor).toBeGreaterThan(40);
-    expect(pausedFor).toBeLessThanOrEqual(50);
-    await throttle.pause();
-    expect((await throttle.inspect()).pausedFor).toBe(Infinity);
-    await throttle.pause(1);
-    expect((await throttle.inspect()).pausedFor).toBe(Infinity);
-    await throttle.resume();
-    expect((await throttle.inspect()).pausedFor).toBe(0);
-  });
-
-  test('includes the effects of earlier calls', async () => {
-    const throttle = open({ concurrency: 2, capacity: 5, period: 1_000 });
-    const held = await take(throttle, 2);
-    const second = throttle.acquire();
-    expect((await throttle.inspect()).active.length).toBe(2);
-    held.refund();
-    held.release();
-    const { active, tokens } = await throttle.inspect();
-    expect(active.length).toBe(1);
-    expect(tokens).toBeCloseTo(4, 1);
-    (await second).release();
-    await throttle.run(() => {});
-    expect((await throttle.inspect()).active).toEqual([]);
-    const last = throttle.acquire();
-    await throttle.reset();
-    await until('the permit is lost', async () => (await last).signal.aborted);
-  });
-
-  test('changes no state, and creates no key', async () => {
-    const throttle = open({ capacity: 1 });
-    await throttle.inspect();
-    expect(await client.keys(`*${throttle.key}*`)).toEqual([]);
-  });
-});
-
-describe('reset', () => {
-  test('holders lose their permits and their signals abort, waiters return in order, and the bucket is full', async () => {
-    const [here, there] = openTwo({ concurrency: 2, capacity: 10, period: 1_000 });
-    const held = [await take(here, 5), await take(there, 5)];
-    const signals = held.map(({ signal }) => signal);
-    const outcomes = new Outcomes();
-    let place = 0;
-    for (const [name, throttle] of [
-      ['a', there],
-      ['b', here],
-      ['c', there],
-      ['d', here],
-    ] as const) {
-      outcomes.follow(name, throttle.acquire(2));
-      place++;
-      await until('one waiter is queued', async () => (await waitingIn(here)) === place);
-    }
-    await here.reset();
-    await until('the first two are in', () => outcomes.order.length === 2);
-    for (const signal of signals) {
-      await until('the signal aborts', () => signal.aborted);
-      expect(signal.reason).toBeInstanceOf(LeaseLostError);
-      expect((signal.reason as Error).message).toContain('was reset');
-    }
-    // The release of a lost permit frees no slot.
-    releaseAll(held);
-    await sleep(30);
-    const state = await here.inspect();
-    expect([state.active.length, state.waiting.length]).toEqual([2, 2]);
-    expect(new Set(state.active.map(({ slot }) => slot))).toEqual(new Set([1, 2]));
-    expect(state.tokens).toBeCloseTo(6, 1);
-    for (let index = 0; index < 4; index++) {
-      await until(`${index + 1} are in`, () => outcomes.order.length > index);
-      (outcomes.permit(outcomes.order[index] as string) as RedisPermit).release();
-    }
-    // The order within each object; the network decides which object returns first.
-    expect(outcomes.order.filter((name) => 'ac'.includes(name))).toEqual(['a', 'c']);
-    expect(outcomes.order.filter((name) => 'bd'.includes(name))).toEqual(['b', 'd']);
-    await Promise.all([here.idle(), there.idle()]);
-    expect((await here.inspect()).active).toEqual([]);
-  });
-
-  test('ends an endless pause', async () => {
-    const throttle = open({ concurrency: 1 });
-    await throttle.pause();
-    const waiting = throttle.acquire();
-    await until('one waiter is queued', async () => (await waitingIn(throttle)) === 1);
-    await throttle.reset();
-    (await waiting).release();
-  });
-
-  test('grants later calls of the same tick up to the limit', async () => {
-    const [here, there] = openTwo({ concurrency: 3 });
-    const held = await takeAll(here, 3);
-    const calls = Array.from({ length: 6 }, (_, index) =>
-      (index % 2 === 0 ? here : there).run(async ({ slot }) => {
-        running.push(slot);
-        most = Math.max(most, running.length);
-        expect(new Set(running).size).toBe(running.length);
-        await sleep(10);
-        running.splice(running.indexOf(slot), 1);
-      }),
-    );
-    const running: number[] = [];
-    let most = 0;
-    await until('the waiters are queued', async () => (await waitingIn(here)) === 6);
-    const reset = here.reset();
-    const late = [here, there, here].map((throttle) => throttle.run(() => sleep(10)));
-    await reset;
-    await Promise.all([...calls, ...late]);
-    expect(most).toBeLessThanOrEqual(3);
-    releaseAll(held);
-  });
-
-  test('loses a permit whose grant arrives after the reset', async () => {
-    const delayed = new DelayedClient();
-    const [here, there] = openTwo({ concurrency: 1, client: delayed }, { concurrency: 1 });
-    (await take(here)).release();
-    await here.idle();
-    delayed.delayReplies();
-    const call = here.acquire();
-    await until('it is in', async () => (await there.inspect()).active.length === 1);
-    await there.reset();
-    await sleep(30);
-    delayed.sendReplies();
-    const permit = await call;
-    expect(permit.signal.reason).toBeInstanceOf(LeaseLostError);
-    (await take(there)).release();
-  });
-
-  test('returns a waiter to the queue whose place arrives after the reset', async () => {
-    const delayed = new DelayedClient();
-    const [here, there] = openTwo({ concurrency: 1, client: delayed, ttl: 60 }, { concurrency: 1 });
-    (await take(here)).release();
-    await here.idle();
-    const held = await take(there);
-    delayed.delayReplies();
-    const call = here.acquire();
-    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
-    await there.reset();
-    await sleep(30);
-    delayed.sendReplies();
-    const permit = await call;
-    expect([permit.slot, permit.signal.aborted, held.signal.aborted]).toEqual([1, false, true]);
-    permit.release();
-    await here.idle();
-  });
-
-  test('returns a waiter to the queue during a renewal', async () => {
-    const clock = new ManualClock();
-    const delayed = new DelayedClient();
-    const [here, there] = openTwo(
-      { concurrency: 1, client: delayed, clock, ttl: 60, commandTimeout: 1_000 },
-      { concurrency: 1, ttl: 60 },
-    );
-    const held = await take(there);
-    const call = here.acquire();
-    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
-    // The throttle has received the place of its waiter.
-    await sleep(20);
-    delayed.delayReplies();
-    const before = delayed.calls;
-    await clock.advance(20.1);
-    expect(delayed.calls).toBe(before + 1);
-    await there.inspect();
-    await there.reset();
-    await sleep(30);
-    delayed.sendReplies();
-    const permit = await call;
-    expect(held.signal.aborted).toBe(true);
-    permit.release();
-    await here.idle();
   });
 });
 
@@ -541,7 +230,8 @@ describe('refusals', () => {
       const error = await errorOf(throttle.acquire());
       expect(error).toBeInstanceOf(QueueFullError);
       expect(error.message).toBe(
-        `RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) allows at most 2 waiters; retry when a running job has ended (1 running, 2 waiting)`,
+        `RedisThrottle "mail" (key "${here.key}", any rate, 1 at a time) allows at most 2 waiters; ` +
+          'retry when a running job has ended (1 running, 2 waiting)',
       );
     }
     held.release();
@@ -558,9 +248,12 @@ describe('refusals', () => {
     // Twenty seconds for the waiter, ten for its own cost.
     expect(error.retryAfter).toBeGreaterThan(28);
     expect(error.retryAfter).toBeLessThanOrEqual(30);
-    expect(error.message).toMatch(
-      /^RedisThrottle \(key ".+", 10 per 100 s, 5 at a time\) has no permit for a cost of 1 within the timeout of 25 s; retry in [\d.]+ s or later \(0 running, 1 waiting\)$/,
+    const [what, hint] = error.message.split('; ');
+    expect(what).toBe(
+      `RedisThrottle (key "${here.key}", 10 per 100 s, 5 at a time) ` +
+        'has no permit for a cost of 1 within the timeout of 25 s',
     );
+    expect(hint).toMatch(/^retry in [\d.]+ s or later \(0 running, 1 waiting\)$/);
     await here.configure({ capacity: 1e6 });
     (await waiting).release();
   });
@@ -611,7 +304,7 @@ describe('refusals', () => {
 });
 
 describe('close', () => {
-  test('rejects the waiters, and removes them in Redis; running work continues and is renewed, and idle waits for it', async () => {
+  test('rejects the waiters and removes them in Redis; running work is renewed, and idle waits for it', async () => {
     const [here, there] = openTwo({ concurrency: 1, ttl: 0.6 });
     const held = await take(here);
     const waiting = [here.acquire(), here.run(() => 'never')];
@@ -757,194 +450,6 @@ describe('settling', () => {
     expect((await throttle.inspect()).tokens).toBeCloseTo(1, 1);
     releaseAll([first, second]);
   });
-});
-
-describe('one call per tick', () => {
-  /** Counts the calls of Redis for `throttle` from now on. */
-  const count = (throttle: RedisThrottle): { (): number; inFull(): number; names(): unknown[] } => {
-    const key = `{headgate:${throttle.key}}`;
-    const [inFull, byName] = [vi.spyOn(client, 'eval'), vi.spyOn(client, 'evalsha')];
-    const of = (calls: unknown[][]): unknown[][] => calls.filter((call) => call.includes(key));
-    const first = (): number => of(inFull.mock.calls).length;
-    const names = (): unknown[] => of(byName.mock.calls).map(([sha]) => sha);
-    return Object.assign(() => first() + names().length, { inFull: first, names });
-  };
-
-  test('acquires, releases, refunds, aborts and a pause of one tick travel together', async () => {
-    const throttle = open({ capacity: 100, period: 1_000, concurrency: 20 });
-    const held = await takeAll(throttle, 20);
-    const leaver = new AbortController();
-    const left = Array.from({ length: 5 }, () => errorOf(throttle.acquire(1, { signal: leaver.signal })));
-    await until('the waiters are queued', async () => (await waitingIn(throttle)) === 5);
-    const calls = count(throttle);
-    for (const permit of held) permit.refund();
-    releaseAll(held);
-    leaver.abort();
-    const more = Array.from({ length: 10 }, () => throttle.acquire());
-    const runs = Array.from({ length: 5 }, () => throttle.run(() => sleep(5)));
-    const tries = [throttle.tryAcquire(), throttle.tryAcquire()];
-    await throttle.pause(0.001);
-    expect(calls()).toBe(1);
-    await Promise.all(left);
-    releaseAll(await Promise.all([...more, ...tries]));
-    await Promise.all(runs);
-  });
-
-  test('a hundred acquires of one tick travel in one call, and so do their releases', async () => {
-    const throttle = open({ concurrency: 100 });
-    const calls = count(throttle);
-    const permits = await Promise.all(Array.from({ length: 100 }, () => throttle.acquire()));
-    expect(calls()).toBe(1);
-    releaseAll(permits);
-    await throttle.idle();
-    expect(calls()).toBe(2);
-  });
-
-  test('acquires from continuations of the same tick travel in the same call', async () => {
-    const throttle = open({ concurrency: 100 });
-    const calls = count(throttle);
-    const permits = await Promise.all(
-      Array.from({ length: 10 }, async (_, index) => {
-        for (let turn = 0; turn < index; turn++) await Promise.resolve();
-        return throttle.acquire();
-      }),
-    );
-    expect(calls()).toBe(1);
-    releaseAll(permits);
-  });
-
-  test('the renewals of all leases and waiters travel in one call', async () => {
-    const clock = new ManualClock();
-    const throttle = open({ clock, ttl: 30, concurrency: 50 });
-    const held = await takeAll(throttle, 50);
-    const waiting = Array.from({ length: 50 }, () => throttle.acquire());
-    await until('the waiters are queued', async () => (await waitingIn(throttle)) === 50);
-    await sleep(20);
-    const calls = count(throttle);
-    await clock.advance(10);
-    expect(calls()).toBe(1);
-    await sleep(20);
-    expect(calls()).toBe(1);
-    releaseAll(held);
-    releaseAll(await Promise.all(waiting));
-  });
-
-  test('a release is sent by the end of the same tick', async () => {
-    const throttle = open({ concurrency: 1 });
-    const held = await take(throttle);
-    const calls = count(throttle);
-    const sent = new Promise<number>((resolve) => void setImmediate(() => resolve(calls())));
-    held.release();
-    expect(await sent).toBe(1);
-    await throttle.idle();
-  });
-
-  test('a tryAcquire after a release in the same tick gets the slot', async () => {
-    const throttle = open({ concurrency: 1, capacity: 1, period: 1_000 });
-    const held = await take(throttle);
-    const calls = count(throttle);
-    held.refund();
-    held.release();
-    const again = await take(throttle);
-    expect([again.slot, calls()]).toEqual([1, 1]);
-    again.release();
-  });
-
-  test('the script is called by its SHA-1 once Redis has cached it', async () => {
-    const throttle = open({ concurrency: 1 });
-    (await take(throttle)).release();
-    await throttle.idle();
-    const calls = count(throttle);
-    (await take(throttle)).release();
-    await throttle.idle();
-    expect(calls.inFull()).toBe(0);
-    expect(calls.names()).toEqual([expect.stringMatching(/^[0-9a-f]{40}$/), expect.stringMatching(/^[0-9a-f]{40}$/)]);
-  });
-});
-
-describe('commands and replies that cross', () => {
-  test('an abort while the reply is under way returns the slot and the tokens', async () => {
-    const delayed = new DelayedClient();
-    const [here, there] = openTwo(
-      { client: delayed, concurrency: 1, capacity: 3, period: 1_000 },
-      { concurrency: 1, capacity: 3, period: 1_000 },
-    );
-    delayed.delayReplies();
-    const leaver = new AbortController();
-    const reason = new Error('gone');
-    const call = errorOf(here.acquire(3, { signal: leaver.signal }));
-    await until('it is granted', async () => (await there.inspect()).active.length === 1);
-    leaver.abort(reason);
-    expect(await call).toBe(reason);
-    delayed.sendReplies();
-    await here.idle();
-    const state = await there.inspect();
-    expect([state.active, state.tokens]).toEqual([[], 3]);
-  });
-
-  test('an abort while the grant of a waiter is under way returns the slot and the tokens', async () => {
-    const [here, there] = openTwo({ concurrency: 1, capacity: 4, period: 1_000 });
-    for (let round = 0; round < 20; round++) {
-      const held = await take(here, 0);
-      const leaver = new AbortController();
-      const call = there.acquire(4, { signal: leaver.signal }).then(
-        (permit) => permit,
-        () => undefined,
-      );
-      await until('one waiter is queued', async () => (await waitingIn(here)) === 1);
-      held.release();
-      await new Promise((resolve) => void setTimeout(resolve, (round % 5) / 4));
-      leaver.abort();
-      const permit = await call;
-      permit?.refund();
-      permit?.release();
-      await Promise.all([here.idle(), there.idle()]);
-      const state = await here.inspect();
-      expect(state.active).toEqual([]);
-      expect(state.tokens).toBeCloseTo(4, 2);
-    }
-  });
-
-  test('a late reply does not delay the wake-up time of a message', async () => {
-    const delayed = new DelayedClient();
-    const limits = { capacity: 1, period: 0.3, burst: 1 };
-    const [here, there] = openTwo({ ...limits, client: delayed, ttl: 60, commandTimeout: 10 }, { ...limits, ttl: 60 });
-    // The subscription exists from here on.
-    const listening = here.run(() => {});
-    await listening;
-    await here.idle();
-    await sleep(350);
-    const held = await take(there);
-    const leaver = new AbortController();
-    const ahead = errorOf(there.acquire(1, { signal: leaver.signal }));
-    await until('one waiter is queued', async () => (await waitingIn(there)) === 1);
-    delayed.delayReplies();
-    const call = here.acquire();
-    await until('two waiters are queued', async () => (await waitingIn(there)) === 2);
-    leaver.abort();
-    await ahead;
-    await until('it is first', async () => (await waitingIn(there)) === 1);
-    await sleep(20);
-    delayed.sendReplies();
-    const granted = await Promise.race([call, sleep(5_000)]);
-    expect(granted).toBeDefined();
-    releaseAll([held, await call]);
-  });
-
-  test.each(['mine', '[1,2,3]'.repeat(10_000), Buffer.from([0xc1, 0xff, 0x00])])(
-    'a key with a foreign value rejects its own calls, and affects no other key: %#',
-    async (value) => {
-      const [careless, other] = [open({ concurrency: 1, failOpen: true, ttl: 60 }), open({ concurrency: 1, ttl: 0.3 })];
-      await client.set(`{headgate:${other.key}}`, value, 'PX', 10_000);
-      const held = await take(careless);
-      expect(held.slot).toBe(1);
-      expect((await errorOf(other.acquire())).message).toContain('WRONGTYPE');
-      expect(await careless.tryAcquire()).toBeUndefined();
-      held.release();
-      await client.del(`{headgate:${other.key}}`);
-      await other.idle();
-    },
-  );
 });
 
 describe('the object', () => {
