@@ -699,7 +699,7 @@ export class Throttle implements Gate {
     if (this.#queue.size >= maxQueue)
       throw this.#publishRefusal(
         cost,
-        this.#refusal(QueueFullError, now, cost, `has a full queue of ${maxQueue}`, stack),
+        this.#refusal(QueueFullError, now, cost, `allows at most ${maxQueue} waiters`, stack),
       );
     if (this.#queue === NO_WAITERS) this.#queue = this.#makeQueue();
     const cancel =

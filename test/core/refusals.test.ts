@@ -67,7 +67,7 @@ describe('the error of a refused call', () => {
     expect(error).toBeInstanceOf(QueueFullError);
     expect(error).toMatchObject({ name: 'QueueFullError', code: 'ERR_THROTTLE_QUEUE_FULL', retryAfter: 0.5 });
     expect((error as Error).message).toBe(
-      'Throttle (10 per 1 s, any number at a time) has a full queue of 2; ' +
+      'Throttle (10 per 1 s, any number at a time) allows at most 2 waiters; ' +
         'retry in 0.5 s or later (1 running, 2 waiting)',
     );
     expect(throttle.waiting).toBe(2);
