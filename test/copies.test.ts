@@ -1,6 +1,6 @@
 /**
  * Two copies of the package in one program: bundled and installed, or ESM and CommonJS. Gates, errors and events of one
- * work with the limiters, adapters and recorders of the other (FAULTS 9).
+ * copy work with the limiters, adapters and recorders of another copy (FAULTS 9).
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -8,13 +8,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
-import * as ours from 'headgate';
+import * as installed from 'headgate';
 import { throttledFetch } from 'headgate/fetch';
 import { web } from 'headgate/http';
 import { ManualClock, record } from 'headgate/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-type Copy = typeof ours;
+type Copy = typeof installed;
 
 const folder = mkdtempSync(join(tmpdir(), 'headgate-copies-'));
 const copies: Record<string, Copy> = {};
@@ -34,22 +34,22 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
   const copy = (): Copy => copies[format] as Copy;
 
-  test('is another copy', () => {
-    expect(copy().Throttle).not.toBe(ours.Throttle);
-    expect(copy().ThrottleError).not.toBe(ours.ThrottleError);
+  test('has other classes than the installed copy', () => {
+    expect(copy().Throttle).not.toBe(installed.Throttle);
+    expect(copy().ThrottleError).not.toBe(installed.ThrottleError);
   });
 
-  test('its timeout in our Limiter is a ServerBusyError, and what was taken is given back', async () => {
-    const [first, second] = [new ours.Resource(1), new (copy().Throttle)(1, 0, 60)];
+  test('a timeout of its gate in the installed Limiter is a ServerBusyError and holds nothing', async () => {
+    const [first, second] = [new installed.Resource(1), new (copy().Throttle)(1, 0, 60)];
     second.tryAcquire();
-    const limiter = new ours.Limiter({ timeout: 0, resources: [first, second] });
+    const limiter = new installed.Limiter({ timeout: 0, resources: [first, second] });
     const error: unknown = await limiter.acquire([first, second]).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ name: 'ServerBusyError', status: 503, cause: { code: 'ERR_THROTTLE_TIMEOUT' } });
     expect(first.active).toBe(0);
   });
 
   test.each([false, true])(
-    'its refusal is a 429 of our adapter, and the limit holds, with failOpen: %s',
+    'a refusal by its gate is a 429 of the installed adapter, with failOpen: %s',
     async (failOpen) => {
       const keyed = new (copy().KeyedThrottle)(1, 0, 60);
       const handler = web(() => new Response('served'), { keyed, key: () => 'ada', failOpen });
@@ -59,7 +59,7 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
     },
   );
 
-  test('its full queue, its closed gate and its busy limiter are a 503 of our adapter', async () => {
+  test('its full queue, closed gate and busy limiter are a 503 of the installed adapter', async () => {
     const { Throttle, Limiter, Resource } = copy();
     const full = new Throttle(1, 1, 60, { maxQueue: 0 });
     full.tryAcquire();
@@ -78,14 +78,14 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
     }
   });
 
-  test('its oversize cost goes to the error handler, also with failOpen', async () => {
+  test('a cost above the burst of its gate goes to the error handler, even with failOpen', async () => {
     const gate = new (copy().Throttle)(1);
     await expect(
       web(() => new Response(''), { gate, cost: 2, failOpen: true })(new Request('http://localhost/')),
     ).rejects.toThrow('cost must be at most 1');
   });
 
-  test('its gate paces our fetch, and is paused by it', async () => {
+  test('its gate limits the installed fetch, which pauses the gate on a refusal', async () => {
     const clock = new ManualClock();
     const gate = new (copy().Throttle)(10, 2, 1, { clock });
     let calls = 0;
@@ -99,7 +99,7 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
     expect([(await response).status, calls]).toEqual([200, 2]);
   });
 
-  test('our recorder sees what it does', () => {
+  test('the installed recorder records its gates', () => {
     for (const gate of [new (copy().Throttle)(10), new (copy().Resource)(1)]) {
       const trace = record(gate);
       gate.tryAcquire()?.release();
@@ -108,9 +108,9 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
     }
   });
 
-  test('a waiter of ours and a waiter of it on one signal both leave', async () => {
+  test('waiters of both copies on one signal both abort', async () => {
     const stop = new AbortController();
-    const gates = [new ours.Throttle(1, 1), new (copy().Throttle)(1, 1)];
+    const gates = [new installed.Throttle(1, 1), new (copy().Throttle)(1, 1)];
     const waiting = gates.map((gate) => {
       gate.tryAcquire();
       return gate.acquire(1, { signal: stop.signal }).catch((reason: unknown) => reason);
@@ -121,16 +121,16 @@ describe.each(['esm', 'cjs'])('a copy as %s', (format) => {
   });
 });
 
-test('no module of the package asks for `instanceof` of a class of ours or of an error', () => {
+test('no module uses `instanceof` with a class of the package or an error class', () => {
   const files = (readdirSync('src', { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
   expect(files.length).toBeGreaterThan(30);
-  const asks =
+  const usesInstanceof =
     /instanceof (?:\w*Error|Throttle|KeyedThrottle|Resource|Limiter|Redis\w*|Grant|Lease|TokenBucket|SlidingWindow)\b/;
   const lines = files.flatMap((file) =>
     readFileSync(join('src', file), 'utf8')
       .split('\n')
       .map((line) => `${file}: ${line}`),
   );
-  // An example of a caller's code may ask: a caller has one copy in hand.
-  expect(lines.filter((line) => asks.test(line) && !/: \s*\*/.test(line))).toEqual([]);
+  // Examples in doc comments may use `instanceof`, because the code of a caller uses one copy.
+  expect(lines.filter((line) => usesInstanceof.test(line) && !/: \s*\*/.test(line))).toEqual([]);
 });

@@ -1,6 +1,6 @@
 /**
- * The package as a stranger gets it: packed, installed into an empty project, imported in every way that it promises.
- * It needs `npm run build` before; `npm test` sees to that.
+ * The package as a user receives it: packed, installed into an empty project, and imported in every supported way. The
+ * test needs `npm run build` first, which `npm test` runs.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,14 +28,14 @@ beforeAll(() => {
   const [tarball] = JSON.parse(
     run('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', project], root),
   ) as { filename: string; files: { path: string }[] }[];
-  if (tarball === undefined) throw new Error('npm pack made nothing');
+  if (tarball === undefined) throw new Error('npm pack created no file');
   packed = tarball.files.map(({ path }) => path).toSorted();
   writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'stranger', private: true }));
   run('npm', ['install', '--offline', '--ignore-scripts', '--no-audit', '--no-fund', join(project, tarball.filename)]);
 });
 
 describe('the package', () => {
-  test('contains what is needed and nothing else', () => {
+  test('contains every needed file and no other', () => {
     const extra = packed.filter((path) => !/^dist\/(?:[\w-]+\/)*[\w.-]+\.(js|d\.ts)$/.test(path));
     const chapters = readdirSync(join(root, 'src'))
       .map((name) => `src/${name}/README.md`)
@@ -47,11 +47,11 @@ describe('the package', () => {
     }
   });
 
-  test('brings no dependency along', () => {
+  test('installs no dependency', () => {
     expect(readdirSync(join(project, 'node_modules')).filter((name) => !name.startsWith('.'))).toEqual(['headgate']);
   });
 
-  test('is imported as ESM', () => {
+  test('can be imported as ESM', () => {
     const code = `
       import { Throttle, ThrottleTimeoutError } from 'headgate';
       import { throttledFetch } from 'headgate/fetch';
@@ -68,10 +68,13 @@ describe('the package', () => {
       await clock.advance(60);
       const serve = web(() => new Response('served'), { gate: new Throttle(1, 0, 60) });
       const polite = throttledFetch(new Throttle(10), { fetch: async (url) => serve(new Request(url)) });
-      const statuses = [(await polite('http://localhost/')).status, (await serve(new Request('http://localhost/'))).status];
-      // Without the package "redis", it says what is missing.
+      const responses = [await polite('http://localhost/'), await serve(new Request('http://localhost/'))];
+      const statuses = responses.map(({ status }) => status);
+      // Without the package "redis", the error names the missing package.
       const fleet = new RedisThrottle({ client: { url: 'redis://127.0.0.1:1' }, key: 'key', concurrency: 1 });
-      const missing = await fleet.acquire().catch((error) => error instanceof ThrottleBackendError && error.message.includes('npm install redis'));
+      const namesPackage = (error) =>
+        error instanceof ThrottleBackendError && error.message.includes('npm install redis');
+      const missing = await fleet.acquire().catch(namesPackage);
       const needsProvider = (() => { try { instrument(); } catch (error) { return error instanceof TypeError; } })();
       console.log(await second, refused, manifest.version, ...statuses, missing, needsProvider);`;
     expect(node('--no-warnings', '--input-type=module', '-e', code)).toBe(
@@ -79,22 +82,26 @@ describe('the package', () => {
     );
   });
 
-  test('is required from CommonJS', () => {
+  test('can be required from CommonJS', () => {
     const code = `
       const { Throttle } = require('headgate');
       const { ManualClock } = require('headgate/testing');
-      if (!require('headgate/fetch').throttledFetch || !require('headgate/http').express || !require('headgate/otel').instrument || !require('headgate/redis').RedisThrottle) throw new Error('exports are missing');
+      const exports = [
+        require('headgate/fetch').throttledFetch, require('headgate/http').express,
+        require('headgate/otel').instrument, require('headgate/redis').RedisThrottle,
+      ];
+      if (!exports.every(Boolean)) throw new Error('exports are missing');
       new Throttle(10, 2, 1, { clock: new ManualClock() }).run(() => 'done').then(console.log);`;
     expect(node('--no-warnings', '--input-type=commonjs', '-e', code)).toBe('done');
   });
 
-  test('imports nothing of Node, and does nothing when imported', () => {
+  test('imports no module of Node and has no effect on import', () => {
     for (const path of packed.filter((name) => name.endsWith('.js'))) {
       const code = readFileSync(join(project, 'node_modules/headgate', path), 'utf8');
       const specifiers = [...code.matchAll(/(?:from|import\(?)\s*["']([^"']+)["']/g)]
         .map(([, specifier]) => specifier)
         .filter((specifier) => !/^headgate(\/|$)/.test(specifier ?? ''));
-      // The one package that is imported, and that only when it is needed.
+      // `redis` is the only package that is imported, and only on demand.
       const optional = path === 'dist/redis/index.js' ? ['redis'] : [];
       expect(
         specifiers.filter((specifier) => !/^\.\.?\//.test(specifier ?? '')),
@@ -103,15 +110,17 @@ describe('the package', () => {
     }
     const code = `
       const fail = (what) => () => { throw new Error(what + ' at import'); };
-      globalThis.setTimeout = fail('a timer'); globalThis.queueMicrotask = fail('a microtask'); Math.random = fail('a random number');
+      globalThis.setTimeout = fail('a timer'); globalThis.queueMicrotask = fail('a microtask');
+      Math.random = fail('a random number');
       performance.now = fail('the clock'); globalThis.addEventListener = fail('a listener');
-      for (const name of ['headgate', 'headgate/fetch', 'headgate/http', 'headgate/otel', 'headgate/redis', 'headgate/testing']) await import(name);
+      for (const name of ['', '/fetch', '/http', '/otel', '/redis', '/testing']) await import('headgate' + name);
       const { KeyedThrottle, Limiter, Resource, Throttle } = await import('headgate');
       const { concurrencyLimit, express, web } = await import('headgate/http');
       const resource = new Resource(1);
       new Limiter({ timeout: 1, resources: [resource] }).resources([resource])(() => 1);
       new KeyedThrottle(10, 2);
-      (await import('headgate/fetch')).throttledFetch(new Throttle(10, 2, 1, { window: 'sliding', also: [{ capacity: 5 }] }));
+      const sliding = new Throttle(10, 2, 1, { window: 'sliding', also: [{ capacity: 5 }] });
+      (await import('headgate/fetch')).throttledFetch(sliding);
       express(concurrencyLimit({ key: 'ip', maxConcurrent: 2 }));
       web(() => new Response(), { gate: resource });
       crypto.getRandomValues = fail('a random number'); crypto.subtle.digest = fail('a digest');
@@ -132,7 +141,8 @@ describe('the package', () => {
     'has types under $moduleResolution, in a $file, with $lib and types of $types',
     ({ module, moduleResolution, file, lib, types }) => {
       const code = `
-      import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle, ThrottleError, type ThrottleMessages } from 'headgate';
+      import { KeyedThrottle, Limiter, Resource, Throttle, ThrottleError } from 'headgate';
+      import type { Gate, Permit, ThrottleMessages } from 'headgate';
       import { throttledFetch } from 'headgate/fetch';
       import { concurrencyLimit, express, fastify, hono, koa, web } from 'headgate/http';
       import { RedisKeyedThrottle, type RedisPermit, RedisThrottle } from 'headgate/redis';
@@ -141,8 +151,14 @@ describe('the package', () => {
       const client = { url: 'redis://localhost:6379' };
       const fleet = new RedisThrottle({ client, key: 'key', capacity: 10 });
       export const slot: Promise<number> = fleet.run((permit: RedisPermit) => permit.slot);
-      export const limited = express(concurrencyLimit({ key: 'ip', maxConcurrent: 5, backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl }) }));
-      // @ts-expect-error what tests use is no part of it
+      export const limited = express(
+        concurrencyLimit({
+          key: 'ip',
+          maxConcurrent: 5,
+          backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl }),
+        }),
+      );
+      // @ts-expect-error the second argument is internal
       new RedisThrottle({ client, key: 'key' }, {});
       export const text: Promise<string> = throttle.run((permit: Permit) => permit.cost.toFixed());
       export const permit: Promise<Permit> = throttle.acquire(5);
@@ -161,11 +177,11 @@ describe('the package', () => {
       export const adapters: unknown[] = [koa({ gate }), fastify({ gate }), hono({ gate })];
       export const middleware = express(concurrencyLimit({ key: 'user', maxConcurrent: 5 }));
       export const handler = web(() => new Response(), { gate });
-      // @ts-expect-error what is kept for a subclass of ours is no part of it
+      // @ts-expect-error internal members have no public type
       throttle.rested;
-      // @ts-expect-error an instance, not a function
+      // @ts-expect-error a class needs the keyword new
       ThrottleError('code', 'message');
-      // @ts-expect-error there is no such export
+      // @ts-expect-error unknown export
       import { Semaphore } from 'headgate';`;
       writeFileSync(join(project, file), code);
       const compilerOptions = {
@@ -193,7 +209,7 @@ describe('the package', () => {
 });
 
 describe('sizes, minified and gzipped', () => {
-  /** In bytes, of what a bundler takes in for these lines. */
+  /** The size in bytes of a bundle of these lines. */
   const size = async (...lines: string[]): Promise<number> => {
     const { outputFiles } = await build({
       stdin: { contents: lines.join('\n'), resolveDir: join(root, 'dist') },

@@ -1,6 +1,6 @@
 /**
- * Runs every example of README.md and of the doc comments, as a newcomer would paste it: each is a module of its own.
- * What an example prints is what its `// → ` comments say, in order. All of them pass the strict type check together.
+ * Runs every example of the READMEs and of the doc comments as a separate module, as a newcomer would paste it. An
+ * example must print the texts of its `// → ` comments, in order. All examples pass the strict type check together.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -31,8 +31,9 @@ const examples: Example[] = [];
 const collect = (source: string, code: string): void => {
   const file = join(folder, `example-${examples.length}.ts`);
   writeFileSync(file, `${code}\nexport {};\n`);
+  const firstLine = code.split('\n').find((line) => line !== '' && !line.startsWith('import')) ?? '';
   examples.push({
-    name: `${source} ${examples.length}: ${code.split('\n').find((line) => line !== '' && !line.startsWith('import')) ?? ''}`,
+    name: `${source} ${examples.length}: ${firstLine}`,
     code,
     file,
   });
@@ -60,7 +61,7 @@ for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: '
 }
 
 describe('examples', () => {
-  test('are found', () => {
+  test('exist in the READMEs and in the doc comments', () => {
     expect(fromReadme).toBeGreaterThanOrEqual(12);
     expect(examples.length - fromReadme).toBeGreaterThanOrEqual(12);
   });
@@ -70,7 +71,7 @@ describe('examples', () => {
     const log = vi
       .spyOn(console, 'log')
       .mockImplementation((...values: unknown[]) => void printed.push(format(...values)));
-    // The upstream of the recipes: refuses once, then serves.
+    // The upstream of the recipes refuses once, and then serves.
     const responses = [new Response('', { status: 429, headers: { 'retry-after': '0.01' } })];
     vi.stubGlobal('fetch', async () => responses.pop() ?? new Response('ok'));
     vi.stubEnv('REDIS_URL', inject('redisUrl'));
@@ -80,7 +81,7 @@ describe('examples', () => {
     if (expected.length > 0) expect(printed).toEqual(expected);
   });
 
-  test('type-check', () => {
+  test('pass the strict type check', () => {
     const config = {
       extends: '../../tsconfig.json',
       compilerOptions: {
@@ -100,7 +101,7 @@ describe('examples', () => {
   });
 });
 
-test.each(pages)('the pictures, files and headings that %s links to are there', (page) => {
+test.each(pages)('the pictures, files and headings that %s links to exist', (page) => {
   const text = readFileSync(join(root, page), 'utf8');
   for (const [, target = ''] of text.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
     const [path = '', heading] = target.split('#');
@@ -111,7 +112,7 @@ test.each(pages)('the pictures, files and headings that %s links to are there', 
   }
 });
 
-/** The anchors of the headings of a page, as a reader of Markdown makes them. */
+/** The anchors of the headings of a page, as a Markdown renderer creates them. */
 function headingsOf(text: string): string[] {
   return [...text.replaceAll(/^```.*?^```$/gms, '').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
     heading
@@ -124,7 +125,7 @@ function headingsOf(text: string): string[] {
 describe('the strict upstream', () => {
   const results = JSON.parse(readFileSync(join(root, 'bench/upstream.json'), 'utf8')) as Results;
 
-  test('its table and its picture are those of its results', () => {
+  test('the table and the picture match the results', () => {
     const page = readFileSync(join(root, 'bench/README.md'), 'utf8');
     expect(fill(page, results)).toBe(page);
     expect(readFileSync(join(root, 'bench/upstream.svg'), 'utf8')).toBe(chart(results));
@@ -134,7 +135,7 @@ describe('the strict upstream', () => {
     { id: 'window', right: 'headgate, sliding', wrong: 'headgate, bucket' },
     { id: 'bucket', right: 'headgate, bucket', wrong: 'headgate, sliding' },
     { id: 'concurrency', right: 'headgate', wrong: undefined },
-  ])('by $id, headgate is not refused and gets as much as the best, as the text says', ({ id, right, wrong }) => {
+  ])('by $id, headgate has no refusals and the best throughput, as the text states', ({ id, right, wrong }) => {
     const clients = results.upstreams.find((upstream) => upstream.id === id)?.clients ?? {};
     const share = (name: string): number => clients[name]?.share ?? NaN;
     for (const name of [right, wrong ?? right])
@@ -148,7 +149,7 @@ describe('the strict upstream', () => {
     expect(Math.round(20 * cost) * 5).toBeLessThanOrEqual(20);
   });
 
-  test('plainly set, everybody is refused, as the text says', () => {
+  test('without tuning, every client has refusals, as the text states', () => {
     const clients = results.upstreams.find(({ id }) => id === 'plain')?.clients ?? {};
     for (const { refused } of Object.values(clients)) expect(refused).toBeGreaterThan(0);
   });

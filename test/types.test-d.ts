@@ -1,6 +1,6 @@
 /**
- * What the types allow and what they refuse. Nothing here runs: `npm run check:types` compiles it, and fails where an
- * expected error does not come.
+ * Valid and invalid uses of the types. This file never runs: `npm run check:types` compiles it, and fails if an
+ * expected type error is missing.
  */
 import type { IncomingMessage } from 'node:http';
 import type {
@@ -23,43 +23,43 @@ import { expectTypeOf } from 'vitest';
 
 const throttle = new Throttle(10, 2, 1, { burst: 5, maxQueue: 3, clock: new ManualClock(), name: 'api' });
 
-// Options: undefined is as good as absent, whatever exactOptionalPropertyTypes says; a misspelt one is an error.
+// Options: undefined is accepted even with exactOptionalPropertyTypes, and a misspelled option is an error.
 void new Throttle(10, undefined, undefined, {
   burst: undefined,
   maxQueue: undefined,
   clock: undefined,
   name: undefined,
 });
-// @ts-expect-error a capacity is needed
+// @ts-expect-error capacity is required
 void new Throttle();
-// @ts-expect-error numbers are numbers
+// @ts-expect-error capacity is a number
 void new Throttle('10');
-// @ts-expect-error a misspelt option
+// @ts-expect-error a misspelled option
 void new Throttle(10, 2, 1, { bursts: 5 });
-// @ts-expect-error half a clock
+// @ts-expect-error a clock has two methods
 void new Throttle(10, 2, 1, { clock: { now: () => 0 } });
 
 // acquire and tryAcquire
 expectTypeOf(throttle.acquire()).toEqualTypeOf<Promise<Permit>>();
 expectTypeOf(throttle.acquire(2, { signal: undefined, timeout: undefined })).toEqualTypeOf<Promise<Permit>>();
 expectTypeOf(throttle.tryAcquire(2)).toEqualTypeOf<Permit | undefined>();
-// @ts-expect-error now or never takes no options
+// @ts-expect-error tryAcquire takes no options
 throttle.tryAcquire(1, { timeout: 3 });
 // @ts-expect-error a signal is an AbortSignal
 void throttle.acquire(1, { signal: new AbortController() });
-// @ts-expect-error it may be undefined
+// @ts-expect-error the permit may be undefined
 throttle.tryAcquire().release();
 
-// run: the result of the function, awaited
+// run: the awaited result of the function
 expectTypeOf(throttle.run(() => 1)).toEqualTypeOf<Promise<number>>();
 expectTypeOf(throttle.run(async () => 'text')).toEqualTypeOf<Promise<string>>();
 expectTypeOf(throttle.run((permit) => permit.waited, 2, { timeout: 3 })).toEqualTypeOf<Promise<number>>();
-// @ts-expect-error a function, not its result
+// @ts-expect-error run takes a function, not a promise
 void throttle.run(fetch('https://example.com'));
 // @ts-expect-error the permit is the only argument
 void throttle.run((permit: Permit, index: number) => index);
 
-// wrap: parameters, this and result stay
+// wrap: keeps parameters, `this` and result
 const wrapped = throttle.wrap(
   function (this: { prefix: string }, name: string, times?: number) {
     return Promise.resolve(`${this.prefix}${name}`.repeat(times ?? 1));
@@ -74,7 +74,7 @@ void wrapped.call({}, 'a');
 // @ts-expect-error the wrong argument
 void wrapped.call({ prefix: '>' }, 1);
 const echo = (name: string): string => name;
-// @ts-expect-error a cost function gets the arguments of the call
+// @ts-expect-error a cost function receives the arguments of the call
 throttle.wrap(echo, (name: number) => name);
 expectTypeOf(throttle.wrap((n: number) => n)).toEqualTypeOf<(this: unknown, n: number) => Promise<number>>();
 
@@ -87,7 +87,7 @@ expectTypeOf(throttle.map(stream, (item) => item, { cost: (item) => item.size })
 >();
 // @ts-expect-error not iterable
 void throttle.map(5, () => 1);
-// @ts-expect-error a cost function gets the item
+// @ts-expect-error a cost function receives the item
 void throttle.map([1], () => 1, { cost: (item: string) => item.length });
 
 // Permits and throttles work with `using`.
@@ -101,37 +101,37 @@ async function blocks(): Promise<void> {
   second.cost = 3;
   // @ts-expect-error a getter: configure() changes it
   whole.capacity = 5;
-  // @ts-expect-error closing takes a while: `await using`
+  // @ts-expect-error a throttle closes asynchronously: `await using`
   using sync = throttle;
   void sync;
 }
 void blocks;
 
 expectTypeOf(throttle.configure).parameter(0).toEqualTypeOf<Limits>();
-// @ts-expect-error a misspelt limit
+// @ts-expect-error a misspelled limit
 throttle.configure({ cap: 5 });
 expectTypeOf(throttle.name).toEqualTypeOf<string | undefined>();
 expectTypeOf<ThrottleTimeoutError>().toExtend<ThrottleError>();
 expectTypeOf<ThrottleError['retryAfter']>().toEqualTypeOf<number | undefined>();
 expectTypeOf<ManualClock>().toExtend<Clock>();
 
-// Gates: whatever has the six methods is one, and so is everything of ours.
+// Gates: any object with the six methods is a gate, and so are all gates of this package.
 expectTypeOf<Throttle>().toExtend<Gate>();
 expectTypeOf<Resource>().toExtend<Gate>();
 expectTypeOf<Resources>().toExtend<Gate>();
 expectTypeOf<KeyedThrottle>().toExtend<KeyedGate>();
 expectTypeOf<KeyedThrottle<number>>().toExtend<KeyedGate<number>>();
-// @ts-expect-error a gate for each key is not one for all
+// @ts-expect-error a keyed gate is not a gate
 void ((keyed: KeyedThrottle): Gate => keyed);
-// @ts-expect-error and the other way round
+// @ts-expect-error a gate is not a keyed gate
 void ((gate: Throttle): KeyedGate => gate);
 
-// Keys: a string unless it is said otherwise
+// Keys: a string by default
 const keyed = new KeyedThrottle<number>(10, 2, 1, { maxKeys: 5, burst: 3 });
 expectTypeOf(keyed.run(5, (permit) => permit.cost)).toEqualTypeOf<Promise<number>>();
 expectTypeOf(keyed.tryAcquire(5)).toEqualTypeOf<Permit | undefined>();
 expectTypeOf(keyed.peek(5)).toEqualTypeOf<Throttle | undefined>();
-// @ts-expect-error not a key of its own
+// @ts-expect-error the key has another type
 void keyed.acquire('5');
 // @ts-expect-error the key comes first
 void new KeyedThrottle(1).run(() => 1);
@@ -142,16 +142,16 @@ void new Throttle(1, 0, 1, {
   margin: 1,
   also: [{ capacity: 1 }, { capacity: 1, period: 2, window: 'sliding' }],
 });
-// @ts-expect-error the only window there is slides
+// @ts-expect-error the only kind of window is sliding
 void new Throttle(1, 0, 1, { window: 'fixed' });
 // @ts-expect-error a rate has a capacity
 void new Throttle(1, 0, 1, { also: [{ period: 1 }] });
 
-// Limiter: parameters, this and result stay; both limits are asked for
+// Limiter: keeps parameters, `this` and result, and requires both options
 const limiter = new Limiter({ timeout: 1, resources: [throttle, new Resource(1)] });
-// @ts-expect-error a timeout is part of it
+// @ts-expect-error timeout is required
 void new Limiter({ resources: [] });
-// @ts-expect-error gates, not keyed ones
+// @ts-expect-error a limiter takes gates, not keyed gates
 void new Limiter({ timeout: 1, resources: [keyed] });
 const limited = limiter.resources([throttle])(function (this: { prefix: string }, name: string, times?: number) {
   return `${this.prefix}${name}`.repeat(times ?? 1);
@@ -168,13 +168,13 @@ class Reports {
     return `${this.prefix}${name}`;
   }
 
-  // @ts-expect-error what is decorated becomes asynchronous
+  // @ts-expect-error a decorated method becomes asynchronous
   @limiter.resources([throttle])
   now(): number {
     return 1;
   }
 
-  // @ts-expect-error a method, not a getter
+  // @ts-expect-error the decorator accepts methods, not getters
   @limiter.resources([throttle])
   get title(): string {
     return '';
@@ -185,16 +185,16 @@ expectTypeOf(limiter.acquire([throttle], { timeout: 1 })).toEqualTypeOf<Promise<
 expectTypeOf<ServerBusyError>().toExtend<ThrottleTimeoutError>();
 expectTypeOf<ServerBusyError['status']>().toEqualTypeOf<503>();
 
-// fetch: the very type of fetch; a key only where there are keys of that kind
+// fetch: exactly the type of fetch, and `key` only for keys of that type
 expectTypeOf(throttledFetch(throttle)).toEqualTypeOf<typeof globalThis.fetch>();
 expectTypeOf(throttledFetch(new KeyedThrottle(1))).toEqualTypeOf<typeof globalThis.fetch>();
 void throttledFetch(keyed, { key: () => 5 });
-// @ts-expect-error origins are strings, its keys are numbers
+// @ts-expect-error the default key is a string, and the keys are numbers
 void throttledFetch(keyed);
 // @ts-expect-error there is no such option
 void throttledFetch(throttle, { retry: 5 });
 
-// fetch of other clients: no cast on the way in, and their own types on the way out
+// fetch of other clients: no cast is needed, and the result keeps the types of the client
 const throughUndici = throttledFetch(throttle, { fetch: undiciFetch });
 expectTypeOf(throughUndici).toEqualTypeOf<typeof undiciFetch>();
 void throughUndici('https://example.com', { dispatcher: new Agent() });
@@ -219,10 +219,10 @@ void throttledFetch(throttle, { fetch: globalThis.fetch, cost: (input, init) => 
 void throttledFetch(throttle)('https://example.com', { dispatcher: new Agent() });
 // @ts-expect-error a fetch returns a promise of a response
 void throttledFetch(throttle, { fetch: async () => 'ok' });
-// @ts-expect-error its keys are numbers
+// @ts-expect-error the keys are numbers
 void throttledFetch(keyed, { fetch: undiciFetch, key: () => 'a' });
 
-// refusal: a boolean, seconds or nothing, at once or later
+// refusal: a boolean, seconds or undefined, or a promise of one
 void throttledFetch(throttle, {
   refusal: ({ status }, { url, method, headers }) =>
     status === 403 ? url === '' || method === 'GET' || headers.has('x') : undefined,
@@ -230,10 +230,10 @@ void throttledFetch(throttle, {
 void throttledFetch(throttle, {
   refusal: async (response) => ((await response.clone().text()) === '' ? 5 : undefined),
 });
-// @ts-expect-error a word is no answer
+// @ts-expect-error a string is not a valid result
 void throttledFetch(throttle, { refusal: () => 'yes' });
 
-// readWait: headers of every client
+// readWait: the headers of every client
 expectTypeOf(readWait(new Headers())).toEqualTypeOf<number | undefined>();
 declare const message: IncomingMessage;
 readWait(message.headers, Date.now());
@@ -243,7 +243,7 @@ declare const dispatched: Dispatcher.ResponseData;
 readWait(dispatched.headers);
 void nodeFetch('https://example.com').then(({ headers }) => readWait(headers));
 void undiciFetch('https://example.com').then(({ headers }) => readWait(headers));
-// @ts-expect-error fields, not a field
+// @ts-expect-error all headers, not one value
 readWait('30');
 // @ts-expect-error an instant is a number
 readWait(new Headers(), new Date());

@@ -20,7 +20,7 @@ import {
 } from './reference.js';
 import { keyed } from '../soak/keyed.js';
 import { newTally, type Tally } from '../soak/part.js';
-import { playHistory, type Settings } from '../soak/twin.js';
+import { playHistory, type Settings } from '../soak/model-comparison.js';
 import { SkewedClock } from '../support/support.js';
 
 const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts });

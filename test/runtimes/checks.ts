@@ -1,7 +1,7 @@
 /**
- * What headgate promises, checked wherever it runs: Node, Bun, Deno, workerd, a browser. So it imports nothing but the
- * package and needs no test framework. What a runtime may lack is a feature: its check says how it was found, and the
- * runner knows what to expect of whom.
+ * The promises of headgate, checked on every runtime: Node, Bun, Deno, workerd and a browser. This file imports only
+ * the package, and needs no test framework. A capability that a runtime may lack is a feature: its check returns a
+ * result, and the runner compares the result with the expected one.
  *
  * To add a check, add an entry to `checks`, at the end of this file.
  */
@@ -26,26 +26,26 @@ import { ManualClock, record, toSVG } from 'headgate/testing';
 
 export interface Check {
   readonly name: string;
-  /** Throws for what is wrong. A check of a feature returns a word for how it was found. */
+  /** Throws if the check fails. The check of a feature returns its result. */
   run(): Promise<string | void>;
 }
 
 export interface Outcome {
   readonly name: string;
-  /** How a feature was found. */
+  /** The result of a feature check. */
   readonly found?: string;
-  /** What was expected, and what came instead. */
+  /** The expected value and the received value. */
   readonly failure?: string;
 }
 
-/** What a script tells its runner. */
+/** The report of a script to its runner. */
 export interface Report {
-  /** As the runtime names itself. */
+  /** The name that the runtime reports. */
   readonly agent: string;
   readonly outcomes: readonly Outcome[];
 }
 
-/** No check takes two seconds; one that takes so long waits for what will never come. */
+/** Every check takes less than two seconds. A check that takes longer waits for an event that never comes. */
 const LIMIT_MS = 8_000;
 
 const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
@@ -59,10 +59,10 @@ const show = (value: unknown): string =>
         : part,
   );
 
-/** To a microsecond: instants are sums of fractions. */
+/** Rounds to a microsecond, because instants are sums of fractions. */
 const rounded = (seconds: number): number => Math.round(seconds * 1e6) / 1e6;
 
-/** Each line of the table is `[what, actual, expected]`. */
+/** Each row is `[name, actual, expected]`. */
 const expectAll = (...lines: readonly (readonly [what: string, actual: unknown, expected: unknown])[]): void => {
   const wrong = lines.filter(([, actual, expected]) => show(actual) !== show(expected));
   if (wrong.length > 0)
@@ -77,7 +77,7 @@ const failureOf = (promise: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
-/** The class, the code and the seconds of a refusal, for a table. */
+/** The class, the code and the `retryAfter` of a refusal. */
 const refusalOf = async (promise: Promise<unknown>): Promise<unknown[]> => {
   const error = await failureOf(promise);
   return error instanceof ThrottleError
@@ -85,14 +85,14 @@ const refusalOf = async (promise: Promise<unknown>): Promise<unknown[]> => {
     : ['no ThrottleError', error];
 };
 
-/** Notes who is granted, and when, without holding anything. */
+/** Records the name and the instant of each grant, and releases the permit at once. */
 const grantsOf = (gate: Gate, clock: ManualClock, costs: readonly number[]): [cost: number, at: number][] => {
   const grants: [number, number][] = [];
   for (const cost of costs) void gate.run(() => void grants.push([cost, rounded(clock.now())]), cost);
   return grants;
 };
 
-/** What Node, Bun, Deno and some workers have of Node. */
+/** The modules of Node that Node, Bun, Deno and some workers have. */
 interface Runtime {
   process?: {
     getBuiltinModule?: (name: string) => unknown;
@@ -111,9 +111,9 @@ interface Storage<T> {
   getStore(): T | undefined;
 }
 
-/** AsyncLocalStorage, where there is one. */
+/** AsyncLocalStorage, if the runtime has it. */
 const findStorage = async (): Promise<(new () => Storage<string>) | undefined> => {
-  // Out of sight of bundlers.
+  // Hidden from bundlers.
   const name = 'node:async_hooks';
   const found: unknown = runtime.process?.getBuiltinModule?.(name) ?? (await import(name).catch(() => undefined));
   return (found as { AsyncLocalStorage?: new () => Storage<string> } | undefined)?.AsyncLocalStorage;
@@ -134,7 +134,7 @@ const watchRejections = (): void => {
   }
 };
 
-/** As the runtime names itself, with its version. */
+/** The name and the version that the runtime reports. */
 export const agent = (): string => {
   if (runtime.Bun !== undefined) return `Bun ${runtime.Bun.version}`;
   if (runtime.Deno !== undefined) return `Deno ${runtime.Deno.version.deno}`;
@@ -147,7 +147,7 @@ export const checks: readonly Check[] = [
   {
     name: 'imports',
     async run() {
-      // Bundles have no such thing: what is in them, who made them knows.
+      // A bundle cannot resolve packages: the runner knows its contents.
       if (typeof import.meta.resolve !== 'function') return 'bundled';
       const entries: [specifier: string, file: string][] = [
         ['', 'index'],
@@ -157,7 +157,7 @@ export const checks: readonly Check[] = [
         ['/redis', 'redis/index'],
         ['/testing', 'testing/index'],
       ];
-      // Not to the sources, which a runtime may find by the `paths` of a tsconfig.json nearby.
+      // The package must not resolve to the sources, through the `paths` of a tsconfig.json nearby.
       expectAll(
         ...entries.map(
           ([entry, file]) =>
@@ -193,7 +193,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'rate, by a clock that stands still',
+    name: 'rate on a clock that stands still',
     async run() {
       const clock = new ManualClock();
       const throttle = new Throttle(10, 0, 1, { burst: 2, clock });
@@ -214,22 +214,22 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'rate, in real time',
+    name: 'rate in real time',
     async run() {
       const throttle = new Throttle(50, 0, 1, { burst: 1 });
       const start = performance.now();
       let waited = 0;
       for (let count = 0; count < 6; count++) await throttle.run((permit) => void (waited += permit.waited));
       const seconds = (performance.now() - start) / 1000;
-      // Clocks of browsers and workers are coarse.
+      // Browsers and workers have coarse clocks.
       expectAll(
         [`5 after the first take 0.1 s or more: ${seconds} s`, seconds >= 0.098, true],
-        [`so permits say: ${waited} s`, waited >= 0.08, true],
+        [`sum of waited: ${waited} s`, waited >= 0.08, true],
       );
     },
   },
   {
-    name: 'first in, first out, whatever the costs; nobody barges',
+    name: 'first in, first out at any cost, and no call overtakes a waiter',
     async run() {
       const clock = new ManualClock();
       const throttle = new Throttle(10, 0, 1, { clock });
@@ -258,7 +258,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'timeouts, met and hopeless',
+    name: 'timeouts that are met and that cannot be met',
     async run() {
       const clock = new ManualClock();
       const slots = new Throttle(Infinity, 1, 1, { clock });
@@ -365,11 +365,14 @@ export const checks: readonly Check[] = [
       second.refund();
       expectAll(['refunded', throttle.tokens, 7]);
       (await throttle.acquire(7)).settle(12);
-      expectAll(['debt', throttle.tokens, -5], ['who comes pays it', rounded(throttle.estimateWait(1)), 0.6]);
+      expectAll(
+        ['debt', throttle.tokens, -5],
+        ['the next caller pays the debt', rounded(throttle.estimateWait(1)), 0.6],
+      );
     },
   },
   {
-    name: 'permits release once; N releases let N go',
+    name: 'a permit releases once, and N releases grant N waiters',
     async run() {
       const throttle = new Throttle(Infinity, 3);
       const held = await Promise.all([throttle.acquire(), throttle.acquire(), throttle.acquire()]);
@@ -413,7 +416,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'run starts later, passes on, and has released by then',
+    name: 'run starts its function later, passes results through, and releases before it settles',
     async run() {
       const throttle = new Throttle(Infinity, 1);
       let started = false;
@@ -431,7 +434,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'errors, and bad arguments by name',
+    name: 'errors, and invalid arguments by name',
     async run() {
       const throttle = new Throttle(10);
       const classes: [string, Error, (new (...args: never[]) => Error)[]][] = [
@@ -473,7 +476,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'a throttle for each key',
+    name: 'a keyed throttle',
     async run() {
       const clock = new ManualClock();
       const keyed = new KeyedThrottle(1, 0, 60, { clock, maxKeys: 2 });
@@ -488,13 +491,13 @@ export const checks: readonly Check[] = [
       keyed.pause('bob', 90);
       await clock.advance(60);
       expectAll(
-        ['live: bob, who is paused', [keyed.size, keyed.peek('ada'), keyed.peek('bob')?.tokens], [1, undefined, 1]],
+        ['only the paused key is live', [keyed.size, keyed.peek('ada'), keyed.peek('bob')?.tokens], [1, undefined, 1]],
         ['eve', keyed.tryAcquire('eve')?.cost, 1],
       );
     },
   },
   {
-    name: 'several resources at once, or 503',
+    name: 'a limiter of several resources, with status 503',
     async run() {
       const [database, files] = [new Resource(2), new Resource(1)];
       const limiter = new Limiter({ timeout: 0.02, resources: [database, files] });
@@ -510,7 +513,7 @@ export const checks: readonly Check[] = [
           error instanceof ServerBusyError && [error.status, error.message],
           [503, 'Server busy, please retry later'],
         ],
-        ['what was taken is back', database.active, 0],
+        ['permits after the refusal', database.active, 0],
       );
       held.release();
       let refused: unknown;
@@ -526,7 +529,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'several rates, and a sliding window',
+    name: 'several rates and a sliding window',
     async run() {
       const clock = new ManualClock();
       const both = new Throttle(2, 0, 1, { also: [{ capacity: 3, period: 60 }], clock });
@@ -556,7 +559,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'a wait beyond what setTimeout takes',
+    name: 'a wait above the limit of setTimeout',
     async run() {
       const throttle = new Throttle(1, 0, 1e8);
       throttle.tryAcquire();
@@ -569,7 +572,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: '50,000 who wait: no recursion, in order; 10,000 who leave by one signal',
+    name: '50,000 waiters in order without recursion, and 10,000 aborts by one signal',
     async run() {
       const throttle = new Throttle(Infinity, 1);
       const first = await throttle.acquire();
@@ -589,7 +592,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'throttledFetch: a 429 with Retry-After pauses the gate, then is asked again',
+    name: 'throttledFetch pauses the gate after a 429 with Retry-After, and then retries',
     async run() {
       const clock = new ManualClock();
       const throttle = new Throttle(10, 2, 1, { clock });
@@ -628,7 +631,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    name: 'web: a Request comes, a Response goes, a refusal says when',
+    name: 'web handles a Request, and a refusal has Retry-After',
     async run() {
       const ask = (key = 'ada'): Request => new Request('https://example.com/', { headers: { 'x-api-key': key } });
       const rated = web(async (request) => new Response(`hello ${request.headers.get('x-api-key')}`), {
@@ -673,14 +676,14 @@ export const checks: readonly Check[] = [
   {
     name: 'using',
     async run() {
-      // Where the syntax is unknown, that file cannot be loaded, and nothing else can.
+      // Only that file fails to load on a runtime that lacks the syntax.
       const blocks = await import('./using.js').catch((error: unknown) => {
         if (error instanceof SyntaxError) return undefined;
         throw error;
       });
       if (blocks === undefined) return 'no';
       expectAll(['active inside and after', await blocks.inBlocks(), [1, 0, 1, 0, 1, 0, 'thrown', 0, true]]);
-      // The text is that of the code that ran, which a runtime may have translated.
+      // The source text of the function shows whether the runtime translated the syntax.
       return /await using \w+ =/.test(String(blocks.inBlocks)) ? 'native' : 'translated';
     },
   },
@@ -709,10 +712,10 @@ export const checks: readonly Check[] = [
       }
       const diagnostics = runtime.process?.getBuiltinModule?.('node:diagnostics_channel') as Diagnostics | undefined;
       if (diagnostics === undefined) return 'no';
-      const heard: unknown[][] = [];
+      const received: unknown[][] = [];
       const listener = (message: unknown): void => {
         const { name, reason, cost } = message as ThrottleMessages['headgate:refused'];
-        heard.push([name, reason, cost]);
+        received.push([name, reason, cost]);
       };
       diagnostics.subscribe('headgate:refused', listener);
       const throttle = new Throttle(5, 0, 60, { name: 'api', maxQueue: 0 });
@@ -723,7 +726,7 @@ export const checks: readonly Check[] = [
       throttle.tryAcquire(4);
       expectAll([
         'refusals',
-        heard,
+        received,
         [
           ['api', 'busy', 2],
           ['api', 'timeout', 3],
@@ -746,11 +749,11 @@ export const checks: readonly Check[] = [
       await second;
       trace.stop();
       throttle.tryAcquire();
-      const told = trace.events.map(({ kind, at }) => [kind, at]);
+      const events = trace.events.map(({ kind, at }) => [kind, at]);
       expectAll(
         [
           'events',
-          told,
+          events,
           [
             ['granted', 0],
             ['queued', 0],
@@ -809,7 +812,7 @@ export const checks: readonly Check[] = [
     },
   },
   {
-    // Last, for it looks back on all others.
+    // The last check, because it covers all earlier checks.
     name: 'unhandled rejections',
     async run() {
       const throttle = new Throttle(1, 0, 60);
@@ -818,16 +821,16 @@ export const checks: readonly Check[] = [
       throttle.close();
       for (const promise of waiting) void failureOf(promise);
       await sleep(30);
-      expectAll(['rejections that nobody could catch', unhandled, []]);
+      expectAll(['rejections without a handler', unhandled, []]);
       void Promise.reject(new Error(ON_PURPOSE));
       await sleep(30);
-      const told = unhandled.splice(0);
-      return told.includes(ON_PURPOSE) ? 'none' : 'untold';
+      const reported = unhandled.splice(0);
+      return reported.includes(ON_PURPOSE) ? 'none' : 'unreported';
     },
   },
 ];
 
-/** Runs one after the other. */
+/** Runs the checks one after another. */
 export async function runChecks(list: readonly Check[] = checks): Promise<Report> {
   watchRejections();
   const outcomes: Outcome[] = [];

@@ -1,6 +1,6 @@
 /**
- * The checks in a process: Node, Bun, Deno. It says what it found, in words and, for the runner, as data. Then it leaves
- * throttles behind that nobody waits for: the process has to end by itself.
+ * The checks in a process of Node, Bun or Deno. The script prints its results as text, and as data for the runner.
+ * Then it leaves throttles without waiters behind. They must not keep the process alive.
  */
 import { KeyedThrottle, Throttle } from 'headgate';
 import { runChecks } from './checks.js';

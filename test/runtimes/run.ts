@@ -1,9 +1,9 @@
 /**
- * `npm run test:runtimes`: the package, as it is published, on every runtime that it names. `-- deno node24` runs just
- * those; `-- --markdown` prints the table of README.md, too.
+ * `npm run test:runtimes` checks the published package on every runtime of runtimes.ts. `-- deno node24` selects
+ * runtimes. `-- --markdown` also prints the table of supported runtimes.
  *
- * What a runtime needs is fetched once, in the versions of runtimes.ts, into `.cache` beside this file. A runtime that
- * cannot be fetched, started or heard is a failure like any other: none is left out.
+ * Each runtime is downloaded once, in the version of runtimes.ts, into `.cache` beside this file. A runtime that
+ * cannot be downloaded or started, or that sends no report, is a failure.
  */
 import { execFile, type ExecFileException, type ExecFileOptions } from 'node:child_process';
 import { once } from 'node:events';
@@ -25,21 +25,21 @@ import { CHROMIUM, type Download, type Runtime, runtimes } from './runtimes.js';
 const root = process.cwd();
 const source = join(root, 'test/runtimes');
 const cache = join(source, '.cache');
-/** An empty project with the package in it, and the script. */
+/** An empty project with the package and the script. */
 const project = join(cache, 'project');
 
-/** For all checks of a runtime, its start included, on a machine that is busy with other things. */
+/** The limit for all checks of a runtime, its start included, on a busy machine. */
 const LIMIT_MS = 300_000;
-/** For a process to end after it has reported. What would keep it alive takes an hour. */
+/** The limit for a process to end after its report. A timer that kept it alive would take an hour. */
 const END_MS = 60_000;
-/** For a download on a slow network. */
+/** The limit for a download on a slow network. */
 const FETCH_MS = 900_000;
 
-/** Of what went wrong. */
-const MOST_CHARACTERS = 1_000;
+/** How many characters of an error are shown. */
+const MAX_CHARACTERS = 1_000;
 
-/** A report, and the version that the runtime tells. */
-type Told = Report & { readonly version: string };
+/** A report, and the version that the runtime prints. */
+type RuntimeReport = Report & { readonly version: string };
 
 interface Result {
   readonly runtime: Runtime;
@@ -48,17 +48,17 @@ interface Result {
   readonly seconds: number;
 }
 
-/** What npm tells its scripts is not for those that it starts in turn. */
+/** The environment without the variables that npm sets for its scripts. */
 const env = Object.fromEntries(
   Object.entries(process.env).filter(
     ([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name),
   ),
 );
 
-/** For runtimes and the browser: nothing is read from the user's own folder, or written into it. */
+/** The environment of runtimes and the browser, with a separate home folder. */
 let ownEnv: NodeJS.ProcessEnv = env;
 
-/** Runs a command to its end; where it fails, the error says in which step. */
+/** Runs a command to its end. The error of a failed command names the step. */
 async function execute(step: string, command: string, args: string[], options: ExecFileOptions = {}): Promise<string> {
   const running = promisify(execFile)(command, args, {
     env,
@@ -92,12 +92,12 @@ const withLimit = async <T>(milliseconds: number, what: string, promise: Promise
   }
 };
 
-/** The package as npm packs it, installed where nothing else is, and the script beside it. */
+/** Packs the package, installs it into an empty project, and puts the script beside it. */
 async function prepare(): Promise<void> {
   await rm(project, { recursive: true, force: true });
   await mkdir(project, { recursive: true });
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'runtimes', private: true, type: 'module' }));
-  // Or else Bun, and esbuild for workers, follow the `paths` of ours to the sources.
+  // Otherwise Bun, and esbuild for workers, follow the `paths` of the repository to the sources.
   await writeFile(join(project, 'tsconfig.json'), '{}');
   const packed = await npm(
     'packing headgate',
@@ -129,7 +129,7 @@ async function prepare(): Promise<void> {
   });
 }
 
-/** Gets a package into a folder of its own: under another name until it is complete. */
+/** Downloads a package into a folder, which has a temporary name until the download is complete. */
 async function download(name: string, folder: string): Promise<void> {
   const partial = `${folder}.partial`;
   await rm(partial, { recursive: true, force: true });
@@ -150,10 +150,10 @@ async function download(name: string, folder: string): Promise<void> {
   await rename(partial, folder);
 }
 
-/** What is being downloaded: two runtimes may need the same. */
+/** The downloads in progress: two runtimes may need the same package. */
 const downloads = new Map<string, Promise<void>>();
 
-/** Where the file of a download is, which is fetched unless it was before. */
+/** The path of the file of a download. Downloads the package if it is missing. */
 async function fetched({ package: name, version, file }: Download): Promise<string> {
   const folder = join(cache, `${name.replace('/', '-')}-${version}`);
   if (downloads.has(folder) || !existsSync(folder)) {
@@ -167,19 +167,19 @@ async function fetched({ package: name, version, file }: Download): Promise<stri
   return path;
 }
 
-/** A script that prints its report, and has to end by itself. */
-async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> {
+/** Runs a script that prints its report and must end by itself. */
+async function inProcess(binary: string, { args = [] }: Runtime): Promise<RuntimeReport> {
   const child = startProcess(binary, [...args, 'main.js'], {
     cwd: project,
     env: { ...ownEnv, DENO_NO_UPDATE_CHECK: '1', DENO_DIR: join(cache, 'deno-dir') },
   });
   let printed = '';
-  let complaints = '';
+  let errors = '';
   const ended = new Promise<void>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', () => resolve());
   });
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => (complaints += text));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (errors += text));
   const report = new Promise<Report>((resolve, reject) => {
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       printed += text;
@@ -190,7 +190,8 @@ async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> 
       () =>
         reject(
           new Error(
-            `it ended (${child.signalCode ?? child.exitCode}) before it had reported: ${`${printed}${complaints}`.trim().slice(-MOST_CHARACTERS)}`,
+            `it ended (${child.signalCode ?? child.exitCode}) without a report: ` +
+              `${printed}${errors}`.trim().slice(-MAX_CHARACTERS),
           ),
         ),
       reject,
@@ -203,7 +204,8 @@ async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> 
       () =>
         child.exitCode === expected
           ? undefined
-          : `expected the exit code ${expected}, got ${child.signalCode ?? child.exitCode}: ${complaints.trim().slice(-MOST_CHARACTERS)}`,
+          : `expected the exit code ${expected}, got ${child.signalCode ?? child.exitCode}: ` +
+            errors.trim().slice(-MAX_CHARACTERS),
       (error: Error) => `expected no timer that keeps the process: ${error.message}`,
     );
     return {
@@ -216,7 +218,7 @@ async function inProcess(binary: string, { args = [] }: Runtime): Promise<Told> 
   }
 }
 
-/** Workers resolve nothing by themselves: their tools bundle, by the same map of exports. */
+/** Bundles the script for a worker, which cannot resolve packages. The bundler uses the exports of the package. */
 async function bundleWorker(folder: string): Promise<string[]> {
   const { metafile } = await build({
     absWorkingDir: project,
@@ -242,8 +244,8 @@ async function bundleWorker(folder: string): Promise<string[]> {
     .toSorted((a, b) => Number(b === 'worker.js') - Number(a === 'worker.js'));
 }
 
-/** A worker that answers a request with its report. */
-async function inWorker(binary: string, { name, rules }: Runtime): Promise<Told> {
+/** Starts a worker that responds to a request with its report. */
+async function inWorker(binary: string, { name, rules }: Runtime): Promise<RuntimeReport> {
   const folder = join(project, name);
   const modules = await bundleWorker(folder);
   const config = `using Workerd = import "/workerd/workerd.capnp";
@@ -269,23 +271,21 @@ const worker :Workerd.Worker = (
     env: ownEnv,
     outputs: ['pipe', 'pipe', 'pipe'],
   });
-  let complaints = '';
+  let errors = '';
   for (const output of [child.stdout, child.stderr])
-    output?.setEncoding('utf8').on('data', (text: string) => (complaints += text));
+    output?.setEncoding('utf8').on('data', (text: string) => (errors += text));
   try {
     const port = new Promise<number>((resolve, reject) => {
-      let heard = '';
+      let received = '';
       child.stdio[3]?.on('data', (text: Buffer) => {
-        heard += text.toString();
-        const [, number] = /"event":"listen".*"port":(\d+)/.exec(heard) ?? [];
+        received += text.toString();
+        const [, number] = /"event":"listen".*"port":(\d+)/.exec(received) ?? [];
         if (number !== undefined) resolve(Number(number));
       });
       child.once('error', reject);
       child.once('close', () =>
         reject(
-          new Error(
-            `workerd ended (${child.signalCode ?? child.exitCode}): ${complaints.trim().slice(-MOST_CHARACTERS)}`,
-          ),
+          new Error(`workerd ended (${child.signalCode ?? child.exitCode}): ${errors.trim().slice(-MAX_CHARACTERS)}`),
         ),
       );
     });
@@ -293,7 +293,7 @@ const worker :Workerd.Worker = (
       const response = await fetch(`http://127.0.0.1:${await port}/`);
       const text = await response.text();
       if (!response.ok)
-        throw new Error(`the worker answered ${response.status}: ${text}${complaints.trim().slice(-MOST_CHARACTERS)}`);
+        throw new Error(`the worker answered ${response.status}: ${text}${errors.trim().slice(-MAX_CHARACTERS)}`);
       return JSON.parse(text) as Report;
     };
     const { agent, outcomes } = await withLimit(LIMIT_MS, 'the worker', answer());
@@ -303,7 +303,7 @@ const worker :Workerd.Worker = (
   }
 }
 
-/** As much of playwright-core as is used. */
+/** The used part of playwright-core. */
 interface Browser {
   version(): string;
   newPage(): Promise<{
@@ -313,7 +313,7 @@ interface Browser {
   close(): Promise<void>;
 }
 
-/** The files of the project, for a page: the browser finds the package by a map that is made of the one of its exports. */
+/** Serves the project to a page. An import map, made from the exports of the package, resolves the package. */
 async function serveProject(): Promise<Server> {
   const { exports } = JSON.parse(await readFile(join(project, 'node_modules/headgate/package.json'), 'utf8')) as {
     exports: Record<string, string | { default: string }>;
@@ -322,7 +322,8 @@ async function serveProject(): Promise<Server> {
     `headgate${name.slice(1)}`,
     `/node_modules/headgate${(typeof target === 'string' ? target : target.default).slice(1)}`,
   ]);
-  const page = `<!doctype html><link rel="icon" href="data:,"><script type="importmap">${JSON.stringify({ imports: Object.fromEntries(imports) })}</script>`;
+  const importMap = JSON.stringify({ imports: Object.fromEntries(imports) });
+  const page = `<!doctype html><link rel="icon" href="data:,"><script type="importmap">${importMap}</script>`;
   const server = createServer((request, response) => {
     const path = join(project, new URL(request.url ?? '/', 'http://localhost').pathname);
     const fail = (): void => void response.writeHead(404).end();
@@ -335,7 +336,7 @@ async function serveProject(): Promise<Server> {
   return server;
 }
 
-async function inPage(library: string): Promise<Told> {
+async function inPage(library: string): Promise<RuntimeReport> {
   const executablePath = await requireProgram(CHROMIUM);
   const { chromium } = (await import(pathToFileURL(library).href)) as {
     chromium: { launch(options: object): Promise<Browser> };
@@ -361,7 +362,7 @@ async function inPage(library: string): Promise<Told> {
   }
 }
 
-/** What the runtime says of itself, and has, against what was expected. */
+/** Compares the name and the features that the runtime reports with the expected ones. */
 function compare({ agent, features }: Runtime, report: Report): Outcome[] {
   const outcomes: Outcome[] = [
     {
@@ -389,7 +390,7 @@ async function check(runtime: Runtime): Promise<Result> {
     version = report.version;
     outcomes = compare(runtime, report);
   } catch (error) {
-    outcomes = [{ name: 'the checks are run', failure: (error as Error).message.trim().slice(0, MOST_CHARACTERS) }];
+    outcomes = [{ name: 'the checks are run', failure: (error as Error).message.trim().slice(0, MAX_CHARACTERS) }];
   }
   return { runtime, version, outcomes, seconds: (performance.now() - start) / 1000 };
 }
@@ -430,7 +431,7 @@ function printTable(results: readonly Result[]): void {
     );
 }
 
-/** What README.md shows: who was asked, and what differs between them. */
+/** The table of supported runtimes and their features. */
 function printMarkdown(results: readonly Result[]): void {
   const features = ['using', 'AsyncLocalStorage', 'diagnostics_channel'];
   const rows = results.map((result) => [
@@ -452,7 +453,7 @@ async function main(args: readonly string[]): Promise<boolean> {
   if (`${process.platform}-${process.arch}` !== 'linux-x64')
     throw new Error('the binaries are those for Linux on x64: run this in a container');
   const temporary = temporaryFolder('headgate-runtimes-');
-  // A browser that is killed leaves its profile behind: so it gets a folder that is removed in any case.
+  // A killed browser leaves its profile behind, so the profile is in a folder that is always removed.
   process.env['TMPDIR'] = temporary;
   ownEnv = { ...env, HOME: temporary, TMPDIR: temporary };
   await prepare();

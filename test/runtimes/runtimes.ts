@@ -1,48 +1,46 @@
 /**
- * The runtimes that headgate is checked on: where each comes from, in which version, and what it is expected to have.
- * This is the one place for versions. All are packages of the npm registry that hold the real binary for Linux on x64,
- * but for Chromium, which is Debian's.
+ * The supported runtimes: the source, the version and the expected features of each. Versions are listed only here.
+ * Each runtime is an npm package with the binary for Linux on x64, except Chromium, which is a package of Debian.
  */
 import type { Program } from '../support/programs.js';
 
-/** How a check of a feature may come out, by the name of the check. */
+/** The possible results of the feature checks, by the name of the check. */
 export interface Features {
-  /** The runtime finds the package by the map of its exports, or has to be given all in a bundle. */
+  /** Whether the runtime resolves the exports of the package, or needs a bundle. */
   readonly imports: 'resolved' | 'bundled';
-  /** The syntax: part of the language, translated on loading, or neither. */
+  /** Whether the syntax is native, translated on load, or unknown. */
   readonly using: 'native' | 'translated' | 'no';
   readonly AsyncLocalStorage: 'yes' | 'no';
-  /** Throttles are heard through `node:diagnostics_channel`. */
+  /** Whether throttles publish through `node:diagnostics_channel`. */
   readonly diagnostics_channel: 'yes' | 'no';
-  /** Rejections that nobody handles: there were none, or this runtime does not tell. */
-  readonly 'unhandled rejections': 'none' | 'untold';
+  /** Whether there were no unhandled rejections, or the runtime does not report them. */
+  readonly 'unhandled rejections': 'none' | 'unreported';
 }
 
-/** What comes from the npm registry. */
+/** A file in a package of the npm registry. */
 export interface Download {
-  /** A package, and the file in it. */
   readonly package: string;
   readonly version: string;
   readonly file: string;
 }
 
 export interface Runtime {
-  /** What `npm run test:runtimes -- NAME` calls it. */
+  /** The name for `npm run test:runtimes -- NAME`. */
   readonly name: string;
   readonly title: string;
-  /** How the script is run: as a process, behind a port of a worker, in a page. */
+  /** Whether the script runs as a process, in a worker, or in a page. */
   readonly kind: 'process' | 'worker' | 'page';
   readonly download: Download;
-  /** Of a process: arguments before the script. */
+  /** For a process: the arguments before the script. */
   readonly args?: readonly string[];
-  /** Of a worker: the date by whose rules it runs, and how it differs from them. */
+  /** For a worker: the compatibility date and the compatibility flags. */
   readonly rules?: { readonly date: string; readonly flags: readonly string[] };
-  /** What the runtime has to say of itself: proof that the script ran on it. */
+  /** Must match the name that the runtime reports, as proof that the script ran on it. */
   readonly agent: RegExp;
   readonly features: Features;
 }
 
-/** Debian's browser, and how it is started: also by root, and in a container whose /dev/shm is small. */
+/** The browser of Debian, with arguments for root and for containers with a small /dev/shm. */
 export const CHROMIUM: Program & { readonly args: readonly string[] } = {
   command: 'chromium',
   debianPackage: 'chromium',
@@ -96,13 +94,13 @@ export const runtimes: readonly Runtime[] = [
     title: 'Deno',
     kind: 'process',
     download: { package: '@deno/linux-x64-glibc', version: '2.9.6', file: 'deno' },
-    // No permission of any kind.
+    // Without any permission.
     args: ['run', '--no-prompt', '--no-lock', '--cached-only'],
     agent: /^Deno 2\.9\.6$/,
     features: everything,
   },
   worker('workerd', 'workerd', []),
-  // What is of Node is there by default: here it is not.
+  // workerd has the modules of Node by default. These flags remove them.
   worker('workerd-bare', 'workerd without Node’s modules', ['no_nodejs_compat', 'no_nodejs_compat_v2'], {
     AsyncLocalStorage: 'no',
     diagnostics_channel: 'no',

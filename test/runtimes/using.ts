@@ -1,7 +1,7 @@
-/** The syntax `using` and `await using`, as it is: only runtimes that know it can load this file. */
+/** The syntax `using` and `await using`, untranslated: only runtimes that support the syntax can load this file. */
 import { Throttle } from 'headgate';
 
-/** How many permits are out inside and after blocks that end in all ways. */
+/** The number of active permits inside and after blocks that end in every possible way. */
 export async function inBlocks(): Promise<unknown[]> {
   const seen: unknown[] = [];
   const throttle = new Throttle(Infinity, 1);

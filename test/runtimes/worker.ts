@@ -1,6 +1,6 @@
 /**
- * The checks in a worker. While a worker's modules are imported, timers and randomness are forbidden: so headgate is
- * imported, and everything that it has is constructed, without either.
+ * The checks in a worker. A worker forbids timers and randomness while it imports its modules. So this file imports
+ * headgate and constructs one of each kind at import.
  */
 import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
 import { throttledFetch } from 'headgate/fetch';
@@ -19,7 +19,7 @@ const forbidden = [isForbidden(() => setTimeout(() => undefined, 1)), isForbidde
 
 const throttle = new Throttle(10, 2, 1, {
   also: [{ capacity: 100, period: 60, window: 'sliding' }],
-  name: 'made at import',
+  name: 'created at import',
 });
 const keyed = new KeyedThrottle(10, 2);
 const database = new Resource(1);
@@ -28,7 +28,7 @@ const polite = throttledFetch(throttle, { fetch: async () => new Response('serve
 const serve = web(() => new Response('hello'), concurrencyLimit({ key: 'header:x-api-key', maxConcurrent: 1 }));
 
 const atImport: Check = {
-  name: 'made at import, where timers and randomness are forbidden; used in a request',
+  name: 'gates created at import, without timers and randomness, work in a request',
   async run() {
     if (forbidden.includes(false))
       throw new Error(`expected timers and randomness to be forbidden at import, got ${forbidden.join(', ')}`);
@@ -44,15 +44,15 @@ const atImport: Check = {
   },
 };
 
-/** What is used of a Durable Object from outside. */
+/** The part of the Durable Object binding that is used here. */
 interface Gates {
   idFromName(name: string): unknown;
   get(id: unknown): { fetch(url: string): Promise<Response> };
 }
 
 /**
- * A throttle that requests share. A worker itself is no place for one: what waits for another request, and has no timer
- * of its own, counts as hung there, and timers end with the request that set them. An object has its own.
+ * A throttle that requests share. It needs a Durable Object: in a plain worker, a request that waits for another
+ * request without a timer counts as hung, and a timer ends with the request that armed it.
  */
 export class SharedGate {
   readonly #throttle: Throttle = new Throttle(20, 1, 1, { burst: 1 });
@@ -68,7 +68,7 @@ export class SharedGate {
 }
 
 const inObject = (gates: Gates): Check => ({
-  name: 'a throttle of a Durable Object, shared by requests that wait for one another',
+  name: 'requests that wait for one another share the throttle of a Durable Object',
   async run() {
     const object = gates.get(gates.idFromName('shared'));
     const answers = await Promise.all(

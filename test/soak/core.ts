@@ -1,7 +1,7 @@
 /**
- * The core: a throttle on a manual clock. Three kinds of histories, of which the seed chooses one: exact ones, where the
- * reference model gives every number, for buckets, sliding windows and several rates; loose ones, at rates that no number
- * holds exactly, on clocks that misbehave; and storms of 100,000 waiters.
+ * The core: a throttle on a manual clock. The seed chooses one of three kinds of histories. Exact histories compare
+ * every number with the reference model, for buckets, sliding windows and several rates. Inexact histories use rates
+ * that rounding affects and clocks that misbehave. Mass cancellations have 100,000 waiters.
  */
 import fc from 'fast-check';
 import type { Rate } from 'headgate';
@@ -15,10 +15,10 @@ import {
   rates,
   slowBuckets,
 } from '../model/reference.js';
-import { playLoose } from './loose.js';
+import { playInexactRates } from './inexact-rates.js';
 import { Dice, type Part, playSeed, type Tally } from './part.js';
-import { playStorm } from './storm.js';
-import { checkRate, playHistory } from './twin.js';
+import { playMassCancel } from './mass-cancel.js';
+import { checkRate, playHistory } from './model-comparison.js';
 import { print } from './watch.js';
 
 const bucket = fc.record({ capacity: capacities, period: periods, burst: bursts });
@@ -29,7 +29,7 @@ const settings = {
   maxQueue: fc.constantFrom(Infinity, Infinity, Infinity, 0, 2, 5, 20),
 };
 const anyHistory = fc.record({ ...settings, operations: longHistory(400, (operation) => operation) });
-/** True costs that come late, while callers wait for tokens all the time. */
+/** Late settlements, while callers always wait for tokens. */
 const backlog = fc.record({
   ...settings,
   concurrency: fc.constant(0),
@@ -38,7 +38,7 @@ const backlog = fc.record({
 });
 const history = fc.oneof({ weight: 2, arbitrary: anyHistory }, backlog);
 
-/** How often each remarkable case has occurred. */
+/** How often each case has occurred. */
 const seen = new Map<string, number>();
 
 async function playExact(seed: number, tally: Tally): Promise<void> {
@@ -55,9 +55,9 @@ export const core: Part = {
   weight: 2,
   async play(seed, tally) {
     const dice = new Dice(seed);
-    if (dice.oneIn(500)) await playStorm(dice, tally);
+    if (dice.oneIn(500)) await playMassCancel(dice, tally);
     else if (dice.oneIn(2)) await playExact(seed, tally);
-    else await playLoose(seed, tally);
+    else await playInexactRates(seed, tally);
   },
   async close() {
     if (seen.size > 0)

@@ -1,41 +1,40 @@
 /**
- * HTTP: real servers with a gate in front of their handlers, and clients that behave as clients do: they keep
- * connections or do not, read slowly, hang up in the queue, while they are served and in the middle of a stream, or send
- * request upon request without waiting for an answer. Counted inside the handlers are never more than the gate allows,
- * and in the end all permits are back.
+ * HTTP: real servers with a gate in front of their handlers. Clients keep or close connections, read slowly,
+ * disconnect in the queue, in the handler or in the middle of a stream, and pipeline requests. The handlers never run
+ * more often at a time than the gate allows, and finally every permit is released.
  */
 import assert from 'node:assert/strict';
 import http, { type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { KeyedThrottle, Throttle } from 'headgate';
-import { Dice, HistoryFailed, newTally, type Part, sleep, type Tally, Trail, until, within } from './part.js';
-import { type AnyOptions, type Handler, makers, type Page } from './sites.js';
+import { Dice, HistoryFailed, newTally, type Part, sleep, type Tally, StepLog, until, within } from './part.js';
+import { type AnyOptions, type Handler, frameworkServers, type Page } from './framework-servers.js';
 
 const CLIENTS = 24;
 const REQUESTS = 12;
-/** Seconds that any one request may take. */
-const PATIENCE = 30;
+/** The limit for one request. */
+const MAX_REPLY_SECONDS = 30;
 
-/** A server at work: what is inside, by key, and what went wrong. */
+/** Counts the running handlers of a server by key, and records the first failure. */
 class Counter {
-  readonly #most: number;
-  readonly #inside: Map<string, number> = new Map();
+  readonly #limit: number;
+  readonly #running: Map<string, number> = new Map();
   readonly #responses: WeakMap<ServerResponse, () => void> = new WeakMap();
   entered = 0;
-  wrong: string | undefined;
+  failure: string | undefined;
 
-  constructor(most: number) {
-    this.#most = most;
+  constructor(limit: number) {
+    this.#limit = limit;
   }
 
-  /** Who has gone is not inside any more, though the handler may not know: heard before anybody else hears of it. */
+  /** Stops counting a handler when its client disconnects. These listeners run before all other listeners. */
   watch(server: Server): void {
     const pipelined = new WeakMap<object, ServerResponse[]>();
     server.on('connection', (socket) => {
       const responses: ServerResponse[] = [];
       pipelined.set(socket, responses);
-      // A response whose turn has not come does not tell that its client has gone.
+      // A pipelined response that is not its turn yet emits no event when its client disconnects.
       socket.once('close', () => responses.forEach((response) => this.leave(response)));
     });
     server.prependListener('request', ({ socket }, response: ServerResponse) => {
@@ -45,14 +44,14 @@ class Counter {
   }
 
   enter(key: string, response: ServerResponse): void {
-    // A permit can come when its client has just gone.
+    // A permit can be granted just after its client has disconnected.
     if (response.destroyed || response.closed || response.req.socket.destroyed) return;
     this.entered++;
-    const inside = (this.#inside.get(key) ?? 0) + 1;
-    this.#inside.set(key, inside);
-    if (inside > this.#most)
-      this.wrong ??= `${inside} inside at a time, where ${this.#most} are allowed${key && ` for ${key}`}`;
-    this.#responses.set(response, () => void this.#inside.set(key, (this.#inside.get(key) ?? 0) - 1));
+    const running = (this.#running.get(key) ?? 0) + 1;
+    this.#running.set(key, running);
+    if (running > this.#limit)
+      this.failure ??= `${running} handlers at a time, of ${this.#limit} allowed${key && ` for ${key}`}`;
+    this.#responses.set(response, () => void this.#running.set(key, (this.#running.get(key) ?? 0) - 1));
   }
 
   leave(response: ServerResponse): void {
@@ -60,12 +59,12 @@ class Counter {
     this.#responses.delete(response);
   }
 
-  get inside(): number {
-    return [...this.#inside.values()].reduce((sum, count) => sum + count, 0);
+  get running(): number {
+    return [...this.#running.values()].reduce((sum, count) => sum + count, 0);
   }
 }
 
-/** What the paths ask for: a text after a while, a stream of chunks, a failure, or a server that hangs up. */
+/** Depending on the path: a text after some time, a stream of chunks, a failure, or a server that disconnects. */
 const handlerOf =
   (counter: Counter): Handler =>
   async (path, response) => {
@@ -86,7 +85,7 @@ const handlerOf =
     if (pathname === '/stream') return stream() satisfies Page;
     try {
       if (milliseconds > 0) await sleep(milliseconds);
-      if (pathname === '/fails') throw new Error('as asked for');
+      if (pathname === '/fails') throw new Error('requested failure');
       if (pathname === '/drops') response.destroy();
       return 'done';
     } finally {
@@ -94,7 +93,7 @@ const handlerOf =
     }
   };
 
-/** A path that takes a few milliseconds. */
+/** A path whose handler takes a few milliseconds. */
 function anyPath(dice: Dice, key: string): string {
   const ms = dice.pick([0, 0, 1, 5, 20]);
   const path = dice.pick(['/text', '/text', '/text', '/stream', '/stream', '/fails', '/drops']);
@@ -108,14 +107,14 @@ function anyPath(dice: Dice, key: string): string {
   return `${path}?ms=${ms}&chunks=${chunks}&size=${size}${key && `&key=${key}`}`;
 }
 
-/** How a request ended: with a status, or without. */
-type End = number | 'hung up' | `broken${string}`;
+/** How a request ended: with a status, or without a response. */
+type End = number | 'disconnected' | `broken${string}`;
 
 function send(
   port: number,
   path: string,
   agent: http.Agent | false,
-  hangUpAfter: number | undefined,
+  disconnectAfter: number | undefined,
   slow: boolean,
   key: string,
 ): Promise<End> {
@@ -125,12 +124,12 @@ function send(
     let end: End | undefined;
     let answer: http.IncomingMessage | undefined;
     const timer =
-      hangUpAfter === undefined
+      disconnectAfter === undefined
         ? undefined
         : setTimeout(() => {
-            end ??= 'hung up';
+            end ??= 'disconnected';
             request.destroy();
-          }, hangUpAfter);
+          }, disconnectAfter);
     request.on('error', (error) => void (end ??= `broken: ${error.message}`));
     request.on('response', (response) => {
       answer = response;
@@ -154,7 +153,7 @@ function send(
       clearTimeout(timer);
       resolve(end ?? 'broken');
     };
-    // A slow reader may still have much to read when the connection has gone.
+    // A slow client may still read after the connection has closed.
     request.on('close', () => {
       if (answer === undefined || answer.destroyed) over();
       else answer.once('close', over);
@@ -162,24 +161,24 @@ function send(
   });
 }
 
-/** Requests one behind the other on one connection, none of which waits for the answer to the last; and then it goes. */
-async function pipeline(port: number, paths: readonly string[], key: string, goesAfter: number): Promise<void> {
+/** Pipelines requests on one connection, and closes the connection after `closeAfter` milliseconds. */
+async function pipeline(port: number, paths: readonly string[], key: string, closeAfter: number): Promise<void> {
   const socket = connect(port, '127.0.0.1');
   socket.on('error', () => {});
   socket.resume();
   const closed = new Promise<unknown>((resolve) => void socket.once('close', resolve));
   for (const path of paths)
     socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n${key && `x-key: ${key}\r\n`}\r\n`);
-  await sleep(goesAfter);
+  await sleep(closeAfter);
   socket.destroy();
   await closed;
 }
 
 async function playHttp(seed: number, tally: Tally, name?: string, clients: number = CLIENTS): Promise<void> {
   const dice = new Dice(seed);
-  const trail = new Trail();
-  const drawn = dice.pick(Object.keys(makers));
-  const make = makers[name ?? drawn] as (typeof makers)[string];
+  const steps = new StepLog();
+  const chosen = dice.pick(Object.keys(frameworkServers));
+  const createServer = frameworkServers[name ?? chosen] as (typeof frameworkServers)[string];
   const concurrency = dice.pick([1, 2, 5, 8]);
   const capacity = dice.pick([Infinity, Infinity, 1_000, 5_000]);
   const wait = dice.pick([0, 0.02, 0.2, 10]);
@@ -189,68 +188,69 @@ async function playHttp(seed: number, tally: Tally, name?: string, clients: numb
   const gate = new Throttle(capacity, concurrency, 1, { burst, maxQueue });
   const keyed = new KeyedThrottle(capacity, concurrency, 1, { burst, maxQueue });
   const options: AnyOptions = keys.length > 1 ? { keyed, key: 'header:x-key', wait } : { gate, wait };
-  trail.note(
-    `${name ?? drawn}, ${concurrency} at a time, ${capacity} per second, wait ${wait}, maxQueue ${maxQueue}, keys ${keys.join()}`,
+  steps.note(
+    `${name ?? chosen}, ${concurrency} at a time, ${capacity} per second, wait ${wait}, ` +
+      `maxQueue ${maxQueue}, keys ${keys.join()}`,
   );
   const counter = new Counter(concurrency);
-  const server = await make(options, handlerOf(counter));
+  const server = await createServer(options, handlerOf(counter));
   counter.watch(server);
   await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   const agent = new http.Agent({ keepAlive: true, maxSockets: dice.pick([4, 16]) });
   const from = performance.now();
-  let wrong: string | undefined;
+  let failure: string | undefined;
 
   const client = async (own: Dice): Promise<void> => {
-    for (let count = 0; count < REQUESTS && wrong === undefined && counter.wrong === undefined; count++) {
+    for (let count = 0; count < REQUESTS && failure === undefined && counter.failure === undefined; count++) {
       const key = own.pick(keys);
       tally.operations++;
       if (own.oneIn(15)) {
         const paths = Array.from({ length: 2 + own.below(4) }, () => anyPath(own, key));
-        const goesAfter = own.pick([0, 2, 10, 40]);
-        trail.note(`${paths.length} requests on one connection, which goes after ${goesAfter} ms: ${paths.join(' ')}`);
+        const closeAfter = own.pick([0, 2, 10, 40]);
+        steps.note(`${paths.length} pipelined requests, closed after ${closeAfter} ms: ${paths.join(' ')}`);
         tally.aborts++;
-        await within(PATIENCE, pipeline(port, paths, key, goesAfter), 'a pipeline');
+        await within(MAX_REPLY_SECONDS, pipeline(port, paths, key, closeAfter), 'a pipeline');
         continue;
       }
       const path = anyPath(own, key);
-      const hangUpAfter = own.oneIn(4) ? own.pick([0, 1, 3, 10]) : undefined;
+      const disconnectAfter = own.oneIn(4) ? own.pick([0, 1, 3, 10]) : undefined;
       const end = await within(
-        PATIENCE,
-        send(port, path, own.oneIn(3) ? false : agent, hangUpAfter, own.oneIn(6), key),
-        `an answer to ${path}`,
+        MAX_REPLY_SECONDS,
+        send(port, path, own.oneIn(3) ? false : agent, disconnectAfter, own.oneIn(6), key),
+        `a response to ${path}`,
       );
-      trail.note(`${path}${hangUpAfter === undefined ? '' : `, hangs up after ${hangUpAfter} ms`}: ${end}`);
+      steps.note(`${path}${disconnectAfter === undefined ? '' : `, disconnects after ${disconnectAfter} ms`}: ${end}`);
       if (end === 429 || end === 503) tally.refusals++;
-      else if (end === 'hung up') tally.aborts++;
-      // With many clients on a kept connection, one may be reset by the server that answers another with a failure.
+      else if (end === 'disconnected') tally.aborts++;
+      // On a shared keep-alive agent, a failed response may reset the connection of another request.
       const allowed: unknown[] = path.startsWith('/drops')
         ? [String(end).startsWith('broken') ? end : 500]
         : path.startsWith('/fails')
           ? [500]
           : [200];
-      if (![429, 503, 'hung up', ...allowed].includes(end)) wrong ??= `${path} was answered by ${end}`;
+      if (![429, 503, 'disconnected', ...allowed].includes(end)) failure ??= `${path} ended with ${end}`;
     }
   };
 
   try {
     await Promise.all(Array.from({ length: clients }, () => client(dice.fork())));
-    assert.equal(wrong, undefined);
+    assert.equal(failure, undefined);
     const throttles = (): Throttle[] => (keys.length > 1 ? keys.flatMap((key) => keyed.peek(key) ?? []) : [gate]);
     await until(
-      'all permits are back',
+      'all permits are released',
       () => throttles().every((throttle) => throttle.active === 0 && throttle.waiting === 0),
       10,
     );
-    assert.equal(counter.wrong, undefined);
-    await until('nobody is inside', () => counter.inside === 0, 10);
+    assert.equal(counter.failure, undefined);
+    await until('no handler runs', () => counter.running === 0, 10);
     const seconds = (performance.now() - from) / 1_000;
     const most = keys.length * ((burst ?? Infinity) + capacity * seconds);
-    assert.ok(counter.entered <= most, `${counter.entered} came in within ${seconds} s, where ${most} are allowed`);
-    // What was sent by those who have gone may still come in.
+    assert.ok(counter.entered <= most, `${counter.entered} granted within ${seconds} s, of ${most} allowed`);
+    // Requests of disconnected clients may still arrive.
     if (keys.length > 1 && capacity === Infinity) await until('no key is live', () => keyed.size === 0, 10);
   } catch (error) {
-    throw new HistoryFailed((error as Error).message, trail.toString(), error);
+    throw new HistoryFailed((error as Error).message, steps.toString(), error);
   } finally {
     tally.grants += counter.entered;
     agent.destroy();
@@ -264,9 +264,9 @@ export const overHttp: Part = {
   name: 'http',
   exact: false,
   weight: 3,
-  // What frameworks make when they are first used would look like a leak.
+  // Frameworks allocate on first use, which would look like a leak.
   async open() {
-    for (const name of Object.keys(makers)) await playHttp(1, newTally(), name, 2);
+    for (const name of Object.keys(frameworkServers)) await playHttp(1, newTally(), name, 2);
     return [];
   },
   play: playHttp,

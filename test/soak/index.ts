@@ -1,10 +1,9 @@
 /**
- * `npm run test:soak -- --minutes N`: random histories with fresh seeds, for as long as one likes, over the core, keyed
- * throttles, HTTP servers and Redis. The parts take turns. After each turn the heap, and what the process holds open,
- * are looked at. The first thing that is wrong ends it: the seed is printed, and the command that plays it again.
+ * `npm run test:soak -- --minutes N` plays random histories with fresh seeds for N minutes: over the core, keyed
+ * throttles, HTTP servers and Redis. The parts take turns. After each turn, the soak measures the heap and counts the
+ * open resources of the process. The first failure ends the run, and prints its seed and the command that repeats it.
  *
- * `--seed S` plays the history of one seed once. `--only core|keyed|http|redis` (or several, with commas) leaves the
- * others out.
+ * `--seed S` plays the history of one seed once. `--only core|keyed|http|redis` selects parts, separated by commas.
  */
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
@@ -14,30 +13,30 @@ import { keyed } from './keyed.js';
 import { HistoryFailed, newTally, type Part, type Tally, within } from './part.js';
 import { onRedis } from './redis.js';
 import {
-  complaints,
+  processErrors,
   Growth,
-  holdings,
-  LEAST_LOOKS,
-  listenForComplaints,
-  MOST_GROWTH,
+  openResources,
+  MIN_SAMPLES,
+  recordProcessErrors,
+  MAX_GROWTH,
   print,
-  returned,
+  unreleased,
   Watchdog,
 } from './watch.js';
 
 const PARTS: readonly Part[] = [core, keyed, overHttp, onRedis];
 
-/** The parts take turns of a few seconds; in a short run of less, so that there are enough looks at the heap. */
-const LONGEST_ROUND = 10;
-/** Seconds for one history. */
-const MOST_SECONDS = 120;
+/** A round gives every part a turn. A short run has shorter rounds, so that it takes enough samples of the heap. */
+const MAX_ROUND_SECONDS = 10;
+/** The limit for one history. */
+const MAX_HISTORY_SECONDS = 120;
 
 interface Running {
   readonly part: Part;
   readonly index: number;
   readonly tally: Tally;
   growth: Growth | undefined;
-  /** What the process held when the part had had its first turn. */
+  /** The open resources of the process after the first turn of the part. */
   before: ReadonlyMap<string, number> | undefined;
   seconds: number;
 }
@@ -63,31 +62,33 @@ const chosen: Running[] = PARTS.filter(({ name }) => only.includes(name)).map((p
   seconds: 0,
 }));
 const watchdog = new Watchdog(chosen.map(({ part }) => part.name));
-/** Aborts when somebody wants it to end. */
+/** Aborts when a signal asks the process to end. */
 const stop = new AbortController();
 
-/** Plays one history, and says how to play it again where it fails. */
+/** Plays one history. If the history fails, prints the command that repeats it. */
 async function play({ part, index, tally }: Running, historySeed: number): Promise<boolean> {
   watchdog.beat(index, historySeed);
   try {
-    await within(MOST_SECONDS, part.play(historySeed, tally), 'the history');
+    await within(MAX_HISTORY_SECONDS, part.play(historySeed, tally), 'the history');
     tally.histories++;
-    if (complaints.length === 0) return true;
-    throw new Error(complaints.join('\n'));
+    if (processErrors.length === 0) return true;
+    throw new Error(processErrors.join('\n'));
   } catch (error) {
     const { message, stack } = error instanceof Error ? error : new Error(String(error));
     print(`\nFAILED: ${part.name}, seed ${historySeed}: ${message}`);
     if (error instanceof HistoryFailed) print(error.history);
     else print(stack ?? '');
-    for (const complaint of complaints) print(complaint);
+    for (const processError of processErrors) print(processError);
     if (!part.exact)
-      print('This part runs in real time: its seed repeats what is done, but not when, so it may take some tries.');
-    print(`again: npm run test:soak -- --only ${part.name} --seed ${historySeed}`);
+      print(
+        'This part runs in real time: its seed repeats the calls but not their timing, so several runs may be needed.',
+      );
+    print(`repeat: npm run test:soak -- --only ${part.name} --seed ${historySeed}`);
     return false;
   }
 }
 
-/** A turn of a part: histories with fresh seeds for so many seconds, and what they have left behind. */
+/** Plays histories with fresh seeds for so many seconds, and checks what they leave behind. */
 async function turnOf(running: Running, seconds: number): Promise<boolean> {
   const { part, tally } = running;
   const before = await Growth.heap();
@@ -97,17 +98,17 @@ async function turnOf(running: Running, seconds: number): Promise<boolean> {
     last = randomBytes(4).readUInt32LE();
     if (!(await play(running, last))) return false;
   } while (!stop.signal.aborted && performance.now() - from < seconds * 1_000);
-  const rest = running.before === undefined ? undefined : await returned(running.before);
+  const rest = running.before === undefined ? undefined : await unreleased(running.before);
   running.seconds += (performance.now() - from) / 1_000;
   const after = await Growth.heap();
-  // The first turn is when everything is loaded that is kept.
-  running.before ??= holdings();
+  // The first turn loads everything that stays loaded.
+  running.before ??= openResources();
   running.growth ??= Growth.from(before);
   running.growth.add(tally.operations, running.seconds, after - before);
   if (rest === undefined) return true;
   print(`\nFAILED: ${part.name}: ${rest}`);
-  print(`It came with many histories; the last was that of seed ${last}.`);
-  print(`again: npm run test:soak -- --only ${part.name} --minutes ${minutes}`);
+  print(`Many histories ran before the check; the last one had seed ${last}.`);
+  print(`repeat: npm run test:soak -- --only ${part.name} --minutes ${minutes}`);
   return false;
 }
 
@@ -118,7 +119,8 @@ function report(from: number): void {
     ({ part, tally }) => `${part.name} ${tally.histories} histories, ${tally.operations} operations`,
   );
   print(
-    `${((performance.now() - from) / 60_000).toFixed(1)} min: ${parts.join('; ')}; heap ${mega(process.memoryUsage().heapUsed)}`,
+    `${((performance.now() - from) / 60_000).toFixed(1)} min: ${parts.join('; ')}; ` +
+      `heap ${mega(process.memoryUsage().heapUsed)}`,
   );
 }
 
@@ -164,33 +166,33 @@ function summarize(from: number, total: Growth): void {
         .join('  '),
     );
   const [first, last] = total.ends;
+  print(`The heap of all: from ${mega(first)} to ${mega(last)}; the median grew by ${mega(total.bytes)} from the`);
   print(
-    `The heap of all: from ${mega(first)} to ${mega(last)}; from the second quarter of the rounds to the last, by the medians, it grew by ${mega(total.bytes)}, of`,
-  );
-  print(
-    `${mega(MOST_GROWTH)} allowed; ${(total.slope / 1e3).toFixed(1)} kB/s by least squares. Of a part: what its turns have added, of which much goes in those of others.`,
+    `second quarter of the rounds to the last, of ${mega(MAX_GROWTH)} allowed; ` +
+      `${(total.slope / 1e3).toFixed(1)} kB/s by least squares. ` +
+      'The growth of a part is that of its own turns; turns of other parts may collect it.',
   );
 }
 
 async function soak(): Promise<boolean> {
-  const rounds = Math.max(LEAST_LOOKS, Math.round((minutes * 60) / LONGEST_ROUND));
+  const rounds = Math.max(MIN_SAMPLES, Math.round((minutes * 60) / MAX_ROUND_SECONDS));
   const weights = chosen.reduce((sum, { part }) => sum + part.weight, 0);
   const from = performance.now();
   const end = from + minutes * 60_000;
   print(`${minutes} minutes of ${chosen.map(({ part }) => part.name).join(', ')}; process ${process.pid}`);
   for (const { part } of chosen)
-    if (!part.exact) print(`${part.name} runs in real time: its seeds repeat what is done, but not when`);
+    if (!part.exact) print(`${part.name} runs in real time: its seeds repeat the calls but not their timing`);
   const start = await Growth.heap();
   const total = Growth.from(start);
   let heap = start;
   let reported = 0;
-  // A busy machine may have no time for so many; what they tell is worth waiting for a little.
-  for (let round = 0; !stop.signal.aborted && (performance.now() < end || round < LEAST_LOOKS); round++) {
+  // On a busy machine the run continues until it has the minimum number of samples.
+  for (let round = 0; !stop.signal.aborted && (performance.now() < end || round < MIN_SAMPLES); round++) {
     for (const running of chosen) {
       if (stop.signal.aborted) break;
       if (!(await turnOf(running, ((minutes * 60) / rounds) * (running.part.weight / weights)))) return false;
     }
-    // What one part leaves to be collected may be so in another's turn: what counts is what all of them leave.
+    // The garbage of one part may be collected in the turn of another, so only the sum over all parts counts.
     const now = await Growth.heap();
     const sum = (pick: (running: Running) => number): number => chosen.reduce((all, running) => all + pick(running), 0);
     total.add(
@@ -202,7 +204,8 @@ async function soak(): Promise<boolean> {
     if (total.verdict !== undefined) {
       print(`\nFAILED: ${total.verdict}`);
       print(
-        `again, part by part: npm run test:soak -- --minutes ${minutes} --only ${chosen.map(({ part }) => part.name).join(', or ')}`,
+        `repeat, part by part: npm run test:soak -- --minutes ${minutes} ` +
+          `--only ${chosen.map(({ part }) => part.name).join(', or ')}`,
       );
       return false;
     }
@@ -215,18 +218,18 @@ async function soak(): Promise<boolean> {
 }
 
 async function once(): Promise<boolean> {
-  let good = true;
+  let passed = true;
   for (const running of chosen) {
-    good = (await play(running, seed as number)) && good;
+    passed = (await play(running, seed as number)) && passed;
     const { histories, ...counts } = running.tally;
     if (histories > 0)
       print(
-        `${running.part.name}, seed ${seed}: good; ${Object.entries(counts)
+        `${running.part.name}, seed ${seed}: passed; ${Object.entries(counts)
           .map(([name, count]) => `${count} ${name}`)
           .join(', ')}`,
       );
   }
-  return good;
+  return passed;
 }
 
 async function closeAll(): Promise<void> {
@@ -234,26 +237,26 @@ async function closeAll(): Promise<void> {
   await watchdog.stop();
 }
 
-listenForComplaints();
+recordProcessErrors();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
-    // Whoever asks a second time does not want to wait for the history to end.
+    // A second signal ends the process at once.
     if (stop.signal.aborted) void closeAll().finally(() => process.exit(1));
-    else print(`\n${signal}: ends with this history`);
+    else print(`\n${signal}: the run ends after this history`);
     stop.abort();
   });
 }
 
-let good = false;
+let passed = false;
 try {
   for (const { part } of chosen) watchdog.guard((await part.open?.()) ?? []);
-  good = seed === undefined ? await soak() : await once();
+  passed = seed === undefined ? await soak() : await once();
 } catch (error) {
   print(
-    `\nFAILED, before anything was played: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    `\nFAILED before the first history: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
   );
 } finally {
   await closeAll();
 }
-print(good ? 'nothing wrong was found' : 'FAILED');
-process.exit(good && !stop.signal.aborted ? 0 : 1);
+print(passed ? 'PASSED' : 'FAILED');
+process.exit(passed && !stop.signal.aborted ? 0 : 1);

@@ -1,9 +1,9 @@
 /**
- * What the parts of the soak have in common: histories that a seed determines, what is counted, and how one fails.
+ * The common tools of all parts of the soak: histories from a seed, counters, random numbers, waits and failures.
  */
 import fc from 'fast-check';
 
-/** What has happened, summed up. */
+/** Counters of what has happened. */
 export interface Tally {
   histories: number;
   operations: number;
@@ -14,23 +14,23 @@ export interface Tally {
 
 export const newTally = (): Tally => ({ histories: 0, operations: 0, grants: 0, refusals: 0, aborts: 0 });
 
-/** Something to play random histories with. */
+/** A part of the soak: one kind of gate, under random histories. */
 export interface Part {
   readonly name: string;
-  /** Whether a seed replays a history exactly: time is manual. Otherwise it replays what is done, not when. */
+  /** Whether a seed repeats a history exactly, on a manual clock. Otherwise it repeats the calls only. */
   readonly exact: boolean;
-  /** Its share of the time. */
+  /** The relative share of the time. */
   readonly weight: number;
-  /** Gets ready. Resolves with the processes that it has started. */
+  /** Prepares the part. Resolves with the ids of the processes that it started. */
   open?(): Promise<number[]>;
   close?(): Promise<void>;
-  /** Plays the history of a seed. Throws what was found wrong. */
+  /** Plays the history of a seed. Rejects if an invariant is broken. */
   play(seed: number, tally: Tally): Promise<void>;
 }
 
-/** An invariant was broken. */
+/** A history broke an invariant. */
 export class HistoryFailed extends Error {
-  /** What was done, as short as it could be made, or the last of it. */
+  /** The shortest history found that fails, or the last steps of the history. */
   readonly history: string;
 
   constructor(message: string, history: string, cause?: unknown) {
@@ -40,10 +40,10 @@ export class HistoryFailed extends Error {
   }
 }
 
-/** Longer than this, shrinking would keep everyone waiting. */
+/** The time limit for shrinking a failed history. */
 const SHRINK_MS = 20_000;
 
-/** Plays the one history that `seed` makes of `histories`; if that fails, looks for a shorter one that does, too. */
+/** Plays the history that `seed` draws from `histories`. If the history fails, searches for a shorter one. */
 export async function playSeed<H>(
   seed: number,
   histories: fc.Arbitrary<H>,
@@ -51,7 +51,7 @@ export async function playSeed<H>(
 ): Promise<void> {
   let failedAt = Infinity;
   const property = fc.asyncProperty(histories, async (history) => {
-    // What is not tried any more counts as good: so the shortest that failed so far is told.
+    // After the time limit every candidate passes, so the shortest failed history so far is reported.
     if (performance.now() > failedAt + SHRINK_MS) return;
     try {
       await play(history);
@@ -67,7 +67,7 @@ export async function playSeed<H>(
   throw new HistoryFailed(message, `shrunk ${details.numShrinks} times:\n${show(details.counterexample?.[0])}`, error);
 }
 
-/** An operation a line. */
+/** One line per operation. */
 function show(history: unknown): string {
   const flat = (value: unknown): string =>
     JSON.stringify(value, (_, inner: unknown) => (inner === Infinity ? 'Infinity' : inner));
@@ -75,7 +75,7 @@ function show(history: unknown): string {
   return [flat(settings), ...operations.map((operation) => `  ${flat(operation)}`)].join('\n');
 }
 
-/** Random numbers that a seed determines: Steele's and Vigna's splitmix, of 32 bits. */
+/** Random numbers from a seed, by the 32-bit splitmix generator of Steele and Vigna. */
 export class Dice {
   #state: number;
 
@@ -83,7 +83,7 @@ export class Dice {
     this.#state = seed | 0;
   }
 
-  /** An integer of 32 bits, >= 0. */
+  /** An unsigned integer of 32 bits. */
   next(): number {
     this.#state = (this.#state + 0x9e3779b9) | 0;
     let mixed = this.#state ^ (this.#state >>> 16);
@@ -93,17 +93,17 @@ export class Dice {
     return (mixed ^ (mixed >>> 15)) >>> 0;
   }
 
-  /** From 0 up to 1. */
+  /** A number >= 0 and < 1. */
   share(): number {
     return this.next() / 2 ** 32;
   }
 
-  /** An integer from 0 up to `count`. */
+  /** An integer >= 0 and < `count`. */
   below(count: number): number {
     return Math.floor(this.share() * count);
   }
 
-  /** Whether something happens that does so in one of `times` cases. */
+  /** True in one of `times` cases. */
   oneIn(times: number): boolean {
     return this.share() * times < 1;
   }
@@ -112,7 +112,7 @@ export class Dice {
     return values[this.below(values.length)] as T;
   }
 
-  /** Dice of their own for somebody who acts at the same time: so what one does hangs on nobody's timing. */
+  /** Separate dice for a concurrent actor, so that its choices do not depend on the timing of other actors. */
   fork(): Dice {
     return new Dice(this.next());
   }
@@ -124,7 +124,7 @@ export const sleep = (milliseconds: number): Promise<void> =>
 /** Lets all promise continuations run. */
 export const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-/** What `promise` gives, or the error that it takes too long. */
+/** The result of `promise`. Rejects if the promise takes longer than `seconds`. */
 export async function within<T>(seconds: number, promise: Promise<T>, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -137,17 +137,17 @@ export async function within<T>(seconds: number, promise: Promise<T>, what: stri
   }
 }
 
-/** Waits until something is so, and says what it waited for where it never is. */
+/** Waits until `isSo` returns true. Rejects with the description `what` after `seconds`. */
 export async function until(what: string, isSo: () => unknown, seconds: number): Promise<void> {
   for (const end = performance.now() + seconds * 1_000; !(await isSo()); await sleep(5)) {
     if (performance.now() > end) throw new Error(`${what}: not within ${seconds} s`);
   }
 }
 
-/** The last things that were done, where there is nothing shorter to show. */
-export class Trail {
-  static readonly #MOST = 60;
-  /** By what they are about. */
+/** The last steps of a history that cannot be shrunk. */
+export class StepLog {
+  static readonly #MAX_STEPS = 60;
+  /** By the key that a step concerns. */
   readonly #steps: Map<string, string[]> = new Map();
   readonly #from = performance.now();
 
@@ -155,14 +155,15 @@ export class Trail {
     const steps = this.#steps.get(about) ?? [];
     this.#steps.set(about, steps);
     steps.push(`${((performance.now() - this.#from) / 1_000).toFixed(3)} ${about} ${step}`);
-    if (steps.length > 4 * Trail.#MOST) steps.splice(0, 3 * Trail.#MOST);
+    if (steps.length > 4 * StepLog.#MAX_STEPS) steps.splice(0, 3 * StepLog.#MAX_STEPS);
   }
 
-  /** What concerns all, and what is mentioned in `failure`. */
+  /** The steps that concern no single key, and those of the keys that `failure` mentions. */
   toString(failure = ''): string {
     const steps = [...this.#steps].flatMap(([about, all]) =>
-      about === '' || failure.includes(about) ? all.slice(-Trail.#MOST) : [],
+      about === '' || failure.includes(about) ? all.slice(-StepLog.#MAX_STEPS) : [],
     );
-    return `the last of it, with seconds since the start:\n${steps.toSorted((a, b) => Number.parseFloat(a) - Number.parseFloat(b)).join('\n')}`;
+    const byTime = steps.toSorted((a, b) => Number.parseFloat(a) - Number.parseFloat(b));
+    return `the last steps, with seconds since the start:\n${byTime.join('\n')}`;
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Redis: a server of its own, and on each of several keys two throttles, one on a client of ioredis and one on a client
- * of node-redis, as in two processes. Now and then a connection is killed, the server answers nobody for a while, or
- * forgets its scripts. Seen from outside, never more hold live leases than may, no two the same slot; by the server's
- * time no more is granted than the rate allows; everybody is answered; and in the end no key is left.
+ * Redis: a separate server, and two throttles on each of several keys. One uses ioredis and the other node-redis, as
+ * two processes would. In half of the histories, connections are killed, the server stops replying for some time, or
+ * its scripts are flushed. The checks: live leases never exceed the limit and never share a slot, grants stay within
+ * the rate by the clock of the server, every call settles, and finally no key remains.
  */
 import assert from 'node:assert/strict';
 import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
@@ -11,109 +11,118 @@ import { Redis } from 'ioredis';
 import { createClient } from 'redis';
 import type { Lease } from '../../src/redis/lease.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
-import { Dice, HistoryFailed, type Part, sleep, type Tally, Trail, until, within } from './part.js';
+import { Dice, HistoryFailed, type Part, sleep, type Tally, StepLog, until, within } from './part.js';
 
-/** Seconds that the actors act. */
-const SPAN = 1.2;
-/** How many calls an actor has open at most. */
-const MOST_OPEN = 8;
-/** Seconds within which everybody is answered, once nothing holds them. */
-const PATIENCE = 20;
+/** How long the actors make calls. */
+const ACTIVE_SECONDS = 1.2;
+/** The limit of open calls per actor. */
+const MAX_OPEN_CALLS = 8;
+/** How long calls may take to settle when nothing blocks them. */
+const MAX_REPLY_SECONDS = 20;
 
-/** What the two of a key share. */
-interface Terms {
+/** The limits that both throttles of a key share. */
+interface SharedLimits {
   readonly concurrency: number;
   readonly capacity: number;
   readonly burst: number | undefined;
-  /** Whether they change while they are in use. */
+  /** Whether the limits change during the history. */
   readonly varies: boolean;
 }
 
-/** One of the two, of a throttle or of a keyed one. */
-type Asked = Pick<RedisThrottle, 'acquire' | 'run' | 'tryAcquire' | 'pause' | 'resume'> &
+/** One of the two throttles of a key, or that key of a keyed throttle. */
+type KeyGate = Pick<RedisThrottle, 'acquire' | 'run' | 'tryAcquire' | 'pause' | 'resume'> &
   Partial<Pick<RedisThrottle, 'configure'>>;
 
 interface Granted {
   readonly id: number;
-  readonly who: number;
+  readonly side: number;
   readonly permit: RedisPermit;
-  /** By the server's clock, in seconds. */
+  /** By the clock of the server, in seconds. */
   readonly at: number;
   readonly asked: number;
 }
 
-/** A key: who holds what there, as far as one can see who uses it. */
-class Lane {
+/** A key with two throttles, and the permits that callers hold. */
+class SharedKey {
   readonly key: string;
-  readonly terms: Terms;
-  readonly sides: readonly [Asked, Asked];
+  readonly terms: SharedLimits;
+  readonly sides: readonly [KeyGate, KeyGate];
   readonly grants: Granted[] = [];
-  /** The largest bound that either of them has had. */
-  mostAtOnce: number;
+  /** The largest concurrency that either throttle has had. */
+  maxConcurrency: number;
   open = 0;
-  wrong: string | undefined;
+  failure: string | undefined;
   closed: readonly [boolean, boolean] | boolean[] = [false, false];
   readonly #held: Set<RedisPermit> = new Set();
   readonly #tally: Tally;
-  readonly #trail: Trail;
+  readonly #steps: StepLog;
   readonly #faulty: boolean;
   #serial = 0;
 
-  constructor(key: string, terms: Terms, sides: readonly [Asked, Asked], tally: Tally, trail: Trail, faulty: boolean) {
+  constructor(
+    key: string,
+    terms: SharedLimits,
+    sides: readonly [KeyGate, KeyGate],
+    tally: Tally,
+    steps: StepLog,
+    faulty: boolean,
+  ) {
     this.key = key;
     this.terms = terms;
     this.sides = sides;
     this.#tally = tally;
-    this.#trail = trail;
+    this.#steps = steps;
     this.#faulty = faulty;
-    this.mostAtOnce = terms.concurrency === 0 ? Infinity : terms.concurrency;
+    this.maxConcurrency = terms.concurrency === 0 ? Infinity : terms.concurrency;
   }
 
-  fail(what: string): void {
-    this.wrong ??= `${this.key}: ${what}`;
+  fail(reason: string): void {
+    this.failure ??= `${this.key}: ${reason}`;
   }
 
   note(step: string): void {
-    this.#trail.note(step, this.key);
+    this.#steps.note(step, this.key);
   }
 
-  #granted(id: number, who: number, asked: number, permit: RedisPermit): void {
+  #granted(id: number, side: number, asked: number, permit: RedisPermit): void {
     this.#tally.grants++;
     const [slot, at] = (permit as Lease).item.split(' ').map(Number) as [number, number];
-    this.note(`call ${id} of ${who} is granted slot ${slot}`);
-    this.grants.push({ id, who, permit, at: at / 1e6, asked });
+    this.note(`call ${id} of ${side} is granted slot ${slot}`);
+    this.grants.push({ id, side, permit, at: at / 1e6, asked });
     this.#held.add(permit);
-    // A lease that was lost is not held any more, and its signal says so.
+    // A lost lease is not held, and its signal has aborted.
     const live = [...this.#held].filter((one) => !one.signal.aborted);
-    if (live.length > this.mostAtOnce) this.fail(`${live.length} hold it at a time, where ${this.mostAtOnce} may`);
+    if (live.length > this.maxConcurrency)
+      this.fail(`${live.length} permits held at a time, of ${this.maxConcurrency} allowed`);
     if (new Set(live.map((one) => one.slot)).size < live.length)
-      this.fail(`two hold the same slot: ${live.map((one) => one.slot).join()}`);
-    if (permit.slot !== slot || slot < 1 || slot > Math.max(1, this.mostAtOnce)) this.fail(`slot ${slot}`);
-    if (!this.#faulty && permit.signal.aborted) this.fail('a lease was lost, though nothing had failed');
+      this.fail(`two permits share a slot: ${live.map((one) => one.slot).join()}`);
+    if (permit.slot !== slot || slot < 1 || slot > Math.max(1, this.maxConcurrency)) this.fail(`slot ${slot}`);
+    if (!this.#faulty && permit.signal.aborted) this.fail('a lease was lost without a fault');
   }
 
   #release(permit: RedisPermit): void {
     this.#held.delete(permit);
-    if (!this.#faulty && permit.signal.aborted) this.fail('a lease was lost, though nothing had failed');
+    if (!this.#faulty && permit.signal.aborted) this.fail('a lease was lost without a fault');
     permit.release();
   }
 
-  #refused(id: number, who: number, error: unknown, aborted: unknown): void {
-    this.note(`call ${id} of ${who} gets ${error instanceof Error ? error.name : String(error)}`);
+  #refused(id: number, side: number, error: unknown, aborted: unknown): void {
+    this.note(`call ${id} of ${side} rejects with ${error instanceof Error ? error.name : String(error)}`);
     if (error === aborted && aborted !== undefined) this.#tally.aborts++;
     else if (error instanceof ThrottleTimeoutError || error instanceof QueueFullError) this.#tally.refusals++;
-    else if (error instanceof ThrottleClosedError && this.closed[who] === true) this.#tally.refusals++;
+    else if (error instanceof ThrottleClosedError && this.closed[side] === true) this.#tally.refusals++;
     else if (error instanceof ThrottleBackendError && this.#faulty) this.#tally.refusals++;
     else
       this.fail(
-        `call ${id} of ${who} was refused by ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+        `call ${id} of ${side} rejected with ` +
+          (error instanceof Error ? (error.stack ?? error.message) : String(error)),
       );
   }
 
-  /** What one side asks for, holds for a while, and gives back. */
-  async #use(who: number, dice: Dice): Promise<void> {
+  /** Acquires a permit on one side, holds the permit for some time, and releases it. */
+  async #use(side: number, dice: Dice): Promise<void> {
     const id = this.#serial++;
-    const side = this.sides[who] as Asked;
+    const gate = this.sides[side] as KeyGate;
     const most = Math.min(4, this.terms.burst ?? Infinity);
     const asked = dice.pick([0, 0.1, 1, 1, 1, most]);
     const controller = dice.oneIn(4) ? new AbortController() : undefined;
@@ -123,10 +132,10 @@ class Lane {
     const settled = dice.oneIn(4) ? dice.pick([0, 0.5, 1, 3]) : undefined;
     const late = dice.oneIn(2);
     const how = dice.pick(['acquire', 'acquire', 'run', 'tryAcquire'] as const);
-    this.note(`call ${id} of ${who}: ${how}(${asked}), timeout ${timeout}`);
+    this.note(`call ${id} of ${side}: ${how}(${asked}), timeout ${timeout}`);
     const timer = controller === undefined ? undefined : setTimeout(() => controller.abort(reason), dice.below(60));
     const hold = async (permit: RedisPermit): Promise<void> => {
-      this.#granted(id, who, asked, permit);
+      this.#granted(id, side, asked, permit);
       if (milliseconds > 0) await sleep(milliseconds);
       if (settled !== undefined && !late) permit.settle(settled);
     };
@@ -134,11 +143,11 @@ class Lane {
     try {
       if (how === 'run') {
         let given: RedisPermit | undefined;
-        await side.run(
+        await gate.run(
           async (permit) => {
             given = permit;
             await hold(permit);
-            // From here on it is on its way back.
+            // The release starts here.
             this.#release(permit);
           },
           asked,
@@ -147,48 +156,48 @@ class Lane {
         if (settled !== undefined) given?.settle(settled);
         return;
       }
-      const permit = how === 'acquire' ? await side.acquire(asked, options) : await side.tryAcquire(asked);
+      const permit = how === 'acquire' ? await gate.acquire(asked, options) : await gate.tryAcquire(asked);
       if (permit === undefined) return void this.#tally.refusals++;
       await hold(permit);
       this.#release(permit);
       if (settled !== undefined) permit.settle(settled);
-      // Once more counts for nothing.
+      // A second release has no effect.
       if (dice.oneIn(8)) permit.release();
     } catch (error) {
-      this.#refused(id, who, error, reason);
+      this.#refused(id, side, error, reason);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** Something that is said and fails only where Redis does. */
-  async #say(what: string, said: Promise<void>): Promise<void> {
+  /** Awaits a command, which may fail only in a history with faults. */
+  async #send(what: string, sent: Promise<void>): Promise<void> {
     this.note(what);
     try {
-      await said;
+      await sent;
     } catch (error) {
       if (!(error instanceof ThrottleBackendError && this.#faulty)) this.fail(`${what}: ${String(error)}`);
     }
   }
 
-  async act(who: number, dice: Dice, end: number): Promise<void> {
-    const side = this.sides[who] as Asked;
+  async act(side: number, dice: Dice, end: number): Promise<void> {
+    const gate = this.sides[side] as KeyGate;
     const mine = new Set<Promise<void>>();
-    while (performance.now() < end && this.wrong === undefined && this.closed[who] !== true) {
-      if (mine.size < MOST_OPEN) this.#tally.operations++;
+    while (performance.now() < end && this.failure === undefined && this.closed[side] !== true) {
+      if (mine.size < MAX_OPEN_CALLS) this.#tally.operations++;
       const what = dice.below(30);
-      if (what === 0) await this.#say(`${who} pauses`, side.pause(dice.pick([0.01, 0.05, 0.1])));
-      else if (what === 1) await this.#say(`${who} resumes`, side.resume());
-      else if (this.terms.varies && what < 4 && side.configure !== undefined) {
+      if (what === 0) await this.#send(`${side} pauses`, gate.pause(dice.pick([0.01, 0.05, 0.1])));
+      else if (what === 1) await this.#send(`${side} resumes`, gate.resume());
+      else if (this.terms.varies && what < 4 && gate.configure !== undefined) {
         const concurrency = dice.pick([1, 2, 4]);
-        this.mostAtOnce = Math.max(this.mostAtOnce, concurrency);
-        await this.#say(
-          `${who} configures`,
-          side.configure({ concurrency, capacity: dice.pick([200, 1_000, Infinity]) }),
+        this.maxConcurrency = Math.max(this.maxConcurrency, concurrency);
+        await this.#send(
+          `${side} configures`,
+          gate.configure({ concurrency, capacity: dice.pick([200, 1_000, Infinity]) }),
         );
-      } else if (mine.size < MOST_OPEN) {
+      } else if (mine.size < MAX_OPEN_CALLS) {
         this.open++;
-        const use = this.#use(who, dice.fork()).finally(() => {
+        const use = this.#use(side, dice.fork()).finally(() => {
           this.open--;
           mine.delete(use);
         });
@@ -199,7 +208,7 @@ class Lane {
     await Promise.all(mine);
   }
 
-  /** The rate by the server's clock, and the order of the calls. */
+  /** Checks the rate by the clock of the server, and the order of the calls. */
   checkGrants(): void {
     const { capacity, burst = Math.max(1, capacity), varies } = this.terms;
     if (!varies && capacity < Infinity) {
@@ -209,17 +218,17 @@ class Lane {
         level =
           (last === -Infinity ? burst : Math.min(burst, level + (at - last) * capacity)) - Math.min(asked, permit.cost);
         last = at;
-        if (level < -1e-3) this.fail(`more was granted than the rate allows, by ${-level}, at ${at}`);
+        if (level < -1e-3) this.fail(`granted ${-level} more than the rate allows at ${at}`);
       }
     }
-    // Where nothing fails, calls arrive in Redis in their order.
+    // Without faults, calls arrive at Redis in their order.
     if (this.#faulty) return;
-    for (const who of [0, 1]) {
-      const own = this.grants.filter((grant) => grant.who === who).toSorted((a, b) => a.id - b.id);
+    for (const side of [0, 1]) {
+      const own = this.grants.filter((grant) => grant.side === side).toSorted((a, b) => a.id - b.id);
       own.forEach(({ id, at }, index) => {
         const before = own[index - 1];
         if (before !== undefined && before.at > at)
-          this.fail(`call ${id} of ${who} was granted before call ${before.id}`);
+          this.fail(`call ${id} of ${side} was granted before call ${before.id}`);
       });
     }
   }
@@ -228,18 +237,18 @@ class Lane {
 let server: RedisServer | undefined;
 let admin: Redis | undefined;
 
-/** Kills a connection, stops the server for a moment, or makes it forget its scripts, again and again. */
-async function disturb(dice: Dice, trail: Trail, end: number): Promise<void> {
+/** Repeatedly kills a connection, pauses the server, or flushes its scripts. */
+async function disturb(dice: Dice, steps: StepLog, end: number): Promise<void> {
   const control = admin as Redis;
   while (performance.now() < end) {
     await sleep(40 + dice.below(200));
     const what = dice.pick(['kill', 'kill', 'pause', 'flush']);
     if (what === 'flush') {
-      trail.note('the server forgets its scripts');
+      steps.note('the scripts are flushed');
       await control.script('FLUSH');
     } else if (what === 'pause') {
       const milliseconds = dice.pick([20, 100, 400]);
-      trail.note(`the server stops for ${milliseconds} ms`);
+      steps.note(`the server pauses for ${milliseconds} ms`);
       await control.call('CLIENT', 'PAUSE', String(milliseconds), 'ALL');
     } else {
       const own = await control.client('ID');
@@ -249,7 +258,7 @@ async function disturb(dice: Dice, trail: Trail, end: number): Promise<void> {
         .flatMap((line) => /^id=(\d+)/.exec(line)?.[1] ?? [])
         .filter((id) => Number(id) !== own);
       const id = dice.pick(others);
-      trail.note(
+      steps.note(
         `connection ${id} is killed: ${list
           .split('\n')
           .find((line) => line.startsWith(`id=${id} `))
@@ -263,30 +272,30 @@ async function disturb(dice: Dice, trail: Trail, end: number): Promise<void> {
 async function playRedis(seed: number, tally: Tally): Promise<void> {
   const { url } = server as RedisServer;
   const dice = new Dice(seed);
-  const trail = new Trail();
+  const steps = new StepLog();
   const faulty = dice.oneIn(2);
   const first = new Redis(url);
   const second = createClient({ url });
   for (const client of [first, second]) client.on('error', () => {});
   await second.connect();
-  // Where nothing is to fail, not even a machine with too much to do may make it.
+  // Without faults, the limits of time are long enough for a busy machine.
   const shared = {
     prefix: 'soak',
     ...(faulty ? { ttl: dice.pick([1, 2]), commandTimeout: dice.pick([0.3, 0.8]) } : { ttl: 10, commandTimeout: 5 }),
   };
-  const terms = (): Terms => ({
+  const terms = (): SharedLimits => ({
     concurrency: dice.pick([1, 1, 2, 5, 0]),
     capacity: dice.pick([Infinity, Infinity, 100, 500]),
     burst: dice.pick([undefined, 5, 20]),
     varies: dice.oneIn(4),
   });
-  trail.note(`${faulty ? 'with' : 'without'} faults, ttl ${shared.ttl}, commandTimeout ${shared.commandTimeout}`);
+  steps.note(`${faulty ? 'with' : 'without'} faults, ttl ${shared.ttl}, commandTimeout ${shared.commandTimeout}`);
 
   const throttles: { close(): Promise<void>; idle(): Promise<void> }[] = [];
-  const lanes: Lane[] = [];
-  const addLane = (key: string, own: Terms, sides: readonly [Asked, Asked]): void => {
-    trail.note(JSON.stringify(own), key);
-    lanes.push(new Lane(key, own, sides, tally, trail, faulty));
+  const sharedKeys: SharedKey[] = [];
+  const addKey = (key: string, own: SharedLimits, sides: readonly [KeyGate, KeyGate]): void => {
+    steps.note(JSON.stringify(own), key);
+    sharedKeys.push(new SharedKey(key, own, sides, tally, steps, faulty));
   };
   for (let index = 0; index < 4; index++) {
     const own = terms();
@@ -304,7 +313,7 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
       new RedisThrottle({ ...options, client: second }),
     ] as const;
     throttles.push(...pair);
-    addLane(options.key, own, pair);
+    addKey(options.key, own, pair);
   }
   const own = { ...terms(), varies: false };
   const { concurrency, capacity, burst } = own;
@@ -314,47 +323,50 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
   throttles.push(...keyed);
   for (const name of ['ada', 'bob']) {
     const key = `${name}${seed}`;
-    const sides = keyed.map((each): Asked => ({
+    const sides = keyed.map((each): KeyGate => ({
       acquire: (cost, options) => each.acquire(key, cost, options),
       run: (fn, cost, options) => each.run(key, fn, cost, options),
       tryAcquire: (cost) => each.tryAcquire(key, cost),
       pause: (seconds) => each.pause(key, seconds),
       resume: () => each.resume(key),
     }));
-    addLane(key, own, sides as [Asked, Asked]);
+    addKey(key, own, sides as [KeyGate, KeyGate]);
   }
 
-  // A call that finds the script unknown is made again, and then another may come before it: not where order is looked at.
-  if (!faulty) for (const lane of lanes) for (const side of lane.sides) (await side.acquire(0)).release();
+  // A call before the script is loaded is sent twice, so a later call may overtake it. Load the script first.
+  if (!faulty)
+    for (const sharedKey of sharedKeys) for (const side of sharedKey.sides) (await side.acquire(0)).release();
 
-  const end = performance.now() + SPAN * 1_000;
-  const actors = lanes.flatMap((lane) =>
-    [0, 1].flatMap((who) => [dice.fork(), dice.fork()].map((each) => lane.act(who, each, end))),
+  const end = performance.now() + ACTIVE_SECONDS * 1_000;
+  const actors = sharedKeys.flatMap((sharedKey) =>
+    [0, 1].flatMap((side) => [dice.fork(), dice.fork()].map((each) => sharedKey.act(side, each, end))),
   );
-  const leaves = dice.oneIn(3) ? (SPAN * 1_000) / 2 : undefined;
-  const disturbance = faulty ? disturb(dice.fork(), trail, end) : undefined;
+  const leaves = dice.oneIn(3) ? (ACTIVE_SECONDS * 1_000) / 2 : undefined;
+  const disturbance = faulty ? disturb(dice.fork(), steps, end) : undefined;
   try {
     if (leaves !== undefined) {
-      // One of the first two goes in the middle of it; the other goes on.
+      // One of the two throttles of the first key closes in the middle of the history.
       await sleep(leaves);
-      const [lane] = lanes as [Lane];
-      trail.note(`0 of ${lane.key} closes`);
-      lane.closed = [true, false];
-      await within(PATIENCE, (throttles[0] as RedisThrottle).close(), 'close');
+      const [sharedKey] = sharedKeys as [SharedKey];
+      steps.note(`0 of ${sharedKey.key} closes`);
+      sharedKey.closed = [true, false];
+      await within(MAX_REPLY_SECONDS, (throttles[0] as RedisThrottle).close(), 'close');
     }
     await disturbance;
-    const names = lanes.filter((lane) => lane.open > 0).map((lane) => `${lane.open} of ${lane.key}`);
+    const names = sharedKeys
+      .filter((sharedKey) => sharedKey.open > 0)
+      .map((sharedKey) => `${sharedKey.open} of ${sharedKey.key}`);
     await within(
-      PATIENCE,
+      MAX_REPLY_SECONDS,
       Promise.all(actors),
-      `an answer to all calls, of which ${names.join(' and ')} were open in the end,`,
+      `all calls settle, of which ${names.join(' and ')} were open at the end,`,
     );
-    trail.note('all are answered');
-    for (const lane of lanes) lane.checkGrants();
-    assert.equal(lanes.find((lane) => lane.wrong !== undefined)?.wrong, undefined);
-    await within(PATIENCE, Promise.all(throttles.map((throttle) => throttle.idle())), 'idle');
-    // Redis knows by now of all that was given back. What was granted to a connection that broke in that moment may have to lapse.
-    for (const { key } of lanes) {
+    steps.note('all calls have settled');
+    for (const sharedKey of sharedKeys) sharedKey.checkGrants();
+    assert.equal(sharedKeys.find((sharedKey) => sharedKey.failure !== undefined)?.failure, undefined);
+    await within(MAX_REPLY_SECONDS, Promise.all(throttles.map((throttle) => throttle.idle())), 'idle');
+    // Redis has received every release. A lease that was granted over a broken connection may have to expire.
+    for (const { key } of sharedKeys) {
       const left = async (): Promise<number> => {
         const [leases, waiters] = [
           await (admin as Redis).hlen(`{soak:${key}}:leases`),
@@ -363,16 +375,16 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
         return leases + waiters;
       };
       if (faulty)
-        await until(`${key}: no lease and no waiter is left`, async () => (await left()) === 0, shared.ttl + 5);
-      else assert.equal(await left(), 0, `${key}: leases and waiters that are left`);
+        await until(`${key}: no lease and no waiter remains`, async () => (await left()) === 0, shared.ttl + 5);
+      else assert.equal(await left(), 0, `${key}: remaining leases and waiters`);
     }
-    await within(PATIENCE, Promise.all(throttles.map((throttle) => throttle.close())), 'close');
-    // All is as if it had never been.
+    await within(MAX_REPLY_SECONDS, Promise.all(throttles.map((throttle) => throttle.close())), 'close');
+    // Finally no key remains.
     const left = async (): Promise<string[]> =>
       (await (admin as Redis).keys('{soak:*')).filter((key) =>
-        lanes.some((lane) => key.startsWith(`{soak:${lane.key}}`)),
+        sharedKeys.some((sharedKey) => key.startsWith(`{soak:${sharedKey.key}}`)),
       );
-    await until('no key is left', async () => (await left()).length === 0, shared.ttl + 5).catch(
+    await until('no key remains', async () => (await left()).length === 0, shared.ttl + 5).catch(
       async (error: unknown) => {
         const ages = await Promise.all(
           (await left()).map(async (key) => `${key} (${await (admin as Redis).pttl(key)} ms)`),
@@ -380,19 +392,19 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
         throw new Error(`${(error as Error).message}: ${ages.join(', ')}`);
       },
     );
-    assert.equal(lanes.find((lane) => lane.wrong !== undefined)?.wrong, undefined);
+    assert.equal(sharedKeys.find((sharedKey) => sharedKey.failure !== undefined)?.failure, undefined);
   } catch (error) {
-    throw new HistoryFailed((error as Error).message, trail.toString((error as Error).message), error);
+    throw new HistoryFailed((error as Error).message, steps.toString((error as Error).message), error);
   } finally {
     await disturbance?.catch(() => {});
     await Promise.all(throttles.map((throttle) => throttle.close()));
     first.disconnect();
     second.destroy();
   }
-  // Those that listen keep no process alive, so that nobody else would miss them.
+  // A leaked subscription keeps no process alive, so only the server can count it.
   const connections = async (): Promise<number> =>
     ((await (admin as Redis).client('LIST')) as string).trim().split('\n').length;
-  await until('all connections but that of the soak are closed', async () => (await connections()) === 1, 5);
+  await until('only the connection of the soak is open', async () => (await connections()) === 1, 5);
 }
 
 export const onRedis: Part = {

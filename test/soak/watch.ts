@@ -1,14 +1,14 @@
 /**
- * What is watched beside the histories: memory, what the process holds open, warnings, and whether it still moves.
+ * Checks beside the histories: the heap, open resources, unhandled errors and warnings, and a blocked event loop.
  */
 import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { sleep, turn } from './part.js';
 
-/** Bytes in use, once what can be collected is. */
+/** Bytes in use after garbage collection. */
 async function heapUsed(): Promise<number> {
   if (globalThis.gc === undefined) throw new Error('run it with --expose-gc, as the script test:soak does');
-  // What was finalized is collected by the next.
+  // Objects with finalizers are collected by a later collection.
   for (let times = 0; times < 3; times++) {
     globalThis.gc();
     await turn();
@@ -18,29 +18,28 @@ async function heapUsed(): Promise<number> {
 }
 
 /**
- * How far the heap may grow, in bytes, between the medians of the second quarter and of the last quarter of
- * the looks at it, however long it runs. Code and caches go on growing for some thousand calls and requests; what a leak
- * adds does not end.
+ * By how many bytes the median of the heap may grow from the second quarter of the samples to the last quarter, however
+ * long the soak runs. Code and caches stop growing after some thousand calls. A leak grows without end.
  */
-export const MOST_GROWTH = 2_000_000;
-/** With fewer looks nothing is said. */
-export const LEAST_LOOKS = 12;
+export const MAX_GROWTH = 2_000_000;
+/** With fewer samples there is no verdict. */
+export const MIN_SAMPLES = 12;
 
-interface Look {
-  /** Operations until then. */
+interface Sample {
+  /** Operations up to the sample. */
   readonly operations: number;
-  /** Seconds until then. */
+  /** Seconds up to the sample. */
   readonly seconds: number;
-  /** What was added to the heap until then. */
+  /** Growth of the heap up to the sample. */
   readonly bytes: number;
 }
 
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 
-/** How the heap grows with the turns of a part, or the rounds of all: each adds the difference that it makes. */
+/** The growth of the heap over the turns of a part, or over the rounds of all parts. Each adds its own difference. */
 export class Growth {
-  readonly looks: Look[] = [];
+  readonly samples: Sample[] = [];
   readonly #start: number;
   #bytes = 0;
 
@@ -56,49 +55,53 @@ export class Growth {
 
   add(operations: number, seconds: number, difference: number): void {
     this.#bytes += difference;
-    this.looks.push({ operations, seconds, bytes: this.#bytes });
+    this.samples.push({ operations, seconds, bytes: this.#bytes });
   }
 
-  /** The heap before, and with all that was added since. */
+  /** The heap at the start, and with all growth added. */
   get ends(): [start: number, end: number] {
     return [this.#start, this.#start + this.#bytes];
   }
 
-  /** Bytes per second of its turns, by least squares, from the second quarter on. */
+  /** Bytes per second of the turns, by least squares, from the second quarter on. */
   get slope(): number {
-    const looks = this.looks.slice(Math.floor(this.looks.length / 4));
-    const mean = (pick: (look: Look) => number): number =>
-      looks.reduce((sum, look) => sum + pick(look), 0) / looks.length;
-    const [seconds, bytes] = [mean((look) => look.seconds), mean((look) => look.bytes)];
-    const spread = looks.reduce((sum, look) => sum + (look.seconds - seconds) ** 2, 0);
+    const samples = this.samples.slice(Math.floor(this.samples.length / 4));
+    const mean = (pick: (sample: Sample) => number): number =>
+      samples.reduce((sum, sample) => sum + pick(sample), 0) / samples.length;
+    const [seconds, bytes] = [mean((sample) => sample.seconds), mean((sample) => sample.bytes)];
+    const spread = samples.reduce((sum, sample) => sum + (sample.seconds - seconds) ** 2, 0);
     return spread === 0
       ? 0
-      : looks.reduce((sum, look) => sum + (look.seconds - seconds) * (look.bytes - bytes), 0) / spread;
+      : samples.reduce((sum, sample) => sum + (sample.seconds - seconds) * (sample.bytes - bytes), 0) / spread;
   }
 
-  /** From the second quarter of the looks to the last, by their medians. */
-  #between(pick: (look: Look) => number): number {
-    const quarter = Math.floor(this.looks.length / 4);
-    return median(this.looks.slice(-quarter).map(pick)) - median(this.looks.slice(quarter, 2 * quarter).map(pick));
+  /** The difference of the medians, from the second quarter of the samples to the last. */
+  #between(pick: (sample: Sample) => number): number {
+    const quarter = Math.floor(this.samples.length / 4);
+    return median(this.samples.slice(-quarter).map(pick)) - median(this.samples.slice(quarter, 2 * quarter).map(pick));
   }
 
-  /** What is judged. */
+  /** The growth that the verdict uses. */
   get bytes(): number {
-    return this.#between((look) => look.bytes);
+    return this.#between((sample) => sample.bytes);
   }
 
-  /** Why it is too much, if it is. */
+  /** The failure message if the growth is too large. */
   get verdict(): string | undefined {
-    if (this.looks.length < LEAST_LOOKS) return undefined;
+    if (this.samples.length < MIN_SAMPLES) return undefined;
     const growth = this.bytes;
-    const operations = this.#between((look) => look.operations);
-    if (growth <= MOST_GROWTH) return undefined;
-    return `the heap has grown by ${Math.round(growth)} bytes in ${operations} operations, ${(growth / operations).toFixed(1)} for each; at most ${MOST_GROWTH} are allowed; each time, in kB: ${this.looks.map((look) => Math.round(look.bytes / 1_000)).join(' ')}`;
+    const operations = this.#between((sample) => sample.operations);
+    if (growth <= MAX_GROWTH) return undefined;
+    const samples = this.samples.map((sample) => Math.round(sample.bytes / 1_000)).join(' ');
+    return (
+      `the heap has grown by ${Math.round(growth)} bytes in ${operations} operations, ` +
+      `${(growth / operations).toFixed(1)} for each; at most ${MAX_GROWTH} are allowed; samples in kB: ${samples}`
+    );
   }
 }
 
-/** What the process holds open, by kind: handles, timers, listeners on the process. */
-export function holdings(): Map<string, number> {
+/** The open resources of the process, by kind: handles, timers, listeners on the process. */
+export function openResources(): Map<string, number> {
   const counts = new Map<string, number>();
   const add = (kind: string, count = 1): void => void counts.set(kind, (counts.get(kind) ?? 0) + count);
   for (const kind of process.getActiveResourcesInfo()) add(kind);
@@ -106,10 +109,10 @@ export function holdings(): Map<string, number> {
   return counts;
 }
 
-/** Seconds for what was closed to be so. */
+/** How long closed resources may stay open. */
 const REST_SECONDS = 10;
-/** They come and go with what is printed, read and collected. */
-const PASSING = new Set([
+/** Kinds that come and go with output, input and garbage collection. */
+const TRANSIENT = new Set([
   'Immediate',
   'TTYWrap',
   'PipeWrap',
@@ -120,34 +123,38 @@ const PASSING = new Set([
   'TickObject',
 ]);
 
-/** Waits until no more is held than `before`, by kind; what still is, if it never is. */
-export async function returned(before: ReadonlyMap<string, number>): Promise<string | undefined> {
+/** Waits until no kind has more open resources than `before`. Otherwise returns a description of the surplus. */
+export async function unreleased(before: ReadonlyMap<string, number>): Promise<string | undefined> {
   for (const end = performance.now() + REST_SECONDS * 1_000; ; await sleep(20)) {
-    const more = [...holdings()].filter(([kind, count]) => !PASSING.has(kind) && count > (before.get(kind) ?? 0));
+    const more = [...openResources()].filter(
+      ([kind, count]) => !TRANSIENT.has(kind) && count > (before.get(kind) ?? 0),
+    );
     if (more.length === 0) return undefined;
-    if (performance.now() > end)
-      return `not given back: ${more.map(([kind, count]) => `${kind}: ${count}, ${before.get(kind) ?? 0} before`).join('; ')}`;
+    if (performance.now() > end) {
+      const kinds = more.map(([kind, count]) => `${kind}: ${count}, ${before.get(kind) ?? 0} before`);
+      return `not released: ${kinds.join('; ')}`;
+    }
   }
 }
 
-/** What went wrong beside the histories: unhandled rejections, exceptions that nobody caught, warnings. */
-export const complaints: string[] = [];
-export function listenForComplaints(): void {
-  const complain =
+/** Unhandled rejections, uncaught exceptions and warnings of the process. */
+export const processErrors: string[] = [];
+export function recordProcessErrors(): void {
+  const record =
     (what: string) =>
     (error: unknown): void => {
-      if (complaints.length < 10)
-        complaints.push(`${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+      if (processErrors.length < 10)
+        processErrors.push(`${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
     };
-  process.on('unhandledRejection', complain('unhandled rejection'));
-  process.on('uncaughtException', complain('uncaught exception'));
-  process.on('warning', complain('warning'));
+  process.on('unhandledRejection', record('unhandled rejection'));
+  process.on('uncaughtException', record('uncaught exception'));
+  process.on('warning', record('warning'));
 }
 
-/** The longest that the event loop may be blocked, in seconds. */
-const MOST_BLOCKED = 60;
+/** How long the event loop may be blocked. */
+const MAX_BLOCKED_SECONDS = 60;
 
-/** Ends the process, and those of `children`, should it ever be blocked for good; says what was played then. */
+/** Kills this process and the guarded processes if the event loop stays blocked, and prints the part and the seed. */
 export class Watchdog {
   readonly #shared: Int32Array = new Int32Array(new SharedArrayBuffer(64));
   readonly #worker: Worker;
@@ -164,7 +171,8 @@ export class Watchdog {
         seen = beat;
         if (still < most) return;
         const [part, seed] = [parts[Atomics.load(shared, 1)], Atomics.load(shared, 2) >>> 0];
-        writeSync(2, '\\nFAILED: blocked for ' + most + ' s in ' + part + ', seed ' + seed + '\\nagain: npm run test:soak -- --only ' + part + ' --seed ' + seed + '\\n');
+        writeSync(2, '\\nFAILED: blocked for ' + most + ' s in ' + part + ', seed ' + seed);
+        writeSync(2, '\\nrepeat: npm run test:soak -- --only ' + part + ' --seed ' + seed + '\\n');
         for (let index = 3; index < shared.length; index++) {
           const pid = Atomics.load(shared, index);
           if (pid > 0) try { process.kill(pid, 'SIGKILL'); } catch {}
@@ -174,19 +182,19 @@ export class Watchdog {
     `;
     this.#worker = new Worker(code, {
       eval: true,
-      workerData: { shared: this.#shared, parts, most: MOST_BLOCKED, parent: process.pid },
+      workerData: { shared: this.#shared, parts, most: MAX_BLOCKED_SECONDS, parent: process.pid },
     });
     this.#worker.unref();
   }
 
-  /** Still moving: about to play this. */
+  /** Records that the event loop runs, and the history that starts now. */
   beat(part: number, seed: number): void {
     Atomics.store(this.#shared, 1, part);
     Atomics.store(this.#shared, 2, seed | 0);
     Atomics.add(this.#shared, 0, 1);
   }
 
-  /** Children of this process, to be ended with it. */
+  /** Adds processes that are killed together with this process. */
   guard(pids: readonly number[]): void {
     for (const pid of pids) Atomics.store(this.#shared, 3 + this.#guarded++, pid);
   }
@@ -196,12 +204,12 @@ export class Watchdog {
   }
 }
 
-/** Prints at once, whatever becomes of the process next. */
+/** Prints synchronously, so that the text appears even if the process is killed next. */
 export function print(text: string): void {
   try {
     writeSync(1, `${text}\n`);
   } catch {
-    // Nobody reads, or not fast enough.
+    // The output is closed, or its reader is too slow.
     console.log(text);
   }
 }

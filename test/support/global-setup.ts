@@ -1,6 +1,6 @@
 /**
- * Before all tests: one Redis server for those that only use it (the others start servers of their own), and one folder
- * for everything temporary. Both are gone after the run, also after one that fails, is interrupted or killed.
+ * Starts one Redis server for all tests that need no server of their own, and creates one folder for all temporary
+ * files. Both are gone after the run, even if the run fails, is interrupted or is killed.
  */
 import type { TestProject } from 'vitest/node';
 import { guardedPath, removePath, temporaryFolder } from './processes.js';
@@ -16,7 +16,7 @@ export default async function setUp(project: TestProject): Promise<() => Promise
   // Vitest leaves this folder behind when it is interrupted.
   guardedPath(project.tmpDir);
   const folder = temporaryFolder('headgate-');
-  // For the processes that run the tests, and for all that they start.
+  // Inherited by the workers and by every process that they start.
   process.env['TMPDIR'] = folder;
   const server = await startRedis();
   project.provide('redisUrl', server.url);

@@ -1,7 +1,7 @@
 /**
  * Processes and temporary folders that never outlive this process, however it ends. After SIGKILL no handler of this
- * process runs, so another process cleans up: the reaper. It is started with the first process or folder, and reads from
- * a pipe what there is to clean up. When this process ends, the system closes the pipe. Then the reaper kills the
+ * process runs, so a second process cleans up: the reaper. It starts with the first process or folder, and reads the
+ * items to clean up from a pipe. When this process ends, the system closes the pipe. Then the reaper kills the
  * processes and removes the folders.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -11,12 +11,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 /**
- * The program of the reaper, in CommonJS. A line is `+` or `-`, and the JSON of an item: a process or a path. It ignores
- * the signals that end a whole process group, and a removal is tried again while a dying process still writes.
+ * The program of the reaper, in CommonJS. A line is `+` or `-`, followed by an item as JSON: a process or a path. The
+ * reaper ignores signals that end a whole process group. It retries a removal while a dying process still writes.
  */
 const REAPER = `
 const { rmSync } = require('node:fs');
 const items = new Set();
+const options = { recursive: true, force: true, maxRetries: 20, retryDelay: 50 };
 const attempt = (action) => { try { action(); } catch {} };
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
 require('node:readline').createInterface({ input: process.stdin })
@@ -24,7 +25,7 @@ require('node:readline').createInterface({ input: process.stdin })
   .on('close', () => {
     const left = [...items].map((item) => JSON.parse(item));
     for (const { pid } of left) if (pid) attempt(() => process.kill(pid, 'SIGKILL'));
-    for (const { path } of left) if (path) attempt(() => rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
+    for (const { path } of left) if (path) attempt(() => rmSync(path, options));
   });`;
 
 type Item = { readonly pid: number } | { readonly path: string };
@@ -33,7 +34,7 @@ let reaper: ChildProcess | undefined;
 
 function notify(change: '+' | '-', item: Item): void {
   if (reaper === undefined) {
-    // A session of its own, so that Ctrl-C does not reach it. Nothing in the environment may change how it runs.
+    // Detached, so that Ctrl-C does not reach the reaper. The environment is empty, so that it changes nothing.
     reaper = spawn(process.execPath, ['-e', REAPER], {
       cwd: '/',
       env: {},
@@ -49,7 +50,7 @@ function notify(change: '+' | '-', item: Item): void {
   reaper.stdin?.write(`${change}${JSON.stringify(item)}\n`);
 }
 
-/** Sees to it that a process ends no later than this one. Returns the process. */
+/** Ensures that a process ends no later than this process. Returns the process. */
 export function guarded<T extends ChildProcess>(child: T): T {
   const { pid } = child;
   if (pid === undefined) return child;
@@ -61,13 +62,13 @@ export function guarded<T extends ChildProcess>(child: T): T {
 export interface StartOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
-  /** What becomes of file descriptors 1, 2 and so on. The default is a pipe for each of 1 and 2. */
+  /** The use of file descriptors 1, 2 and so on. The default is a pipe for each of 1 and 2. */
   readonly outputs?: readonly ('pipe' | 'ignore')[];
 }
 
 /**
- * Starts a program that ends no later than this process, even if this process is killed in this very moment: a shell
- * waits for a line, and becomes the program once the reaper knows its process. The program gets an empty input.
+ * Starts a program that ends no later than this process, even if this process is killed during the call: a shell waits
+ * for a line, and becomes the program when the reaper knows its process. The input of the program is empty.
  */
 export function startProcess(
   program: string,
@@ -80,7 +81,7 @@ export function startProcess(
       stdio: ['pipe', ...outputs],
     }),
   );
-  // A program that ends at once closes its input early.
+  // A program that ends early closes its input.
   child.stdin?.on('error', () => {});
   child.stdin?.end('\n');
   return child;
@@ -94,17 +95,17 @@ export async function endProcess(child: ChildProcess): Promise<void> {
   await ended;
 }
 
-/** Sees to it that a file or a folder is removed when this process ends. Returns its path. */
+/** Ensures that a file or a folder is removed when this process ends. Returns the path. */
 export function guardedPath(path: string): string {
   notify('+', { path });
   return path;
 }
 
-/** Makes a folder that is removed when this process ends, or by {@link removePath} before. */
+/** Creates a folder that is removed when this process ends, or earlier by {@link removePath}. */
 export const temporaryFolder = (prefix: string, parent: string = tmpdir()): string =>
   guardedPath(mkdtempSync(join(parent, prefix)));
 
-/** Removes what {@link guardedPath} or {@link temporaryFolder} returned. */
+/** Removes a path of {@link guardedPath} or {@link temporaryFolder}. */
 export function removePath(path: string): void {
   rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   notify('-', { path });

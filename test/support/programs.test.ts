@@ -1,4 +1,4 @@
-/** Programs that are installed where they are missing, tried with an `apt-get` that only pretends. */
+/** The installation of missing programs, tested with a fake `apt-get`. */
 import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -18,13 +18,13 @@ afterEach(() => vi.restoreAllMocks());
 
 interface FakeMachine extends Required<Machine> {
   readonly folder: string;
-  /** What apt-get was called with, in order. */
+  /** The arguments of the calls of apt-get, in order. */
   calls(): string[];
 }
 
 /**
- * A machine without redis-server, whose PATH is one folder. Its `apt-get` notes its arguments, and runs `script` with the
- * number of its call as `$n`, and with `put`, which puts redis-server on the PATH.
+ * A machine without redis-server, whose PATH is one folder. Its `apt-get` records its arguments, and runs `script` with
+ * the number of the call as `$n`. In `script`, `put` puts redis-server on the PATH.
  */
 function fakeMachine(script?: string): FakeMachine {
   const folder = temporaryFolder('headgate-programs-');
@@ -82,10 +82,11 @@ describe('a missing redis-server (FAULTS 1)', () => {
   });
 
   it.each(['/var/lib/apt/lists/lock', '/var/cache/apt/archives/lock', '/var/lib/dpkg/lock-frontend'])(
-    'is installed once another process gives back the lock %s',
+    'is installed when another process releases the lock %s',
     async (lock) => {
       const machine = fakeMachine(
-        `[ $n -lt 4 ] && { echo "E: Could not get lock ${lock}. It is held by process 7 (apt-get)" >&2; exit 100; }; put`,
+        `held='It is held by process 7 (apt-get)'\n` +
+          `[ $n -lt 4 ] && { echo "E: Could not get lock ${lock}. $held" >&2; exit 100; }\nput`,
       );
       await requireProgram(server, machine);
       expect(machine.calls()).toEqual([INSTALL, INSTALL, INSTALL, INSTALL]);
@@ -94,7 +95,8 @@ describe('a missing redis-server (FAULTS 1)', () => {
 
   it('is installed by several processes at the same time', async () => {
     const machine = fakeMachine(
-      'mkdir lock 2>&- || { echo "E: Could not get lock /var/lib/apt/lists/lock" >&2; exit 100; }; sleep 0.2; put; rmdir lock',
+      'mkdir lock 2>&- || { echo "E: Could not get lock /var/lib/apt/lists/lock" >&2; exit 100; }\n' +
+        'sleep 0.2; put; rmdir lock',
     );
     const paths = await Promise.all([1, 2, 3].map(() => requireProgram(server, machine)));
     expect(new Set(paths)).toEqual(new Set([join(machine.folder, 'bin/redis-server')]));
@@ -121,14 +123,14 @@ describe('a missing redis-server (FAULTS 1)', () => {
     expect([written('umask').trim(), written('input').trim()]).toEqual(['0022', 'closed']);
   });
 
-  it('starts no service: a policy forbids it meanwhile, and is removed afterwards', async () => {
+  it('is installed under a policy that forbids services, which is removed afterwards', async () => {
     const machine = fakeMachine('./policy-rc.d redis-server start; echo $? > answer; put');
     await requireProgram(server, machine);
     expect(readFileSync(join(machine.folder, 'answer'), 'utf8')).toBe('101\n');
     expect(existsSync(machine.policy)).toBe(false);
   });
 
-  it('leaves a policy of the machine as it is', async () => {
+  it('is installed without a change to an existing policy', async () => {
     const machine = fakeMachine('put');
     writeFileSync(machine.policy, 'own');
     await requireProgram(server, machine);
@@ -136,12 +138,12 @@ describe('a missing redis-server (FAULTS 1)', () => {
   });
 });
 
-describe('the error where redis-server is missing says what to do (FAULTS 1)', () => {
-  it('without apt-get', async () => {
+describe('the error for a missing redis-server contains advice (FAULTS 1)', () => {
+  it('names the package on a machine without apt-get', async () => {
     await expect(requireProgram(server, fakeMachine())).rejects.toThrow(new Error(ADVICE));
   });
 
-  it('without the rights of root', async () => {
+  it('explains that only root can install the package', async () => {
     const machine = { ...fakeMachine('put'), root: false };
     await expect(requireProgram(server, machine)).rejects.toThrow(
       new Error(`${ADVICE} (only root can install it from here)`),
@@ -149,9 +151,9 @@ describe('the error where redis-server is missing says what to do (FAULTS 1)', (
     expect(machine.calls()).toEqual([]);
   });
 
-  it('with what apt-get printed where it fails, and removes the policy', async () => {
+  it('contains the output of a failed apt-get, and the policy is removed', async () => {
     const machine = fakeMachine(
-      'case $n in 2) echo "W: Failed to fetch the lists" >&2; exit 100;; *) echo "E: No space left on device" >&2; exit 100;; esac',
+      'case $n in 2) echo "W: Failed to fetch the lists";; *) echo "E: No space left on device";; esac >&2; exit 100',
     );
     await expect(requireProgram(server, machine)).rejects.toThrow(
       `${ADVICE}. apt-get failed: W: Failed to fetch the lists\nE: No space left on device`,
@@ -159,7 +161,7 @@ describe('the error where redis-server is missing says what to do (FAULTS 1)', (
     expect(existsSync(machine.policy)).toBe(false);
   });
 
-  it('where the package is installed, and its program is not on the PATH', async () => {
+  it('shows the PATH if the package is installed and its program is not found', async () => {
     const machine = fakeMachine('exit 0');
     await expect(requireProgram(server, machine)).rejects.toThrow(
       `${ADVICE}. The package is installed, but redis-server is not on the PATH: ${machine.env['PATH']}`,

@@ -1,4 +1,4 @@
-/** Programs that no npm package holds. What Debian and Ubuntu have of them is installed where that is allowed. */
+/** Programs that no npm package contains. On Debian and Ubuntu, root installs a missing program with apt-get. */
 import { spawn } from 'node:child_process';
 import { accessSync, constants, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -6,30 +6,30 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { guardedPath, removePath } from './processes.js';
 
 export interface Program {
-  /** Its name on the PATH. */
+  /** The name on the PATH. */
   readonly command: string;
-  /** The package of Debian and Ubuntu that brings it. */
+  /** The package of Debian and Ubuntu that contains the program. */
   readonly debianPackage: string;
-  /** What needs the program, and in which version: the beginning of the error where it is missing. */
+  /** The start of the error for a missing program: which tests need the program, and in which version. */
   readonly need: string;
 }
 
-/** The machine. Tests pass another one. */
+/** The machine. Tests pass a fake machine. */
 export interface Machine {
   readonly env?: NodeJS.ProcessEnv;
   /** Whether this process may install packages. */
   readonly root?: boolean;
-  /** The file that Debian asks whether a package may start its services. */
+  /** The program that decides on Debian whether a package may start its services. */
   readonly policy?: string;
-  /** Between two attempts while another process holds a lock of apt. */
+  /** The delay between two attempts while another process holds a lock of apt. */
   readonly retryMilliseconds?: number;
 }
 
-/** For one run of apt-get, on a slow network and a slow disk. */
+/** The limit for one run of apt-get, on a slow network and a slow disk. */
 const INSTALL_MINUTES = 20;
-/** For how long apt-get waits for the lock of dpkg. */
+/** How long apt-get waits for the lock of dpkg. */
 const LOCK_SECONDS = 600;
-/** How many characters of what apt-get printed an error shows. */
+/** How many characters of the output of apt-get an error contains. */
 const SHOWN = 1_000;
 
 /** The path of a command, if it is on the PATH. */
@@ -55,7 +55,7 @@ function runApt(args: readonly string[], env: NodeJS.ProcessEnv): Promise<AptRes
   return new Promise((resolve) => {
     // Packages are for all users of the machine, so the umask of this user must not apply.
     const umask = process.umask(0o022);
-    // English, since its messages are read here. The `sbin` folders hold what dpkg itself needs.
+    // English, because this file parses the messages. dpkg needs the programs of the `sbin` folders.
     const child = spawn('apt-get', ['-o', `DPkg::Lock::Timeout=${LOCK_SECONDS}`, ...args], {
       env: {
         ...env,
@@ -80,10 +80,10 @@ function runApt(args: readonly string[], env: NodeJS.ProcessEnv): Promise<AptRes
   });
 }
 
-/** The locks of the package lists and of the downloads, which apt-get does not wait for. */
+/** True if apt-get failed on the lock of the package lists or of the downloads, for which it does not wait. */
 const isLocked = ({ succeeded, printed }: AptResult): boolean => !succeeded && /could not get lock/i.test(printed);
 
-/** Runs apt-get, again as long as another process holds a lock. */
+/** Runs apt-get, and repeats it while another process holds a lock. */
 async function runAptWhenFree(
   args: readonly string[],
   { env = process.env, retryMilliseconds = 1_000 }: Machine,
@@ -108,16 +108,16 @@ async function install(debianPackage: string, machine: Machine): Promise<AptResu
     : { succeeded: false, printed: `${update.succeeded ? '' : update.printed}${second.printed}` };
 }
 
-/** Runs `action` while no package may start a service: a Redis of the machine's own would take port 6379. */
+/** Runs `action` while no package may start a service: an installed Redis service would take port 6379. */
 async function withoutServices<T>(policy: string, action: () => Promise<T>): Promise<T> {
   try {
     writeFileSync(
       policy,
-      '#!/bin/sh\n# Written by the tests of headgate while they install a package. They remove it afterwards.\nexit 101\n',
+      '#!/bin/sh\n# Written by the tests of headgate during the installation of a package.\nexit 101\n',
       { flag: 'wx', mode: 0o755 },
     );
   } catch {
-    // The machine has a policy of its own, which applies; or it has no such folder, and so no services.
+    // Either the machine has a policy already, or it has no such folder and therefore no services.
     return action();
   }
   guardedPath(policy);
@@ -128,7 +128,7 @@ async function withoutServices<T>(policy: string, action: () => Promise<T>): Pro
   }
 }
 
-/** Resolves with the path of a program: installs it where that is allowed, and otherwise rejects with what to do. */
+/** Resolves with the path of a program. Installs a missing program if allowed, and otherwise rejects with advice. */
 export async function requireProgram(
   { command, debianPackage, need }: Program,
   machine: Machine = {},

@@ -1,4 +1,4 @@
-/** What the tests of the channels hear. */
+/** Records the messages of the diagnostics channels. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { ThrottleMessages } from 'headgate';
 import { onTestFinished } from 'vitest';
@@ -16,7 +16,7 @@ export const NAMES = [
   'headgate:paused',
 ] as const;
 
-/** Listens on all channels until the test ends. */
+/** Subscribes to all channels until the test ends. */
 export function listen(on: (heard: Heard) => void): void {
   for (const name of NAMES) {
     const listener = (message: unknown): void =>

@@ -1,8 +1,8 @@
-/** Test doubles and instruments that several files share. */
+/** Throttles, clocks and recorders that several test files share. */
 import { type Clock, type Permit, Throttle, type ThrottleOptions } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 
-/** A throttle with a clock of its own. */
+/** A throttle on a manual clock. */
 export const setUp = (
   capacity = 10,
   concurrency = 0,
@@ -13,32 +13,32 @@ export const setUp = (
   return { clock, throttle: new Throttle(capacity, concurrency, period, { clock, ...options }) };
 };
 
-/** The permit, which has to be there at once. */
+/** A permit that is available now. Throws if there is none. */
 export const take = (throttle: Throttle, cost?: number): Permit => {
   const permit = throttle.tryAcquire(cost);
   if (permit === undefined) throw new Error('no permit');
   return permit;
 };
 
-/** Bytes on the heap, once what can be collected is. */
+/** Bytes on the heap after garbage collection. */
 export const heap = (): number => {
   globalThis.gc?.();
   return process.memoryUsage().heapUsed;
 };
 
-/** What became of promises, in the order in which it did: `a` for a permit or a result, `a!` for a rejection. */
+/** Outcomes of promises, in the order in which they settle: `a` for a fulfilled promise, `a!` for a rejected one. */
 export class Outcomes {
   readonly order: string[] = [];
   readonly #values = new Map<string, unknown>();
 
   follow(name: string, promise: Promise<unknown>): void {
-    const note = (entry: string, value: unknown): void => {
+    const record = (entry: string, value: unknown): void => {
       this.order.push(entry);
       this.#values.set(name, value);
     };
     promise.then(
-      (value) => note(name, value),
-      (error: unknown) => note(`${name}!`, error),
+      (value) => record(name, value),
+      (error: unknown) => record(`${name}!`, error),
     );
   }
 
@@ -51,14 +51,14 @@ export class Outcomes {
   }
 }
 
-/** A clock whose reading, and whose timers, need not agree with the time that passes. */
+/** A clock whose reading and whose timers can differ from the true time. */
 export class SkewedClock implements Clock {
   readonly passing: ManualClock = new ManualClock(100_000);
-  /** What the reading is off by. */
+  /** Seconds that are added to the reading. */
   skew = 0;
-  /** When a timer for so many seconds really fires. */
+  /** The delay after which a timer for `seconds` really fires. */
   fires = (seconds: number): number => seconds;
-  /** All delays asked for. */
+  /** The delays of all calls of `schedule`. */
   readonly delays: number[] = [];
 
   now(): number {

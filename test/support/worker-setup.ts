@@ -1,5 +1,5 @@
 /**
- * In each process that runs tests: it ends when Vitest does. Otherwise it would run on, for as long as its tests take,
- * after a signal that reaches Vitest alone.
+ * Ends each worker process together with Vitest. After a signal that reaches Vitest alone, a worker would otherwise run
+ * its tests to the end.
  */
 process.once('disconnect', () => process.exit(1));

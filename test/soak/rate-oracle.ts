@@ -1,7 +1,7 @@
 /**
- * What may start by several rates, computed from the grants alone, with room for what rounding may do: each rate is a
- * replay of the whole log of grants with their true costs (../model/replay.ts). Two answers: what must not be granted,
- * and what must. They differ by rounding, and where a throttle no longer keeps a grant exactly.
+ * Decides from the log of grants alone whether a rate allows a further grant. Each rate replays the whole log with the
+ * true costs (../model/replay.ts). There are two answers: whether a grant is allowed, and whether a grant is due. The
+ * answers differ by the rounding error, and for grants that a throttle no longer keeps exactly.
  */
 import type { Rate } from 'headgate';
 import { type LoggedGrant, type RateReplay, replayOf } from '../model/replay.js';
@@ -10,25 +10,28 @@ import { KEPT_CHANGES } from '../model/reference.js';
 /** Relative to the burst. */
 const ROUNDING = 1e-9;
 
-/** What rounding may do to an instant. */
-export const grain = (now: number): number => Math.max(1e-12, Math.abs(now) * 2 ** -49);
+/** The rounding error of an instant, in seconds. */
+export const roundingError = (now: number): number => Math.max(1e-12, Math.abs(now) * 2 ** -49);
 
-/** A throttle keeps at least so many of its latest grants exactly: a debt of an older one may be charged in full, and so may one from before many changes of limits. */
+/**
+ * A throttle keeps at least so many of its latest grants exactly. It may charge the debt of an older grant in full, and
+ * also a debt from before many changes of limits.
+ */
 const KEPT_EXACTLY = 100;
 
-/** A grant in the logs of the two answers. */
-export interface Entry {
+/** A grant in both logs. */
+export interface LoggedEntry {
   readonly generous: LoggedGrant;
   readonly strict: LoggedGrant;
-  /** How many were granted before, and how often limits had changed. */
+  /** The number of earlier grants, and of earlier changes of limits. */
   readonly serial: number;
   readonly changes: number;
 }
 
-export class Account {
-  /** The log of what may be granted: every level that a throttle shows is at most this one. */
+export class RateOracle {
+  /** The log that decides what is allowed. The level of a throttle never exceeds the level of this log. */
   readonly #generous: RateReplay;
-  /** The log of what has to be granted. */
+  /** The log that decides what is due. */
   readonly #strict: RateReplay;
   readonly #sliding: boolean;
   #rate: Rate;
@@ -46,32 +49,32 @@ export class Account {
     return this.#generous.unlimited ? Infinity : this.#generous.size;
   }
 
-  /** By how many tokens rounding may be off. */
+  /** The rounding error of a level, in tokens. */
   #slack(now: number): number {
     const { capacity, period = 1 } = this.#rate;
-    return this.burst * ROUNDING + (this.#sliding ? 0 : (capacity / period) * grain(now));
+    return this.burst * ROUNDING + (this.#sliding ? 0 : (capacity / period) * roundingError(now));
   }
 
-  /** By how many seconds rounding may be off, where a grant leaves a window. */
+  /** The rounding error of the instant at which a grant leaves a window, in seconds. */
   #edge(now: number): number {
-    return this.#sliding ? 2 * grain(now) : 0;
+    return this.#sliding ? 2 * roundingError(now) : 0;
   }
 
-  /** Whether `cost` can be granted at `now`. */
-  may(now: number, cost: number): boolean {
+  /** Whether a grant of `cost` at `now` is allowed. */
+  mayGrant(now: number, cost: number): boolean {
     return (
       cost === 0 || this.burst === Infinity || cost <= this.#generous.level(now + this.#edge(now)) + this.#slack(now)
     );
   }
 
-  /** Whether `cost` has to be granted at `now`. */
-  must(now: number, cost: number): boolean {
+  /** Whether a grant of `cost` at `now` is due. */
+  mustGrant(now: number, cost: number): boolean {
     return (
       cost === 0 || this.burst === Infinity || cost <= this.#strict.level(now - this.#edge(now)) - this.#slack(now)
     );
   }
 
-  take(now: number, cost: number): Entry {
+  take(now: number, cost: number): LoggedEntry {
     const entry = {
       generous: { at: now, cost },
       strict: { at: now, cost },
@@ -83,8 +86,8 @@ export class Account {
     return entry;
   }
 
-  /** The true cost of a grant is known. */
-  settle(now: number, { generous, strict, serial, changes }: Entry, cost: number): void {
+  /** Records the true cost of a grant. */
+  settle(now: number, { generous, strict, serial, changes }: LoggedEntry, cost: number): void {
     const debt = cost - generous.cost;
     generous.cost = cost;
     this.#generous.settled(generous, now);
@@ -94,7 +97,7 @@ export class Account {
     this.#strict.settled(strict, now);
   }
 
-  /** Other limits from `now` on. */
+  /** Applies other limits from `now` on. */
   configure(now: number, rate: Rate): void {
     this.#rate = rate;
     this.#changes++;

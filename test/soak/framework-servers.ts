@@ -1,5 +1,5 @@
 /**
- * One small web site, served through each adapter by a real server: what the HTTP part of the soak sends its clients to.
+ * One handler behind each adapter on a real server: the servers of the HTTP part of the soak.
  */
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import createExpress from 'express';
@@ -13,7 +13,7 @@ import { express, fastify, hono, koa, type LimitOptions, web } from 'headgate/ht
 
 export type Page = string | AsyncIterable<string>;
 
-/** Answers a request that got through; `response` is that of Node, whatever the framework. */
+/** Handles a request that the gate has granted. `response` is the response of Node in every framework. */
 export type Handler = (path: string, response: ServerResponse) => Promise<Page>;
 
 /** Settings that fit every adapter. */
@@ -26,7 +26,7 @@ const bytes = (page: AsyncIterable<string>): ReadableStream<Uint8Array> =>
 
 async function write(response: ServerResponse, page: Page): Promise<void> {
   if (typeof page === 'string') return void response.end(page);
-  // Whoever goes in the middle of it has had enough.
+  // A client may disconnect in the middle of the page.
   await pipeline(Readable.from(page), response).catch(() => {});
 }
 
@@ -39,8 +39,8 @@ const fail = (response: ServerResponse): void => {
 const fetchServer = (fetch: (request: Request, env: HttpBindings) => Response | Promise<Response>): Server =>
   createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]['fetch'] }) as Server;
 
-/** The servers, which do not listen yet. */
-export const makers: Record<string, (options: AnyOptions, handler: Handler) => Server | Promise<Server>> = {
+/** Creates the servers. They do not listen yet. */
+export const frameworkServers: Record<string, (options: AnyOptions, handler: Handler) => Server | Promise<Server>> = {
   'node:http'(options, handler) {
     const gate = express(options as never);
     return http.createServer((req, res) => {

@@ -1,7 +1,7 @@
 /**
- * Histories of a throttle whose numbers cannot be exact: awkward rates, several at a time, sliding windows with margins,
- * and clocks that stand still, step back, or fire early or late. What is checked is what is promised: never more at a
- * time, never more than the rate allows by the true time, first in first out, nobody held in vain, everybody answered.
+ * Histories of a throttle with rounding errors: rates such as 1/3, several rates, sliding windows with margins, and
+ * clocks that stand still, step back, or fire early or late. The checks are the promises: concurrency, rate by the
+ * true time, order of the calls, work conservation, and an outcome for every call.
  */
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
@@ -9,7 +9,7 @@ import fc from 'fast-check';
 import { type Limits, type Permit, type Rate, Throttle, type ThrottleOptions } from 'headgate';
 import { type Outcome, outcomeOf } from '../model/reference.js';
 import { SkewedClock } from '../support/support.js';
-import { Account, type Entry, grain } from './ledger.js';
+import { RateOracle, type LoggedEntry, roundingError } from './rate-oracle.js';
 import { playSeed, type Tally, turn, within } from './part.js';
 
 const capacity = fc.constantFrom(1 / 3, 0.1, 0.7, 1, 3, 7, 10 / 3, 100.1, 1e9, 1e-3, Infinity);
@@ -21,7 +21,7 @@ const bucket = fc.record({ capacity, period, burst });
 const sliding = fc.record({ capacity, period, margin, window: fc.constant('sliding' as const) });
 const rate: fc.Arbitrary<Rate> = fc.oneof({ weight: 2, arbitrary: bucket }, sliding);
 
-/** How a clock may misbehave: not at all, for the most part. */
+/** How the clock misbehaves. Mostly it does not. */
 const manner = fc.constantFrom('true', 'true', 'true', 'true', 'late', 'early', 'still', 'back');
 
 const which = fc.nat(1_000);
@@ -71,7 +71,7 @@ const history = fc.record({
   maxQueue: fc.constantFrom(Infinity, Infinity, 3),
   manner,
   closes: fc.boolean(),
-  // The longest have more grants than a throttle keeps exactly.
+  // The longest histories have more grants than a throttle keeps exactly.
   operations: fc.oneof(
     { weight: 4, arbitrary: fc.array(operation, { maxLength: 300, size: 'max' }) },
     fc.array(operation, { maxLength: 1_200, size: 'max' }),
@@ -79,9 +79,9 @@ const history = fc.record({
 });
 type History = typeof history extends fc.Arbitrary<infer H> ? H : never;
 
-/** A clock that can be stopped, while the time goes on. */
-class StoppedClock extends SkewedClock {
-  static readonly #MOST = 500;
+/** A clock whose reading can be stopped while time passes. */
+class StoppableClock extends SkewedClock {
+  static readonly #MAX_TIMERS = 500;
   #stoppedAt: number | undefined;
   #timers = 0;
 
@@ -90,7 +90,7 @@ class StoppedClock extends SkewedClock {
     this.#timers = 0;
   }
 
-  goOn(): void {
+  restart(): void {
     this.#stoppedAt = undefined;
   }
 
@@ -98,16 +98,16 @@ class StoppedClock extends SkewedClock {
     return this.#stoppedAt ?? super.now();
   }
 
-  /** Timers are set anew for as long as it stands still: not for ever. */
+  /** A stopped clock makes the throttle arm timers again and again, so the clock restarts after too many timers. */
   override schedule(seconds: number, callback: () => void): () => void {
-    if (++this.#timers > StoppedClock.#MOST) this.goOn();
-    // A timer takes some time. By two clocks, of which one has stepped back, a rest may be too short for the other.
-    return super.schedule(Math.max(seconds, grain(this.passing.now())), callback);
+    if (++this.#timers > StoppableClock.#MAX_TIMERS) this.restart();
+    // A delay below the rounding error of the true time would never pass.
+    return super.schedule(Math.max(seconds, roundingError(this.passing.now())), callback);
   }
 }
 
-/** One who waits. */
-interface Caller {
+/** A call that waits. */
+interface Waiter {
   readonly id: number;
   readonly cost: number;
   readonly at: number;
@@ -115,27 +115,27 @@ interface Caller {
   readonly signal: number | undefined;
 }
 
-interface Given {
+interface HeldPermit {
   readonly permit: Permit;
   readonly id: number;
   readonly cost: number;
-  /** Its entry in each account. */
-  readonly entries: readonly Entry[];
+  /** The entry of the grant in each oracle. */
+  readonly entries: readonly LoggedEntry[];
   settled: boolean;
 }
 
-/** A throttle, and what is known of it from outside. */
-class Watched {
+/** A throttle, and everything that a caller can know about it. */
+class ObservedThrottle {
   readonly throttle: Throttle;
-  readonly clock: StoppedClock = new StoppedClock();
-  readonly given: Given[] = [];
-  readonly waiting: Map<number, Caller> = new Map();
+  readonly clock: StoppableClock = new StoppableClock();
+  readonly permits: HeldPermit[] = [];
+  readonly waiting: Map<number, Waiter> = new Map();
   readonly finish: Map<number, () => void> = new Map();
   readonly signals: AbortController[] = [0, 1, 2].map(() => new AbortController());
   readonly aborts: unknown[] = [];
   readonly #tally: Tally;
-  /** The account of the throttle's own rate, then those of `also`. */
-  readonly accounts: readonly [Account, ...Account[]];
+  /** The oracle of the main rate, and one for each rate of `also`. */
+  readonly oracles: readonly [RateOracle, ...RateOracle[]];
   readonly #sliding: boolean;
   #limits: { capacity: number; concurrency: number; period: number; burst: number | undefined };
   #margin: number | undefined;
@@ -143,25 +143,25 @@ class Watched {
   #pausedUntil = -Infinity;
   #lastGrant = -1;
   #serial = 0;
-  /** Whether work conservation can be told: the clock is true. */
+  /** Whether the clock is true, so that work conservation can be checked. */
   readonly #exactClock: boolean;
   failure: unknown;
 
   constructor({ first, also, concurrency, maxQueue, manner: how }: History, tally: Tally) {
     const { capacity: tokens, period: seconds = 1, burst: size }: Rate = first;
     const options: ThrottleOptions = { ...first, also: [...also], maxQueue, clock: this.clock };
-    // The first rate is that of the throttle itself.
+    // The first rate becomes the main rate of the throttle.
     for (const name of ['capacity', 'period']) delete (options as Record<string, unknown>)[name];
     this.throttle = new Throttle(tokens, concurrency, seconds, options);
     this.#tally = tally;
     this.#limits = { capacity: tokens, concurrency, period: seconds, burst: size };
     this.#sliding = first.window === 'sliding';
     this.#margin = first.margin;
-    this.accounts = [new Account(first, this.now), ...also.map((each) => new Account(each, this.now))];
+    this.oracles = [new RateOracle(first, this.now), ...also.map((each) => new RateOracle(each, this.now))];
     this.#exactClock = how === 'true';
   }
 
-  /** The true time. */
+  /** The true time, in seconds. */
   get now(): number {
     return this.clock.passing.now();
   }
@@ -169,12 +169,12 @@ class Watched {
   get maxCost(): number {
     const most = Math.min(
       this.#sliding || this.#limits.burst === undefined ? Infinity : this.#limits.burst,
-      ...this.accounts.map((account) => account.burst),
+      ...this.oracles.map((oracle) => oracle.burst),
     );
     return most === Infinity ? 8 : most;
   }
 
-  /** What a share of the time amounts to: in the whole of it, about one bucket flows in. */
+  /** The seconds in which about one bucket refills. */
   get unit(): number {
     const { capacity: tokens, period: seconds } = this.#limits;
     return tokens === Infinity ? 1 : Math.max(1e-6, this.maxCost / (tokens / seconds));
@@ -184,32 +184,35 @@ class Watched {
     return this.#limits.concurrency === 0 ? Infinity : this.#limits.concurrency;
   }
 
-  /** Somebody has got a permit. By the true time, and all that is known, it may be so. */
+  /** Checks a grant against every promise, by the true time. */
   granted(id: number, cost: number, permit: Permit): void {
     try {
       const { now } = this;
-      const caller = this.waiting.get(id);
+      const waiter = this.waiting.get(id);
       assert.equal(permit.cost, cost);
       assert.ok(id > this.#lastGrant, `call ${id} was granted after call ${this.#lastGrant}`);
       this.#lastGrant = id;
       this.#active++;
-      assert.ok(this.#active <= this.#slots(), `${this.#active} at a time, where ${this.#slots()} are allowed`);
-      assert.ok(now >= this.#pausedUntil - grain(now), `granted at ${now}, paused until ${this.#pausedUntil}`);
-      for (const account of this.accounts)
-        assert.ok(account.may(now, cost), `more than a rate allows was granted at ${now}: call ${id}, of cost ${cost}`);
-      if (this.#exactClock && caller !== undefined) {
+      assert.ok(this.#active <= this.#slots(), `${this.#active} at a time, of ${this.#slots()} allowed`);
+      assert.ok(now >= this.#pausedUntil - roundingError(now), `granted at ${now}, paused until ${this.#pausedUntil}`);
+      for (const oracle of this.oracles)
+        assert.ok(oracle.mayGrant(now, cost), `call ${id} of cost ${cost} exceeds a rate at ${now}`);
+      if (this.#exactClock && waiter !== undefined) {
         assert.ok(
-          Math.abs(permit.waited - (now - caller.at)) <= grain(now),
-          `${permit.waited} s said to be waited, ${now - caller.at} s were`,
+          Math.abs(permit.waited - (now - waiter.at)) <= roundingError(now),
+          `waited is ${permit.waited} s, but ${now - waiter.at} s have passed`,
         );
-        assert.ok(now <= caller.deadline + grain(now), `granted at ${now}, after its deadline ${caller.deadline}`);
+        assert.ok(
+          now <= waiter.deadline + roundingError(now),
+          `granted at ${now}, after its deadline ${waiter.deadline}`,
+        );
       }
-      this.given.push({
+      this.permits.push({
         permit,
         id,
         cost,
         settled: false,
-        entries: this.accounts.map((account) => account.take(now, cost)),
+        entries: this.oracles.map((oracle) => oracle.take(now, cost)),
       });
       this.waiting.delete(id);
       this.#tally.grants++;
@@ -221,17 +224,17 @@ class Watched {
   refused(id: number, error: unknown): void {
     try {
       const outcome: Outcome = outcomeOf(error, this.aborts);
-      const caller = this.waiting.get(id);
-      assert.ok(caller !== undefined, `call ${id} was answered twice`);
-      assert.ok(outcome !== 'aborted' || caller.signal !== undefined);
+      const waiter = this.waiting.get(id);
+      assert.ok(waiter !== undefined, `call ${id} settled twice`);
+      assert.ok(outcome !== 'aborted' || waiter.signal !== undefined);
       this.waiting.delete(id);
       this.#tally[outcome === 'aborted' ? 'aborts' : 'refusals']++;
-    } catch (wrong) {
-      this.failure ??= wrong;
+    } catch (failure) {
+      this.failure ??= failure;
     }
   }
 
-  ask(how: 'acquire' | 'run', cost: number, timeout: number, signal: number | undefined): void {
+  call(how: 'acquire' | 'run', cost: number, timeout: number, signal: number | undefined): void {
     const id = this.#serial++;
     this.waiting.set(id, { id, cost, at: this.now, deadline: this.now + timeout, signal });
     const options = { timeout, signal: signal === undefined ? undefined : this.signals[signal]?.signal };
@@ -252,26 +255,26 @@ class Watched {
     const waiting = this.throttle.waiting;
     const permit = this.throttle.tryAcquire(cost);
     if (permit === undefined) return;
-    assert.equal(waiting, 0, 'tryAcquire barged');
+    assert.equal(waiting, 0, 'tryAcquire overtook a waiter');
     this.granted(id, cost, permit);
   }
 
-  release(given: Given): void {
-    if (!given.permit.released && !this.finish.has(given.id)) this.#active--;
-    const finish = this.finish.get(given.id);
-    this.finish.delete(given.id);
+  release(held: HeldPermit): void {
+    if (!held.permit.released && !this.finish.has(held.id)) this.#active--;
+    const finish = this.finish.get(held.id);
+    this.finish.delete(held.id);
     if (finish !== undefined) {
       this.#active--;
       finish();
-    } else given.permit.release();
+    } else held.permit.release();
   }
 
-  settle(given: Given, cost: number): void {
-    given.permit.settle(cost);
-    if (given.settled) return;
-    given.settled = true;
-    for (const [index, account] of this.accounts.entries())
-      account.settle(this.now, given.entries[index] as Entry, cost);
+  settle(held: HeldPermit, cost: number): void {
+    held.permit.settle(cost);
+    if (held.settled) return;
+    held.settled = true;
+    for (const [index, oracle] of this.oracles.entries())
+      oracle.settle(this.now, held.entries[index] as LoggedEntry, cost);
   }
 
   abort(index: number): void {
@@ -297,46 +300,46 @@ class Watched {
     period: seconds = this.#limits.period,
     burst: size = this.#limits.burst,
   }: Limits): void {
-    // A window has no burst.
+    // A sliding window has no burst.
     this.#limits = { capacity: tokens, concurrency, period: seconds, burst: this.#sliding ? undefined : size };
     this.throttle.configure(this.#limits);
     const first: Rate = this.#sliding
       ? { capacity: tokens, period: seconds, window: 'sliding', margin: this.#margin }
       : { capacity: tokens, period: seconds, burst: size };
-    this.accounts[0].configure(this.now, first);
+    this.oracles[0].configure(this.now, first);
   }
 
-  /** What is so at every instant at which nothing happens. */
+  /** Checks everything that holds between two operations. */
   check(): void {
     if (this.failure !== undefined) throw this.failure;
     const { throttle, now, waiting } = this;
     assert.equal(throttle.active, this.#active, 'active');
     assert.equal(throttle.waiting, waiting.size, 'waiting');
     this.signals.forEach(({ signal }, index) => {
-      const waited = [...waiting.values()].some((caller) => caller.signal === index);
+      const waited = [...waiting.values()].some((waiter) => waiter.signal === index);
       assert.equal(getEventListeners(signal, 'abort').length, waited ? 1 : 0, `listeners on signal ${index}`);
     });
     const timed = [...waiting.values()].filter(({ deadline }) => deadline < Infinity).length;
     const { pending } = this.clock.passing;
     assert.ok(
       pending === timed || (pending === timed + 1 && waiting.size > 0),
-      `${pending} timers for ${waiting.size} who wait, ${timed} of them with a deadline`,
+      `${pending} timers for ${waiting.size} waiters, ${timed} of them with a deadline`,
     );
     if (!this.#exactClock) return;
-    // The head of the queue does not wait for nothing.
+    // The head of the queue waits only while it does not fit.
     const [head] = waiting.values();
-    if (head === undefined || this.#active >= this.#slots() || now < this.#pausedUntil + grain(now)) return;
+    if (head === undefined || this.#active >= this.#slots() || now < this.#pausedUntil + roundingError(now)) return;
     assert.ok(
-      !this.accounts.every((account) => account.must(now, head.cost)),
-      `at ${now} call ${head.id}, of cost ${head.cost}, is the first in line, fits, and waits`,
+      !this.oracles.every((oracle) => oracle.mustGrant(now, head.cost)),
+      `at ${now} call ${head.id} of cost ${head.cost} is the head, fits, and waits`,
     );
   }
 
-  /** Everyone is let go, and gives back what is granted: so all that wait are answered, as soon as the rate lets them. */
+  /** Closes or opens the throttle and releases every permit, so that every waiter settles. */
   async end(closes: boolean): Promise<void> {
     const { throttle, clock } = this;
     clock.fires = (seconds) => seconds;
-    clock.goOn();
+    clock.restart();
     if (closes) throttle.close();
     else {
       this.configure({ concurrency: 0 });
@@ -344,60 +347,60 @@ class Watched {
       await turn();
       this.check();
     }
-    for (const given of this.given) this.release(given);
+    for (const held of this.permits) this.release(held);
     await turn();
     await clock.passing.runAll();
     this.check();
-    for (const given of this.given) this.release(given);
+    for (const held of this.permits) this.release(held);
     await within(5, throttle.idle(), 'idle');
-    assert.deepEqual([throttle.active, throttle.waiting, clock.passing.pending], [0, 0, 0], 'what is left');
+    assert.deepEqual([throttle.active, throttle.waiting, clock.passing.pending], [0, 0, 0], 'remaining');
     await turn();
   }
 }
 
-export async function playLoose(seed: number, tally: Tally): Promise<void> {
+export async function playInexactRates(seed: number, tally: Tally): Promise<void> {
   await playSeed(seed, history, async (plan) => {
-    const watched = new Watched(plan, tally);
-    const { clock, given } = watched;
+    const observed = new ObservedThrottle(plan, tally);
+    const { clock, permits: held } = observed;
     if (plan.manner === 'late') clock.fires = (seconds) => seconds * 1.1;
     if (plan.manner === 'early') clock.fires = (seconds) => seconds * 0.8;
     for (const step of plan.operations) {
       tally.operations++;
-      const pick = 'which' in step ? given[step.which % Math.max(1, given.length)] : undefined;
-      const { maxCost, unit } = watched;
+      const pick = 'which' in step ? held[step.which % Math.max(1, held.length)] : undefined;
+      const { maxCost, unit } = observed;
       switch (step.do) {
         case 'acquire':
         case 'run':
-          watched.ask(step.do, step.share * maxCost, step.timeout * unit, step.signal);
+          observed.call(step.do, step.share * maxCost, step.timeout * unit, step.signal);
           break;
         case 'tryAcquire':
-          watched.tryAcquire(step.share * maxCost);
+          observed.tryAcquire(step.share * maxCost);
           break;
         case 'release':
-          if (pick !== undefined) watched.release(pick);
+          if (pick !== undefined) observed.release(pick);
           break;
         case 'settle':
-          // Time that a clock hides, and timers show later: what is settled meanwhile counts as of the instant that was seen last.
-          if (pick !== undefined && plan.manner !== 'back') watched.settle(pick, step.share * pick.cost);
+          // After a step back, a settlement counts at the latest instant that the throttle knows, not at the true time.
+          if (pick !== undefined && plan.manner !== 'back') observed.settle(pick, step.share * pick.cost);
           break;
         case 'abort':
-          watched.abort(step.signal);
+          observed.abort(step.signal);
           break;
         case 'pause':
-          watched.pause(step.seconds * unit);
+          observed.pause(step.seconds * unit);
           break;
         case 'resume':
-          watched.resume();
+          observed.resume();
           break;
         case 'configure':
-          // Time that a clock hides, and shows later, would pass by the wrong rate.
+          // The time that a stopped clock hides would refill at the new rate instead of the old rate.
           if (plan.manner === 'still' || plan.manner === 'back')
-            watched.configure(step.limits.concurrency === undefined ? {} : { concurrency: step.limits.concurrency });
-          else watched.configure(step.limits);
+            observed.configure(step.limits.concurrency === undefined ? {} : { concurrency: step.limits.concurrency });
+          else observed.configure(step.limits);
           break;
         case 'advance':
           await clock.passing.advance(step.share * unit);
-          clock.goOn();
+          clock.restart();
           break;
         case 'skew':
           if (plan.manner === 'back') clock.skew -= step.share * unit;
@@ -405,8 +408,8 @@ export async function playLoose(seed: number, tally: Tally): Promise<void> {
           break;
       }
       await turn();
-      watched.check();
+      observed.check();
     }
-    await watched.end(plan.closes);
+    await observed.end(plan.closes);
   });
 }

@@ -1,7 +1,4 @@
-/**
- * A gate and the reference model of the tests, side by side: both are asked for the same, and have to agree on every
- * outcome, instant and number.
- */
+/** Plays the same calls to a gate and to the reference model, and compares every outcome, instant and number. */
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { type Gate, type Limits, type Permit, type Rate, Throttle } from 'headgate';
@@ -11,14 +8,14 @@ import { type Tally, turn } from './part.js';
 
 type Entry = [id: number, outcome: Outcome, waited: number];
 
-/** What all gates of a history share: the time, and the signals. */
+/** The clock and the signals that all gates of a history share. */
 export class World {
   readonly clock: ManualClock = new ManualClock();
   readonly tally: Tally;
   readonly aborts: unknown[] = [];
   readonly signals: AbortController[] = [0, 1, 2].map(() => new AbortController());
   /** All gates of the history, each with its model. */
-  readonly twins: Twin[] = [];
+  readonly gates: ComparedGate[] = [];
   #serial = 0;
 
   constructor(tally: Tally) {
@@ -29,35 +26,35 @@ export class World {
     return this.#serial++;
   }
 
-  /** A signal aborts, for every gate and every model. */
+  /** Aborts a signal for every gate and every model. */
   abort(which: number): void {
-    // An error of its own would spend more on its stack trace than the gate on the abort.
+    // A plain object: the stack trace of an error would cost more than the abort.
     const reason = { aborted: this.aborts.length };
     this.aborts.push(reason);
     const { signal } = this.signals[which] as AbortController;
     this.signals[which]?.abort(reason);
     assert.equal(getEventListeners(signal, 'abort').length, 0, 'listeners on a signal that has aborted');
     this.signals[which] = new AbortController();
-    for (const { model } of this.twins) model.abort(which);
+    for (const { model } of this.gates) model.abort(which);
   }
 
-  /** The event loop turns: all that an operation has brought about comes to pass. */
+  /** Waits one turn of the event loop, so that every consequence of an operation has happened. */
   async turn(): Promise<void> {
     await turn();
-    for (const { model } of this.twins) model.turn();
+    for (const { model } of this.gates) model.turn();
   }
 
-  /** One listener for each signal that somebody waits on, whoever it is. */
+  /** Expects one listener on each signal that has waiters, and none on every other signal. */
   compareListeners(): void {
     this.signals.forEach(({ signal }, index) => {
-      const waited = this.twins.some(({ model }) => model.queue.some((one) => one.signal === index));
+      const waited = this.gates.some(({ model }) => model.queue.some((one) => one.signal === index));
       assert.equal(getEventListeners(signal, 'abort').length, waited ? 1 : 0, `listeners on signal ${index}`);
     });
   }
 
-  /** One timer for each head that time alone can free, one for each deadline, none else. */
+  /** Expects one timer for each head that needs only time, one for each deadline, and no other timer. */
   compareTimers(): void {
-    const timers = this.twins.reduce((sum, { model }) => {
+    const timers = this.gates.reduce((sum, { model }) => {
       const [head] = model.queue;
       const timed = head !== undefined && model.slotFree(head.id) && model.wait(head.cost) < Infinity ? 1 : 0;
       return sum + timed + model.queue.filter((one) => one.deadline < Infinity).length;
@@ -66,19 +63,19 @@ export class World {
   }
 }
 
-/** What a twin asks: a throttle, or what a keyed one has for a key. */
-export type Asked = Pick<Gate, 'acquire' | 'run'> & {
+/** The calls that are compared: those of a throttle, or of one key of a keyed throttle. */
+export type GateCalls = Pick<Gate, 'acquire' | 'run'> & {
   tryAcquire(cost: number): Permit | undefined;
   pause(seconds: number): void;
   resume(): void;
   configure(limits: Limits): void;
-  /** Where one exists: what the gate estimates for a call. */
+  /** Missing for keyed throttles. */
   estimateWait?(cost: number): number;
 };
 
-export class Twin {
+export class ComparedGate {
   readonly model: Reference;
-  readonly #gate: Asked;
+  readonly #gate: GateCalls;
   readonly #world: World;
   readonly #log: Entry[] = [];
   #compared = 0;
@@ -87,14 +84,14 @@ export class Twin {
   /** Ends the job of a `run`. */
   readonly #finish: Map<number, () => void> = new Map();
 
-  constructor(model: Reference, gate: Asked, world: World) {
+  constructor(model: Reference, gate: GateCalls, world: World) {
     this.model = model;
     this.#gate = gate;
     this.#world = world;
-    world.twins.push(this);
+    world.gates.push(this);
   }
 
-  /** Does one thing to both, and lets its consequences come about. What concerns the whole world is not done here. */
+  /** Applies one operation to gate and model. The caller applies operations that concern the whole world. */
   async play(operation: Operation): Promise<void> {
     const { model } = this;
     const gate = this.#gate;
@@ -109,10 +106,10 @@ export class Twin {
         if (estimate !== undefined)
           assert.ok(
             estimate <= model.estimate(cost),
-            `a wait of ${estimate} s estimated, where one of ${model.estimate(cost)} s is possible`,
+            `estimated a wait of ${estimate} s, although ${model.estimate(cost)} s are possible`,
           );
         model.acquire(id, cost, timeout, signal, operation.do === 'run', estimate);
-        this.ask(operation.do, id, cost, options);
+        this.call(operation.do, id, cost, options);
         break;
       }
       case 'tryAcquire': {
@@ -131,7 +128,7 @@ export class Twin {
       case 'release':
         if (held === undefined) break;
         if (this.#finish.has(held.id)) {
-          // `run` releases when the promise of its function has settled: later than an abort in this tick.
+          // `run` releases after the promise of its function has settled, which is later than an abort in this tick.
           this.#finish.get(held.id)?.();
           if (operation.thenAbort !== undefined) this.#world.abort(operation.thenAbort);
           model.release(held);
@@ -172,8 +169,8 @@ export class Twin {
     await this.#world.turn();
   }
 
-  /** Asks the gate alone, and notes what becomes of it. */
-  ask(
+  /** Calls the gate alone, and records the outcome. */
+  call(
     how: 'acquire' | 'run',
     id: number,
     cost: number,
@@ -194,7 +191,7 @@ export class Twin {
     }
   }
 
-  /** The same calls were decided in the same way since the last look, after the same wait, and the grants in the same order: that of the calls. */
+  /** Compares outcomes and waits since the last comparison, and checks that grants have the order of the calls. */
   compareOutcomes(): void {
     const { model } = this;
     const [real, expected] = [this.#log.slice(this.#compared), model.log.slice(this.#compared)];
@@ -205,7 +202,7 @@ export class Twin {
     assert.deepEqual(
       grants,
       expected.filter(([, outcome]) => outcome === 'granted').map(([id]) => id),
-      'order of the grants',
+      'order of grants',
     );
     for (const id of grants) {
       assert.ok(id > this.#lastGrant, `call ${id} was granted after call ${this.#lastGrant}`);
@@ -219,7 +216,7 @@ export class Twin {
     }
   }
 
-  /** Everything that a throttle shows is as the model says. */
+  /** Compares every getter of the throttle with the model. */
   compareNumbers(throttle: Throttle): void {
     const { model } = this;
     assert.deepEqual(
@@ -248,17 +245,17 @@ export class Twin {
     );
     const [real, longest] = [throttle.estimateWait(0), model.estimate(0)];
     if (model.estimateIsExact(0)) assert.equal(real, longest, 'estimated wait');
-    else assert.ok(real <= longest, `a wait of ${real} s estimated, where one of ${longest} s is possible`);
+    else assert.ok(real <= longest, `estimated a wait of ${real} s, although ${longest} s are possible`);
   }
 
-  /** Gives everything back. */
+  /** Releases every permit. */
   end(): void {
     for (const finish of this.#finish.values()) finish();
     for (const permit of this.#permits.values()) permit.release();
   }
 }
 
-/** The settings of a throttle: its own rate, further rates, and the rest. */
+/** The settings of a throttle: its main rate, further rates and other limits. */
 export interface Settings {
   readonly first: Rate;
   readonly also: readonly Rate[];
@@ -267,8 +264,8 @@ export interface Settings {
 }
 
 /**
- * Plays a history to a throttle and to its model, and compares everything that can be seen after each operation. Ends
- * early where instants become too fine for exact sums. Returns the model.
+ * Plays a history to a throttle and to its model, and compares everything observable after each operation. Ends early
+ * when instants become too fine for exact sums. Returns the model.
  */
 export async function playHistory(
   { first, also, concurrency, maxQueue }: Settings,
@@ -280,7 +277,7 @@ export async function playHistory(
   const { capacity, period = 1, burst, window, margin } = first;
   const throttle = new Throttle(capacity, concurrency, period, { burst, window, margin, also, maxQueue, clock });
   const model = new Reference(capacity, concurrency, period, burst, maxQueue, { window, margin, also });
-  const twin = new Twin(model, throttle, world);
+  const gate = new ComparedGate(model, throttle, world);
   for (const operation of operations) {
     if (!model.exact) break;
     tally.operations++;
@@ -302,30 +299,30 @@ export async function playHistory(
         if (!model.exact) continue;
         break;
       default:
-        await twin.play(operation);
+        await gate.play(operation);
     }
-    twin.compareOutcomes();
-    twin.compareNumbers(throttle);
+    gate.compareOutcomes();
+    gate.compareNumbers(throttle);
     world.compareTimers();
     world.compareListeners();
   }
-  // Whatever happened, it comes to rest: all waiters leave, and nothing is left behind.
+  // Finally close rejects all waiters, and nothing remains.
   throttle.close();
-  twin.end();
+  gate.end();
   await throttle.idle();
-  assert.deepEqual([throttle.active, throttle.waiting, clock.pending], [0, 0, 0], 'what is left');
+  assert.deepEqual([throttle.active, throttle.waiting, clock.pending], [0, 0, 0], 'remaining');
   await turn();
   return model;
 }
 
-/** Promise 2, from the ledger of the grants alone, era by era: in no span more than a full bucket and what flows in. */
+/** Checks promise 2 from the log of grants alone: between changes of limits, at most a full bucket and its refill. */
 export function checkRate({ eras, grants, asked, first }: Reference): void {
   if (first.window !== undefined) return;
   let index = 0;
   let level = eras[0]?.burst ?? 0;
   let at = 0;
   for (const { id, at: now, cost } of grants) {
-    // At the instant at which limits change, the widest of them counts. From then on the bucket counts as full.
+    // At the instant of a change, the widest of the limits applies. After a change the bucket counts as full.
     for (let later = eras[index + 1]; later !== undefined && later.from < now; later = eras[index + 1])
       [index, level, at] = [index + 1, later.burst, later.from];
     const era = eras[index];
@@ -334,6 +331,6 @@ export function checkRate({ eras, grants, asked, first }: Reference): void {
     const wider = Math.max(era.burst, ...changed.map(({ burst }) => burst)) - era.burst;
     level = Math.min(era.burst, level + era.rate * (now - at)) - Math.min(cost, asked.get(id) ?? 0);
     at = now;
-    assert.ok(level + wider >= -1e-9, `more than the rate allows was granted at ${now}: ${-level} too much`);
+    assert.ok(level + wider >= -1e-9, `granted ${-level} more than the rate allows at ${now}`);
   }
 }

@@ -1,7 +1,4 @@
-/**
- * 100,000 who wait, some of them on one signal: they leave all at once, one by one, or are granted in a row, and nothing
- * is left of them.
- */
+/** 100,000 waiters, some on shared signals: most abort at once, some are granted, and close rejects the rest. */
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { type Permit, Throttle } from 'headgate';
@@ -9,10 +6,10 @@ import { ManualClock } from 'headgate/testing';
 import { type Dice, type Tally, turn } from './part.js';
 
 const MANY = 100_000;
-/** How many of them have a deadline: a manual clock keeps its timers in an array. */
+/** The number of waiters with a deadline. It is small, because a manual clock keeps its timers in an array. */
 const TIMED = 2_000;
 
-export async function playStorm(dice: Dice, tally: Tally): Promise<void> {
+export async function playMassCancel(dice: Dice, tally: Tally): Promise<void> {
   const clock = new ManualClock();
   const concurrency = dice.pick([1, 3, 1_000]);
   const throttle = new Throttle(dice.pick([Infinity, 10, 1e6]), concurrency, 1, {
@@ -26,23 +23,23 @@ export async function playStorm(dice: Dice, tally: Tally): Promise<void> {
   throttle.pause();
   let lastGrant = -1;
   const permits: Permit[] = [];
-  const left = { granted: 0, aborted: 0, late: 0, closed: 0 };
-  const wrong: string[] = [];
-  const [gone, stays] = [new Error('gone'), new Error('closed')];
+  const counts = { granted: 0, aborted: 0, late: 0, closed: 0 };
+  const failures: string[] = [];
+  const [aborted, closed] = [new Error('aborted'), new Error('closed')];
   const expected = { aborted: 0, late: 0 };
   const onGrant = (id: number, permit: Permit): void => {
-    if (id <= lastGrant) wrong.push(`call ${id} was granted after call ${lastGrant}`);
+    if (id <= lastGrant) failures.push(`call ${id} was granted after call ${lastGrant}`);
     lastGrant = id;
-    left.granted++;
+    counts.granted++;
     permits.push(permit);
   };
   const onRefusal = (error: unknown): void => {
-    if (error === gone) left.aborted++;
-    else if ((error as { code?: string }).code === 'ERR_THROTTLE_TIMEOUT') left.late++;
-    else if ((error as Error).cause === stays) left.closed++;
-    else wrong.push(String(error));
+    if (error === aborted) counts.aborted++;
+    else if ((error as { code?: string }).code === 'ERR_THROTTLE_TIMEOUT') counts.late++;
+    else if ((error as Error).cause === closed) counts.closed++;
+    else failures.push(String(error));
   };
-  // Paused without an end, no deadline can be met: it would be refused at once. So the pause is a long one.
+  // An endless pause would refuse every deadline at once, so the pause is long but finite.
   throttle.resume();
   throttle.pause(10);
   for (let id = 0; id < MANY; id++) {
@@ -60,32 +57,32 @@ export async function playStorm(dice: Dice, tally: Tally): Promise<void> {
   );
   for (const { signal, abort } of signals.map((controller) => ({
     signal: controller.signal,
-    abort: () => controller.abort(gone),
+    abort: () => controller.abort(aborted),
   }))) {
     abort();
     assert.equal(getEventListeners(signal, 'abort').length, 0);
   }
   assert.equal(throttle.waiting, MANY - expected.aborted);
   await turn();
-  assert.equal(left.aborted, expected.aborted);
-  // Now those who are left come in, a few thousand of them; each gives its place to the next.
+  assert.equal(counts.aborted, expected.aborted);
+  // Now a few thousand of the remaining waiters are granted. Each one releases its slot to the next.
   first?.release();
   throttle.resume();
   const goal = Math.min(MANY - expected.aborted, 5_000);
-  for (let steps = 0; left.granted < goal && steps < 20_000; steps++) {
+  for (let steps = 0; counts.granted < goal && steps < 20_000; steps++) {
     await (throttle.active < concurrency ? clock.advance(1) : turn());
     for (const permit of permits.splice(0)) permit.release();
   }
-  assert.ok(left.granted >= goal, `${left.granted} of ${goal} were granted`);
-  throttle.close(stays);
+  assert.ok(counts.granted >= goal, `${counts.granted} of ${goal} were granted`);
+  throttle.close(closed);
   await turn();
   for (const permit of permits.splice(0)) permit.release();
   await throttle.idle();
-  assert.deepEqual(wrong, []);
-  assert.equal(left.granted + left.aborted + left.late + left.closed, MANY, 'everyone was answered');
+  assert.deepEqual(failures, []);
+  assert.equal(counts.granted + counts.aborted + counts.late + counts.closed, MANY, 'settled calls');
   assert.deepEqual([throttle.active, throttle.waiting, clock.pending], [0, 0, 0], 'what is left');
   tally.operations += MANY;
-  tally.grants += left.granted;
-  tally.aborts += left.aborted;
-  tally.refusals += left.late + left.closed;
+  tally.grants += counts.granted;
+  tally.aborts += counts.aborted;
+  tally.refusals += counts.late + counts.closed;
 }
