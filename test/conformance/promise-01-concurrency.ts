@@ -5,7 +5,7 @@ import { take, takeAll, type Suite } from './suite.js';
 export function concurrency({ section, withGate }: Suite): void {
   section('promise 1: concurrency', () => {
     test(
-      'all slots are in use while a caller waits, and never more than all',
+      'no more functions run than there are slots, and no fewer while a caller waits',
       withGate({ concurrency: 3 }, async ({ gate, settled }) => {
         const finish: (() => void)[] = [];
         const seen: number[] = [];
