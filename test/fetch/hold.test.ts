@@ -1,4 +1,4 @@
-/** When the slot of a response is released with `hold: 'body'`. */
+/** The release of a slot with `hold: 'body'`. */
 import { describe, expect, test } from 'vitest';
 import { expectNothingHeld, registerHooks, retryAfter, setUpFetch, URL_A } from './fake-upstream.js';
 

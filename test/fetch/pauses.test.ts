@@ -1,4 +1,4 @@
-/** How long a refusal pauses the gate, and which requests wait. */
+/** The pause after a refusal: its length, and the requests that it holds. */
 import type { ThrottledFetchOptions } from 'headgate/fetch';
 import { describe, expect, test, vi } from 'vitest';
 import { Outcomes } from '../support/support.js';

@@ -1,4 +1,4 @@
-/** Which responses are refusals, and what a refusal without a stated wait delays. */
+/** The recognition of refusals, and the delay after a refusal without a stated wait. */
 import { throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Outcomes, setUp } from '../support/support.js';

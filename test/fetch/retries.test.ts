@@ -13,7 +13,7 @@ describe('a refused request', () => {
     [1, [0, 1]],
     [4, [0, 1, 3, 7, 15]],
   ])(
-    'is sent again `retries` times (%s), and each attempt spends its cost. Then the last refusal is returned',
+    'with retries: %s is sent at %j s, each attempt spends the cost, and the last refusal is returned',
     async (retries, times) => {
       const replies = Array.from({ length: 9 }, (_, index) => new Response(`refusal ${index}`, { status: 503 }));
       const { clock, throttle, limitedFetch, upstream } = setUpFetch(replies, { retries, cost: 2 });
@@ -60,7 +60,7 @@ describe('a refused request', () => {
     [503, 1],
     [520, 2],
     [999, 2],
-  ])('is recognised by its status: with statuses [520, 999], a %d is sent %d times', async (status, calls) => {
+  ])('is recognised by its status: with statuses [520, 999], a %d causes %d attempts', async (status, calls) => {
     const reply = Object.defineProperty(new Response(''), 'status', { value: status });
     const { clock, limitedFetch, upstream } = setUpFetch([reply], { statuses: [520, 999] });
     const response = limitedFetch(URL_A);
@@ -88,26 +88,26 @@ describe('a refused request', () => {
 
   const form = new FormData();
   form.set('a', '1');
-  test.each<[string, () => unknown, boolean]>([
-    ['a string', () => 'hello', true],
-    ['an empty string', () => '', true],
-    ['null', () => null, true],
-    ['an ArrayBuffer', () => new ArrayBuffer(3), true],
-    ['a Uint8Array', () => new Uint8Array(3), true],
-    ['a DataView', () => new DataView(new ArrayBuffer(3)), true],
-    ['a Blob', () => new Blob(['hello']), true],
-    ['a FormData', () => form, true],
-    ['a URLSearchParams', () => new URLSearchParams('a=1'), true],
-    ['a stream', () => new ReadableStream(), false],
+  test.each<[string, boolean, () => unknown]>([
+    ['a string', true, () => 'hello'],
+    ['an empty string', true, () => ''],
+    ['null', true, () => null],
+    ['an ArrayBuffer', true, () => new ArrayBuffer(3)],
+    ['a Uint8Array', true, () => new Uint8Array(3)],
+    ['a DataView', true, () => new DataView(new ArrayBuffer(3))],
+    ['a Blob', true, () => new Blob(['hello'])],
+    ['a FormData', true, () => form],
+    ['a URLSearchParams', true, () => new URLSearchParams('a=1')],
+    ['a stream', false, () => new ReadableStream()],
     [
       'an async iterable',
+      false,
       async function* () {
         yield new Uint8Array(3);
       },
-      false,
     ],
-    ['an object of an unknown type', () => ({ pipe: () => {} }), false],
-  ])('with %s as its body is sent again unchanged: %3$s', async (_, createBody, isSentAgain) => {
+    ['an object of an unknown type', false, () => ({ pipe: () => {} })],
+  ])('with %s as its body: is it sent again, unchanged? %s', async (_, isSentAgain, createBody) => {
     const { clock, limitedFetch, upstream } = setUpFetch([retryAfter(1)]);
     const body = createBody();
     const response = limitedFetch(URL_A, { method: 'POST', body } as RequestInit);
