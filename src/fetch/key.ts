@@ -36,7 +36,7 @@ export function createKeyResolver<K>(
     if (resolved === undefined) throw invalid('key', 'a key', resolved);
     // Each promise would be a different key with a limit of its own.
     if (typeof (resolved as { then?: unknown } | null)?.then === 'function')
-      throw invalid('key', 'a function that returns no promise', resolved);
+      throw invalid('key', 'no promise', resolved);
     return resolved;
   };
 }

@@ -42,7 +42,7 @@ export interface ThrottledFetchOptions<K = string, F extends FetchLike = Fetch> 
   key?: K | ((...args: Parameters<F>) => K) | undefined;
   /** Tokens for each attempt, or a synchronous function that computes them from the arguments of `fetch`. Default 1. */
   cost?: number | ((...args: Parameters<F>) => number) | undefined;
-  /** How often a refused request is sent again: an integer >= 0, or `Infinity`. Default 2. */
+  /** The number of times a refused request is sent again: an integer >= 0, or `Infinity`. Default 2. */
   retries?: number | undefined;
   /**
    * The statuses of refusals: integers from 100 to 999. Default 429, 503 and 529. A 403 usually means a missing
@@ -65,7 +65,7 @@ export interface ThrottledFetchOptions<K = string, F extends FetchLike = Fetch> 
    * all origins share. A request whose refusal states a longer wait is not sent again: the refusal is returned.
    */
   maxPause?: number | undefined;
-  /** When the slot is released: after the headers of the response have arrived (default), or after its body is read. */
+  /** The event that releases the slot: the headers of the response arrive (default), or its body has been read. */
   hold?: 'headers' | 'body' | undefined;
   /** The clock for the waits of a single request. Default: the monotonic clock of the platform. */
   clock?: Clock | undefined;
@@ -101,5 +101,5 @@ export function resolveOptions<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   checkNumber('maxPause', 'a number > 0', maxPause, Number.MIN_VALUE, Infinity);
   if (hold !== 'headers' && hold !== 'body') throw invalid('hold', '"headers" or "body"', hold);
   if (typeof clock?.schedule !== 'function') throw invalid('clock', 'a Clock', clock);
-  return { fetch, cost, retries, statuses: new Set<number>(statuses), refusal, maxPause, hold, clock };
+  return { fetch, cost, retries, refusal, maxPause, hold, clock, statuses: new Set<number>(statuses) };
 }

@@ -1,5 +1,5 @@
 /** Whether a response is a refusal, and the wait that it states. */
-import { invalid } from '../core/validation.js';
+import { checkNumber, invalid } from '../core/validation.js';
 import { readWait } from '../web/retry-after.js';
 import type { Settings } from './options.js';
 import type { SentRequest } from './request-copy.js';
@@ -16,19 +16,16 @@ export const NOT_REFUSED = -1;
 export async function readRefusal<K>(
   response: Response,
   request: SentRequest,
-  { refusal, statuses }: Settings<K>,
+  refusal: Settings<K>['refusal'],
+  statuses: Settings<K>['statuses'],
 ): Promise<number | undefined> {
   const result: unknown = await refusal?.(response, request);
-  const isNumber = typeof result === 'number';
-  if (isNumber && result >= 0 && result < Infinity) return result;
-  if (isNumber || (result !== undefined && typeof result !== 'boolean')) {
-    throw invalid(
-      'refusal',
-      'a function that returns a boolean, a finite number >= 0 or undefined',
-      result,
-      isNumber ? RangeError : TypeError,
-    );
+  const expected = 'a function that returns a boolean, a finite number >= 0 or undefined';
+  if (typeof result === 'number') {
+    checkNumber('refusal', expected, result, 0, Number.MAX_VALUE);
+    return result;
   }
+  if (result !== undefined && typeof result !== 'boolean') throw invalid('refusal', expected, result);
   if (!(result ?? statuses.has(response.status))) return NOT_REFUSED;
   return (response.headers && readWait(response.headers, Date.now())) || undefined;
 }

@@ -63,8 +63,7 @@ export function throttledFetch<K, F extends FetchLike>(
   options: ThrottledFetchOptions<K, F> & { key: unknown; fetch: F },
 ): F;
 export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledFetchOptions<K> = {}): Fetch {
-  const settings = resolveOptions(gate, options);
-  const { cost, maxPause, refusal, clock } = settings;
+  const { fetch, cost, retries, refusal, maxPause, hold, clock, statuses } = resolveOptions(gate, options);
   const resolveKey = createKeyResolver(gate, options.key);
   const keyedGate = toKeyedGate(gate);
   const pauses = new PauseLog<K>();
@@ -74,7 +73,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
     (redirected && resolveKey === originOf ? resolveKey(url) : undefined) ?? key;
 
   return async (callerInput, callerInit) => {
-    const send = settings.fetch ?? globalThis.fetch;
+    const send = fetch ?? globalThis.fetch;
     const key = resolveKey(callerInput, callerInit);
     if (key === undefined) return send(callerInput, callerInit);
     const tokens = typeof cost === 'function' ? cost(callerInput, callerInit) : cost;
@@ -84,7 +83,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
     const init = copyInit(callerInit);
     const { signal = asRequest(input)?.signal, body } = init ?? {};
     const acquireOptions = isSignal(signal) ? { signal } : undefined;
-    const maxRetries = canReplay(body) ? settings.retries : 0;
+    const maxRetries = canReplay(body) ? retries : 0;
     const request = describeRequest(input, init);
 
     let nextInput = input;
@@ -112,7 +111,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
         if (Object(response) !== response) throw invalid('fetch', 'a function that returns a Response', response);
         discarded = refusal === undefined ? [] : clonesOf(response);
         discarded.push(response);
-        const stated = await untilAborted(refusal && signal, () => readRefusal(response, request, settings));
+        const stated = await untilAborted(refusal && signal, () => readRefusal(response, request, refusal, statuses));
         if (stated !== NOT_REFUSED) {
           const wait = stated ?? Math.min(2 ** attempt, maxPause);
           const pause = Math.min(wait * (1 + Math.random() / 4), maxPause);
@@ -127,7 +126,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
           if (attempt < maxRetries && wait <= maxPause) continue;
         }
         discarded = [];
-        if (settings.hold === 'headers') return response;
+        if (hold === 'headers') return response;
         const held = releaseWhenRead(response, release, request.method === 'HEAD');
         release = () => {};
         return held;

@@ -43,10 +43,10 @@ export async function untilAborted<T>(
 
 /** Waits for so many seconds, and cancels the timer if the signal aborts first. */
 export async function sleep(clock: Clock, seconds: number, signal: unknown): Promise<void> {
-  let cancel = (): void => {};
+  let cancel: (() => void) | undefined;
   try {
     await untilAborted(signal, () => new Promise<void>((resolve) => void (cancel = clock.schedule(seconds, resolve))));
   } finally {
-    cancel();
+    cancel?.();
   }
 }

@@ -163,10 +163,10 @@ function watchNodeStream(response: Response, body: NodeStream, release: () => vo
 }
 
 function releaseAtEnd(body: NodeStream, release: () => void): Collectable & { used: boolean } {
-  let isReleased = false;
+  let isHeld = true;
   const finish = (): void => {
-    if (!isReleased) release();
-    isReleased = true;
+    if (isHeld) release();
+    isHeld = false;
   };
   for (const event of ['end', 'close', 'error']) body.on(event, finish);
   const entry = {

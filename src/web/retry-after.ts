@@ -1,6 +1,6 @@
 /**
- * Reads how long a server asks a refused client to wait. Pure functions from strings to seconds, whose running time is
- * linear in the length of the strings. dialects.ts lists the names of the fields.
+ * Reads the wait that a server demands from a refused client. Pure functions from strings to seconds, whose running
+ * time is linear in the length of the strings. dialects.ts lists the names of the fields.
  */
 import { QUOTA_FIELDS, WAIT_FIELDS } from './dialects.js';
 

@@ -1,4 +1,4 @@
-/** throttledFetch with the clients that users pass as `fetch`: the global one, undici and node-fetch, against real servers. */
+/** throttledFetch with the `fetch` of undici, of node-fetch and of the platform, against real servers. */
 import { once } from 'node:events';
 import {
   Agent as HttpAgent,
@@ -19,8 +19,8 @@ import nodeFetch from 'node-fetch';
 import { Agent, fetch as undiciFetch } from 'undici';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
-const unhandled = vi.fn();
-process.on('unhandledRejection', unhandled);
+const onUnhandledRejection = vi.fn();
+process.on('unhandledRejection', onUnhandledRejection);
 const servers: Server[] = [];
 const closers: (() => unknown)[] = [];
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
@@ -31,7 +31,7 @@ afterEach(async () => {
     server.close();
   }
   await new Promise((resolve) => void setImmediate(resolve));
-  expect(unhandled).not.toHaveBeenCalled();
+  expect(onUnhandledRejection).not.toHaveBeenCalled();
 });
 
 const serve = async (listener: RequestListener): Promise<string> => {
@@ -43,7 +43,7 @@ const serve = async (listener: RequestListener): Promise<string> => {
 const expectNothingHeld = (throttle: Throttle): void => expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
-/** As node-fetch 2 does it: the body is a PassThrough that the socket's stream is piped into, without `pipeline`. */
+/** Imitates node-fetch 2: the stream of the socket is piped into the body, a PassThrough, without `pipeline`. */
 const nodeFetch2 = (
   url: string | URL,
   { agent, gzip }: { agent?: HttpAgent; gzip?: boolean } = {},
@@ -62,69 +62,69 @@ const nodeFetch2 = (
     }).on('error', reject);
   });
 
-const oneSocket = (): HttpAgent => {
+const createOneSocketAgent = (): HttpAgent => {
   const agent = new HttpAgent({ keepAlive: true, maxSockets: 1 });
   closers.push(() => agent.destroy());
   return agent;
 };
-const oneConnection = (): Agent => {
+const createOneConnectionAgent = (): Agent => {
   const agent = new Agent({ connections: 1 });
   closers.push(() => agent.destroy());
   return agent;
 };
 
-/** A request through a client that has one connection. */
-type Ask = (url: string) => Promise<{ status: number; text(): Promise<string> }>;
-const clients: Record<string, (throttle: Throttle, options?: Pick<ThrottledFetchOptions, 'hold'>) => Ask> = {
+/** Sends a request through a client that has one connection. */
+type SendRequest = (url: string) => Promise<{ status: number; text(): Promise<string> }>;
+const clients: Record<string, (throttle: Throttle, options?: Pick<ThrottledFetchOptions, 'hold'>) => SendRequest> = {
   undici(throttle, options) {
-    const polite = throttledFetch(throttle, { ...options, fetch: undiciFetch });
-    const dispatcher = oneConnection();
-    return (url) => polite(url, { dispatcher });
+    const limitedFetch = throttledFetch(throttle, { ...options, fetch: undiciFetch });
+    const dispatcher = createOneConnectionAgent();
+    return (url) => limitedFetch(url, { dispatcher });
   },
   'node-fetch 3'(throttle, options) {
-    const polite = throttledFetch(throttle, { ...options, fetch: nodeFetch });
-    const agent = oneSocket();
-    return (url) => polite(url, { agent });
+    const limitedFetch = throttledFetch(throttle, { ...options, fetch: nodeFetch });
+    const agent = createOneSocketAgent();
+    return (url) => limitedFetch(url, { agent });
   },
-  'a fetch like that of node-fetch 2'(throttle, options) {
-    const polite = throttledFetch(throttle, { ...options, fetch: nodeFetch2 });
-    const agent = oneSocket();
-    return (url) => polite(url, { agent });
+  'an imitation of node-fetch 2'(throttle, options) {
+    const limitedFetch = throttledFetch(throttle, { ...options, fetch: nodeFetch2 });
+    const agent = createOneSocketAgent();
+    return (url) => limitedFetch(url, { agent });
   },
 };
 
-describe.each(Object.entries(clients))('%s, with one connection', (name, make) => {
+describe.each(Object.entries(clients))('%s, with one connection', (name, createClient) => {
   test.each<[string, (response: ServerResponse) => void]>([
     ['of 100 kB', (response) => response.end(Buffer.alloc(100_000))],
     ['of 10 MB', (response) => response.end(Buffer.alloc(10_000_000))],
-    ['without an end', (response) => void response.write(Buffer.alloc(100_000))],
+    ['that never ends', (response) => void response.write(Buffer.alloc(100_000))],
     ['of a few bytes', (response) => response.end('slow down')],
-    ['without a byte', (response) => response.end()],
-  ])('a refusal with a body %s is discarded, and the retry gets the connection (FAULTS 23)', async (__, respond) => {
+    ['without bytes', (response) => response.end()],
+  ])('a refusal with a body %s is discarded, and the retry reuses the connection (FAULTS 23)', async (_, respond) => {
     let count = 0;
     const url = await serve((_request, response) => {
       if (++count % 2 === 0) response.end('ok');
       else respond(response.writeHead(429, { 'retry-after-ms': '10' }));
     });
     const throttle = new Throttle(100, 1);
-    const ask = make(throttle);
+    const sendRequest = createClient(throttle);
     for (let round = 1; round <= 3; round++) {
-      const response = await ask(url);
+      const response = await sendRequest(url);
       expect([response.status, await response.text(), count]).toEqual([200, 'ok', 2 * round]);
     }
     expectNothingHeld(throttle);
   });
 
-  test("hold: 'body' keeps the slot until the body has been read (FAULTS 23)", async () => {
+  test("hold: 'body' holds the slot until the body has been read (FAULTS 23)", async () => {
     const open: ServerResponse[] = [];
     const url = await serve((_request, response) => {
       open.push(response);
       response.write('first ');
     });
     const throttle = new Throttle(100, 1);
-    const ask = make(throttle, { hold: 'body' });
-    const response = await ask(url);
-    const next = ask(url);
+    const sendRequest = createClient(throttle, { hold: 'body' });
+    const response = await sendRequest(url);
+    const next = sendRequest(url);
     await pause(20);
     expect([throttle.active, throttle.waiting, open.length]).toEqual([1, 1, 1]);
     open[0]!.end('last');
@@ -135,55 +135,55 @@ describe.each(Object.entries(clients))('%s, with one connection', (name, make) =
     await vi.waitFor(() => expectNothingHeld(throttle));
   });
 
-  // The body of node-fetch 2 does not end when its connection breaks off, for any reader.
+  // In node-fetch 2 the body does not end when the connection closes early.
   if (!name.endsWith('2'))
-    test("hold: 'body' gives the slot back when the connection breaks off", async () => {
+    test("hold: 'body' releases the slot when the connection closes early", async () => {
       const url = await serve((_request, response) => {
         response.writeHead(200, { 'content-length': '100' });
         response.write('first', () => setTimeout(() => response.destroy(), 20));
       });
       const throttle = new Throttle(100, 1);
-      const response = await make(throttle, { hold: 'body' })(url);
+      const response = await createClient(throttle, { hold: 'body' })(url);
       response.text().catch(() => {});
       await vi.waitFor(() => expectNothingHeld(throttle));
     });
 });
 
-describe('a refusal function that makes a clone and does not read it', () => {
+describe('an unread clone of the refusal function', () => {
   const endless: RequestListener = (request, response) => {
-    if (request.headers['x-again'] === undefined)
+    if (request.headers['x-retry'] === undefined)
       response.writeHead(429, { 'retry-after-ms': '10' }).write(Buffer.alloc(100_000));
     else response.end('ok');
   };
-  /** Says that it is the second attempt. */
-  const counted = (): (() => Record<string, string>) => {
+  /** Returns the headers of each attempt. From the second attempt on, they mark the request as a retry. */
+  const createHeaderCounter = (): (() => Record<string, string>) => {
     let count = 0;
-    return () => (count++ === 0 ? {} : { 'x-again': '1' });
+    return () => (count++ === 0 ? {} : { 'x-retry': '1' });
   };
 
-  test('does not hold the connection: undici', async () => {
+  test('does not keep the connection open: undici', async () => {
     const url = await serve(endless);
-    const [dispatcher, headers] = [oneConnection(), counted()];
-    const polite = throttledFetch(new Throttle(100, 1), {
+    const [dispatcher, headers] = [createOneConnectionAgent(), createHeaderCounter()];
+    const limitedFetch = throttledFetch(new Throttle(100, 1), {
       fetch: (input: string) => undiciFetch(input, { dispatcher, headers: headers() }),
       refusal: (response) => void response.clone(),
     });
-    expect(await (await polite(url)).text()).toBe('ok');
+    expect(await (await limitedFetch(url)).text()).toBe('ok');
   });
 
-  test('does not hold the connection: node-fetch', async () => {
+  test('does not keep the connection open: node-fetch', async () => {
     const url = await serve(endless);
-    const [agent, headers] = [oneSocket(), counted()];
-    const polite = throttledFetch(new Throttle(100, 1), {
+    const [agent, headers] = [createOneSocketAgent(), createHeaderCounter()];
+    const limitedFetch = throttledFetch(new Throttle(100, 1), {
       fetch: (input: string) => nodeFetch(input, { agent, headers: headers() }),
       refusal: (response) => void response.clone(),
     });
-    expect(await (await polite(url)).text()).toBe('ok');
+    expect(await (await limitedFetch(url)).text()).toBe('ok');
   });
 });
 
 describe('node-fetch', () => {
-  test('a redirect pauses the origin that refused (FAULTS 38)', async () => {
+  test('a redirect pauses the origin that refused, with every client (FAULTS 38)', async () => {
     let refusals = 0;
     const b = await serve(
       (_request, response) =>
@@ -196,13 +196,13 @@ describe('node-fetch', () => {
       refusals = 0;
       const gate = new KeyedThrottle(100, 1);
       const paused = vi.spyOn(gate, 'pause');
-      const polite =
+      const limitedFetch =
         send === nodeFetch
           ? throttledFetch(gate, { fetch: nodeFetch })
           : send === undiciFetch
             ? throttledFetch(gate, { fetch: undiciFetch })
             : throttledFetch(gate);
-      const response = await polite(a);
+      const response = await limitedFetch(a);
       expect([response.status, await response.text(), paused.mock.calls]).toEqual([
         200,
         'ok',
@@ -211,14 +211,14 @@ describe('node-fetch', () => {
     }
   });
 
-  test('a request that is aborted in flight rejects with the reason, and gives its slot back', async () => {
+  test('an abort in flight rejects with the reason and releases the slot', async () => {
     const url = await serve(() => {});
     const throttle = new Throttle(100, 1);
-    const stop = new AbortController();
-    const response = throttledFetch(throttle, { fetch: nodeFetch })(url, { signal: stop.signal });
+    const controller = new AbortController();
+    const response = throttledFetch(throttle, { fetch: nodeFetch })(url, { signal: controller.signal });
     await pause(20);
-    const reason = new Error('changed my mind');
-    stop.abort(reason);
+    const reason = new Error('caller aborted');
+    controller.abort(reason);
     await expect(response).rejects.toBe(reason);
     expectNothingHeld(throttle);
   });
@@ -227,7 +227,7 @@ describe('node-fetch', () => {
     ['HEAD', 'HEAD', (_request, response) => response.writeHead(200, { 'content-length': '5' }).end()],
     ['204', 'GET', (_request, response) => response.writeHead(204).end()],
     ['304', 'GET', (_request, response) => response.writeHead(304).end()],
-  ])("hold: 'body' keeps no slot where there is no body: %s", async (_, method, listener) => {
+  ])("hold: 'body' holds no slot for a response without a body: %s", async (_, method, listener) => {
     const url = await serve(listener);
     const throttle = new Throttle(100, 1);
     await throttledFetch(throttle, { fetch: nodeFetch, hold: 'body' })(url, { method });
@@ -247,7 +247,7 @@ describe('node-fetch', () => {
     ],
     ['a clone and the response', (response) => Promise.all([response.clone().text(), response.text()])],
     ['a destroyed body', async (response) => void (response.body as Readable).destroy()],
-  ])("hold: 'body' releases after %s, and the response is whole", async (_, read) => {
+  ])("hold: 'body' releases after %s, and the response is complete", async (_, read) => {
     const url = await serve(
       (_request, response) =>
         void response
@@ -274,21 +274,21 @@ describe('node-fetch', () => {
     await vi.waitFor(() => expectNothingHeld(throttle));
   });
 
-  test('a refusal of the gzip kind, as node-fetch 2 decodes it, frees its socket', async () => {
+  test('a gzipped refusal that node-fetch 2 decodes releases its socket', async () => {
     let count = 0;
     const url = await serve((_request, response) => {
       if (++count === 1) response.writeHead(429, { 'retry-after-ms': '10' }).write(gzipSync(Buffer.alloc(100_000)));
       else response.end(gzipSync('ok'));
     });
-    const agent = oneSocket();
-    const polite = throttledFetch(new Throttle(100, 1), {
+    const agent = createOneSocketAgent();
+    const limitedFetch = throttledFetch(new Throttle(100, 1), {
       fetch: (input: string) => nodeFetch2(input, { agent, gzip: true }),
     });
-    expect(await (await polite(url)).text()).toBe('ok');
+    expect(await (await limitedFetch(url)).text()).toBe('ok');
   });
 });
 
-test('undici: the copy of a response is a response of undici', async () => {
+test('the copy of a response of undici is an instance of the Response of undici', async () => {
   const url = await serve((_request, response) => void response.end('ok'));
   const response = await throttledFetch(new Throttle(100, 1), { fetch: undiciFetch, hold: 'body' })(url);
   expect(response).toBeInstanceOf((await undiciFetch(url)).constructor);
@@ -300,7 +300,7 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
     globalThis.gc!();
     await pause(5);
   };
-  /** The slot comes back within some rounds of collection. */
+  /** Expects the slot to be released within 200 garbage collections. */
   const expectReleased = async (throttle: Throttle): Promise<void> => {
     for (let round = 0; round < 200 && throttle.active > 0; round++) await collect();
     expectNothingHeld(throttle);
@@ -309,7 +309,7 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
     for (let round = 0; round < 10; round++) await collect();
     expect(throttle.active).toBe(1);
   };
-  /** Larger than what a connection buffers, or never to end. */
+  /** Bodies below and above the size of the connection's buffers, and a body without an end. */
   const bodies: [string, (response: ServerResponse) => void][] = [
     ['short', (response) => response.end('ok')],
     ['long', (response) => response.end(Buffer.alloc(1_000_000))],
@@ -323,27 +323,27 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
     'node-fetch': (throttle) => throttledFetch(throttle, { hold: 'body', fetch: nodeFetch }),
   };
 
-  describe.each(Object.entries(senders))('%s', (_, make) => {
-    test.each(bodies)('a response of which only `ok` is read gives its slot back: %s', async (__, respond) => {
+  describe.each(Object.entries(senders))('%s', (_, createSender) => {
+    test.each(bodies)('a response of which only `ok` is read releases its slot: %s', async (length, respond) => {
       const closed = vi.fn();
       const url = await serve((request, response) => {
         request.socket.on('close', closed);
         respond(response);
       });
       const throttle = new Throttle(100, 1);
-      const ask = make(throttle);
+      const sendRequest = createSender(throttle);
       for (let round = 0; round < 3; round++) {
-        await (async () => void (await ask(url)).ok)();
+        await (async () => void (await sendRequest(url)).ok)();
         expect(throttle.active).toBe(1);
         await expectReleased(throttle);
       }
-      if (__ === 'endless') await vi.waitFor(() => expect(closed).toHaveBeenCalledTimes(3));
+      if (length === 'endless') await vi.waitFor(() => expect(closed).toHaveBeenCalledTimes(3));
     });
   });
 
-  /** Begins to read, and returns a reference by which the reading goes on. */
-  type Kept = (response: Response) => unknown;
-  test.each<[string, Kept, (kept: unknown) => unknown]>([
+  /** Begins to read, and returns the only reference that the reading needs. */
+  type KeepReference = (response: Response) => unknown;
+  test.each<[string, KeepReference, (kept: unknown) => unknown]>([
     [
       'a reader',
       async (response) => {
@@ -367,7 +367,7 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
     ['the response, but not its clone', (response) => (response.clone(), [response]), undefined as never],
     ['the result of text()', (response) => [response.text()], undefined as never],
     [
-      'a chunk that is awaited',
+      'a pending read',
       async (response) => {
         const reader = response.body!.getReader();
         await reader.read();
@@ -381,19 +381,19 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
       undefined as never,
     ],
     ['a Node stream', (response) => [Readable.fromWeb(response.body as never).resume()], undefined as never],
-  ])('a body that is read through %s keeps its slot', async (_, keep, finish) => {
+  ])('a body that is read through %s holds its slot', async (name, keepReference, finish) => {
     const open: ServerResponse[] = [];
     const url = await serve((_request, response) => {
       open.push(response);
       response.write(Buffer.alloc(1_000));
     });
     const throttle = new Throttle(100, 1);
-    const kept = await (async () => keep(await throttledFetch(throttle, { hold: 'body' })(url)))();
+    const kept = await (async () => keepReference(await throttledFetch(throttle, { hold: 'body' })(url)))();
     await expectHeld(throttle);
     if (finish) await finish(kept);
     else {
       open[0]!.end('last');
-      if (_.startsWith('the response')) await (kept as [Response])[0].text();
+      if (name.startsWith('the response')) await (kept as [Response])[0].text();
       await Promise.allSettled(kept as Promise<unknown>[]);
     }
     await expectReleased(throttle);
@@ -405,7 +405,7 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
     ['a clone', (response) => [response.clone(), (response.body as Readable).resume()]],
     ['the result of text()', (response) => [response.text()]],
     ['a pipe', (response) => [response.body!.pipe(new PassThrough()).resume()]],
-  ])('a Node stream that is read through %s keeps its slot', async (_, keep) => {
+  ])('a Node stream that is read through %s holds its slot', async (_, keepReference) => {
     const open: ServerResponse[] = [];
     const url = await serve((_request, response) => {
       open.push(response);
@@ -413,7 +413,7 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
     });
     const throttle = new Throttle(100, 1);
     const kept = (await (async () =>
-      keep(await throttledFetch(throttle, { hold: 'body', fetch: nodeFetch })(url)))()) as unknown[];
+      keepReference(await throttledFetch(throttle, { hold: 'body', fetch: nodeFetch })(url)))()) as unknown[];
     await expectHeld(throttle);
     open[0]!.end('last');
     const first = kept[0] as Readable & { text?(): Promise<string> };
@@ -422,16 +422,18 @@ describe("hold: 'body' and garbage collection (FAULTS 24, undici#4364, deno#4735
     await expectReleased(throttle);
   });
 
-  test('where there is no FinalizationRegistry, a response works as well', async () => {
+  test('without a FinalizationRegistry, reading to the end releases the slot', async () => {
     vi.stubGlobal('FinalizationRegistry', undefined);
     vi.resetModules();
-    const { throttledFetch: anew } = await import('headgate/fetch');
+    const { throttledFetch: reimported } = await import('headgate/fetch');
     const throttle = new Throttle(100, 1);
     expect(
-      await (await anew(throttle, { hold: 'body', fetch: async () => new Response('ok') })('http://a.example/')).text(),
+      await (
+        await reimported(throttle, { hold: 'body', fetch: async () => new Response('ok') })('http://a.example/')
+      ).text(),
     ).toBe('ok');
     const body = Readable.from(['ok']);
-    const response = await anew(throttle, {
+    const response = await reimported(throttle, {
       hold: 'body',
       fetch: async (_url: string) => ({ status: 200, headers: new Headers(), body }),
     })('http://a.example/');

@@ -1,4 +1,4 @@
-/** The wait that a refused client reads: which header field counts, and in which forms of headers it is found. */
+/** The wait that a refused client reads: the order of the header fields, and the forms of headers. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type HeaderSource, readRateLimit, readWait } from '../../src/web/retry-after.js';

@@ -1,6 +1,6 @@
 /**
- * Functions and objects that a caller supplies to throttledFetch, and every way in which they misbehave: nothing hangs,
- * no slot, timer or listener is left behind, and the next request is served.
+ * Faulty functions and objects that a caller passes to throttledFetch. The request settles, the next request is served,
+ * and no slot, timer or listener is left behind.
  */
 import { KeyedThrottle, Throttle } from 'headgate';
 import { throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
@@ -8,49 +8,50 @@ import { ManualClock } from 'headgate/testing';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 const URL_A = 'https://a.example/items';
-const unhandled = vi.fn();
-process.on('unhandledRejection', unhandled);
+const onUnhandledRejection = vi.fn();
+process.on('unhandledRejection', onUnhandledRejection);
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
 afterEach(async () => {
   await new Promise((resolve) => void setImmediate(resolve));
-  expect(unhandled).not.toHaveBeenCalled();
+  expect(onUnhandledRejection).not.toHaveBeenCalled();
 });
 
 const BROKEN = new Error('broken');
 const fail = (): never => {
   throw BROKEN;
 };
-/** A thenable that answers twice, in every order. */
-const twice = (first: 'resolve' | 'reject', value: unknown): unknown => ({
+/** A thenable that settles three times: first as given, then with a response, then with an error. */
+const settleRepeatedly = (first: 'resolve' | 'reject', value: unknown): unknown => ({
   then(resolve: (value: unknown) => unknown, reject: (error: unknown) => unknown) {
     if (first === 'resolve') resolve(value);
     else reject(value);
-    resolve(new Response('again'));
-    reject(new Error('again'));
+    resolve(new Response('second'));
+    reject(new Error('second'));
   },
 });
 const cancelled = vi.fn();
-/** A response whose body has no end, and that notes its cancellation. */
+/** A response whose body never ends. `cancelled` records its cancellation. */
 const endless = (status = 200, headers: HeadersInit = {}): Response =>
   new Response(new ReadableStream({ cancel: cancelled }), { status, headers });
 
-/** What becomes of one request: `status`, or the error that it rejects with. */
+/** The result of one request: its status, the error of its rejection, or a pattern of the message of that error. */
 type Outcome = number | Error | RegExp;
 interface Case {
   options?: Record<string, unknown>;
-  /** Arguments after the URL. */
+  /** The second argument of `fetch`. */
   init?: (signal: AbortSignal) => RequestInit;
   outcome: Outcome;
-  /** Aborts after so many seconds. */
+  /** The time of the abort, in seconds. */
   abortAt?: number;
-  /** How many bodies are cancelled. Default 0. */
+  /** Number of cancelled bodies. Default 0. */
   discards?: number;
-  /** How many tokens are spent: one for each attempt. Default 0. */
+  /** Number of tokens spent: one for each attempt. Default 0. */
   spent?: number;
 }
 
-const ABORT = new Error('changed my mind');
-const later = <T>(clock: ManualClock, value: T, seconds = 5): Promise<T> =>
+const REFUSAL_MESSAGE = 'refusal must be a function that returns a boolean, a finite number >= 0 or undefined';
+const ABORT = new Error('caller aborted');
+const delayValue = <T>(clock: ManualClock, value: T, seconds = 5): Promise<T> =>
   new Promise((resolve) => void clock.schedule(seconds, () => resolve(value)));
 const never = (): Promise<never> => new Promise(() => {});
 
@@ -58,72 +59,76 @@ const never = (): Promise<never> => new Promise(() => {});
 const signalWith = (members: Record<string, PropertyDescriptor>): AbortSignal =>
   Object.defineProperties(new AbortController().signal, members);
 
-/** Each supplier, and each of its faults. A function of the clock, since an answer may be late. */
+/** The faults of each input. Each case is a function of the clock, because a result may arrive late. */
 const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
   key: {
     throws: () => ({ options: { key: fail }, outcome: BROKEN }),
-    'returns nothing': () => ({ options: { key: () => {} }, outcome: /key must be a key, received undefined/ }),
-    'answers late': () => ({
+    'returns undefined': () => ({ options: { key: () => {} }, outcome: /key must be a key, received undefined/ }),
+    'settles late': () => ({
       options: { key: async () => 'a' },
-      outcome: /key must be a function that returns no promise, received object/,
+      outcome: /key must be no promise, received object/,
     }),
     rejects: () => ({ options: { key: () => Promise.reject(BROKEN).catch(() => {}) }, outcome: /no promise/ }),
-    'returns garbage': () => ({ options: { key: () => ({}) }, outcome: 200 }),
+    'returns an object, which is a valid key': () => ({ options: { key: () => ({}) }, outcome: 200 }),
   },
   cost: {
     throws: () => ({ options: { cost: fail }, outcome: BROKEN }),
-    'returns nothing': () => ({
+    'returns undefined': () => ({
       options: { cost: () => {} },
       outcome: /cost must be a finite number >= 0, received undefined/,
     }),
-    'answers late': () => ({
+    'settles late': () => ({
       options: { cost: async () => 1 },
       outcome: /cost must be a finite number >= 0, received object/,
     }),
     'returns NaN': () => ({ options: { cost: () => NaN }, outcome: /received NaN/ }),
     'returns a negative number': () => ({ options: { cost: () => -1 }, outcome: /received -1/ }),
     'returns Infinity': () => ({ options: { cost: () => Infinity }, outcome: /received Infinity/ }),
-    'returns more than can ever be granted': () => ({ options: { cost: () => 1e9 }, outcome: /cost must be/ }),
+    'returns more than the burst': () => ({ options: { cost: () => 1e9 }, outcome: /cost must be/ }),
   },
   fetch: {
     throws: () => ({ options: { fetch: fail }, outcome: BROKEN, spent: 1 }),
     rejects: () => ({ options: { fetch: async () => fail() }, outcome: BROKEN, spent: 1 }),
-    'answers late': (clock) => ({
-      options: { fetch: () => later(clock, new Response('late')) },
+    'settles late': (clock) => ({
+      options: { fetch: () => delayValue(clock, new Response('late')) },
       outcome: 200,
       spent: 1,
     }),
-    'answers at once, without a promise': () => ({
+    'returns a response without a promise': () => ({
       options: { fetch: () => new Response('ok') },
       outcome: 200,
       spent: 1,
     }),
-    'answers twice': () => ({
-      options: { fetch: () => twice('resolve', new Response('ok', { status: 201 })) },
+    'settles several times': () => ({
+      options: { fetch: () => settleRepeatedly('resolve', new Response('ok', { status: 201 })) },
       outcome: 201,
       spent: 1,
     }),
-    'fails, then answers': () => ({ options: { fetch: () => twice('reject', BROKEN) }, outcome: BROKEN, spent: 1 }),
-    'never answers, until an abort that it ignores': () => ({
+    'rejects, then resolves': () => ({
+      options: { fetch: () => settleRepeatedly('reject', BROKEN) },
+      outcome: BROKEN,
+      spent: 1,
+    }),
+    'never settles and ignores an abort': () => ({
       options: { fetch: never },
       abortAt: 3,
       outcome: ABORT,
       spent: 1,
     }),
-    'answers after an abort that it ignores: the response is discarded': (clock) => ({
-      options: { fetch: () => later(clock, endless()) },
+    'ignores an abort and resolves later: the response is discarded': (clock) => ({
+      options: { fetch: () => delayValue(clock, endless()) },
       abortAt: 3,
       outcome: ABORT,
       spent: 1,
       discards: 1,
     }),
-    'fails after an abort that it ignores': (clock) => ({
-      options: { fetch: () => later(clock, 0).then(fail) },
+    'ignores an abort and rejects later': (clock) => ({
+      options: { fetch: () => delayValue(clock, 0).then(fail) },
       abortAt: 3,
       outcome: ABORT,
       spent: 1,
     }),
-    'returns nothing': () => ({
+    'returns undefined': () => ({
       options: { fetch: async () => {} },
       outcome: /fetch must be a function that returns a Response, received undefined/,
       spent: 1,
@@ -144,27 +149,31 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       spent: 1,
       discards: 1,
     }),
-    'answers late': (clock) => ({
-      options: { refusal: () => later(clock, false), fetch: async () => endless() },
+    'settles late': (clock) => ({
+      options: { refusal: () => delayValue(clock, false), fetch: async () => endless() },
       outcome: 200,
       spent: 1,
     }),
-    'answers twice': () => ({ options: { refusal: () => twice('resolve', false) }, outcome: 200, spent: 1 }),
-    'fails, then answers': () => ({
-      options: { refusal: () => twice('reject', BROKEN), fetch: async () => endless() },
+    'settles several times': () => ({
+      options: { refusal: () => settleRepeatedly('resolve', false) },
+      outcome: 200,
+      spent: 1,
+    }),
+    'rejects, then resolves': () => ({
+      options: { refusal: () => settleRepeatedly('reject', BROKEN), fetch: async () => endless() },
       outcome: BROKEN,
       spent: 1,
       discards: 1,
     }),
-    'never answers, until an abort': () => ({
+    'never settles, and the signal aborts': () => ({
       options: { refusal: never, fetch: async () => endless() },
       abortAt: 3,
       outcome: ABORT,
       spent: 1,
       discards: 1,
     }),
-    'fails after an abort': (clock) => ({
-      options: { refusal: () => later(clock, 0).then(fail), fetch: async () => endless() },
+    'rejects after an abort': (clock) => ({
+      options: { refusal: () => delayValue(clock, 0).then(fail), fetch: async () => endless() },
       abortAt: 3,
       outcome: ABORT,
       spent: 1,
@@ -175,9 +184,7 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
         `returns ${value}`,
         (): Case => ({
           options: { refusal: () => value, fetch: async () => endless() },
-          outcome: new RegExp(
-            `refusal must be a function that returns a boolean, a finite number >= 0 or undefined, received ${value}$`,
-          ),
+          outcome: new RegExp(`${REFUSAL_MESSAGE}, received ${value}$`),
           spent: 1,
           discards: 1,
         }),
@@ -188,14 +195,13 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
         `returns ${name}`,
         (): Case => ({
           options: { refusal: () => value, fetch: async () => endless() },
-          outcome:
-            /refusal must be a function that returns a boolean, a finite number >= 0 or undefined, received (null|"yes"|object|1n)$/,
+          outcome: new RegExp(`${REFUSAL_MESSAGE}, received (null|"yes"|object|1n)$`),
           spent: 1,
           discards: 1,
         }),
       ]),
     ),
-    'makes clones that it does not read, then throws': () => ({
+    'makes clones without reading them, then throws': () => ({
       options: {
         refusal: (response: Response) => (response.clone(), response.clone(), fail()),
         fetch: async () => endless(),
@@ -209,7 +215,7 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       outcome: 200,
       spent: 1,
     }),
-    'reads the response itself, and refuses it': () => {
+    'reads the response itself, and returns a wait': () => {
       let count = 0;
       return {
         options: { refusal: async (response: Response) => (await response.text()) === 'ok' && count++ === 0 && 2 },
@@ -217,7 +223,7 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
         spent: 2,
       };
     },
-    'refuses everything: the last refusal is returned': () => ({
+    'returns a wait for every response: the last one is returned': () => ({
       options: { refusal: () => 1, fetch: async () => endless(202) },
       outcome: 202,
       spent: 3,
@@ -225,8 +231,8 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
     }),
   },
   signal: {
-    'is none': () => ({ init: () => ({ signal: 'now' as never }), outcome: 200, spent: 1 }),
-    'throws when it is asked for `aborted`': () => ({
+    'is a string': () => ({ init: () => ({ signal: 'now' as never }), outcome: 200, spent: 1 }),
+    'throws at an access to `aborted`': () => ({
       init: () => ({ signal: signalWith({ aborted: { get: fail } }) }),
       outcome: BROKEN,
     }),
@@ -240,10 +246,10 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       spent: 1,
     }),
     'aborts twice': () => {
-      const stop = new AbortController();
-      stop.signal.addEventListener('abort', () => stop.abort(new Error('again')));
+      const controller = new AbortController();
+      controller.signal.addEventListener('abort', () => controller.abort(new Error('second')));
       return {
-        init: (signal) => ({ signal: AbortSignal.any([signal, stop.signal]) }),
+        init: (signal) => ({ signal: AbortSignal.any([signal, controller.signal]) }),
         options: { fetch: never },
         abortAt: 3,
         outcome: ABORT,
@@ -264,7 +270,7 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       spent: 1,
       discards: 1,
     }),
-    'was aborted before': () => ({ init: () => ({ signal: AbortSignal.abort(ABORT) }), outcome: ABORT }),
+    'is aborted before the call': () => ({ init: () => ({ signal: AbortSignal.abort(ABORT) }), outcome: ABORT }),
   },
   response: {
     'has no header fields': () => ({
@@ -272,24 +278,24 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       outcome: 429,
       spent: 1,
     }),
-    'throws when it is asked for its status': () => ({
+    'throws at an access to its status': () => ({
       options: { fetch: async () => Object.defineProperty(endless(), 'status', { get: fail }) },
       outcome: BROKEN,
       spent: 1,
       discards: 1,
     }),
-    'throws when it is asked for a header field': () => ({
+    'throws at an access to a header field': () => ({
       options: { fetch: async () => Object.defineProperty(endless(429), 'headers', { value: { get: fail } }) },
       outcome: BROKEN,
       spent: 1,
       discards: 1,
     }),
-    'has header fields of other kinds': () => ({
+    'has header fields of other types': () => ({
       options: { fetch: async () => ({ status: 429, headers: { get: () => ({}) } }), retries: 0 },
       outcome: 429,
       spent: 1,
     }),
-    'throws when it is asked for its body': () => ({
+    'throws at an access to its body': () => ({
       options: {
         fetch: async () => Object.defineProperty(endless(429, { 'retry-after': '1' }), 'body', { get: fail }),
         retries: 1,
@@ -317,7 +323,7 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
     }),
     ...Object.fromEntries(
       [undefined, 'text', 5, {}, []].map((body) => [
-        `has ${JSON.stringify(body)} for a body, with hold: 'body'`,
+        `has the body ${JSON.stringify(body)}, with hold: 'body'`,
         (): Case => ({
           options: { fetch: async () => ({ status: 200, headers: new Headers(), body }), hold: 'body' },
           outcome: 200,
@@ -351,14 +357,14 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       spent: 1,
       discards: 1,
     }),
-    'never fires, until an abort': () => ({
+    'never fires a timer, and the signal aborts': () => ({
       options: { fetch: async () => endless(503), clock: { now: () => 0, schedule: () => () => {} } },
       abortAt: 3,
       outcome: ABORT,
       spent: 1,
       discards: 1,
     }),
-    'fires at once, and twice': () => {
+    'fires a timer at once, and twice': () => {
       let count = 0;
       const schedule = (_: number, callback: () => void): (() => void) => (callback(), callback(), () => {});
       return {
@@ -374,55 +380,55 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
   },
 };
 
-const table = Object.entries(cases).flatMap(([supplier, faults]) =>
-  Object.entries(faults).map(([fault, make]) => ({ supplier, fault, make })),
+const table = Object.entries(cases).flatMap(([input, faults]) =>
+  Object.entries(faults).map(([fault, createCase]) => ({ input, fault, createCase })),
 );
 
-describe('what a caller supplies', () => {
+describe('faulty inputs', () => {
   test.each(table)(
-    '$supplier $fault: nothing is left behind, and the next request is served (FAULTS 10)',
-    async ({ supplier, make }) => {
+    '$input $fault: nothing is left behind, and the next request is served (FAULTS 10)',
+    async ({ input, createCase }) => {
       cancelled.mockClear();
       const clock = new ManualClock();
-      const { options = {}, init, outcome, abortAt, discards = 0, spent = 0 } = make(clock);
-      // So slow a rate that no token comes back meanwhile.
+      const { options = {}, init, outcome, abortAt, discards = 0, spent = 0 } = createCase(clock);
+      // At this rate no token is refilled during the test.
       const keyed = new KeyedThrottle(100, 1, 1e9, { clock });
       const plain = new Throttle(100, 1, 1e9, { clock });
-      const stop = new AbortController();
-      const added = vi.spyOn(stop.signal, 'addEventListener');
-      const removed = vi.spyOn(stop.signal, 'removeEventListener');
+      const controller = new AbortController();
+      const added = vi.spyOn(controller.signal, 'addEventListener');
+      const removed = vi.spyOn(controller.signal, 'removeEventListener');
       const settings = { fetch: async () => new Response('ok'), clock, ...options } as ThrottledFetchOptions;
-      const polite = supplier === 'key' ? throttledFetch(keyed, settings) : throttledFetch(plain, settings);
+      const limitedFetch = input === 'key' ? throttledFetch(keyed, settings) : throttledFetch(plain, settings);
 
-      const response = polite(URL_A, init?.(stop.signal) ?? { signal: stop.signal });
+      const response = limitedFetch(URL_A, init?.(controller.signal) ?? { signal: controller.signal });
       const settled = response.then(
         ({ status }) => status,
         (error: unknown) => error,
       );
-      const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+      const nextTurn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
       const results: unknown[] = [];
       void settled.then((value) => results.push(value));
       for (let elapsed = 0; elapsed < 30 && results.length === 0; elapsed += 0.5) {
-        if (elapsed === abortAt) stop.abort(ABORT);
-        await turn();
+        if (elapsed === abortAt) controller.abort(ABORT);
+        await nextTurn();
         await clock.advance(0.5);
-        await turn();
+        await nextTurn();
       }
       const [result] = results;
       if (outcome instanceof RegExp) expect((result as Error).message).toMatch(outcome);
       else if (outcome instanceof Error) expect(result).toBe(outcome);
       else expect(result).toBe(outcome);
 
-      // A late answer, if there is one, arrives.
+      // Late results arrive.
       await clock.advance(10);
-      await turn();
+      await nextTurn();
       expect([plain.active, plain.waiting]).toEqual([0, 0]);
       expect(cancelled).toHaveBeenCalledTimes(discards);
       expect(removed).toHaveBeenCalledTimes(added.mock.calls.length);
       await clock.advance(60);
       expect(clock.pending).toBe(0);
       expect(plain.tokens).toBeCloseTo(100 - spent, 3);
-      const gate = supplier === 'key' ? keyed : plain;
+      const gate = input === 'key' ? keyed : plain;
       expect(await (await throttledFetch(gate, { fetch: async () => new Response('served') })(URL_A)).text()).toBe(
         'served',
       );
