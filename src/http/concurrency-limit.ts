@@ -6,7 +6,7 @@ import type { KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './decide.js';
 import type { Key } from './key.js';
-import { MAX_KEYS } from './key-count.js';
+import { MAX_KEYS } from './max-keys.js';
 
 /** What a backend is asked for. */
 export interface BackendNeeds {

@@ -16,9 +16,9 @@ import { checkCost } from '../core/validation.js';
 import type { AcquireOptions } from '../core/gate.js';
 import { writeRetryAfter } from '../web/ratelimit-headers.js';
 import type { Permit } from '../core/permit.js';
-import { bounded, CLIENT_CLOSED, isPending, isUnanswered } from './bounded.js';
-import { Hold } from './hold.js';
-import { acquireKey } from './key-count.js';
+import { bounded, CLIENT_CLOSED, isPending, isUnanswered } from './callback-timeout.js';
+import { Hold } from './held-permit.js';
+import { acquireKey } from './max-keys.js';
 import { createKeyResolver, type View } from './key.js';
 import { type Answer, checkOptions, type LimitOptions, type Refusal } from './options.js';
 import {
@@ -34,7 +34,7 @@ import {
   show,
   type Shown,
 } from './refusal.js';
-import { findRequest, type PassedLimit, remember, ServedRequest } from './served-request.js';
+import { findRequest, type PassedLimit, remember, ServedRequest } from './request-state.js';
 
 export { checkKeyed, checkTtl, type CommonOptions, type GatePerKey, type LimitOptions } from './options.js';
 export type { Fields, Reply } from './refusal.js';

@@ -16,5 +16,5 @@ export { koa, type KoaContext, type KoaMiddleware } from './adapters/koa.js';
 export { type BackendNeeds, concurrencyLimit, type ConcurrencyLimitOptions } from './concurrency-limit.js';
 export type { NodeRequest, NodeResponse } from './platform/node.js';
 export { RefusalError } from './refusal.js';
-export { permitOf } from './served-request.js';
+export { permitOf } from './request-state.js';
 export { web, type WebHandler } from './adapters/web.js';

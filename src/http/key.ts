@@ -7,7 +7,7 @@
 import { invalid } from '../core/validation.js';
 import { group } from './platform/address.js';
 import { boundKey } from './bounded-key.js';
-import { isPending } from './bounded.js';
+import { isPending } from './callback-timeout.js';
 import { propertyOf } from './platform/node.js';
 import { checkProxy, type Connection, NO_ADDRESS } from './platform/proxy.js';
 

@@ -9,7 +9,7 @@ import { ManualClock } from 'headgate/testing';
 import { expect, onTestFinished, test } from 'vitest';
 import { group } from '../../src/http/platform/address.js';
 import { boundKey } from '../../src/http/bounded-key.js';
-import { MAX_KEYS } from '../../src/http/key-count.js';
+import { MAX_KEYS } from '../../src/http/max-keys.js';
 import { get, listen, stop, until } from '../support/http-client.js';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');

@@ -1,7 +1,7 @@
 /** A plugin for Fastify. */
 import { checkObject, invalid } from '../../core/validation.js';
 import { createDecision, type LimitOptions, type FrameworkAdapter } from '../decide.js';
-import { isPending } from '../bounded.js';
+import { isPending } from '../callback-timeout.js';
 import {
   carriersOf,
   isOver,
@@ -13,7 +13,7 @@ import {
   whenEnded,
   whenOver,
 } from '../platform/node.js';
-import { findRequest } from '../served-request.js';
+import { findRequest } from '../request-state.js';
 
 /** A request of Fastify. */
 export interface FastifyRequest {

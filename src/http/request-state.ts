@@ -1,6 +1,6 @@
 /** What is known of a request that is being served: the limits that it has passed, and the end of its response. */
 import type { Permit } from '../core/permit.js';
-import type { Hold } from './hold.js';
+import type { Hold } from './held-permit.js';
 import type { Shown } from './refusal.js';
 
 /** A limit that a request has passed. */

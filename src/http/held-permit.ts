@@ -4,7 +4,7 @@
  * connections would start more handlers than the limit allows.
  */
 import type { Permit } from '../core/permit.js';
-import { isPending } from './bounded.js';
+import { isPending } from './callback-timeout.js';
 
 /** Seconds. A handler that has not finished so long after its client has gone counts as leaked. */
 export const LEAKED_AFTER = 60;
