@@ -1,54 +1,57 @@
-/** A bound on the time that the functions of the options may take: a request must not hang because one of them does. */
+/** A time limit for the functions of the options. A function that never settles must not block its request forever. */
 
 /**
- * Seconds. Longer than a look-up in a database or at an identity provider takes, and shorter than the 30 s and more
- * after which proxies and clients give up: the client gets the server's own answer, and the log names the function.
+ * Seconds. A lookup in a database or at an identity provider takes less. Proxies and clients give up after 30 s or
+ * more. So the client receives the server's own response, and the log names the function.
  */
-export const ANSWER_WITHIN = 10;
+export const CALLBACK_TIMEOUT = 10;
 
-/** The client has gone while a function of the options was at work. */
-export const CLIENT_CLOSED: unique symbol = Symbol('client closed');
+/** The rejection of {@link withTimeout} when the client disconnects before the function settles. */
+export const CLIENT_DISCONNECTED: unique symbol = Symbol('client disconnected');
 
-const UNANSWERED = 'ERR_UNANSWERED';
+const TIMEOUT_CODE = 'ERR_UNANSWERED';
 
-/** Whether it says that a function of the options has not answered in time. */
-export function isUnanswered(error: unknown): boolean {
-  return Object(error) === error && (error as { code?: unknown }).code === UNANSWERED;
+/** Whether `error` reports that a function of the options did not settle in time. */
+export function isCallbackTimeout(error: unknown): boolean {
+  return Object(error) === error && (error as { code?: unknown }).code === TIMEOUT_CODE;
 }
 
-/** Whether `value` settles later. */
-export function isPending(value: unknown): value is PromiseLike<unknown> {
+export function isPromiseLike(value: unknown): value is PromiseLike<unknown> {
   return Object(value) === value && typeof (value as Partial<PromiseLike<unknown>>).then === 'function';
 }
 
 /**
- * What `answer` settles with, within {@link ANSWER_WITHIN} seconds and for as long as the client is there. Neither a
- * timer nor a listener is left behind, and a late rejection is ignored.
+ * Settles as `result` does, within {@link CALLBACK_TIMEOUT} seconds and while the client is connected. It removes its
+ * timer and its listener when it settles, and ignores a rejection of `result` that comes later.
  *
- * @param what The name of the option.
- * @param whenOver Calls back when the client has gone. What it returns takes that back.
- * @returns A promise that rejects as `answer` does, with an error for which {@link isUnanswered} holds, or with {@link CLIENT_CLOSED}.
+ * @param option The name of the option that returned `result`.
+ * @param response Its `onClose` registers a listener for the end of the response, and returns a function that removes
+ *   the listener.
+ * @returns A promise that rejects as `result` does, with an error that {@link isCallbackTimeout} recognizes, or with
+ *   {@link CLIENT_DISCONNECTED}.
  */
-export async function bounded<T>(
-  what: string,
-  answer: PromiseLike<T>,
-  whenOver: (end: () => void) => () => void,
+export async function withTimeout<T>(
+  option: string,
+  result: PromiseLike<T>,
+  response: { onClose(listener: () => void): () => void },
 ): Promise<T> {
   let timer: unknown;
-  let forget: (() => void) | undefined;
+  let removeListener: (() => void) | undefined;
   try {
     return await new Promise<T>((resolve, reject) => {
       timer = setTimeout(
         () =>
-          reject(Object.assign(new Error(`${what} has not answered within ${ANSWER_WITHIN} s`), { code: UNANSWERED })),
-        ANSWER_WITHIN * 1000,
+          reject(
+            Object.assign(new Error(`${option} did not settle within ${CALLBACK_TIMEOUT} s`), { code: TIMEOUT_CODE }),
+          ),
+        CALLBACK_TIMEOUT * 1000,
       );
-      forget = whenOver(() => reject(CLIENT_CLOSED));
-      // `resolve(answer)` would make the promise deaf to the other two.
-      Promise.resolve(answer).then(resolve, reject);
+      removeListener = response.onClose(() => reject(CLIENT_DISCONNECTED));
+      // `resolve(result)` would lock the promise to `result`: the timer and the listener could no longer reject it.
+      Promise.resolve(result).then(resolve, reject);
     });
   } finally {
     clearTimeout(timer as number);
-    forget?.();
+    removeListener?.();
   }
 }

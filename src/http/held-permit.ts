@@ -1,89 +1,91 @@
 /**
- * How long a request holds its permit. Two things must be over before it is released: the response (it was sent, or the
- * client has gone) and, with `hold: 'handler'`, the work of the handler. Otherwise a client that opens and drops
- * connections would start more handlers than the limit allows.
+ * How long a request holds its permit. The permit is released when the response is closed (it was sent, or the client
+ * has disconnected). With `hold: 'handler'`, the handler must have finished, too. Otherwise a client that opens and
+ * drops connections could start more handlers than the limit allows.
  */
 import type { Permit } from '../core/permit.js';
-import { isPending } from './callback-timeout.js';
+import { isPromiseLike } from './callback-timeout.js';
 
-/** Seconds. A handler that has not finished so long after its client has gone counts as leaked. */
-export const LEAKED_AFTER = 60;
+/** Seconds. A handler that has not finished this long after its client disconnected counts as leaked. */
+const LEAK_TIMEOUT = 60;
 
-/** Calls what a gate supplies. Its failure goes to `report`: it must not break the response, nor end the process. */
-function safely(action: () => unknown, report: (error: unknown) => void): void {
+/** Calls a function of the permit. An error goes to `logError`: it must not break the response or end the process. */
+function callSafely(action: () => unknown, logError: (error: unknown) => void): void {
   try {
     const result = action();
-    if (isPending(result)) Promise.resolve(result).then(undefined, report);
+    if (isPromiseLike(result)) Promise.resolve(result).then(undefined, logError);
   } catch (error) {
-    report(error);
+    logError(error);
   }
 }
 
-/** The permit of one request. */
-export class Hold {
+/** The permit of one request, with the conditions for its release. */
+export class HeldPermit {
   readonly permit: Permit;
+  /** Whether the permit is also held until the handler has finished. */
+  readonly untilFinished: boolean;
   /** Called once, when the permit is released. */
   onRelease: (() => void) | undefined;
-  readonly #report: (error: unknown) => void;
-  #finished: boolean;
-  #over = false;
+  readonly #logError: (error: unknown) => void;
+  #handlerFinished: boolean;
+  #responseClosed = false;
   #released = false;
   #ttlTimer: unknown;
   #leakTimer: unknown;
 
   /**
-   * @param untilFinished Whether the handler has to finish, too.
-   * @param ttl Seconds from now, after which the permit is released whatever happens.
-   * @param report Receives what the permit throws.
+   * @param ttl Seconds from now until the permit is released unconditionally.
+   * @param logError Receives the errors that the permit throws.
    */
-  constructor(permit: Permit, untilFinished: boolean, ttl: number | undefined, report: (error: unknown) => void) {
+  constructor(permit: Permit, untilFinished: boolean, ttl: number | undefined, logError: (error: unknown) => void) {
     this.permit = permit;
-    this.#report = report;
-    this.#finished = !untilFinished;
-    if (ttl !== undefined) this.#ttlTimer = after(ttl, () => this.release());
+    this.untilFinished = untilFinished;
+    this.#logError = logError;
+    this.#handlerFinished = !untilFinished;
+    if (ttl !== undefined) this.#ttlTimer = startTimer(ttl, () => this.release());
   }
 
   /**
-   * The response is over. Any further call does nothing.
+   * Records that the response is closed. A second call does nothing.
    *
-   * @param sent Whether all of it was sent; otherwise the client has gone.
-   * @returns Whether the permit waits for the handler.
+   * @param sent Whether the whole response was sent; otherwise the client has disconnected.
+   * @returns Whether the permit is still held, until the handler has finished.
    */
-  over(sent: boolean): boolean {
-    if (this.#finished) this.release();
-    if (this.#over || this.#released) return false;
-    this.#over = true;
-    if (!sent) this.#leakTimer = after(LEAKED_AFTER, () => this.release());
+  responseClosed(sent: boolean): boolean {
+    if (this.#handlerFinished) this.release();
+    if (this.#responseClosed || this.#released) return false;
+    this.#responseClosed = true;
+    if (!sent) this.#leakTimer = startTimer(LEAK_TIMEOUT, () => this.release());
     return true;
   }
 
-  /** The handler has finished. */
-  finish(): void {
-    this.#finished = true;
-    if (this.#over) this.release();
+  /** Records that the handler has finished. */
+  handlerFinished(): void {
+    this.#handlerFinished = true;
+    if (this.#responseClosed) this.release();
   }
 
-  /** Releases the permit now. Any further call does nothing. */
+  /** Releases the permit now. A second call does nothing. */
   release(): void {
     if (this.#released) return;
     this.#released = true;
     clearTimeout(this.#ttlTimer as number);
     clearTimeout(this.#leakTimer as number);
-    safely(() => this.permit.release(), this.#report);
+    callSafely(() => this.permit.release(), this.#logError);
     this.onRelease?.();
   }
 
-  /** Releases the permit and gives its tokens back: the work never happened. */
+  /** Releases the permit and returns its tokens, because the request does no work. */
   refund(): void {
-    safely(() => this.permit.refund(), this.#report);
+    callSafely(() => this.permit.refund(), this.#logError);
     this.release();
   }
 }
 
-/** A timer that does not keep the process alive. */
-function after(seconds: number, callback: () => void): unknown {
+/** Starts a timer that does not keep the process alive. */
+function startTimer(seconds: number, callback: () => void): unknown {
   const timer: unknown = setTimeout(callback, seconds * 1000);
-  // A number in browsers and their like.
+  // In browsers and similar runtimes, a timer is a number.
   (timer as { unref?: () => void }).unref?.();
   return timer;
 }

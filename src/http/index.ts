@@ -1,4 +1,4 @@
-/** `headgate/http`: gates in front of HTTP handlers. The public names, nothing else. */
+/** `headgate/http`: gates in front of HTTP handlers. This file only exports the public names. */
 export type { Answer, CommonOptions, GatePerKey, LimitOptions, Refusal, SharedGate } from './options.js';
 export { express, type ExpressMiddleware, type ExpressRequest } from './adapters/express.js';
 export {

@@ -1,4 +1,4 @@
-/** How many keys a gate may hold where its owner has not said so. */
+/** The bound on the keys of a keyed gate that has no `maxKeys`. */
 import { QueueFullError } from '../core/errors.js';
 import { withoutStack } from '../core/refusals.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
@@ -6,50 +6,52 @@ import type { Permit } from '../core/permit.js';
 import { warnOnce } from './platform/warning.js';
 
 /**
- * How many keys may be live unless `maxKeys` says otherwise. A live key takes less than 2 kB, so all of them take
- * less than 200 MB: `test/http/hostile-memory.test.ts` measures it.
+ * How many keys can be live without `maxKeys`. A live key takes less than 2 kB, so all live keys take less than 200 MB:
+ * `test/http/hostile-memory.test.ts` measures it.
  */
-export const MAX_KEYS = 100_000;
+export const DEFAULT_MAX_KEYS = 100_000;
 
-/** What a `KeyedThrottle` shows of its keys. */
-interface Counted {
+/** The members of a `KeyedThrottle` that count its keys. */
+interface CountedKeys {
   readonly maxKeys?: unknown;
   readonly size?: unknown;
   peek?(key: string): unknown;
 }
 
 /**
- * `keyed.acquire(…)`, for a gate without a bound on its keys only while fewer than {@link MAX_KEYS} are live, or if `key` is.
+ * Calls `keyed.acquire`. If the gate has no bound on its keys and {@link DEFAULT_MAX_KEYS} keys are live, it refuses a
+ * new key instead.
  *
- * @returns A promise that rejects as that of `acquire`, and with a {@link QueueFullError} where the bound is reached.
+ * @returns A promise that rejects as the promise of `acquire` does, or with a {@link QueueFullError} for a refused key.
  */
-export function acquireKey(keyed: KeyedGate, key: string, cost: number, options: AcquireOptions): Promise<Permit> {
-  if (!isFull(keyed as Counted, key)) return keyed.acquire(key, cost, options);
+export function acquireForKey(keyed: KeyedGate, key: string, cost: number, options: AcquireOptions): Promise<Permit> {
+  if (!isFull(keyed as CountedKeys, key)) return keyed.acquire(key, cost, options);
   warnOnce(
     'HEADGATE_MAX_KEYS',
-    `A keyed gate without maxKeys has ${MAX_KEYS} live keys, as many as an HTTP adapter allows it. Requests with other keys are refused with 503. If there are so many clients, give the gate a larger maxKeys`,
+    `A keyed gate without maxKeys has ${DEFAULT_MAX_KEYS} live keys, the default bound of HTTP adapters. ` +
+      'Requests with new keys are refused with 503. If the gate has so many real clients, set a larger maxKeys',
   );
   return Promise.reject(
     withoutStack(
       () =>
         new QueueFullError(
-          `The keyed gate has ${MAX_KEYS} keys in use, as many as are allowed without maxKeys; retry later, or give it a maxKeys`,
+          `The keyed gate has ${DEFAULT_MAX_KEYS} live keys, the bound without maxKeys; retry later, or set maxKeys`,
         ),
     ),
   );
 }
 
-/** Whether a gate without a bound on its keys has {@link MAX_KEYS} live ones, and `key` is none of them. */
-function isFull(counted: Counted, key: string): boolean {
+/** Whether a gate without a bound on its keys has {@link DEFAULT_MAX_KEYS} live keys, and `key` is a new one. */
+function isFull(gate: CountedKeys, key: string): boolean {
   try {
     return (
-      counted.maxKeys === Infinity &&
-      typeof counted.size === 'number' &&
-      counted.size >= MAX_KEYS &&
-      counted.peek?.(key) === undefined
+      gate.maxKeys === Infinity &&
+      typeof gate.size === 'number' &&
+      gate.size >= DEFAULT_MAX_KEYS &&
+      gate.peek?.(key) === undefined
     );
   } catch {
-    // A gate of somebody else's, with something else by these names.
+    // A gate from another package can use these names for other members.
     return false;
   }
 }

@@ -1,124 +1,135 @@
-/** What is known of a request that is being served: the limits that it has passed, and the end of its response. */
+/** What the adapters know about one request: the limits that it has passed, and the end of its response. */
 import type { Permit } from '../core/permit.js';
-import type { Hold } from './held-permit.js';
-import type { Shown } from './refusal.js';
+import type { HeldPermit } from './held-permit.js';
+import type { LimitFields } from './ratelimit-fields.js';
 
 /** A limit that a request has passed. */
 export interface PassedLimit {
-  /** The middleware that decided. */
+  /** The identity of the middleware that decided. */
   readonly decision: object;
   /** The gate or the keyed gate. */
   readonly gate: object;
   readonly key: string | undefined;
-  /** The cost asked for. */
   readonly cost: number;
-  readonly untilFinished: boolean;
   /** Absent where the request runs without a permit. */
-  readonly hold: Hold | undefined;
-  /** What the response shows of the limit. */
-  shown: Shown | undefined;
-  /** The same, by the present numbers of the gate. */
-  readonly show: () => Shown | undefined;
+  readonly heldPermit: HeldPermit | undefined;
+  /** The limit's part of the `RateLimit` fields. */
+  fields: LimitFields | undefined;
+  /** The same part, from the present numbers of the gate. */
+  readonly readFields: () => LimitFields | undefined;
 }
 
-export class ServedRequest {
+export class RequestState {
   limits: PassedLimit[] = [];
-  /** The middleware that has seen it first: every other one runs within, or after. */
+  /** The identity of the first middleware that has counted the request: each later one runs inside or after it. */
   outermost: object | undefined;
-  /** Whether its handler has finished. The same `Request` handed to a handler once more is another request. */
+  /** Whether the handler has finished. A `Request` that a handler receives again afterwards is a new request. */
   finished = false;
-  readonly #subscribe: (end: () => void) => (() => void) | undefined;
-  readonly #ends: (() => void)[] = [];
+  readonly #subscribe: (listener: () => void) => (() => void) | undefined;
+  readonly #closeListeners: (() => void)[] = [];
   #subscribed = false;
   #unsubscribe: (() => void) | undefined;
 
-  /** @param subscribe Calls back when the response was sent or the client has gone. What it returns takes that back, where it can be. */
-  constructor(subscribe: (end: () => void) => (() => void) | undefined) {
+  /**
+   * @param subscribe Registers a listener for the close of the response. Returns a function that removes the listener,
+   *   where the framework supports it.
+   */
+  constructor(subscribe: (listener: () => void) => (() => void) | undefined) {
     this.#subscribe = subscribe;
   }
 
-  /** Calls `end` when the response was sent or the client has gone, until it is taken back. One listener of the framework serves all. */
-  whenOver(end: () => void): () => void {
-    this.#ends.push(end);
+  /**
+   * Calls `listener` when the response was sent or the client has disconnected. All listeners share one listener of the
+   * framework.
+   *
+   * @returns A function that removes `listener`.
+   */
+  onClose(listener: () => void): () => void {
+    this.#closeListeners.push(listener);
     if (!this.#subscribed) {
       this.#subscribed = true;
-      this.#unsubscribe = this.#subscribe(() => this.#ends.slice().forEach((each) => each()));
+      this.#unsubscribe = this.#subscribe(() => this.#closeListeners.slice().forEach((each) => each()));
     }
     return () => {
-      const index = this.#ends.indexOf(end);
-      if (index >= 0) this.#ends.splice(index, 1);
-      if (this.#ends.length > 0 || this.#unsubscribe === undefined) return;
+      const index = this.#closeListeners.indexOf(listener);
+      if (index >= 0) this.#closeListeners.splice(index, 1);
+      if (this.#closeListeners.length > 0 || this.#unsubscribe === undefined) return;
       this.#unsubscribe();
       this.#unsubscribe = undefined;
       this.#subscribed = false;
     };
   }
 
-  /** The handler has finished. */
-  finish(): void {
+  /** Records that the handler has finished. */
+  handlerFinished(): void {
     this.finished = true;
-    for (const { hold } of this.limits) hold?.finish();
+    for (const { heldPermit } of this.limits) heldPermit?.handlerFinished();
   }
 
-  /** Releases all permits: the handler will never run. */
-  abandon(): void {
-    for (const { hold } of this.limits) hold?.release();
+  /** Releases all permits, because the handler will never run. */
+  releasePermits(): void {
+    for (const { heldPermit } of this.limits) heldPermit?.release();
   }
 
-  /** A later limit has refused the request: it costs nothing at the earlier ones, and is no longer counted by them. */
-  refund(): void {
+  /** Refunds all permits, because a later limit has refused the request. The earlier limits no longer count it. */
+  refundPermits(): void {
     const { limits } = this;
-    for (const { hold } of limits) hold?.refund();
-    for (const limit of limits) limit.shown = limit.show();
+    for (const { heldPermit } of limits) heldPermit?.refund();
+    for (const limit of limits) limit.fields = limit.readFields();
     this.limits = [];
   }
 }
 
 /**
- * Where the objects that stand for a request keep what is known of it: Node's, the platform's and the framework's. A
- * hidden property, since a WeakMap with an entry for each request costs several times the rest of a grant in garbage
- * collection. A registered symbol, so that two copies of the package see the same request.
+ * The property of a request object that holds the state. It is a hidden property: a WeakMap with an entry for each
+ * request costs several times the rest of a grant in garbage collection. The symbol is registered, so two copies of the
+ * package share the state of a request.
  */
-const SERVED: unique symbol = Symbol.for('headgate.request') as never;
+const STATE: unique symbol = Symbol.for('headgate.request') as never;
 
-/** The same for objects that are frozen. */
-const frozen = new WeakMap<object, ServedRequest>();
+/** The states of request objects that are frozen. */
+const frozenStates = new WeakMap<object, RequestState>();
 
-function lookUp(carrier: object | null | undefined): ServedRequest | undefined {
-  return Object(carrier) === carrier
-    ? ((carrier as { [SERVED]?: ServedRequest })[SERVED] ?? frozen.get(carrier as object))
+function lookUp(requestObject: object | null | undefined): RequestState | undefined {
+  return Object(requestObject) === requestObject
+    ? ((requestObject as { [STATE]?: RequestState })[STATE] ?? frozenStates.get(requestObject as object))
     : undefined;
 }
 
-/** The request that one of `carriers` stands for, if it has been seen before. */
-export function findRequest(carriers: readonly object[]): ServedRequest | undefined {
-  for (const carrier of carriers) {
-    const request = lookUp(carrier);
-    // A framework within another one has objects of its own.
-    if (request !== undefined && !request.finished) return remember(carriers, request);
+/**
+ * Returns the state of a request that an adapter has seen before.
+ *
+ * @param requestObjects The objects that represent the request: Node's, the platform's, the framework's.
+ */
+export function findState(requestObjects: readonly object[]): RequestState | undefined {
+  for (const requestObject of requestObjects) {
+    const state = lookUp(requestObject);
+    // A framework inside another one has request objects of its own: they get the same state.
+    if (state !== undefined && !state.finished) return attachState(requestObjects, state);
   }
   return undefined;
 }
 
-/** Lets `carriers` stand for `request`. */
-export function remember(carriers: readonly object[], request: ServedRequest): ServedRequest {
-  for (const carrier of carriers) {
-    if (!Reflect.defineProperty(carrier, SERVED, { value: request, configurable: true, writable: true }))
-      frozen.set(carrier, request);
+/** Stores `state` in all objects that represent its request. */
+export function attachState(requestObjects: readonly object[], state: RequestState): RequestState {
+  for (const requestObject of requestObjects) {
+    if (!Reflect.defineProperty(requestObject, STATE, { value: state, configurable: true, writable: true }))
+      frozenStates.set(requestObject, state);
   }
-  return request;
+  return state;
 }
 
 /**
- * The permit of a request that a limit has let through: to settle its true cost, to refund a success (so that only
- * failures count), or to read the `slot` and the `signal` of a lease. It may be settled after the response was sent.
+ * Returns the permit of a request that a limit has admitted. Use it to settle the true cost, to refund a success (so
+ * that only failures count), or to read the `slot` and the `signal` of a lease. The permit can be settled after the
+ * response was sent.
  *
- * @param request What the framework hands to a handler: Express's `req`, Koa's `ctx`, Fastify's `request`, Hono's `c`, a
- *   `Request`; or the `IncomingMessage` of Node behind it.
- * @param gate Which one, where the request has passed several limits: the `gate` or the `keyed` of the options. Default:
- *   the limit that it passed last.
- * @returns `undefined` where the request holds none: it was skipped or refused, or runs without one by `failOpen` or
- *   `block: false`.
+ * @param request The object that the framework passes to a handler: Express's `req`, Koa's `ctx`, Fastify's `request`,
+ *   Hono's `c`, or a `Request`. Node's `IncomingMessage` works with every framework on Node.
+ * @param gate The `gate` or the `keyed` of the options. It selects a permit of a request that has passed several
+ *   limits. Default: the last limit that the request has passed.
+ * @returns `undefined` where the request holds no permit: the limit skipped or refused it, or it runs without a permit
+ *   by `failOpen` or `block: false`.
  *
  * @example
  * import createApp from 'express';
@@ -138,6 +149,6 @@ export function permitOf<P extends Permit = Permit>(
   gate?: { acquire(...args: never[]): Promise<P> },
 ): P | undefined {
   return lookUp(request)?.limits.findLast(
-    (limit) => limit.hold !== undefined && (gate === undefined || limit.gate === gate),
-  )?.hold?.permit as P | undefined;
+    (limit) => limit.heldPermit !== undefined && (gate === undefined || limit.gate === gate),
+  )?.heldPermit?.permit as P | undefined;
 }

@@ -296,7 +296,7 @@ describe.each(sites)('%s', (name, serve) => {
       await until(() => timers.set === 1);
       timers.fire();
       expect(await pending).toMatchObject({ status: 500, body: 'failed' });
-      expect(site.failures).toEqual([expect.objectContaining({ message: `${what} has not answered within 10 s` })]);
+      expect(site.failures).toEqual([expect.objectContaining({ message: `${what} did not settle within 10 s` })]);
       expect(timers.left).toBe(0);
     });
 
@@ -331,7 +331,7 @@ describe.each(sites)('%s', (name, serve) => {
         ]);
         expect([site.failures, site.logged]).toEqual([
           [],
-          [expect.objectContaining({ message: 'onLimited has not answered within 10 s' })],
+          [expect.objectContaining({ message: 'onLimited did not settle within 10 s' })],
         ]);
         expect(timers.left).toBe(0);
         vi.restoreAllMocks();

@@ -791,10 +791,10 @@ describe.each(sites)('%s', (name, serve) => {
       expect(await keyOf(async () => 7)).toBe('7');
       expect(await keyOf(() => 8n)).toBe('8');
       for (const nothing of [undefined, null, ''])
-        expect(detail(await keyOf(async () => nothing))).toBe('The request has no key by which to limit it.');
+        expect(detail(await keyOf(async () => nothing))).toBe('The request has no rate limit key.');
       for (const wrong of [{}, true, false, Number.NaN])
         expect(await keyOf(() => wrong)).toMatch(
-          /^500 failed (Type|Range)Error: what key\(\) returns must be a string or a number, received/,
+          /^500 failed (Type|Range)Error: the result of key\(\) must be a string or a number, received/,
         );
     });
 
@@ -962,8 +962,8 @@ describe.each(sites)('%s', (name, serve) => {
     const keyed = onePerKey();
     test.each<[string, unknown, string]>([
       ['nothing', undefined, 'TypeError: options must be an object, received undefined'],
-      ['no gate', {}, 'TypeError: options need either gate or keyed'],
-      ['two gates', { gate, keyed, key: 'ip' }, 'TypeError: options need either gate or keyed'],
+      ['no gate', {}, 'TypeError: options must have either gate or keyed'],
+      ['two gates', { gate, keyed, key: 'ip' }, 'TypeError: options must have either gate or keyed'],
       ['a gate that is none', { gate: 7 }, 'TypeError: gate must be a Gate, not a KeyedGate, received 7'],
       ['a gate that is null', { gate: null }, 'TypeError: gate must be a Gate, not a KeyedGate, received null'],
       ['a keyed gate as a gate', { gate: keyed }, 'TypeError: gate must be a Gate, not a KeyedGate, received object'],
@@ -973,11 +973,11 @@ describe.each(sites)('%s', (name, serve) => {
         { keyed: { keyed: true }, key: 'ip' },
         'TypeError: keyed must be a KeyedGate, received object',
       ],
-      ['no key', { keyed }, 'TypeError: key must be given with keyed, and only there, received undefined'],
+      ['no key', { keyed }, 'TypeError: key must be set if and only if keyed is set, received undefined'],
       [
         'a key for one gate',
         { gate, key: 'ip' },
-        'TypeError: key must be given with keyed, and only there, received "ip"',
+        'TypeError: key must be set if and only if keyed is set, received "ip"',
       ],
       [
         'a key of no form',
@@ -989,7 +989,7 @@ describe.each(sites)('%s', (name, serve) => {
       [
         'a header that cannot be',
         { keyed, key: 'header:a b' },
-        'TypeError: key must be made of names that header fields can have, received "a b"',
+        'TypeError: key must be a template with valid header names, received "a b"',
       ],
       ['a query without a name', { keyed, key: 'query:' }, "TypeError: key must be 'ip', 'user',"],
       ['an open brace', { keyed, key: 'user:{user.id' }, "TypeError: key must be 'ip', 'user',"],
@@ -998,17 +998,17 @@ describe.each(sites)('%s', (name, serve) => {
       [
         'places without anything between',
         { keyed, key: '{a}{b}' },
-        'TypeError: key must be a template with punctuation between its places, received "{a}{b}"',
+        'TypeError: key must be a template with punctuation between its placeholders, received "{a}{b}"',
       ],
       [
         'places with a word between',
         { keyed, key: '{a}and{b}' },
-        'TypeError: key must be a template with punctuation between its places',
+        'TypeError: key must be a template with punctuation between its placeholders',
       ],
       [
         'places with a percent sign between',
         { keyed, key: '{a}%{b}' },
-        'TypeError: key must be a template with punctuation between its places',
+        'TypeError: key must be a template with punctuation between its placeholders',
       ],
       ['a cost below 0', { gate, cost: -1 }, 'RangeError: cost must be a finite number >= 0, received -1'],
       ['a cost that is a text', { gate, cost: '1' }, 'TypeError: cost must be a finite number >= 0, received "1"'],

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import { expect, test } from 'vitest';
-import { group } from '../../src/http/platform/address.js';
+import { addressKey } from '../../src/http/platform/address.js';
 
 const word = fc.integer({ min: 0, max: 0xffff });
 const words = fc.array(fc.oneof(word, fc.constant(0)), { minLength: 8, maxLength: 8 });
@@ -29,7 +29,7 @@ test('an IPv6 address is its network, in every spelling', () => {
   fc.assert(
     fc.property(words, fc.integer({ min: 1, max: 128 }), (parts, prefix) => {
       fc.pre(!isTranslation(new ipaddr.IPv6(parts)));
-      const found = new Set(spellings(parts).map((spelling) => group(spelling, prefix)));
+      const found = new Set(spellings(parts).map((spelling) => addressKey(spelling, prefix)));
       expect(found.size).toBe(1);
       const [network = ''] = found;
       const [base, bits] = ipaddr.IPv6.parseCIDR(network);
@@ -50,7 +50,7 @@ test('two addresses count together if, and only if, they share the network', () 
       const other = [...a.slice(0, shared), ...b.slice(shared)];
       const [one, two] = [new ipaddr.IPv6(a), new ipaddr.IPv6(other)];
       fc.pre(!isTranslation(one) && !isTranslation(two));
-      expect(group(one.toString(), prefix) === group(two.toString(), prefix)).toBe(one.match(two, prefix));
+      expect(addressKey(one.toString(), prefix) === addressKey(two.toString(), prefix)).toBe(one.match(two, prefix));
     }),
     { numRuns: 2_000 },
   );
@@ -67,7 +67,7 @@ test('an IPv4 address stays as it is, also where it is mapped into IPv6', () => 
         `0:0:0:0:0:ffff:${address}`,
         ...spellings(mapped.parts),
       ]) {
-        expect(group(spelling, prefix)).toBe(address);
+        expect(addressKey(spelling, prefix)).toBe(address);
       }
     }),
   );
@@ -86,7 +86,7 @@ test.each([
   ['::fffe:1.2.3.4', 16, '0::/16'],
   ['1::ffff:1.2.3.4', 16, '1::/16'],
 ])('%s/%i is %s', (address, prefix, expected) => {
-  expect(group(address, prefix)).toBe(expected);
+  expect(addressKey(address, prefix)).toBe(expected);
 });
 
 /** The forms of IPv6 addresses that carry an IPv4 address: the range of `ipaddr.js`, and the address made of four bytes. */
@@ -122,7 +122,7 @@ test.each(Object.entries(FORMS))(
         const address = carry(bytes, more);
         if (range !== undefined) expect(address.range()).toBe(range);
         for (const spelling of [...spellings(address.parts), `[${address.toString()}]:50001`])
-          expect(group(spelling, prefix)).toBe(bytes.join('.'));
+          expect(addressKey(spelling, prefix)).toBe(bytes.join('.'));
       }),
     );
   },
@@ -146,7 +146,7 @@ test.each([
   ['2001:1::1', '2001:1:0:0::/56'],
   ['2003:c000:204::1', '2003:c000:204:0::/56'],
 ])('%s counts as %s (FAULTS 41)', (address, expected) => {
-  expect(group(address, expected.endsWith('/64') ? 64 : 56)).toBe(expected);
+  expect(addressKey(address, expected.endsWith('/64') ? 64 : 56)).toBe(expected);
 });
 
 test.each([48, 56, 64, 96])(
@@ -164,8 +164,8 @@ test.each([48, 56, 64, 96])(
       for (const [index, place] of places.entries()) bytes[place] = client[index]!;
       const address = new ipaddr.IPv6(bytes);
       expect(address.range()).toBe('rfc6052');
-      expect(new Set(spellings(address.parts).map((spelling) => group(spelling, 56))).size).toBe(1);
-      return group(address.toString(), 56);
+      expect(new Set(spellings(address.parts).map((spelling) => addressKey(spelling, 56))).size).toBe(1);
+      return addressKey(address.toString(), 56);
     });
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys[0]).toMatch(/^64:ff9b:1:.*\/128$/);
@@ -180,7 +180,7 @@ test.each([
   ['[::ffff:203.0.113.7]:50001', '203.0.113.7'],
   ['unknown:50001', 'unknown'],
 ])('the port of %s makes no other client', (address, expected) => {
-  expect(group(address, 56)).toBe(expected);
+  expect(addressKey(address, 56)).toBe(expected);
 });
 
 test.each([
@@ -203,5 +203,5 @@ test.each([
   'a:b',
 ])('%j is no address, and stays as it is', (text) => {
   expect(ipaddr.IPv6.isValid(text)).toBe(false);
-  expect(group(text, 56)).toBe(text);
+  expect(addressKey(text, 56)).toBe(text);
 });

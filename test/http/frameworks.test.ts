@@ -435,7 +435,7 @@ describe('koa', () => {
     const { status, body } = await get(site);
     expect([status, JSON.parse(body).detail]).toEqual([
       400,
-      'The request has no client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted.',
+      'The request has no client address; behind a proxy on a Unix socket, the server must trust the proxy.',
     ]);
   });
 });

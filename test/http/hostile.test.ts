@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { KeyedThrottle, QueueFullError } from 'headgate';
 import { concurrencyLimit, web } from 'headgate/http';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type Connection, checkProxy } from '../../src/http/platform/proxy.js';
+import { type ConnectionView, warnIfProxyUntrusted } from '../../src/http/platform/proxy.js';
 import { call, get, Latch, until } from '../support/http-client.js';
 import { sites } from '../support/framework-servers.js';
 
@@ -93,7 +93,7 @@ describe.each(sites)('a proxy in front of %s', (name, serve) => {
         400,
         {
           detail:
-            'The request has no client address: the server knows none, as behind a proxy on a Unix socket until the proxy is trusted.',
+            'The request has no client address; behind a proxy on a Unix socket, the server must trust the proxy.',
         },
       ]);
     }
@@ -110,31 +110,31 @@ describe.each(sites)('a proxy in front of %s', (name, serve) => {
 });
 
 describe('the warning of a proxy', () => {
-  const connection = (more: Partial<Connection<[]>> = {}): Connection<[]> => ({
-    peer: () => '10.0.0.1',
-    over: () => false,
+  const connection = (more: Partial<ConnectionView<[]>> = {}): ConnectionView<[]> => ({
+    socketAddress: () => '10.0.0.1',
+    isClosed: () => false,
     header: (name) => (name === 'x-forwarded-for' ? '203.0.113.7' : undefined),
     ...more,
   });
 
   test('is not given for a connection that has ended, and has no address any more', async () => {
-    checkProxy(undefined, connection({ peer: () => undefined, over: () => true }), []);
+    warnIfProxyUntrusted(undefined, connection({ socketAddress: () => undefined, isClosed: () => true }), []);
     expect(await given()).toEqual([]);
-    checkProxy(undefined, connection({ peer: () => undefined }), []);
+    warnIfProxyUntrusted(undefined, connection({ socketAddress: () => undefined }), []);
     expect(await given()).toHaveLength(1);
   });
 
   test('is not given where the framework states another address than the one of the connection', async () => {
-    checkProxy('203.0.113.7', connection(), []);
-    checkProxy('203.0.113.7', connection({ peer: () => undefined }), []);
+    warnIfProxyUntrusted('203.0.113.7', connection(), []);
+    warnIfProxyUntrusted('203.0.113.7', connection({ socketAddress: () => undefined }), []);
     expect(await given()).toEqual([]);
-    checkProxy('10.0.0.1', connection(), []);
+    warnIfProxyUntrusted('10.0.0.1', connection(), []);
     expect(await given()).toHaveLength(1);
   });
 
   test('looks at four addresses at the most, however many a client sends', () => {
     const values = `${'10.0.0.1,'.repeat(4)}203.0.113.7`;
-    checkProxy('10.0.0.1', connection({ header: () => values }), []);
+    warnIfProxyUntrusted('10.0.0.1', connection({ header: () => values }), []);
     expect((globalThis as { [key: symbol]: unknown })[Symbol.for('headgate.warnings')]).toBeUndefined();
   });
 
@@ -142,8 +142,8 @@ describe('the warning of a proxy', () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
     onTestFinished(() => warn.mockRestore());
     vi.stubGlobal('process', undefined);
-    checkProxy('10.0.0.1', connection(), []);
-    checkProxy('10.0.0.1', connection(), []);
+    warnIfProxyUntrusted('10.0.0.1', connection(), []);
+    warnIfProxyUntrusted('10.0.0.1', connection(), []);
     vi.unstubAllGlobals();
     expect(warn.mock.calls).toEqual([[expect.stringMatching(/^HEADGATE_UNTRUSTED_PROXY: /)]]);
   });
@@ -151,9 +151,9 @@ describe('the warning of a proxy', () => {
   test('is given once, however many copies of the package there are (FAULTS 9, 28)', async () => {
     vi.resetModules();
     const copy = await import('../../src/http/platform/proxy.js');
-    expect(copy.checkProxy).not.toBe(checkProxy);
-    checkProxy('10.0.0.1', connection(), []);
-    copy.checkProxy('10.0.0.1', connection(), []);
+    expect(copy.warnIfProxyUntrusted).not.toBe(warnIfProxyUntrusted);
+    warnIfProxyUntrusted('10.0.0.1', connection(), []);
+    copy.warnIfProxyUntrusted('10.0.0.1', connection(), []);
     expect(await given()).toHaveLength(1);
   });
 });

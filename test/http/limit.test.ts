@@ -312,7 +312,7 @@ test.each<[string, object, string]>([
   [
     'maxKeys beside a backend',
     { key: 'ip', maxConcurrent: 1, maxKeys: 5, backend: new KeyedThrottle(Infinity, 1) },
-    "TypeError: maxKeys must be the backend's own option where there is a backend, received 5",
+    'TypeError: maxKeys must be undefined where backend is set, received 5',
   ],
   [
     'a backend that makes nothing',
