@@ -16,15 +16,17 @@ import { sites } from '../support/framework-servers.js';
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
 
-/** A handler that takes some time, and the most that ever ran at once. */
-const meter = (ms: number): { handler: () => Promise<string>; running: number; most: number; started: number } => {
+/** A handler that takes `ms` milliseconds, and counts how many of its calls run at once. */
+const countingHandler = (
+  ms: number,
+): { handler: () => Promise<string>; running: number; maxRunning: number; started: number } => {
   const counts = {
     running: 0,
-    most: 0,
+    maxRunning: 0,
     started: 0,
     async handler() {
       counts.started++;
-      counts.most = Math.max(counts.most, ++counts.running);
+      counts.maxRunning = Math.max(counts.maxRunning, ++counts.running);
       await pause(ms);
       counts.running--;
       return 'done';
@@ -33,6 +35,7 @@ const meter = (ms: number): { handler: () => Promise<string>; running: number; m
   return counts;
 };
 
+/** A limit of one request at a time, which is held until the handler has finished. */
 const limitOfOne = (
   keyed = new KeyedThrottle(Infinity, 1),
 ): { keyed: KeyedThrottle; options: ReturnType<typeof concurrencyLimit<never[]>> } => ({
@@ -42,7 +45,7 @@ const limitOfOne = (
 
 const activeOf = (keyed: KeyedThrottle): number => keyed.peek('me')?.active ?? 0;
 
-/** The timers of a delay that are set while a test runs. */
+/** Records the timers with a delay of `ms` milliseconds. */
 const timersOf = (
   ms: number,
 ): { readonly all: { timer: NodeJS.Timeout; fire: () => void }[]; cleared: (timer: NodeJS.Timeout) => boolean } => {
@@ -63,9 +66,9 @@ const timersOf = (
 };
 
 describe.each(sites)('%s', (_, serve) => {
-  test('connecting and dropping never runs more handlers than the limit, and every slot comes back (FAULTS 26, Ghost#30853)', async () => {
+  test('a client that drops connections never runs more handlers than the limit (FAULTS 26, Ghost#30853)', async () => {
     const { keyed, options } = limitOfOne();
-    const counts = meter(500);
+    const counts = countingHandler(500);
     const site = await serve(options, counts);
     for (let index = 0; index < 10; index++) {
       const dropped = call(site);
@@ -73,20 +76,20 @@ describe.each(sites)('%s', (_, serve) => {
       dropped.hangUp();
     }
     await until(() => activeOf(keyed) === 0 && counts.running === 0, 'the release of every slot');
-    // One at a time; the slot may come back for one of the last, if this machine is slow.
-    expect([counts.most, counts.started < 5]).toEqual([1, true]);
+    // On a slow machine, the slot may be free again for one of the last requests.
+    expect([counts.maxRunning, counts.started < 5]).toEqual([1, true]);
     expect((await get(site)).status).toBe(200);
     await until(() => activeOf(keyed) === 0);
     expect(site.failures).toEqual([]);
   });
 
-  test('a client that goes while its handler works keeps the slot taken until the handler has finished (FAULTS 26)', async () => {
+  test('the slot of a disconnected client is held until its handler has finished (FAULTS 26)', async () => {
     const { keyed, options } = limitOfOne();
     const latch = new Latch();
     const site = await serve(options, { handler: async () => (await latch.opened, 'done') });
-    const gone = call(site);
+    const dropped = call(site);
     await until(() => activeOf(keyed) === 1);
-    gone.hangUp();
+    dropped.hangUp();
     await pause(50);
     expect([activeOf(keyed), (await get(site)).status]).toEqual([1, 429]);
     latch.open();
@@ -94,7 +97,7 @@ describe.each(sites)('%s', (_, serve) => {
     expect((await get(site)).status).toBe(200);
   });
 
-  test('a handler that fails after its client has gone has finished (FAULTS 26)', async () => {
+  test('a handler that fails after its client disconnected frees its slot (FAULTS 26)', async () => {
     const { keyed, options } = limitOfOne();
     const latch = new Latch();
     const site = await serve(options, {
@@ -103,24 +106,24 @@ describe.each(sites)('%s', (_, serve) => {
         throw new Error('no');
       },
     });
-    const gone = call(site);
+    const dropped = call(site);
     await until(() => activeOf(keyed) === 1);
-    gone.hangUp();
+    dropped.hangUp();
     await pause(30);
     expect(activeOf(keyed)).toBe(1);
     latch.open();
     await until(() => activeOf(keyed) === 0);
   });
 
-  test('a handler that never finishes frees its slot 60 s after its client has gone, by one timer that keeps no process alive (FAULTS 26)', async () => {
+  test('an unreferenced timer frees the slot 60 s after the client disconnected (FAULTS 26)', async () => {
     const { keyed, options } = limitOfOne();
     const timers = timersOf(60_000);
     const site = await serve(options, { handler: () => new Promise(() => {}) });
     const before = timers.all.length;
-    const gone = call(site);
+    const dropped = call(site);
     await until(() => activeOf(keyed) === 1);
     expect(timers.all.length).toBe(before);
-    gone.hangUp();
+    dropped.hangUp();
     await until(() => timers.all.length > before);
     const [{ timer, fire } = {} as never, ...others] = timers.all.slice(before);
     expect([others, timer.hasRef(), activeOf(keyed)]).toEqual([[], false, 1]);
@@ -129,22 +132,22 @@ describe.each(sites)('%s', (_, serve) => {
     clearTimeout(timer);
   });
 
-  test('no timer is left when a handler finishes after its client has gone', async () => {
+  test('a handler that finishes after its client disconnected clears the timer of its slot', async () => {
     const { keyed, options } = limitOfOne();
     const timers = timersOf(60_000);
     const latch = new Latch();
     const site = await serve(options, { handler: async () => (await latch.opened, 'done') });
     const before = timers.all.length;
-    const gone = call(site);
+    const dropped = call(site);
     await until(() => activeOf(keyed) === 1);
-    gone.hangUp();
+    dropped.hangUp();
     await until(() => timers.all.length > before);
     latch.open();
     await until(() => activeOf(keyed) === 0);
     expect(timers.cleared(timers.all[before]!.timer)).toBe(true);
   });
 
-  test('with hold: handler a response that is sent in peace frees its slot at once', async () => {
+  test('a response that was sent completely frees its slot without a timer', async () => {
     const { keyed, options } = limitOfOne();
     const timers = timersOf(60_000);
     const site = await serve(options);
@@ -156,7 +159,7 @@ describe.each(sites)('%s', (_, serve) => {
     expect(timers.all.length).toBe(before);
   });
 
-  test('with hold: handler a streamed response holds its slot to its end, and no longer than its stream when the client goes', async () => {
+  test('a streamed response holds its slot until the stream ends, also if the client disconnects', async () => {
     const { keyed, options } = limitOfOne();
     const latch = new Latch();
     const site = await serve(options, {
@@ -169,15 +172,14 @@ describe.each(sites)('%s', (_, serve) => {
     const streaming = call(site);
     expect(await streaming.started).toBe('first ');
     expect([activeOf(keyed), (await get(site)).status]).toEqual([1, 429]);
-    const gone = streaming;
-    gone.hangUp();
+    streaming.hangUp();
     latch.open();
     await until(() => activeOf(keyed) === 0);
   });
 
-  test('a half-sent request that is dropped gives its slot back (FAULTS 37)', async () => {
+  test('a half-sent request that is dropped frees its slot (FAULTS 37)', async () => {
     const { keyed, options } = limitOfOne();
-    const counts = meter(50);
+    const counts = countingHandler(50);
     const acquire = vi.spyOn(keyed, 'acquire');
     const site = await serve(options, counts);
     for (let index = 1; index <= 5; index++) {
@@ -189,8 +191,8 @@ describe.each(sites)('%s', (_, serve) => {
       socket.resetAndDestroy();
       await until(() => activeOf(keyed) === 0 && counts.running === 0, 'the release of the slot');
     }
-    expect(counts.most).toBeLessThanOrEqual(1);
-    // Headers that end nowhere reach no handler, and take nothing.
+    expect(counts.maxRunning).toBeLessThanOrEqual(1);
+    // A request with unfinished headers reaches no handler, and takes no slot.
     const headers = net.connect(site.port, '127.0.0.1');
     headers.write('GET / HTTP/1.1\r\nhost: x\r\nx-half:');
     expect((await get(site)).status).toBe(200);
@@ -198,7 +200,7 @@ describe.each(sites)('%s', (_, serve) => {
     headers.destroy();
   });
 
-  test('a ttl bounds the slot of a client that does not read (FAULTS 37)', async () => {
+  test('a ttl frees the slot of a client that does not read its response (FAULTS 37)', async () => {
     for (const hold of ['response', 'handler'] as const) {
       const gate = new Throttle(Infinity, 1);
       const chunk = 'x'.repeat(1 << 20);
@@ -221,19 +223,19 @@ describe.each(sites)('%s', (_, serve) => {
     }
   });
 
-  test('a ttl counts from the grant, whatever the handler and its client do', async () => {
+  test('a ttl frees the slot of an unfinished handler whose client has disconnected', async () => {
     const gate = new Throttle(Infinity, 1);
     const site = await serve({ gate, ttl: 0.1, hold: 'handler' }, { handler: () => new Promise(() => {}) });
-    const gone = call(site);
+    const dropped = call(site);
     await until(() => gate.active === 1);
-    gone.hangUp();
+    dropped.hangUp();
     await until(() => gate.active === 0);
   });
 
-  test('a pipelined request asks for a permit when it is its turn: one slow response holds no slot of others (FAULTS 36)', async () => {
+  test('a pipelined request takes its permit when it is the turn of its response (FAULTS 36)', async () => {
     const gate = new Throttle(Infinity, 20);
     const latch = new Latch();
-    const counts = meter(1);
+    const counts = countingHandler(1);
     const site = await serve(
       { gate, wait: 5, skip: (...args: unknown[]) => slowPath(args) },
       { handler: async (path) => (path === '/slow' ? (await latch.opened, 'slow') : counts.handler()) },
@@ -248,12 +250,12 @@ describe.each(sites)('%s', (_, serve) => {
     expect((await get(site, '/other')).status).toBe(200);
     latch.open();
     await until(() => counts.started === 21 && text.split('HTTP/1.1 200').length === 22);
-    expect(counts.most).toBe(1);
+    expect(counts.maxRunning).toBe(1);
     await until(() => gate.active === 0);
     socket.destroy();
   });
 
-  test('pipelined requests of a limit of one are served in order, without a deadlock (FAULTS 36)', async () => {
+  test('a limit of one serves pipelined requests in order (FAULTS 36)', async () => {
     const gate = new Throttle(Infinity, 1);
     const order: string[] = [];
     for (const hold of ['response', 'handler'] as const) {
@@ -272,9 +274,9 @@ describe.each(sites)('%s', (_, serve) => {
     }
   });
 
-  test('a pipelined request whose client goes before its turn takes nothing (FAULTS 36)', async () => {
+  test('a pipelined request whose client disconnects before its turn takes no permit (FAULTS 36)', async () => {
     const gate = new Throttle(Infinity, 5);
-    const counts = meter(30);
+    const counts = countingHandler(30);
     const site = await serve({ gate, hold: 'handler' }, counts);
     const socket = net.connect(site.port, '127.0.0.1');
     for (let index = 0; index < 5; index++) socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n');
@@ -286,7 +288,7 @@ describe.each(sites)('%s', (_, serve) => {
   });
 });
 
-/** Whether the path of a request, whatever the framework, is `/slow`. */
+/** Whether the path of a request is `/slow`, in any framework. */
 function slowPath([first]: unknown[]): boolean {
   const { url, req } = first as { url?: string; req?: { url: string } };
   return (url ?? req?.url ?? '').endsWith('/slow');
@@ -294,7 +296,7 @@ function slowPath([first]: unknown[]): boolean {
 
 describe('HTTP/2', () => {
   type Listener = (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => void;
-  /** A server of HTTP/2 for each adapter. */
+  /** An HTTP/2 server for each adapter. */
   const servers: [
     string,
     (
@@ -355,7 +357,9 @@ describe('HTTP/2', () => {
     });
     return client;
   };
-  const open = (client: http2.ClientHttp2Session): { stream: http2.ClientHttp2Stream; status: Promise<unknown> } => {
+  const openStream = (
+    client: http2.ClientHttp2Session,
+  ): { stream: http2.ClientHttp2Stream; status: Promise<unknown> } => {
     const stream = client.request({ ':path': '/' });
     stream.on('error', () => {});
     stream.resume();
@@ -368,43 +372,43 @@ describe('HTTP/2', () => {
   };
 
   test.each(servers)(
-    '%s: streams that are reset never run more handlers than the limit, and every slot comes back (FAULTS 26, Ghost#30853)',
+    '%s: a client that opens and resets streams never runs more handlers than the limit (FAULTS 26, Ghost#30853)',
     async (_, create) => {
       const { keyed, options } = limitOfOne();
-      const counts = meter(500);
+      const counts = countingHandler(500);
       const client = await connect(await create(options, counts.handler));
       for (let index = 0; index < 10; index++) {
-        const { stream } = open(client);
+        const { stream } = openStream(client);
         await pause(20);
         stream.close(http2.constants.NGHTTP2_CANCEL);
       }
       await until(() => activeOf(keyed) === 0 && counts.running === 0, 'the release of every slot');
-      expect([counts.most, counts.started < 5]).toEqual([1, true]);
-      expect(await open(client).status).toBe(200);
+      expect([counts.maxRunning, counts.started < 5]).toEqual([1, true]);
+      expect(await openStream(client).status).toBe(200);
       await until(() => activeOf(keyed) === 0);
     },
   );
 
   test.each(servers)(
-    '%s: a rapid reset never runs more handlers than the limit, and every slot comes back (FAULTS 26, CVE-2023-44487)',
+    '%s: a rapid reset never runs more handlers than the limit (FAULTS 26, CVE-2023-44487)',
     async (_, create) => {
       const { keyed, options } = limitOfOne();
-      const counts = meter(20);
+      const counts = countingHandler(20);
       const client = await connect(await create(options, counts.handler));
       for (let index = 0; index < 200; index++) {
-        const { stream } = open(client);
+        const { stream } = openStream(client);
         if (index % 2 === 0) await new Promise((resolve) => void setImmediate(resolve));
         stream.close(http2.constants.NGHTTP2_CANCEL);
       }
       await pause(50);
       await until(() => activeOf(keyed) === 0 && counts.running === 0, 'the release of every slot');
-      expect(counts.most).toBeLessThanOrEqual(1);
-      expect(await open(client).status).toBe(200);
+      expect(counts.maxRunning).toBeLessThanOrEqual(1);
+      expect(await openStream(client).status).toBe(200);
     },
   );
 });
 
-describe('the end of a handler of Express', () => {
+describe('a handler of Express has finished', () => {
   const serveExpress = async (
     handler: (req: createExpress.Request, res: createExpress.Response) => unknown,
     ...before: createExpress.RequestHandler[]
@@ -418,14 +422,14 @@ describe('the end of a handler of Express', () => {
     onTestFinished(() => stop(server));
     return { port: await listen(server), keyed };
   };
-  /** A client that goes, and the response that it leaves behind. */
-  const leave = async (
+  /** Disconnects a client while its handler runs, and returns the response of the handler. */
+  const disconnect = async (
     site: { port: number; keyed: KeyedThrottle },
     responses: createExpress.Response[],
   ): Promise<createExpress.Response> => {
-    const gone = call(site);
+    const dropped = call(site);
     await until(() => responses.length === 1);
-    gone.hangUp();
+    dropped.hangUp();
     await until(() => responses[0]!.destroyed);
     await pause(10);
     expect(activeOf(site.keyed)).toBe(1);
@@ -433,19 +437,19 @@ describe('the end of a handler of Express', () => {
   };
 
   test.each<[string, (res: createExpress.Response) => unknown]>([
-    ['end', (res) => res.end('done')],
-    ['send', (res) => res.send('done')],
-    ['destroy', (res) => res.destroy()],
-    ['a stream that has ended', (res) => Readable.from(['a']).pipe(res)],
-  ])('is %s, also once the client has gone (FAULTS 26)', async (__, finish) => {
+    ['res.end', (res) => res.end('done')],
+    ['res.send', (res) => res.send('done')],
+    ['res.destroy', (res) => res.destroy()],
+    ['the end of a piped stream', (res) => Readable.from(['a']).pipe(res)],
+  ])('by %s after its client has disconnected (FAULTS 26)', async (__, finish) => {
     const responses: createExpress.Response[] = [];
     const site = await serveExpress((_req, res) => void responses.push(res));
-    const res = await leave(site, responses);
+    const res = await disconnect(site, responses);
     finish(res);
     await until(() => activeOf(site.keyed) === 0);
   });
 
-  test('is seen although other middleware wraps res.end, before or after (FAULTS 26)', async () => {
+  test('by res.end, also where other middleware wraps res.end (FAULTS 26)', async () => {
     const wrap = (res: createExpress.Response): void => {
       const end = res.end.bind(res) as (...args: unknown[]) => createExpress.Response;
       res.end = ((...args: unknown[]) => {
@@ -461,7 +465,7 @@ describe('the end of a handler of Express', () => {
       },
       (_req, res, next) => (wrap(res), next()),
     );
-    const res = await leave(site, responses);
+    const res = await disconnect(site, responses);
     wrap(res);
     res.end('done');
     await until(() => activeOf(site.keyed) === 0);
@@ -476,7 +480,7 @@ describe('the end of a handler of Express', () => {
     ).toMatchObject({ status: 200, body: 'again' });
   });
 
-  test('is the end of the stream that is piped into the response, where the client goes first (FAULTS 26)', async () => {
+  test('by the end of a stream whose client has disconnected before (FAULTS 26)', async () => {
     for (const join of [
       (source: Readable, res: createExpress.Response) => void source.pipe(res),
       (source: Readable, res: createExpress.Response) => void pipeline(source, res, () => {}),
@@ -488,19 +492,19 @@ describe('the end of a handler of Express', () => {
         join(source, res);
         sources.push(source);
       });
-      const gone = call(site);
-      await gone.started;
-      gone.hangUp();
+      const dropped = call(site);
+      await dropped.started;
+      dropped.hangUp();
       await until(() => sources[0]!.destroyed || sources[0]!.readableFlowing === false);
       await pause(10);
-      // A pipeline has destroyed its source; a bare pipe leaves it open, and the handler may still work on it.
+      // A pipeline destroys its source. A bare pipe leaves the source open, so the handler may still use it.
       expect(activeOf(site.keyed)).toBe(sources[0]!.destroyed ? 0 : 1);
       sources[0]!.destroy();
       await until(() => activeOf(site.keyed) === 0);
     }
   });
 
-  test('is not awaited where a later limit drops the request of a client that has gone (FAULTS 26)', async () => {
+  test('if a later limit drops the request of a disconnected client (FAULTS 26)', async () => {
     const { keyed, options } = limitOfOne();
     const second = new Throttle(Infinity, 1);
     second.tryAcquire();
@@ -512,15 +516,15 @@ describe('the end of a handler of Express', () => {
     );
     const server = http.createServer(app);
     onTestFinished(() => stop(server));
-    const gone = call({ port: await listen(server) });
+    const dropped = call({ port: await listen(server) });
     await until(() => second.waiting === 1);
     expect(activeOf(keyed)).toBe(1);
-    gone.hangUp();
+    dropped.hangUp();
     await until(() => activeOf(keyed) === 0);
   });
 });
 
-describe('the end of a handler of Fastify', () => {
+describe('a handler of Fastify has finished', () => {
   const serveFastify = async (
     build: (server: FastifyInstance, limit: () => Promise<unknown>) => unknown,
   ): Promise<{ port: number; keyed: KeyedThrottle }> => {
@@ -534,7 +538,7 @@ describe('the end of a handler of Fastify', () => {
     return { port: (server.server.address() as net.AddressInfo).port, keyed };
   };
 
-  test('is that of its promise, not of the response (FAULTS 26)', async () => {
+  test('when its promise settles, also after the response (FAULTS 26)', async () => {
     const latch = new Latch();
     const site = await serveFastify(async (server, limit) => {
       await limit();
@@ -549,7 +553,7 @@ describe('the end of a handler of Fastify', () => {
     await until(() => activeOf(site.keyed) === 0);
   });
 
-  test('is that of the response where a handler returns no promise, or its route was there before the limit (FAULTS 26)', async () => {
+  test('at the end of the response if it has no promise or its route is older (FAULTS 26)', async () => {
     for (const isEarly of [false, true]) {
       const latch = new Latch();
       const site = await serveFastify(async (server, limit) => {
@@ -562,9 +566,9 @@ describe('the end of a handler of Fastify', () => {
         );
         if (isEarly) await limit();
       });
-      const gone = call(site);
+      const dropped = call(site);
       await until(() => activeOf(site.keyed) === 1);
-      gone.hangUp();
+      dropped.hangUp();
       await pause(30);
       expect([activeOf(site.keyed), (await get(site)).status]).toEqual([1, 429]);
       latch.open();
@@ -572,7 +576,7 @@ describe('the end of a handler of Fastify', () => {
     }
   });
 
-  test('is that of the response where the reply was hijacked (FAULTS 26)', async () => {
+  test('at the end of the response where it has hijacked the reply (FAULTS 26)', async () => {
     const latch = new Latch();
     const site = await serveFastify(async (server, limit) => {
       await limit();
@@ -581,20 +585,20 @@ describe('the end of a handler of Fastify', () => {
         void latch.opened.then(() => reply.raw.end('done'));
       });
     });
-    const gone = call(site);
+    const dropped = call(site);
     await until(() => activeOf(site.keyed) === 1);
-    gone.hangUp();
+    dropped.hangUp();
     await pause(30);
     expect(activeOf(site.keyed)).toBe(1);
     latch.open();
     await until(() => activeOf(site.keyed) === 0);
   });
 
-  test('a handler whose result starts its work each time it is awaited works once', async () => {
+  test('after one call of `then` on a result that starts a query with each call', async () => {
     const started = vi.fn();
     const site = await serveFastify(async (server, limit) => {
       await limit();
-      // A query of Knex and its like.
+      // Query builders such as Knex return such results.
       server.get('/', () => ({ then: (resolve: (value: string) => void) => (started(), resolve('rows')) }));
     });
     expect((await get(site)).body).toBe('rows');
@@ -603,7 +607,7 @@ describe('the end of a handler of Fastify', () => {
   });
 });
 
-test('a handler of Koa that responds without Koa has finished when it has ended the response (FAULTS 26)', async () => {
+test('a handler of Koa that responds without Koa has finished at the end of its response (FAULTS 26)', async () => {
   const { keyed, options } = limitOfOne();
   const latch = new Latch();
   const app = new Koa();
@@ -614,16 +618,16 @@ test('a handler of Koa that responds without Koa has finished when it has ended 
   const listener = app.callback();
   const server = http.createServer((req, res) => void listener(req, res));
   onTestFinished(() => stop(server));
-  const gone = call({ port: await listen(server) });
+  const dropped = call({ port: await listen(server) });
   await until(() => activeOf(keyed) === 1);
-  gone.hangUp();
+  dropped.hangUp();
   await pause(30);
   expect(activeOf(keyed)).toBe(1);
   latch.open();
   await until(() => activeOf(keyed) === 0);
 });
 
-test('web without Node: an aborted request keeps its slot until its handler has finished (FAULTS 26)', async () => {
+test('without Node, an aborted request holds its slot until its handler has finished (FAULTS 26)', async () => {
   const { keyed, options } = limitOfOne();
   let latch = new Latch();
   const handler = web(
@@ -638,10 +642,10 @@ test('web without Node: an aborted request keeps its slot until its handler has 
     (signal: AbortSignal) => app.request('/', { signal }),
   ]) {
     latch = new Latch();
-    const leaving = new AbortController();
-    const response = run(leaving.signal);
+    const client = new AbortController();
+    const response = run(client.signal);
     await until(() => activeOf(keyed) === 1);
-    leaving.abort();
+    client.abort();
     expect(activeOf(keyed)).toBe(1);
     latch.open();
     await response;

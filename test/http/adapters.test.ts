@@ -1,6 +1,4 @@
-/**
- * One suite of behaviour that every adapter passes, on the real frameworks and over real sockets.
- */
+/** The behaviour that all adapters share, on the real frameworks and over real sockets. */
 import net from 'node:net';
 import {
   type Gate,
@@ -16,48 +14,49 @@ import { ManualClock } from 'headgate/testing';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { KeyedThrottle } from '../../src/compose/keyed-throttle.js';
 import { call, get, Latch, until } from '../support/http-client.js';
+import { fullGate } from '../support/fixed-gates.js';
 import { sites } from '../support/framework-servers.js';
 
-/** A gate whose `acquire` does as it is told. */
-const gateThat = (acquire: () => Promise<never>): Gate => ({ acquire }) as unknown as Gate;
-const failing = (error: unknown): Gate =>
-  gateThat(async () => {
+/** A gate with the given `acquire`. */
+const gateWith = (acquire: () => Promise<never>): Gate => ({ acquire }) as unknown as Gate;
+const failingGate = (error: unknown): Gate =>
+  gateWith(async () => {
     throw error;
   });
 const outage = new Error('connect ECONNREFUSED');
 
-/** A gate of a slot for each key. */
+/** A keyed gate with one slot for each key. */
 const onePerKey = (): KeyedThrottle => new KeyedThrottle(Infinity, 1);
 
 describe.each(sites)('%s', (name, serve) => {
-  /** Whether the framework can be told which proxy to trust. */
-  const knowsProxies = ['express', 'koa', 'fastify'].includes(name);
+  /** Whether the framework has a setting for trusted proxies. */
+  const hasProxySetting = ['express', 'koa', 'fastify'].includes(name);
 
-  describe('lets through', () => {
-    test('requests within the limit, untouched', async () => {
+  describe('a request', () => {
+    test('within the limit reaches the handler unchanged', async () => {
       const gate = new Throttle(Infinity, 2);
-      const site = await serve({ gate }, { handler: (path) => `you asked for ${path}` });
+      const site = await serve({ gate }, { handler: (path) => `path: ${path}` });
       const seen = await get(site, '/some/path?q=1');
-      expect([seen.status, seen.body]).toEqual([200, 'you asked for /some/path?q=1']);
+      expect([seen.status, seen.body]).toEqual([200, 'path: /some/path?q=1']);
       await until(() => gate.active === 0);
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
 
-    test('never more at a time than the gate allows, and the rest are refused', async () => {
+    test('over the concurrency of the gate is refused', async () => {
       const gate = new Throttle(Infinity, 2);
       const latch = new Latch();
-      let inside = 0;
-      const site = await serve({ gate }, { handler: async () => (inside++, await latch.opened, 'done') });
+      let running = 0;
+      const site = await serve({ gate }, { handler: async () => (running++, await latch.opened, 'done') });
       const calls = [call(site), call(site)];
-      await until(() => inside === 2);
+      await until(() => running === 2);
       expect(await Promise.all([get(site), get(site)])).toMatchObject([{ status: 429 }, { status: 429 }]);
       latch.open();
       expect(await Promise.all(calls.map(({ seen }) => seen))).toMatchObject([{ status: 200 }, { status: 200 }]);
-      expect(inside).toBe(2);
+      expect(running).toBe(2);
       await until(() => gate.active === 0);
     });
 
-    test('those who wait, in the order in which they came', async () => {
+    test('in the queue is admitted in order of arrival', async () => {
       const gate = new Throttle(Infinity, 1);
       const first = new Latch();
       const order: string[] = [];
@@ -91,7 +90,7 @@ describe.each(sites)('%s', (name, serve) => {
       await until(() => gate.active === 0);
     });
 
-    test('nobody after `wait` seconds', async () => {
+    test('that has queued for `wait` seconds is refused', async () => {
       const gate = new Throttle(Infinity, 1);
       const holder = gate.tryAcquire();
       const site = await serve({ gate, wait: 0.05 });
@@ -102,7 +101,7 @@ describe.each(sites)('%s', (name, serve) => {
       holder?.release();
     });
 
-    test('whom `skip` names, without counting them', async () => {
+    test('that `skip` selects is admitted and not counted', async () => {
       const gate = new Throttle(Infinity, 1);
       const holder = gate.tryAcquire();
       const site = await serve({ gate, skip: async () => true });
@@ -113,7 +112,7 @@ describe.each(sites)('%s', (name, serve) => {
       holder?.release();
     });
 
-    test('for what a request costs', async () => {
+    test('spends its cost in tokens', async () => {
       const clock = new ManualClock();
       const gate = new Throttle(10, 0, 10, { clock });
       const costs = [4, 5];
@@ -130,15 +129,10 @@ describe.each(sites)('%s', (name, serve) => {
   describe('a refusal', () => {
     // Fastify adds a charset.
     const PROBLEM = expect.stringMatching(/^application\/problem\+json(;|$)/) as string;
-    const full = (): Throttle => {
-      const gate = new Throttle(Infinity, 1);
-      gate.tryAcquire();
-      return gate;
-    };
 
     test('is a 429 with Retry-After and a problem document', async () => {
       const handler = vi.fn(() => 'done');
-      const site = await serve({ gate: full() }, { handler });
+      const site = await serve({ gate: fullGate() }, { handler });
       const seen = await get(site);
       expect(seen.status).toBe(429);
       expect(seen.headers).toMatchObject({ 'retry-after': '1', 'content-type': PROBLEM });
@@ -152,29 +146,29 @@ describe.each(sites)('%s', (name, serve) => {
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
 
-    test('has the status asked for', async () => {
-      const site = await serve({ gate: full(), status: 420 });
+    test('has the `status` of the options', async () => {
+      const site = await serve({ gate: fullGate(), status: 420 });
       const seen = await get(site);
       expect([seen.status, JSON.parse(seen.body)]).toMatchObject([420, { status: 420 }]);
     });
 
     test('has no body for HEAD', async () => {
-      const gate = full();
+      const gate = fullGate();
       const site = await serve({ gate });
       const seen = await get(site, '/', { method: 'HEAD' });
       expect([seen.status, seen.headers['retry-after'], seen.body]).toEqual([429, '1', '']);
     });
 
-    test('answers a POST whose body nobody reads', async () => {
-      const site = await serve({ gate: full() });
+    test('is sent to a POST whose body is never read', async () => {
+      const site = await serve({ gate: fullGate() });
       expect(
         (await get(site, '/', { method: 'POST', body: 'x'.repeat(100_000), headers: { 'content-type': 'text/plain' } }))
           .status,
       ).toBe(429);
     });
 
-    test('is a 503 where the server is busy, in the words of the reference', async () => {
-      const site = await serve({ gate: failing(new ServerBusyError({ retryAfter: 2.5 })), status: 429 });
+    test('is a 503 with the reference message where the server is busy', async () => {
+      const site = await serve({ gate: failingGate(new ServerBusyError({ retryAfter: 2.5 })), status: 429 });
       const seen = await get(site);
       expect([seen.status, seen.headers['retry-after'], seen.headers['content-type']]).toEqual([
         503,
@@ -200,7 +194,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect((await queued.seen).status).toBe(200);
     });
 
-    test('is a 503 where the gate is closed, also for those who wait', async () => {
+    test('is a 503 where the gate is closed, also for queued requests', async () => {
       const gate = new Throttle(Infinity, 1);
       const holder = gate.tryAcquire();
       const site = await serve({ gate, wait: 10 });
@@ -211,9 +205,9 @@ describe.each(sites)('%s', (name, serve) => {
       holder?.release();
     });
 
-    test('is answered by onLimited: with a string', async () => {
+    test('contains the string that onLimited returns', async () => {
       const refusals: Refusal[] = [];
-      const site = await serve({ gate: full(), onLimited: (refusal) => (refusals.push(refusal), 'not now') });
+      const site = await serve({ gate: fullGate(), onLimited: (refusal) => (refusals.push(refusal), 'not now') });
       const seen = await get(site);
       expect([seen.status, seen.body, seen.headers['retry-after']]).toEqual([429, 'not now', '1']);
       expect(seen.headers['content-type']).toMatch(/^text\/plain/);
@@ -221,9 +215,9 @@ describe.each(sites)('%s', (name, serve) => {
       expect((await get(site, '/', { method: 'HEAD' })).body).toBe('');
     });
 
-    test('is answered by onLimited: with JSON, and later', async () => {
+    test('contains the object that an asynchronous onLimited returns, as JSON', async () => {
       const site = await serve({
-        gate: full(),
+        gate: fullGate(),
         status: 503,
         onLimited: async ({ retryAfter }) => (await Promise.resolve(), { busy: true, retryAfter }),
       });
@@ -236,14 +230,17 @@ describe.each(sites)('%s', (name, serve) => {
       expect(seen.headers['content-type']).toMatch(/^application\/json/);
     });
 
-    test('is answered by onLimited: with a Response, whose fields win', async () => {
+    test('is the Response that onLimited returns, with its header fields', async () => {
       const headers: [string, string][] = [
         ['Retry-After', '60'],
         ['Set-Cookie', 'a=1'],
         ['Set-Cookie', 'b=2'],
         ['Content-Type', 'text/html'],
       ];
-      const site = await serve({ gate: full(), onLimited: () => new Response('<p>später', { status: 402, headers }) });
+      const site = await serve({
+        gate: fullGate(),
+        onLimited: () => new Response('<p>später', { status: 402, headers }),
+      });
       const seen = await get(site);
       expect([seen.status, seen.body]).toEqual([402, '<p>später']);
       expect(seen.headers).toMatchObject({
@@ -255,9 +252,9 @@ describe.each(sites)('%s', (name, serve) => {
       expect(await get(site, '/', { method: 'HEAD' })).toMatchObject({ status: 402, body: '' });
     });
 
-    test('is answered by onLimited: with a Response that has no body', async () => {
+    test('is the Response without a body that onLimited returns', async () => {
       const site = await serve({
-        gate: full(),
+        gate: fullGate(),
         onLimited: () => new Response(null, { status: 302, headers: { location: '/queue' } }),
       });
       const seen = await get(site);
@@ -272,9 +269,9 @@ describe.each(sites)('%s', (name, serve) => {
     test.each([
       ['undefined', undefined],
       ['null', null],
-    ])('is the default where onLimited returns %s', async (_, nothing) => {
+    ])('has the default body where onLimited returns %s', async (_, nothing) => {
       const onLimited = vi.fn(() => nothing);
-      const site = await serve({ gate: full(), onLimited });
+      const site = await serve({ gate: fullGate(), onLimited });
       const seen = await get(site);
       expect([seen.status, JSON.parse(seen.body)]).toMatchObject([429, { title: 'Too Many Requests' }]);
       expect(onLimited).toHaveBeenCalledOnce();
@@ -294,11 +291,11 @@ describe.each(sites)('%s', (name, serve) => {
         mistake,
       ],
       ['rejects', () => Promise.reject(mistake), mistake],
-      ['returns what JSON cannot say', () => circular, expect.any(TypeError)],
-      ['returns a response that was read', () => used, expect.any(TypeError)],
-      ['returns no response but an error', () => Response.error(), expect.any(RangeError)],
-    ])('is the default, and the log is told, where onLimited %s', async (_, onLimited, expected) => {
-      const site = await serve({ gate: full(), onLimited: onLimited as () => undefined });
+      ['returns a value that JSON cannot represent', () => circular, expect.any(TypeError)],
+      ['returns a response whose body was read', () => used, expect.any(TypeError)],
+      ['returns Response.error()', () => Response.error(), expect.any(RangeError)],
+    ])('has the default body, and the log receives the error, where onLimited %s', async (_, onLimited, expected) => {
+      const site = await serve({ gate: fullGate(), onLimited: onLimited as () => undefined });
       const seen = await get(site);
       expect([seen.status, JSON.parse(seen.body), seen.headers['retry-after']]).toMatchObject([
         429,
@@ -309,7 +306,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect(site.failures).toEqual([]);
     });
 
-    test('trap 30: Retry-After is the true wait, rounded up, on refusals only; honouring it succeeds', async () => {
+    test('trap 30: has the true wait in Retry-After, rounded up, and a retry after that time succeeds', async () => {
       const gate = new Throttle(1, 0, 1.2);
       const site = await serve({ gate });
       const first = await get(site);
@@ -323,7 +320,7 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   describe('RateLimit and RateLimit-Policy', () => {
-    test('tell of a rate on every response', async () => {
+    test('show a rate on every response', async () => {
       const clock = new ManualClock();
       const gate = new Throttle(2, 5, 60, { clock, name: 'api' });
       const site = await serve({ gate });
@@ -336,7 +333,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect(await fields()).toEqual([429, '"api";q=2;w=60', '"api";r=0;t=30']);
     });
 
-    test('tell of slots where there is no rate', async () => {
+    test('show the slots of a gate without a rate', async () => {
       const gate = new Throttle(Infinity, 2);
       const site = await serve({ gate });
       const { headers } = await get(site);
@@ -350,12 +347,12 @@ describe.each(sites)('%s', (name, serve) => {
       ['a slower rate', { also: [{ capacity: 10, period: 120 }] }, 24],
       ['a sliding window', { window: 'sliding' }, 60],
       ['a burst above the capacity', { burst: 20 }, 12],
-    ])('say when all is there again, with %s, too', async (_, options, seconds) => {
+    ])('show when the bucket is full again, with %s', async (_, options, seconds) => {
       const site = await serve({ gate: new Throttle(10, 0, 60, { clock: new ManualClock(), ...options }), cost: 2 });
       expect((await get(site)).headers['ratelimit']).toBe(`"default";r=${(options.burst ?? 10) - 2};t=${seconds}`);
     });
 
-    test('leave nothing to whoever is refused, and know no end of a pause without one', async () => {
+    test('show zero tokens to a refused client, and no reset for an indefinite pause', async () => {
       const gate = new Throttle(10, 1, 60, { clock: new ManualClock() });
       const site = await serve({ gate });
       gate.tryAcquire(3);
@@ -364,7 +361,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect((await get(paused)).headers['ratelimit']).toBe('"default";r=9');
     });
 
-    test('do without a gate that looks its numbers up elsewhere, or fails to', async () => {
+    test('are absent where `peek` of the gate is asynchronous or throws', async () => {
       const keyed = onePerKey();
       const unhandled = vi.fn();
       process.on('unhandledRejection', unhandled);
@@ -389,7 +386,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect(unhandled).not.toHaveBeenCalled();
     });
 
-    test("tell of a key's own limit", async () => {
+    test("show the limit of the request's own key", async () => {
       const site = await serve({
         keyed: new KeyedThrottle(2, 0, 60, { clock: new ManualClock() }),
         key: 'header:x-key',
@@ -404,15 +401,21 @@ describe.each(sites)('%s', (name, serve) => {
       ]);
     });
 
-    test('are absent where `headers` is false, where nothing is limited, and where the gate shows nothing', async () => {
-      const silent = new Throttle(10);
+    test('are absent where `headers` is false, the gate is unlimited, or the gate shows no numbers', async () => {
+      const rated = new Throttle(10);
       const permit = { release() {}, refund() {} };
-      const odd = { acquire: async () => permit, capacity: 1, period: 1, tokens: 1, name: 7 } as unknown as Gate;
+      const invalidName = {
+        acquire: async () => permit,
+        capacity: 1,
+        period: 1,
+        tokens: 1,
+        name: 7,
+      } as unknown as Gate;
       for (const options of [
-        { gate: silent, headers: false },
+        { gate: rated, headers: false },
         { gate: new Throttle(Infinity) },
         { gate: { acquire: async () => permit } as unknown as Gate },
-        { gate: odd },
+        { gate: invalidName },
       ]) {
         const site = await serve(options);
         const { status, headers } = await get(site);
@@ -421,8 +424,8 @@ describe.each(sites)('%s', (name, serve) => {
     });
   });
 
-  describe('holds the permit', () => {
-    test('to the end of a streamed response', async () => {
+  describe('a permit', () => {
+    test('is held to the end of a streamed response', async () => {
       const gate = new Throttle(Infinity, 1);
       const latch = new Latch();
       const site = await serve(
@@ -444,14 +447,14 @@ describe.each(sites)('%s', (name, serve) => {
       await until(() => gate.active === 0);
     });
 
-    test('no longer than that: a request right after the last byte gets in', async () => {
+    test('is released before the client can send another request', async () => {
       const gate = new Throttle(Infinity, 1);
       const site = await serve({ gate, wait: 5 });
       for (let index = 0; index < 20; index++) expect((await get(site)).status).toBe(200);
       await until(() => gate.active === 0);
     });
 
-    test('until the response to a HEAD is sent', async () => {
+    test('is held until the response to a HEAD is sent', async () => {
       const gate = new Throttle(Infinity, 1);
       const site = await serve({ gate });
       expect((await get(site, '/', { method: 'HEAD' })).body).toBe('');
@@ -472,7 +475,7 @@ describe.each(sites)('%s', (name, serve) => {
           throw outage;
         },
       ],
-    ])('until the error is answered where a handler %s', async (_, handler) => {
+    ])('is held until the error response is sent where a handler %s', async (_, handler) => {
       const gate = new Throttle(Infinity, 1);
       const site = await serve({ gate }, { handler });
       expect(await get(site)).toMatchObject({ status: 500, body: 'failed' });
@@ -481,7 +484,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect((await get(site)).status).toBe(500);
     });
 
-    test('until `ttl` has passed, and then for lost', async () => {
+    test('is released when its `ttl` has passed', async () => {
       const gate = new Throttle(Infinity, 1);
       const latch = new Latch();
       const site = await serve(
@@ -498,7 +501,7 @@ describe.each(sites)('%s', (name, serve) => {
       await until(() => gate.active === 0);
     });
 
-    test('and no timer of a `ttl` longer than the response', async () => {
+    test('clears the timer of its `ttl` when it is released', async () => {
       const clear = vi.spyOn(globalThis, 'clearTimeout');
       const gate = new Throttle(Infinity, 1);
       const site = await serve({ gate, ttl: 1_234 });
@@ -516,10 +519,10 @@ describe.each(sites)('%s', (name, serve) => {
     });
   });
 
-  describe('trap 31: a client that hangs up', () => {
+  describe('trap 31: a client that disconnects', () => {
     test.each(['destroy', 'end', 'resetAndDestroy'] as const)(
-      'with requests whose turn has not come frees all their slots (%s)',
-      async (leave) => {
+      'with pipelined requests in progress frees all their slots (%s)',
+      async (disconnect) => {
         const gate = new Throttle(Infinity, 3);
         const site = await serve({ gate }, { handler: () => new Promise(() => {}) });
         for (let round = 0; round < 3; round++) {
@@ -528,14 +531,14 @@ describe.each(sites)('%s', (name, serve) => {
           for (let index = 0; index < 3; index++) socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n');
           await until(() => gate.active > 0);
           await new Promise((resolve) => void setTimeout(resolve, 10));
-          socket[leave]();
-          if (leave === 'end') socket.destroySoon();
+          socket[disconnect]();
+          if (disconnect === 'end') socket.destroySoon();
           await until(() => gate.active === 0, 'the release of all permits');
         }
       },
     );
 
-    test('before a slow gate refuses or fails is not served all the same', async () => {
+    test('before a slow gate refuses or fails causes no call of the handler or onLimited', async () => {
       for (const [options, error] of [
         [{ block: false }, new QueueFullError('full')],
         [{}, new QueueFullError('full')],
@@ -547,10 +550,10 @@ describe.each(sites)('%s', (name, serve) => {
           throw error;
         });
         const [handler, onLimited] = [vi.fn(() => 'done'), vi.fn()];
-        const site = await serve({ gate: gateThat(acquire), ...options, onLimited }, { handler });
-        const gone = call(site);
+        const site = await serve({ gate: gateWith(acquire), ...options, onLimited }, { handler });
+        const disconnecting = call(site);
         await until(() => acquire.mock.calls.length === 1);
-        gone.hangUp();
+        disconnecting.hangUp();
         await new Promise((resolve) => void setTimeout(resolve, 50));
         latch.open();
         await new Promise((resolve) => void setTimeout(resolve, 10));
@@ -558,25 +561,25 @@ describe.each(sites)('%s', (name, serve) => {
       }
     });
 
-    test('in the queue leaves it, and its handler never runs', async () => {
+    test('in the queue leaves the queue, and its handler never runs', async () => {
       const gate = new Throttle(Infinity, 1);
       const holder = gate.tryAcquire();
       const handler = vi.fn(() => 'done');
       const site = await serve({ gate, wait: 60 }, { handler });
-      const gone = call(site, '/gone');
+      const disconnecting = call(site, '/disconnecting');
       await until(() => gate.waiting === 1);
-      const stays = call(site, '/stays');
+      const staying = call(site, '/staying');
       await until(() => gate.waiting === 2);
-      gone.hangUp();
+      disconnecting.hangUp();
       await until(() => gate.waiting === 1);
       holder?.release();
-      expect((await stays.seen).status).toBe(200);
+      expect((await staying.seen).status).toBe(200);
       await until(() => gate.active === 0);
-      expect(handler.mock.calls.map((given) => (given as unknown[])[0])).toEqual(['/stays']);
+      expect(handler.mock.calls.map((given) => (given as unknown[])[0])).toEqual(['/staying']);
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
 
-    test('while streaming frees its slot', async () => {
+    test('during a streamed response frees its slot', async () => {
       const gate = new Throttle(Infinity, 1);
       const site = await serve(
         { gate },
@@ -594,28 +597,28 @@ describe.each(sites)('%s', (name, serve) => {
       await until(() => gate.active === 0);
     });
 
-    test('while its handler works frees its slot', async () => {
+    test('while its handler runs frees its slot', async () => {
       const gate = new Throttle(Infinity, 1);
       const latch = new Latch();
       const site = await serve({ gate }, { handler: async () => (await latch.opened, 'done') });
-      const working = call(site);
+      const running = call(site);
       await until(() => gate.active === 1);
-      working.hangUp();
+      running.hangUp();
       await until(() => gate.active === 0);
       latch.open();
       await new Promise((resolve) => void setTimeout(resolve, 20));
       expect([gate.active, site.failures]).toEqual([0, []]);
     });
 
-    test('while its key is looked up never queues', async () => {
+    test('during the lookup of its key never queues', async () => {
       const gate = new KeyedThrottle(Infinity, 1);
       const holder = gate.tryAcquire('me');
       const latch = new Latch();
       const key = vi.fn(async () => (await latch.opened, 'me'));
       const site = await serve({ keyed: gate, key, wait: 60 });
-      const gone = call(site);
+      const disconnecting = call(site);
       await until(() => key.mock.calls.length === 1);
-      gone.hangUp();
+      disconnecting.hangUp();
       await new Promise((resolve) => void setTimeout(resolve, 50));
       latch.open();
       await new Promise((resolve) => void setTimeout(resolve, 10));
@@ -624,7 +627,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
 
-    test.each([0, 60])('before a slow gate grants (wait: %i) costs nothing', async (wait) => {
+    test.each([0, 60])('before a slow gate grants (wait: %i) is refunded', async (wait) => {
       const inner = new Throttle(10, 1, 60, { clock: new ManualClock() });
       const latch = new Latch();
       const calls: unknown[] = [];
@@ -638,9 +641,9 @@ describe.each(sites)('%s', (name, serve) => {
       const gate = { acquire } as unknown as Gate;
       const handler = vi.fn(() => 'done');
       const site = await serve({ gate, wait }, { handler });
-      const gone = call(site);
+      const disconnecting = call(site);
       await until(() => calls.length === 1);
-      gone.hangUp();
+      disconnecting.hangUp();
       await new Promise((resolve) => void setTimeout(resolve, 50));
       latch.open();
       await until(() => permits[0]?.released === true);
@@ -651,25 +654,25 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   describe('keys', () => {
-    /** The statuses of requests that come while a first one, with the same `wanted`, is inside. */
-    const others = async (
+    /** The statuses of the `rest` of the requests, which arrive while the handler of the first request runs. */
+    const statusesDuring = async (
       serving: ReturnType<typeof serve>,
       first: [path?: string, wanted?: object],
       rest: [path?: string, wanted?: object][],
-      inside: () => number,
+      running: () => number,
       latch: Latch,
     ): Promise<number[]> => {
       const site = await serving;
       const holding = call(site, ...first);
-      await until(() => inside() === 1);
+      await until(() => running() === 1);
       const seen: number[] = [];
       for (const each of rest) seen.push((await get(site, ...each)).status);
       latch.open();
       expect((await holding.seen).status).toBe(200);
       return seen;
     };
-    /** The site with one slot a key, whose first request stays inside. */
-    const held = async (
+    /** The statuses of the `rest`, on a server with one slot for each key. */
+    const statusesWithOneSlot = async (
       key: string | (() => unknown),
       first: [path?: string, wanted?: object],
       rest: [path?: string, wanted?: object][],
@@ -677,18 +680,18 @@ describe.each(sites)('%s', (name, serve) => {
       more: object = {},
     ): Promise<number[]> => {
       const latch = new Latch();
-      let inside = 0;
+      let running = 0;
       const keyed = onePerKey();
-      const handler = async (): Promise<string> => (inside++ === 0 && (await latch.opened), 'done');
-      return others(
+      const handler = async (): Promise<string> => (running++ === 0 && (await latch.opened), 'done');
+      return statusesDuring(
         serve({ keyed, key: key as string, ...more }, { handler, ...setting }),
         first,
         rest,
-        () => inside,
+        () => running,
         latch,
       );
     };
-    /** The key that a request gets. */
+    /** The key of a request, or its error response. */
     const keyOf = async (
       key: unknown,
       path = '/',
@@ -699,7 +702,7 @@ describe.each(sites)('%s', (name, serve) => {
       const found: unknown[] = [];
       const keyed = {
         keyed: true as const,
-        acquire: (whose: string) => (found.push(whose), Promise.reject(new ThrottleTimeoutError('full'))),
+        acquire: (resolvedKey: string) => (found.push(resolvedKey), Promise.reject(new ThrottleTimeoutError('full'))),
       };
       const refusals: unknown[] = [];
       const site = await serve(
@@ -712,7 +715,7 @@ describe.each(sites)('%s', (name, serve) => {
     };
     const detail = (text: unknown): unknown => JSON.parse(/^400 (\{.*\})/.exec(String(text))?.[1] ?? '{}').detail;
 
-    test.each(['user', 'user_or_ip'])("'%s' is the user's id, or the address of whoever is anonymous", async (key) => {
+    test.each(['user', 'user_or_ip'])("'%s' is the user's id, or the address of an anonymous client", async (key) => {
       expect(await keyOf(key, '/', {}, { user: { id: 42 } })).toBe('user:42');
       expect(await keyOf(key, '/', {}, { user: { id: 'ada' } })).toBe('user:ada');
       expect(await keyOf(key, '/', {}, { user: 0 })).toBe('user:0');
@@ -721,7 +724,7 @@ describe.each(sites)('%s', (name, serve) => {
     });
 
     test.each([[{}], [{ id: null }], [{ id: '' }], [{ id: {} }], [{ id: Number.NaN }], [{ id: false }], [true]])(
-      "'user' takes %j for a mistake: the error handler gets it",
+      "'user' rejects the user %j with an error for the error handler",
       async (user) => {
         expect(await keyOf('user', '/', {}, { user })).toMatch(
           /^500 failed TypeError: the user's id must be a string or a number/,
@@ -729,7 +732,7 @@ describe.each(sites)('%s', (name, serve) => {
       },
     );
 
-    test("'header:NAME' is the field's value, whatever the case of its name", async () => {
+    test("'header:NAME' is the value of the field, and its name is case-insensitive", async () => {
       expect(await keyOf('header:X-Api-Key', '/', { headers: { 'x-api-key': 'a:b%' } })).toBe('header:x-api-key:a:b%');
       expect(await keyOf('header:x-api-key', '/', { headers: { 'X-API-KEY': 'k' } })).toBe('header:x-api-key:k');
       expect(await keyOf('header:x-api-key', '/', { headers: { 'X-API-KEY': ['k', 'l'] } })).toBe(
@@ -749,7 +752,7 @@ describe.each(sites)('%s', (name, serve) => {
         expect(detail(await keyOf('query:tag', path))).toBe('The request has no value for {query.tag}.');
     });
 
-    test('a template is filled in', async () => {
+    test('a template is filled in from the request', async () => {
       const user = { id: 42, org: { name: 'x:y%z' }, on: true, big: 10n };
       expect(await keyOf('user:{user.id}', '/', {}, { user })).toBe('user:42');
       expect(await keyOf('{user.org.name}', '/', {}, { user })).toBe('x:y%z');
@@ -762,7 +765,7 @@ describe.each(sites)('%s', (name, serve) => {
       );
     });
 
-    test('a template keeps apart what differs', async () => {
+    test('a template has different keys for different values', async () => {
       const key = '{query.a}:{query.b}';
       const pairs = ['/?a=1:2&b=3', '/?a=1&b=2:3', '/?a=1%253a2&b=3', '/?a=1%3a&b=2', '/?a=1&b=%3a2'];
       const keys = await Promise.all(pairs.map((path) => keyOf(key, path)));
@@ -779,14 +782,14 @@ describe.each(sites)('%s', (name, serve) => {
       '{user.none}',
       '{constructor.name}',
       '{query.a}x:{query.b}',
-    ])('%s has no value', async (key) => {
+    ])('the placeholder of %s has no value', async (key) => {
       const answer = detail(
         await keyOf(key, '/?b=1', {}, { user: { id: 'ada', list: [1], nan: Number.NaN, none: null } }),
       );
       expect(answer).toBe(`The request has no value for ${key.includes('query') ? '{query.a}' : key}.`);
     });
 
-    test('a function says it, also later', async () => {
+    test('a function returns the key, also asynchronously', async () => {
       expect(await keyOf(() => 'me')).toBe('me');
       expect(await keyOf(async () => 7)).toBe('7');
       expect(await keyOf(() => 8n)).toBe('8');
@@ -798,7 +801,7 @@ describe.each(sites)('%s', (name, serve) => {
         );
     });
 
-    test('a request without a key is refused with 400, and onLimited is not asked', async () => {
+    test('a request without a key is refused with 400, without a call of onLimited', async () => {
       const onLimited = vi.fn();
       const keyed = onePerKey();
       const handler = vi.fn(() => 'done');
@@ -823,10 +826,10 @@ describe.each(sites)('%s', (name, serve) => {
 
     test('each key has a limit of its own', async () => {
       const as = (key: string): [string, object] => ['/', { headers: { 'x-key': key } }];
-      expect(await held('header:x-key', as('a'), [as('a'), as('b'), as('a')])).toEqual([429, 200, 429]);
+      expect(await statusesWithOneSlot('header:x-key', as('a'), [as('a'), as('b'), as('a')])).toEqual([429, 200, 429]);
     });
 
-    test('trap 32: a forwarded header is not believed, unless the framework trusts the proxy', async () => {
+    test('trap 32: a forwarding header is ignored, unless the framework trusts the proxy', async () => {
       const headers = {
         'x-forwarded-for': '203.0.113.7',
         forwarded: 'for=203.0.113.7',
@@ -837,23 +840,28 @@ describe.each(sites)('%s', (name, serve) => {
       };
       expect(await keyOf('ip', '/', { headers })).toBe('ip:127.0.0.1');
       expect(await keyOf('{ip}', '/', { headers })).toBe('127.0.0.1');
-      expect(await held('ip', ['/'], [['/', { headers }]])).toEqual([429]);
-      if (knowsProxies) expect(await keyOf('ip', '/', { headers }, { trustProxy: true })).toBe('ip:203.0.113.7');
+      expect(await statusesWithOneSlot('ip', ['/'], [['/', { headers }]])).toEqual([429]);
+      if (hasProxySetting) expect(await keyOf('ip', '/', { headers }, { trustProxy: true })).toBe('ip:203.0.113.7');
     });
 
-    // The others know no proxies, so here they have no other client than this one.
-    if (knowsProxies)
-      test('trap 32: a client that rotates its IPv6 addresses stays one client', async () => {
+    // The other frameworks have no setting for proxies, so all clients of this test have one address.
+    if (hasProxySetting)
+      test('trap 32: a client that rotates its IPv6 addresses counts as one client', async () => {
         const from = (address: string): [string, object] => ['/', { headers: { 'x-forwarded-for': address } }];
         const setting = { trustProxy: true };
         expect(await keyOf('ip', ...from('2001:db8:0:1ff::1'), setting)).toBe('ip:2001:db8:0:100::/56');
         expect(await keyOf('ip', ...from('::ffff:203.0.113.7'), setting)).toBe('ip:203.0.113.7');
         expect(await keyOf('ip', ...from('::FFFF:CB00:7107'), setting)).toBe('ip:203.0.113.7');
         expect(
-          await held('ip', from('2001:db8:0:100::1'), [from('2001:db8:0:1ff::2'), from('2001:db8:0:200::1')], setting),
+          await statusesWithOneSlot(
+            'ip',
+            from('2001:db8:0:100::1'),
+            [from('2001:db8:0:1ff::2'), from('2001:db8:0:200::1')],
+            setting,
+          ),
         ).toEqual([429, 200]);
         expect(
-          await held(
+          await statusesWithOneSlot(
             'ip',
             from('2001:db8:0:100::1'),
             [from('2001:db8:0:1ff::2'), from('2001:db8:0:100:ffff::')],
@@ -871,7 +879,7 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   describe('block: false', () => {
-    test('lets those over the limit run, without a permit', async () => {
+    test('runs requests over the limit without a permit', async () => {
       const gate = new Throttle(Infinity, 1);
       const latch = new Latch();
       const onLimited = vi.fn();
@@ -896,20 +904,20 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   describe('trap 33: a gate that fails', () => {
-    test('is no refusal: the error handler gets its error', async () => {
+    test('causes an error for the error handler, and no refusal', async () => {
       const onLimited = vi.fn();
       const handler = vi.fn(() => 'done');
-      const site = await serve({ gate: failing(outage), onLimited, block: false }, { handler });
+      const site = await serve({ gate: failingGate(outage), onLimited, block: false }, { handler });
       const seen = await get(site);
       expect([seen.status, seen.body, seen.headers['retry-after']]).toEqual([500, 'failed', undefined]);
       expect([site.failures, onLimited.mock.calls, handler.mock.calls]).toEqual([[outage], [], []]);
     });
 
-    test('lets requests through with failOpen', async () => {
-      const site = await serve({ gate: failing(outage), failOpen: true });
+    test('admits requests with failOpen', async () => {
+      const site = await serve({ gate: failingGate(outage), failOpen: true });
       expect(await get(site)).toMatchObject({ status: 200, body: 'done' });
       const thrown = await serve({
-        gate: gateThat(() => {
+        gate: gateWith(() => {
           throw outage;
         }),
         failOpen: true,
@@ -918,8 +926,8 @@ describe.each(sites)('%s', (name, serve) => {
       expect(site.failures).toEqual([]);
     });
 
-    test('refuses with failOpen, too', async () => {
-      const site = await serve({ gate: failing(new QueueFullError('full')), failOpen: true });
+    test('refuses requests with failOpen, too', async () => {
+      const site = await serve({ gate: failingGate(new QueueFullError('full')), failOpen: true });
       expect((await get(site)).status).toBe(503);
     });
 
@@ -928,11 +936,7 @@ describe.each(sites)('%s', (name, serve) => {
       throw mistake;
     };
     test.each<[string, object, string]>([
-      [
-        'a cost that is none',
-        { cost: () => Number.NaN },
-        'RangeError: cost must be a finite number >= 0, received NaN',
-      ],
+      ['a cost of NaN', { cost: () => Number.NaN }, 'RangeError: cost must be a finite number >= 0, received NaN'],
       [
         'a cost of another type',
         { cost: async () => '1' },
@@ -942,13 +946,13 @@ describe.each(sites)('%s', (name, serve) => {
       ['a cost function that throws', { cost: thrower }, 'TypeError: a mistake'],
       ['a skip function that throws', { skip: thrower }, 'TypeError: a mistake'],
       ['a skip function that rejects', { skip: async () => thrower() }, 'TypeError: a mistake'],
-    ])('%s is a mistake in the program: failOpen does not hide it', async (_, options, message) => {
+    ])('failOpen does not hide %s', async (_, options, message) => {
       const site = await serve({ gate: new Throttle(10), failOpen: true, ...options });
       expect(await get(site)).toMatchObject({ status: 500, body: 'failed' });
       expect(String(site.failures[0])).toContain(message);
     });
 
-    test('and so is a key function that throws', async () => {
+    test('failOpen does not hide a key function that throws', async () => {
       for (const key of [thrower, async () => thrower()]) {
         const site = await serve({ keyed: onePerKey(), key, failOpen: true });
         expect((await get(site)).status).toBe(500);
@@ -957,107 +961,99 @@ describe.each(sites)('%s', (name, serve) => {
     });
   });
 
-  describe('options are checked when the middleware is made', () => {
+  describe('the adapter throws at creation for', () => {
     const gate = new Throttle(1);
     const keyed = onePerKey();
     test.each<[string, unknown, string]>([
-      ['nothing', undefined, 'TypeError: options must be an object, received undefined'],
+      ['missing options', undefined, 'TypeError: options must be an object, received undefined'],
       ['no gate', {}, 'TypeError: options must have either gate or keyed'],
       ['two gates', { gate, keyed, key: 'ip' }, 'TypeError: options must have either gate or keyed'],
-      ['a gate that is none', { gate: 7 }, 'TypeError: gate must be a Gate, not a KeyedGate, received 7'],
+      ['a gate that is a number', { gate: 7 }, 'TypeError: gate must be a Gate, not a KeyedGate, received 7'],
       ['a gate that is null', { gate: null }, 'TypeError: gate must be a Gate, not a KeyedGate, received null'],
       ['a keyed gate as a gate', { gate: keyed }, 'TypeError: gate must be a Gate, not a KeyedGate, received object'],
       ['a gate as a keyed gate', { keyed: gate, key: 'ip' }, 'TypeError: keyed must be a KeyedGate, received object'],
       [
-        'half a keyed gate',
+        'a keyed gate without acquire',
         { keyed: { keyed: true }, key: 'ip' },
         'TypeError: keyed must be a KeyedGate, received object',
       ],
-      ['no key', { keyed }, 'TypeError: key must be set if and only if keyed is set, received undefined'],
+      ['keyed without key', { keyed }, 'TypeError: key must be set if and only if keyed is set, received undefined'],
+      ['a key with gate', { gate, key: 'ip' }, 'TypeError: key must be set if and only if keyed is set, received "ip"'],
       [
-        'a key for one gate',
-        { gate, key: 'ip' },
-        'TypeError: key must be set if and only if keyed is set, received "ip"',
-      ],
-      [
-        'a key of no form',
+        'a key of an unknown form',
         { keyed, key: 'ipp' },
         `TypeError: key must be 'ip', 'user', 'header:NAME', 'query:NAME', a template or a function, received "ipp"`,
       ],
-      ['a key of another type', { keyed, key: 7 }, "TypeError: key must be 'ip', 'user',"],
+      ['a key that is a number', { keyed, key: 7 }, "TypeError: key must be 'ip', 'user',"],
       ['a header without a name', { keyed, key: 'header:' }, "TypeError: key must be 'ip', 'user',"],
       [
-        'a header that cannot be',
+        'a header with an invalid name',
         { keyed, key: 'header:a b' },
         'TypeError: key must be a template with valid header names, received "a b"',
       ],
       ['a query without a name', { keyed, key: 'query:' }, "TypeError: key must be 'ip', 'user',"],
-      ['an open brace', { keyed, key: 'user:{user.id' }, "TypeError: key must be 'ip', 'user',"],
-      ['a stray brace', { keyed, key: '{user.id}}' }, "TypeError: key must be 'ip', 'user',"],
-      ['no place', { keyed, key: 'a{}' }, "TypeError: key must be 'ip', 'user',"],
+      ['an unclosed brace', { keyed, key: 'user:{user.id' }, "TypeError: key must be 'ip', 'user',"],
+      ['an unopened brace', { keyed, key: '{user.id}}' }, "TypeError: key must be 'ip', 'user',"],
+      ['an empty placeholder', { keyed, key: 'a{}' }, "TypeError: key must be 'ip', 'user',"],
       [
-        'places without anything between',
+        'adjacent placeholders',
         { keyed, key: '{a}{b}' },
         'TypeError: key must be a template with punctuation between its placeholders, received "{a}{b}"',
       ],
       [
-        'places with a word between',
+        'a word between placeholders',
         { keyed, key: '{a}and{b}' },
         'TypeError: key must be a template with punctuation between its placeholders',
       ],
       [
-        'places with a percent sign between',
+        'a percent sign between placeholders',
         { keyed, key: '{a}%{b}' },
         'TypeError: key must be a template with punctuation between its placeholders',
       ],
-      ['a cost below 0', { gate, cost: -1 }, 'RangeError: cost must be a finite number >= 0, received -1'],
-      ['a cost that is a text', { gate, cost: '1' }, 'TypeError: cost must be a finite number >= 0, received "1"'],
-      ['a wait below 0', { gate, wait: -1 }, 'RangeError: wait must be a number >= 0, received -1'],
+      ['a negative cost', { gate, cost: -1 }, 'RangeError: cost must be a finite number >= 0, received -1'],
+      ['a cost that is a string', { gate, cost: '1' }, 'TypeError: cost must be a finite number >= 0, received "1"'],
+      ['a negative wait', { gate, wait: -1 }, 'RangeError: wait must be a number >= 0, received -1'],
       [
-        'a timeout of the gate that is none',
+        'a gate whose timeout is a string',
         { gate: { acquire() {}, timeout: '5' } },
         'TypeError: wait must be a number >= 0, received "5"',
       ],
-      ['a block that is none', { gate, block: 1 }, 'TypeError: block must be a boolean, received 1'],
-      ['headers that are none', { gate, headers: 'x' }, 'TypeError: headers must be a boolean, received "x"'],
-      ['failOpen that is none', { gate, failOpen: null }, 'TypeError: failOpen must be a boolean, received null'],
+      ['a block that is a number', { gate, block: 1 }, 'TypeError: block must be a boolean, received 1'],
+      ['headers that are a string', { gate, headers: 'x' }, 'TypeError: headers must be a boolean, received "x"'],
+      ['failOpen that is null', { gate, failOpen: null }, 'TypeError: failOpen must be a boolean, received null'],
       [
-        'a status that is no refusal',
+        'a status of success',
         { gate, status: 200 },
         'RangeError: status must be an integer from 400 to 599, received 200',
       ],
       [
-        'a status over all',
+        'a status above 599',
         { gate, status: 600 },
         'RangeError: status must be an integer from 400 to 599, received 600',
       ],
       [
-        'half a status',
+        'a fractional status',
         { gate, status: 429.5 },
         'RangeError: status must be an integer from 400 to 599, received 429.5',
       ],
       [
-        'onLimited that is none',
+        'an unknown onLimited',
         { gate, onLimited: 'no' },
         'TypeError: onLimited must be a function or \'throw\', received "no"',
       ],
+      ['an unknown hold', { gate, hold: 'body' }, "TypeError: hold must be 'response' or 'handler', received \"body\""],
+      ['skip that is a boolean', { gate, skip: true }, 'TypeError: skip must be a function, received true'],
       [
-        'a hold that is none',
-        { gate, hold: 'body' },
-        "TypeError: hold must be 'response' or 'handler', received \"body\"",
-      ],
-      ['skip that is none', { gate, skip: true }, 'TypeError: skip must be a function, received true'],
-      [
-        'a prefix of nothing',
+        'a prefix of 0 bits',
         { gate, ipv6Prefix: 0 },
         'RangeError: ipv6Prefix must be an integer from 1 to 128, received 0',
       ],
       [
-        'a prefix of too much',
+        'a prefix of 129 bits',
         { gate, ipv6Prefix: 129 },
         'RangeError: ipv6Prefix must be an integer from 1 to 128, received 129',
       ],
-      ['a ttl of nothing', { gate, ttl: 0 }, 'RangeError: ttl must be a number > 0, up to 2147483, received 0'],
+      ['a ttl of 0', { gate, ttl: 0 }, 'RangeError: ttl must be a number > 0, up to 2147483, received 0'],
       [
         'a ttl too long for a timer',
         { gate, ttl: 2_147_484 },
@@ -1069,7 +1065,7 @@ describe.each(sites)('%s', (name, serve) => {
       ).rejects.toThrow(message);
     });
 
-    test('undefined is as good as absent', async () => {
+    test('an option of undefined has its default', async () => {
       const options = {
         gate: new Throttle(10),
         key: undefined,
@@ -1089,7 +1085,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect((await get(await serve(options))).status).toBe(200);
     });
 
-    test("wait is the gate's own timeout, if it has one", async () => {
+    test('the default of wait is the timeout of the gate', async () => {
       const timeouts: unknown[] = [];
       const acquire = (_: number, options: { timeout: number; signal?: AbortSignal }): Promise<never> => {
         timeouts.push([options.timeout, options.signal instanceof AbortSignal]);
@@ -1100,7 +1096,7 @@ describe.each(sites)('%s', (name, serve) => {
         { gate: busy },
         { gate: busy, wait: 0 },
         { gate: busy, wait: 9 },
-        { gate: gateThat(acquire as never) },
+        { gate: gateWith(acquire as never) },
       ])
         await get(await serve(options));
       expect(timeouts).toEqual([

@@ -1,4 +1,4 @@
-/** What is particular to each framework: routes and their parameters, its own ways to respond, HTTP/2 and pipelining, other runtimes. */
+/** The behaviour of single frameworks: routes and their parameters, responses, HTTP/2 and pipelining. */
 import createExpress, {
   type NextFunction,
   type Request as ExpressRequest,
@@ -16,7 +16,7 @@ import { KeyedThrottle, Throttle } from 'headgate';
 import { concurrencyLimit, express, fastify, hono, koa, type Refusal } from 'headgate/http';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { call, get, Latch, listen, type Seen, stop, until } from '../support/http-client.js';
-import { full, namesakes } from '../support/fixed-gates.js';
+import { fullGate, refusingGate } from '../support/fixed-gates.js';
 import { fetchServer } from '../support/framework-servers.js';
 
 const start = async (server: http.Server): Promise<{ port: number }> => {
@@ -26,8 +26,8 @@ const start = async (server: http.Server): Promise<{ port: number }> => {
 const short = ({ status, headers, body }: Seen): unknown => [status, headers['retry-after'], body];
 
 describe('express', () => {
-  test('on a route, a key knows its parameters, and what came before', async () => {
-    const { keyed, names } = namesakes();
+  test('a key on a route can use its parameters and the properties that earlier middleware has set', async () => {
+    const { keyed, keys } = refusingGate();
     const app = createExpress();
     app.use((req, res, next) => {
       Object.assign(req, { tenant: { id: 'acme' } });
@@ -39,66 +39,69 @@ describe('express', () => {
     app.use(express({ keyed, key: (_req: ExpressRequest, res: ExpressResponse) => String(res.locals['plan']) }));
     const site = await start(http.createServer(app));
     for (const path of ['/p/one%3Atwo', '/mounted/x?y', '/else']) expect((await get(site, path)).status).toBe(429);
-    expect(names).toEqual(['acme:one%3atwo', '/mounted/x', 'free']);
+    expect(keys).toEqual(['acme:one%3atwo', '/mounted/x', 'free']);
   });
 
   test.each<[string, (res: ExpressResponse) => unknown]>([
-    ['and says so by returning the response', (res) => res.json({ own: true })],
-    ['and returns nothing', (res) => void res.json({ own: true })],
+    ['and return it', (res) => res.json({ own: true })],
+    ['and return nothing', (res) => void res.json({ own: true })],
     [
-      'and then fails',
+      'and then throw',
       (res) => {
         res.json({ own: true });
         throw new Error('too late');
       },
     ],
-  ])('onLimited responds by itself, %s', async (_, respond) => {
+  ])('onLimited can send the response %s', async (_, respond) => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {});
     onTestFinished(() => log.mockRestore());
     const app = createExpress();
     app.use(
       express({
-        gate: full(),
+        gate: fullGate(),
         onLimited: (_refusal, _req: ExpressRequest, res: ExpressResponse) => respond(res) as undefined,
       }),
     );
     const site = await start(http.createServer(app));
     expect(short(await get(site))).toEqual([429, '1', '{"own":true}']);
-    expect(log.mock.calls).toHaveLength(_ === 'and then fails' ? 1 : 0);
+    expect(log.mock.calls).toHaveLength(_ === 'and then throw' ? 1 : 0);
   });
 
-  test('a response that has begun is left alone', async () => {
+  test('a response whose header was sent is ended, and its header stays unchanged', async () => {
     const app = createExpress();
     app.use((_req, res, next) => (res.write('begun '), next()));
     app.use('/in', express({ gate: new Throttle(Infinity, 1) }), (_req, res) => void res.end('done'));
-    app.use('/out', express({ gate: full() }));
+    app.use('/out', express({ gate: fullGate() }));
     const site = await start(http.createServer(app));
     expect(short(await get(site, '/in'))).toEqual([200, undefined, 'begun done']);
     expect(short(await get(site, '/out'))).toEqual([200, undefined, 'begun ']);
   });
 
-  test.each([undefined, 'route', 'router', 0])('a function that throws %j is an error all the same', async (thrown) => {
-    const failures: unknown[] = [];
-    const app = createExpress();
-    app.use(
-      express({ gate: new Throttle(1), skip: () => Promise.reject(thrown as never) }),
-      (_req, res) => void res.send('let in'),
-    );
-    app.use(
-      (error: unknown, _req: ExpressRequest, res: ExpressResponse, _next: NextFunction) => (
-        failures.push(error),
-        res.sendStatus(500)
-      ),
-    );
-    const site = await start(http.createServer(app));
-    expect((await get(site)).status).toBe(500);
-    expect(failures).toEqual([new Error(`${thrown} was thrown`)]);
-  });
+  test.each([undefined, 'route', 'router', 0])(
+    'a function that rejects with %j causes an Error that names it',
+    async (thrown) => {
+      const failures: unknown[] = [];
+      const app = createExpress();
+      app.use(
+        express({ gate: new Throttle(1), skip: () => Promise.reject(thrown as never) }),
+        (_req, res) => void res.send('admitted'),
+      );
+      app.use(
+        (error: unknown, _req: ExpressRequest, res: ExpressResponse, _next: NextFunction) => (
+          failures.push(error),
+          res.sendStatus(500)
+        ),
+      );
+      const site = await start(http.createServer(app));
+      expect((await get(site)).status).toBe(500);
+      expect(failures).toEqual([new Error(`${thrown} was thrown`)]);
+    },
+  );
 
-  test('an onLimited that only prepares the response leaves the rest to the default', async () => {
+  test('an onLimited that only sets a header field gets the default body', async () => {
     const app = createExpress();
     app.use(
-      express({ gate: full(), onLimited: (_refusal, _req, res: ExpressResponse) => res.set('Retry-After', '60') }),
+      express({ gate: fullGate(), onLimited: (_refusal, _req, res: ExpressResponse) => res.set('Retry-After', '60') }),
     );
     const site = await start(http.createServer(app));
     const { status, headers, body } = await get(site);
@@ -109,7 +112,7 @@ describe('express', () => {
     ]);
   });
 
-  test('many limits on one route are no leak of listeners', async () => {
+  test('six limits on one route cause no warning about leaked listeners', async () => {
     const warned = vi.fn();
     process.on('warning', warned);
     onTestFinished(() => void process.off('warning', warned));
@@ -124,7 +127,7 @@ describe('express', () => {
     expect(warned).not.toHaveBeenCalled();
   });
 
-  test('a template sees what classes compute', async () => {
+  test('a template reads the getters of classes', async () => {
     class User {
       get id(): number {
         return 42;
@@ -135,13 +138,13 @@ describe('express', () => {
     const app = createExpress();
     app.use((req, _res, next) => next(void Object.assign(req, { user: new User() })));
     app.use('/user', express({ keyed, key: 'user:{user.id}' }), (_req, res) => void res.send('done'));
-    app.use('/nobody', express({ keyed, key: '{user.constructor.name}' }), (_req, res) => void res.send('done'));
+    app.use('/constructor', express({ keyed, key: '{user.constructor.name}' }), (_req, res) => void res.send('done'));
     const site = await start(http.createServer(app));
-    expect([(await get(site, '/user')).status, (await get(site, '/nobody')).status]).toEqual([200, 400]);
+    expect([(await get(site, '/user')).status, (await get(site, '/constructor')).status]).toEqual([200, 400]);
     expect(acquire.mock.calls.map(([key]) => key)).toEqual(['user:42']);
   });
 
-  test('a piped response holds the permit to its end, and lets go when the client does', async () => {
+  test('a piped response holds its permit until it ends or its client disconnects', async () => {
     const gate = new Throttle(Infinity, 1);
     const latch = new Latch();
     const app = createExpress();
@@ -156,20 +159,20 @@ describe('express', () => {
         ).pipe(res),
     );
     const site = await start(http.createServer(app));
-    const gone = call(site);
-    await gone.started;
+    const dropped = call(site);
+    await dropped.started;
     expect([gate.active, (await get(site)).status]).toEqual([1, 429]);
-    gone.hangUp();
+    dropped.hangUp();
     await until(() => gate.active === 0);
-    const stays = call(site);
-    await stays.started;
+    const staying = call(site);
+    await staying.started;
     expect(gate.active).toBe(1);
     latch.open();
-    expect((await stays.seen).body).toBe('first');
+    expect((await staying.seen).body).toBe('first');
     await until(() => gate.active === 0);
   });
 
-  test('an error without a handler of its own is answered by Express, and releases', async () => {
+  test('an error that Express answers itself releases the permit', async () => {
     const gate = new Throttle(Infinity, 1);
     const app = createExpress().set('env', 'test');
     app.use(express({ gate }), () => {
@@ -182,30 +185,30 @@ describe('express', () => {
     }
   });
 
-  test('at most 5 simultaneous exports per user', async () => {
+  test('concurrencyLimit admits 5 simultaneous exports per user', async () => {
     const latch = new Latch();
-    let inside = 0;
+    let running = 0;
     const app = createExpress();
     app.use((req, _res, next) => next(void Object.assign(req, { user: { id: req.get('x-user') } })));
     app.get('/export', express(concurrencyLimit({ key: 'user', maxConcurrent: 5 })), async (_req, res) => {
-      inside++;
+      running++;
       await latch.opened;
       res.send('all of it');
     });
     const site = await start(http.createServer(app));
     const as = (user: string): { headers: Record<string, string> } => ({ headers: { 'x-user': user } });
     const calls = Array.from({ length: 5 }, () => call(site, '/export', as('ada')));
-    await until(() => inside === 5);
+    await until(() => running === 5);
     expect((await get(site, '/export', as('ada'))).status).toBe(429);
     const other = call(site, '/export', as('bob'));
-    await until(() => inside === 6);
+    await until(() => running === 6);
     latch.open();
     for (const { seen } of [...calls, other]) expect((await seen).status).toBe(200);
   });
 });
 
 describe('node:http', () => {
-  test('pipelined requests, some of whose turn never comes: no permit is lost', async () => {
+  test('pipelined requests whose client disconnects take no permits', async () => {
     const gate = new Throttle(Infinity, 3);
     const latch = new Latch();
     const limited = express({ gate, wait: 60 });
@@ -221,48 +224,48 @@ describe('node:http', () => {
     const server = http.createServer((req, res) =>
       limited(req, res, () => {
         paths.push(req.url ?? '');
-        // A handler that reads the request to its end: from then on the request itself tells no more.
+        // After the handler has read the request to its end, the request emits no event for a disconnected client.
         req.resume();
         void latch.opened.then(() => res.end(req.url));
       }),
     );
     server.on('connection', (socket) => void sockets.push([socket, socket.listenerCount('close')]));
     const { port } = await start(server);
-    const ask = (count: number): net.Socket => {
+    const sendRequests = (count: number): net.Socket => {
       const socket = net.connect(port, '127.0.0.1');
       for (let index = 0; index < count; index++) socket.write(`GET /${index} HTTP/1.1\r\nhost: x\r\n\r\n`);
       return socket;
     };
-    const gone = ask(5);
+    const dropped = sendRequests(5);
     await until(() => gate.active === 1);
     await new Promise((resolve) => void setTimeout(resolve, 20));
-    // Only a request whose turn it is asks for a permit.
+    // Only the request whose response is next takes a permit.
     expect([gate.active, gate.waiting]).toEqual([1, 0]);
-    gone.destroy();
+    dropped.destroy();
     await until(() => gate.active === 0 && gate.waiting === 0);
     expect(paths).toEqual(['/0']);
 
     const warned = vi.fn();
     process.on('warning', warned);
     onTestFinished(() => void process.off('warning', warned));
-    const stays = ask(25);
+    const staying = sendRequests(25);
     let text = '';
-    stays.setEncoding('utf8').on('data', (chunk: string) => void (text += chunk));
+    staying.setEncoding('utf8').on('data', (chunk: string) => void (text += chunk));
     await until(() => gate.active === 1 && sockets.length === 2);
     const [, [socket, listeners] = []] = sockets;
     latch.open();
     await until(() => text.endsWith('/24'));
     await until(() => gate.active === 0);
-    // One that stays as long as the socket, however many wait for their turn.
+    // All requests share one listener of the socket.
     expect([socket!.listenerCount('close') - listeners!, warned.mock.calls]).toEqual([1, []]);
-    // And what is over is not held on to for as long as the connection lasts.
+    // The permits of finished requests are collected while the connection is open.
     await new Promise((resolve) => void setTimeout(resolve, 10));
     globalThis.gc?.();
     expect(permits.slice(10, 20).map((permit) => permit.deref())).toEqual(Array.from({ length: 10 }));
-    stays.destroy();
+    staying.destroy();
   });
 
-  test('a request that comes after its client has gone takes nothing', async () => {
+  test('a request whose client has already disconnected takes no permit', async () => {
     const gate = new Throttle(Infinity, 1);
     const latch = new Latch();
     const limited = express({ gate, wait: 60 });
@@ -273,16 +276,16 @@ describe('node:http', () => {
       void latch.opened.then(() => limited(req, res, ran));
     });
     const site = await start(server);
-    const gone = call(site);
+    const dropped = call(site);
     await until(() => arrived);
-    gone.hangUp();
+    dropped.hangUp();
     await new Promise((resolve) => void setTimeout(resolve, 50));
     latch.open();
     await new Promise((resolve) => void setTimeout(resolve, 20));
     expect([gate.active, gate.waiting, ran.mock.calls]).toEqual([0, 0, []]);
   });
 
-  test('a response without a server behind it gives the permit back when it is finished', async () => {
+  test('a response without a server releases its permit when it is finished', async () => {
     const gate = new Throttle(Infinity, 1);
     const req = new http.IncomingMessage(new net.Socket());
     const res = new http.ServerResponse(req);
@@ -291,14 +294,14 @@ describe('node:http', () => {
     expect(gate.active).toBe(1);
     res.end('done');
     await until(() => gate.active === 0);
-    // And nothing runs for a request that was answered already.
+    // The handler does not run for a response that was sent already.
     const ran = vi.fn();
     express({ gate })(req, res, ran);
     await new Promise((resolve) => void setTimeout(resolve, 10));
     expect([ran.mock.calls, gate.active]).toEqual([[], 0]);
   });
 
-  test('a request that runs aborts nothing when it is over', async () => {
+  test('an admitted request aborts no signal when it ends', async () => {
     const abort = vi.spyOn(AbortController.prototype, 'abort');
     const gate = new Throttle(Infinity, 1);
     const limited = express({ gate, wait: 5 });
@@ -309,13 +312,13 @@ describe('node:http', () => {
     abort.mockRestore();
   });
 
-  test('HTTP/2: the limit, a refusal, a client that goes', async () => {
+  test('the middleware limits HTTP/2 requests, and a reset stream leaves the queue', async () => {
     const gate = new Throttle(Infinity, 1);
     const latch = new Latch();
     const limited = express<http2.Http2ServerRequest, http2.Http2ServerResponse>({ gate, wait: 0 });
     const queued = express<http2.Http2ServerRequest, http2.Http2ServerResponse>({ gate, wait: 60 });
-    const looked = new Latch();
-    const skip = vi.fn(async () => (await looked.opened, false));
+    const lookup = new Latch();
+    const skip = vi.fn(async () => (await lookup.opened, false));
     const slow = express<http2.Http2ServerRequest, http2.Http2ServerResponse>({ gate, wait: 60, skip });
     const server = http2.createServer((req, res) =>
       (({ '/wait': queued, '/slow': slow })[req.url] ?? limited)(req, res, () => {
@@ -329,7 +332,7 @@ describe('node:http', () => {
       client.destroy();
       await new Promise((resolve) => void server.close(resolve));
     });
-    const ask = (path: string): { stream: http2.ClientHttp2Stream; status: Promise<unknown> } => {
+    const openStream = (path: string): { stream: http2.ClientHttp2Stream; status: Promise<unknown> } => {
       const stream = client.request({ ':path': path });
       stream.on('error', () => {});
       stream.resume();
@@ -338,24 +341,24 @@ describe('node:http', () => {
         status: new Promise((resolve) => void stream.once('response', (headers) => resolve(headers[':status']))),
       };
     };
-    const first = ask('/');
+    const first = openStream('/');
     expect(await first.status).toBe(200);
-    expect(await ask('/').status).toBe(429);
-    const waiting = ask('/wait');
+    expect(await openStream('/').status).toBe(429);
+    const waiting = openStream('/wait');
     await until(() => gate.waiting === 1);
     waiting.stream.close(http2.constants.NGHTTP2_CANCEL);
     await until(() => gate.waiting === 0);
-    // Gone before it could queue.
-    const gone = ask('/slow');
+    // The client resets this stream before the request can queue.
+    const dropped = openStream('/slow');
     await until(() => skip.mock.calls.length === 1);
-    gone.stream.close(http2.constants.NGHTTP2_CANCEL);
+    dropped.stream.close(http2.constants.NGHTTP2_CANCEL);
     await new Promise((resolve) => void setTimeout(resolve, 50));
-    looked.open();
+    lookup.open();
     await new Promise((resolve) => void setTimeout(resolve, 10));
     expect(gate.waiting).toBe(0);
     first.stream.close(http2.constants.NGHTTP2_CANCEL);
     await until(() => gate.active === 0);
-    const last = ask('/');
+    const last = openStream('/');
     expect(await last.status).toBe(200);
     latch.open();
     await until(() => gate.active === 0);
@@ -380,7 +383,7 @@ describe('koa', () => {
       [429, '1', 'own'],
     ],
     [
-      'the bare response, later',
+      'the bare response, after it has returned',
       (_refusal, ctx) => {
         ctx.respond = false;
         ctx.remove('content-length');
@@ -388,32 +391,32 @@ describe('koa', () => {
       },
       [429, '1', 'own'],
     ],
-  ])('onLimited responds by itself, with %s', async (_, onLimited, expected) => {
+  ])('onLimited can respond with %s', async (_, onLimited, expected) => {
     const app = new Koa();
     app.use(async (ctx, next) => {
-      // Of no account: it was there before.
+      // An earlier body is not the response of onLimited.
       ctx.body = 'before';
       await next();
     });
-    app.use(koa({ gate: full(), onLimited }));
+    app.use(koa({ gate: fullGate(), onLimited }));
     const site = await start(http.createServer((req, res) => void app.callback()(req, res)));
     expect(short(await get(site))).toEqual(expected);
   });
 
-  test('what came before is not taken for an answer', async () => {
+  test('an earlier body is replaced by the default body of the refusal', async () => {
     const app = new Koa();
     app.use((ctx, next) => {
       ctx.body = 'before';
       return next();
     });
-    app.use(koa({ gate: full(), onLimited: () => {} }));
+    app.use(koa({ gate: fullGate(), onLimited: () => {} }));
     const site = await start(http.createServer((req, res) => void app.callback()(req, res)));
     const { status, body } = await get(site);
     expect([status, JSON.parse(body)]).toMatchObject([429, { status: 429 }]);
   });
 
-  test("a key knows a router's parameters and what came before", async () => {
-    const { keyed, names } = namesakes();
+  test('a key can use the parameters of a router and the state that earlier middleware has set', async () => {
+    const { keyed, keys } = refusingGate();
     const app = new Koa();
     app.use((ctx, next) => {
       ctx['params'] = { project: 'one' };
@@ -423,11 +426,11 @@ describe('koa', () => {
     app.use(koa({ keyed, key: '{state.tenant}:{params.project}' }));
     const site = await start(http.createServer((req, res) => void app.callback()(req, res)));
     await get(site);
-    expect(names).toEqual(['acme:one']);
+    expect(keys).toEqual(['acme:one']);
   });
 
-  test('an address that is not known is none', async () => {
-    const { keyed } = namesakes();
+  test('a request with an empty address is refused with 400', async () => {
+    const { keyed } = refusingGate();
     const app = new Koa();
     app.use((ctx, next) => (Object.defineProperty(ctx, 'ip', { value: '' }), next()));
     app.use(koa({ keyed, key: 'ip' }));
@@ -441,12 +444,12 @@ describe('koa', () => {
 });
 
 describe('fastify', () => {
-  test('applies to the instance that registers it, and to those within', async () => {
+  test('the plugin limits the instance that registers it, and the instances inside it', async () => {
     const server = createFastify();
     onTestFinished(() => server.close());
     server.get('/outside', async () => 'done');
     await server.register(async (part) => {
-      await part.register(fastify({ gate: full() }));
+      await part.register(fastify({ gate: fullGate() }));
       part.get('/inside', async () => 'done');
       await part.register(async (inner) => void inner.get('/within', async () => 'done'));
     });
@@ -456,60 +459,63 @@ describe('fastify', () => {
     expect(statuses).toEqual([200, 429, 429]);
   });
 
-  test('its hook can come after authentication, and knows the parameters of the route', async () => {
-    const { keyed, names } = namesakes();
+  test('with hook: preHandler, a key can use the authenticated user and the parameters of the route', async () => {
+    const { keyed, keys } = refusingGate();
     const server = createFastify();
     onTestFinished(() => server.close());
     server.addHook('preValidation', async (request) => void Object.assign(request, { user: { id: 7 }, plan: 'free' }));
     await server.register(fastify({ keyed, key: '{user.id}:{params.project}:{plan}', hook: 'preHandler' }));
     server.get('/p/:project', async () => 'done');
     expect((await server.inject('/p/one')).statusCode).toBe(429);
-    expect(names).toEqual(['7:one:free']);
+    expect(keys).toEqual(['7:one:free']);
   });
 
-  test.each(['onRequest', 'preValidation', 'preHandler'] as const)('a refusal in %s ends there', async (hook) => {
-    const handler = vi.fn(async () => 'done');
-    const server = createFastify();
-    onTestFinished(() => server.close());
-    // Takes its time, so that the reply is under way when the hook is done.
-    server.addHook('onSend', async () => void (await new Promise((resolve) => void setTimeout(resolve, 10))));
-    const own = vi.fn(
-      (_refusal: unknown, _request: unknown, reply: { send(payload: unknown): unknown }) =>
-        reply.send({ own: true }) as object,
-    );
-    await server.register(fastify({ gate: full(), hook }));
-    await server.register(async (part) => {
-      part.get('/', handler);
-    });
-    const other = createFastify();
-    onTestFinished(() => other.close());
-    other.addHook('onSend', async () => void (await new Promise((resolve) => void setTimeout(resolve, 10))));
-    await other.register(fastify({ gate: full(), hook, onLimited: own }));
-    other.get('/', handler);
-    expect(await server.inject('/')).toMatchObject({ statusCode: 429, headers: { 'retry-after': '1' } });
-    expect(await other.inject('/')).toMatchObject({
-      statusCode: 429,
-      headers: { 'retry-after': '1' },
-      body: '{"own":true}',
-    });
-    expect([handler.mock.calls, own.mock.calls.length]).toEqual([[], 1]);
-  });
+  test.each(['onRequest', 'preValidation', 'preHandler'] as const)(
+    'a refusal in %s prevents the call of the handler',
+    async (hook) => {
+      const handler = vi.fn(async () => 'done');
+      const server = createFastify();
+      onTestFinished(() => server.close());
+      // This delay keeps the reply unsent when the hook has finished.
+      server.addHook('onSend', async () => void (await new Promise((resolve) => void setTimeout(resolve, 10))));
+      const own = vi.fn(
+        (_refusal: unknown, _request: unknown, reply: { send(payload: unknown): unknown }) =>
+          reply.send({ own: true }) as object,
+      );
+      await server.register(fastify({ gate: fullGate(), hook }));
+      await server.register(async (part) => {
+        part.get('/', handler);
+      });
+      const other = createFastify();
+      onTestFinished(() => other.close());
+      other.addHook('onSend', async () => void (await new Promise((resolve) => void setTimeout(resolve, 10))));
+      await other.register(fastify({ gate: fullGate(), hook, onLimited: own }));
+      other.get('/', handler);
+      expect(await server.inject('/')).toMatchObject({ statusCode: 429, headers: { 'retry-after': '1' } });
+      expect(await other.inject('/')).toMatchObject({
+        statusCode: 429,
+        headers: { 'retry-after': '1' },
+        body: '{"own":true}',
+      });
+      expect([handler.mock.calls, own.mock.calls.length]).toEqual([[], 1]);
+    },
+  );
 
-  test('onLimited sends the reply, and returns nothing', async () => {
+  test('onLimited can send the reply and return nothing', async () => {
     const warnings: string[] = [];
     const server = createFastify({
       logger: { level: 'warn', stream: { write: (line: string) => void warnings.push(line) } },
     });
     onTestFinished(() => server.close());
     await server.register(
-      fastify({ gate: full(), onLimited: (_refusal, _request, reply) => void reply.send({ own: true }) }),
+      fastify({ gate: fullGate(), onLimited: (_refusal, _request, reply) => void reply.send({ own: true }) }),
     );
     server.get('/', async () => 'done');
     expect(await server.inject('/')).toMatchObject({ statusCode: 429, body: '{"own":true}' });
     expect(warnings).toEqual([]);
   });
 
-  test('injected requests give their permits back', async () => {
+  test('injected requests release their permits', async () => {
     const gate = new Throttle(Infinity, 1);
     const server = createFastify();
     onTestFinished(() => server.close());
@@ -520,7 +526,7 @@ describe('fastify', () => {
     await until(() => gate.active === 0);
   });
 
-  test('a hijacked reply holds its permit until it is over', async () => {
+  test('a hijacked reply holds its permit until it ends', async () => {
     const gate = new Throttle(Infinity, 1);
     const latch = new Latch();
     const server = createFastify();
@@ -541,27 +547,27 @@ describe('fastify', () => {
     await until(() => gate.active === 0);
   });
 
-  test('another hook is refused', () => {
-    expect(() => fastify({ gate: full(), hook: 'onSend' as never })).toThrow(
+  test('the plugin throws for an unknown hook', () => {
+    expect(() => fastify({ gate: fullGate(), hook: 'onSend' as never })).toThrow(
       "hook must be 'onRequest', 'preValidation' or 'preHandler', received \"onSend\"",
     );
   });
 });
 
 describe('hono', () => {
-  test('a key knows the parameters of the route and what was set', async () => {
-    const { keyed, names } = namesakes();
+  test('a key can use the parameters of the route and the variables of the context', async () => {
+    const { keyed, keys } = refusingGate();
     const app = new Hono<{ Variables: { tenant: { id: string } } }>();
     app.use((c, next) => (c.set('tenant', { id: 'acme' }), next()));
     app.get('/p/:project', hono({ keyed, key: '{tenant.id}:{params.project}:{method}:{path}' }));
     expect((await app.request('/p/one?x=1')).status).toBe(429);
-    expect(names).toEqual(['acme:one:GET:/p/one']);
+    expect(keys).toEqual(['acme:one:GET:/p/one']);
   });
 
-  test("onLimited answers by the context's own means", async () => {
+  test('onLimited can respond with the context', async () => {
     const app = new Hono();
     app.use(async (c, next) => (await next(), c.header('x-outer', 'yes')));
-    app.use(hono({ gate: full(), onLimited: (refusal, c: Context) => c.json({ own: refusal.retryAfter }) }));
+    app.use(hono({ gate: fullGate(), onLimited: (refusal, c: Context) => c.json({ own: refusal.retryAfter }) }));
     const response = await app.request('/');
     expect([
       response.status,
@@ -571,11 +577,11 @@ describe('hono', () => {
     ]).toEqual([429, '1', 'yes', { own: 1 }]);
   });
 
-  test('fields that were set before are kept, and those of the handler win', async () => {
+  test('earlier header fields are kept, and the fields of the handler take precedence', async () => {
     const app = new Hono();
     app.use(async (c, next) => (c.header('x-before', 'yes'), await next()));
     app.use('/in', hono({ gate: new Throttle(Infinity, 2) }));
-    app.use('/out', hono({ gate: full() }));
+    app.use('/out', hono({ gate: fullGate() }));
     app.get('/in', (c) => c.text('done', 200, { ratelimit: 'mine' }));
     const seen = async (path: string): Promise<unknown> => {
       const { status, headers } = await app.request(path);
@@ -585,7 +591,7 @@ describe('hono', () => {
     expect(await seen('/out')).toEqual([429, 'yes', '"default";r=0;t=1', '"default";q=1;qu="concurrent-requests"']);
   });
 
-  test('server-sent events hold the permit, on Node', async () => {
+  test('server-sent events hold the permit on Node until the stream ends', async () => {
     const gate = new Throttle(Infinity, 1);
     const latch = new Latch();
     const app = new Hono();
@@ -606,8 +612,8 @@ describe('hono', () => {
   });
 });
 
-test('a whole URL as the target of a request is the same path', async () => {
-  const { keyed, names } = namesakes();
+test('a whole URL as the request target has the same path as its path alone', async () => {
+  const { keyed, keys } = refusingGate();
   const limited = express({ keyed, key: '{path}?{query.a}' });
   const site = await start(http.createServer((req, res) => limited(req, res, () => res.end())));
   for (const path of [
@@ -617,5 +623,5 @@ test('a whole URL as the target of a request is the same path', async () => {
     '/http://x/y?a=1',
   ])
     await get(site, path);
-  expect(names).toEqual(['/export?1', '/export?1', '/export?1', '/http://x/y?1']);
+  expect(keys).toEqual(['/export?1', '/export?1', '/export?1', '/http://x/y?1']);
 });
