@@ -9,15 +9,11 @@ import { type Gate, KeyedThrottle, type Permit, ServerBusyError, Throttle, Throt
 import { express, fastify, hono, koa, permitOf, type RefusalError, web } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { call, get, Latch, listen, type Seen, stop, until } from '../support/http-client.js';
+import { call, get, Latch, type Seen, until } from '../support/http-client.js';
 import { fullGate } from '../support/fixed-gates.js';
-import { type AnyOptions, fetchServer, sites } from '../support/framework-servers.js';
+import { type AnyOptions, fetchServer, sites, startServer } from '../support/framework-servers.js';
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
-const start = async (server: http.Server): Promise<{ port: number }> => {
-  onTestFinished(() => stop(server));
-  return { port: await listen(server) };
-};
 /** A rate of ten per ten seconds, whose clock does not advance. */
 const tenTokens = (concurrency = 0, name?: string): Throttle =>
   new Throttle(10, concurrency, 10, { clock: new ManualClock(), name });
@@ -410,7 +406,7 @@ describe("onLimited: 'throw' is answered with the refusal (FAULTS 31)", () => {
   test('by the default error handler of Express', async () => {
     const app = createExpress().set('env', 'test');
     app.use(express({ gate: fullGate(), onLimited: 'throw' }));
-    const seen = await get(await start(http.createServer(app)));
+    const seen = await get(await startServer(http.createServer(app)));
     expect(short(seen)).toEqual(expected);
     expect(seen.body).toContain('Too Many Requests: retry in 1 s.');
   });
@@ -421,7 +417,7 @@ describe("onLimited: 'throw' is answered with the refusal (FAULTS 31)", () => {
     const app = new Koa();
     app.use(koa({ gate: fullGate(), onLimited: 'throw' }));
     const listener = app.callback();
-    const seen = await get(await start(http.createServer((req, res) => void listener(req, res))));
+    const seen = await get(await startServer(http.createServer((req, res) => void listener(req, res))));
     expect([short(seen), seen.body, log.mock.calls]).toEqual([expected, 'Too Many Requests: retry in 1 s.', []]);
   });
 
@@ -483,7 +479,7 @@ describe('a Request', () => {
     const app = new Hono();
     app.use(hono({ gate }));
     app.get('/', (c) => c.text(`${gate.active} ${permitOf(c)?.cost} ${permitOf(c.req.raw)?.cost}`));
-    const site = await start(
+    const site = await startServer(
       fetchServer(web((request: Request, env: object) => app.fetch(request, env), { gate }) as never),
     );
     expect((await get(site)).body).toBe('1 1 1');
@@ -501,7 +497,7 @@ test('the state of a request is garbage collected with the request (FAULTS 30)',
       res.end('done');
     }),
   );
-  const site = await start(server);
+  const site = await startServer(server);
   for (let index = 0; index < 10; index++) {
     await get(site);
     await until(() => gate.active === 0);

@@ -219,61 +219,6 @@ describe('web', () => {
   });
 });
 
-describe('hono', () => {
-  test('holds the permit without Node until the body was read or cancelled, or cannot be read', async () => {
-    const gate = new Throttle(Infinity, 1);
-    const app = new Hono();
-    app.use(hono({ gate }));
-    app.get('/text', (c) => c.text('done'));
-    app.get('/none', (c) => c.body(null, 204));
-    app.get('/fails', () => {
-      throw new Error('no');
-    });
-    app.get('/thrown', () => {
-      throw 'no error';
-    });
-    app.onError((_error, c) => c.text('failed', 500));
-
-    const response = await app.request('/text');
-    expect([gate.active, (await app.request('/text')).status]).toEqual([1, 429]);
-    expect(await response.text()).toBe('done');
-    await until(() => gate.active === 0);
-    await (await app.request('/text')).body?.cancel();
-    await until(() => gate.active === 0);
-    expect([(await app.request('/text', { method: 'HEAD' })).status, gate.active]).toEqual([200, 0]);
-    expect([(await app.request('/none')).status, gate.active]).toEqual([204, 0]);
-    for (const [path, body] of [
-      ['/fails', 'failed'],
-      ['/missing', '404 Not Found'],
-    ] as const) {
-      expect(await (await app.request(path)).text()).toBe(body);
-      await until(() => gate.active === 0);
-    }
-    await expect(app.request('/thrown')).rejects.toBe('no error');
-    expect(gate.active).toBe(0);
-  });
-
-  test('releases the permit without Node when the client disconnects', async () => {
-    const gate = new Throttle(Infinity, 1);
-    const app = new Hono();
-    const latch = new Latch();
-    app.use(hono({ gate, wait: 60 }));
-    app.get('/', async (c) => (await latch.opened, c.text('done')));
-    const [running, waiting] = [new AbortController(), new AbortController()];
-    const one = app.request('/', { signal: running.signal });
-    await until(() => gate.active === 1);
-    const two = app.request('/', { signal: waiting.signal });
-    await until(() => gate.waiting === 1);
-    waiting.abort();
-    expect([(await two).status, gate.waiting]).toEqual([499, 0]);
-    running.abort();
-    expect(gate.active).toBe(0);
-    latch.open();
-    await one;
-    expect(gate.active).toBe(0);
-  });
-});
-
 test('a response has no RateLimit fields if a getter of the gate throws', async () => {
   const permit = { release() {}, refund() {} };
   const gate = {

@@ -211,6 +211,12 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
   },
 };
 
+/** Starts a server that is stopped when the test finishes. */
+export async function startServer(server: Server, host?: string): Promise<{ port: number }> {
+  onTestFinished(() => stop(server));
+  return { port: await listen(server, host) };
+}
+
 /** Creates a server of Node for a `fetch` handler. */
 export const fetchServer = (fetch: (request: Request, env: HttpBindings) => unknown): Server =>
   createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]['fetch'] }) as Server;
@@ -228,8 +234,7 @@ export const sites: [name: string, serve: Serve][] = Object.entries(makers).map(
       return all.map((each) => made.get(each)!);
     };
     const server = await make({ limits, handler, user, trustProxy, failures, logged });
-    onTestFinished(() => stop(server));
-    return { port: await listen(server, host), failures, logged };
+    return { ...(await startServer(server, host)), failures, logged };
   },
 ]);
 
