@@ -1,53 +1,54 @@
-/**
- * The short form for the most common wish: at most so many requests of one client at a time.
- */
+/** The short form for the most common limit: a maximum number of simultaneous requests for each client. */
 import { checkInteger, invalid } from '../core/validation.js';
 import type { KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
-import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './decide.js';
 import type { Key } from './key.js';
-import { MAX_KEYS } from './key-count.js';
+import { DEFAULT_MAX_KEYS } from './max-keys.js';
+import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './options.js';
 
-/** What a backend is asked for. */
+/** The argument of a function that creates a backend. */
 export interface BackendNeeds {
-  /** How many a key may hold at a time: an integer >= 1. */
+  /** How many permits a key may hold at a time: an integer >= 1. */
   readonly concurrency: number;
-  /** Seconds after which the permit of a process that has died is given back. The backend's own default where absent. */
+  /** Seconds until the permits of a crashed process are released. Default: the backend's own. */
   readonly ttl?: number | undefined;
 }
 
-/** Settings of {@link concurrencyLimit}, beside those that every adapter knows. */
+/** The options of {@link concurrencyLimit}, with those of every adapter. */
 export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOptions<A> {
-  /** Whose requests count together: {@link Key}. */
+  /** The key of a request: {@link Key}. Requests with the same key count together. */
   key: Key<A>;
-  /** How many of them at a time: an integer >= 1. */
+  /** How many requests of a key may run at a time: an integer >= 1. */
   maxConcurrent: number;
   /**
-   * The gate that counts, which must allow a key `maxConcurrent` permits, or a function that makes it. Default: a
-   * `KeyedThrottle` of this process.
+   * The gate that counts, or a function that creates it. Its `concurrency` must be `maxConcurrent`. Default: a
+   * `KeyedThrottle` in this process.
    */
   backend?: KeyedGate | ((needs: BackendNeeds) => KeyedGate) | undefined;
   /**
-   * How many keys may have requests at a time: an integer >= 1. Default 100,000. A request of one more is refused with 503.
-   * Only without `backend`, which has a bound of its own.
+   * How many keys may have requests at a time: an integer >= 1. Default 100,000. A request with one more key is refused
+   * with 503. Not with `backend`, which has its own bound.
    */
   maxKeys?: number | undefined;
-  /** Until when a slot is held: `'handler'`, the default, also counts the work for a client that has gone; or `'response'`. */
+  /**
+   * How long a request holds its slot. Default `'handler'`: a handler whose client has disconnected still counts. The
+   * other value is `'response'`.
+   */
   hold?: 'response' | 'handler' | undefined;
   /**
-   * Seconds, > 0, up to 2,147,483. A `backend` that is a function is given it, and alone sees to it: a process that
-   * lives keeps its permits for as long as its requests take. Otherwise a permit that is still held after so long
-   * counts as leaked, and is given back.
+   * Seconds, > 0, at most 2,147,483. A `backend` function receives it, and the backend alone applies it: a running
+   * process keeps its permits for as long as its requests take. Otherwise, a permit that is held longer counts as
+   * leaked, and is released.
    */
   ttl?: number | undefined;
 }
 
 /**
- * Options for any of the adapters that allow each client `maxConcurrent` requests at a time. One more is refused at
- * once, unless `wait` says how long it may queue.
+ * Creates options for any of the adapters that allow `maxConcurrent` simultaneous requests for each client. A request
+ * over the limit is refused at once, unless `wait` allows it to queue.
  *
  * @throws {RangeError | TypeError} `maxConcurrent`, `maxKeys`, `ttl` or `backend` is out of range, or the backend's
- *   `concurrency` is not `maxConcurrent`; the rest is checked by the adapter.
+ *   `concurrency` is not `maxConcurrent`; the adapter checks the other options.
  *
  * @example
  * import createApp from 'express';
@@ -63,7 +64,9 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
  *
  * const client = { url: process.env.REDIS_URL ?? 'redis://localhost:6379' };
  * const exports = express(concurrencyLimit({
- *   key: 'user', maxConcurrent: 5, ttl: 60,                 // in all processes; one that dies leaves its slots after 60 s
+ *   key: 'user',
+ *   maxConcurrent: 5, // in all processes together
+ *   ttl: 60, // a crashed process loses its slots after 60 s
  *   backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl }),
  * }));
  */
@@ -73,27 +76,27 @@ export function concurrencyLimit<A extends unknown[]>(
   const { maxConcurrent, maxKeys, backend, ttl, hold = 'handler', ...rest } = options;
   checkInteger('maxConcurrent', 'an integer >= 1', maxConcurrent, 1, Number.MAX_VALUE);
   if (maxKeys !== undefined && backend !== undefined)
-    throw invalid('maxKeys', "the backend's own option where there is a backend", maxKeys);
+    throw invalid('maxKeys', 'undefined where backend is set', maxKeys);
   if (maxKeys !== undefined) checkInteger('maxKeys', 'an integer >= 1', maxKeys, 1, Number.MAX_VALUE);
   checkTtl(ttl);
-  const made = typeof backend === 'function';
-  const keyed = made
+  const isCreated = typeof backend === 'function';
+  const keyed = isCreated
     ? backend({ concurrency: maxConcurrent, ttl })
-    : (backend ?? new KeyedThrottle(Infinity, maxConcurrent, 1, { maxKeys: maxKeys ?? MAX_KEYS }));
+    : (backend ?? new KeyedThrottle(Infinity, maxConcurrent, 1, { maxKeys: maxKeys ?? DEFAULT_MAX_KEYS }));
   checkKeyed('backend', keyed);
   checkConcurrency(keyed, maxConcurrent);
-  // Two who see to it would be one too many: the adapter cannot tell a request that takes long from one that has leaked.
-  return { ...rest, keyed, hold, ...(!made && { ttl }) };
+  // A created backend applies `ttl` alone: the adapter cannot distinguish a slow request from a leaked one.
+  return { ...rest, keyed, hold, ...(!isCreated && { ttl }) };
 }
 
-/** Refuses a backend that shows another limit: the backend alone counts, so `maxConcurrent` would mean nothing. */
+/** Throws if the backend shows another limit. The backend alone counts, so `maxConcurrent` would have no effect. */
 function checkConcurrency(keyed: object, maxConcurrent: number): void {
   const { concurrency } = keyed as { concurrency?: unknown };
   if (typeof concurrency !== 'number' || concurrency === maxConcurrent) return;
-  const limited = concurrency > 0 && concurrency < Infinity;
+  const isLimited = concurrency > 0 && concurrency < Infinity;
   throw invalid(
     'maxConcurrent',
-    `the concurrency of the backend, which is ${concurrency}${limited ? '' : ' (no limit)'}`,
+    `the concurrency of the backend, which is ${concurrency}${isLimited ? '' : ' (no limit)'}`,
     maxConcurrent,
     RangeError,
   );

@@ -1,9 +1,10 @@
 /**
- * The decision that all adapters share: may this request run, and if not, what does its client receive? An adapter
- * shows the request, carries out the verdict, and knows when the response is over and when the handler has finished.
+ * The decision that all adapters share: may the handler run for this request, and if not, what does the client receive?
+ * An adapter describes the request and carries out the verdict. It reports when the response is closed and when the
+ * handler has finished.
  *
- * A refusal says that the client, or every client, has to wait. Any other failure is an error, and belongs to the
- * framework's error handler: no client is told to come back later because a backend is down.
+ * A refusal means that the client must wait. Every other failure of a gate is an error for the framework's error
+ * handler: a client must not be sent away to retry because a backend is down.
  */
 import {
   isRangeError,
@@ -14,286 +15,227 @@ import {
 } from '../core/errors.js';
 import { checkCost } from '../core/validation.js';
 import type { AcquireOptions } from '../core/gate.js';
-import { writeRetryAfter } from '../web/ratelimit-headers.js';
 import type { Permit } from '../core/permit.js';
-import { bounded, CLIENT_CLOSED, isPending, isUnanswered } from './bounded.js';
-import { Hold } from './hold.js';
-import { acquireKey } from './key-count.js';
-import { createKeyResolver, type View } from './key.js';
-import { type Answer, checkOptions, type LimitOptions, type Refusal } from './options.js';
+import { writeRetryAfter } from '../web/ratelimit-headers.js';
+import { CLIENT_DISCONNECTED, isPromiseLike, withTimeout } from './callback-timeout.js';
+import type { FrameworkAdapter, Verdict } from './framework-adapter.js';
+import { HeldPermit } from './held-permit.js';
+import { createKeyResolver } from './key.js';
+import { acquireForKey } from './max-keys.js';
+import { answerRefusal } from './on-limited.js';
+import { checkOptions, type LimitOptions, type Refusal } from './options.js';
 import {
-  defaultReply,
-  type Fields,
-  fieldsOf,
-  NONE,
-  type Numbers,
-  problem,
-  RefusalError,
-  type Reply,
-  replyOf,
-  show,
-  type Shown,
-} from './refusal.js';
-import { findRequest, type PassedLimit, remember, ServedRequest } from './served-request.js';
-
-export { checkKeyed, checkTtl, type CommonOptions, type GatePerKey, type LimitOptions } from './options.js';
-export type { Fields, Reply } from './refusal.js';
-
-/** What becomes of a request. */
-export type Verdict =
-  /**
-   * It runs. `finished` is to be called when its handler has finished, if the adapter knows that; `over` when its
-   * response was sent, if only the adapter knows that. Both may be called more than once.
-   */
-  | { readonly runs: true; readonly fields: Fields; readonly over?: () => void; readonly finished?: () => void }
-  /** It does not. No reply: the client has gone, or `onLimited` has responded by itself. */
-  | { readonly runs: false; readonly fields: Fields; readonly reply?: Reply };
-
-/** What the decision needs of a framework. */
-export interface FrameworkAdapter<A extends unknown[]> extends View<A> {
-  /** The objects that stand for the request: {@link findRequest}. */
-  carriers(...args: A): readonly object[];
-  /** Waits until it is the response's turn on the connection. */
-  turn?(...args: A): Promise<void> | undefined;
-  /** Whether the response was sent, or the client has gone. */
-  over(...args: A): boolean;
-  /** Of a response that is over: whether all of it was sent. */
-  sent(...args: A): boolean;
-  /** Calls `end` when it is over: at least once, if it is not so yet. Where it can be taken back, what it returns does so. */
-  whenOver(end: () => void, ...args: A): (() => void) | undefined;
-  /** Calls `end` when the handler has finished, for a response that is over. Absent where the adapter calls `finished`. */
-  whenFinished?(end: () => void, ...args: A): void;
-  /** Sets header fields of the response. */
-  announce(fields: Fields, ...args: A): void;
-  /** Prepares the response for a refusal. The function that it returns says whether somebody has responded since. */
-  refusing(status: number, ...args: A): () => boolean;
-  /** Writes to the framework's log. */
-  report(error: unknown, ...args: A): void;
-}
+  type GateNumbers,
+  joinLimitFields,
+  type LimitFields,
+  NO_FIELDS,
+  writeLimitFields,
+} from './ratelimit-fields.js';
+import { defaultReply, problemReply, RefusalError } from './refusal.js';
+import { attachState, findState, type PassedLimit, RequestState } from './request-state.js';
 
 /** A keyed gate that shows the gate of a key. */
-interface Peekable {
-  peek?(key: string): Numbers | undefined;
+interface PeekableGate {
+  peek?(key: string): GateNumbers | undefined;
 }
 
-const GONE: Verdict = { runs: false, fields: NONE };
-const UNLIMITED: Verdict = { runs: true, fields: NONE };
+/** The handler runs, and this limit does not count the request. */
+const ALLOW_UNCOUNTED: Verdict = { allowed: true, fields: NO_FIELDS };
+/** The handler does not run, and no reply is sent. */
+const DROP: Verdict = { allowed: false, fields: NO_FIELDS };
 
-/** The decision for the requests of one middleware. @throws {RangeError | TypeError} An option is out of range. */
+/**
+ * Creates the decision function of one middleware.
+ *
+ * @throws {RangeError | TypeError} An option is out of range.
+ */
 export function createDecision<A extends unknown[]>(
   options: LimitOptions<A>,
-  port: FrameworkAdapter<A>,
+  adapter: FrameworkAdapter<A>,
 ): (...args: A) => Promise<Verdict> {
   const { gate, keyed, key, cost, wait, block, status, onLimited, headers, skip, failOpen, ipv6Prefix, hold, ttl } =
     checkOptions(options);
-  const find = key === undefined ? undefined : createKeyResolver(key, port, ipv6Prefix);
-  const untilFinished = hold === 'handler';
-  /** Stands for this middleware. */
+  const resolveKey = key === undefined ? undefined : createKeyResolver(key, adapter, ipv6Prefix);
+  const holdUntilFinished = hold === 'handler';
+  /** The identity of this middleware. */
   const decision = {};
 
   return async function decide(...args) {
-    const carriers = port.carriers(...args);
-    let request = findRequest(carriers);
-    // Mounted twice, the same middleware counts once.
-    if (request?.limits.some((limit) => limit.decision === decision) === true) return UNLIMITED;
-    const served = (): ServedRequest =>
-      (request ??= remember(carriers, new ServedRequest((end) => port.whenOver(end, ...args))));
-    /** What a function of the options answers. */
-    const answerOf = <T>(what: string, answer: T | PromiseLike<T>): T | Promise<T> =>
-      isPending(answer) ? bounded(what, answer, (end) => served().whenOver(end)) : answer;
-    const gone = (): Verdict => {
-      // Where no adapter waits for the handlers, nothing else says that they will not run.
-      if (port.whenFinished !== undefined) request?.abandon();
-      return GONE;
-    };
+    const requestObjects = adapter.requestObjects(...args);
+    const state =
+      findState(requestObjects) ??
+      attachState(requestObjects, new RequestState((listener) => adapter.onClose(listener, ...args)));
+    // A middleware that is mounted twice counts the request once.
+    if (state.limits.some((limit) => limit.decision === decision)) return ALLOW_UNCOUNTED;
+
     try {
-      if (skip !== undefined && (await answerOf('skip', skip(...args)))) return UNLIMITED;
-      const found = find === undefined ? undefined : await answerOf('key', find(...args));
-      if (found !== undefined && found.key === undefined) {
-        if (!block) return UNLIMITED;
-        return {
-          runs: false,
-          fields: NONE,
-          reply: problem(400, 'Bad Request', `The request has no ${found.missing}.`),
-        };
+      if (skip !== undefined && (await inTime('skip', skip(...args), state))) return ALLOW_UNCOUNTED;
+
+      const resolved = resolveKey === undefined ? undefined : await inTime('key', resolveKey(...args), state);
+      if (resolved !== undefined && resolved.key === undefined) {
+        if (!block) return ALLOW_UNCOUNTED;
+        const reply = problemReply(400, 'Bad Request', `The request has no ${resolved.missing}.`);
+        return { allowed: false, fields: NO_FIELDS, reply };
       }
-      const requestKey = found?.key;
-      let units = typeof cost === 'function' ? await answerOf('cost', cost(...args)) : cost;
-      checkCost(units);
-      const turn = port.turn?.(...args);
+      const requestKey = resolved?.key;
+
+      let requestCost = typeof cost === 'function' ? await inTime('cost', cost(...args), state) : cost;
+      checkCost(requestCost);
+
+      const turn = adapter.waitForTurn?.(...args);
       if (turn !== undefined) await turn;
-      // The functions of the options may have taken their time.
-      if (port.over(...args)) return gone();
+      // The client may have disconnected during the steps above.
+      if (adapter.isClosed(...args)) return drop(state);
 
-      let isFinal = untilFinished;
-      const same = request?.limits.find(
-        (limit) => limit.hold !== undefined && limit.gate === (gate ?? keyed) && limit.key === requestKey,
+      let untilFinished = holdUntilFinished;
+      const sameLimit = state.limits.find(
+        (limit) => limit.heldPermit !== undefined && limit.gate === (gate ?? keyed) && limit.key === requestKey,
       );
-      if (same !== undefined) {
-        if (units <= same.cost && (same.untilFinished || !untilFinished)) return UNLIMITED;
-        // The same limit counts once: at the higher cost, and for the longer time.
-        units = Math.max(units, same.cost);
-        isFinal ||= same.untilFinished;
-        request!.limits.splice(request!.limits.indexOf(same), 1);
-        same.hold!.refund();
+      if (sameLimit !== undefined) {
+        if (requestCost <= sameLimit.cost && (sameLimit.heldPermit!.untilFinished || !untilFinished))
+          return ALLOW_UNCOUNTED;
+        // Another middleware has the same gate and key: the limit counts once, at the higher cost, for the longer time.
+        requestCost = Math.max(requestCost, sameLimit.cost);
+        untilFinished ||= sameLimit.heldPermit!.untilFinished;
+        state.limits.splice(state.limits.indexOf(sameLimit), 1);
+        sameLimit.heldPermit!.refund();
       }
 
-      const left = wait > 0 ? new AbortController() : undefined;
-      const stay = left && served().whenOver(() => left.abort('the client has gone'));
+      const disconnected = wait > 0 ? new AbortController() : undefined;
+      const removeListener = disconnected && state.onClose(() => disconnected.abort('the client has disconnected'));
       let permit: Permit;
       try {
-        const how: AcquireOptions = { timeout: wait, signal: left?.signal, stack: false };
-        permit = await (keyed === undefined ? gate!.acquire(units, how) : acquireKey(keyed, requestKey!, units, how));
+        const acquireOptions: AcquireOptions = { timeout: wait, signal: disconnected?.signal, stack: false };
+        permit = await (keyed === undefined
+          ? gate!.acquire(requestCost, acquireOptions)
+          : acquireForKey(keyed, requestKey!, requestCost, acquireOptions));
       } catch (error) {
-        // The queue has let the request go. To abort the signal now would cost more than all the rest.
-        stay?.();
-        if (port.over(...args)) return gone();
-        if (isThrottleError(error)) return refuse(error, requestKey, request, served, args);
+        // The request has left the queue. Without the listener, no late abort of the signal costs time.
+        removeListener?.();
+        if (adapter.isClosed(...args)) return drop(state);
+        if (isThrottleError(error)) return await refuse(error, requestKey, state, args);
         if (failOpen && !isRangeError(error))
-          return pass(served(), requestKey, units, undefined, args, () => undefined);
+          return allow(state, args, requestKey, requestCost, undefined, () => undefined);
         throw error;
       }
-      const held = new Hold(permit, isFinal, ttl, (error) => report(error, args));
-      if (port.over(...args)) {
-        stay?.();
-        // The work never happened.
-        held.refund();
-        return gone();
+
+      const heldPermit = new HeldPermit(permit, untilFinished, ttl, (error) => logError(error, args));
+      if (adapter.isClosed(...args)) {
+        removeListener?.();
+        heldPermit.refund();
+        return drop(state);
       }
-      const verdict = pass(served(), requestKey, units, held, args);
-      stay?.();
+      const verdict = allow(state, args, requestKey, requestCost, heldPermit);
+      removeListener?.();
       return verdict;
     } catch (error) {
-      if (error === CLIENT_CLOSED) return gone();
-      // Koa takes an error that is nothing for no error, Express some strings for something else.
+      if (error === CLIENT_DISCONNECTED) return drop(state);
+      // Koa ignores an error of `undefined`, and Express gives some strings a meaning of their own.
       throw Object(error) === error ? error : new Error(`${String(error)} was thrown`);
     }
   };
 
-  /** The request has passed, with a permit or without. */
-  function pass(
-    request: ServedRequest,
-    requestKey: string | undefined,
-    units: number,
-    held: Hold | undefined,
+  /** Bounds the time of a function of the options, if its result is asynchronous. */
+  function inTime<T>(option: string, result: T | PromiseLike<T>, state: RequestState): T | Promise<T> {
+    return isPromiseLike(result) ? withTimeout(option, result, state) : result;
+  }
+
+  /** The client has disconnected. */
+  function drop(state: RequestState): Verdict {
+    // An adapter that does not report finished handlers cannot report either that a handler will never run.
+    if (adapter.onHandlerFinish !== undefined) state.releasePermits();
+    return DROP;
+  }
+
+  /** Admits the request, with a permit or without one. */
+  function allow(
+    state: RequestState,
     args: A,
-    showNow?: PassedLimit['show'],
+    requestKey: string | undefined,
+    requestCost: number,
+    heldPermit: HeldPermit | undefined,
+    fieldsReader?: PassedLimit['readFields'],
   ): Verdict {
-    const unnamed = nameOf(request.limits);
-    const shows = showNow ?? ((): Shown | undefined => shownOf(requestKey, unnamed));
-    request.limits.push({
+    const defaultName = defaultNameAfter(state.limits);
+    const readFields = fieldsReader ?? ((): LimitFields | undefined => limitFields(requestKey, defaultName));
+    state.limits.push({
       decision,
       gate: (gate ?? keyed)!,
       key: requestKey,
-      cost: units,
-      untilFinished,
-      hold: held,
-      shown: shows(),
-      show: shows,
+      cost: requestCost,
+      heldPermit,
+      fields: readFields(),
+      readFields,
     });
-    request.outermost ??= decision;
-    const fields = fieldsOf(request.limits);
-    const finished = (): void => {
-      if (request.outermost === decision) request.finished = true;
-      held?.finish();
+    state.outermost ??= decision;
+    const fields = joinLimitFields(state.limits);
+    const handlerFinished = (): void => {
+      if (state.outermost === decision) state.finished = true;
+      heldPermit?.handlerFinished();
     };
-    if (held === undefined) return { runs: true, fields, finished };
-    held.onRelease = request.whenOver(() => {
-      if (held.over(port.sent(...args))) port.whenFinished?.(() => held.finish(), ...args);
+    if (heldPermit === undefined) return { allowed: true, fields, handlerFinished };
+    heldPermit.onRelease = state.onClose(() => {
+      if (heldPermit.responseClosed(adapter.isSent(...args)))
+        adapter.onHandlerFinish?.(() => heldPermit.handlerFinished(), ...args);
     });
-    return { runs: true, fields, over: () => void held.over(true), finished };
+    return { allowed: true, fields, responseClosed: () => void heldPermit.responseClosed(true), handlerFinished };
   }
 
-  /** What the response shows of this limit. */
-  function shownOf(requestKey: string | undefined, unnamed: string, retryAfter?: number): Shown | undefined {
+  /** The gate has refused the request. */
+  function refuse(
+    error: ThrottleError,
+    requestKey: string | undefined,
+    state: RequestState,
+    args: A,
+  ): Verdict | Promise<Verdict> {
+    const retryAfter = writeRetryAfter(error.retryAfter ?? 1);
+    const earlier = state.limits;
+    const ownFields = limitFields(requestKey, defaultNameAfter(earlier), Number(retryAfter));
+    if (!block) return allow(state, args, requestKey, 0, undefined, () => ownFields);
+    state.refundPermits();
+    const fields = { 'Retry-After': retryAfter, ...joinLimitFields(earlier, ownFields) };
+    const isBusy = isServerBusyError(error) || !isTimeoutError(error);
+    const refusal: Refusal = {
+      status: isBusy ? 503 : status,
+      retryAfter: Number(retryAfter),
+      ...(requestKey !== undefined && { key: requestKey }),
+      error,
+    };
+    adapter.setHeaders(fields, ...args);
+    if (onLimited === 'throw') throw new RefusalError(refusal, fields);
+    const hasResponded = adapter.prepareRefusal(refusal.status, ...args);
+    if (onLimited === undefined) return { allowed: false, fields, reply: defaultReply(refusal) };
+    return answerRefusal(onLimited, refusal, args, state, hasResponded, (failure) => logError(failure, args)).then(
+      (reply) => ({ allowed: false, fields, ...(reply && { reply }) }),
+    );
+  }
+
+  /** This limit's part of the `RateLimit` fields. */
+  function limitFields(
+    requestKey: string | undefined,
+    defaultName: string,
+    retryAfter?: number,
+  ): LimitFields | undefined {
     if (!headers) return undefined;
     try {
-      return show(
-        (keyed === undefined ? (gate as Numbers) : (keyed as Peekable).peek?.(requestKey!)) ?? {},
-        unnamed,
-        retryAfter,
-      );
+      const numbers = keyed === undefined ? (gate as GateNumbers) : (keyed as PeekableGate).peek?.(requestKey!);
+      return writeLimitFields(numbers ?? {}, defaultName, retryAfter);
     } catch {
-      // A gate of another package, with something else under these names. The response matters more.
+      // A gate from another package can use these names for other members. The response is sent without the fields.
       return undefined;
     }
   }
 
-  function refuse(
-    error: ThrottleError,
-    requestKey: string | undefined,
-    request: ServedRequest | undefined,
-    served: () => ServedRequest,
-    args: A,
-  ): Verdict | Promise<Verdict> {
-    const wanted = writeRetryAfter(error.retryAfter ?? 1);
-    const retryAfter = Number(wanted);
-    const earlier = request?.limits ?? [];
-    const own = shownOf(requestKey, nameOf(earlier), retryAfter);
-    if (!block) return pass(served(), requestKey, 0, undefined, args, () => own);
-    request?.refund();
-    const fields = { 'Retry-After': wanted, ...fieldsOf(earlier, own) };
-    const busy = isServerBusyError(error) || !isTimeoutError(error);
-    const refusal: Refusal = {
-      status: busy ? 503 : status,
-      retryAfter,
-      ...(requestKey !== undefined && { key: requestKey }),
-      error,
-    };
-    port.announce(fields, ...args);
-    if (onLimited === 'throw') throw new RefusalError(refusal, fields);
-    const hasResponded = port.refusing(refusal.status, ...args);
-    return onLimited === undefined
-      ? { runs: false, fields, reply: defaultReply(refusal) }
-      : ask(onLimited, refusal, fields, hasResponded, served, args);
-  }
-
-  /** The verdict of `onLimited`. */
-  async function ask(
-    answerer: Exclude<typeof onLimited, 'throw' | undefined>,
-    refusal: Refusal,
-    fields: Fields,
-    hasResponded: () => boolean,
-    served: () => ServedRequest,
-    args: A,
-  ): Promise<Verdict> {
-    let reply: Reply | undefined;
+  function logError(error: unknown, args: A): void {
     try {
-      const answer = answerer(refusal, ...args);
-      const pending = replyFrom(answer, refusal.status, args);
-      reply = await (isSlow(answer) ? bounded('onLimited', pending, (end) => served().whenOver(end)) : pending);
-    } catch (failure) {
-      if (failure === CLIENT_CLOSED) return GONE;
-      // The reply of Fastify settles when all of it was sent: a slow client may take longer than the answer did.
-      if (!(isUnanswered(failure) && hasResponded())) report(failure, args);
-    }
-    return hasResponded() ? { runs: false, fields } : { runs: false, fields, reply: reply ?? defaultReply(refusal) };
-  }
-
-  /** The reply for what `onLimited` returned. */
-  async function replyFrom(answer: Answer | PromiseLike<Answer>, refused: number, args: A): Promise<Reply | undefined> {
-    const value = await answer;
-    // `return res.status(429).end()` returns the response, which is no body.
-    return args.includes(value) ? undefined : replyOf(value, refused);
-  }
-
-  function report(error: unknown, args: A): void {
-    try {
-      port.report(error, ...args);
+      adapter.logError(error, ...args);
     } catch {
       // The log itself has failed.
     }
   }
 }
 
-/** The name of a limit whose gate has none: `RateLimit` tells limits apart by their names. */
-function nameOf(earlier: readonly unknown[]): string {
+/** The name of a limit whose gate has no name. The limits in a `RateLimit` field need different names. */
+function defaultNameAfter(earlier: readonly unknown[]): string {
   return earlier.length === 0 ? 'default' : `default-${earlier.length + 1}`;
-}
-
-/** Whether an answer, or its body, is still to come. */
-function isSlow(answer: unknown): boolean {
-  return (
-    isPending(answer) || (Object(answer) === answer && typeof (answer as Partial<Response>).arrayBuffer === 'function')
-  );
 }

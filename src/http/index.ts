@@ -1,4 +1,4 @@
-/** `headgate/http`: gates in front of HTTP handlers. The public names, nothing else. */
+/** `headgate/http`: gates in front of HTTP handlers. This file only exports the public names. */
 export type { Answer, CommonOptions, GatePerKey, LimitOptions, Refusal, SharedGate } from './options.js';
 export { express, type ExpressMiddleware, type ExpressRequest } from './adapters/express.js';
 export {
@@ -16,5 +16,5 @@ export { koa, type KoaContext, type KoaMiddleware } from './adapters/koa.js';
 export { type BackendNeeds, concurrencyLimit, type ConcurrencyLimitOptions } from './concurrency-limit.js';
 export type { NodeRequest, NodeResponse } from './platform/node.js';
 export { RefusalError } from './refusal.js';
-export { permitOf } from './served-request.js';
+export { permitOf } from './request-state.js';
 export { web, type WebHandler } from './adapters/web.js';

@@ -1,108 +1,53 @@
-/** What a refused client receives: the header fields, the body, and the error for those who answer refusals by errors. */
+/** What a refused client receives: the response, or an error for the framework's error handler. */
 import { isServerBusyError, type ThrottleError } from '../core/errors.js';
 import { checkInteger } from '../core/validation.js';
-import { writeRateLimit } from '../web/ratelimit-headers.js';
 import type { Answer, Refusal } from './options.js';
+import type { Fields } from './ratelimit-fields.js';
 
-/** Header fields, by name. */
-export type Fields = Readonly<Record<string, string>>;
-
-/** No header fields. */
-export const NONE: Fields = {};
-
-/** A response, whoever sends it. */
+/** A response, for any framework. */
 export interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[]>>;
   readonly body: string | ArrayBuffer;
 }
 
-/** The numbers that a gate may show. */
-export type Numbers = Partial<Record<'capacity' | 'period' | 'burst' | 'tokens' | 'concurrency' | 'active', number>> & {
-  name?: string | undefined;
-  estimateWait?(cost: number): number;
-};
-
-/** One limit in words: its member of `RateLimit-Policy`, and its member of `RateLimit`. */
-export interface Shown {
-  readonly policy: string;
-  readonly state: string;
-}
-
-/**
- * What a gate shows of its numbers. A gate of another package may show something else under these names.
- *
- * @param unnamed The name of a gate without one.
- * @param retryAfter Seconds, where the gate has refused.
- */
-export function show(gate: Numbers, unnamed: string, retryAfter: number | undefined): Shown | undefined {
-  // A backend that reads its numbers elsewhere answers too late for this response.
-  if (typeof (gate as Partial<Promise<unknown>>).then === 'function')
-    void (gate as Promise<unknown>).then(undefined, () => {});
-  const { capacity = 0, period = 0, burst = capacity, tokens, concurrency = 0, active, name = unnamed } = gate;
-  const rated = capacity > 0 && capacity < Infinity && period > 0 && tokens !== undefined;
-  if (!rated && !(concurrency > 0 && concurrency < Infinity && active !== undefined)) return undefined;
-  const refused = retryAfter !== undefined;
-  // All tokens are there again when the largest cost would fit.
-  const full = rated && !refused ? (gate.estimateWait?.(burst) ?? ((burst - tokens) * period) / capacity) : undefined;
-  return writeRateLimit({
-    name,
-    limit: rated ? capacity : concurrency,
-    window: rated ? period : undefined,
-    // The tokens that are left are too few for a refused request.
-    remaining: refused ? 0 : rated ? tokens : concurrency - active!,
-    reset: retryAfter ?? (full === Infinity ? undefined : full),
-  });
-}
-
-/** The fields for all limits of a request, each of which is a list; `last` is one more. */
-export function fieldsOf(limits: readonly { readonly shown: Shown | undefined }[], last?: Shown): Fields {
-  let all = last;
-  for (let index = limits.length - 1; index >= 0; index--) {
-    const { shown } = limits[index]!;
-    if (shown !== undefined)
-      all =
-        all === undefined ? shown : { policy: `${shown.policy}, ${all.policy}`, state: `${shown.state}, ${all.state}` };
-  }
-  return all === undefined ? NONE : { 'RateLimit-Policy': all.policy, RateLimit: all.state };
-}
-
-/** In words, for the client. It never holds a key. */
+/** The title for the client. */
 function titleOf(status: number): string {
   return status === 503 ? 'Service Unavailable' : 'Too Many Requests';
 }
 
+/** The message for the client. It never contains the key. */
 function detailOf({ status, retryAfter, error }: Refusal): string {
   return isServerBusyError(error) ? error.message : `${titleOf(status)}: retry in ${retryAfter} s.`;
 }
 
-/** The reply where `onLimited` has none. */
+/** The reply for a refusal that `onLimited` does not answer. */
 export function defaultReply(refusal: Refusal): Reply {
   const { status, error } = refusal;
   return isServerBusyError(error)
-    ? json(status, 'application/json', { detail: detailOf(refusal) })
-    : problem(status, titleOf(status), detailOf(refusal));
+    ? jsonReply(status, 'application/json', { detail: detailOf(refusal) })
+    : problemReply(status, titleOf(status), detailOf(refusal));
 }
 
-/** RFC 9457, section 3. */
-export function problem(status: number, title: string, detail: string): Reply {
-  return json(status, 'application/problem+json', { type: 'about:blank', title, status, detail });
+/** A problem document: RFC 9457, section 3. */
+export function problemReply(status: number, title: string, detail: string): Reply {
+  return jsonReply(status, 'application/problem+json', { type: 'about:blank', title, status, detail });
 }
 
-function json(status: number, type: string, value: object): Reply {
+function jsonReply(status: number, type: string, value: object): Reply {
   return { status, headers: { 'Content-Type': type }, body: JSON.stringify(value) };
 }
 
-/** The reply for what `onLimited` returned. */
+/** The reply for the result of `onLimited`; `undefined` where the default reply is sent. */
 export async function replyOf(answer: Answer, status: number): Promise<Reply | undefined> {
   if (answer === undefined || answer === null) return undefined;
   if (typeof answer === 'string')
     return { status, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: answer };
-  // Not by instanceof: there are runtimes with more than one class of that name.
+  // Checked by its members: some runtimes have several classes named Response, so `instanceof` can fail.
   const response = answer as Partial<Response>;
   if (typeof response.arrayBuffer !== 'function' || response.headers === undefined)
-    return json(status, 'application/json', answer);
-  // That of Response.error() is 0, which nobody can send.
+    return jsonReply(status, 'application/json', answer);
+  // The status of Response.error() is 0, which no server can send.
   checkInteger('status', 'an integer from 200 to 599', response.status, 200, 599);
   const cookies = response.headers.getSetCookie();
   const headers = { ...Object.fromEntries(response.headers), ...(cookies.length > 0 && { 'set-cookie': cookies }) };
@@ -121,10 +66,10 @@ export function responseOf({ status, headers, body }: Reply, fields: Fields, isH
 }
 
 /**
- * A refusal as an error, where `onLimited` is `'throw'`: for the framework's error handler. It has the properties that
- * the errors of `http-errors` have, which the default error handlers of Express, Koa and Fastify read, and the
- * `getResponse` of Hono's `HTTPException`. Its message may be shown to the client. It has no stack trace: it is made
- * by the thousand under attack, and the trace would lead to this package.
+ * A refusal as an error for the framework's error handler, where `onLimited` is `'throw'`. It has the properties of
+ * `http-errors`, which the default error handlers of Express, Koa and Fastify read, and the `getResponse` of Hono's
+ * `HTTPException`. Its message may be shown to the client. It has no stack trace: an attack causes thousands of these
+ * errors, and the trace would only show this package.
  *
  * @example
  * import createApp, { type ErrorRequestHandler } from 'express';
@@ -140,30 +85,30 @@ export function responseOf({ status, headers, body }: Reply, fields: Fields, isH
  * app.use(onError);
  */
 export class RefusalError extends Error implements Refusal {
-  /** The `code` of the gate's refusal, such as `ERR_THROTTLE_TIMEOUT`. */
+  /** The `code` of the gate's error, such as `ERR_THROTTLE_TIMEOUT`. */
   readonly code: string;
   /** The HTTP status. */
   readonly status: number;
   /** The same as `status`, under the name that Fastify reads. */
   readonly statusCode: number;
-  /** `Retry-After` and the fields of all limits. */
+  /** `Retry-After`, and the `RateLimit` fields of all limits. */
   readonly headers: Readonly<Record<string, string>>;
-  /** Whether the message may be shown to the client. */
+  /** The message may be shown to the client. */
   readonly expose = true;
-  /** Whole seconds, >= 1, after which another try may succeed. */
+  /** Whole seconds, >= 1, after which another attempt may succeed. */
   readonly retryAfter: number;
-  /** The key whose limit refused. Absent where one gate serves all requests. */
+  /** The key whose limit refused the request. Absent where one gate serves all requests. */
   declare readonly key?: string;
-  /** The refusal of the gate. */
+  /** The error of the gate. */
   readonly error: ThrottleError;
 
   /**
    * @param refusal The refusal of the gate.
-   * @param headers The header fields that belong to it.
+   * @param headers The header fields of the response.
    */
   constructor(refusal: Refusal, headers: Readonly<Record<string, string>>) {
     const { stackTraceLimit } = Error as { stackTraceLimit?: number };
-    // Reflect, since nothing must throw where the realm's `Error` is frozen.
+    // An assignment would throw where the program has frozen `Error`; Reflect.set does not.
     if (stackTraceLimit !== undefined) Reflect.set(Error, 'stackTraceLimit', 0);
     super(detailOf(refusal), { cause: refusal.error });
     if (stackTraceLimit !== undefined) Reflect.set(Error, 'stackTraceLimit', stackTraceLimit);
@@ -175,12 +120,12 @@ export class RefusalError extends Error implements Refusal {
     this.error = refusal.error;
   }
 
-  /** The name of the class, whatever a minifier makes of it. */
+  /** The name of the class, also after minification. */
   override get name(): string {
     return 'RefusalError';
   }
 
-  /** The default response to the refusal: the default error handler of Hono sends it. */
+  /** Returns the default response to the refusal. The default error handler of Hono sends it. */
   getResponse(): Response {
     return responseOf(defaultReply(this), this.headers, false);
   }

@@ -1,4 +1,4 @@
-/** Several limits on one request, the permit of a request, refusals as errors, and functions of the options that never answer. */
+/** Several limits on one request, the permit of a request, refusals as errors, and functions that never settle. */
 import createExpress from 'express';
 import createFastify, { type FastifyReply } from 'fastify';
 import { type Context, Hono } from 'hono';
@@ -9,22 +9,18 @@ import { type Gate, KeyedThrottle, type Permit, ServerBusyError, Throttle, Throt
 import { express, fastify, hono, koa, permitOf, type RefusalError, web } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { call, get, Latch, listen, type Seen, stop, until } from '../support/http-client.js';
-import { full } from '../support/fixed-gates.js';
-import { type AnyOptions, fetchServer, sites } from '../support/framework-servers.js';
+import { call, get, Latch, type Seen, until } from '../support/http-client.js';
+import { fullGate } from '../support/fixed-gates.js';
+import { type AnyOptions, fetchServer, sites, startServer } from '../support/framework-servers.js';
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
-const start = async (server: http.Server): Promise<{ port: number }> => {
-  onTestFinished(() => stop(server));
-  return { port: await listen(server) };
-};
-/** A rate of ten in ten seconds, whose clock stands still. */
+/** A rate of ten per ten seconds, whose clock does not advance. */
 const tenTokens = (concurrency = 0, name?: string): Throttle =>
   new Throttle(10, concurrency, 10, { clock: new ManualClock(), name });
-const fieldsOf = ({ headers }: Seen): unknown => [headers['ratelimit-policy'], headers['ratelimit']];
+const rateLimitFields = ({ headers }: Seen): unknown => [headers['ratelimit-policy'], headers['ratelimit']];
 
-/** Lets the timers of 10 s fire at once, and shows which are left. */
-const bounds = (): { fire: () => void; readonly set: number; readonly left: number } => {
+/** Records the timers of 10 s, and can fire them at once. */
+const recordTimers = (): { fire: () => void; readonly started: number; readonly uncleared: number } => {
   const set = vi.spyOn(globalThis, 'setTimeout');
   const clear = vi.spyOn(globalThis, 'clearTimeout');
   onTestFinished(() => {
@@ -37,10 +33,10 @@ const bounds = (): { fire: () => void; readonly set: number; readonly left: numb
     );
   return {
     fire: () => all().forEach(({ callback }) => callback()),
-    get set() {
+    get started() {
       return all().length;
     },
-    get left() {
+    get uncleared() {
       const cleared = new Set<unknown>(clear.mock.calls.map(([timer]) => timer));
       return all().filter(({ timer }) => !cleared.has(timer)).length;
     },
@@ -49,7 +45,7 @@ const bounds = (): { fire: () => void; readonly set: number; readonly left: numb
 
 describe.each(sites)('%s', (name, serve) => {
   describe('the same limit twice on a request', () => {
-    test('counts once, be it the same middleware or another one of the same gate (FAULTS 27, express-rate-limit#364)', async () => {
+    test('counts once, as one middleware or as two of one gate (FAULTS 27, express-rate-limit#364)', async () => {
       const gate = tenTokens(1);
       const options: AnyOptions = { gate };
       for (const limits of [
@@ -61,8 +57,11 @@ describe.each(sites)('%s', (name, serve) => {
         const site = await serve(limits, { handler: () => `${gate.active}` });
         const seen = await get(site);
         expect([seen.status, seen.body, before - gate.tokens]).toEqual([200, '1', 1]);
-        // And is shown once.
-        expect(fieldsOf(seen)).toEqual(['"default";q=10;w=10', `"default";r=${gate.tokens};t=${10 - gate.tokens}`]);
+        // The fields show the limit once.
+        expect(rateLimitFields(seen)).toEqual([
+          '"default";q=10;w=10',
+          `"default";r=${gate.tokens};t=${10 - gate.tokens}`,
+        ]);
         await until(() => gate.active === 0);
       }
     });
@@ -90,10 +89,10 @@ describe.each(sites)('%s', (name, serve) => {
       const site = await serve([{ gate }, { gate, cost: 4, hold: 'handler' }, { gate, cost: 2 }], {
         handler: async () => (await latch.opened, 'done'),
       });
-      const gone = call(site);
+      const dropped = call(site);
       await until(() => gate.active === 1);
       expect([gate.tokens, gate.active]).toEqual([6, 1]);
-      gone.hangUp();
+      dropped.hangUp();
       await pause(30);
       expect(gate.active).toBe(1);
       latch.open();
@@ -101,27 +100,27 @@ describe.each(sites)('%s', (name, serve) => {
       expect(gate.tokens).toBe(6);
     });
 
-    test('where the first only watches, the second decides (FAULTS 27)', async () => {
-      const site = await serve([{ gate: full(), block: false }, { gate: full() }]);
+    test('refuses the request if only the first has block: false (FAULTS 27)', async () => {
+      const site = await serve([{ gate: fullGate(), block: false }, { gate: fullGate() }]);
       expect((await get(site)).status).toBe(429);
-      const gate = full();
+      const gate = fullGate();
       expect((await get(await serve([{ gate, block: false }, { gate }]))).status).toBe(429);
     });
   });
 
   describe('a request that a later limit refuses', () => {
-    test('costs nothing at the earlier limits, and shows them all (FAULTS 29)', async () => {
+    test('is refunded by the earlier limits, and its response shows all limits (FAULTS 29)', async () => {
       const first = tenTokens(5, 'first');
       const second = new Throttle(1, 0, 60, { clock: new ManualClock(), name: 'second' });
       const site = await serve([{ gate: first, hold: 'handler' }, { gate: second }]);
       const served = await get(site);
-      expect([served.status, fieldsOf(served)]).toEqual([
+      expect([served.status, rateLimitFields(served)]).toEqual([
         200,
         ['"first";q=10;w=10, "second";q=1;w=60', '"first";r=9;t=1, "second";r=0;t=60'],
       ]);
       for (let index = 0; index < 5; index++) {
         const refused = await get(site);
-        expect([refused.status, fieldsOf(refused)]).toEqual([
+        expect([refused.status, rateLimitFields(refused)]).toEqual([
           429,
           ['"first";q=10;w=10, "second";q=1;w=60', '"first";r=9;t=1, "second";r=0;t=60'],
         ]);
@@ -130,20 +129,20 @@ describe.each(sites)('%s', (name, serve) => {
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
 
-    test('has given its slots back before onLimited is asked (FAULTS 29)', async () => {
+    test('is refunded before onLimited is called (FAULTS 29)', async () => {
       const first = tenTokens(1);
       const onLimited = vi.fn(() => `${first.active} ${first.tokens}`);
-      const site = await serve([{ gate: first }, { gate: full(), onLimited }]);
+      const site = await serve([{ gate: first }, { gate: fullGate(), onLimited }]);
       expect((await get(site)).body).toBe('0 10');
     });
 
-    test('tells limits without a name apart (FAULTS 29)', async () => {
+    test('shows limits without a name under different names (FAULTS 29)', async () => {
       const site = await serve([
         { gate: tenTokens() },
         { gate: new Throttle(Infinity, 3) },
         { gate: tenTokens(), headers: false },
       ]);
-      expect(fieldsOf(await get(site))).toEqual([
+      expect(rateLimitFields(await get(site))).toEqual([
         '"default";q=10;w=10, "default-2";q=3;qu="concurrent-requests"',
         '"default";r=9;t=1, "default-2";r=2',
       ]);
@@ -151,7 +150,7 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   describe('permitOf', () => {
-    test('is the permit of the request: of the last limit, or of the gate named (FAULTS 30)', async () => {
+    test('returns the permit of the last limit, or of the given gate (FAULTS 30)', async () => {
       const [one, two] = [tenTokens(), tenTokens()];
       const keyed = new KeyedThrottle(10, 0, 10, { clock: new ManualClock() });
       const permits: unknown[] = [];
@@ -169,7 +168,7 @@ describe.each(sites)('%s', (name, serve) => {
                 permitOf(from, one)?.cost,
                 permitOf(from, two)?.cost,
                 permitOf(from, keyed)?.cost,
-                permitOf(from, full()),
+                permitOf(from, fullGate()),
               ]);
             return 'done';
           },
@@ -182,7 +181,7 @@ describe.each(sites)('%s', (name, serve) => {
       ]);
     });
 
-    test('refunds a success, so that only failures count (FAULTS 30, express-rate-limit#71)', async () => {
+    test('returns a permit that refunds a success (FAULTS 30, express-rate-limit#71)', async () => {
       const gate = tenTokens();
       const site = await serve(
         { gate },
@@ -197,7 +196,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect(gate.tokens).toBe(8);
     });
 
-    test('settles the true cost, also after the response (FAULTS 30)', async () => {
+    test('returns a permit that settles the true cost after the response (FAULTS 30)', async () => {
       const gate = tenTokens(1);
       let request: object = {};
       const site = await serve({ gate }, { handler: (_, from) => ((request = from), 'done') });
@@ -207,7 +206,7 @@ describe.each(sites)('%s', (name, serve) => {
       expect([gate.tokens, permitOf(request)?.released]).toEqual([5, true]);
     });
 
-    test('is nothing for a request that holds no permit (FAULTS 30)', async () => {
+    test('returns undefined for a request without a permit (FAULTS 30)', async () => {
       const permits: unknown[] = [];
       const handler = (_: string, request: object, raw: object): string => (
         permits.push(permitOf(request), permitOf(raw)),
@@ -221,7 +220,7 @@ describe.each(sites)('%s', (name, serve) => {
       for (const options of [
         { gate: tenTokens(), skip: () => true },
         { gate: failing, failOpen: true },
-        { gate: full(), block: false },
+        { gate: fullGate(), block: false },
       ]) {
         expect((await get(await serve(options, { handler }))).status).toBe(200);
       }
@@ -232,8 +231,8 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   describe("onLimited: 'throw'", () => {
-    test("passes the refusal to the framework's error handler, as http-errors do (FAULTS 31)", async () => {
-      const site = await serve([{ gate: tenTokens(0, 'one') }, { gate: full(), onLimited: 'throw' }]);
+    test('passes an error with the properties of http-errors to the error handler (FAULTS 31)', async () => {
+      const site = await serve([{ gate: tenTokens(0, 'one') }, { gate: fullGate(), onLimited: 'throw' }]);
       const seen = await get(site);
       expect([seen.status, seen.body]).toEqual([500, 'failed']);
       const [error] = site.failures as [RefusalError];
@@ -252,12 +251,12 @@ describe.each(sites)('%s', (name, serve) => {
         RateLimit: '"one";r=10;t=0, "default-2";r=0;t=1',
       });
       expect([error.error, error.cause]).toEqual([expect.any(ThrottleTimeoutError), error.error]);
-      // A trace would cost more than the refusal, and lead nowhere.
+      // A stack trace would cost more than the refusal, and show only this package.
       expect(error.stack).not.toContain('\n');
       expect([error instanceof Error, site.logged]).toEqual([true, []]);
     });
 
-    test('passes a busy server on as a 503, with its key (FAULTS 31)', async () => {
+    test('passes the refusal of a busy server as a 503, with its key (FAULTS 31)', async () => {
       const keyed = Object.assign(Object.create(new KeyedThrottle(1)) as KeyedThrottle, {
         acquire: async () => {
           throw new ServerBusyError({ retryAfter: 2.5 });
@@ -283,45 +282,45 @@ describe.each(sites)('%s', (name, serve) => {
     });
   });
 
-  describe('functions of the options that never answer', () => {
+  describe('a function of the options that never settles', () => {
     const never = (): Promise<never> => new Promise(() => {});
     test.each<[string, object]>([
       ['key', { keyed: new KeyedThrottle(10), key: never }],
       ['cost', { gate: new Throttle(10), cost: never }],
       ['skip', { gate: new Throttle(10), skip: never }],
-    ])('%s: the error handler gets an error after 10 s (FAULTS 44)', async (what, options) => {
+    ])('%s: the error handler receives an error after 10 s (FAULTS 44)', async (what, options) => {
       const site = await serve(options as AnyOptions);
-      const timers = bounds();
+      const timers = recordTimers();
       const pending = get(site);
-      await until(() => timers.set === 1);
+      await until(() => timers.started === 1);
       timers.fire();
       expect(await pending).toMatchObject({ status: 500, body: 'failed' });
-      expect(site.failures).toEqual([expect.objectContaining({ message: `${what} has not answered within 10 s` })]);
-      expect(timers.left).toBe(0);
+      expect(site.failures).toEqual([expect.objectContaining({ message: `${what} did not settle within 10 s` })]);
+      expect(timers.uncleared).toBe(0);
     });
 
     test.each<[string, object]>([
       ['key', { keyed: new KeyedThrottle(10), key: never }],
       ['cost', { gate: new Throttle(10), cost: never }],
       ['skip', { gate: new Throttle(10), skip: never }],
-      ['onLimited', { gate: full(), onLimited: never }],
-    ])('%s: nothing waits for it once the client has gone (FAULTS 44)', async (_, options) => {
+      ['onLimited', { gate: fullGate(), onLimited: never }],
+    ])('%s: the adapter stops waiting when the client disconnects (FAULTS 44)', async (_, options) => {
       const handler = vi.fn(() => 'done');
       const site = await serve(options as AnyOptions, { handler });
-      const timers = bounds();
-      const gone = call(site);
-      await until(() => timers.set === 1);
-      gone.hangUp();
-      await until(() => timers.left === 0, 'the end of the wait');
+      const timers = recordTimers();
+      const dropped = call(site);
+      await until(() => timers.started === 1);
+      dropped.hangUp();
+      await until(() => timers.uncleared === 0, 'the end of the wait');
       expect([handler.mock.calls, site.failures, site.logged]).toEqual([[], [], []]);
     });
 
-    test('onLimited: the default refusal is sent after 10 s, and the log is told (FAULTS 44)', async () => {
+    test('onLimited: the default refusal is sent and the error is logged after 10 s (FAULTS 44)', async () => {
       for (const onLimited of [never, () => new Response(new ReadableStream())]) {
-        const site = await serve({ gate: full(), onLimited });
-        const timers = bounds();
+        const site = await serve({ gate: fullGate(), onLimited });
+        const timers = recordTimers();
         const pending = get(site);
-        await until(() => timers.set === 1);
+        await until(() => timers.started === 1);
         timers.fire();
         const seen = await pending;
         expect([seen.status, seen.headers['retry-after'], JSON.parse(seen.body)]).toMatchObject([
@@ -331,28 +330,28 @@ describe.each(sites)('%s', (name, serve) => {
         ]);
         expect([site.failures, site.logged]).toEqual([
           [],
-          [expect.objectContaining({ message: 'onLimited has not answered within 10 s' })],
+          [expect.objectContaining({ message: 'onLimited did not settle within 10 s' })],
         ]);
-        expect(timers.left).toBe(0);
+        expect(timers.uncleared).toBe(0);
         vi.restoreAllMocks();
       }
     });
 
-    test('an answer in time leaves no timer (FAULTS 44)', async () => {
+    test('has its timer cleared if it settles in time (FAULTS 44)', async () => {
       const site = await serve({
         keyed: new KeyedThrottle(10),
         key: async () => 'me',
         cost: async () => 1,
         skip: async () => false,
       });
-      const timers = bounds();
+      const timers = recordTimers();
       expect((await get(site)).status).toBe(200);
-      expect([timers.set, timers.left]).toEqual([3, 0]);
+      expect([timers.started, timers.uncleared]).toEqual([3, 0]);
     });
   });
 
-  test.each([undefined, null, 'route', 0, Symbol('odd')])(
-    'a gate that rejects with %s is an error for people (FAULTS 44)',
+  test.each([undefined, null, 'route', 0, Symbol('thrown')])(
+    'a gate that rejects with %s causes an Error that names it (FAULTS 44)',
     async (thrown) => {
       const gate = { acquire: () => Promise.reject(thrown) } as unknown as Gate;
       const site = await serve({ gate });
@@ -361,7 +360,7 @@ describe.each(sites)('%s', (name, serve) => {
     },
   );
 
-  test('a permit whose release or refund fails breaks no response, and the log is told (FAULTS 44)', async () => {
+  test('an error of release or refund is logged, and the response is sent (FAULTS 44)', async () => {
     const [sync, late] = [new Error('release failed'), new Error('release failed later')];
     for (const [failure, release] of [
       [
@@ -377,17 +376,17 @@ describe.each(sites)('%s', (name, serve) => {
       expect(await get(site)).toMatchObject({ status: 200, body: 'done' });
       await until(() => site.logged.length === 1);
       expect([site.logged, site.failures]).toEqual([[failure], []]);
-      const refused = await serve([{ gate: { acquire: async () => permit } as unknown as Gate }, { gate: full() }]);
+      const refused = await serve([{ gate: { acquire: async () => permit } as unknown as Gate }, { gate: fullGate() }]);
       expect((await get(refused)).status).toBe(429);
       await until(() => refused.logged.length === 2);
       vi.restoreAllMocks();
     }
   });
 
-  test('a log that fails breaks no response', async () => {
+  test('a refusal is sent although the log throws', async () => {
     if (name === 'koa' || name === 'fastify') return;
     const site = await serve({
-      gate: full(),
+      gate: fullGate(),
       onLimited: () => {
         throw new Error('no');
       },
@@ -400,32 +399,32 @@ describe.each(sites)('%s', (name, serve) => {
   });
 });
 
-describe("onLimited: 'throw', with the default error handlers (FAULTS 31)", () => {
+describe("onLimited: 'throw' is answered with the refusal (FAULTS 31)", () => {
   const expected = [429, '1', '"default";r=0;t=1'];
   const short = ({ status, headers }: Seen): unknown => [status, headers['retry-after'], headers['ratelimit']];
 
-  test('of Express', async () => {
+  test('by the default error handler of Express', async () => {
     const app = createExpress().set('env', 'test');
-    app.use(express({ gate: full(), onLimited: 'throw' }));
-    const seen = await get(await start(http.createServer(app)));
+    app.use(express({ gate: fullGate(), onLimited: 'throw' }));
+    const seen = await get(await startServer(http.createServer(app)));
     expect(short(seen)).toEqual(expected);
     expect(seen.body).toContain('Too Many Requests: retry in 1 s.');
   });
 
-  test('of Koa', async () => {
+  test('by the default error handler of Koa', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {});
     onTestFinished(() => log.mockRestore());
     const app = new Koa();
-    app.use(koa({ gate: full(), onLimited: 'throw' }));
+    app.use(koa({ gate: fullGate(), onLimited: 'throw' }));
     const listener = app.callback();
-    const seen = await get(await start(http.createServer((req, res) => void listener(req, res))));
+    const seen = await get(await startServer(http.createServer((req, res) => void listener(req, res))));
     expect([short(seen), seen.body, log.mock.calls]).toEqual([expected, 'Too Many Requests: retry in 1 s.', []]);
   });
 
-  test('of Fastify', async () => {
+  test('by the default error handler of Fastify', async () => {
     const server = createFastify();
     onTestFinished(() => server.close());
-    await server.register(fastify({ gate: full(), onLimited: 'throw' }));
+    await server.register(fastify({ gate: fullGate(), onLimited: 'throw' }));
     server.get('/', async () => 'done');
     const { statusCode, headers, body } = await server.inject('/');
     expect([statusCode, headers['retry-after'], headers['ratelimit'], JSON.parse(body)]).toEqual([
@@ -439,9 +438,9 @@ describe("onLimited: 'throw', with the default error handlers (FAULTS 31)", () =
     ]);
   });
 
-  test('of Hono, and a custom one', async () => {
+  test('by the default error handler of Hono, and by a custom one', async () => {
     const app = new Hono();
-    app.use(hono({ gate: full(), onLimited: 'throw' }));
+    app.use(hono({ gate: fullGate(), onLimited: 'throw' }));
     const response = await app.request('/');
     expect([
       response.status,
@@ -456,15 +455,15 @@ describe("onLimited: 'throw', with the default error handlers (FAULTS 31)", () =
     expect([own.status, own.headers.get('retry-after'), await own.json()]).toEqual([429, '1', { own: 1 }]);
   });
 
-  test('of nobody: web rejects', async () => {
+  test('by a rejection of web, which has no error handler', async () => {
     await expect(
-      web(() => new Response('done'), { gate: full(), onLimited: 'throw' })(new Request('http://x/')),
+      web(() => new Response('done'), { gate: fullGate(), onLimited: 'throw' })(new Request('http://x/')),
     ).rejects.toMatchObject({ status: 429, headers: { 'Retry-After': '1' } });
   });
 });
 
 describe('a Request', () => {
-  test('that is handed to a handler once more is another request (FAULTS 27)', async () => {
+  test('that a handler receives again counts as another request (FAULTS 27)', async () => {
     const gate = tenTokens();
     const handler = web(() => new Response('done'), { gate });
     const request = new Request('http://x/');
@@ -475,12 +474,12 @@ describe('a Request', () => {
     }
   });
 
-  test('counts once for a limit around an application of Hono and the same within it (FAULTS 27)', async () => {
+  test('counts once for the same limit around and inside an application of Hono (FAULTS 27)', async () => {
     const gate = tenTokens(1);
     const app = new Hono();
     app.use(hono({ gate }));
     app.get('/', (c) => c.text(`${gate.active} ${permitOf(c)?.cost} ${permitOf(c.req.raw)?.cost}`));
-    const site = await start(
+    const site = await startServer(
       fetchServer(web((request: Request, env: object) => app.fetch(request, env), { gate }) as never),
     );
     expect((await get(site)).body).toBe('1 1 1');
@@ -488,7 +487,7 @@ describe('a Request', () => {
   });
 });
 
-test('what is known of a request goes with it (FAULTS 30)', async () => {
+test('the state of a request is garbage collected with the request (FAULTS 30)', async () => {
   const gate = new Throttle(Infinity, 1);
   const permits: WeakRef<object>[] = [];
   const limit = express({ gate, hold: 'handler' });
@@ -498,7 +497,7 @@ test('what is known of a request goes with it (FAULTS 30)', async () => {
       res.end('done');
     }),
   );
-  const site = await start(server);
+  const site = await startServer(server);
   for (let index = 0; index < 10; index++) {
     await get(site);
     await until(() => gate.active === 0);
@@ -508,7 +507,7 @@ test('what is known of a request goes with it (FAULTS 30)', async () => {
   expect(permits.filter((permit) => permit.deref() !== undefined).length).toBeLessThanOrEqual(1);
 });
 
-test('a request that is frozen is known all the same (FAULTS 27, 30)', async () => {
+test('a frozen request has its permit and counts once (FAULTS 27, 30)', async () => {
   const gate = tenTokens(1);
   const inner = web((request: Request) => new Response(String(permitOf(request)?.cost)), { gate });
   const outer = web((request: Request) => inner(request), { gate });
@@ -516,7 +515,7 @@ test('a request that is frozen is known all the same (FAULTS 27, 30)', async () 
   expect(gate.tokens).toBe(9);
 });
 
-test("two copies of the package see the same request, and each other's refusals (FAULTS 9)", async () => {
+test('two copies of the package share the state and the refusals of a request (FAULTS 9)', async () => {
   vi.resetModules();
   const copy = { ...(await import('headgate')), ...(await import('headgate/http')) };
   expect(copy.permitOf).not.toBe(permitOf);
@@ -540,8 +539,8 @@ test("two copies of the package see the same request, and each other's refusals 
 
 test.each<[string, (reply: FastifyReply, body: Readable) => unknown]>([
   ['returns the reply', (reply, body) => reply.send(body)],
-  ['returns the reply later', async (reply, body) => reply.send(body)],
-])('Fastify: an onLimited that %s has answered, however slowly the client reads (FAULTS 44)', async (_, send) => {
+  ['returns a promise of the reply', async (reply, body) => reply.send(body)],
+])('Fastify: an onLimited that %s causes no timeout error for a slow client (FAULTS 44)', async (_, send) => {
   const logged: string[] = [];
   const server = createFastify({
     logger: { level: 'error', stream: { write: (line: string) => void logged.push(line) } },
@@ -550,13 +549,16 @@ test.each<[string, (reply: FastifyReply, body: Readable) => unknown]>([
   const body = new Readable({ read() {} });
   body.push('slow');
   await server.register(
-    fastify({ gate: full(), onLimited: (_refusal, _request, reply: FastifyReply) => send(reply, body) as undefined }),
+    fastify({
+      gate: fullGate(),
+      onLimited: (_refusal, _request, reply: FastifyReply) => send(reply, body) as undefined,
+    }),
   );
   server.get('/', async () => 'done');
   await server.ready();
-  const timers = bounds();
+  const timers = recordTimers();
   const pending = server.inject('/');
-  await until(() => timers.set >= 1);
+  await until(() => timers.started >= 1);
   timers.fire();
   await pause(10);
   body.push(null);

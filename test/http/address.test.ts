@@ -1,15 +1,15 @@
-/** Addresses as keys, compared with what another library makes of them. */
+/** Addresses as keys, compared with the results of `ipaddr.js`. */
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import { expect, test } from 'vitest';
-import { group } from '../../src/http/platform/address.js';
+import { addressKey } from '../../src/http/platform/address.js';
 
 const word = fc.integer({ min: 0, max: 0xffff });
 const words = fc.array(fc.oneof(word, fc.constant(0)), { minLength: 8, maxLength: 8 });
 const byte = fc.integer({ min: 0, max: 255 });
 const dotted = fc.tuple(byte, byte, byte, byte).map((bytes) => bytes.join('.'));
 
-/** The spellings of one address. */
+/** Several spellings of one address. */
 const spellings = (parts: number[]): string[] => {
   const plain = parts.map((part) => part.toString(16));
   const padded = plain.map((part) => part.padStart(4, '0').toUpperCase());
@@ -19,17 +19,17 @@ const spellings = (parts: number[]): string[] => {
   return [plain.join(':'), padded.join(':'), mixed, address.toRFC5952String(), `${address.toString()}%eth0`];
 };
 
-/** Whether an IPv6 address carries the IPv4 address of a client, or is one of those that a local translator makes. */
+/** Whether an IPv6 address embeds an IPv4 address, or has a prefix of local translators. */
 const isTranslation = (address: ipaddr.IPv6): boolean => {
   const compatible = address.match(ipaddr.IPv6.parse('::'), 96) && !address.match(ipaddr.IPv6.parse('::'), 104);
   return compatible || ['ipv4Mapped', 'rfc6145', 'rfc6052', '6to4', 'teredo'].includes(address.range());
 };
 
-test('an IPv6 address is its network, in every spelling', () => {
+test('an IPv6 address counts as its network, in every spelling', () => {
   fc.assert(
     fc.property(words, fc.integer({ min: 1, max: 128 }), (parts, prefix) => {
       fc.pre(!isTranslation(new ipaddr.IPv6(parts)));
-      const found = new Set(spellings(parts).map((spelling) => group(spelling, prefix)));
+      const found = new Set(spellings(parts).map((spelling) => addressKey(spelling, prefix)));
       expect(found.size).toBe(1);
       const [network = ''] = found;
       const [base, bits] = ipaddr.IPv6.parseCIDR(network);
@@ -44,19 +44,19 @@ test('an IPv6 address is its network, in every spelling', () => {
   );
 });
 
-test('two addresses count together if, and only if, they share the network', () => {
+test('two addresses have the same key if and only if they share the network', () => {
   fc.assert(
     fc.property(words, words, fc.integer({ min: 1, max: 128 }), fc.nat(8), (a, b, prefix, shared) => {
       const other = [...a.slice(0, shared), ...b.slice(shared)];
       const [one, two] = [new ipaddr.IPv6(a), new ipaddr.IPv6(other)];
       fc.pre(!isTranslation(one) && !isTranslation(two));
-      expect(group(one.toString(), prefix) === group(two.toString(), prefix)).toBe(one.match(two, prefix));
+      expect(addressKey(one.toString(), prefix) === addressKey(two.toString(), prefix)).toBe(one.match(two, prefix));
     }),
     { numRuns: 2_000 },
   );
 });
 
-test('an IPv4 address stays as it is, also where it is mapped into IPv6', () => {
+test('an IPv4 address is its own key, also where it is mapped into IPv6', () => {
   fc.assert(
     fc.property(dotted, fc.integer({ min: 1, max: 128 }), (address, prefix) => {
       const mapped = ipaddr.IPv4.parse(address).toIPv4MappedAddress();
@@ -67,7 +67,7 @@ test('an IPv4 address stays as it is, also where it is mapped into IPv6', () => 
         `0:0:0:0:0:ffff:${address}`,
         ...spellings(mapped.parts),
       ]) {
-        expect(group(spelling, prefix)).toBe(address);
+        expect(addressKey(spelling, prefix)).toBe(address);
       }
     }),
   );
@@ -85,51 +85,51 @@ test.each([
   ['::0.255.255.255', 128, '0:0:0:0:0:0:ff:ffff/128'],
   ['::fffe:1.2.3.4', 16, '0::/16'],
   ['1::ffff:1.2.3.4', 16, '1::/16'],
-])('%s/%i is %s', (address, prefix, expected) => {
-  expect(group(address, prefix)).toBe(expected);
+])('%s/%i has the key %s', (address, prefix, expected) => {
+  expect(addressKey(address, prefix)).toBe(expected);
 });
 
-/** The forms of IPv6 addresses that carry an IPv4 address: the range of `ipaddr.js`, and the address made of four bytes. */
-const FORMS: Record<string, { range?: string; carry: (bytes: number[], more: number[]) => ipaddr.IPv6 }> = {
+/** The forms of IPv6 addresses that embed an IPv4 address: the range of `ipaddr.js`, and a constructor. */
+const FORMS: Record<string, { range?: string; embed: (bytes: number[], more: number[]) => ipaddr.IPv6 }> = {
   'IPv4-mapped, RFC 4291': {
     range: 'ipv4Mapped',
-    carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...bytes]),
+    embed: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...bytes]),
   },
-  'IPv4-compatible, RFC 4291': { carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]) },
+  'IPv4-compatible, RFC 4291': { embed: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]) },
   'IPv4-translated, RFC 2765': {
     range: 'rfc6145',
-    carry: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, ...bytes]),
+    embed: (bytes) => new ipaddr.IPv6([0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, ...bytes]),
   },
   'NAT64, RFC 6052': {
     range: 'rfc6052',
-    carry: (bytes) => new ipaddr.IPv6([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]),
+    embed: (bytes) => new ipaddr.IPv6([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes]),
   },
-  '6to4, RFC 3056': { range: '6to4', carry: (bytes, more) => new ipaddr.IPv6([0x20, 0x02, ...bytes, ...more]) },
+  '6to4, RFC 3056': { range: '6to4', embed: (bytes, more) => new ipaddr.IPv6([0x20, 0x02, ...bytes, ...more]) },
   'Teredo, RFC 4380': {
     range: 'teredo',
-    carry: (bytes, more) =>
+    embed: (bytes, more) =>
       new ipaddr.IPv6([0x20, 0x01, 0, 0, ...more.slice(0, 8), ...bytes.map((each) => each ^ 0xff)]),
   },
 };
 
 test.each(Object.entries(FORMS))(
-  '%s: the address counts as the IPv4 client that it carries, in every spelling (FAULTS 41)',
-  (_, { range, carry }) => {
+  '%s: the address counts as the embedded IPv4 address, in every spelling (FAULTS 41)',
+  (_, { range, embed }) => {
     const client = fc.tuple(fc.integer({ min: 1, max: 255 }), byte, byte, byte);
     const rest = fc.array(byte, { minLength: 10, maxLength: 10 });
     fc.assert(
       fc.property(client, rest, fc.integer({ min: 1, max: 128 }), (bytes, more, prefix) => {
-        const address = carry(bytes, more);
+        const address = embed(bytes, more);
         if (range !== undefined) expect(address.range()).toBe(range);
         for (const spelling of [...spellings(address.parts), `[${address.toString()}]:50001`])
-          expect(group(spelling, prefix)).toBe(bytes.join('.'));
+          expect(addressKey(spelling, prefix)).toBe(bytes.join('.'));
       }),
     );
   },
 );
 
 test.each([
-  // The examples of the documents.
+  // The examples of the RFCs.
   ['::ffff:129.144.52.38', '129.144.52.38'], // RFC 4291, section 2.5.5.2
   ['::13.1.68.3', '13.1.68.3'], // RFC 4291, section 2.2
   ['::ffff:0:203.0.113.7', '203.0.113.7'],
@@ -137,22 +137,23 @@ test.each([
   ['64:ff9b::c000:221', '192.0.2.33'],
   ['2002:c000:204::1', '192.0.2.4'],
   ['2002:c000:204:ffff:1:2:3:4', '192.0.2.4'],
-  ['2001:0:4136:e378:8000:63bf:3fff:fdd2', '192.0.2.45'], // a client at 192.0.2.45 behind a Teredo server at 65.54.227.120
+  // A client at 192.0.2.45 behind a Teredo server at 65.54.227.120.
+  ['2001:0:4136:e378:8000:63bf:3fff:fdd2', '192.0.2.45'],
   ['64:ff9b::192.0.2.33%eth0', '192.0.2.33'],
-  // Neighbours, which carry no IPv4 address.
+  // Similar addresses, which embed no IPv4 address.
   ['64:ff9b:0:0:0:1:c000:221', '64:ff9b:0:0::/56'],
   ['64:ff9c::c000:221', '64:ff9c:0:0::/56'],
   ['::1:ffff:0:203.0.113.7', '0:0:0:1::/64'],
   ['2001:1::1', '2001:1:0:0::/56'],
   ['2003:c000:204::1', '2003:c000:204:0::/56'],
 ])('%s counts as %s (FAULTS 41)', (address, expected) => {
-  expect(group(address, expected.endsWith('/64') ? 64 : 56)).toBe(expected);
+  expect(addressKey(address, expected.endsWith('/64') ? 64 : 56)).toBe(expected);
 });
 
 test.each([48, 56, 64, 96])(
-  'of the local prefix 64:ff9b:1::/48, divided at /%i, each address counts by itself (FAULTS 41, RFC 8215)',
+  'each address of the local-use prefix 64:ff9b:1::/48 has its own key, divided at /%i (FAULTS 41, RFC 8215)',
   (length) => {
-    // RFC 6052, section 2.2: where the 32 bits stand. Byte 8 is always zero.
+    // RFC 6052, section 2.2: the positions of the 32 bits. Byte 8 is always zero.
     const places = { 48: [6, 7, 9, 10], 56: [7, 9, 10, 11], 64: [9, 10, 11, 12], 96: [12, 13, 14, 15] }[length] ?? [];
     const keys = [
       [192, 0, 2, 33],
@@ -164,8 +165,8 @@ test.each([48, 56, 64, 96])(
       for (const [index, place] of places.entries()) bytes[place] = client[index]!;
       const address = new ipaddr.IPv6(bytes);
       expect(address.range()).toBe('rfc6052');
-      expect(new Set(spellings(address.parts).map((spelling) => group(spelling, 56))).size).toBe(1);
-      return group(address.toString(), 56);
+      expect(new Set(spellings(address.parts).map((spelling) => addressKey(spelling, 56))).size).toBe(1);
+      return addressKey(address.toString(), 56);
     });
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys[0]).toMatch(/^64:ff9b:1:.*\/128$/);
@@ -179,8 +180,8 @@ test.each([
   ['"[2001:db8::1]:50001"', '2001:db8:0:0::/56'],
   ['[::ffff:203.0.113.7]:50001', '203.0.113.7'],
   ['unknown:50001', 'unknown'],
-])('the port of %s makes no other client', (address, expected) => {
-  expect(group(address, 56)).toBe(expected);
+])('the key of %s does not contain the port', (address, expected) => {
+  expect(addressKey(address, 56)).toBe(expected);
 });
 
 test.each([
@@ -201,7 +202,7 @@ test.each([
   '::1]/x[',
   '::1 ',
   'a:b',
-])('%j is no address, and stays as it is', (text) => {
+])('%j is no address, and stays unchanged', (text) => {
   expect(ipaddr.IPv6.isValid(text)).toBe(false);
-  expect(group(text, 56)).toBe(text);
+  expect(addressKey(text, 56)).toBe(text);
 });

@@ -1,4 +1,4 @@
-/** What the chapter "Hostile clients" of README.md states: of headgate's defaults, and of the server's own settings. */
+/** The facts in the chapter "Hostile clients" of src/http/README.md: headgate's defaults, and the server's settings. */
 import createFastify from 'fastify';
 import http, { type RequestListener, type Server } from 'node:http';
 import net from 'node:net';
@@ -7,13 +7,14 @@ import { KeyedThrottle } from 'headgate';
 import { concurrencyLimit, express } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { expect, onTestFinished, test } from 'vitest';
-import { group } from '../../src/http/platform/address.js';
+import { addressKey } from '../../src/http/platform/address.js';
 import { boundKey } from '../../src/http/bounded-key.js';
-import { MAX_KEYS } from '../../src/http/key-count.js';
+import { DEFAULT_MAX_KEYS } from '../../src/http/max-keys.js';
 import { get, listen, stop, until } from '../support/http-client.js';
 
-const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
-const chapter = /^### Hostile clients\n(.*?)^## /ms.exec(readme)?.[1] ?? '';
+const readme = readFileSync(new URL('../../src/http/README.md', import.meta.url), 'utf8');
+/** The chapter, without its line breaks. */
+const chapter = (/^## Hostile clients\n(.*?)^## /ms.exec(readme)?.[1] ?? '').replaceAll(/\s+/g, ' ');
 
 /** A server with one slot for each address. */
 const serveOne = async (
@@ -27,8 +28,8 @@ const serveOne = async (
   return { server, port: await listen(server), keyed };
 };
 
-/** A client that writes what it is given and then falls silent. */
-const silent = (port: number, text: string): net.Socket => {
+/** A client that sends `text`, and then neither sends nor reads. */
+const sendAndStall = (port: number, text: string): net.Socket => {
   const socket = net
     .connect(port, '127.0.0.1', () => socket.write(text))
     .on('error', () => {})
@@ -37,7 +38,7 @@ const silent = (port: number, text: string): net.Socket => {
   return socket;
 };
 
-test('a body that never ends holds a slot until requestTimeout of the server (FAULTS 37)', async () => {
+test('an unfinished request body holds a slot until the requestTimeout of the server (FAULTS 37)', async () => {
   const { server, port, keyed } = await serveOne(
     (req, res) =>
       void req
@@ -48,25 +49,25 @@ test('a body that never ends holds a slot until requestTimeout of the server (FA
   );
   server.requestTimeout = 300;
   server.headersTimeout = 200;
-  silent(port, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx');
+  sendAndStall(port, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx');
   await until(() => keyed.peek('ip:127.0.0.1')?.active === 1);
   expect((await get({ port })).status).toBe(429);
   await until(() => keyed.peek('ip:127.0.0.1') === undefined, 'the slot');
   expect((await get({ port })).status).toBe(200);
 });
 
-test('a response that is never read holds a slot until timeout of the server (FAULTS 37)', async () => {
+test('an unread response holds a slot until the timeout of the server (FAULTS 37)', async () => {
   const large = Buffer.alloc(16_000_000);
   const { server, port, keyed } = await serveOne((req, res) => void res.end(req.url === '/large' ? large : 'done'));
   server.timeout = 300;
-  silent(port, 'GET /large HTTP/1.1\r\nHost: x\r\n\r\n');
+  sendAndStall(port, 'GET /large HTTP/1.1\r\nHost: x\r\n\r\n');
   await until(() => keyed.peek('ip:127.0.0.1')?.active === 1);
   expect((await get({ port })).status).toBe(429);
   await until(() => keyed.peek('ip:127.0.0.1') === undefined, 'the slot');
   expect((await get({ port })).status).toBe(200);
 });
 
-test('a response that is never read holds a slot until ttl of the limit (FAULTS 37)', async () => {
+test('an unread response holds a slot until the ttl of the limit (FAULTS 37)', async () => {
   const keyed = new KeyedThrottle(Infinity, 1);
   const limit = express(concurrencyLimit({ key: 'ip', maxConcurrent: 1, ttl: 0.3, backend: keyed }));
   const server = http.createServer((req, res) =>
@@ -74,13 +75,13 @@ test('a response that is never read holds a slot until ttl of the limit (FAULTS 
   );
   onTestFinished(() => stop(server));
   const port = await listen(server);
-  silent(port, 'GET /large HTTP/1.1\r\nHost: x\r\n\r\n');
+  sendAndStall(port, 'GET /large HTTP/1.1\r\nHost: x\r\n\r\n');
   await until(() => keyed.peek('ip:127.0.0.1')?.active === 1);
   await until(() => keyed.peek('ip:127.0.0.1') === undefined, 'the slot');
   expect((await get({ port })).status).toBe(200);
 });
 
-test('the bounds of servers are those of README.md', () => {
+test('the defaults of servers are as the README states', () => {
   const { requestTimeout, headersTimeout, timeout, maxConnections, maxRequestsPerSocket } = http.createServer();
   expect([requestTimeout, headersTimeout, timeout, maxConnections ?? Infinity, maxRequestsPerSocket]).toEqual([
     300_000,
@@ -93,15 +94,15 @@ test('the bounds of servers are those of README.md', () => {
   expect(chapter).toContain('300 s and 60 s in Node. Fastify switches `requestTimeout` off');
 });
 
-test('the bounds of keys are those of README.md', () => {
+test('the bounds of keys are as the README states', () => {
   expect(readme).toContain('A key of more than 128 characters');
   expect([boundKey('k'.repeat(128)).length, boundKey('k'.repeat(129)).length]).toEqual([128, 136]);
   expect(chapter).toContain('136 characters are kept');
-  expect(chapter).toContain(`once ${MAX_KEYS.toLocaleString('en')} are live`);
+  expect(chapter).toContain(`once ${DEFAULT_MAX_KEYS.toLocaleString('en')} are live`);
   expect(chapter).toContain('100,000 keys take less than 200 MB');
-  // As express() has it by default.
-  expect(chapter).toContain('the network of 56 bits counts');
-  expect(group('2001:db8::1', 56)).toBe('2001:db8:0:0::/56');
+  // The default ipv6Prefix.
+  expect(chapter).toContain('The network of 56 bits counts');
+  expect(addressKey('2001:db8::1', 56)).toBe('2001:db8:0:0::/56');
 });
 
 test.each([

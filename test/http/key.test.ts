@@ -1,17 +1,17 @@
-/** Keys as gates see them: bounded in length, printable, and apart where they differ. */
+/** The keys that gates receive: bounded in length, printable, and different for different requests. */
 import fc from 'fast-check';
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { boundKey } from '../../src/http/bounded-key.js';
 import { get } from '../support/http-client.js';
-import { namesakes } from '../support/fixed-gates.js';
+import { refusingGate } from '../support/fixed-gates.js';
 import { sites } from '../support/framework-servers.js';
 
 const REPLACED = /^[ -~]{64}~sha256:[\da-f]{64}$/;
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 describe('a key', () => {
-  test('of up to 128 characters is kept as it is', () => {
+  test('of up to 128 characters is unchanged', () => {
     for (const key of [
       'a',
       'x'.repeat(128),
@@ -24,7 +24,7 @@ describe('a key', () => {
       expect(boundKey(key)).toBe(key);
   });
 
-  test('of 129 and more is replaced by a readable prefix and its digest', () => {
+  test('of 129 characters or more is replaced by a readable prefix and its digest', () => {
     const jwt = `header:authorization:Bearer eyJhbGciOiJIUzI1NiJ9.${'a'.repeat(500)}`;
     expect(boundKey(jwt)).toBe(`${jwt.slice(0, 64)}~sha256:${sha256(jwt)}`);
     expect(boundKey('x'.repeat(129))).toBe(`${'x'.repeat(64)}~sha256:${sha256('x'.repeat(129))}`);
@@ -34,7 +34,7 @@ describe('a key', () => {
     expect(boundKey('😀'.repeat(1_000))).toMatch(REPLACED);
   });
 
-  test('with control characters, line separators, marks of direction or lone surrogates is replaced (FAULTS 42)', () => {
+  test('with control characters, line separators, directional marks or lone surrogates is replaced (FAULTS 42)', () => {
     const marks = [
       '\0',
       '\t',
@@ -56,14 +56,14 @@ describe('a key', () => {
     expect(boundKey('a\r\nb')).toBe(`a??b${'.'.repeat(60)}~sha256:${sha256('a\r\nb')}`);
   });
 
-  test('never equals one that was replaced, whatever a client sends', () => {
+  test('that a client sends never equals a replacement', () => {
     const long = boundKey('x'.repeat(1_000));
     expect(boundKey(long)).not.toBe(long);
     expect(boundKey(boundKey('a\nb'))).not.toBe(boundKey('a\nb'));
     expect(long).toHaveLength(136);
   });
 
-  test('stays apart from every other key, also in UTF-8 (FAULTS 35, 43)', () => {
+  test('never equals the result for another key, also in UTF-8 (FAULTS 35, 43)', () => {
     const unit = fc.oneof(
       fc.integer({ min: 0, max: 0xffff }),
       fc.integer({ min: 0xd800, max: 0xdfff }),
@@ -74,7 +74,7 @@ describe('a key', () => {
     fc.assert(
       fc.property(text, text, fc.nat(), unit, (one, other, index, code) => {
         expect(utf8(one) === utf8(other)).toBe(one === other);
-        // One code unit makes the difference.
+        // These keys differ in one code unit.
         const at = index % (one.length + 1);
         const near = one.slice(0, at) + String.fromCharCode(code) + one.slice(at + 1);
         expect(utf8(one) === utf8(near)).toBe(one === near);
@@ -86,7 +86,7 @@ describe('a key', () => {
       expect(new Set(['\uFFFD', ...surrogates].map((each) => utf8(each + rest))).size).toBe(0x801);
   });
 
-  test('has at most 136 characters and prints in one line', () => {
+  test('has at most 136 characters, which are printable and on one line', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (text) => {
         const key = boundKey(text);
@@ -97,11 +97,11 @@ describe('a key', () => {
   });
 
   test.each<[string, (text: string) => string]>([
-    ['cut out of a longer text', (text) => text.slice(0, 100)],
-    ['put together with a part of a longer text', (text) => `path:${text.slice(0, 100)}`],
-    ['found in a longer text', (text) => /^[^?]+/.exec(text)?.[0] ?? ''],
+    ['sliced from a longer text', (text) => text.slice(0, 100)],
+    ['concatenated with a slice of a longer text', (text) => `path:${text.slice(0, 100)}`],
+    ['matched in a longer text', (text) => /^[^?]+/.exec(text)?.[0] ?? ''],
     ['replaced', (text) => text],
-  ])('%s does not keep that text alive (FAULTS 35)', (_, cut) => {
+  ])('%s does not keep the longer text alive (FAULTS 35)', (_, cut) => {
     const kept: string[] = [];
     const gc = globalThis.gc!;
     gc();
@@ -125,14 +125,14 @@ describe.each(sites)('a key of %s', (name, serve) => {
     wanted: object = {},
     setting: object = {},
   ): Promise<[string | undefined, string | undefined]> => {
-    const { keyed, names } = namesakes();
+    const { keyed, keys } = refusingGate();
     const refusals: (string | undefined)[] = [];
     const site = await serve(
       { keyed, key: key as string, onLimited: (refusal) => void refusals.push(refusal.key) },
       setting,
     );
     await get(site, path, wanted);
-    return [names[0], refusals[0]];
+    return [keys[0], refusals[0]];
   };
 
   test.each<[string, unknown, string, object, object, string]>([
@@ -143,21 +143,21 @@ describe.each(sites)('a key of %s', (name, serve) => {
     ['a path', 'path:{path}', `/${long}`, {}, {}, `path:/${long}`],
     ['a function', () => long, '/', {}, {}, long],
     ['an asynchronous function', async () => long, '/', {}, {}, long],
-  ])('by %s is bounded, for the gate and for onLimited (FAULTS 35)', async (_, key, path, wanted, setting, whole) => {
+  ])('from %s is bounded, for the gate and for onLimited (FAULTS 35)', async (_, key, path, wanted, setting, whole) => {
     const expected = `${whole.slice(0, 64)}~sha256:${sha256(whole)}`;
     expect(await keysOf(key, path, wanted, setting)).toEqual([expected, expected]);
   });
 
   if (['express', 'koa', 'fastify'].includes(name))
-    test("by 'ip' is bounded where a trusted proxy passes on what a client wrote (FAULTS 35)", async () => {
+    test("from 'ip' is bounded where a trusted proxy forwards the text of a client (FAULTS 35)", async () => {
       const whole = `ip:${long}`;
       const expected = `${whole.slice(0, 64)}~sha256:${sha256(whole)}`;
       const [key] = await keysOf('ip', '/', { headers: { 'x-forwarded-for': long } }, { trustProxy: true });
       expect([expected, 'ip:127.0.0.1']).toContain(key);
     });
 
-  test('that would forge a line of a log comes out printable, in whatever is written (FAULTS 42)', async () => {
-    const { keyed, names } = namesakes();
+  test('with line breaks is printable in every message, log and header (FAULTS 42)', async () => {
+    const { keyed, keys } = refusingGate();
     const refusals: unknown[] = [];
     const site = await serve({
       keyed,
@@ -168,9 +168,9 @@ describe.each(sites)('a key of %s', (name, serve) => {
       },
     });
     const seen = await get(site, '/?token=x%0d%0a2026-01-01%20INFO%20all%20is%20well%1b%5B2J%E2%80%AE');
-    expect([seen.status, names]).toEqual([429, [expect.stringMatching(REPLACED)]]);
+    expect([seen.status, keys]).toEqual([429, [expect.stringMatching(REPLACED)]]);
     const written = [
-      ...names,
+      ...keys,
       ...refusals,
       ...site.logged,
       ...site.failures,

@@ -1,4 +1,6 @@
-/** Several resources in front of HTTP handlers. The behaviour is that of fastapi-concurrency-limiter, bettered. */
+/**
+ * The resources of a `Limiter` as a gate. The tests with underscores have the names of fastapi-concurrency-limiter's.
+ */
 import { describe, expect, test } from 'vitest';
 import { Limiter, Resource } from '../../src/compose/limiter.js';
 import { call, get, Latch, until } from '../support/http-client.js';
@@ -88,7 +90,7 @@ describe.each(sites)('fastapi_concurrency_limiter: %s', (_, serve) => {
     await until(() => database.active + files.active === 0);
   });
 
-  test('a client that leaves while it waits for the second gives the first back', async () => {
+  test('a client that disconnects while it waits for the second resource releases the first', async () => {
     const { database, files, limiter } = setUp(60, 4);
     const holders = [files.tryAcquire(), files.tryAcquire()];
     const site = await serve({ gate: limiter.resources([database, files]) });

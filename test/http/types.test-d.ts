@@ -1,6 +1,6 @@
 /**
- * What the adapters' types allow and what they refuse, handed to the real frameworks without a cast. Nothing here runs:
- * `npm run check:types` compiles it, and fails where an expected error does not come.
+ * The types of the adapters, used with the real frameworks without a cast. This file is not run: `npm run check:types`
+ * compiles it, and fails where an expected error is missing.
  */
 import createExpress, { type Request, type Response as ExpressResponse } from 'express';
 import createFastify from 'fastify';
@@ -26,24 +26,24 @@ const gate = new Throttle(1);
 const keyed = new KeyedThrottle(1);
 const database = new Resource(1);
 
-// One gate, or one for each key, and never both.
+// One gate for all requests, or one for each key.
 express({ gate });
 express({ gate: database });
 express({ gate: new Limiter({ timeout: 1, resources: [database] }).resources([database]) });
 express({ keyed, key: 'ip' });
-// @ts-expect-error a gate is needed
+// @ts-expect-error gate or keyed is missing
 express({});
-// @ts-expect-error one of them
+// @ts-expect-error gate and keyed exclude each other
 express({ gate, keyed, key: 'ip' });
-// @ts-expect-error a key is needed
+// @ts-expect-error keyed needs a key
 express({ keyed });
-// @ts-expect-error a single gate has no keys
+// @ts-expect-error gate excludes key
 express({ gate, key: 'ip' });
-// @ts-expect-error a keyed gate is given as keyed
+// @ts-expect-error gate is no keyed gate
 express({ gate: keyed });
 // @ts-expect-error keys are strings
 express({ keyed: new KeyedThrottle<number>(1), key: 'ip' });
-// @ts-expect-error a misspelt option
+// @ts-expect-error the option is misspelt
 express({ gate, waits: 5 });
 express({
   gate,
@@ -83,10 +83,10 @@ const limited = express({ gate });
 http.createServer((req, res) => limited(req, res, () => res.end()));
 const limited2 = express<http2.Http2ServerRequest, http2.Http2ServerResponse>({ gate });
 http2.createServer((req, res) => limited2(req, res, () => res.end()));
-// @ts-expect-error the key needs a request of Express
+// @ts-expect-error the key function needs a request of Express
 http.createServer((req, res) => express({ keyed, key: (own: Request) => own.get('x') })(req, res, () => res.end()));
 
-// On a route of Express, the handlers after it know the parameters of its path (FAULTS 33).
+// On a route of Express, later handlers infer the parameters from the path of the route (FAULTS 33).
 for (const middleware of [
   express({ gate }),
   express({ keyed, key: (req) => req.ip }),
@@ -128,7 +128,7 @@ void server.register(fastify({ gate }));
 void server.register(fastify({ keyed, key: (request) => request.ip, hook: 'preHandler' }));
 void server.register(fastify({ gate, onLimited: (_refusal, _request, reply) => reply.send({}) as object }));
 void server.register(fastify(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
-// @ts-expect-error too late for a decision
+// @ts-expect-error onSend is too late for the decision
 fastify({ gate, hook: 'onSend' });
 
 // Hono
@@ -158,7 +158,7 @@ expectTypeOf(
 web(() => new Response(), concurrencyLimit({ key: 'ip', maxConcurrent: 5 }));
 web(() => new Response(), concurrencyLimit({ key: (request) => request.url, maxConcurrent: 5 }));
 web((request) => new Response(request.url), concurrencyLimit({ key: (request) => request.url, maxConcurrent: 5 }));
-/** The requests of Next.js and their like. */
+/** A subclass of Request, as in Next.js. */
 declare class NextRequest extends globalThis.Request {
   readonly nextUrl: URL;
 }
@@ -170,12 +170,12 @@ expectTypeOf(
 expectTypeOf(
   web(page, concurrencyLimit({ key: (request) => request.nextUrl.pathname, maxConcurrent: 5 })),
 ).toEqualTypeOf<typeof page>();
-// @ts-expect-error a handler answers
+// @ts-expect-error a handler returns a Response
 web(() => 'text', { gate });
 
 // How long a permit is held
 web(() => new Response(), { gate, hold: 'handler' });
-// @ts-expect-error a body is not the end of a handler
+// @ts-expect-error hold has no such value
 web(() => new Response(), { gate, hold: 'body' });
 
 // The permit of a request
@@ -184,16 +184,16 @@ expectTypeOf(permitOf(new globalThis.Request('http://x/'))).toEqualTypeOf<Permit
 declare const incoming: Request;
 expectTypeOf(permitOf(incoming, keyed)).toEqualTypeOf<Permit | undefined>();
 expectTypeOf(permitOf(incoming, fleet)?.slot).toEqualTypeOf<number | undefined>();
-// @ts-expect-error a gate
+// @ts-expect-error the second argument is a gate
 permitOf(incoming, 'gate');
 
 // Refusals as errors
 web(() => new Response(), { gate, onLimited: 'throw' });
 expectTypeOf<RefusalError>().toExtend<Refusal & Error>();
-// @ts-expect-error the one word
+// @ts-expect-error onLimited has no such value
 web(() => new Response(), { gate, onLimited: 'reject' });
 
-// What onLimited is told
+// The arguments and the result of onLimited
 express({ gate, onLimited: (refusal) => void expectTypeOf(refusal).toEqualTypeOf<Refusal>() });
-// @ts-expect-error a number is no answer
+// @ts-expect-error onLimited cannot return a number
 express({ gate, onLimited: () => 429 });

@@ -1,22 +1,26 @@
-/** Handlers that know nothing but `Request` and `Response`, with the classes that the platform has for them. */
+/** Handlers from `Request` to `Response`, without a server: `web`, and Hono on other runtimes than Node. */
 import { Hono } from 'hono';
 import { type Gate, KeyedThrottle, Throttle } from 'headgate';
 import { concurrencyLimit, hono, web } from 'headgate/http';
 import { describe, expect, test, vi } from 'vitest';
 import { Latch, until } from '../support/http-client.js';
-import { full, namesakes } from '../support/fixed-gates.js';
+import { fullGate, refusingGate } from '../support/fixed-gates.js';
 
-describe('the address on other runtimes', () => {
+describe('the client address', () => {
   const key = 'ip';
   test.each<[string, unknown, string | undefined]>([
     ['Deno', { remoteAddr: { hostname: '203.0.113.7', port: 1 } }, 'ip:203.0.113.7'],
     ['Deno on a Unix socket', { remoteAddr: { transport: 'unix', path: '/tmp/x' } }, undefined],
     ['Bun', { requestIP: () => ({ address: '::ffff:203.0.113.7' }) }, 'ip:203.0.113.7'],
-    ['Bun, by name', { server: { requestIP: () => ({ address: '2001:db8::1' }) } }, 'ip:2001:db8:0:0::/56'],
-    ['Bun, once the client has gone', { requestIP: () => null }, undefined],
+    [
+      'Bun with a `server` property',
+      { server: { requestIP: () => ({ address: '2001:db8::1' }) } },
+      'ip:2001:db8:0:0::/56',
+    ],
+    ['Bun after the client has disconnected', { requestIP: () => null }, undefined],
     ['Node', { incoming: { socket: { remoteAddress: '203.0.113.7' } } }, 'ip:203.0.113.7'],
-  ])('%s', async (_, connection, expected) => {
-    const { keyed, names } = namesakes();
+  ])('is read from the connection of %s', async (_, connection, expected) => {
+    const { keyed, keys } = refusingGate();
     const app = new Hono();
     app.use(hono({ keyed, key }));
     const handler = web((_request: Request, _connection: unknown) => new Response('done'), { keyed, key });
@@ -24,7 +28,7 @@ describe('the address on other runtimes', () => {
       (await app.request('/', {}, connection)).status,
       (await handler(new Request('http://x/'), connection)).status,
     ];
-    expect([statuses, names]).toEqual(
+    expect([statuses, keys]).toEqual(
       expected === undefined
         ? [[400, 400], []]
         : [
@@ -35,13 +39,13 @@ describe('the address on other runtimes', () => {
   });
 
   test.each([[undefined], [{}], [{ requestIP: 'no' }], ['text']])(
-    'is not to be had from %j: the error says what to do',
+    'is missing in %j: the error requests a key function',
     async (connection) => {
-      const { keyed } = namesakes();
+      const { keyed } = refusingGate();
       const handler = web((_request: Request, _connection: unknown) => new Response('done'), { keyed, key });
       const headers = { 'x-forwarded-for': '203.0.113.7', 'cf-connecting-ip': '203.0.113.7' };
       await expect(handler(new Request('http://x/', { headers }), connection)).rejects.toThrow(
-        'key must be a function that knows it',
+        'key must be a function',
       );
       const app = new Hono();
       app.use(hono({ keyed, key }));
@@ -56,7 +60,7 @@ describe('the address on other runtimes', () => {
 describe('web', () => {
   const url = 'http://localhost/';
 
-  test('passes on whatever the runtime hands over, also to the functions of the options', async () => {
+  test('passes the arguments of the runtime to the handler and to the functions of the options', async () => {
     const key = vi.fn((_request: Request, env: { tenant: string }) => env.tenant);
     const handler = web(
       (request: Request, env: { tenant: string }) => new Response(`${request.url} ${env.tenant}`),
@@ -68,7 +72,7 @@ describe('web', () => {
     expect(key.mock.calls).toEqual([[request, env]]);
   });
 
-  test('the permit is held until the body was read, cancelled, or nobody will read it', async () => {
+  test('holds the permit until the body was read or cancelled, or cannot be read', async () => {
     const gate = new Throttle(Infinity, 1);
     const responses: Record<string, () => Response | Promise<Response>> = {
       text: () => new Response('done'),
@@ -83,17 +87,17 @@ describe('web', () => {
       mistake: () => undefined as never,
     };
     const handler = web((request: Request) => responses[new URL(request.url).pathname.slice(1)]!(), { gate });
-    const ask = (path: string, init?: RequestInit): Promise<Response> => handler(new Request(url + path, init));
+    const send = (path: string, init?: RequestInit): Promise<Response> => handler(new Request(url + path, init));
 
-    const response = await ask('text');
-    expect([gate.active, (await ask('text')).status]).toEqual([1, 429]);
+    const response = await send('text');
+    expect([gate.active, (await send('text')).status]).toEqual([1, 429]);
     expect(await response.text()).toBe('done');
     await until(() => gate.active === 0);
-    await (await ask('text')).body?.cancel();
+    await (await send('text')).body?.cancel();
     await until(() => gate.active === 0);
-    expect([(await ask('text', { method: 'HEAD' })).status, gate.active]).toEqual([200, 0]);
-    expect([(await ask('none')).status, gate.active]).toEqual([204, 0]);
-    const moved = await ask('moved');
+    expect([(await send('text', { method: 'HEAD' })).status, gate.active]).toEqual([200, 0]);
+    expect([(await send('none')).status, gate.active]).toEqual([204, 0]);
+    const moved = await send('moved');
     expect([moved.status, moved.headers.get('location'), moved.headers.get('ratelimit'), gate.active]).toEqual([
       302,
       'http://localhost/elsewhere',
@@ -101,19 +105,19 @@ describe('web', () => {
       0,
     ]);
     for (const path of ['fails', 'rejects', 'mistake']) {
-      await expect(ask(path)).rejects.toThrow();
+      await expect(send(path)).rejects.toThrow();
       expect(gate.active).toBe(0);
     }
   });
 
-  test('a response that can be neither changed nor copied is sent as it is', async () => {
+  test('returns an immutable response unchanged if it cannot be copied', async () => {
     const gate = new Throttle(Infinity, 1);
     const error = Object.defineProperty(Response.redirect('http://localhost/'), 'status', { value: 101 });
     expect(await web(() => error, { gate })(new Request(url))).toBe(error);
     expect(gate.active).toBe(0);
   });
 
-  test('a client that leaves: before, in the queue, while its handler works, while it reads', async () => {
+  test('releases the permit whenever the client disconnects', async () => {
     const gate = new Throttle(Infinity, 1);
     const latch = new Latch();
     const ran = vi.fn();
@@ -128,14 +132,14 @@ describe('web', () => {
     ).toBe(499);
     expect(ran).not.toHaveBeenCalled();
 
-    const [working, waiting] = [new AbortController(), new AbortController()];
-    const one = handler(new Request(url, { signal: working.signal }));
+    const [running, waiting] = [new AbortController(), new AbortController()];
+    const one = handler(new Request(url, { signal: running.signal }));
     await until(() => gate.active === 1);
     const two = handler(new Request(url, { signal: waiting.signal }));
     await until(() => gate.waiting === 1);
     waiting.abort();
     expect([(await two).status, gate.waiting]).toEqual([499, 0]);
-    working.abort();
+    running.abort();
     expect(gate.active).toBe(0);
     latch.open();
     await one;
@@ -148,7 +152,7 @@ describe('web', () => {
     expect([gate.active, ran.mock.calls.length]).toEqual([0, 2]);
   });
 
-  test('tells each client its own numbers, though all get the same response', async () => {
+  test('sets the fields of each client on a copy of a shared response', async () => {
     const same = new Response(null, { status: 204 });
     const keyed = new KeyedThrottle(3, 0, 60);
     const handler = web(() => same, { keyed, key: 'header:x-key' });
@@ -158,14 +162,14 @@ describe('web', () => {
     expect(same.headers.has('ratelimit')).toBe(false);
   });
 
-  test('a response that nobody could make is sent as it is, and holds nothing', async () => {
+  test('returns a response with an invalid status unchanged, and releases its permit', async () => {
     const gate = new Throttle(Infinity, 1);
-    const odd = Object.defineProperty(new Response('odd'), 'status', { value: 999 });
-    expect(await web(() => odd, { gate })(new Request(url))).toBe(odd);
+    const invalid = Object.defineProperty(new Response('done'), 'status', { value: 999 });
+    expect(await web(() => invalid, { gate })(new Request(url))).toBe(invalid);
     expect(gate.active).toBe(0);
   });
 
-  test.each([0, 5])('leaves no listener on the signal of a request (wait: %i)', async (wait) => {
+  test.each([0, 5])('removes its listener from the signal of a request (wait: %i)', async (wait) => {
     const gate = new Throttle(Infinity, 1);
     const lasting = new AbortController();
     const add = vi.spyOn(AbortSignal.prototype, 'addEventListener');
@@ -177,100 +181,45 @@ describe('web', () => {
     const added = add.mock.calls.slice(before).map(([, listener]) => listener);
     expect(added).toHaveLength(1);
     expect(remove.mock.calls.map(([, listener]) => listener)).toContain(added[0]);
-    // Nor does one that is refused.
+    // A refused request removes its listeners, too.
     const counts = [add.mock.calls.length, remove.mock.calls.length];
-    expect((await web(() => new Response('done'), { gate: full(), wait: wait / 1_000 })(request)).status).toBe(429);
+    expect((await web(() => new Response('done'), { gate: fullGate(), wait: wait / 1_000 })(request)).status).toBe(429);
     expect(add.mock.calls.length - counts[0]!).toBe(remove.mock.calls.length - counts[1]!);
     add.mockRestore();
     remove.mockRestore();
   });
 
-  test('templates see what was set on the request', async () => {
-    const { keyed, names } = namesakes();
+  test('fills a template in with the properties of the request', async () => {
+    const { keyed, keys } = refusingGate();
     const handler = web(() => new Response('done'), { keyed, key: '{tenant}:{params.x}' });
     expect((await handler(Object.assign(new Request(url), { tenant: 'acme' }))).status).toBe(400);
     const other = web(() => new Response('done'), { keyed, key: '{tenant}:{path}' });
     expect((await other(Object.assign(new Request(`${url}a?b#c`), { tenant: 'acme' }))).status).toBe(429);
-    expect(names).toEqual(['acme:/a']);
+    expect(keys).toEqual(['acme:/a']);
   });
 
-  test('a refusal without a body has none', async () => {
+  test('sends a refusal without a body where onLimited returns none', async () => {
     const onLimited = (): Response => new Response(null, { status: 204 });
     const app = new Hono();
-    app.use(hono({ gate: full(), onLimited }));
+    app.use(hono({ gate: fullGate(), onLimited }));
     for (const response of [
-      await web(() => new Response('done'), { gate: full(), onLimited })(new Request(url)),
+      await web(() => new Response('done'), { gate: fullGate(), onLimited })(new Request(url)),
       await app.request('/'),
     ]) {
       expect([response.status, response.body, response.headers.get('retry-after')]).toEqual([204, null, '1']);
     }
-    const { status, body } = await web(() => new Response('done'), { gate: full() })(
+    const { status, body } = await web(() => new Response('done'), { gate: fullGate() })(
       new Request(url, { method: 'HEAD' }),
     );
     expect([status, body]).toEqual([429, null]);
   });
 
-  test('a handler that is none is refused', () => {
-    expect(() => web('no' as never, { gate: full() })).toThrow('handler must be a function, received "no"');
+  test('throws at creation for a handler that is not a function', () => {
+    expect(() => web('no' as never, { gate: fullGate() })).toThrow('handler must be a function, received "no"');
   });
 });
 
-describe('hono', () => {
-  test('without Node, the permit is held until the body was read, cancelled, or nobody will read it', async () => {
-    const gate = new Throttle(Infinity, 1);
-    const app = new Hono();
-    app.use(hono({ gate }));
-    app.get('/text', (c) => c.text('done'));
-    app.get('/none', (c) => c.body(null, 204));
-    app.get('/fails', () => {
-      throw new Error('no');
-    });
-    app.get('/odd', () => {
-      throw 'no error';
-    });
-    app.onError((_error, c) => c.text('failed', 500));
-
-    const response = await app.request('/text');
-    expect([gate.active, (await app.request('/text')).status]).toEqual([1, 429]);
-    expect(await response.text()).toBe('done');
-    await until(() => gate.active === 0);
-    await (await app.request('/text')).body?.cancel();
-    await until(() => gate.active === 0);
-    expect([(await app.request('/text', { method: 'HEAD' })).status, gate.active]).toEqual([200, 0]);
-    expect([(await app.request('/none')).status, gate.active]).toEqual([204, 0]);
-    for (const [path, body] of [
-      ['/fails', 'failed'],
-      ['/missing', '404 Not Found'],
-    ] as const) {
-      expect(await (await app.request(path)).text()).toBe(body);
-      await until(() => gate.active === 0);
-    }
-    await expect(app.request('/odd')).rejects.toBe('no error');
-    expect(gate.active).toBe(0);
-  });
-
-  test('without Node, a client that leaves the queue, or while its handler works', async () => {
-    const gate = new Throttle(Infinity, 1);
-    const app = new Hono();
-    const latch = new Latch();
-    app.use(hono({ gate, wait: 60 }));
-    app.get('/', async (c) => (await latch.opened, c.text('done')));
-    const [working, waiting] = [new AbortController(), new AbortController()];
-    const one = app.request('/', { signal: working.signal });
-    await until(() => gate.active === 1);
-    const two = app.request('/', { signal: waiting.signal });
-    await until(() => gate.waiting === 1);
-    waiting.abort();
-    expect([(await two).status, gate.waiting]).toEqual([499, 0]);
-    working.abort();
-    expect(gate.active).toBe(0);
-    latch.open();
-    await one;
-    expect(gate.active).toBe(0);
-  });
-});
-
-test('a gate of somebody else whose numbers cannot be read breaks no response', async () => {
+test('a response has no RateLimit fields if a getter of the gate throws', async () => {
   const permit = { release() {}, refund() {} };
   const gate = {
     acquire: async () => permit,

@@ -1,4 +1,4 @@
-/** Programs of their own process, written in TypeScript as text, on the sources of the package. */
+/** Runs programs in their own processes. A program is TypeScript text that imports the sources of the package. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -6,17 +6,17 @@ import { onTestFinished } from 'vitest';
 
 const source = (path: string): string => fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
 
-/** A program that runs, and ends with the test at the latest. */
+/** A running program. It is killed when the test finishes. */
 export interface Child {
-  /** The first line that it has printed. */
+  /** The first line of its output. */
   readonly started: Promise<string>;
-  /** Its exit code or the signal that ended it, and all that it has printed. */
+  /** Its exit code or the signal that killed it, and its output. */
   readonly ended: Promise<{ code: number | string | null; output: string; errors: string }>;
   /** Closes its standard input. */
   end(): void;
 }
 
-/** Runs `program` with these flags of Node. */
+/** Runs `program` with the given flags of Node. */
 export async function runProgram(program: string, flags: string[]): Promise<Child> {
   const { outputFiles } = await build({
     stdin: { contents: program, resolveDir: fileURLToPath(new URL('../http', import.meta.url)), loader: 'ts' },

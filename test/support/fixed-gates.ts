@@ -1,19 +1,19 @@
-/** Gates that do as they are told. */
+/** Gates with a fixed result. */
 import { type KeyedGate, Throttle, ThrottleTimeoutError } from 'headgate';
 
-/** A gate that is full. */
-export const full = (): Throttle => {
+/** A gate whose only slot is taken. */
+export const fullGate = (): Throttle => {
   const gate = new Throttle(Infinity, 1);
   gate.tryAcquire();
   return gate;
 };
 
-/** A keyed gate that refuses, and tells whom. */
-export const namesakes = (): { keyed: KeyedGate; names: string[] } => {
-  const names: string[] = [];
-  const acquire = async (name: string): Promise<never> => {
-    names.push(name);
+/** A keyed gate that refuses every call, and the keys that it has received. */
+export const refusingGate = (): { keyed: KeyedGate; keys: string[] } => {
+  const keys: string[] = [];
+  const acquire = async (key: string): Promise<never> => {
+    keys.push(key);
     throw new ThrottleTimeoutError('full');
   };
-  return { keyed: { keyed: true, acquire } as unknown as KeyedGate, names };
+  return { keyed: { keyed: true, acquire } as unknown as KeyedGate, keys };
 };

@@ -1,4 +1,4 @@
-/** One small web site, served by each framework through its adapter: what the suites run against. */
+/** A server for each framework, with one handler behind the adapter. The suites of test/http use them. */
 import createExpress from 'express';
 import createFastify, { type FastifyBaseLogger } from 'fastify';
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
@@ -10,36 +10,38 @@ import { express, fastify, hono, koa, type LimitOptions, web } from 'headgate/ht
 import { onTestFinished, vi } from 'vitest';
 import { listen, stop } from './http-client.js';
 
-/** Settings that fit every adapter: their functions ask for nothing of a framework. */
+/** Options for every adapter. Their functions use nothing of a framework. */
 export type AnyOptions = LimitOptions<never[]>;
 
-/** What the handler of a site returns: a text, or a stream of them. */
+/** The result of a handler: a text, or a stream of texts. */
 export type Page = string | AsyncIterable<string>;
 
 export interface Setting {
-  /** Answers every request that gets through. It gets what the framework hands to handlers, and Node's request behind it. */
+  /** Handles every admitted request. It receives the request object of the framework, and Node's own. */
   handler?: (path: string, request: object, raw: object) => Page | Promise<Page>;
-  /** Whom the site takes its client for. */
+  /** The authenticated user. */
   user?: unknown;
-  /** Whether the framework is told to trust a proxy. */
+  /** Whether the framework trusts a proxy. */
   trustProxy?: boolean;
-  /** Where it listens. */
+  /** The address or the path of a Unix socket. */
   host?: string;
 }
 
 export interface Site {
   readonly port: number;
-  /** What came to the framework's error handler. */
+  /** The errors that the framework's error handler has received. */
   readonly failures: unknown[];
-  /** What the framework's log was told. */
+  /** The errors in the framework's log. */
   readonly logged: unknown[];
 }
 
-/** Several options are several limits, in this order; the same options are the same middleware, mounted again. */
+/**
+ * Starts a server. Several options are several limits, in this order. Equal options are one middleware, mounted twice.
+ */
 export type Serve = (options: AnyOptions | AnyOptions[], setting?: Setting) => Promise<Site>;
 
 interface Plan extends Required<Omit<Setting, 'host'>> {
-  /** Makes the middleware of each limit. */
+  /** Creates the middleware of each limit. */
   limits<M>(make: (options: never) => M): M[];
   failures: unknown[];
   logged: unknown[];
@@ -47,7 +49,7 @@ interface Plan extends Required<Omit<Setting, 'host'>> {
 
 const DONE = 'done';
 
-/** The frameworks, and how each serves the site: a server that does not listen yet. */
+/** Creates the server of each framework. The server does not listen yet. */
 const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
   'node:http': ({ limits, handler, user, failures, logged }) => {
     logToConsole(logged);
@@ -57,7 +59,7 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
       const step = (index: number, error?: unknown): void => {
         const gate = gates[index];
         if (gate !== undefined && error === undefined) return gate(req, res, (failure) => step(index + 1, failure));
-        void answer(res, error, async () => handler(req.url ?? '', req, req), failures);
+        void respond(res, error, async () => handler(req.url ?? '', req, req), failures);
       };
       step(0);
     });
@@ -209,11 +211,17 @@ const makers: Record<string, (plan: Plan) => Server | Promise<Server>> = {
   },
 };
 
-/** A server of Node for a `fetch` handler. */
+/** Starts a server that is stopped when the test finishes. */
+export async function startServer(server: Server, host?: string): Promise<{ port: number }> {
+  onTestFinished(() => stop(server));
+  return { port: await listen(server, host) };
+}
+
+/** Creates a server of Node for a `fetch` handler. */
 export const fetchServer = (fetch: (request: Request, env: HttpBindings) => unknown): Server =>
   createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]['fetch'] }) as Server;
 
-/** The frameworks by name, each with a function that serves the site until the test is over. */
+/** The names of the frameworks, each with a function that runs its server until the test finishes. */
 export const sites: [name: string, serve: Serve][] = Object.entries(makers).map(([name, make]) => [
   name,
   async (options, setting = {}) => {
@@ -226,8 +234,7 @@ export const sites: [name: string, serve: Serve][] = Object.entries(makers).map(
       return all.map((each) => made.get(each)!);
     };
     const server = await make({ limits, handler, user, trustProxy, failures, logged });
-    onTestFinished(() => stop(server));
-    return { port: await listen(server, host), failures, logged };
+    return { ...(await startServer(server, host)), failures, logged };
   },
 ]);
 
@@ -236,8 +243,8 @@ function logToConsole(logged: unknown[]): void {
   onTestFinished(() => log.mockRestore());
 }
 
-/** What the callback of a bare server does: an error is its own to handle. */
-async function answer(
+/** Sends the result of the handler, or the error response: a bare server has no error handler of its own. */
+async function respond(
   res: http.ServerResponse,
   error: unknown,
   handler: () => Promise<Page>,

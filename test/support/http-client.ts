@@ -1,38 +1,38 @@
-/** A client that sees what goes over the wire, and can hang up. And what it takes to wait for servers. */
+/** An HTTP client that can disconnect, and functions that start servers and wait for them. */
 import http, { type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** Starts a server on a port of the system's choice, or on a Unix socket, if `host` is its path. */
+/** Starts a server on a free port, or on a Unix socket if `host` is a path. Returns the port. */
 export async function listen(server: Server, host = '127.0.0.1'): Promise<number> {
   const isPath = host.includes('/');
   await new Promise<void>((resolve) => void (isPath ? server.listen(host, resolve) : server.listen(0, host, resolve)));
   return isPath ? 0 : (server.address() as AddressInfo).port;
 }
 
-/** Stops a server and everyone who is still connected. */
+/** Stops a server, and closes its connections. */
 export async function stop(server: Server): Promise<void> {
   const closed = new Promise((resolve) => void server.close(resolve));
   server.closeAllConnections();
   await closed;
 }
 
-/** A response as it came over the wire. */
+/** A received response. */
 export interface Seen {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly body: string;
 }
 
-/** A request under way. */
+/** A request in progress. */
 export interface Call {
-  /** Everything, once it has come. */
+  /** The whole response. */
   readonly seen: Promise<Seen>;
   /** The first bytes of the body. */
   readonly started: Promise<string>;
   hangUp(): void;
 }
 
-export interface Wanted {
+interface RequestSettings {
   method?: string;
   headers?: Record<string, string | string[]>;
   host?: string;
@@ -43,7 +43,7 @@ export interface Wanted {
 export function call(
   { port }: { port: number },
   path = '/',
-  { method = 'GET', headers = {}, host = '127.0.0.1', body }: Wanted = {},
+  { method = 'GET', headers = {}, host = '127.0.0.1', body }: RequestSettings = {},
 ): Call {
   const request = http.request({
     ...(host.includes('/') ? { socketPath: host } : { host, port }),
@@ -72,20 +72,20 @@ export function call(
   return { seen, started, hangUp: () => void request.destroy() };
 }
 
-/** Sends a request and waits for all of its response. */
-export const get = (site: { port: number }, path?: string, wanted?: Wanted): Promise<Seen> =>
-  call(site, path, wanted).seen;
+/** Sends a request and waits for its whole response. */
+export const get = (site: { port: number }, path?: string, settings?: RequestSettings): Promise<Seen> =>
+  call(site, path, settings).seen;
 
-/** Waits until something is so, for 10 s at the most. */
-export async function until(isSo: () => boolean, what = 'it'): Promise<void> {
+/** Waits until `condition` returns true, for at most 10 s. */
+export async function until(condition: () => boolean, what = 'the condition'): Promise<void> {
   const end = performance.now() + 10_000;
-  while (!isSo()) {
-    if (performance.now() > end) throw new Error(`${what} did not happen within 10 s: ${String(isSo)}`);
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`${what} did not occur within 10 s: ${String(condition)}`);
     await new Promise((resolve) => void setTimeout(resolve, 1));
   }
 }
 
-/** Something to wait for, and what ends the wait. */
+/** A promise that `open` resolves. */
 export class Latch {
   open!: () => void;
   readonly opened: Promise<void> = new Promise((resolve) => void (this.open = resolve));

@@ -1,14 +1,24 @@
-/** Middleware for Hono, on Node and elsewhere. */
-import { createDecision, type LimitOptions, type FrameworkAdapter } from '../decide.js';
+/** Middleware for Hono, on any runtime. */
+import { createDecision } from '../decide.js';
+import type { FrameworkAdapter } from '../framework-adapter.js';
+import type { LimitOptions } from '../options.js';
 import { propertyOf } from '../platform/node.js';
-import { deliver, NOBODY } from '../platform/response.js';
-import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from '../platform/runtime.js';
+import { CLIENT_CLOSED_REQUEST, watchResponse } from '../platform/response.js';
+import {
+  isFetchClosed,
+  isFetchSent,
+  nodeConnection,
+  onFetchClose,
+  remoteAddress,
+  requestObjectsOf,
+  waitForFetchTurn,
+} from '../platform/runtime.js';
 
 /** A request of Hono. */
 export interface HonoRequest {
-  /** The request, as the platform has it. */
+  /** The platform's own request. */
   readonly raw: Request;
-  /** Such as `GET`. */
+  /** The method, such as `GET`. */
   readonly method: string;
   /** The path of the URL. */
   readonly path: string;
@@ -16,7 +26,7 @@ export interface HonoRequest {
   readonly url: string;
   /** The parameters of the route. */
   param(): unknown;
-  /** A header field, by its name in any case. */
+  /** A header field. The name is case-insensitive. */
   header(name: string): string | undefined;
   /** The first parameter of that name in the query. */
   query(name: string): string | undefined;
@@ -26,53 +36,56 @@ export interface HonoRequest {
 export interface HonoContext {
   /** The request. */
   readonly req: HonoRequest;
-  /** What the runtime hands over. */
+  /** The bindings of the runtime. */
   readonly env: unknown;
-  /** What `c.set` has set. */
+  /** The variables that `c.set` has set. */
   readonly var: object;
-  /** What `c.set` has set under `key`: of any type, as what `JSON.parse` returns, since an application knows its own variables. */
+  /**
+   * The variable that `c.set` has set. Its type is `any`, like the result of `JSON.parse`: the application knows it.
+   */
   get(key: string): ReturnType<typeof JSON.parse>;
-  /** The response; once the handlers are done, theirs. */
+  /** The response. After the handlers have finished, it is the response of the handlers. */
   res: Response;
-  /** Sets the status of the response to come. */
+  /** Sets the status of the next response. */
   status(status: number): void;
-  /** Sets a header field of the response to come. */
+  /** Sets a header field of the next response. */
   header(name: string, value: string): void;
-  /** Makes a response. */
+  /** Creates a response. */
   body(data: string | ArrayBuffer | null, status: number, headers: Record<string, string | string[]>): Response;
 }
 
 /** Middleware of Hono. */
 export type HonoMiddleware<C> = (c: C, next: () => Promise<void>) => Promise<Response | undefined>;
 
-const port: FrameworkAdapter<[HonoContext]> = {
-  ip: (c) => addressOf(c.req.raw, c.env),
+const adapter: FrameworkAdapter<[HonoContext]> = {
+  ip: (c) => remoteAddress(c.req.raw, c.env),
   user: (c) => propertyOf(c.var, 'user'),
   params: (c) => c.req.param(),
-  own: (name, c) => propertyOf(c.var, name),
+  property: (name, c) => propertyOf(c.var, name),
   header: (name, c) => c.req.raw.headers.get(name),
   method: (c) => c.req.raw.method,
   url: (c) => c.req.raw.url,
-  carriers: (c) => carriersIn(c.req.raw, c.env, c),
-  turn: (c) => turnIn(c.env),
-  over: (c) => isDone(c.req.raw, c.env),
-  sent: (c) => wasSent(c.req.raw, c.env),
-  whenOver: (end, c) => whenDone(end, c.req.raw, c.env),
-  announce(fields, c) {
+  requestObjects: (c) => requestObjectsOf(c.req.raw, c.env, c),
+  waitForTurn: (c) => waitForFetchTurn(c.env),
+  isClosed: (c) => isFetchClosed(c.req.raw, c.env),
+  isSent: (c) => isFetchSent(c.req.raw, c.env),
+  onClose: (listener, c) => onFetchClose(listener, c.req.raw, c.env),
+  setHeaders(fields, c) {
     for (const [name, value] of Object.entries(fields)) c.header(name, value);
   },
-  refusing(status, c) {
+  prepareRefusal(status, c) {
     c.status(status);
     return () => false;
   },
-  report: (error) => console.error(error),
+  logError: (error) => console.error(error),
 };
 
 /**
- * Middleware that lets requests through a gate. A permit is held until the response has been sent or the client has
- * gone; where the runtime is not Node, until the body of the response was read, cancelled or broken off.
+ * Creates middleware that admits requests through a gate. On Node, a permit is held until the response has been sent or
+ * the client has disconnected. On other runtimes, it is held until the body of the response was read or cancelled or
+ * has failed, or the request's signal has aborted.
  *
- * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get `(c)`.
+ * @param options The gate and further settings: {@link LimitOptions}. Functions receive `(c)`.
  * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
  *
  * @example
@@ -81,30 +94,31 @@ const port: FrameworkAdapter<[HonoContext]> = {
  * import { hono } from 'headgate/http';
  *
  * const app = new Hono();
- * app.use(hono({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
+ * // 100 per second, 20 at a time. The others queue for up to 5 s.
+ * app.use(hono({ gate: new Throttle(100, 20), wait: 5 }));
  * app.get('/', (c) => c.text('hello'));
  */
 export function hono(options: LimitOptions<[c: HonoContext]>): HonoMiddleware<HonoContext>;
-/** The same for options whose functions name the type of the context. */
+/** The overload for options whose functions declare the type of the context. */
 export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<[c: C]>): HonoMiddleware<C>;
 export function hono<C extends HonoContext>(options: LimitOptions<[c: C]>): HonoMiddleware<C> {
-  const decide = createDecision<[C]>(options, port);
+  const decide = createDecision<[C]>(options, adapter);
   return async function headgate(c, next) {
     const verdict = await decide(c);
-    if (!verdict.runs) {
-      const { status, headers, body } = verdict.reply ?? NOBODY;
+    if (!verdict.allowed) {
+      const { status, headers, body } = verdict.reply ?? CLIENT_CLOSED_REQUEST;
       return c.body(body || null, status, headers);
     }
-    const over = nodeOf(c.env) === undefined ? verdict.over : undefined;
+    const responseClosed = nodeConnection(c.env) === undefined ? verdict.responseClosed : undefined;
     try {
       await next();
     } catch (error) {
-      over?.();
+      responseClosed?.();
       throw error;
     } finally {
-      verdict.finished?.();
+      verdict.handlerFinished?.();
     }
-    const response = deliver(c.req.raw, c.res, verdict.fields, over);
+    const response = watchResponse(c.req.raw, c.res, verdict.fields, responseClosed);
     if (response !== c.res) c.res = response;
     return undefined;
   };

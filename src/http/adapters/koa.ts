@@ -1,15 +1,16 @@
 /** Middleware for Koa. */
-import { createDecision, type LimitOptions, type FrameworkAdapter } from '../decide.js';
+import { createDecision } from '../decide.js';
+import type { FrameworkAdapter } from '../framework-adapter.js';
+import type { LimitOptions } from '../options.js';
 import {
-  carriersOf,
-  isOver,
+  isClosed,
   isSent,
   type NodeRequest,
   type NodeResponse,
+  onClose,
+  onEnd,
   propertyOf,
-  turnOf,
-  whenEnded,
-  whenOver,
+  waitForTurn,
 } from '../platform/node.js';
 
 /** A context of Koa. */
@@ -18,11 +19,11 @@ export interface KoaContext {
   readonly req: NodeRequest;
   /** The response of Node. */
   readonly res: NodeResponse;
-  /** The client's address, by the application's `proxy` setting. */
+  /** The client's address, according to the application's `proxy` setting. */
   readonly ip: string;
-  /** What middleware has found out, such as the `user` who has signed in. */
+  /** The state that middleware has set, such as the authenticated `user`. */
   readonly state: { readonly user?: unknown };
-  /** Such as `GET`. */
+  /** The method, such as `GET`. */
   readonly method: string;
   /** The path of the URL. */
   readonly path: string;
@@ -32,11 +33,11 @@ export interface KoaContext {
   readonly originalUrl: string;
   /** The parameters of the query. */
   readonly query: Readonly<Record<string, string | string[] | undefined>>;
-  /** A header field of the request, by its name in any case; `''` where there is none. */
+  /** A header field of the request. The name is case-insensitive. `''` if the field is absent. */
   get(field: string): string;
-  /** The application: its `error` event tells what `onLimited` throws. */
+  /** The application. Its `error` event reports the errors of `onLimited`. */
   readonly app: { emit(event: 'error', error: unknown, ctx: object): unknown };
-  /** `false` where somebody responds without Koa. */
+  /** `false` where a handler responds without Koa. */
   respond?: boolean | undefined;
   /** The status of the response. */
   status: number;
@@ -49,35 +50,35 @@ export interface KoaContext {
 /** Middleware of Koa. */
 export type KoaMiddleware<Ctx> = (ctx: Ctx, next: () => Promise<unknown>) => Promise<void>;
 
-const port: FrameworkAdapter<[KoaContext]> = {
+const adapter: FrameworkAdapter<[KoaContext]> = {
   ip: (ctx) => ctx.ip,
-  peer: (ctx) => ctx.req.socket.remoteAddress,
+  socketAddress: (ctx) => ctx.req.socket.remoteAddress,
   user: (ctx) => ctx.state.user,
-  // A router's.
+  // A router sets them.
   params: (ctx) => propertyOf(ctx, 'params'),
-  own: (name, ctx) => propertyOf(ctx, name),
+  property: (name, ctx) => propertyOf(ctx, name),
   header: (name, ctx) => ctx.req.headers[name],
   method: (ctx) => ctx.req.method,
   url: (ctx) => ctx.originalUrl,
-  carriers: (ctx) => carriersOf(ctx.req, ctx),
-  turn: (ctx) => turnOf(ctx.req, ctx.res),
-  over: (ctx) => isOver(ctx.req, ctx.res),
-  sent: (ctx) => isSent(ctx.res),
-  whenOver: (end, ctx) => whenOver(ctx.res, end),
-  announce: (fields, ctx) => ctx.set(fields),
-  refusing(status, ctx) {
+  requestObjects: (ctx) => [ctx.req, ctx],
+  waitForTurn: (ctx) => waitForTurn(ctx.req, ctx.res),
+  isClosed: (ctx) => isClosed(ctx.req, ctx.res),
+  isSent: (ctx) => isSent(ctx.res),
+  onClose: (listener, ctx) => onClose(ctx.res, listener),
+  setHeaders: (fields, ctx) => ctx.set(fields),
+  prepareRefusal(status, ctx) {
     const before = ctx.body;
     ctx.status = status;
     return () => ctx.body !== before || ctx.respond === false;
   },
-  report: (error, ctx) => ctx.app.emit('error', error, ctx),
+  logError: (error, ctx) => ctx.app.emit('error', error, ctx),
 };
 
 /**
- * Middleware that lets requests through a gate. A permit is held until the response has been sent or the client has
- * gone, however long that takes after the middleware is done.
+ * Creates middleware that admits requests through a gate. A permit is held until the response has been sent or the
+ * client has disconnected, also after all middleware has finished.
  *
- * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get `(ctx)`.
+ * @param options The gate and further settings: {@link LimitOptions}. Functions receive `(ctx)`.
  * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
  *
  * @example
@@ -86,31 +87,32 @@ const port: FrameworkAdapter<[KoaContext]> = {
  * import { koa } from 'headgate/http';
  *
  * const app = new Koa();
- * app.use(koa({ gate: new Throttle(100, 20), wait: 5 })); // 100 per second, 20 at a time, the others queue for 5 s
+ * // 100 per second, 20 at a time. The others queue for up to 5 s.
+ * app.use(koa({ gate: new Throttle(100, 20), wait: 5 }));
  * app.use((ctx) => void (ctx.body = 'hello'));
  */
 export function koa(options: LimitOptions<[ctx: KoaContext]>): KoaMiddleware<KoaContext>;
-/** The same for options whose functions name the type of the context. */
+/** The overload for options whose functions declare the type of the context. */
 export function koa<Ctx extends KoaContext = KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx>;
 export function koa<Ctx extends KoaContext>(options: LimitOptions<[ctx: Ctx]>): KoaMiddleware<Ctx> {
-  const decide = createDecision<[Ctx]>(options, port);
+  const decide = createDecision<[Ctx]>(options, adapter);
   return async function headgate(ctx, next) {
     const verdict = await decide(ctx);
-    if (verdict.runs) {
+    if (verdict.allowed) {
       ctx.set(verdict.fields);
-      const finished = verdict.finished ?? (() => {});
+      const handlerFinished = verdict.handlerFinished ?? (() => {});
       try {
         await next();
       } finally {
         // A handler that responds without Koa has finished when it has ended the response.
-        if (ctx.respond === false) whenEnded(ctx.res, finished);
-        else finished();
+        if (ctx.respond === false) onEnd(ctx.res, handlerFinished);
+        else handlerFinished();
       }
     } else if (verdict.reply !== undefined) {
       const { status, headers, body } = verdict.reply;
       ctx.status = status;
       ctx.set(headers);
-      // Koa takes plain bytes for an object.
+      // Koa would send an ArrayBuffer as JSON.
       ctx.body = typeof body === 'string' ? body : new Blob([body]);
     }
   };

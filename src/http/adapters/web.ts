@@ -1,58 +1,66 @@
-/**
- * A wrapper for handlers that take a `Request` and return a `Response`: Deno, Bun, workers, route handlers.
- */
+/** A wrapper for handlers from `Request` to `Response`: Deno, Bun, workers, route handlers. */
 import { checkFunction } from '../../core/validation.js';
-import { createDecision, type LimitOptions, type FrameworkAdapter } from '../decide.js';
+import { createDecision } from '../decide.js';
+import type { FrameworkAdapter } from '../framework-adapter.js';
+import type { LimitOptions } from '../options.js';
 import { propertyOf } from '../platform/node.js';
+import { CLIENT_CLOSED_REQUEST, watchResponse } from '../platform/response.js';
+import {
+  isFetchClosed,
+  isFetchSent,
+  nodeConnection,
+  onFetchClose,
+  remoteAddress,
+  requestObjectsOf,
+  waitForFetchTurn,
+} from '../platform/runtime.js';
 import { responseOf } from '../refusal.js';
-import { deliver, NOBODY } from '../platform/response.js';
-import { addressOf, carriersIn, isDone, nodeOf, turnIn, wasSent, whenDone } from '../platform/runtime.js';
 
-/** What has a handler. */
-interface Handles {
-  /** A method, whose parameters may be of subclasses, such as `NextRequest`. */
+/** The source of the type {@link WebHandler}. */
+interface HandlerMethod {
+  /** A method: TypeScript then accepts handlers of subclasses of `Request`, such as `NextRequest`. */
   handle(request: Request, ...rest: unknown[]): Response | PromiseLike<Response>;
 }
 
-/** A handler of requests, or of a subclass of `Request`, with whatever else the runtime hands over. */
-export type WebHandler = Handles['handle'];
+/** A handler. It receives a `Request` or an instance of a subclass, and the further arguments of the runtime. */
+export type WebHandler = HandlerMethod['handle'];
 
-/** What a handler gets. One that takes no request gets one all the same. */
+/** The arguments of a handler. A handler without parameters receives a request, too. */
 export type WebArguments<Handler extends WebHandler> =
   Parameters<Handler> extends [infer Req extends Request, ...infer Rest]
     ? [request: Req, ...rest: Rest]
     : [request: Request];
 
-const port: FrameworkAdapter<[request: Request, ...rest: unknown[]]> = {
-  ip: (request, connection) => addressOf(request, connection),
+const adapter: FrameworkAdapter<[request: Request, ...rest: unknown[]]> = {
+  ip: (request, connection) => remoteAddress(request, connection),
   user: (request) => (request as { user?: unknown }).user,
   params: () => undefined,
-  own: (name, request) => propertyOf(request, name),
+  property: (name, request) => propertyOf(request, name),
   header: (name, request) => request.headers.get(name),
   method: (request) => request.method,
   url: (request) => request.url,
-  carriers: (request, connection) => carriersIn(request, connection),
-  turn: (_request, connection) => turnIn(connection),
-  over: (request, connection) => isDone(request, connection),
-  sent: (request, connection) => wasSent(request, connection),
-  whenOver: (end, request, connection) => whenDone(end, request, connection),
-  announce: () => {},
-  refusing: () => () => false,
-  report: (error) => console.error(error),
+  requestObjects: (request, connection) => requestObjectsOf(request, connection),
+  waitForTurn: (_request, connection) => waitForFetchTurn(connection),
+  isClosed: (request, connection) => isFetchClosed(request, connection),
+  isSent: (request, connection) => isFetchSent(request, connection),
+  onClose: (listener, request, connection) => onFetchClose(listener, request, connection),
+  setHeaders: () => {},
+  prepareRefusal: () => () => false,
+  logError: (error) => console.error(error),
 };
 
 /**
- * A handler that lets requests through a gate to `handler`. A permit is held until the body of the response was read
- * to its end, cancelled or broken off, or the request's signal has aborted; on Node (where `@hono/node-server` hands
- * over its `incoming` and `outgoing`: pass them on) until the response has been sent or the client has gone.
+ * Wraps `handler` in a handler that admits requests through a gate. A permit is held until the body of the response was
+ * read or cancelled or has failed, or the request's signal has aborted. On Node, it is held until the response has been
+ * sent or the client has disconnected. For that, pass on the `incoming` and `outgoing` of `@hono/node-server`.
  *
- * Where the key is `'ip'`, the address comes from the second argument: Deno's `info`, Bun's `server`. Other runtimes
- * do not tell it; there a function knows it.
+ * With the key `'ip'`, the address comes from the second argument: Deno's `info`, Bun's `server`. Other runtimes do not
+ * provide the address there: use a key function.
  *
- * In Cloudflare's workers, where no request may wait for another, a gate with `wait` belongs into a Durable Object.
+ * In Cloudflare's workers, one request cannot wait for another: put a gate with `wait` into a Durable Object.
  *
- * @param handler Gets the request and whatever else the runtime hands over.
- * @param options The gate, and what else there is to say: {@link LimitOptions}. Functions get what `handler` gets.
+ * @param handler Receives the request and the further arguments of the runtime.
+ * @param options The gate and further settings: {@link LimitOptions}. Functions receive the arguments of `handler`.
  * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
  *
  * @example
@@ -68,19 +76,22 @@ export function web<Handler extends WebHandler>(
   options: LimitOptions<WebArguments<Handler>>,
 ): (...args: WebArguments<Handler>) => Promise<Response> {
   checkFunction('handler', handler);
-  const decide = createDecision<WebArguments<Handler>>(options, port);
+  const decide = createDecision<WebArguments<Handler>>(options, adapter);
   return async function headgate(...args) {
     const [request, connection] = args as [Request, ...unknown[]];
     const verdict = await decide(...args);
-    if (!verdict.runs) return responseOf(verdict.reply ?? NOBODY, verdict.fields, request.method === 'HEAD');
-    const over = nodeOf(connection) === undefined ? verdict.over : undefined;
+    if (!verdict.allowed) {
+      return responseOf(verdict.reply ?? CLIENT_CLOSED_REQUEST, verdict.fields, request.method === 'HEAD');
+    }
+    const responseClosed = nodeConnection(connection) === undefined ? verdict.responseClosed : undefined;
     try {
-      return deliver(request, await handler(...(args as [Request, ...unknown[]])), verdict.fields, over);
+      const response = await handler(...(args as [Request, ...unknown[]]));
+      return watchResponse(request, response, verdict.fields, responseClosed);
     } catch (error) {
-      over?.();
+      responseClosed?.();
       throw error;
     } finally {
-      verdict.finished?.();
+      verdict.handlerFinished?.();
     }
   };
 }

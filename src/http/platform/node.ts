@@ -1,74 +1,67 @@
-/**
- * What Node tells of a request and its response, be it HTTP/1 or HTTP/2, of `node:http` or of a framework upon it.
- */
+/** Node's requests and responses, over HTTP/1 or HTTP/2, from `node:http` or from a framework on top of it. */
 
-/** The parts of `http.IncomingMessage` that matter here. */
+/** The used part of `http.IncomingMessage`. */
 export interface NodeRequest {
-  /** Such as `GET`. */
+  /** The method, such as `GET`. */
   readonly method?: string | undefined;
   /** The path and the query, as the client sent them. */
   readonly url?: string | undefined;
   /** The header fields, by their names in lower case. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  /** The connection: `remoteAddress` is the client's, or a proxy's; `destroyed` when it is over. */
+  /** The connection. `remoteAddress` is the client's address, or a proxy's. `destroyed` is true when it is closed. */
   readonly socket: NodeEmitter & { readonly remoteAddress?: string | undefined; readonly destroyed: boolean };
 }
 
-/** The parts of `http.ServerResponse` that matter here. */
+/** The used part of `http.ServerResponse`. */
 export interface NodeResponse extends NodeEmitter {
-  /** The status. */
+  /** The HTTP status. */
   statusCode: number;
-  /** Whether the headers are on their way. */
+  /** Whether the header was sent. */
   readonly headersSent: boolean;
   /** Whether `end` was called. */
   readonly writableEnded?: boolean | undefined;
-  /** Not there in HTTP/2. */
+  /** Whether all of the response was passed to the system. Absent in HTTP/2. */
   readonly writableFinished?: boolean | undefined;
-  /** `null` while responses before it keep the socket busy. */
+  /** `null` while earlier responses occupy the socket. */
   readonly socket: object | null | undefined;
   /** Sets a header field. */
   setHeader(name: string, value: string | string[]): unknown;
-  /** Sends the rest, and ends the response. */
+  /** Sends the last part of the body, and ends the response. */
   end(body?: string | Uint8Array): unknown;
 }
 
-/** What calls back when it is over. */
+/** An emitter of the events at the end of a response or a connection. */
 interface NodeEmitter {
-  /** Calls `listener` when it closes, or when all was handed over to the system. */
+  /** Calls `listener` when the emitter is closed, or when all data was passed to the system. */
   on(event: 'close' | 'finish', listener: () => void): unknown;
 }
 
-/** The objects that stand for a request, whichever framework it runs in. */
-export function carriersOf(req: NodeRequest, framework?: object): readonly object[] {
-  return framework === undefined ? [req] : [req, framework];
-}
-
-/** Whether the response was sent, or nobody is there any more to send it to. */
-export function isOver(req: NodeRequest, res: NodeResponse): boolean {
+/** Whether the response was sent completely, or the client has disconnected. */
+export function isClosed(req: NodeRequest, res: NodeResponse): boolean {
   return res.writableFinished === true || req.socket.destroyed;
 }
 
-/** Of a response that is over: whether all of it was sent. HTTP/2 says only whether the handler has ended it. */
+/** Whether the closed response was sent completely. HTTP/2 only shows whether the handler has ended the response. */
 export function isSent(res: NodeResponse): boolean {
   return (res.writableFinished ?? res.writableEnded) === true;
 }
 
-/** Calls `end` when the response was sent or the client has gone: at least once. It cannot be taken back. */
-export function whenOver(res: NodeResponse, end: () => void): undefined {
-  res.on('close', end);
-  // Where no server is behind it, as in a cloud function, a response that was sent does not close.
-  res.on('finish', end);
+/** Calls `listener` at least once when the response was sent or the client has disconnected. It cannot be removed. */
+export function onClose(res: NodeResponse, listener: () => void): undefined {
+  res.on('close', listener);
+  // Without a server, as in a cloud function, a response that was sent emits no 'close'.
+  res.on('finish', listener);
 }
 
 /**
- * Calls `ended` when the handler has ended the response, at least once: by `end`, by `destroy`, or by a stream that it
- * pipes into it and that has ended or was destroyed. Called once the client has gone: then no event says so any more.
- * Middleware that wraps `end` itself, before or after, is none the worse for it.
+ * Calls `listener` at least once when the handler has ended the response: by `end`, by `destroy`, or by a piped stream
+ * that has ended or was destroyed. Used for a response whose client has disconnected: such a response emits no event at
+ * its end. Other middleware may wrap `end`, too, before or after this call.
  */
-export function whenEnded(res: NodeResponse, ended: () => void): void {
-  if (res.writableEnded === true) return ended();
+export function onEnd(res: NodeResponse, listener: () => void): void {
+  if (res.writableEnded === true) return listener();
   const response = res as unknown as Record<'end' | 'destroy', ((...args: unknown[]) => unknown) | undefined> & {
-    on(event: 'unpipe', listener: (source: Source) => void): unknown;
+    on(event: 'unpipe', listener: (source: PipedStream) => void): unknown;
   };
   for (const name of ['end', 'destroy'] as const) {
     const original = response[name];
@@ -76,56 +69,62 @@ export function whenEnded(res: NodeResponse, ended: () => void): void {
       try {
         return original?.apply(this, args);
       } finally {
-        ended();
+        listener();
       }
     };
   }
-  // A pipe into a closed response is taken apart: nobody calls `end` then.
+  // A pipe to a closed response is removed, so the stream does not call `end`.
   response.on('unpipe', (source) => {
-    if (source.destroyed === true || source.readableEnded === true) return ended();
-    source.on('close', ended);
-    source.on('end', ended);
+    if (source.destroyed === true || source.readableEnded === true) return listener();
+    source.on('close', listener);
+    source.on('end', listener);
   });
 }
 
-/** What can be piped into a response. */
-interface Source {
+/** A stream that was piped into a response. */
+interface PipedStream {
   readonly destroyed?: boolean;
   readonly readableEnded?: boolean;
   on(event: 'close' | 'end', listener: () => void): unknown;
 }
 
-/** What to call when a socket closes. One listener serves all its requests: more than ten would look like a leak. */
+/**
+ * The callbacks of the requests that wait for their turn on a socket. They share one 'close' listener of the socket:
+ * Node warns about a leak when an emitter has more than ten listeners.
+ */
 const pipelined = new WeakMap<object, Set<() => void>>();
 
 /**
- * Waits for the turn of a response on its socket: HTTP/1 clients may send many requests at once (pipelining), and their
- * responses go out one after the other. A request that held a permit while it waits for its turn would let one slow
- * response before it hold the permits of all. Resolves as well when the client has gone.
+ * Waits for the turn of a response on its socket. HTTP/1 clients may send many requests at once (pipelining), and the
+ * server sends the responses one after another. If each waiting request held a permit, one slow response could occupy
+ * the permits of all. The promise also resolves when the client has disconnected.
  *
- * @returns `undefined` where it is the response's turn already.
+ * @returns `undefined` if it is already the response's turn.
  */
-export function turnOf({ socket }: NodeRequest, res: NodeResponse): Promise<void> | undefined {
-  // Some runtimes that imitate Node know no sockets of responses: there, the socket is never found busy.
+export function waitForTurn({ socket }: NodeRequest, res: NodeResponse): Promise<void> | undefined {
+  // Runtimes that imitate Node may not set the socket of a response. There, the socket has no current response either.
   const { _httpMessage: current } = socket as { _httpMessage?: unknown };
   if (res.socket !== null || !current || current === res) return undefined;
   return new Promise((resolve) => {
     const known = pipelined.get(socket);
-    const ends = known ?? new Set();
+    const callbacks = known ?? new Set();
     if (known === undefined) {
-      pipelined.set(socket, ends);
-      socket.on('close', () => ends.forEach((each) => each()));
+      pipelined.set(socket, callbacks);
+      socket.on('close', () => callbacks.forEach((each) => each()));
     }
-    const turn = (): void => {
-      ends.delete(turn);
+    const resume = (): void => {
+      callbacks.delete(resume);
       resolve();
     };
-    ends.add(turn);
-    (res as unknown as { on(event: 'socket', listener: () => void): unknown }).on('socket', turn);
+    callbacks.add(resume);
+    (res as unknown as { on(event: 'socket', listener: () => void): unknown }).on('socket', resume);
   });
 }
 
-/** A property of `object`, its class's getters included; of any object whatever, nothing: that can stand for nobody. */
+/**
+ * A property of `object`, including the getters of its class. `undefined` for the properties that every object has:
+ * they cannot identify a client.
+ */
 export function propertyOf(object: unknown, name: string): unknown {
   return Object(object) !== object || name in Object.prototype ? undefined : (object as Record<string, unknown>)[name];
 }

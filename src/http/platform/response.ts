@@ -1,27 +1,29 @@
-/**
- * When a response is over where only its `Response` is at hand, and not the socket behind it.
- */
+/** Observes the end of a response where only its `Response` is available, without the socket. */
 import { isUnread, passOn } from '../../web/response-body.js';
-import type { Fields, Reply } from '../refusal.js';
+import type { Fields } from '../ratelimit-fields.js';
+import type { Reply } from '../refusal.js';
 
-/** For a client that has gone. Logs know 499 as that. */
-export const NOBODY: Reply = { status: 499, headers: {}, body: '' };
+/** The reply for a client that has disconnected. Logs know the status 499 as "client closed request". */
+export const CLIENT_CLOSED_REQUEST: Reply = { status: 499, headers: {}, body: '' };
 
-/** The response to send in place of `response`: it calls `end`, and has `fields`, but for those that it had. */
-export function deliver(
+/**
+ * Returns the response to send instead of `response`. It calls `onEnd` when its body ends. It has `fields`, except for
+ * those that `response` already has.
+ */
+export function watchResponse(
   { method }: Request,
   response: Response,
   fields: Fields,
-  end: (() => void) | undefined,
+  onEnd: (() => void) | undefined,
 ): Response {
   const missing = Object.entries(fields).filter(([name]) => !response.headers.has(name));
-  // Nobody reads the body of an answer to HEAD, and there are statuses of strangers that no Response can be made with.
-  const watched = end !== undefined && method !== 'HEAD' && response.status < 600 && isUnread(response);
-  if (!watched) end?.();
-  if (!watched && missing.length === 0) return response;
+  // The server does not read the body of a response to HEAD. A status of 600 or more is not valid in a new Response.
+  const hasBody = onEnd !== undefined && method !== 'HEAD' && response.status < 600 && isUnread(response);
+  if (!hasBody) onEnd?.();
+  if (!hasBody && missing.length === 0) return response;
   try {
-    // A copy: the handler may send the same one to others, and what fetch() returns cannot be changed.
-    const copy = new Response(watched ? passOn(response.body, end) : response.body, response);
+    // A copy: the handler may return the same response for other requests, and a response of fetch() is immutable.
+    const copy = new Response(hasBody ? passOn(response.body, onEnd) : response.body, response);
     for (const [name, value] of missing) copy.headers.set(name, value);
     return copy;
   } catch {

@@ -1,4 +1,4 @@
-/** The short form: at most so many requests of one client at a time. Its behaviour is that of django-smart-ratelimit, bettered. */
+/** `concurrencyLimit`. The tests with underscores have the names of the tests of django-smart-ratelimit. */
 import { Throttle } from 'headgate';
 import { type BackendNeeds, concurrencyLimit } from 'headgate/http';
 import { describe, expect, test, vi } from 'vitest';
@@ -6,21 +6,21 @@ import { KeyedThrottle } from '../../src/compose/keyed-throttle.js';
 import { call, get, Latch, until } from '../support/http-client.js';
 import { sites } from '../support/framework-servers.js';
 
-/** A backend that shows what it holds. */
-const watched = (): {
+/** A backend function that records its calls and its result. */
+const recordingBackend = (): {
   keyed: KeyedThrottle;
   backend: (needs: BackendNeeds) => KeyedThrottle;
-  asked: BackendNeeds[];
+  needs: BackendNeeds[];
 } => {
-  const asked: BackendNeeds[] = [];
+  const received: BackendNeeds[] = [];
   let keyed!: KeyedThrottle;
   return {
     get keyed() {
       return keyed;
     },
-    asked,
+    needs: received,
     backend: (needs) => {
-      asked.push(needs);
+      received.push(needs);
       return (keyed = new KeyedThrottle(Infinity, needs.concurrency));
     },
   };
@@ -32,19 +32,19 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
 
   test('semaphore_contract', async () => {
     const latches = [new Latch(), new Latch()];
-    const counts = watched();
-    let inside = 0;
+    const counts = recordingBackend();
+    let running = 0;
     const site = await serve(concurrencyLimit({ key, maxConcurrent: 2, backend: counts.backend }), {
-      handler: async () => (await latches[inside++]?.opened, 'done'),
+      handler: async () => (await latches[running++]?.opened, 'done'),
     });
     const first = call(site, '/', as('a'));
-    await until(() => inside === 1);
+    await until(() => running === 1);
     const second = call(site, '/', as('a'));
-    await until(() => inside === 2);
-    // Two slots a key, and no third; those of another key are free.
+    await until(() => running === 2);
+    // A key has two slots. The slots of another key are free.
     expect(counts.keyed.peek('header:x-user:a')?.active).toBe(2);
     expect([(await get(site, '/', as('a'))).status, (await get(site, '/', as('b'))).status]).toEqual([429, 200]);
-    // A slot that comes back is given again, once.
+    // One released slot admits one request.
     latches[0]?.open();
     await first.seen;
     await until(() => counts.keyed.peek('header:x-user:a')?.active === 1);
@@ -69,13 +69,13 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
     await leaked.seen;
   });
 
-  test('reclaims_leaked_slot is the business of a backend that was told the ttl', async () => {
-    const counts = watched();
+  test('reclaims_leaked_slot does not apply to a backend function, which receives the ttl', async () => {
+    const counts = recordingBackend();
     const latch = new Latch();
     const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, ttl: 0.02, backend: counts.backend }), {
       handler: async () => (await latch.opened, 'done'),
     });
-    expect(counts.asked).toEqual([{ concurrency: 1, ttl: 0.02 }]);
+    expect(counts.needs).toEqual([{ concurrency: 1, ttl: 0.02 }]);
     const slow = call(site, '/', as('a'));
     await until(() => counts.keyed.peek('header:x-user:a')?.active === 1);
     await new Promise((resolve) => void setTimeout(resolve, 60));
@@ -87,12 +87,12 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
 
   test('blocks_over_capacity_request', async () => {
     const latch = new Latch();
-    let inside = 0;
+    let running = 0;
     const site = await serve(concurrencyLimit({ key, maxConcurrent: 2 }), {
-      handler: async () => (inside++, await latch.opened, 'done'),
+      handler: async () => (running++, await latch.opened, 'done'),
     });
     const calls = [call(site, '/', as('a')), call(site, '/', as('a'))];
-    await until(() => inside === 2);
+    await until(() => running === 2);
     const over = await get(site, '/', as('a'));
     expect([over.status, over.headers['retry-after'], over.headers['ratelimit']]).toEqual([
       429,
@@ -110,13 +110,13 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
 
   test('non_block_allows_over_capacity', async () => {
     const latch = new Latch();
-    const counts = watched();
-    let inside = 0;
+    const counts = recordingBackend();
+    let running = 0;
     const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, block: false, backend: counts.backend }), {
-      handler: async () => (inside++, await latch.opened, 'done'),
+      handler: async () => (running++, await latch.opened, 'done'),
     });
     const calls = [1, 2, 3].map(() => call(site, '/', as('a')));
-    await until(() => inside === 3);
+    await until(() => running === 3);
     expect(counts.keyed.peek('header:x-user:a')?.active).toBe(1);
     latch.open();
     expect((await Promise.all(calls.map(({ seen }) => seen))).map(({ status }) => status)).toEqual([200, 200, 200]);
@@ -137,28 +137,28 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
   });
 
   test('async_view', async () => {
-    const counts = watched();
+    const counts = recordingBackend();
     const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, backend: counts.backend }), {
       handler: async () => {
         await new Promise((resolve) => void setTimeout(resolve, 20));
-        return `inside: ${counts.keyed.peek('header:x-user:a')?.active}`;
+        return `active: ${counts.keyed.peek('header:x-user:a')?.active}`;
       },
     });
     const answers = await Promise.all([get(site, '/', as('a')), get(site, '/', as('a'))]);
     expect(answers.map(({ status }) => status).toSorted((one, other) => one - other)).toEqual([200, 429]);
-    expect(answers.map(({ body }) => body)).toContain('inside: 1');
+    expect(answers.map(({ body }) => body)).toContain('active: 1');
     await until(() => (counts.keyed.peek('header:x-user:a')?.active ?? 0) === 0);
   });
 
   test('response_callback', async () => {
     const latch = new Latch();
-    let inside = 0;
+    let running = 0;
     const onLimited = vi.fn((_refusal: unknown) => ({ detail: 'five exports at a time' }));
     const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, onLimited }), {
-      handler: async () => (inside++, await latch.opened, 'done'),
+      handler: async () => (running++, await latch.opened, 'done'),
     });
     const slow = call(site, '/', as('a'));
-    await until(() => inside === 1);
+    await until(() => running === 1);
     const seen = await get(site, '/', as('a'));
     expect([seen.status, JSON.parse(seen.body)]).toEqual([429, { detail: 'five exports at a time' }]);
     expect(onLimited.mock.calls[0]?.[0]).toMatchObject({ status: 429, retryAfter: 1, key: 'header:x-user:a' });
@@ -167,7 +167,7 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
   });
 
   test('view_exception', async () => {
-    const counts = watched();
+    const counts = recordingBackend();
     const site = await serve(concurrencyLimit({ key, maxConcurrent: 1, backend: counts.backend }), {
       handler: () => {
         throw new Error('no');
@@ -180,7 +180,7 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
   });
 });
 
-test('what is given beside is passed on as it is', () => {
+test('other options are passed on unchanged', () => {
   const backend = new KeyedThrottle(Infinity, 3);
   const skip = (): boolean => false;
   const onLimited = (): undefined => undefined;
@@ -215,16 +215,16 @@ test('what is given beside is passed on as it is', () => {
   });
 });
 
-test('a slot is held until the handler has finished, unless hold says otherwise (FAULTS 26)', () => {
+test("the default of hold is 'handler' (FAULTS 26)", () => {
   const holds = [{}, { hold: undefined }, { hold: 'response' as const }].map(
     (given) => concurrencyLimit({ key: 'ip', maxConcurrent: 1, ...given }).hold,
   );
   expect(holds).toEqual(['handler', 'handler', 'response']);
 });
 
-describe('the limit of a backend (FAULTS 49)', () => {
-  /** A gate of a key that shows how many permits it allows. */
-  const showing = (concurrency: unknown): KeyedThrottle =>
+describe('the concurrency of a backend (FAULTS 49)', () => {
+  /** A keyed gate that shows `concurrency`. */
+  const withConcurrency = (concurrency: unknown): KeyedThrottle =>
     Object.defineProperty(new KeyedThrottle(Infinity, 5), 'concurrency', { value: concurrency });
 
   test.each<[unknown, string]>([
@@ -232,94 +232,102 @@ describe('the limit of a backend (FAULTS 49)', () => {
     [1, 'maxConcurrent must be the concurrency of the backend, which is 1, received 2'],
     [0, 'maxConcurrent must be the concurrency of the backend, which is 0 (no limit), received 2'],
     [Infinity, 'maxConcurrent must be the concurrency of the backend, which is Infinity (no limit), received 2'],
-  ])('of %s is no 2: it is refused at definition, with both numbers', (concurrency, message) => {
-    const backend = showing(concurrency);
+  ])('throws at creation if it is %s and maxConcurrent is 2', (concurrency, message) => {
+    const backend = withConcurrency(concurrency);
     for (const given of [backend, () => backend]) {
       expect(() => concurrencyLimit({ key: 'ip', maxConcurrent: 2, backend: given })).toThrow(new RangeError(message));
     }
   });
 
-  test.each([2, undefined, '5'])('of %j is taken: it is the same, or not shown', (concurrency) => {
-    const backend = showing(concurrency);
+  test.each([2, undefined, '5'])('is accepted if it is %j: equal to maxConcurrent, or not a number', (concurrency) => {
+    const backend = withConcurrency(concurrency);
     for (const given of [backend, () => backend])
       expect(concurrencyLimit({ key: 'ip', maxConcurrent: 2, backend: given }).keyed).toBe(backend);
   });
 });
 
-test('whoever makes the backend gets the ttl as it is, and nobody else does', () => {
-  const asked: BackendNeeds[] = [];
+test('a backend function receives the ttl, and the adapter receives none', () => {
+  const received: BackendNeeds[] = [];
   const backend = (needs: BackendNeeds): KeyedThrottle => (
-    asked.push(needs),
+    received.push(needs),
     new KeyedThrottle(Infinity, needs.concurrency)
   );
   const options = [{}, { ttl: undefined }, { ttl: 60 }].map((given) =>
     concurrencyLimit({ key: 'ip', maxConcurrent: 3, backend, ...given }),
   );
-  expect(asked).toEqual([undefined, undefined, 60].map((ttl) => ({ concurrency: 3, ttl })));
+  expect(received).toEqual([undefined, undefined, 60].map((ttl) => ({ concurrency: 3, ttl })));
   expect(options.filter((each) => 'ttl' in each)).toEqual([]);
 });
 
-test('unless a backend says otherwise, this process counts', () => {
+test('the default backend is a KeyedThrottle', () => {
   const { keyed } = concurrencyLimit({ key: 'ip', maxConcurrent: 5 });
   expect(keyed).toBeInstanceOf(KeyedThrottle);
   expect((keyed as KeyedThrottle).peek('ip:::1')).toBeUndefined();
 });
 
 test.each<[string, object, string]>([
-  ['no maxConcurrent', { key: 'ip' }, 'TypeError: maxConcurrent must be an integer >= 1, received undefined'],
+  ['a missing maxConcurrent', { key: 'ip' }, 'TypeError: maxConcurrent must be an integer >= 1, received undefined'],
   [
-    'maxConcurrent of nothing',
+    'a maxConcurrent of 0',
     { key: 'ip', maxConcurrent: 0 },
     'RangeError: maxConcurrent must be an integer >= 1, received 0',
   ],
-  ['half of one', { key: 'ip', maxConcurrent: 1.5 }, 'RangeError: maxConcurrent must be an integer >= 1, received 1.5'],
   [
-    'no end',
+    'a fractional maxConcurrent',
+    { key: 'ip', maxConcurrent: 1.5 },
+    'RangeError: maxConcurrent must be an integer >= 1, received 1.5',
+  ],
+  [
+    'an infinite maxConcurrent',
     { key: 'ip', maxConcurrent: Infinity },
     'RangeError: maxConcurrent must be an integer >= 1, received Infinity',
   ],
   [
-    'a ttl of nothing',
+    'a ttl of 0',
     { key: 'ip', maxConcurrent: 1, ttl: 0 },
     'RangeError: ttl must be a number > 0, up to 2147483, received 0',
   ],
   [
-    'a backend that is a name',
+    'a backend that is a string',
     { key: 'ip', maxConcurrent: 1, backend: 'redis' },
     'TypeError: backend must be a KeyedGate, received "redis"',
   ],
   [
-    'a backend without keys',
+    'a backend that is not keyed',
     { key: 'ip', maxConcurrent: 1, backend: new Throttle(1) },
     'TypeError: backend must be a KeyedGate, received object',
   ],
-  ['no keys', { key: 'ip', maxConcurrent: 1, maxKeys: 0 }, 'RangeError: maxKeys must be an integer >= 1, received 0'],
   [
-    'half a key',
+    'a maxKeys of 0',
+    { key: 'ip', maxConcurrent: 1, maxKeys: 0 },
+    'RangeError: maxKeys must be an integer >= 1, received 0',
+  ],
+  [
+    'a fractional maxKeys',
     { key: 'ip', maxConcurrent: 1, maxKeys: 1.5 },
     'RangeError: maxKeys must be an integer >= 1, received 1.5',
   ],
   [
-    'any number of keys',
+    'an infinite maxKeys',
     { key: 'ip', maxConcurrent: 1, maxKeys: Infinity },
     'RangeError: maxKeys must be an integer >= 1, received Infinity',
   ],
   [
-    'maxKeys that is a text',
+    'maxKeys that is a string',
     { key: 'ip', maxConcurrent: 1, maxKeys: '5' },
     'TypeError: maxKeys must be an integer >= 1, received "5"',
   ],
   [
-    'maxKeys beside a backend',
+    'maxKeys with a backend',
     { key: 'ip', maxConcurrent: 1, maxKeys: 5, backend: new KeyedThrottle(Infinity, 1) },
-    "TypeError: maxKeys must be the backend's own option where there is a backend, received 5",
+    'TypeError: maxKeys must be undefined where backend is set, received 5',
   ],
   [
-    'a backend that makes nothing',
+    'a backend function that returns undefined',
     { key: 'ip', maxConcurrent: 1, backend: () => undefined },
     'TypeError: backend must be a KeyedGate, received undefined',
   ],
-])('%s is refused at definition', (_, options, message) => {
+])('concurrencyLimit throws at creation for %s', (_, options, message) => {
   expect(() => {
     try {
       concurrencyLimit(options as never);
