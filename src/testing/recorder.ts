@@ -20,7 +20,7 @@ import {
 } from '../core/events.js';
 import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/validation.js';
-import type { Resource } from '../compose/limiter.js';
+import type { Resource } from '../compose/resource.js';
 
 /** The limits of a throttle, as a {@link Trace} has them: `null` stands for "none", since JSON has no `Infinity`. */
 export interface TracedLimits {

@@ -1,6 +1,7 @@
 /** Several resources in front of HTTP handlers. The behaviour is that of fastapi-concurrency-limiter, bettered. */
 import { describe, expect, test } from 'vitest';
-import { Limiter, Resource } from '../../src/compose/limiter.js';
+import { Limiter } from '../../src/compose/limiter.js';
+import { Resource } from '../../src/compose/resource.js';
 import { call, get, Latch, until } from '../support/http-client.js';
 import { sites } from '../support/framework-servers.js';
 
