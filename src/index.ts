@@ -22,7 +22,8 @@ export {
 } from './core/errors.js';
 export type { AcquireOptions, Gate, KeyedGate } from './core/gate.js';
 export { KeyedThrottle, type KeyedThrottleOptions } from './compose/keyed-throttle.js';
-export { Limiter, type LimiterOptions, Resource, type Resources } from './compose/limiter.js';
+export { Limiter, type LimiterOptions, type Resources } from './compose/limiter.js';
+export { Resource } from './compose/resource.js';
 export type { MapOptions } from './core/map.js';
 export type { Permit } from './core/permit.js';
 export type { Rate } from './core/limits.js';

@@ -1,7 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-/**
- * What one throttle did, as plain data: what it tells on the channels (`channels.ts`), written down as it comes.
- */
+/** Records the events that one throttle publishes (`core/events.ts`), as plain data. */
 import {
   type CallMessage,
   granted,
@@ -20,104 +18,104 @@ import {
 } from '../core/events.js';
 import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/validation.js';
-import type { Resource } from '../compose/limiter.js';
+import type { Resource } from '../compose/resource.js';
 
-/** The limits of a throttle, as a {@link Trace} has them: `null` stands for "none", since JSON has no `Infinity`. */
+/** The limits of a throttle in a {@link Trace}. `null` means no limit, since JSON has no `Infinity`. */
 export interface TracedLimits {
   /** Tokens per period; `null` for no rate limit. */
   capacity: number | null;
-  /** How many at a time; `null` for any number. */
+  /** Jobs at a time; `null` for no limit. */
   concurrency: number | null;
-  /** Seconds. */
+  /** The period in seconds. */
   period: number;
-  /** What may start at once after silence; `null` for any amount. */
+  /** The bucket size in tokens; `null` for no limit. */
   burst: number | null;
 }
 
-/** What every event of a {@link Trace} tells. */
+/** The fields of every event of a {@link Trace}. */
 export interface TracedEvent {
   /** The instant, in seconds of the throttle's clock. */
   at: number;
-  /** The tokens right after it. Absent where there is no rate limit, and on Redis, which does not tell them. */
+  /** The tokens right after the event. Absent without a rate limit, and for a throttle on Redis. */
   tokens?: number;
-  /** The limits, where they are no longer those that the trace told last: `configure` was called since. */
+  /** The new limits, if `configure` has changed them since the previous event. Absent otherwise. */
   limits?: TracedLimits;
 }
 
-/** What every event about a call of `acquire`, `run` or `tryAcquire` tells. */
+/** The fields of every event about a call of `acquire`, `run` or `tryAcquire`. */
 export interface TracedCall extends TracedEvent {
-  /** The same in all events about one call and its permit; that of the messages on the channels. */
+  /** The same number in all events about one call and its permit. It equals the `id` of the published messages. */
   id: number;
-  /** Tokens: what was asked for; once it is settled, the true cost. */
+  /** Tokens: the requested cost; after `settle`, the true cost. */
   cost: number;
 }
 
-/** Somebody waits. */
+/** A call waits in the queue. */
 export interface QueuedEvent extends TracedCall {
-  /** What it is. */
+  /** The type of the event. */
   kind: 'queued';
 }
 
-/** A permit was given, to somebody who waited or at once. */
+/** A permit was granted, after a wait or at once. */
 export interface GrantedEvent extends TracedCall {
-  /** What it is. */
+  /** The type of the event. */
   kind: 'granted';
   /** Seconds between the call and the grant. */
   waited: number;
 }
 
-/** A permit came back. */
+/** A permit was released. */
 export interface ReleasedEvent extends TracedCall {
-  /** What it is. */
+  /** The type of the event. */
   kind: 'released';
 }
 
 /** A call ended without a permit. */
 export interface RefusedEvent extends TracedCall {
-  /** What it is. */
+  /** The type of the event. */
   kind: 'refused';
-  /** Why. */
+  /** The reason of the refusal. */
   reason: RefusalReason;
 }
 
 /** `pause` or `resume` was called. */
 export interface PausedEvent extends TracedEvent {
-  /** What it is. */
+  /** The type of the event. */
   kind: 'paused';
-  /** Seconds until the throttle opens: `null` for "not until `resume`", and `0` for "now", from `resume`. */
+  /** Seconds until the throttle opens: `null` for a pause until `resume`, and `0` for `resume` itself. */
   seconds: number | null;
 }
 
-/** One of the things that happen at a throttle. */
+/** An event of a throttle. */
 export type TraceEvent = QueuedEvent | GrantedEvent | ReleasedEvent | RefusedEvent | PausedEvent;
 
 /**
- * What happened at a throttle, in order: plain data, the same after `structuredClone` and through JSON. {@link toSVG}
+ * The events of a throttle, in order. The data is plain: `structuredClone` and JSON keep it unchanged. {@link toSVG}
  * draws it.
  */
 export interface Trace {
-  /** The name of the throttle. Absent where it has none. */
+  /** The name of the throttle, if it has one. */
   readonly name?: string;
   /** The limits at the start. */
   readonly limits: TracedLimits;
-  /** What happened. Who held a permit or waited before the start is seen from its first event on. */
+  /** The events, oldest first. A call from before the start of the recording appears with its next event. */
   readonly events: readonly TraceEvent[];
 }
 
-/** A {@link Trace} that grows while something happens, until it is stopped. */
+/** A {@link Trace} that grows with every event until it is stopped. */
 export interface Recording extends Trace {
-  /** Ends the recording. The data stays; a second call does nothing. */
+  /** Ends the recording. The data stays. A second call does nothing. */
   stop(): void;
-  /** The same as `stop`: `using trace = record(throttle)` ends with the block. */
+  /** The same as `stop`, for `using trace = record(throttle)`. */
   [Symbol.dispose](): void;
 }
 
-/** The methods are the prototype's, so that copies of the data have none. */
+/** The methods are on the prototype, so `structuredClone` and JSON copy only the data. */
 class Recorder implements Omit<Recording, keyof Disposable> {
   declare readonly name?: string;
   readonly limits: TracedLimits;
   readonly events: TraceEvent[];
-  /** Holds the throttle: dropped once done, so that whoever keeps the data does not keep that. */
+  /** References the throttle. `stop` clears it, so that a stopped recording does not keep the throttle in memory. */
   #unsubscribe: (() => void) | undefined;
 
   constructor(throttle: WatchedThrottle) {
@@ -128,33 +126,36 @@ class Recorder implements Omit<Recording, keyof Disposable> {
     this.limits = limitsOf(throttle);
     this.events = [];
 
-    let known = this.limits;
-    const base = ({ at, throttle: { tokens = Infinity } }: ThrottleMessage): TracedEvent => {
+    let latestLimits = this.limits;
+    const toEvent = ({ at, throttle: { tokens = Infinity } }: ThrottleMessage): TracedEvent => {
       const event: TracedEvent = { at };
       if (tokens < Infinity) event.tokens = tokens;
       const limits = limitsOf(throttle);
       if (
-        limits.capacity !== known.capacity ||
-        limits.concurrency !== known.concurrency ||
-        limits.period !== known.period ||
-        limits.burst !== known.burst
+        limits.capacity !== latestLimits.capacity ||
+        limits.concurrency !== latestLimits.concurrency ||
+        limits.period !== latestLimits.period ||
+        limits.burst !== latestLimits.burst
       ) {
-        event.limits = known = limits;
+        event.limits = latestLimits = limits;
       }
       return event;
     };
-    const call = (message: CallMessage): TracedCall => ({ id: message.id, cost: message.cost, ...base(message) });
-    const ours = (message: ThrottleMessage): boolean => message.throttle === throttle;
+    const toCall = (message: CallMessage): TracedCall => ({ id: message.id, cost: message.cost, ...toEvent(message) });
+    const isRecorded = (message: ThrottleMessage): boolean => message.throttle === throttle;
     const onQueued = (message: QueuedMessage): void =>
-      void (ours(message) && this.events.push({ kind: 'queued', ...call(message) }));
+      void (isRecorded(message) && this.events.push({ kind: 'queued', ...toCall(message) }));
     const onGranted = (message: GrantedMessage): void =>
-      void (ours(message) && this.events.push({ kind: 'granted', ...call(message), waited: message.waited }));
+      void (isRecorded(message) && this.events.push({ kind: 'granted', ...toCall(message), waited: message.waited }));
     const onReleased = (message: ReleasedMessage): void =>
-      void (ours(message) && this.events.push({ kind: 'released', ...call(message) }));
+      void (isRecorded(message) && this.events.push({ kind: 'released', ...toCall(message) }));
     const onRefused = (message: RefusedMessage): void =>
-      void (ours(message) && this.events.push({ kind: 'refused', ...call(message), reason: message.reason }));
+      void (isRecorded(message) && this.events.push({ kind: 'refused', ...toCall(message), reason: message.reason }));
     const onPaused = (message: PausedMessage): void =>
-      void (ours(message) && this.events.push({ kind: 'paused', ...base(message), seconds: bounded(message.seconds) }));
+      void (
+        isRecorded(message) &&
+        this.events.push({ kind: 'paused', ...toEvent(message), seconds: finiteOrNull(message.seconds) })
+      );
     queued.subscribe(onQueued);
     granted.subscribe(onGranted);
     released.subscribe(onReleased);
@@ -177,23 +178,29 @@ class Recorder implements Omit<Recording, keyof Disposable> {
 
 interface Recorder extends Disposable {}
 
-function bounded(value: number): number | null {
+/** The value, or `null` for `Infinity`. */
+function finiteOrNull(value: number): number | null {
   return value < Infinity ? value : null;
 }
 
 function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): TracedLimits {
-  return { capacity: bounded(capacity), concurrency: bounded(concurrency || Infinity), period, burst: bounded(burst) };
+  return {
+    capacity: finiteOrNull(capacity),
+    concurrency: finiteOrNull(concurrency || Infinity),
+    period,
+    burst: finiteOrNull(burst),
+  };
 }
 
 /**
- * Writes down what a throttle does from now on: who waits, gets a permit, gives it back or gets none, and the pauses,
- * each with its instant and the tokens that were left. The throttle does nothing else for being watched.
+ * Records all later events of a throttle: calls that wait, grants, releases, refusals and pauses. Each event has its
+ * instant and the remaining tokens. Recording does not change the behaviour of the throttle.
  *
- * It remembers everything until `stop` is called, so it is for tests, demos and a close look at a few minutes. A
- * change of the limits is noted with the event that comes next. Of a throttle on Redis it is what this process sees.
+ * The recording grows until `stop` is called, so it is meant for tests, demos and observations of a few minutes. A
+ * change of the limits appears in the next event. For a throttle on Redis, the recording has the events of this process.
  *
- * @param throttle A `Throttle`, one of the keys of a `KeyedThrottle` (`keyed.peek(key)`), a `Resource`, or a `RedisThrottle`.
- * @throws {TypeError} `throttle` is none.
+ * @param throttle A `Throttle`, the throttle of a key (`keyed.peek(key)`), a `Resource`, or a `RedisThrottle`.
+ * @throws {TypeError} `throttle` is not one of these.
  *
  * @example
  * import { Throttle } from 'headgate';
@@ -206,7 +213,7 @@ function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): Tr
  * console.log(trace.events.map(({ kind }) => kind).join(', ')); // → granted, released
  */
 export function record(throttle: WatchedThrottle | Resource): Recording {
-  // The messages of a resource are about the throttle inside it.
+  // The messages of a resource name the throttle inside it.
   const watched = (throttle as Partial<Resource> | undefined)?.watched ?? (throttle as WatchedThrottle);
   if (typeof watched?.capacity !== 'number' || typeof watched.burst !== 'number' || 'keyed' in watched)
     throw invalid('throttle', 'a Throttle, a Resource or a RedisThrottle', throttle);

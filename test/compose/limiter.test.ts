@@ -1,10 +1,9 @@
-/** Several gates in one order: what a limiter promises beyond what its gates do. */
+/** A limiter: several gates, acquired in one order, within one timeout. */
 import fc from 'fast-check';
 import {
   type Gate,
   KeyedThrottle,
   Limiter,
-  type Permit,
   QueueFullError,
   Resource,
   ServerBusyError,
@@ -28,90 +27,34 @@ const rejection = (promise: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
-describe('a resource', () => {
-  test.each<[unknown, typeof RangeError | typeof TypeError]>([
-    [0, RangeError],
-    [-1, RangeError],
-    [1.5, RangeError],
-    [NaN, RangeError],
-    [Infinity, RangeError],
-    ['1', TypeError],
-    [undefined, TypeError],
-  ])('has a capacity that is an integer >= 1, not %s', (capacity, Kind) => {
-    expect(() => new Resource(capacity as number)).toThrow(Kind);
-    expect(() => new Resource(capacity as number)).toThrow(/^capacity must be an integer >= 1, received /);
-  });
-
-  test('refuses options that are none', () => {
-    expect(() => new Resource(1, null as never)).toThrow(new TypeError('options must be an object, received null'));
-    expect(() => new Resource(1, { maxQueue: -1 })).toThrow('maxQueue must be an integer >= 0, received -1');
-  });
-
-  test('is a gate: at most so many at a time, in order, whatever they cost', async () => {
-    const clock = new ManualClock();
-    const resource = new Resource(2, { clock, name: 'r', maxQueue: 1 });
-    const [a, b] = [await resource.acquire(1000), await resource.acquire()];
-    expect(resource).toMatchObject({ capacity: 2, concurrency: 2, active: 2, waiting: 0, name: 'r', closed: false });
-    expect(resource.tryAcquire()).toBeUndefined();
-    const third = resource.run(() => resource.active);
-    await expect(resource.acquire()).rejects.toThrow(QueueFullError);
-    a.release();
-    expect(await third).toBe(2);
-    resource.pause();
-    b.release();
-    expect(resource.tryAcquire()).toBeUndefined();
-    resource.resume();
-    resource.tryAcquire()?.release();
-    resource.close('done');
-    await resource.idle();
-    await expect(resource.acquire()).rejects.toMatchObject({ name: 'ThrottleClosedError', cause: 'done' });
-    expect(resource.closed).toBe(true);
-  });
-
-  test('is idle once nothing of it is in use, and await using waits for that', async () => {
-    const outcomes = new Outcomes();
-    const resource = new Resource(2);
-    const [first, second] = [await resource.acquire(), await resource.acquire()];
-    outcomes.follow('idle', resource.idle());
-    outcomes.follow('disposed', resource[Symbol.asyncDispose]());
-    expect(resource.closed).toBe(true);
-    first.release();
-    await new Promise((resolve) => void setTimeout(resolve, 1));
-    expect(outcomes.order).toEqual([]);
-    second.release();
-    await new Promise((resolve) => void setTimeout(resolve, 1));
-    expect(outcomes.order).toEqual(['idle', 'disposed']);
-  });
-});
-
-describe('definition', () => {
+describe('definition of a handler', () => {
   const { database, files, limiter } = setUp();
-  const stranger = new Throttle(1, 0, 1, { name: 'stranger' });
+  const unregistered = new Throttle(1, 0, 1, { name: 'unregistered' });
   test.each<[string, readonly Gate[], string]>([
     [
       'out of order',
       [files, database],
-      'resources[1] ("database") is out of order: the limiter has it at 0, before the one at 1',
+      'resources[1] ("database") is out of order: registered at index 0, but listed after index 1',
     ],
-    ['listed twice', [database, database], 'resources[1] ("database") is listed twice: it would wait for itself'],
+    ['listed twice', [database, database], 'resources[1] ("database") is listed twice: acquire would wait for itself'],
     [
-      'listed twice, apart',
+      'listed twice, not in succession',
       [database, files, database],
-      'resources[2] ("database") is out of order: the limiter has it at 0, before the one at 1',
+      'resources[2] ("database") is out of order: registered at index 0, but listed after index 1',
     ],
     [
       'not registered',
-      [database, stranger],
-      'resources[1] ("stranger") is not registered: add it to the limiter\'s own resources',
+      [database, unregistered],
+      'resources[1] ("unregistered") is not registered: list it in the limiter\'s resources option',
     ],
     [
       'not registered, without a name',
       [new Resource(1)],
-      "resources[0] is not registered: add it to the limiter's own resources",
+      "resources[0] is not registered: list it in the limiter's resources option",
     ],
-    ['nothing at all', [undefined as never], "resources[0] is not registered: add it to the limiter's own resources"],
-    ['none', [], 'resources must name at least one'],
-  ])('refuses resources that are %s, before any handler runs; acquire rejects them', async (_, resources, message) => {
+    ['undefined', [undefined as never], "resources[0] is not registered: list it in the limiter's resources option"],
+    ['an empty list', [], 'resources must list at least one gate'],
+  ])('resources throws for gates that are %s, and acquire rejects', async (_, resources, message) => {
     expect(() => limiter.resources(resources)).toThrow(new RangeError(message));
     expect(await rejection(limiter.acquire(resources))).toEqual(new RangeError(message));
     expect([database.active, files.active]).toEqual([0, 0]);
@@ -139,19 +82,19 @@ describe('definition', () => {
       new TypeError('resources[1] must be a Gate, received object'),
     ],
     [
-      'gates for all, not for each key',
+      'gates without keys',
       () => new Limiter({ timeout: 1, resources: [new KeyedThrottle(1) as never] }),
       new TypeError('resources[0] must be a Gate, received object'),
     ],
     [
-      'gates that are there',
+      'gates, not undefined',
       () => new Limiter({ timeout: 1, resources: [undefined as never] }),
       new TypeError('resources[0] must be a Gate, received undefined'),
     ],
     [
-      'each once',
+      'each gate once',
       () => new Limiter({ timeout: 1, resources: [database, database] }),
-      new RangeError('resources must name each gate once'),
+      new RangeError('resources must list each gate once'),
     ],
     ['options', () => new Limiter(5 as never), new TypeError('options must be an object, received 5')],
     [
@@ -167,24 +110,24 @@ describe('definition', () => {
     [
       'a method',
       () => limiter.resources([database])(() => 1, { kind: 'getter' } as never),
-      new TypeError('context must be that of a method, received "getter"'),
+      new TypeError('context must be the context of a method, received "getter"'),
     ],
     [
-      'a context, if any',
+      'a context that is not null',
       () => limiter.resources([database])(() => 1, null as never),
-      new TypeError('context must be that of a method, received null'),
+      new TypeError('context must be the context of a method, received null'),
     ],
-    // TypeScript's own decorators of old pass the prototype, the name and the descriptor.
+    // The experimental decorators of TypeScript pass the prototype, the name and the descriptor.
     [
       'a standard decorator',
       () => limiter.resources([database])({} as never, 'name' as never),
       new TypeError('handler must be a function, received object'),
     ],
-  ])('needs %s', (_, make, error) => {
+  ])('a limiter requires %s', (_, make, error) => {
     expect(make).toThrow(error);
   });
 
-  test('a list that is changed afterwards changes nothing', async () => {
+  test('a later change of the resources array has no effect', async () => {
     const chosen = [database];
     const limited = limiter.resources(chosen)(() => [database.active, files.active]);
     chosen.push(files);
@@ -195,18 +138,18 @@ describe('definition', () => {
     expect([permit.released, database.active, files.active]).toEqual([false, 1, 1]);
   });
 
-  test('resources taken together have no name, unless they are given one', () => {
+  test('an error message shows no name for a Resources object', () => {
     expect(() => new Limiter({ timeout: 1, resources: [database] }).resources([limiter.resources([database])])).toThrow(
-      new RangeError("resources[0] is not registered: add it to the limiter's own resources"),
+      new RangeError("resources[0] is not registered: list it in the limiter's resources option"),
     );
   });
 });
 
 describe('a limited handler', () => {
-  test('holds its resources while it runs, and gives them back in reverse however it ends', async () => {
+  test('a handler holds its resources while it runs, and releases them in reverse, also after an error', async () => {
     const { database, files, limiter } = setUp();
     const order: string[] = [];
-    const watched = (gate: Gate, name: string): Gate =>
+    const recordOrder = (gate: Gate, name: string): Gate =>
       Object.assign(new Throttle(1), {
         acquire: async (...args: Parameters<Gate['acquire']>) => {
           const permit = await gate.acquire(...args);
@@ -215,7 +158,7 @@ describe('a limited handler', () => {
           return Object.assign(permit, { release: () => (order.push(`-${name}`), release()) });
         },
       });
-    const [first, second] = [watched(database, 'database'), watched(files, 'files')];
+    const [first, second] = [recordOrder(database, 'database'), recordOrder(files, 'files')];
     const both = new Limiter({ timeout: 1, resources: [first, second] }).resources([first, second]);
     const works = both(async (value: number) => {
       order.push('works');
@@ -223,16 +166,16 @@ describe('a limited handler', () => {
       return value + 1;
     });
     const fails = both(() => {
-      throw new Error('its own');
+      throw new Error('handler failed');
     });
     expect(await works(1)).toBe(2);
     expect(order).toEqual(['+database', '+files', 'works', '-files', '-database']);
-    await expect(fails()).rejects.toThrow('its own');
+    await expect(fails()).rejects.toThrow('handler failed');
     expect([database.active, files.active]).toEqual([0, 0]);
     expect(await limiter.resources([files])(() => 'one of them')()).toBe('one of them');
   });
 
-  test('keeps this, the arguments, the name and the length, also as a method', async () => {
+  test('the wrapper keeps this, the arguments, the name and the length, also as a method decorator', async () => {
     const { database, limiter } = setUp();
     class Reports {
       title = 'March';
@@ -253,7 +196,7 @@ describe('a limited handler', () => {
     });
   });
 
-  test('one deadline covers all resources: what was taken by then is given back', async () => {
+  test('one deadline covers all resources, and at a timeout the resources already held are refunded', async () => {
     const clock = new ManualClock();
     const quota = new Throttle(10, 0, 60, { clock, burst: 10 });
     const database = new Resource(1, { clock });
@@ -272,7 +215,7 @@ describe('a limited handler', () => {
     expect(clock.pending).toBe(0);
   });
 
-  test('busy: a ServerBusyError, which is a ThrottleTimeoutError that tells a client nothing', async () => {
+  test('a timeout rejects with a ServerBusyError, whose message reveals no internals', async () => {
     const { database, files, limiter } = setUp(0);
     await files.acquire();
     const error = await rejection(limiter.resources([database, files])(() => 'never')());
@@ -293,7 +236,7 @@ describe('a limited handler', () => {
     expect([database.active, database.waiting]).toEqual([0, 0]);
   });
 
-  test('busy, where somebody knows for how long: retryAfter says it', async () => {
+  test('a ServerBusyError has the retryAfter of the gate that refused', async () => {
     const clock = new ManualClock();
     const throttle = new Throttle(1, 0, 60, { clock });
     const limiter = new Limiter({ timeout: 1, resources: [throttle], clock });
@@ -301,7 +244,7 @@ describe('a limited handler', () => {
     expect(await rejection(limiter.acquire([throttle]))).toMatchObject({ name: 'ServerBusyError', retryAfter: 60 });
   });
 
-  test('a timeout of 0 tries once, and takes what is free', async () => {
+  test('a timeout of 0 acquires free resources, and refuses at once otherwise', async () => {
     const { database, files, limiter } = setUp(0);
     const permit = await limiter.acquire([database, files]);
     expect(await rejection(limiter.acquire([files]))).toBeInstanceOf(ServerBusyError);
@@ -310,9 +253,9 @@ describe('a limited handler', () => {
     expect(await limiter.resources([files])(() => 'free')()).toBe('free');
   });
 
-  test('a timeout that the handler throws passes through unchanged, and so does whatever else refuses', async () => {
+  test('timeout errors of the handler and other refusals of the gates pass through unchanged', async () => {
     const { database, files, limiter } = setUp();
-    const own = new ThrottleTimeoutError('of the handler itself');
+    const own = new ThrottleTimeoutError('thrown by the handler');
     expect(await rejection(limiter.resources([database])(() => Promise.reject(own))())).toBe(own);
     files.close('maintenance');
     const closed = await rejection(limiter.resources([database, files])(() => 1)());
@@ -322,22 +265,22 @@ describe('a limited handler', () => {
     const error = await rejection(new Limiter({ timeout: 1, resources: [full] }).acquire([full]));
     expect(error).toBeInstanceOf(QueueFullError);
     const broken: Gate = Object.assign(new Throttle(1), { acquire: () => Promise.reject(new Error('no connection')) });
-    const onTop = new Limiter({ timeout: 1, resources: [database, broken] });
-    expect(await rejection(onTop.acquire([database, broken]))).toEqual(new Error('no connection'));
+    const withBrokenGate = new Limiter({ timeout: 1, resources: [database, broken] });
+    expect(await rejection(withBrokenGate.acquire([database, broken]))).toEqual(new Error('no connection'));
     expect(database.active).toBe(0);
   });
 
-  test('an abort is told by its own reason, be that a timeout', async () => {
+  test('an abort rejects with the reason of the signal, even if the reason is a timeout error', async () => {
     const { files, limiter } = setUp();
     await files.acquire();
     const controller = new AbortController();
     const waiting = rejection(limiter.acquire([files], { signal: controller.signal }));
-    const reason = new ThrottleTimeoutError('the deadline of somebody further up');
+    const reason = new ThrottleTimeoutError('the deadline of the caller');
     controller.abort(reason);
     expect(await waiting).toBe(reason);
   });
 
-  test('FIFO: those who need the same come in the order of their calls', async () => {
+  test('FIFO: handlers with the same resources start in the order of their calls', async () => {
     const { clock, database, files, limiter } = setUp(Infinity);
     const order: number[] = [];
     const work = limiter.resources([database, files])(async (index: number) => {
@@ -351,122 +294,8 @@ describe('a limited handler', () => {
   });
 });
 
-describe('a permit for several', () => {
-  test('releases and settles all of them, once, and tells how long it took', async () => {
-    const clock = new ManualClock(100);
-    const [slow, fast] = [new Throttle(10, 1, 1, { clock }), new Throttle(20, 1, 1, { clock })];
-    const limiter = new Limiter({ timeout: 10, resources: [slow, fast], clock });
-    const both = limiter.resources([slow, fast]);
-    const held = await fast.acquire(0);
-    const coming = both.acquire(4);
-    await clock.advance(2);
-    held.release();
-    const permit = await coming;
-    expect(permit).toMatchObject({ cost: 4, waited: 2, released: false });
-    expect([slow.active, fast.active]).toEqual([1, 1]);
-    permit.settle(2);
-    permit.settle(9);
-    permit.refund();
-    expect(permit.cost).toBe(2);
-    expect([slow.tokens, fast.tokens]).toEqual([10, 18]);
-    expect(() => permit.settle(-1)).toThrow('cost must be a finite number >= 0, received -1');
-    permit.release();
-    permit.release();
-    permit[Symbol.dispose]();
-    await permit[Symbol.asyncDispose]();
-    expect([permit.released, slow.active, fast.active]).toEqual([true, 0, 0]);
-    {
-      await using refunded = await both.acquire(5);
-      refunded.refund();
-      expect([slow.active, fast.active]).toEqual([1, 1]);
-    }
-    expect([slow.active, fast.active, slow.tokens, fast.tokens]).toEqual([0, 0, 10, 18]);
-  });
-
-  test('await using waits for what each of them has to do', async () => {
-    const order: string[] = [];
-    const slow = (name: string): Gate =>
-      Object.assign(new Throttle(10), {
-        acquire: async () =>
-          ({
-            release: () => order.push(`${name} is told`),
-            async [Symbol.asyncDispose]() {
-              await new Promise((resolve) => void setTimeout(resolve, 5));
-              order.push(`${name} is back`);
-            },
-          }) as unknown as Permit,
-      });
-    const gates = [slow('first'), slow('second')];
-    {
-      await using _ = await new Limiter({ timeout: 1, resources: gates }).acquire(gates);
-      order.push('works');
-    }
-    expect(order).toEqual(['works', 'second is told', 'first is told', 'second is back', 'first is back']);
-  });
-
-  test('one that fails to come back keeps none of the others', async () => {
-    const { database, files } = setUp();
-    const failing: Gate = Object.assign(new Throttle(10), {
-      acquire: async () =>
-        ({
-          release: () => {
-            throw new Error('lost');
-          },
-          settle: () => {
-            throw new Error('lost, too');
-          },
-        }) as unknown as Permit,
-    });
-    const limiter = new Limiter({ timeout: 0, resources: [database, failing, files] });
-    const permit = await limiter.acquire([database, failing, files]);
-    const thrown = (call: () => void): unknown => {
-      try {
-        call();
-      } catch (error) {
-        return error;
-      }
-      return 'nothing';
-    };
-    expect(thrown(() => permit.settle(3))).toEqual(new Error('lost, too'));
-    expect(thrown(() => permit.release())).toEqual(new Error('lost'));
-    permit.release();
-    // What the handler itself has to say matters more.
-    const both = limiter.resources([database, failing]);
-    await expect(both(() => Promise.reject(new Error('its own')))()).rejects.toThrow('its own');
-    await expect(both(() => 'well')()).rejects.toThrow('lost');
-    expect(database.active).toBe(0);
-    // Of two that fail, the one that was to go first is told of.
-    const worse: Gate = Object.assign(new Throttle(10), {
-      acquire: async () =>
-        ({
-          release: () => {
-            throw new Error('lost before');
-          },
-        }) as unknown as Permit,
-      pause: () => {
-        throw new Error('no pause');
-      },
-    });
-    const two = new Limiter({ timeout: 0, resources: [failing, worse, database] }).resources([
-      failing,
-      worse,
-      database,
-    ]);
-    const joint = await two.acquire();
-    expect(() => joint.release()).toThrow('lost before');
-    await expect(two.pause(5)).rejects.toThrow('no pause');
-    expect(database.tryAcquire()).toBeUndefined();
-    database.resume();
-    expect([database.active, files.active]).toEqual([0, 0]);
-    await files.acquire();
-    // Why nothing was had matters more.
-    expect(await rejection(limiter.acquire([database, failing, files]))).toBeInstanceOf(ServerBusyError);
-    expect(database.active).toBe(0);
-  });
-});
-
-describe('resources as a gate', () => {
-  test('tryAcquire takes all or none', async () => {
+describe('a Resources object as a gate', () => {
+  test('tryAcquire acquires all resources or none', async () => {
     const { database, files, limiter } = setUp();
     const both = limiter.resources([database, files]);
     const permit = await both.tryAcquire();
@@ -481,7 +310,7 @@ describe('resources as a gate', () => {
     expect((await weighted.tryAcquire(5))?.cost).toBe(5);
   });
 
-  test("pause, resume and close reach each of them; timeout is the limiter's", async () => {
+  test("pause, resume and close apply to each resource, and timeout is the limiter's", async () => {
     const { clock, database, files, limiter } = setUp(7);
     const both = limiter.resources([database, files]);
     expect(both.timeout).toBe(7);
@@ -498,15 +327,15 @@ describe('resources as a gate', () => {
     await clock.advance(2);
     expect(outcomes.order).toEqual(['run']);
     await expect(both.run(undefined as never)).rejects.toThrow('fn must be a function, received undefined');
-    await both.close('over');
+    await both.close('shutdown');
     expect([database.closed, files.closed]).toEqual([true, true]);
-    await expect(both.acquire()).rejects.toMatchObject({ cause: 'over' });
+    await expect(both.acquire()).rejects.toMatchObject({ cause: 'shutdown' });
   });
 
-  test('an abort at any stage takes nothing along', async () => {
+  test('an abort at any stage leaves no resource held', async () => {
     const { database, files, limiter } = setUp();
     const both = limiter.resources([database, files]);
-    const reason = new Error('gone');
+    const reason = new Error('aborted');
     await expect(both.acquire(1, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     const held = await files.acquire();
     const controller = new AbortController();
@@ -522,7 +351,7 @@ describe('resources as a gate', () => {
   });
 });
 
-test('trap 14: whoever needs several can never wait in a circle, whatever they need and however long they work', async () => {
+test('trap 14: handlers that need several resources never deadlock', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.tuple(fc.uniqueArray(fc.nat(3), { minLength: 1 }), fc.nat(5), fc.boolean()), {

@@ -2,7 +2,8 @@
  * The resources of a `Limiter` as a gate. The tests with underscores have the names of fastapi-concurrency-limiter's.
  */
 import { describe, expect, test } from 'vitest';
-import { Limiter, Resource } from '../../src/compose/limiter.js';
+import { Limiter } from '../../src/compose/limiter.js';
+import { Resource } from '../../src/compose/resource.js';
 import { call, get, Latch, until } from '../support/http-client.js';
 import { sites } from '../support/framework-servers.js';
 

@@ -1,0 +1,139 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/** A gate without a rate: a throttle with a concurrency limit only. */
+import { addDisposal } from '../core/dispose.js';
+import type { WatchedThrottle } from '../core/events.js';
+import type { AcquireOptions, Gate } from '../core/gate.js';
+import type { MapOptions } from '../core/map.js';
+import type { Permit } from '../core/permit.js';
+import { Throttle, type ThrottleOptions } from '../core/throttle.js';
+import { checkInteger, checkObject } from '../core/validation.js';
+
+/**
+ * A pool of which at most `capacity` units are in use at a time: connections, workers, licences. A gate without a rate.
+ *
+ * @example
+ * import { Resource } from 'headgate';
+ *
+ * const database = new Resource(10, { name: 'database' });
+ * console.log(await database.run(() => database.active)); // → 1
+ */
+export class Resource implements Gate {
+  /** Calls `close()` and awaits `idle()`, for `await using`. The constructor adds the method, see `dispose.ts`. */
+  declare [Symbol.asyncDispose]: () => Promise<void>;
+  readonly #throttle: Throttle;
+
+  /**
+   * @param capacity The maximum number in use at a time: an integer >= 1.
+   * @param options `name`, `maxQueue` and `clock` of {@link ThrottleOptions}.
+   * @throws {RangeError | TypeError} An argument is out of range. The message names it and the received value.
+   */
+  constructor(capacity: number, options: Pick<ThrottleOptions, 'name' | 'maxQueue' | 'clock'> = {}) {
+    checkInteger('capacity', 'an integer >= 1', capacity, 1, Number.MAX_VALUE);
+    checkObject('options', options);
+    const { name, maxQueue, clock } = options;
+    addDisposal(Resource.prototype, 'asyncDispose', disposeResource);
+    this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, clock });
+  }
+
+  /** The maximum number in use at a time. */
+  get capacity(): number {
+    return this.#throttle.concurrency;
+  }
+
+  /** The same number as `capacity`, under the name that a {@link Throttle} uses. */
+  get concurrency(): number {
+    return this.#throttle.concurrency;
+  }
+
+  /** The number in use. */
+  get active(): number {
+    return this.#throttle.active;
+  }
+
+  /** The number of waiters. */
+  get waiting(): number {
+    return this.#throttle.waiting;
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#throttle.closed;
+  }
+
+  /** The name given in the options. */
+  get name(): string | undefined {
+    return this.#throttle.name;
+  }
+
+  /** Like {@link Throttle.acquire}. */
+  acquire(cost?: number, options?: AcquireOptions): Promise<Permit> {
+    return this.#throttle.acquire(cost, options);
+  }
+
+  /** Like {@link Throttle.tryAcquire}. */
+  tryAcquire(cost?: number): Permit | undefined {
+    return this.#throttle.tryAcquire(cost);
+  }
+
+  /** Like {@link Throttle.run}. */
+  run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T> {
+    return this.#throttle.run(fn, cost, options);
+  }
+
+  /** Like {@link Throttle.pause}. */
+  pause(seconds?: number): void {
+    this.#throttle.pause(seconds);
+  }
+
+  /** Like {@link Throttle.resume}. */
+  resume(): void {
+    this.#throttle.resume();
+  }
+
+  /** Like {@link Throttle.idle}. */
+  idle(): Promise<void> {
+    return this.#throttle.idle();
+  }
+
+  /** Like {@link Throttle.close}. */
+  close(reason?: unknown): void {
+    this.#throttle.close(reason);
+  }
+
+  /** Seconds until the pause ends, like {@link Throttle.pausedFor}. */
+  get pausedFor(): number {
+    return this.#throttle.pausedFor;
+  }
+
+  /** Like {@link Throttle.estimateWait}: 0 seconds, unless the resource is paused. */
+  estimateWait(cost?: number): number {
+    return this.#throttle.estimateWait(cost);
+  }
+
+  /** Like {@link Throttle.wrap}. */
+  wrap<This, Args extends unknown[], R>(
+    fn: (this: This, ...args: Args) => R,
+    cost?: number | ((...args: Args) => number),
+  ): (this: This, ...args: Args) => Promise<Awaited<R>> {
+    return this.#throttle.wrap(fn, cost);
+  }
+
+  /** Like {@link Throttle.map}. */
+  map<T, R>(
+    items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
+    fn: (item: T, index: number) => R | PromiseLike<R>,
+    options?: MapOptions<T>,
+  ): Promise<R[]> {
+    return this.#throttle.map(items, fn, options);
+  }
+
+  /** The throttle that publishes this resource's events, for `record` of `headgate/testing`. @internal */
+  get watched(): WatchedThrottle {
+    return this.#throttle;
+  }
+}
+
+function disposeResource(this: Resource): Promise<void> {
+  this.close();
+  return this.idle();
+}
