@@ -95,7 +95,9 @@ function include(batch: Batch): void {
   sequence = Math.min(sequence, batch.sequence);
 }
 
-/** Sets the lowest epoch and sequence number of a process. The first batch of an epoch, number 0, has its own meaning. */
+/**
+ * Sets the lowest epoch and sequence number of a process. The first batch of an epoch, number 0, has its own meaning.
+ */
 function setOrigins(state: State, index: ProcessId): void {
   const process = state.processes[index]!;
   const link = state.links[index]!;

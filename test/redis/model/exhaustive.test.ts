@@ -1,7 +1,7 @@
 /**
  * The protocol of protocol.ts keeps its promises in every reachable state of each scenario, and the search finds each
- * planted fault. A scenario gives the process of each call, how many of the calls hold a slot at the start, the number of
- * slots, and how many faults may happen.
+ * planted fault. A scenario gives the process of each call, how many of the calls hold a slot at the start, the number
+ * of slots, and how many faults may happen.
  */
 import { afterAll, describe, expect, test } from 'vitest';
 import { explore, type Exploration } from './explorer.js';

@@ -198,7 +198,9 @@ function loseLease(state: State, process: ProcessId, lease: CallId, rules: Rules
   for (const call of rules.calls[process]!) if (state.calls[call]!.lease === lease) end(state, call);
 }
 
-/** Redis does not know the process: its next batch states all that it has. A pause concerns others, so it is sent again. */
+/**
+ * Redis does not know the process: its next batch states all that it has. A pause concerns others, so it is sent again.
+ */
 function beginEpoch(self: Process): void {
   self.epoch++;
   self.sequence = 0;

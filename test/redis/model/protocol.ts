@@ -12,8 +12,8 @@
  * - Redis applies no batch twice. The reply to a duplicate repeats the grants of the calls that the duplicate names.
  * - The process sends all unanswered batches again, in order, after its connection broke.
  * - Redis answers "unknown owner" to a batch of an owner that it does not know, or of an earlier epoch, and changes
- *   nothing. The process then begins an epoch: it forgets all unconfirmed commands but pauses and limits, and sends batch 0 of
- *   the next epoch, which states every lease that it surely holds and every call that waits.
+ *   nothing. The process then begins an epoch: it forgets all unconfirmed commands but pauses and limits, and sends
+ *   batch 0 of the next epoch, which states every lease that it surely holds and every call that waits.
  * - Batch 0 of a later epoch first removes all that Redis knows of earlier epochs of this owner.
  * - A process without leases, waiters and unanswered batches begins an epoch by itself when its last contact is older
  *   than the safe share of `ttl`. This saves the round trip of an "unknown owner".
@@ -43,16 +43,16 @@
  * - On release, the first waiter of the row gets the lease at once, if the permission is younger than the bound and not
  *   withdrawn, and if the lease is surely alive. The lease keeps its number and its slot. The process sends `transfer`.
  * - The age of a permission counts from the sending of the batch whose reply brought it.
- * - For Redis, `transfer` removes the waiter from the queue. If Redis granted the waiter a slot meanwhile, it takes this
- *   extra slot back at once and grants it to the next in line. Redis never makes or revives the transferred lease.
+ * - For Redis, `transfer` removes the waiter from the queue. If Redis granted the waiter a slot meanwhile, it takes
+ *   this extra slot back at once and grants it to the next in line. Redis never makes or revives the transferred lease.
  * - So the process ignores the message of a grant for a call that no longer waits. The transfer, or the cancellation,
  *   that is on its way already gives that slot back, also when the message was lost.
  *
  * Withdrawals
- * - Redis counts the withdrawals of permissions in `version`. A pause, a lower limit, and a recall of lingering slots add
- *   one, and Redis publishes the new version to the other owners. Each reply carries the version after its batch.
- * - A process that receives a higher version drops its permission and returns its lingering slots. It takes no permission
- *   from a reply with a lower version than it has seen.
+ * - Redis counts the withdrawals of permissions in `version`. A pause, a lower limit, and a recall of lingering slots
+ *   add one, and Redis publishes the new version to the other owners. Each reply carries the version after its batch.
+ * - A process that receives a higher version drops its permission and returns its lingering slots. It takes no
+ *   permission from a reply with a lower version than it has seen.
  * - A process that pauses drops its own permission at once, and takes none until Redis has confirmed the pause.
  * - What a process handed on before the message counts as granted before the pause. A lost message ends with the bound.
  *
@@ -62,9 +62,9 @@
  * - A released slot lingers only if its process has no waiter. Redis is not informed: the lease stays as it is, and the
  *   next call of the process uses it under the old number of the lease. The permission must be young and not withdrawn,
  *   as for handing on. Otherwise the process returns the lingering slots ahead of its next acquire.
- * - When a waiter of another process is left in the queue, Redis withdraws the permission of each owner on record, once.
- *   The process answers a recall with a release of each lingering lease, and with nothing if it has none. A slot in use
- *   is returned when it is released.
+ * - When a waiter of another process is left in the queue, Redis withdraws the permission of each owner on record,
+ *   once. The process answers a recall with a release of each lingering lease, and with nothing if it has none. A slot
+ *   in use is returned when it is released.
  * - A reply without the permission has the effect of a recall, so the next renewal makes up for a lost message.
  * - In the model a lingering slot has no deadline of its own, so that recalls alone must free it.
  *
@@ -159,7 +159,10 @@ export function initialState({ rules, holding, concurrency, budget }: Scenario):
   };
 }
 
-/** All possible actions. The first of them needs no fault and no new call, so a chain of first actions is a fair schedule. */
+/**
+ * All possible actions. The first of them needs no fault and no new call, so a chain of first actions is a fair
+ * schedule.
+ */
 export function actionsOf(state: State, rules: Rules): Action[] {
   const actions: Action[] = [];
   const { budget } = state;

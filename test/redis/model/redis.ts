@@ -238,7 +238,9 @@ class Application {
     return this.state.redis.queue.some(({ call }) => this.rules.owners[call] !== process);
   }
 
-  /** Withdraws the permission of each other process whose released slots may linger while a waiter of another needs one. */
+  /**
+   * Withdraws the permission of each other process whose released slots may linger while a waiter of another needs one.
+   */
   #recall(): void {
     const { redis } = this.state;
     if (this.rules.fault === 'lingerNotRecalled') return;

@@ -1,6 +1,6 @@
 /**
- * The state of the model: Redis, the processes, their calls, the connections between them, and the faults still to come.
- * A step changes the copy that `copyState` makes, and replaces whatever is `readonly` here.
+ * The state of the model: Redis, the processes, their calls, the connections between them, and the faults still to
+ * come. A step changes the copy that `copyState` makes, and replaces whatever is `readonly` here.
  */
 export type ProcessId = number;
 /** A call of `acquire`. A lease bears the number of the call that Redis granted it to. */
