@@ -103,19 +103,42 @@ export class TokenBucket implements Budget, BucketLimits {
 
   settle(now: number, difference: number, serial: number): void {
     const origin = this.#origin;
-    if (serial > (origin?.serial ?? 0)) this.#log.correct(serial, difference);
-    else if (origin?.earlier) return this.settleEarlier(now, origin.earlier, difference, serial);
-    // A grant from a time without a limit is ignored. For a grant of a dropped bucket, only a debt counts.
-    else if (origin?.earlier === null && difference > 0) this.#log.correctBeginning(now, -difference, this);
-    else return;
+    if (serial <= (origin?.serial ?? 0)) {
+      return this.#correctBeginning(now, origin?.earlier, difference, (earlier, at) =>
+        earlier.settle(at, difference, serial),
+      );
+    }
+    this.#log.correct(serial, difference);
     this.#replay();
   }
 
-  settleEarlier(now: number, earlier: TokenBucket, difference: number, serial: number): void {
-    const at = this.#log.beganAt ?? now;
-    const before = Math.min(this.burst, earlier.level(at));
-    earlier.settle(at, difference, serial);
-    this.#log.correctBeginning(at, Math.min(this.burst, earlier.level(at)) - before, this);
+  settleEarlier(now: number, evicted: TokenBucket, difference: number, serial: number): void {
+    const origin = this.#origin;
+    // After a change of the limits, the bucket before the change starts where the evicted bucket ended.
+    if (origin === undefined)
+      this.#correctBeginning(now, evicted, difference, (earlier, at) => earlier.settle(at, difference, serial));
+    else
+      this.#correctBeginning(now, origin.earlier, difference, (earlier, at) =>
+        earlier.settleEarlier(at, evicted, difference, serial),
+      );
+  }
+
+  /** Corrects the level at the beginning by what `settle` changes in the bucket before this bucket. */
+  #correctBeginning(
+    now: number,
+    earlier: TokenBucket | null | undefined,
+    difference: number,
+    settle: (earlier: TokenBucket, at: number) => void,
+  ): void {
+    if (earlier) {
+      const at = this.#log.beganAt ?? now;
+      const before = Math.min(this.burst, earlier.level(at));
+      settle(earlier, at);
+      this.#log.correctBeginning(at, Math.min(this.burst, earlier.level(at)) - before, this);
+    }
+    // A grant from a time without a limit is ignored. For a grant of a dropped bucket, only a debt counts.
+    else if (earlier === null && difference > 0) this.#log.correctBeginning(now, -difference, this);
+    else return;
     this.#replay();
   }
 

@@ -1,5 +1,6 @@
 /** Promise 6, permits: releases and settlements count once. */
-import type { Permit } from 'headgate';
+import { KeyedThrottle, type Permit } from 'headgate';
+import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import { Outcomes, setUp, take } from '../support/support.js';
 import { expectNothingHeld } from './expectations.js';
@@ -146,4 +147,20 @@ describe('settlements (FAULTS 8)', () => {
     spent.settle(spent.cost + 3);
     expect(throttle.tokens).toBeLessThan(0);
   });
+});
+
+test('a late debt of an evicted key still counts after the limits of the key have changed (soak, seed 413525372)', async () => {
+  const clock = new ManualClock();
+  const keyed = new KeyedThrottle(1, 0, 0.5, { clock });
+  const first = keyed.tryAcquire('ada', 0)!;
+  first.release();
+  // Looking at a key evicts the throttle of a key that equals a new one.
+  expect(keyed.peek('ada')).toBeUndefined();
+  const second = keyed.tryAcquire('ada', 0)!;
+  await clock.advance(0.125);
+  keyed.peek('ada')!.configure({});
+  first.settle(0.25);
+  second.settle(0.25);
+  // Both debts of 0.25 date from the start, and 2 tokens per second have paid 0.25 of their sum since.
+  expect(keyed.peek('ada')!.tokens).toBe(0.75);
 });
