@@ -8,7 +8,7 @@ import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './opt
 
 /** The argument of a function that creates a backend. */
 export interface BackendNeeds {
-  /** How many permits a key may hold at a time: an integer >= 1. */
+  /** The maximum number of permits that a key may hold at a time: an integer >= 1. */
   readonly concurrency: number;
   /** Seconds until the permits of a crashed process are released. Default: the backend's own. */
   readonly ttl?: number | undefined;
@@ -18,7 +18,7 @@ export interface BackendNeeds {
 export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOptions<A> {
   /** The key of a request: {@link Key}. Requests with the same key count together. */
   key: Key<A>;
-  /** How many requests of a key may run at a time: an integer >= 1. */
+  /** The maximum number of simultaneous requests of a key: an integer >= 1. */
   maxConcurrent: number;
   /**
    * The gate that counts, or a function that creates it. Its `concurrency` must be `maxConcurrent`. Default: a
@@ -26,13 +26,13 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
    */
   backend?: KeyedGate | ((needs: BackendNeeds) => KeyedGate) | undefined;
   /**
-   * How many keys may have requests at a time: an integer >= 1. Default 100,000. A request with one more key is refused
-   * with 503. Not with `backend`, which has its own bound.
+   * The maximum number of keys with running requests: an integer >= 1. Default 100,000. A request with one more key is
+   * refused with 503. Not with `backend`, which has its own bound.
    */
   maxKeys?: number | undefined;
   /**
-   * How long a request holds its slot. Default `'handler'`: a handler whose client has disconnected still counts. The
-   * other value is `'response'`.
+   * The end of the hold on a slot. Default `'handler'`: a handler whose client has disconnected still counts. The other
+   * value is `'response'`.
    */
   hold?: 'response' | 'handler' | undefined;
   /**

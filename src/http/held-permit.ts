@@ -1,5 +1,5 @@
 /**
- * How long a request holds its permit. The permit is released when the response is closed (it was sent, or the client
+ * The hold on the permit of a request. The permit is released when the response is closed (it was sent, or the client
  * has disconnected). With `hold: 'handler'`, the handler must have finished, too. Otherwise a client that opens and
  * drops connections could start more handlers than the limit allows.
  */

@@ -6,8 +6,8 @@ import type { Permit } from '../core/permit.js';
 import { warnOnce } from './platform/warning.js';
 
 /**
- * How many keys can be live without `maxKeys`. A live key takes less than 2 kB, so all live keys take less than 200 MB:
- * `test/http/hostile-memory.test.ts` measures it.
+ * The maximum number of live keys without `maxKeys`. A live key takes less than 2 kB, so all live keys take less than
+ * 200 MB: `test/http/hostile-memory.test.ts` measures it.
  */
 export const DEFAULT_MAX_KEYS = 100_000;
 

@@ -31,7 +31,7 @@ export interface CommonOptions<A extends unknown[]> {
    */
   cost?: number | ((...args: A) => number | PromiseLike<number>) | undefined;
   /**
-   * How long a request may queue, in seconds, >= 0; `0` refuses at once. Default: the `timeout` of the gate, else 0.
+   * The longest time in the queue, in seconds, >= 0; `0` refuses at once. Default: the `timeout` of the gate, else 0.
    */
   wait?: number | undefined;
   /** With `false`, a request over the limit or without a key runs without a permit. Default `true`. */
@@ -57,10 +57,10 @@ export interface CommonOptions<A extends unknown[]> {
    * receives the error. A `RangeError` (a cost that can never be granted) always goes to the error handler.
    */
   failOpen?: boolean | undefined;
-  /** How many leading bits of an IPv6 address identify a client: an integer from 1 to 128. Default 56. */
+  /** The number of leading bits of an IPv6 address that identify a client: an integer from 1 to 128. Default 56. */
   ipv6Prefix?: number | undefined;
   /**
-   * How long a request holds its permit. Default `'response'`: until the response has been sent or the client has
+   * The end of the hold on a permit. Default `'response'`: until the response has been sent or the client has
    * disconnected. `'handler'`: until the response has been sent and the handler has finished. A client that opens and
    * drops connections then cannot start more handlers than the limit allows. A handler that has not finished 60 s after
    * its client disconnected counts as leaked, and its permit is released. Koa, Hono, Fastify and `web` observe the

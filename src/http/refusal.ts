@@ -1,4 +1,4 @@
-/** What a refused client receives: the response, or an error for the framework's error handler. */
+/** The result of a refusal: a response, or an error for the framework's error handler. */
 import { isServerBusyError, type ThrottleError } from '../core/errors.js';
 import { checkInteger } from '../core/validation.js';
 import type { Answer, Refusal } from './options.js';

@@ -1,4 +1,4 @@
-/** What the adapters know about one request: the limits that it has passed, and the end of its response. */
+/** The state that all adapters share for one request: the limits that it has passed, and the end of its response. */
 import type { Permit } from '../core/permit.js';
 import type { HeldPermit } from './held-permit.js';
 import type { LimitFields } from './ratelimit-fields.js';
@@ -120,9 +120,8 @@ export function attachState(requestObjects: readonly object[], state: RequestSta
 }
 
 /**
- * Returns the permit of a request that a limit has admitted. Use it to settle the true cost, to refund a success (so
- * that only failures count), or to read the `slot` and the `signal` of a lease. The permit can be settled after the
- * response was sent.
+ * Returns the permit of a request that a limit has admitted. The permit settles a cost that is known later, also after
+ * the response was sent. It refunds a success, so that only failures count. A lease also has a `slot` and a `signal`.
  *
  * @param request The object that the framework passes to a handler: Express's `req`, Koa's `ctx`, Fastify's `request`,
  *   Hono's `c`, or a `Request`. Node's `IncomingMessage` works with every framework on Node.

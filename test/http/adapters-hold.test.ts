@@ -1,4 +1,4 @@
-/** How long every adapter holds a permit with `hold: 'handler'`, on the real frameworks and over real sockets. */
+/** The hold on a permit with `hold: 'handler'` in every adapter, on the real frameworks and over real sockets. */
 import net from 'node:net';
 import { Throttle } from 'headgate';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';

@@ -179,7 +179,7 @@ describe.each(sites)('%s', (_name, serve) => {
     const mistake = new Error('a mistake in onLimited');
     const circular: { self?: object } = {};
     circular.self = circular;
-    const used = new Response('gone');
+    const used = new Response('read');
     void used.text();
     test.each<[string, () => unknown, unknown]>([
       [

@@ -1,4 +1,4 @@
-/** When every adapter releases a permit, on the real frameworks and over real sockets. */
+/** The release of permits in every adapter, on the real frameworks and over real sockets. */
 import net from 'node:net';
 import { type Gate, KeyedThrottle, type Permit, QueueFullError, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';

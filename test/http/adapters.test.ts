@@ -1,4 +1,4 @@
-/** Which requests every adapter admits, on the real frameworks and over real sockets. */
+/** The admission of requests in every adapter, on the real frameworks and over real sockets. */
 import { type Gate, KeyedThrottle, QueueFullError, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';

@@ -180,7 +180,7 @@ describe.each(sites)('concurrency_limit: %s', (_, serve) => {
   });
 });
 
-test('other options are passed on unchanged', () => {
+test('concurrencyLimit returns the other options unchanged', () => {
   const backend = new KeyedThrottle(Infinity, 3);
   const skip = (): boolean => false;
   const onLimited = (): undefined => undefined;
@@ -232,14 +232,14 @@ describe('the concurrency of a backend (FAULTS 49)', () => {
     [1, 'maxConcurrent must be the concurrency of the backend, which is 1, received 2'],
     [0, 'maxConcurrent must be the concurrency of the backend, which is 0 (no limit), received 2'],
     [Infinity, 'maxConcurrent must be the concurrency of the backend, which is Infinity (no limit), received 2'],
-  ])('throws at creation if it is %s and maxConcurrent is 2', (concurrency, message) => {
+  ])('must be maxConcurrent: %s is rejected for 2', (concurrency, message) => {
     const backend = withConcurrency(concurrency);
     for (const given of [backend, () => backend]) {
       expect(() => concurrencyLimit({ key: 'ip', maxConcurrent: 2, backend: given })).toThrow(new RangeError(message));
     }
   });
 
-  test.each([2, undefined, '5'])('is accepted if it is %j: equal to maxConcurrent, or not a number', (concurrency) => {
+  test.each([2, undefined, '5'])('may be %j: equal to maxConcurrent, or not a number', (concurrency) => {
     const backend = withConcurrency(concurrency);
     for (const given of [backend, () => backend])
       expect(concurrencyLimit({ key: 'ip', maxConcurrent: 2, backend: given }).keyed).toBe(backend);

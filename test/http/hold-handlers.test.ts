@@ -1,4 +1,4 @@
-/** When the handler of each framework has finished, for `hold: 'handler'`. */
+/** The end of a handler in each framework, for `hold: 'handler'`. */
 import createExpress from 'express';
 import createFastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type Context, Hono } from 'hono';

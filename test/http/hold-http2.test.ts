@@ -1,4 +1,4 @@
-/** How long a permit is held over HTTP/2, whose clients can reset streams. */
+/** The hold on a permit over HTTP/2, where clients can reset streams. */
 import createFastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { createAdaptorServer } from '@hono/node-server';
 import { Hono } from 'hono';

@@ -173,7 +173,7 @@ expectTypeOf(
 // @ts-expect-error a handler returns a Response
 web(() => 'text', { gate });
 
-// How long a permit is held
+// The end of the hold on a permit
 web(() => new Response(), { gate, hold: 'handler' });
 // @ts-expect-error hold has no such value
 web(() => new Response(), { gate, hold: 'body' });

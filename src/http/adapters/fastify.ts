@@ -82,7 +82,7 @@ function observe(handler: Handler): Handler {
     // The reply is thenable, too, but it settles independently of the handler.
     if (result === reply || !isPromiseLike(result)) return result;
     pendingRequests.add(request);
-    // One promise for Fastify and for this function: the result may be a query that starts each time `then` is called.
+    // Fastify receives the same promise, so `then` of the result is called once: a query may start with each call.
     const promise = Promise.resolve(result);
     const settled = (): void => {
       pendingRequests.delete(request);

@@ -54,7 +54,7 @@ const adapter: FrameworkAdapter<[KoaContext]> = {
   ip: (ctx) => ctx.ip,
   socketAddress: (ctx) => ctx.req.socket.remoteAddress,
   user: (ctx) => ctx.state.user,
-  // A router sets them.
+  // A router sets the parameters.
   params: (ctx) => propertyOf(ctx, 'params'),
   property: (name, ctx) => propertyOf(ctx, name),
   header: (name, ctx) => ctx.req.headers[name],

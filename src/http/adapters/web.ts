@@ -67,7 +67,7 @@ const adapter: FrameworkAdapter<[request: Request, ...rest: unknown[]]> = {
  * import { Throttle } from 'headgate';
  * import { web } from 'headgate/http';
  *
- * const fetch = web(async (request) => new Response(`you asked for ${request.url}`), { gate: new Throttle(1, 0, 60) });
+ * const fetch = web(async (request) => new Response(`hello from ${request.url}`), { gate: new Throttle(1, 0, 60) });
  * console.log((await fetch(new Request('http://localhost/first'))).status);  // → 200
  * console.log((await fetch(new Request('http://localhost/second'))).status); // → 429
  */

@@ -1,4 +1,4 @@
-/** What a runtime passes to a `fetch` handler with the request, and how to find the client's address there. */
+/** The second argument of a `fetch` handler: it contains the client's address, and on Node the connection. */
 import { isClosed, isSent, type NodeRequest, type NodeResponse, onClose, waitForTurn } from './node.js';
 
 /** Node's own request and response, where `@hono/node-server` runs the handler. */
