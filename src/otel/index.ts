@@ -1,6 +1,6 @@
 /**
- * `headgate/otel`: OpenTelemetry metrics of the events that throttles publish (`core/events.ts`). Events are counted when
- * they happen. Values such as the queue length are read when the metrics are collected.
+ * `headgate/otel`: OpenTelemetry metrics of the events that throttles publish (`core/events.ts`). Events are counted
+ * when they happen. Values such as the queue length are read when the metrics are collected.
  */
 import type { Attributes, BatchObservableResult, MeterProvider } from '@opentelemetry/api';
 import {
@@ -16,8 +16,8 @@ import {
 import { invalid } from '../core/validation.js';
 
 /**
- * The throttles of one name. A keyed throttle contributes one throttle per key, so there may be many. A group holds weak
- * references, so it keeps no throttle in memory.
+ * The throttles of one name. A keyed throttle contributes one throttle per key, so there may be many. A group holds
+ * weak references, so it keeps no throttle in memory.
  */
 class ThrottleGroup {
   readonly attributes: Attributes;
@@ -74,9 +74,9 @@ class ThrottleGroup {
 const instrumented = new WeakMap<MeterProvider, () => void>();
 
 /**
- * Measures every throttle of this process, including the throttles of all keys and the throttles on Redis. Metrics carry
- * the throttle's `name` as an attribute, and never a key. Throttles with the same name share one series: their numbers
- * are added up, and of their tokens the fewest are reported.
+ * Measures every throttle of this process, including the throttles of all keys and the throttles on Redis. Metrics
+ * carry the throttle's `name` as an attribute, and never a key. Throttles with the same name share one series: their
+ * numbers are added up, and of their tokens the fewest are reported.
  *
  * - `headgate.wait.duration` (histogram, s): the wait of each granted call, also where it is 0
  * - `headgate.queue.length` (up-down counter): the calls that wait
@@ -88,9 +88,9 @@ const instrumented = new WeakMap<MeterProvider, () => void>();
  * Redis, a call that awaits the reply counts as a waiting call. On a platform without `node:diagnostics_channel`, only
  * throttles of the same copy of headgate are measured.
  *
- * @param meterProvider The provider of the SDK, or `metrics.getMeterProvider()` of `@opentelemetry/api`. Call the latter
- *   after the SDK is registered, since the default provider measures nothing. A second call with the same provider has
- *   no effect and returns the same function.
+ * @param meterProvider The provider of the SDK, or `metrics.getMeterProvider()` of `@opentelemetry/api`. Call the
+ *   latter after the SDK is registered, since the default provider measures nothing. A second call with the same
+ *   provider has no effect and returns the same function.
  * @returns A function that ends the measurement.
  * @throws {TypeError} `meterProvider` is not a MeterProvider.
  *
