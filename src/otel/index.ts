@@ -1,6 +1,6 @@
 /**
- * `headgate/otel`: what throttles tell (`channels.ts`), as metrics of OpenTelemetry. Events are counted as they come;
- * what has a value at any instant is read when the metrics are collected.
+ * `headgate/otel`: OpenTelemetry metrics of the events that throttles publish (`core/events.ts`). Events are counted
+ * when they happen. Values such as the queue length are read when the metrics are collected.
  */
 import type { Attributes, BatchObservableResult, MeterProvider } from '@opentelemetry/api';
 import {
@@ -15,17 +15,21 @@ import {
 } from '../core/events.js';
 import { invalid } from '../core/validation.js';
 
-/** The throttles of one name, which may be as many as there are keys. Nobody is kept alive by being watched. */
-class Group {
+/**
+ * The throttles of one name. A keyed throttle contributes one throttle per key, so there may be many. A group holds
+ * weak references, so it keeps no throttle in memory.
+ */
+class ThrottleGroup {
   readonly attributes: Attributes;
-  /** Those that were not at rest when last looked at. */
+  /** The throttles that were in use at the latest reading, or have published an event since. */
   readonly #busy = new Set<WeakRef<WatchedThrottle>>();
+  /** The throttles in `#busy`. */
   readonly #known = new WeakSet<WatchedThrottle>();
-  /** How many of them were left when all were looked at. */
-  #left = 0;
-  /** Of those at rest, the one that has the fewest tokens then, and how many. */
-  #resting: WeakRef<WatchedThrottle> | undefined;
-  #atRest = Infinity;
+  /** The size of `#busy` after the latest reading. */
+  #busyAfterRead = 0;
+  /** Of the idle throttles, the one with the fewest tokens, and its tokens at the latest reading. */
+  #leastIdle: WeakRef<WatchedThrottle> | undefined;
+  #leastIdleTokens = Infinity;
 
   constructor(name: string | undefined) {
     this.attributes = name === undefined ? {} : { name };
@@ -35,11 +39,11 @@ class Group {
     if (this.#known.has(throttle)) return;
     this.#known.add(throttle);
     this.#busy.add(new WeakRef(throttle));
-    // Also where nobody collects.
-    if (this.#busy.size > 2 * this.#left + 64) this.read();
+    // Bounds the memory even if no reader collects the metrics.
+    if (this.#busy.size > 2 * this.#busyAfterRead + 64) this.read();
   }
 
-  /** The sums over all of them, and the tokens of the one that has the fewest. */
+  /** The sums of `active` and `waiting` over the group, and the fewest tokens. Removes idle throttles from `#busy`. */
   read(): { active: number; waiting: number; tokens: number } {
     const sum = { active: 0, waiting: 0, tokens: Infinity };
     for (const ref of this.#busy) {
@@ -49,44 +53,46 @@ class Group {
       sum.waiting += waiting;
       sum.tokens = Math.min(sum.tokens, tokens);
       if (held > 0 || waiting > 0 || tokens < burst) continue;
-      // It is told of again as soon as it does something.
+      // The next event of an idle throttle adds it again.
       this.#busy.delete(ref);
       if (throttle === undefined) continue;
       this.#known.delete(throttle);
-      if (tokens > this.#atRest || tokens === Infinity) continue;
-      this.#resting = ref;
-      this.#atRest = tokens;
+      if (tokens > this.#leastIdleTokens || tokens === Infinity) continue;
+      this.#leastIdle = ref;
+      this.#leastIdleTokens = tokens;
     }
-    this.#left = this.#busy.size;
-    // Its limits may have been changed, or a cost settled, of which nobody is told.
-    const { tokens = this.#atRest } = this.#resting?.deref() ?? {};
-    this.#atRest = tokens;
+    this.#busyAfterRead = this.#busy.size;
+    // `configure` and `settle` change the tokens without an event, so the tokens are read again.
+    const { tokens = this.#leastIdleTokens } = this.#leastIdle?.deref() ?? {};
+    this.#leastIdleTokens = tokens;
     sum.tokens = Math.min(sum.tokens, tokens);
     return sum;
   }
 }
 
-/** How each provider is served, and by what that ends. */
-const served = new WeakMap<MeterProvider, () => void>();
+/** The instrumented providers, with the function that ends the instrumentation of each. */
+const instrumented = new WeakMap<MeterProvider, () => void>();
 
 /**
- * Counts and measures every throttle of this process, those of all keys and those on Redis included, by the throttle's
- * `name`; never by key. Those of one name are one: their numbers are added up, but for the tokens.
+ * Measures every throttle of this process, including the throttles of all keys and the throttles on Redis. Metrics
+ * carry the throttle's `name` as an attribute, and never a key. Throttles with the same name share one series: their
+ * numbers are added up, and of their tokens the fewest are reported.
  *
- * - `headgate.wait.duration` (histogram, s): how long whoever got a permit had waited for it, also where that is 0
- * - `headgate.queue.length` (up-down counter): how many wait
- * - `headgate.active` (up-down counter): how many permits are out; on Redis, those that this process holds
- * - `headgate.tokens` (gauge): the tokens at hand, of several throttles the fewest; not without a bound, nor on Redis
- * - `headgate.refused` (counter): calls that ended without a permit, with their `reason`, a {@link RefusalReason}
+ * - `headgate.wait.duration` (histogram, s): the wait of each granted call, also where it is 0
+ * - `headgate.queue.length` (up-down counter): the calls that wait
+ * - `headgate.active` (up-down counter): the permits that are held; on Redis, those that this process holds
+ * - `headgate.tokens` (gauge): the available tokens; absent without a rate limit, and on Redis
+ * - `headgate.refused` (counter): the calls that ended without a permit, with their `reason`, a {@link RefusalReason}
  *
- * A throttle is seen from the first event on that it tells after this call. Names should be few: what was counted under
- * one is kept for as long as the provider. On Redis, a call that waits for its answer counts as one that waits. Where the
- * platform has no `node:diagnostics_channel`, there is one for this copy of headgate alone.
+ * A throttle appears with its first event after this call. Use few names: the provider keeps a series for each name. On
+ * Redis, a call that awaits the reply counts as a waiting call. On a platform without `node:diagnostics_channel`, only
+ * throttles of the same copy of headgate are measured.
  *
- * @param meterProvider That of the SDK, or `metrics.getMeterProvider()` of `@opentelemetry/api` once the SDK is registered:
- *   before that, nobody measures. Given twice, it is served once.
- * @returns A function that ends it.
- * @throws {TypeError} `meterProvider` is none.
+ * @param meterProvider The provider of the SDK, or `metrics.getMeterProvider()` of `@opentelemetry/api`. Call the
+ *   latter after the SDK is registered, since the default provider measures nothing. A second call with the same
+ *   provider has no effect and returns the same function.
+ * @returns A function that ends the measurement.
+ * @throws {TypeError} `meterProvider` is not a MeterProvider.
  *
  * @example
  * import { Throttle } from 'headgate';
@@ -100,13 +106,13 @@ const served = new WeakMap<MeterProvider, () => void>();
  */
 export function instrument(meterProvider: MeterProvider): () => void {
   if (typeof meterProvider?.getMeter !== 'function') throw invalid('meterProvider', 'a MeterProvider', meterProvider);
-  const present = served.get(meterProvider);
-  if (present !== undefined) return present;
+  const current = instrumented.get(meterProvider);
+  if (current !== undefined) return current;
 
   const meter = meterProvider.getMeter('headgate');
   const waits = meter.createHistogram('headgate.wait.duration', {
     unit: 's',
-    description: 'How long whoever got a permit had waited for it',
+    description: 'Wait of each granted call',
     advice: { explicitBucketBoundaries: [0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300] },
   });
   const refusals = meter.createCounter('headgate.refused', {
@@ -115,51 +121,51 @@ export function instrument(meterProvider: MeterProvider): () => void {
   });
   const active = meter.createObservableUpDownCounter('headgate.active', {
     unit: '{permit}',
-    description: 'Permits that are out',
+    description: 'Permits held',
   });
   const waiting = meter.createObservableUpDownCounter('headgate.queue.length', {
     unit: '{call}',
-    description: 'Calls that wait for a permit',
+    description: 'Calls waiting for a permit',
   });
   const tokens = meter.createObservableGauge('headgate.tokens', {
     unit: '{token}',
-    description: 'Tokens at hand, of several throttles the fewest',
+    description: 'Available tokens, the fewest of several throttles',
   });
 
-  const groups = new Map<string | undefined, Group>();
-  const see = ({ throttle, name }: ThrottleMessage): Group => {
+  const groups = new Map<string | undefined, ThrottleGroup>();
+  const addToGroup = ({ throttle, name }: ThrottleMessage): ThrottleGroup => {
     let group = groups.get(name);
-    if (group === undefined) groups.set(name, (group = new Group(name)));
+    if (group === undefined) groups.set(name, (group = new ThrottleGroup(name)));
     group.add(throttle);
     return group;
   };
-  const onGranted = (message: GrantedMessage): void => waits.record(message.waited, see(message).attributes);
+  const onGranted = (message: GrantedMessage): void => waits.record(message.waited, addToGroup(message).attributes);
   const onRefused = (message: RefusedMessage): void =>
-    refusals.add(1, { ...see(message).attributes, reason: message.reason });
+    refusals.add(1, { ...addToGroup(message).attributes, reason: message.reason });
   const collect = (result: BatchObservableResult): void => {
     for (const group of groups.values()) {
-      const now = group.read();
-      result.observe(active, now.active, group.attributes);
-      result.observe(waiting, now.waiting, group.attributes);
-      if (now.tokens < Infinity) result.observe(tokens, now.tokens, group.attributes);
+      const values = group.read();
+      result.observe(active, values.active, group.attributes);
+      result.observe(waiting, values.waiting, group.attributes);
+      if (values.tokens < Infinity) result.observe(tokens, values.tokens, group.attributes);
     }
   };
 
-  queued.subscribe(see);
+  queued.subscribe(addToGroup);
   granted.subscribe(onGranted);
-  released.subscribe(see);
+  released.subscribe(addToGroup);
   refused.subscribe(onRefused);
   const observed = [active, waiting, tokens];
   meter.addBatchObservableCallback(collect, observed);
   const stop = (): void => {
-    if (served.get(meterProvider) !== stop) return;
-    served.delete(meterProvider);
-    queued.unsubscribe(see);
+    if (instrumented.get(meterProvider) !== stop) return;
+    instrumented.delete(meterProvider);
+    queued.unsubscribe(addToGroup);
     granted.unsubscribe(onGranted);
-    released.unsubscribe(see);
+    released.unsubscribe(addToGroup);
     refused.unsubscribe(onRefused);
     meter.removeBatchObservableCallback(collect, observed);
   };
-  served.set(meterProvider, stop);
+  instrumented.set(meterProvider, stop);
   return stop;
 }

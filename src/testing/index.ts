@@ -14,4 +14,4 @@ export {
   type TracedLimits,
   type TraceEvent,
 } from './recorder.js';
-export { type TimelineOptions, toSVG } from './timeline.js';
+export { type TimelineOptions, toSVG } from './timeline/to-svg.js';

@@ -2,17 +2,13 @@
 /** Records the events that one throttle publishes (`core/events.ts`), as plain data. */
 import {
   type CallMessage,
+  type Channel,
   granted,
-  type GrantedMessage,
   paused,
-  type PausedMessage,
   queued,
-  type QueuedMessage,
   type RefusalReason,
   refused,
-  type RefusedMessage,
   released,
-  type ReleasedMessage,
   type ThrottleMessage,
   type WatchedThrottle,
 } from '../core/events.js';
@@ -131,42 +127,29 @@ class Recorder implements Omit<Recording, keyof Disposable> {
       const event: TracedEvent = { at };
       if (tokens < Infinity) event.tokens = tokens;
       const limits = limitsOf(throttle);
-      if (
-        limits.capacity !== latestLimits.capacity ||
-        limits.concurrency !== latestLimits.concurrency ||
-        limits.period !== latestLimits.period ||
-        limits.burst !== latestLimits.burst
-      ) {
-        event.limits = latestLimits = limits;
-      }
+      if (LIMITS.some((name) => limits[name] !== latestLimits[name])) event.limits = latestLimits = limits;
       return event;
     };
     const toCall = (message: CallMessage): TracedCall => ({ id: message.id, cost: message.cost, ...toEvent(message) });
-    const isRecorded = (message: ThrottleMessage): boolean => message.throttle === throttle;
-    const onQueued = (message: QueuedMessage): void =>
-      void (isRecorded(message) && this.events.push({ kind: 'queued', ...toCall(message) }));
-    const onGranted = (message: GrantedMessage): void =>
-      void (isRecorded(message) && this.events.push({ kind: 'granted', ...toCall(message), waited: message.waited }));
-    const onReleased = (message: ReleasedMessage): void =>
-      void (isRecorded(message) && this.events.push({ kind: 'released', ...toCall(message) }));
-    const onRefused = (message: RefusedMessage): void =>
-      void (isRecorded(message) && this.events.push({ kind: 'refused', ...toCall(message), reason: message.reason }));
-    const onPaused = (message: PausedMessage): void =>
-      void (
-        isRecorded(message) &&
-        this.events.push({ kind: 'paused', ...toEvent(message), seconds: finiteOrNull(message.seconds) })
-      );
-    queued.subscribe(onQueued);
-    granted.subscribe(onGranted);
-    released.subscribe(onReleased);
-    refused.subscribe(onRefused);
-    paused.subscribe(onPaused);
+    const follow = <Message extends ThrottleMessage>(
+      channel: Channel<Message>,
+      toTraceEvent: (message: Message) => TraceEvent,
+    ): (() => void) => {
+      const listener = (message: Message): void => {
+        if (message.throttle === throttle) this.events.push(toTraceEvent(message));
+      };
+      channel.subscribe(listener);
+      return () => channel.unsubscribe(listener);
+    };
+    const unsubscribers = [
+      follow(queued, (message) => ({ kind: 'queued', ...toCall(message) })),
+      follow(granted, (message) => ({ kind: 'granted', ...toCall(message), waited: message.waited })),
+      follow(released, (message) => ({ kind: 'released', ...toCall(message) })),
+      follow(refused, (message) => ({ kind: 'refused', ...toCall(message), reason: message.reason })),
+      follow(paused, (message) => ({ kind: 'paused', ...toEvent(message), seconds: finiteOrNull(message.seconds) })),
+    ];
     this.#unsubscribe = () => {
-      queued.unsubscribe(onQueued);
-      granted.unsubscribe(onGranted);
-      released.unsubscribe(onReleased);
-      refused.unsubscribe(onRefused);
-      paused.unsubscribe(onPaused);
+      for (const unsubscribe of unsubscribers) unsubscribe();
     };
   }
 
@@ -177,6 +160,8 @@ class Recorder implements Omit<Recording, keyof Disposable> {
 }
 
 interface Recorder extends Disposable {}
+
+const LIMITS = ['capacity', 'concurrency', 'period', 'burst'] as const;
 
 /** The value, or `null` for `Infinity`. */
 function finiteOrNull(value: number): number | null {
@@ -197,7 +182,7 @@ function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): Tr
  * instant and the remaining tokens. Recording does not change the behaviour of the throttle.
  *
  * The recording grows until `stop` is called, so it is meant for tests, demos and observations of a few minutes. A
- * change of the limits appears in the next event. For a throttle on Redis, the recording has the events of this process.
+ * change of the limits appears in the next event. For a throttle on Redis, it has the events of this process.
  *
  * @param throttle A `Throttle`, the throttle of a key (`keyed.peek(key)`), a `Resource`, or a `RedisThrottle`.
  * @throws {TypeError} `throttle` is not one of these.

@@ -1,4 +1,4 @@
-/** `headgate/otel`, with the SDK of OpenTelemetry, scraped as Prometheus does it. */
+/** `headgate/otel` with the OpenTelemetry SDK. The tests scrape `/metrics` over HTTP, like Prometheus. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -12,8 +12,9 @@ import { ManualClock } from '../../src/testing/index.js';
 
 interface Scraped {
   readonly provider: MeterProvider;
-  /** What `/metrics` answers: each line without a comment, of the metrics of headgate, by name and labels. */
+  /** The values of headgate's metrics in the reply of `/metrics`, by name and labels. */
   scrape(): Promise<Record<string, number>>;
+  /** The whole reply of `/metrics`. */
   text(): Promise<string>;
 }
 
@@ -46,6 +47,7 @@ async function setUp(): Promise<Scraped> {
   return { provider, scrape, text };
 }
 
+/** Instruments the provider until the test ends. */
 function start(provider: Provider): () => void {
   const stop = instrument(provider);
   onTestFinished(stop);
@@ -55,7 +57,7 @@ function start(provider: Provider): () => void {
 const ignore = (): void => {};
 
 describe('instrument', () => {
-  test('waits, the queue, permits, tokens and refusals can be scraped', async () => {
+  test('waits, the queue length, permits, tokens and refusals are measured', async () => {
     const { provider, scrape, text } = await setUp();
     start(provider);
     const clock = new ManualClock();
@@ -99,7 +101,7 @@ describe('instrument', () => {
     expect(await scrape()).toMatchObject({ 'headgate_tokens{name="github"}': 1, 'headgate_active{name="github"}': 1 });
   });
 
-  test('keys are added up under the name of all, tokens are those of the key that has the fewest, and no label is a key', async () => {
+  test('all keys of a keyed throttle share one series, with the fewest tokens and no key as a label', async () => {
     const { provider, scrape, text } = await setUp();
     start(provider);
     const keyed = new KeyedThrottle(10, 2, 60, { name: 'users' });
@@ -119,7 +121,7 @@ describe('instrument', () => {
     (await waiting).release();
   });
 
-  test('a throttle without a name and a rate has no such label, and no tokens', async () => {
+  test('a throttle without a name has no name label, and one without a rate has no tokens', async () => {
     const { provider, scrape } = await setUp();
     start(provider);
     const permit = await new Throttle(Infinity, 1).acquire();
@@ -129,7 +131,7 @@ describe('instrument', () => {
     expect(Object.keys(scraped).filter((line) => line.includes('tokens'))).toEqual([]);
   });
 
-  test('a throttle that was there before is seen with its next event', async () => {
+  test('a throttle created before instrument appears with its next event', async () => {
     const { provider, scrape } = await setUp();
     const throttle = new Throttle(10, 3, 1, { name: 'old', clock: new ManualClock() });
     const permits = [throttle.tryAcquire(), throttle.tryAcquire(), throttle.tryAcquire()];
@@ -143,7 +145,7 @@ describe('instrument', () => {
     expect(await scrape()).toMatchObject({ 'headgate_active{name="old"}': 0 });
   });
 
-  test('given a provider twice, counts once; stopped, counts nothing more, and can begin anew', async () => {
+  test('a second call for a provider has no effect, and after stop a new call counts again', async () => {
     const { provider, scrape } = await setUp();
     const stop = start(provider);
     expect(instrument(provider)).toBe(stop);
@@ -161,7 +163,7 @@ describe('instrument', () => {
     expect(await scrape()).toMatchObject({ [count]: 2 });
   });
 
-  test('two providers are served both', async () => {
+  test('two providers both measure the same throttle', async () => {
     const [one, two] = [await setUp(), await setUp()];
     start(one.provider);
     start(two.provider);
@@ -169,17 +171,17 @@ describe('instrument', () => {
     for (const { scrape } of [one, two]) expect(await scrape()).toMatchObject({ 'headgate_active{name="both"}': 1 });
   });
 
-  test('keeps no throttle alive', async () => {
+  test('instrument does not prevent the garbage collection of a throttle', async () => {
     const { provider, scrape } = await setUp();
     start(provider);
     const collected: string[] = [];
     const registry = new FinalizationRegistry<string>((name) => collected.push(name));
-    const leave = (): void => {
+    const leak = (): void => {
       const throttle = new Throttle(1, 0, 1e6, { name: 'leaked' });
       registry.register(throttle, 'leaked');
       throttle.tryAcquire();
     };
-    leave();
+    leak();
     for (let round = 0; round < 50 && collected.length === 0; round++) {
       await new Promise((resolve) => setTimeout(resolve, 5));
       globalThis.gc?.();
@@ -188,7 +190,7 @@ describe('instrument', () => {
     expect(await scrape()).toMatchObject({ 'headgate_active{name="leaked"}': 0 });
   });
 
-  test('keys at rest cost a scrape nothing', async () => {
+  test('a scrape reads one of 50,000 idle throttles', async () => {
     const { provider, scrape } = await setUp();
     start(provider);
     const clock = new ManualClock();
@@ -196,14 +198,14 @@ describe('instrument', () => {
     for (const throttle of throttles) throttle.tryAcquire()?.release();
     await clock.advance(1);
     await scrape();
-    let looked = 0;
-    for (const throttle of throttles) Object.defineProperty(throttle, 'tokens', { get: () => (looked++, 10) });
+    let reads = 0;
+    for (const throttle of throttles) Object.defineProperty(throttle, 'tokens', { get: () => (reads++, 10) });
     expect(await scrape()).toMatchObject({ 'headgate_tokens{name="many"}': 10 });
-    // The one that stands for all.
-    expect(looked).toBe(1);
+    // The idle throttle with the fewest tokens.
+    expect(reads).toBe(1);
   });
 
-  test('tokens are those of now, whatever was changed since, also at rest', async () => {
+  test('tokens are current after configure and settle, also for an idle throttle', async () => {
     const { provider, scrape } = await setUp();
     start(provider);
     const clock = new ManualClock();
@@ -222,7 +224,7 @@ describe('instrument', () => {
     expect(await tokens()).toBe(-2);
   });
 
-  test('of several at rest, the tokens of the least are shown', async () => {
+  test('of several idle throttles, the fewest tokens are reported', async () => {
     const { provider, scrape } = await setUp();
     start(provider);
     const clock = new ManualClock();
@@ -230,9 +232,9 @@ describe('instrument', () => {
     for (let round = 0; round < 2; round++) expect(await scrape()).toMatchObject({ 'headgate_tokens{name="some"}': 3 });
   });
 
-  test('keys that are gone take no memory, also where nobody collects', async () => {
+  test('evicted keys take no memory, even if no reader collects the metrics', async () => {
     start(metrics.getMeterProvider());
-    const keyed = new KeyedThrottle(1, 1, 1e-6, { name: 'crowd', maxKeys: 100_000 });
+    const keyed = new KeyedThrottle(1, 1, 1e-6, { name: 'many', maxKeys: 100_000 });
     const heap = (): number => {
       globalThis.gc?.();
       return process.memoryUsage().heapUsed;
@@ -241,13 +243,13 @@ describe('instrument', () => {
     for (let key = 0; key < 300_000; key++) {
       if (key === 50_000) before = heap();
       keyed.tryAcquire(String(key))?.release();
-      // What a weak reference has shown lives until the task ends.
+      // The target of a dereferenced weak reference stays in memory until the task ends.
       if (key % 1_000 === 0) await new Promise((resolve) => void setImmediate(resolve));
     }
     expect(heap() - before).toBeLessThan(4e6);
   });
 
-  test('what is no provider is refused, and one that does nothing will do', () => {
+  test('instrument rejects a value that is not a provider, and accepts the default provider', () => {
     expect(() => instrument(undefined as unknown as Provider)).toThrow(
       new TypeError('meterProvider must be a MeterProvider, received undefined'),
     );

@@ -1,16 +1,16 @@
-/** ManualClock: what users build their own tests on. */
+/** The clock for tests. */
 import fc from 'fast-check';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 
 describe('ManualClock', () => {
-  test('stands still until told, and starts where it is told', () => {
+  test('the clock starts at the given instant, and at 0 by default', () => {
     expect(new ManualClock().now()).toBe(0);
     expect(new ManualClock(1e9).now()).toBe(1e9);
     expect(new ManualClock(-5).now()).toBe(-5);
   });
 
-  test('fires what falls due in order, each at its own instant, ties in the order of the calls', async () => {
+  test('due timers fire in order, each at its own instant, and ties fire in the order of the calls', async () => {
     const clock = new ManualClock(10);
     const fired: [string, number][] = [];
     for (const [name, after] of [
@@ -33,7 +33,7 @@ describe('ManualClock', () => {
     expect(clock.pending).toBe(1);
   });
 
-  test('what a continuation schedules within the span fires too, however deep the continuations', async () => {
+  test('a timer that a continuation schedules within the span fires too, however deep the chain', async () => {
     const clock = new ManualClock();
     const sleep = (seconds: number): Promise<void> => new Promise((resolve) => clock.schedule(seconds, resolve));
     const instants: number[] = [];
@@ -52,7 +52,7 @@ describe('ManualClock', () => {
     expect(instants).toEqual([1, 2, 3]);
   });
 
-  test('two calls in a row add up, awaited or not', async () => {
+  test('the spans of two calls of advance add up, awaited or not', async () => {
     const clock = new ManualClock();
     const fired: number[] = [];
     for (let at = 1; at <= 4; at++) clock.schedule(at, () => fired.push(clock.now()));
@@ -61,7 +61,7 @@ describe('ManualClock', () => {
     expect(fired).toEqual([1, 2, 3]);
   });
 
-  test('a cancelled timer does not fire, and cancelling twice or late does nothing', async () => {
+  test('a cancelled timer does not fire, and a second or late cancellation has no effect', async () => {
     const clock = new ManualClock();
     const fired: string[] = [];
     const cancel = clock.schedule(1, () => fired.push('cancelled'));
@@ -77,7 +77,7 @@ describe('ManualClock', () => {
     expect(clock.pending).toBe(0);
   });
 
-  test('advance(0) fires what is due now', async () => {
+  test('advance(0) fires the timers that are due now', async () => {
     const clock = new ManualClock();
     let fired = 0;
     clock.schedule(0, () => fired++);
@@ -85,7 +85,7 @@ describe('ManualClock', () => {
     expect(fired).toBe(1);
   });
 
-  test('runAll fires all, and what that arms, and ends at the last instant', async () => {
+  test('runAll fires all timers, also those that callbacks arm, and ends at the last instant', async () => {
     const clock = new ManualClock();
     const fired: number[] = [];
     clock.schedule(100, () => {
@@ -101,7 +101,7 @@ describe('ManualClock', () => {
     expect(clock.now()).toBe(151);
   });
 
-  test('a callback that throws rejects the advance, and the clock goes on from there', async () => {
+  test('an error in a callback rejects advance, and the next advance continues from that instant', async () => {
     const clock = new ManualClock();
     clock.schedule(1, () => {
       throw new Error('boom');
@@ -112,7 +112,7 @@ describe('ManualClock', () => {
     expect(clock.now()).toBe(3);
   });
 
-  test('any mix of timers and cancellations fires as a sorted list would', async () => {
+  test('any mix of timers and cancellations fires in the order of a sorted list', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.record({ after: fc.integer({ min: 0, max: 20 }), cancel: fc.boolean() }), { maxLength: 30 }),
@@ -133,20 +133,20 @@ describe('ManualClock', () => {
     );
   });
 
-  test('what re-arms itself for ever is told so, not run for ever', async () => {
+  test('runAll rejects when a callback always schedules the next timer', async () => {
     const clock = new ManualClock();
     const rearm = (): void => void clock.schedule(1, rearm);
     rearm();
-    await expect(clock.runAll()).rejects.toThrow(/re-arms itself for ever/);
+    await expect(clock.runAll()).rejects.toThrow(/a callback keeps arming timers/);
   });
 
-  test.each([NaN, -1, Infinity, '1', null])('refuses a span of %s', async (seconds) => {
+  test.each([NaN, -1, Infinity, '1', null])('advance and schedule reject a span of %s', async (seconds) => {
     const clock = new ManualClock();
     await expect(clock.advance(seconds as number)).rejects.toThrow(/seconds must be a finite number >= 0, received/);
     expect(() => clock.schedule(seconds as number, () => {})).toThrow(/seconds must be a finite number >= 0, received/);
   });
 
-  test.each([NaN, Infinity, '1', null])('refuses a start of %s', (start) => {
+  test.each([NaN, Infinity, '1', null])('the constructor rejects a start of %s', (start) => {
     expect(() => new ManualClock(start as number)).toThrow(/start must be a finite number, received/);
   });
 });

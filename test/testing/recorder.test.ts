@@ -1,4 +1,4 @@
-/** `record`: what is written down, when, and that nobody is the other for it. */
+/** `record`: the recorded events, and that recording does not change a throttle. */
 import { channel } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { KeyedThrottle, type Permit, Throttle, type WatchedThrottle } from 'headgate';
@@ -16,8 +16,8 @@ import {
 } from '../model/reference.js';
 import { setUp, take } from '../support/support.js';
 
-/** With ids that count from 1. */
-const numbered = (events: readonly TraceEvent[]): TraceEvent[] => {
+/** The events with ids renumbered from 1. */
+const renumber = (events: readonly TraceEvent[]): TraceEvent[] => {
   const ids = [...new Set(events.flatMap((event) => ('id' in event ? [event.id] : [])))].toSorted((a, b) => a - b);
   return events.map((event) => ('id' in event ? { ...event, id: ids.indexOf(event.id) + 1 } : event));
 };
@@ -25,7 +25,7 @@ const numbered = (events: readonly TraceEvent[]): TraceEvent[] => {
 const kinds = (trace: Trace): string => trace.events.map(({ kind }) => kind).join(' ');
 
 describe('record', () => {
-  test('writes down the life of each call, and the tokens that it left', async () => {
+  test('record records every event of each call, with the remaining tokens', async () => {
     const clock = new ManualClock(100);
     const throttle = new Throttle(2, 1, 1, { clock, name: 'api', maxQueue: 2 });
     const trace = record(throttle);
@@ -46,7 +46,7 @@ describe('record', () => {
 
     expect(trace.name).toBe('api');
     expect(trace.limits).toEqual({ capacity: 2, concurrency: 1, period: 1, burst: 2 });
-    expect(numbered(trace.events)).toEqual([
+    expect(renumber(trace.events)).toEqual([
       { kind: 'granted', at: 100, id: 1, cost: 2, waited: 0, tokens: 0 },
       { kind: 'queued', at: 100, id: 2, cost: 1, tokens: 0 },
       { kind: 'queued', at: 100, id: 3, cost: 0.5, tokens: 0 },
@@ -62,7 +62,7 @@ describe('record', () => {
     ]);
   });
 
-  test('has no Infinity: what is unlimited is null or absent', () => {
+  test('a trace has no Infinity: an unlimited value is null or absent', () => {
     const throttle = new Throttle(Infinity);
     using trace = record(throttle);
     take(throttle);
@@ -74,13 +74,13 @@ describe('record', () => {
     expect(other.limits).toEqual({ capacity: null, concurrency: null, period: 1, burst: 3 });
   });
 
-  test('is of one throttle alone: the same name, or a key of the same gate, makes no other', () => {
-    const { throttle, clock } = setUp(10, 0, 1, { name: 'twin' });
-    const keyed = new KeyedThrottle(10, 0, 1, { name: 'twin', clock });
+  test('a trace has the events of one throttle only, even if others have the same name or keyed throttle', () => {
+    const { throttle, clock } = setUp(10, 0, 1, { name: 'shared' });
+    const keyed = new KeyedThrottle(10, 0, 1, { name: 'shared', clock });
     keyed.tryAcquire('ada');
     const trace = record(throttle);
     const ada = record(keyed.peek('ada') as Throttle);
-    take(new Throttle(10, 0, 1, { name: 'twin', clock }));
+    take(new Throttle(10, 0, 1, { name: 'shared', clock }));
     keyed.tryAcquire('bob');
     expect([trace.events.length, ada.events.length]).toEqual([0, 0]);
     take(throttle);
@@ -91,7 +91,7 @@ describe('record', () => {
     ada.stop();
   });
 
-  test('what came before it is seen from its first event on, what comes after it is not', async () => {
+  test('a call from before the recording appears with its next event, and later events are not recorded', async () => {
     const { throttle, clock } = setUp(10, 1);
     const first = take(throttle);
     const second = throttle.acquire();
@@ -107,7 +107,7 @@ describe('record', () => {
     ]);
   });
 
-  test('ends by `stop`, again and again, or with a block; a second one of the same throttle goes on', () => {
+  test('stop or the end of a using block ends a recording, and another recording continues', () => {
     const { throttle } = setUp();
     const outer = record(throttle);
     let inner: Recording;
@@ -128,14 +128,14 @@ describe('record', () => {
     expect(NAMES.filter((name) => channel(name).hasSubscribers)).toEqual([]);
   });
 
-  test('once stopped, it keeps the data and not the throttle', async () => {
-    const watch = (): { trace: Recording; throttle: WeakRef<Throttle> } => {
+  test('a stopped recording keeps its data and releases the throttle to the garbage collector', async () => {
+    const recordAndDrop = (): { trace: Recording; throttle: WeakRef<Throttle> } => {
       const throttle = new Throttle(10);
       const trace = record(throttle);
       throttle.tryAcquire()?.release();
       return { trace, throttle: new WeakRef(throttle) };
     };
-    const { trace, throttle } = watch();
+    const { trace, throttle } = recordAndDrop();
     const collected = async (): Promise<boolean> => {
       for (let tries = 0; tries < 5 && throttle.deref() !== undefined; tries++) {
         await new Promise((resolve) => setTimeout(resolve));
@@ -149,7 +149,7 @@ describe('record', () => {
     expect(trace.events.length).toBe(2);
   });
 
-  test('notes a change of the limits with the event that comes next, once', () => {
+  test('a change of the limits appears once, in the next event', () => {
     const { throttle } = setUp(10, 2);
     const trace = record(throttle);
     take(throttle);
@@ -171,7 +171,7 @@ describe('record', () => {
     ]);
   });
 
-  test('takes what knows no tokens, such as a throttle on Redis', () => {
+  test('record accepts a throttle without tokens, such as one on Redis', () => {
     const throttle: WatchedThrottle = {
       name: 'fleet',
       capacity: 5,
@@ -191,7 +191,7 @@ describe('record', () => {
     });
   });
 
-  test('works where the platform has no channels', async () => {
+  test('record works on a platform without diagnostics_channel', async () => {
     vi.stubGlobal('process', { ...process, getBuiltinModule: undefined });
     vi.resetModules();
     try {
@@ -214,7 +214,7 @@ describe('record', () => {
     [{}, 'object'],
     ['api', '"api"'],
     [new KeyedThrottle(1), 'object'],
-  ])('refuses %o', (value, shown) => {
+  ])('record rejects %o', (value, shown) => {
     expect(() => record(value as unknown as Throttle)).toThrow(
       new TypeError(`throttle must be a Throttle, a Resource or a RedisThrottle, received ${shown}`),
     );
@@ -233,10 +233,10 @@ const history = fc.record({
 });
 type History = typeof history extends fc.Arbitrary<infer T> ? T : never;
 
-/** Plays a history, and tells all that its callers can see of it. */
-async function play(
+/** Executes a history and returns everything that its callers can observe. */
+async function execute(
   { capacity, concurrency, period, burst, window, maxQueue, operations }: History,
-  watch?: (throttle: Throttle) => void,
+  onCreated?: (throttle: Throttle) => void,
 ): Promise<unknown[]> {
   const clock = new ManualClock();
   const throttle = new Throttle(capacity, concurrency, period, {
@@ -244,8 +244,8 @@ async function play(
     maxQueue,
     ...(window === undefined ? { burst } : { window }),
   });
-  watch?.(throttle);
-  const told: unknown[] = [];
+  onCreated?.(throttle);
+  const observed: unknown[] = [];
   const permits: Permit[] = [];
   const finish: (() => void)[] = [];
   const aborts: unknown[] = [];
@@ -254,10 +254,10 @@ async function play(
     (id: number) =>
     (permit: Permit): void => {
       permits.push(permit);
-      told.push([id, 'granted', permit.waited]);
+      observed.push([id, 'granted', permit.waited]);
     };
   const act = (operation: Operation, id: number): void => {
-    const refused = (error: unknown): void => void told.push([id, outcomeOf(error, aborts)]);
+    const refused = (error: unknown): void => void observed.push([id, outcomeOf(error, aborts)]);
     switch (operation.do) {
       case 'acquire':
       case 'run': {
@@ -271,7 +271,7 @@ async function play(
         break;
       }
       case 'tryAcquire':
-        if (operation.cost <= throttle.burst) told.push(throttle.tryAcquire(operation.cost)?.cost);
+        if (operation.cost <= throttle.burst) observed.push(throttle.tryAcquire(operation.cost)?.cost);
         break;
       case 'release':
         permits[operation.which % permits.length]?.release();
@@ -301,7 +301,7 @@ async function play(
     act(operation, id);
     await clock.advance(operation.do === 'advance' ? operation.seconds : 0);
     const { active, waiting, tokens, pausedFor, closed } = throttle;
-    told.push({
+    observed.push({
       active,
       waiting,
       tokens,
@@ -312,35 +312,35 @@ async function play(
       now: clock.now(),
     });
   }
-  return told;
+  return observed;
 }
 
-describe('whatever happens', () => {
-  test('who is recorded does the same as who is not', async () => {
+describe('random histories', () => {
+  test('a recorded throttle behaves like an unrecorded throttle', async () => {
     await fc.assert(
       fc.asyncProperty(history, async (one) => {
         const recordings: Recording[] = [];
-        const watched = await play(one, (throttle) => recordings.push(record(throttle), record(throttle)));
+        const recorded = await execute(one, (throttle) => recordings.push(record(throttle), record(throttle)));
         for (const recording of recordings) recording.stop();
-        expect(watched).toEqual(await play(one));
+        expect(recorded).toEqual(await execute(one));
         expect(recordings[0]).toEqual(recordings[1]);
       }),
       { numRuns: 300 },
     );
   });
 
-  test('the events of a call come in order, calls are granted first come, first served, and the data is plain', async () => {
-    const seen = new Map<string, number>();
+  test('the events of a call are in order, grants are FIFO, and the data is plain', async () => {
+    const counts = new Map<string, number>();
     await fc.assert(
       fc.asyncProperty(history, async (one) => {
         let trace: Recording | undefined;
-        await play(one, (throttle) => {
+        await execute(one, (throttle) => {
           trace = record(throttle);
         });
-        if (trace === undefined) throw new Error('not played');
+        if (trace === undefined) throw new Error('not executed');
         trace.stop();
         const { events } = trace;
-        for (const { kind } of events) seen.set(kind, (seen.get(kind) ?? 0) + 1);
+        for (const { kind } of events) counts.set(kind, (counts.get(kind) ?? 0) + 1);
 
         expect(structuredClone(trace)).toEqual(trace);
         expect(JSON.parse(JSON.stringify(trace))).toEqual(structuredClone(trace));
@@ -363,6 +363,6 @@ describe('whatever happens', () => {
       { numRuns: 300 },
     );
     for (const kind of ['queued', 'granted', 'released', 'refused', 'paused'])
-      expect(seen.get(kind), kind).toBeGreaterThan(100);
+      expect(counts.get(kind), kind).toBeGreaterThan(100);
   });
 });
