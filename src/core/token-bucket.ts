@@ -103,11 +103,7 @@ export class TokenBucket implements Budget, BucketLimits {
 
   settle(now: number, difference: number, serial: number): void {
     const origin = this.#origin;
-    if (serial <= (origin?.serial ?? 0)) {
-      return this.#correctBeginning(now, origin?.earlier, difference, (earlier, at) =>
-        earlier.settle(at, difference, serial),
-      );
-    }
+    if (serial <= (origin?.serial ?? 0)) return this.#settleBefore(now, difference, serial, origin?.earlier);
     this.#log.correct(serial, difference);
     this.#replay();
   }
@@ -115,25 +111,23 @@ export class TokenBucket implements Budget, BucketLimits {
   settleEarlier(now: number, evicted: TokenBucket, difference: number, serial: number): void {
     const origin = this.#origin;
     // After a change of the limits, the bucket before the change starts where the evicted bucket ended.
-    if (origin === undefined)
-      this.#correctBeginning(now, evicted, difference, (earlier, at) => earlier.settle(at, difference, serial));
-    else
-      this.#correctBeginning(now, origin.earlier, difference, (earlier, at) =>
-        earlier.settleEarlier(at, evicted, difference, serial),
-      );
+    if (origin === undefined) this.#settleBefore(now, difference, serial, evicted);
+    else this.#settleBefore(now, difference, serial, origin.earlier, evicted);
   }
 
-  /** Corrects the level at the beginning by what `settle` changes in the bucket before this bucket. */
-  #correctBeginning(
+  /** Settles a grant of `earlier`, or of the bucket that `earlier` replaced after an eviction. */
+  #settleBefore(
     now: number,
-    earlier: TokenBucket | null | undefined,
     difference: number,
-    settle: (earlier: TokenBucket, at: number) => void,
+    serial: number,
+    earlier: TokenBucket | null | undefined,
+    evicted?: TokenBucket,
   ): void {
     if (earlier) {
       const at = this.#log.beganAt ?? now;
       const before = Math.min(this.burst, earlier.level(at));
-      settle(earlier, at);
+      if (evicted) earlier.settleEarlier(at, evicted, difference, serial);
+      else earlier.settle(at, difference, serial);
       this.#log.correctBeginning(at, Math.min(this.burst, earlier.level(at)) - before, this);
     }
     // A grant from a time without a limit is ignored. For a grant of a dropped bucket, only a debt counts.

@@ -29,7 +29,7 @@ export function acquireForKey(keyed: KeyedGate, key: string, cost: number, optio
   warnOnce(
     'HEADGATE_MAX_KEYS',
     `A keyed gate without maxKeys has ${DEFAULT_MAX_KEYS} live keys, the default bound of HTTP adapters. ` +
-      'Requests with new keys are refused with 503. If the gate has so many real clients, set a larger maxKeys',
+      'Requests with new keys receive a 503. For more clients, set a larger maxKeys',
   );
   return Promise.reject(
     withoutStack(

@@ -6,7 +6,7 @@ import { hasWarned, warnOnce } from './warning.js';
 const CODE = 'HEADGATE_UNTRUSTED_PROXY';
 const REMEDY =
   "Configure the trusted proxies of the framework (Express: app.set('trust proxy', …); Koa: app.proxy; " +
-  'Fastify: trustProxy), or use a key function where the framework has no such setting (node:http, Connect, Hono, web)';
+  'Fastify: trustProxy), or use a key function (node:http, Connect, Hono, web)';
 
 /** The description of the missing part of a request whose client has no address. */
 export const MISSING_ADDRESS = 'client address; behind a proxy on a Unix socket, the server must trust the proxy';
