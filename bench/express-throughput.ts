@@ -1,5 +1,6 @@
 /**
- * What the Express adapter costs a server: requests to Express, with a gate that grants at once and without a gate.
+ * The cost of the Express adapter for a server: requests to Express, with a gate that grants at once and without a
+ * gate.
  */
 import type { AddressInfo } from 'node:net';
 import autocannon from 'autocannon';

@@ -1,5 +1,5 @@
 /**
- * What both benches record about a run, and the median.
+ * The record that both benches keep of a run, and the median.
  */
 import os from 'node:os';
 

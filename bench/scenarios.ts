@@ -1,5 +1,6 @@
 /**
- * What is measured, and of which candidates. A library that lacks an operation is missing from its scenario.
+ * The scenarios of the bench, and the candidates of each scenario. A library that lacks an operation is missing from
+ * its scenario.
  *
  * Each candidate is measured alone, in a new process that imports one library. So no candidate pays for a call site
  * that another candidate made polymorphic, or for a heap that another candidate has filled.
@@ -40,14 +41,14 @@ export type ScenarioId =
   | 'redisFair'
   | 'redisHandover';
 
-/** What headgate's own parts are compared with: a build without events, a single throttle, a bucket, Express alone. */
+/** The baselines of headgate's own parts: a build without events, a single throttle, a bucket, Express alone. */
 export const ITSELF = {
   watched: 'without events',
   keyed: 'one throttle',
   window: 'a bucket',
   express: 'Express alone',
 } as const;
-/** What a refusal by an HTTP adapter is compared with, by scenario. */
+/** The baseline of a refusal by an HTTP adapter, by scenario. */
 export const REFUSALS = {
   expressRefusal: 'with a key function',
   webRefusal: 'Request and Response alone',

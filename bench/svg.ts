@@ -1,6 +1,6 @@
 /**
- * What the charts of both benches share: elements of SVG, colours and the font. A chart has a background of its own, so
- * that it is legible on a dark page.
+ * Parts that the charts of both benches share: elements of SVG, colours and the font. A chart has a background of its
+ * own, so that it is legible on a dark page.
  */
 
 export const COLOURS = {

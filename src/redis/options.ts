@@ -33,8 +33,8 @@ export interface RedisKeyedThrottleOptions {
   /** The start of all key names in Redis: a string without braces. Default `headgate`. */
   prefix?: string | undefined;
   /**
-   * What a call does while Redis fails. `false`, the default: it rejects with a {@link ThrottleBackendError}. `true`: a
-   * `Throttle` of this process with the same limits grants permits until Redis replies again.
+   * The behaviour of a call while Redis fails. `false`, the default: it rejects with a {@link ThrottleBackendError}.
+   * `true`: a `Throttle` of this process with the same limits grants permits until Redis replies again.
    */
   failOpen?: boolean | undefined;
   /**

@@ -79,7 +79,7 @@ class StallDetector {
   }
 }
 
-/** What the body of a test receives. */
+/** The argument of a test's body. */
 export interface TestContext extends Required<Omit<Fixture, 'dispose'>> {
   outcomes: TimedOutcomes;
   /** Calls `acquire`, and records its outcome under `name`. */

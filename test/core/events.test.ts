@@ -5,12 +5,12 @@ import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { EventPublisher } from '../../src/core/events.js';
 import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../../src/index.js';
 import { ManualClock } from '../../src/testing/index.js';
-import { hear, type Heard, listen, NAMES, outcome } from '../support/record-events.js';
+import { recordEvents, type RecordedEvent, listen, NAMES, outcome } from '../support/record-events.js';
 
 /** The messages as text, with call numbers that start at 1. */
-const brief = (heard: Heard[]): string[] => {
-  const first = Math.min(...heard.map((message) => ('id' in message ? message.id : Infinity)));
-  return heard.map((message) => {
+const brief = (recorded: RecordedEvent[]): string[] => {
+  const first = Math.min(...recorded.map((message) => ('id' in message ? message.id : Infinity)));
+  return recorded.map((message) => {
     const { kind, at } = message;
     if (message.kind === 'paused') return `${at} ${kind} ${message.seconds}`;
     const more =
@@ -21,7 +21,7 @@ const brief = (heard: Heard[]): string[] => {
 
 describe('the channels', () => {
   test('publish every step of a call, in order, with one id per call', async () => {
-    const heard = hear();
+    const recorded = recordEvents();
     const clock = new ManualClock(100);
     const throttle = new Throttle(2, 1, 1, { clock, name: 'api', maxQueue: 2 });
     const first = await throttle.acquire(2);
@@ -34,7 +34,7 @@ describe('the channels', () => {
     (await third).settle(2);
     (await third).release();
     await fourth;
-    expect(brief(heard)).toEqual([
+    expect(brief(recorded)).toEqual([
       '100 granted 1 cost 2 waited 0',
       '100 queued 2 cost 1',
       '100 queued 3 cost 0.5',
@@ -45,7 +45,7 @@ describe('the channels', () => {
       '101 granted 3 cost 0.5 waited 1',
       '101 released 3 cost 2',
     ]);
-    for (const message of heard) expect(message).toMatchObject({ throttle, name: 'api' });
+    for (const message of recorded) expect(message).toMatchObject({ throttle, name: 'api' });
   });
 
   test('show the state of the throttle after the event', async () => {
@@ -128,25 +128,25 @@ describe('the channels', () => {
       ],
     ];
     test.each(rows)('%s', async (reason, refuse) => {
-      const heard = hear();
+      const recorded = recordEvents();
       const error = await outcome(Promise.resolve(refuse(busy())));
-      const refused = heard.filter(({ kind }) => kind === 'refused');
+      const refused = recorded.filter(({ kind }) => kind === 'refused');
       expect(refused).toEqual([expect.objectContaining({ reason, error })]);
     });
 
     test('a call with an invalid argument or an aborted signal publishes no event', async () => {
-      const heard = hear();
+      const recorded = recordEvents();
       const throttle = new Throttle(1, 1, 1, { clock });
       await outcome(throttle.acquire(2));
       await outcome(throttle.acquire(NaN));
       await outcome(throttle.acquire(1, { timeout: -1 }));
       await outcome(throttle.acquire(1, { signal: AbortSignal.abort() }));
       expect(() => throttle.tryAcquire(-1)).toThrow(RangeError);
-      expect(heard).toEqual([]);
+      expect(recorded).toEqual([]);
     });
 
     test('a keyed throttle without a free key publishes queue full', async () => {
-      const heard = hear();
+      const recorded = recordEvents();
       const keyed = new KeyedThrottle(1, 1, 1, { maxKeys: 1, name: 'users', clock });
       const permit = keyed.tryAcquire('ada');
       const error = await outcome(keyed.acquire('bob', 0.5));
@@ -154,31 +154,31 @@ describe('the channels', () => {
       await outcome(keyed.run('bob', () => {}));
       expect(() => keyed.pause('bob')).toThrow('maxKeys');
       permit?.release();
-      const refused = heard.filter(({ kind }) => kind === 'refused');
+      const refused = recorded.filter(({ kind }) => kind === 'refused');
       expect(refused).toMatchObject([0.5, 1, 1].map((cost) => ({ name: 'users', reason: 'queue full', cost })));
       expect(refused[0]).toMatchObject({ error });
     });
   });
 
   test('publish the remaining seconds of each pause, and 0 for resume', () => {
-    const heard = hear();
+    const recorded = recordEvents();
     const throttle = new Throttle(1, 0, 1, { clock: new ManualClock(7) });
     throttle.pause(30);
     throttle.pause(10);
     throttle.pause(0);
     throttle.pause();
     throttle.resume();
-    expect(brief(heard)).toEqual(['7 paused 30', '7 paused 30', '7 paused Infinity', '7 paused 0']);
+    expect(brief(recorded)).toEqual(['7 paused 30', '7 paused 30', '7 paused Infinity', '7 paused 0']);
   });
 
   test('publish keyed throttles and resources of a limiter under their names', async () => {
-    const heard = hear();
+    const recorded = recordEvents();
     const keyed = new KeyedThrottle(1, 1, 1, { name: 'users' });
     await keyed.run('ada', () => {});
     const database = new Resource(1, { name: 'database' });
     const limiter = new Limiter({ timeout: 1, resources: [database] });
     (await limiter.acquire([database])).release();
-    expect(heard.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
+    expect(recorded.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
       'granted users',
       'released users',
       'granted database',
@@ -190,11 +190,11 @@ describe('the channels', () => {
     const throttle = new Throttle(Infinity, 1);
     const permit = await throttle.acquire();
     const waiting = throttle.acquire();
-    const heard = hear();
+    const recorded = recordEvents();
     permit.release();
     (await waiting).release();
-    expect(heard.map(({ kind }) => kind)).toEqual(['released', 'granted', 'released']);
-    const [before, granted, released] = heard as { id: number }[];
+    expect(recorded.map(({ kind }) => kind)).toEqual(['released', 'granted', 'released']);
+    const [before, granted, released] = recorded as { id: number }[];
     expect(granted?.id).toBe(released?.id);
     expect(before?.id).not.toBe(granted?.id);
   });
@@ -227,14 +227,14 @@ describe('the channels', () => {
     const calls = [throttle.acquire(), throttle.acquire(1, { signal: controller.signal }), throttle.acquire()].map(
       outcome,
     );
-    const heard: string[] = [];
+    const recorded: string[] = [];
     listen((message) => {
       if (message.kind !== 'refused') return;
-      heard.push(`${message.reason}, ${throttle.waiting} waiting`);
+      recorded.push(`${message.reason}, ${throttle.waiting} waiting`);
       controller.abort('enough');
     });
     throttle.close();
-    expect(heard).toEqual(['closed, 2 waiting', 'aborted, 1 waiting', 'closed, 0 waiting']);
+    expect(recorded).toEqual(['closed, 2 waiting', 'aborted, 1 waiting', 'closed, 0 waiting']);
     expect((await Promise.all(calls)).map((error) => (error as Error).message ?? error)).toEqual([
       expect.stringContaining('closed'),
       'enough',
@@ -301,7 +301,7 @@ describe('the channels', () => {
   });
 
   test('an abort is published as aborted, whatever the reason of the signal is', async () => {
-    const heard = hear();
+    const recorded = recordEvents();
     const throttle = new Throttle(Infinity, 1);
     const permit = throttle.tryAcquire();
     const { proxy, revoke } = Proxy.revocable({}, {});
@@ -322,7 +322,7 @@ describe('the channels', () => {
     );
     for (const [index, controller] of controllers.entries()) controller.abort(reasons[index]);
     await Promise.all(waiting);
-    expect(heard.flatMap((message) => (message.kind === 'refused' ? [message.reason] : []))).toEqual(
+    expect(recorded.flatMap((message) => (message.kind === 'refused' ? [message.reason] : []))).toEqual(
       reasons.map(() => 'aborted'),
     );
     permit?.release();
@@ -426,13 +426,13 @@ test('without a subscriber, the publisher reads no clock and creates no message'
   publisher.refused({}, 1, undefined);
   publisher.paused(1);
   expect(read).not.toHaveBeenCalled();
-  const heard = hear();
+  const recorded = recordEvents();
   publisher.paused(1);
-  expect([heard.length, read.mock.calls.length]).toEqual([1, 1]);
+  expect([recorded.length, read.mock.calls.length]).toEqual([1, 1]);
 });
 
 test('a gate with the option silent publishes no events', async () => {
-  const heard = hear();
+  const recorded = recordEvents();
   const throttle = new Throttle(1, 1, 60, { silent: true });
   const keyed = new KeyedThrottle(1, 1, 60, { silent: true, maxKeys: 1 });
   for (const gate of [
@@ -453,7 +453,7 @@ test('a gate with the option silent publishes no events', async () => {
     gate.close();
     expect(await waiter).toMatchObject({ code: 'ERR_THROTTLE_CLOSED' });
   }
-  expect(heard).toEqual([]);
+  expect(recorded).toEqual([]);
 });
 
 describe('without node:diagnostics_channel', () => {
@@ -469,13 +469,13 @@ describe('without node:diagnostics_channel', () => {
     ['a module without channels', { getBuiltinModule: () => ({}) }],
   ])('%s: plain channels publish the same events', async (_, process) => {
     vi.resetModules();
-    const platform = hear();
+    const platform = recordEvents();
     vi.stubGlobal('process', process);
     const channels = await import('../../src/core/events.js');
     const { Throttle: PlainThrottle } = await import('../../src/core/throttle.js');
     vi.unstubAllGlobals();
-    const heard: object[] = [];
-    const listener = (message: object): void => void heard.push(message);
+    const recorded: object[] = [];
+    const listener = (message: object): void => void recorded.push(message);
     expect(channels.granted.hasSubscribers).toBe(false);
     channels.granted.subscribe(listener);
     channels.released.subscribe(listener);
@@ -486,7 +486,7 @@ describe('without node:diagnostics_channel', () => {
     channels.released.unsubscribe(listener);
     expect(channels.granted.hasSubscribers).toBe(false);
     throttle.tryAcquire(0)?.release();
-    expect(heard).toMatchObject([
+    expect(recorded).toMatchObject([
       { name: 'plain', waited: 0 },
       { name: 'plain', cost: 1 },
     ]);
@@ -501,16 +501,16 @@ describe('without node:diagnostics_channel', () => {
     const later: (() => void)[] = [];
     vi.stubGlobal('queueMicrotask', (fn: () => void) => later.push(fn));
     const error = new Error('a faulty listener');
-    const heard: string[] = [];
+    const recorded: string[] = [];
     const faulty = (): void => {
       channels.paused.unsubscribe(faulty);
       throw error;
     };
     channels.paused.subscribe(faulty);
-    channels.paused.subscribe(() => heard.push('second'));
+    channels.paused.subscribe(() => recorded.push('second'));
     channels.paused.publish({ throttle: new Throttle(1), name: undefined, at: 0, seconds: 1 });
     channels.paused.publish({ throttle: new Throttle(1), name: undefined, at: 0, seconds: 1 });
-    expect(heard).toEqual(['second', 'second']);
+    expect(recorded).toEqual(['second', 'second']);
     expect(later.length).toBe(1);
     expect(later[0]).toThrow(error);
   });

@@ -4,7 +4,7 @@ import { MeterProvider } from '@opentelemetry/sdk-metrics';
 import { instrument } from 'headgate/otel';
 import { type RedisCommands, RedisKeyedThrottle, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { hear, type Heard, listen, outcome } from '../support/record-events.js';
+import { recordEvents, type RecordedEvent, listen, outcome } from '../support/record-events.js';
 import { evalThrough, freshKey, ioredis, later, until } from './support.js';
 
 const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
@@ -17,7 +17,7 @@ const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle => {
   return throttle;
 };
 
-const brief = (received: Heard[]): string[] => {
+const brief = (received: RecordedEvent[]): string[] => {
   const first = Math.min(...received.map((message) => ('id' in message ? message.id : Infinity)));
   return received.map((message) => {
     if (message.kind === 'paused') return `paused ${message.seconds}`;
@@ -26,14 +26,14 @@ const brief = (received: Heard[]): string[] => {
   });
 };
 
-const refusals = (received: Heard[]): Heard[] => received.filter(({ kind }) => kind === 'refused');
+const refusals = (received: RecordedEvent[]): RecordedEvent[] => received.filter(({ kind }) => kind === 'refused');
 
 /** A client that never replies. */
 const dead: RedisCommands = { eval: () => new Promise(() => {}), subscribe: async () => {} };
 
 describe('channels of a RedisThrottle', () => {
   test('publish the events of each call in order, with one id', async () => {
-    const received = hear();
+    const received = recordEvents();
     const throttle = open({ concurrency: 1, maxQueue: 1 });
     const first = await throttle.acquire(2);
     const second = throttle.acquire(3);
@@ -60,7 +60,7 @@ describe('channels of a RedisThrottle', () => {
   test('publish every refusal with its reason and error', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
-    const received = hear();
+    const received = recordEvents();
     const outcomes: [reason: string, error: unknown][] = [];
     const refused = async (reason: string, promise: Promise<unknown>): Promise<void> =>
       void outcomes.push([reason, await outcome(promise)]);
@@ -88,7 +88,7 @@ describe('channels of a RedisThrottle', () => {
   test('a waiter whose cost exceeds a lowered burst is refused with the reason cost', async () => {
     const throttle = open({ capacity: 10, concurrency: 1 });
     const permit = await throttle.acquire();
-    const received = hear();
+    const received = recordEvents();
     const waiting = outcome(throttle.acquire(8));
     await until('one waiter is queued', () => received.length === 1);
     await throttle.configure({ burst: 5 });
@@ -98,14 +98,14 @@ describe('channels of a RedisThrottle', () => {
   });
 
   test('a failing backend publishes a refusal for every call', async () => {
-    const received = hear();
+    const received = recordEvents();
     const throttle = open({ client: dead, commandTimeout: 0.02 });
     const errors = await Promise.all([throttle.acquire(), throttle.tryAcquire()].map(outcome));
     expect(refusals(received)).toMatchObject(errors.map((error) => ({ reason: 'backend', error })));
   });
 
   test('with failOpen, each local decision is published once, for this throttle', async () => {
-    const received = hear();
+    const received = recordEvents();
     const throttle = open({ client: dead, commandTimeout: 0.02, failOpen: true, concurrency: 2 });
     const permits = await Promise.all([throttle.acquire(), throttle.acquire()]);
     expect(throttle.held).toBe(2);
@@ -136,7 +136,7 @@ describe('channels of a RedisThrottle', () => {
   });
 
   test('metrics count the keys of a keyed throttle that the fallback serves', async () => {
-    const received = hear();
+    const received = recordEvents();
     const keyed = new RedisKeyedThrottle({
       client: dead,
       commandTimeout: 0.02,
@@ -177,7 +177,7 @@ describe('channels of a RedisThrottle', () => {
   test('a lost lease is published as released once', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
-    const received = hear();
+    const received = recordEvents();
     await throttle.reset();
     await until('the permit is lost', () => permit.signal.aborted);
     permit.release();
@@ -188,7 +188,7 @@ describe('channels of a RedisThrottle', () => {
   test('a waiter that loses its place and returns to the queue is published once', async () => {
     const throttle = open({ concurrency: 1 });
     const permit = await throttle.acquire();
-    const received = hear();
+    const received = recordEvents();
     const waiting = throttle.acquire();
     await until('one waiter is queued', () => received.length === 1);
     await throttle.reset();
@@ -198,7 +198,7 @@ describe('channels of a RedisThrottle', () => {
   });
 
   test('publish the pauses of this process', async () => {
-    const received = hear();
+    const received = recordEvents();
     const throttle = open();
     await throttle.pause(30);
     await throttle.pause(0);

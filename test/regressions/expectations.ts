@@ -1,4 +1,4 @@
-/** What the tests of several promises share. */
+/** Expectations that the tests of several promises share. */
 import type { Permit, Throttle } from 'headgate';
 import { expect } from 'vitest';
 

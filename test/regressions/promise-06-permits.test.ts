@@ -149,7 +149,7 @@ describe('settlements (FAULTS 8)', () => {
   });
 });
 
-test('a late debt of an evicted key still counts after the limits of the key have changed (soak, seed 413525372)', async () => {
+test('a late debt of an evicted key counts after a change of the limits (soak, seed 413525372)', async () => {
   const clock = new ManualClock();
   const keyed = new KeyedThrottle(1, 0, 0.5, { clock });
   const first = keyed.tryAcquire('ada', 0)!;

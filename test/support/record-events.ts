@@ -4,7 +4,7 @@ import type { ThrottleMessages } from 'headgate';
 import { onTestFinished } from 'vitest';
 
 type Name = keyof ThrottleMessages;
-export type Heard = {
+export type RecordedEvent = {
   [N in Name]: { kind: N extends `headgate:${infer Kind}` ? Kind : never } & ThrottleMessages[N];
 }[Name];
 
@@ -17,19 +17,19 @@ export const NAMES = [
 ] as const;
 
 /** Subscribes to all channels until the test ends. */
-export function listen(on: (heard: Heard) => void): void {
+export function listen(on: (recorded: RecordedEvent) => void): void {
   for (const name of NAMES) {
     const listener = (message: unknown): void =>
-      on({ kind: name.slice('headgate:'.length), ...(message as object) } as Heard);
+      on({ kind: name.slice('headgate:'.length), ...(message as object) } as RecordedEvent);
     subscribe(name, listener);
     onTestFinished(() => void unsubscribe(name, listener));
   }
 }
 
-export function hear(): Heard[] {
-  const heard: Heard[] = [];
-  listen((message) => heard.push(message));
-  return heard;
+export function recordEvents(): RecordedEvent[] {
+  const recorded: RecordedEvent[] = [];
+  listen((message) => recorded.push(message));
+  return recorded;
 }
 
 export const outcome = (promise: Promise<unknown>): Promise<unknown> =>

@@ -1,4 +1,4 @@
-/** What must hold in every state, and of every step. Each function returns the sentence that is violated. */
+/** The properties that hold in every state and for every step. Each function returns the sentence that is violated. */
 import { isPausing, leasesOf, waitersOf } from './process.js';
 import type { Note } from './redis.js';
 import { BOUND, type Rules, TTL } from './rules.js';

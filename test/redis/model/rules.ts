@@ -1,4 +1,4 @@
-/** What a run of the model starts from, the time bounds of the protocol, and the faults that a run may plant in it. */
+/** The initial state of a run of the model, the time bounds of the protocol, and the faults that a run can plant. */
 
 /** Ticks after which Redis presumes a silent owner dead. */
 export const TTL = 2;

@@ -59,7 +59,7 @@ export type Message =
   | { readonly kind: 'grant'; readonly epoch: number; readonly call: CallId; readonly slot: number }
   | { readonly kind: 'withdraw'; readonly version: number };
 
-/** What Redis keeps of a process. */
+/** The record that Redis keeps of a process. */
 export interface Owner {
   readonly epoch: number;
   /** The sequence number of the next batch that Redis applies. */
@@ -90,7 +90,7 @@ export interface Redis {
   version: number;
 }
 
-/** What the latest reply lets a process do without a round trip. */
+/** The permission of the latest reply: actions of the process without a round trip. */
 export interface Permission {
   readonly row: readonly CallId[];
   readonly linger: boolean;
