@@ -82,7 +82,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   readonly #clock: Clock;
   readonly #publisher: EventPublisher;
   readonly #maxKeys: number;
-  /** Issues no permits. Every entry's throttle is a copy of it. After `close`, it serves the calls for new keys. */
+  /** Issues no permits. The throttle of each entry copies it. After `close`, it refuses the calls for new keys. */
   readonly #template: Throttle;
   readonly #entries = new Map<K, Entry<K>>();
   /** The entries that were idle when last seen, by the instant at which they may be evicted. */

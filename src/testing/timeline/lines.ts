@@ -34,7 +34,7 @@ function refillLine({ at, after, rate, burst }: TokenReading, until: number): Po
     : [[until, after]];
 }
 
-/** Whether an even refill predicts at least half of the readings that depend on the refill. */
+/** Whether an even refill predicts at least half of the readings that follow a refill. */
 function refillsEvenly(readings: readonly TokenReading[]): boolean {
   let balance = 0;
   for (const [index, { at, before }] of readings.entries()) {
