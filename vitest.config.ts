@@ -38,7 +38,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     execArgv: ['--expose-gc'],
     coverage: {
       provider: 'v8',
-      include: ['src/**'],
+      include: ['src/**/*.ts'],
       reporter: ['text', 'json-summary'],
       thresholds: { lines: 98, branches: 98, functions: 98, statements: 98 },
     },

@@ -55,7 +55,7 @@ function isFaked(): boolean {
 /**
  * The monotonic clock of the platform. A test may replace `setTimeout`, `performance` or both by fakes. If `setTimeout`
  * is replaced, the clock reads the present `performance`, which may be replaced, too. If only one of the two is
- * replaced, timers count: a waiter starts when its timer fires, whatever instant `performance` shows.
+ * replaced, timers count: a waiter starts when its timer fires, even if `performance` shows an earlier instant.
  */
 export const systemClock: Clock = {
   now: () => (setTimeout === originalSetTimeout ? originalPerformance : performance).now() / 1000 + ahead,

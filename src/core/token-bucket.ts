@@ -104,6 +104,7 @@ export class TokenBucket implements Budget, BucketLimits {
   settle(now: number, difference: number, serial: number): void {
     const origin = this.#origin;
     if (serial <= (origin?.serial ?? 0)) return this.#settleBefore(now, difference, serial, origin?.earlier);
+    // The log of grants computes the new level, see grant-log.ts.
     this.#log.correct(serial, difference);
     this.#replay();
   }

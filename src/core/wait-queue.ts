@@ -60,7 +60,7 @@ export interface QueueOwner<Permit> {
   onRefused(waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined): void;
 }
 
-/** The largest relative rounding error of a timeout. */
+/** The relative tolerance for rounding when a duration is compared with a timer: a smaller rest counts as elapsed. */
 export const ROUNDING = 1e-9;
 
 /** The functions of the latest promise. All promises share one executor, which saves one closure per promise. */
@@ -84,7 +84,7 @@ export class WaitQueue<Permit> {
   #cost = 0;
   readonly #owner: QueueOwner<Permit>;
 
-  /** One function per queue: after an abort of many waiters, each queue is rescheduled once. */
+  /** One function per queue, so that the abort of a signal with many waiters reschedules the queue once. */
   readonly #reschedule = (): void => this.#owner.reschedule();
 
   constructor(owner: QueueOwner<Permit>) {

@@ -3,7 +3,7 @@
 import { Grant, type Issuer, type Permit } from '../core/permit.js';
 import type { LeaseLostError } from './errors.js';
 
-/** The right to do one piece of work, as a {@link Permit}, shared between processes through Redis. */
+/** A {@link Permit} of a gate that processes share through Redis. A permit has one holder, in one process. */
 export interface RedisPermit extends Permit {
   /**
    * A number from 1 to `concurrency` that no other holder has, in any process, while this permit is held. `0` for a

@@ -27,7 +27,7 @@ export class SteadyClock implements Clock {
     }
   }
 
-  /** As `now`, but rethrows an error of the clock at any time: for calls that can be rejected. */
+  /** As `now`, but throws every error of the clock. The caller rejects its promise with that error. */
   nowOrThrow(): number {
     const now = this.#clock.now();
     if (now > this.#latest && now < Infinity) this.#latest = now;
@@ -40,7 +40,9 @@ export class SteadyClock implements Clock {
     return this.#startTimer(seconds, callback, true);
   }
 
-  /** As `schedule`, but rethrows an error of the clock: for calls that can be rejected. */
+  /**
+   * As `schedule`, but throws if the clock cannot set the first timer. The caller rejects its promise with that error.
+   */
   scheduleOrThrow(seconds: number, callback: () => void): () => void {
     return this.#startTimer(seconds, callback, false);
   }

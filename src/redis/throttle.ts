@@ -119,8 +119,8 @@ function reasonOf(signal: AbortSignal | undefined): unknown {
   }
 }
 
-/** Calls `fn` at the end of the current tick. On Node, all promise continuations of the tick run before. */
-function atEndOfTick(fn: () => void): void {
+/** Defers `fn`. On Node, all pending microtasks run before `fn`. On other platforms, `fn` runs as a microtask. */
+function afterMicrotasks(fn: () => void): void {
   const { nextTick } = (globalThis as { process?: { nextTick?: (fn: () => void) => void } }).process ?? {};
   queueMicrotask(nextTick === undefined ? fn : () => nextTick(fn));
 }
@@ -450,8 +450,8 @@ export class RedisThrottle implements Gate {
   }
 
   /**
-   * Returns the state in all processes: holders, waiters, tokens and pause. The call takes time in proportion to the
-   * number of holders and waiters.
+   * Returns the state in all processes: holders, waiters, tokens and pause. Redis runs the script in time proportional
+   * to the number of holders and waiters.
    *
    * @returns A promise that rejects with a {@link ThrottleBackendError} when Redis fails.
    *
@@ -623,7 +623,7 @@ export class RedisThrottle implements Gate {
     this.#outbox.push(command);
     if (this.#flushScheduled) return;
     this.#flushScheduled = true;
-    atEndOfTick(() => this.#flush());
+    afterMicrotasks(() => this.#flush());
   }
 
   #flush(): void {

@@ -91,10 +91,11 @@ describe('arguments', () => {
     expect(make).toThrow(new RangeError(message));
   });
 
-  test('a later change of the options object has no effect, and undefined means the default', () => {
+  test('the constructor copies the options, and `undefined` means the default', () => {
     const options = { burst: 2, maxKeys: undefined, clock: undefined };
     const keyed = new KeyedThrottle(1, 0, 1, options);
     options.burst = 100;
+    expect(keyed.maxKeys).toBe(100_000);
     expect(() => keyed.tryAcquire('a', 3)).toThrow(RangeError);
   });
 

@@ -58,7 +58,7 @@ describe.each(sites)('%s', (_name, serve) => {
       expect([seen.status, seen.headers['retry-after'], seen.body]).toEqual([429, '1', '']);
     });
 
-    test('is sent to a POST whose body is never read', async () => {
+    test('a POST whose body the server does not read receives the refusal', async () => {
       const site = await serve({ gate: fullGate() });
       expect(
         (await get(site, '/', { method: 'POST', body: 'x'.repeat(100_000), headers: { 'content-type': 'text/plain' } }))

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { KeyedThrottle, QueueFullError } from 'headgate';
 import { concurrencyLimit, web } from 'headgate/http';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type ConnectionView, warnIfProxyUntrusted } from '../../src/http/platform/proxy.js';
+import { type ConnectionView, warnIfProxyUntrusted } from '../../src/http/platform/untrusted-proxy.js';
 import { call, get, Latch, until } from '../support/http-client.js';
 import { sites } from '../support/framework-servers.js';
 
@@ -150,7 +150,7 @@ describe('the warning about a proxy', () => {
 
   test('is emitted once for all copies of the package (FAULTS 9, 28)', async () => {
     vi.resetModules();
-    const copy = await import('../../src/http/platform/proxy.js');
+    const copy = await import('../../src/http/platform/untrusted-proxy.js');
     expect(copy.warnIfProxyUntrusted).not.toBe(warnIfProxyUntrusted);
     warnIfProxyUntrusted('10.0.0.1', connection(), []);
     copy.warnIfProxyUntrusted('10.0.0.1', connection(), []);

@@ -305,7 +305,7 @@ describe('a server with passwords and rules', () => {
     await second.reset();
   };
 
-  it.each(['default', 'limits'])('serves the user %s', async (username) => {
+  it.each(['default', 'limits'])('every operation succeeds for the user %s', async (username) => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
     onTestFinished(() => warn.mockRestore());
     const clients = Array.from({ length: 2 }, () => {

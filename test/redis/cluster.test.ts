@@ -287,7 +287,7 @@ async function queueUp(
       expect(order).toEqual([]);
       expect(held.map(({ signal }) => signal.aborted)).toEqual([false, false]);
       await until(
-        'the same object asks again',
+        'the same object sends the command again',
         () =>
           throttles[0].inspect().then(
             ({ active }) => active.length === 2,

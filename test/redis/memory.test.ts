@@ -134,7 +134,7 @@ describe('keys', () => {
     },
   };
 
-  test('every key has a TTL, and is gone when its state equals a new one, after any operations', async () => {
+  test('each listed operation leaves only Redis keys with a TTL, and Redis removes all keys in the end', async () => {
     const eternal = new Set<string>();
     const over = new AbortController();
     const watch = (async () => {

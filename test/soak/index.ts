@@ -62,7 +62,7 @@ const chosen: Running[] = PARTS.filter(({ name }) => only.includes(name)).map((p
   seconds: 0,
 }));
 const watchdog = new Watchdog(chosen.map(({ part }) => part.name));
-/** Aborts when a signal asks the process to end. */
+/** Aborts when the process receives a signal to end. */
 const stop = new AbortController();
 
 /** Plays one history. If the history fails, prints the command that repeats it. */

@@ -345,7 +345,7 @@ describe('the response', () => {
 });
 
 describe('a body from a real server', () => {
-  test('closes the connection when it is cancelled', async () => {
+  test('a cancelled body releases the permit and closes the connection', async () => {
     let sent!: ServerResponse;
     const url = await serve((_, response) => {
       sent = response;

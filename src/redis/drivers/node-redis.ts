@@ -22,7 +22,7 @@ interface NodeRedisSentinel extends NodeRedisClient, Emitter {
 }
 
 export function nodeRedisDriver(client: NodeRedisClient | NodeRedisPool): Driver {
-  // An empty type mapping makes replies plain strings, whatever mapping the user has chosen.
+  // An empty type mapping makes replies plain strings, even if the user has chosen another mapping.
   const plain = (client as { withTypeMapping?(mapping: object): NodeRedisClient }).withTypeMapping?.({}) ?? client;
   let stop = ignore;
   return {

@@ -141,11 +141,12 @@ describe('the protocol keeps every property with', () => {
     expect(complete).toBe(true);
   });
 
-  test.runIf(process.env['HEADGATE_DEEP_MODEL'] === '1').each(Object.entries(deepScenarios))('%s', (_, setup) => {
-    const { finding, complete } = search(setup, 10 * MOST_STATES);
-    expect(finding).toBeUndefined();
-    expect(complete).toBe(true);
-  });
+  if (process.env['HEADGATE_DEEP_MODEL'] === '1')
+    test.each(Object.entries(deepScenarios))('%s', (_, setup) => {
+      const { finding, complete } = search(setup, 10 * MOST_STATES);
+      expect(finding).toBeUndefined();
+      expect(complete).toBe(true);
+    });
 });
 
 describe('the search finds this fault:', () => {

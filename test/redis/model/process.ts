@@ -144,7 +144,7 @@ function nextBatch(state: State, process: ProcessId, rules: Rules): Batch | unde
   return commands.length > 0 ? { epoch, sequence, commands } : undefined;
 }
 
-/** A batch leaves as soon as there is something to say and the pipeline has room. */
+/** A batch leaves as soon as the outbox has a command and the pipeline has room. */
 export function send(state: State, process: ProcessId, rules: Rules): void {
   const self = state.processes[process]!;
   const link = state.links[process]!;

@@ -1,6 +1,6 @@
 /**
  * The protocol between Redis and the processes of a fleet, as a model: one gate without a rate, two processes, a few
- * calls, one or two slots. `redis.ts` says how Redis applies a batch, `process.ts` how a process acts, and this file
+ * calls, one or two slots. `redis.ts` defines how Redis applies a batch, `process.ts` how a process acts, and this file
  * how both move on: commands and replies travel in order on one connection, messages on another, and faults happen.
  * The implementation has to follow these decisions.
  *

@@ -32,7 +32,7 @@ export function publish(state: State, process: ProcessId, message: Message): voi
   if (!state.processes[process]!.crashed) state.links[process] = { ...link, messages: [...link.messages, message] };
 }
 
-/** Publishes a pause or a lower limit to every owner but the process that asked for it. */
+/** Publishes a pause or a lower limit to every owner but the process that requested it. */
 export function withdrawAll(state: State, except = -1): void {
   const { redis } = state;
   redis.version++;
