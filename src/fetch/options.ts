@@ -42,7 +42,10 @@ export interface ThrottledFetchOptions<K = string, F extends FetchLike = Fetch> 
   key?: K | ((...args: Parameters<F>) => K) | undefined;
   /** Tokens for each attempt, or a synchronous function that computes them from the arguments of `fetch`. Default 1. */
   cost?: number | ((...args: Parameters<F>) => number) | undefined;
-  /** The number of times a refused request is sent again: an integer >= 0, or `Infinity`. Default 2. */
+  /**
+   * The maximum number of times that `throttledFetch` sends a refused request again: an integer >= 0, or `Infinity`.
+   * Default 2.
+   */
   retries?: number | undefined;
   /**
    * The statuses of refusals: integers from 100 to 999. Default 429, 503 and 529. A 403 usually means a missing

@@ -14,7 +14,7 @@ export { hono, type HonoContext, type HonoMiddleware, type HonoRequest } from '.
 export type { Key, KeyValue } from './key.js';
 export { koa, type KoaContext, type KoaMiddleware } from './adapters/koa.js';
 export { type BackendNeeds, concurrencyLimit, type ConcurrencyLimitOptions } from './concurrency-limit.js';
-export type { NodeRequest, NodeResponse } from './platform/node.js';
+export type { NodeRequest, NodeResponse } from './platform/node-response.js';
 export { RefusalError } from './refusal.js';
 export { permitOf } from './request-state.js';
 export { web, type WebHandler } from './adapters/web.js';

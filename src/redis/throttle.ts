@@ -393,7 +393,7 @@ export class RedisThrottle implements Gate {
   /** Ends every pause now, in all processes. */
   async resume(): Promise<void> {
     this.#publisher.paused(0);
-    // A waiter of the fallback may still wait when Redis no longer fails.
+    // Callers may still wait in the fallback after Redis has recovered, so `resume` always resumes it.
     this.#fallback.resume();
     await this.#sendAndWait(['U'], ignore);
   }

@@ -215,7 +215,7 @@ const UNITS: Readonly<Record<string, number>> = {
 
 /** A duration in the format of Go, such as `6m0s`, `20ms` or `1h2m3.5s`, as seconds. */
 function readDuration(text: string): number | undefined {
-  // The longest duration in Go has 22 characters.
+  // Go prints at most 24 characters for a positive duration.
   if (text.length > 64 || !/^\d/.test(text)) return undefined;
   let seconds = 0;
   const rest = text.replaceAll(/(\d+(?:\.\d+)?)(ns|us|Â?µs|ms|s|m|h|d)/g, (_, value: string, unit: string) => {

@@ -362,7 +362,7 @@ describe('a sliding window', () => {
     expect([window.level(20), window.fullAt(), window.level(20.5)]).toEqual([0, 20.5, 10]);
   });
 
-  test('stores only the grants of one window', () => {
+  test('uses memory in proportion to the grants of one window', () => {
     const window = new SlidingWindow(1_000, 1);
     const before = heap();
     for (let index = 0; index < 200_000; index++) window.take(index / 1_000, 1, index + 1);

@@ -61,7 +61,7 @@ describe('WaitQueue', () => {
     expect([queue.size, queue.cost, queue.head?.since]).toEqual([10, 10, 50]);
   });
 
-  test('half a million refused waiters behind a waiting head use no memory', async () => {
+  test('the queue frees the memory of refused waiters while its head still waits', async () => {
     const gc = globalThis.gc;
     if (gc === undefined) throw new Error('run with --expose-gc');
     const queue = setUp();

@@ -29,7 +29,7 @@ describe('an asynchronous gate', () => {
     };
   };
 
-  test('is paused before the slot is released and before the request queues again', async () => {
+  test('a refusal pauses the gate before the slot is released and before the request queues again', async () => {
     const { clock, throttle } = setUp(100, 1);
     const upstream = new FakeUpstream(clock, retryAfter(5));
     const limitedFetch = throttledFetch(createRemoteGate(clock, throttle), { fetch: upstream.fetch });

@@ -87,7 +87,7 @@ export class Reference {
   /** The number of occurrences of each special case. */
   readonly seen: Map<string, number> = new Map();
   /** The requested cost of each granted call. */
-  readonly asked: Map<number, number> = new Map();
+  readonly requested: Map<number, number> = new Map();
   /** Permits granted since the last turn of the event loop. The functions of their `run` calls have not started yet. */
   #grantedNow: Held[] = [];
   #youngestSettled = -1;
@@ -192,7 +192,7 @@ export class Reference {
     this.grants.push(held);
     this.#configuredBefore.set(held, this.eras.length);
     this.#grantedNow.push(held);
-    this.asked.set(id, cost);
+    this.requested.set(id, cost);
     if (cost === 0 && this.tokens < 0) this.#count('a cost of 0 granted in debt');
     this.log.push([id, 'granted', waited]);
   }
@@ -355,7 +355,7 @@ export const expectWithinRate = (model: Reference): void => {
     let sum = 0;
     for (let last = first; last < model.grants.length; last++) {
       const [from, to] = [model.grants[first] as Held, model.grants[last] as Held];
-      sum += Math.min(to.cost, model.asked.get(to.id) as number);
+      sum += Math.min(to.cost, model.requested.get(to.id) as number);
       const eras = model.eras.filter(
         (era, index) => era.from <= to.at && (model.eras[index + 1]?.from ?? Infinity) >= from.at,
       );

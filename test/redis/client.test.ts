@@ -14,7 +14,7 @@ import {
 } from 'headgate/redis';
 import { createClient, createClientPool, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { ask } from '../support/redis-clusters.js';
+import { sendCommand } from '../support/redis-clusters.js';
 import { guarded } from '../support/processes.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { bundle, connections, evalThrough, freshKey, later, makeFolder, subscribeThrough, until } from './support.js';
@@ -125,7 +125,7 @@ const kinds: Kind[] = [
 
 /** The channels of headgate that have subscribers. */
 const channels = async (): Promise<string[]> =>
-  (await ask(server.port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[];
+  (await sendCommand(server.port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[];
 
 describe.each(kinds)('$name', ({ name, connect }) => {
   it('receives grants by message, also after a lost subscription; the client stays usable', async () => {
@@ -145,7 +145,7 @@ describe.each(kinds)('$name', ({ name, connect }) => {
           'a waiter with a subscription',
           async () => (await first.inspect()).waiting.length === 1 && (await channels()).length === 2,
         );
-        if (kill) await ask(server.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub');
+        if (kill) await sendCommand(server.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub');
         held.release();
         expect(await waiting).toBe(1);
         // A renewal, after a third of the ttl, would take 20 s.

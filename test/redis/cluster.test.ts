@@ -11,7 +11,7 @@ import {
 } from 'headgate/redis';
 import { createCluster, createSentinel } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { ask, type Cluster, type Sentinels, startCluster, startSentinels } from '../support/redis-clusters.js';
+import { sendCommand, type Cluster, type Sentinels, startCluster, startSentinels } from '../support/redis-clusters.js';
 import { freshKey, later, readyIoredis, readyNodeRedis, sleep, until } from './support.js';
 
 /**
@@ -98,7 +98,7 @@ describe('a Redis Cluster', () => {
       const sizes = await Promise.all(
         cluster.nodes
           .slice(0, 3)
-          .map(async ({ port }) => ((await ask(port, 'KEYS', `{${prefix}:*`)) as string[]).length),
+          .map(async ({ port }) => ((await sendCommand(port, 'KEYS', `{${prefix}:*`)) as string[]).length),
       );
       expect(Math.min(...sizes)).toBeGreaterThan(0);
     });
@@ -126,7 +126,7 @@ describe('a Redis Cluster', () => {
       const keys = await Promise.all([0, 1, 2].map((master) => cluster.keyOn(master)));
       const throttles = keys.map((key) => open(client, key));
       await Promise.all(throttles.map((throttle) => throttle.run(() => {})));
-      await Promise.all(cluster.nodes.slice(0, 3).map(({ port }) => ask(port, 'SCRIPT', 'FLUSH')));
+      await Promise.all(cluster.nodes.slice(0, 3).map(({ port }) => sendCommand(port, 'SCRIPT', 'FLUSH')));
       expect(await Promise.all(throttles.map((throttle) => throttle.run(() => 'done')))).toEqual([
         'done',
         'done',
@@ -143,7 +143,7 @@ describe('a Redis Cluster', () => {
         'both in Redis and both subscribed',
         async () => (await subscribers()) >= 2 && (await open(here, key).inspect()).waiting.length === 1,
       );
-      await Promise.all(cluster.nodes.map(({ port }) => ask(port, 'CLIENT', 'KILL', 'TYPE', 'pubsub')));
+      await Promise.all(cluster.nodes.map(({ port }) => sendCommand(port, 'CLIENT', 'KILL', 'TYPE', 'pubsub')));
       // No subscriber receives this message.
       await held.release();
       expect(await timed(() => waiting)).toBeLessThan(3_000);
@@ -173,7 +173,7 @@ describe('a Redis Cluster', () => {
   /** The number of subscribers of channels of headgate, on all nodes. */
   const subscribers = async (): Promise<number> => {
     const channels = await Promise.all(
-      cluster.nodes.map(async ({ port }) => (await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]),
+      cluster.nodes.map(async ({ port }) => (await sendCommand(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]),
     );
     return channels.flat().length;
   };
@@ -187,23 +187,23 @@ describe('a Redis Cluster', () => {
     const waiting = later((throttles[1] as RedisThrottle).acquire());
     await until('a waiter', async () => (await (throttles[0] as RedisThrottle).inspect()).waiting.length === 1);
     const [, from, to] = cluster.nodes.map(({ port }) => port) as [number, number, number];
-    const [fromId, toId] = (await Promise.all([from, to].map((port) => ask(port, 'CLUSTER', 'MYID')))) as [
+    const [fromId, toId] = (await Promise.all([from, to].map((port) => sendCommand(port, 'CLUSTER', 'MYID')))) as [
       string,
       string,
     ];
-    await ask(to, 'CLUSTER', 'SETSLOT', slot, 'IMPORTING', fromId);
-    await ask(from, 'CLUSTER', 'SETSLOT', slot, 'MIGRATING', toId);
-    const keys = (await ask(from, 'CLUSTER', 'GETKEYSINSLOT', slot, '100')) as string[];
+    await sendCommand(to, 'CLUSTER', 'SETSLOT', slot, 'IMPORTING', fromId);
+    await sendCommand(from, 'CLUSTER', 'SETSLOT', slot, 'MIGRATING', toId);
+    const keys = (await sendCommand(from, 'CLUSTER', 'GETKEYSINSLOT', slot, '100')) as string[];
     expect(keys.length).toBeGreaterThan(1);
-    await ask(from, 'MIGRATE', '127.0.0.1', String(to), '', '0', '5000', 'KEYS', ...keys);
-    for (const port of [to, from]) await ask(port, 'CLUSTER', 'SETSLOT', slot, 'NODE', toId);
+    await sendCommand(from, 'MIGRATE', '127.0.0.1', String(to), '', '0', '5000', 'KEYS', ...keys);
+    for (const port of [to, from]) await sendCommand(port, 'CLUSTER', 'SETSLOT', slot, 'NODE', toId);
     expect(held.signal.aborted).toBe(false);
     await held.release();
     const next = await waiting;
     expect(next.slot).toBe(1);
     expect(await (throttles[0] as RedisThrottle).tryAcquire()).toBeUndefined();
     await next.release();
-    await until('nothing left', async () => (await ask(to, 'CLUSTER', 'COUNTKEYSINSLOT', slot)) === 0);
+    await until('nothing left', async () => (await sendCommand(to, 'CLUSTER', 'COUNTKEYSINSLOT', slot)) === 0);
   });
 
   it('rejects calls for keys of a dead node in time, serves the other keys, and recovers with the node', async () => {
@@ -243,9 +243,9 @@ describe('a Redis Cluster', () => {
         return queueUp(await cluster.keyOn(0), here, there);
       }),
     );
-    await until('a replica that has it all', async () => (await ask(master.port, 'WAIT', '1', '1000')) === 1);
+    await until('a replica that has it all', async () => (await sendCommand(master.port, 'WAIT', '1', '1000')) === 1);
     await master.kill();
-    await until('a successor', async () => String(await ask(successor.port, 'ROLE')).startsWith('master'));
+    await until('a successor', async () => String(await sendCommand(successor.port, 'ROLE')).startsWith('master'));
     await Promise.all(setups.map((setup) => setup.verify()));
   });
 });
@@ -347,7 +347,7 @@ describe('sentinels', () => {
     await client.subscribe('mine', (message) => void received.push(message));
     const { port } = sentinels.master;
     const ours = async (): Promise<number> =>
-      ((await ask(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]).length;
+      ((await sendCommand(port, 'PUBSUB', 'CHANNELS', 'headgate:*')) as string[]).length;
     await until('no other subscriber', async () => (await ours()) === 0);
     const throttle = new RedisThrottle({ client, key: freshKey(), concurrency: 1 });
     const held = await throttle.acquire();
@@ -355,7 +355,7 @@ describe('sentinels', () => {
     held.release();
     await throttle.close();
     await until('the end of it', async () => (await ours()) === 0);
-    await ask(port, 'PUBLISH', 'mine', 'still here');
+    await sendCommand(port, 'PUBLISH', 'mine', 'still here');
     await until('a message', () => received.length === 1);
     expect(client.eventNames()).toEqual([]);
   });
@@ -368,7 +368,7 @@ describe('sentinels', () => {
         return { queue: await queueUp(freshKey(), here, there), here, there };
       }),
     );
-    await until('a replica that has it all', async () => (await ask(master.port, 'WAIT', '1', '1000')) === 1);
+    await until('a replica that has it all', async () => (await sendCommand(master.port, 'WAIT', '1', '1000')) === 1);
     await master.kill();
     await sentinels.promoted();
     // The new master has not cached the script.

@@ -322,7 +322,7 @@ class Pair {
           operation.timeout === 0 || operation.timeout === Infinity
             ? operation.timeout
             : operation.timeout + (1_000 + 977 * id) / UNIT;
-        model.asked.set(id, cost);
+        model.requested.set(id, cost);
         model.acquire(id, cost, timeout, signal);
         const granted = (permit: RedisPermit): void => {
           this.permits.set(id, permit);
@@ -354,7 +354,7 @@ class Pair {
           await expect(throttle.tryAcquire(cost)).rejects.toThrow(RangeError);
           break;
         }
-        model.asked.set(id, cost);
+        model.requested.set(id, cost);
         model.tryAcquire(id, cost);
         void throttle.tryAcquire(cost).then((permit) => {
           if (permit === undefined) return undefined;
@@ -441,7 +441,7 @@ class Pair {
     const { active, waiting, tokens, pausedFor } = await this.throttles[0].inspect();
     const instant = (age: number): number => (now - Math.round(age * 1e6) - HEAD_START) / UNIT;
     expect(active.toSorted((a, b) => a.slot - b.slot).map(({ slot, cost, age }) => [slot, cost, instant(age)])).toEqual(
-      running.map(({ slot, id, at }) => [slot, model.asked.get(id), at]),
+      running.map(({ slot, id, at }) => [slot, model.requested.get(id), at]),
     );
     expect(waiting.map(({ cost }) => cost)).toEqual(model.queue.map(({ cost }) => cost));
     // Each throttle has exactly one owner name.
@@ -532,7 +532,7 @@ describe('a clock of the server that steps back', () => {
       { maxLength: 8 },
     );
     await fc.assert(
-      fc.asyncProperty(jobs, steps, async (asked, course) => {
+      fc.asyncProperty(jobs, steps, async (requested, course) => {
         const clock = new Microseconds();
         const settle = settler(both);
         const key = freshKey();
@@ -548,7 +548,7 @@ describe('a clock of the server that steps back', () => {
         );
         const grants: { id: number; at: number; cost: number }[] = [];
         const order: number[] = [];
-        const work = asked.map(async ([caller, cost], id) => {
+        const work = requested.map(async ([caller, cost], id) => {
           const permit = await (throttles[caller] as RedisThrottle).acquire(cost);
           // A cost of 0 is granted at the same instant as the waiter before it, by a separate message.
           if (cost > 0) order.push(id);
@@ -569,12 +569,12 @@ describe('a clock of the server that steps back', () => {
         }
         // Each step back can add a delay: the time that it hides does not count for the waiters.
         await clock.advance(
-          (asked.reduce((sum, [, cost]) => sum + cost, course.length) / 4 + 8 + 2 * course.length) * UNIT * 2,
+          (requested.reduce((sum, [, cost]) => sum + cost, course.length) / 4 + 8 + 2 * course.length) * UNIT * 2,
           settle,
         );
         await Promise.all(work);
         for (const caller of [0, 1]) {
-          const own = order.filter((id) => asked[id]?.[0] === caller);
+          const own = order.filter((id) => requested[id]?.[0] === caller);
           expect(own).toEqual(own.toSorted((a, b) => a - b));
         }
         grants.forEach((first, from) => {

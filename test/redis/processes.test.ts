@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { endProcess, guarded, removePath, temporaryFolder } from '../support/processes.js';
 import { findProgram } from '../support/programs.js';
-import { ask, startCluster, startSentinels } from '../support/redis-clusters.js';
+import { sendCommand, startCluster, startSentinels } from '../support/redis-clusters.js';
 import { descendants, running } from './interrupted/started.js';
 import { startRedis } from '../support/redis-server.js';
 import { bundle, makeFolder, until } from './support.js';
@@ -198,10 +198,9 @@ it('sentinels need only the program redis-server (FAULTS 1)', async () => {
   vi.stubEnv('PATH', folder);
   const sentinels = await startSentinels();
   onTestFinished(() => sentinels.stop());
-  expect(await ask(sentinels.sentinels[0]!.port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', sentinels.name)).toEqual([
-    '127.0.0.1',
-    String(sentinels.master.port),
-  ]);
+  expect(
+    await sendCommand(sentinels.sentinels[0]!.port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', sentinels.name),
+  ).toEqual(['127.0.0.1', String(sentinels.master.port)]);
 });
 
 it('a server starts without HOME and with an unknown locale (FAULTS 1)', async () => {
@@ -211,7 +210,7 @@ it('a server starts without HOME and with an unknown locale (FAULTS 1)', async (
   mkdirSync(spaced);
   vi.stubEnv('TMPDIR', spaced);
   const server = await startRedis();
-  expect(String(await ask(server.port, 'PING'))).toBe('PONG');
+  expect(String(await sendCommand(server.port, 'PING'))).toBe('PONG');
   await server.stop();
   expect(readdirSync(spaced)).toEqual([]);
 });

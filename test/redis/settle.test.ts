@@ -29,7 +29,7 @@ interface Limits {
 
 interface Grant extends LoggedGrant {
   readonly serial: string;
-  readonly asked: number;
+  readonly requested: number;
   /** The instant and the number that the script has assigned. */
   readonly granted: string;
   readonly number: string;
@@ -43,7 +43,7 @@ class Bucket {
   now = 0;
   #limits: Limits;
   #words: string[] = [];
-  #asked: { serial: string; cost: number }[] = [];
+  #requested: { serial: string; cost: number }[] = [];
   #serial = 0;
 
   constructor(limits: Limits) {
@@ -68,25 +68,25 @@ class Bucket {
       '-1',
     ];
     const [, ...events] = (await client.eval(STEP, this.keys.length, ...this.keys, ...head, ...words)) as string[];
-    for (const { serial, cost } of this.#asked.splice(0)) {
+    for (const { serial, cost } of this.#requested.splice(0)) {
       const event = events.find((line) => line.startsWith(`G ${serial} `));
       if (event === undefined) continue;
       const [, , , granted = '', , number = ''] = event.split(' ');
-      const grant = { serial, asked: cost, cost, at: this.now, granted, number };
+      const grant = { serial, requested: cost, cost, at: this.now, granted, number };
       this.grants.push(grant);
       this.replay.add(grant);
     }
   }
 
   /** Requests a permit without a wait. */
-  ask(cost: number): void {
+  request(cost: number): void {
     const serial = (this.#serial++).toString(36);
     this.#words.push('A', serial, String(cost), '0');
-    this.#asked.push({ serial, cost });
+    this.#requested.push({ serial, cost });
   }
 
   settle(grant: Grant, cost: number): void {
-    this.#words.push('S', String(cost), String(grant.asked), grant.granted, grant.number);
+    this.#words.push('S', String(cost), String(grant.requested), grant.granted, grant.number);
     grant.cost = cost;
     this.replay.settled(grant);
   }
@@ -128,7 +128,7 @@ class Bucket {
 const limits = fc.record({ capacity: fc.constantFrom(0.5, 1, 2, 8), burst: fc.constantFrom(4, 8, 10) });
 const costs = fc.constantFrom(0, 0.25, 1, 2, 3, 4);
 const operation = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ do: fc.constant('ask' as const), cost: costs }) },
+  { weight: 5, arbitrary: fc.record({ do: fc.constant('request' as const), cost: costs }) },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -154,11 +154,11 @@ describe('settlements on Redis', () => {
         async (first, operations) => {
           const bucket = new Bucket(first);
           // This permit is never released, so Redis keeps the state.
-          bucket.ask(0);
+          bucket.request(0);
           await bucket.flush(true);
           const settled = new Set<Grant>();
           for (const step of operations) {
-            if (step.do === 'ask') bucket.ask(step.cost);
+            if (step.do === 'request') bucket.request(step.cost);
             else if (step.do === 'settle') {
               const open = bucket.grants.filter((grant) => !settled.has(grant));
               const grant = open[step.which % Math.max(1, open.length)];
@@ -176,7 +176,7 @@ describe('settlements on Redis', () => {
                 await bucket.configure(step.limits);
               } else bucket.now += step.time;
             }
-            if (step.do !== 'ask') await bucket.compare();
+            if (step.do !== 'request') await bucket.compare();
           }
           await bucket.flush();
           await bucket.compare();
@@ -190,8 +190,8 @@ describe('settlements on Redis', () => {
 
   test('a refund after 5 s of refill returns every token that no overflow has lost (FAULTS 8)', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 10 });
-    bucket.ask(5);
-    bucket.ask(5);
+    bucket.request(5);
+    bucket.request(5);
     await bucket.flush();
     bucket.now = 5;
     bucket.settle(bucket.grants[0] as Grant, 0);
@@ -206,10 +206,10 @@ describe('settlements on Redis', () => {
       [1, 0],
     ] as const) {
       const bucket = new Bucket({ capacity: 1, burst: 10 });
-      bucket.ask(8);
+      bucket.request(8);
       await bucket.flush();
       bucket.now = 4;
-      bucket.ask(4);
+      bucket.request(4);
       await bucket.flush();
       bucket.now = 6;
       for (const index of order) bucket.settle(bucket.grants[index] as Grant, [12, 1][index] as number);
@@ -221,7 +221,7 @@ describe('settlements on Redis', () => {
 
   test('a settlement that arrives twice counts once', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 10 });
-    for (const cost of [5, 3]) bucket.ask(cost);
+    for (const cost of [5, 3]) bucket.request(cost);
     await bucket.flush();
     bucket.now = 1;
     bucket.settle(bucket.grants[0] as Grant, 1);
@@ -233,14 +233,14 @@ describe('settlements on Redis', () => {
 
   test('a new process with the same limits does not change later settlements', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 8 });
-    bucket.ask(1);
+    bucket.request(1);
     await bucket.flush();
     bucket.now = 1;
     await bucket.flush(true);
     bucket.now = 4;
     // The overflow since then has paid this debt.
     bucket.settle(bucket.grants[0] as Grant, 3);
-    bucket.ask(0);
+    bucket.request(0);
     await bucket.flush();
     expect(await bucket.tokens()).toBe(8);
     await bucket.drop();
@@ -248,13 +248,13 @@ describe('settlements on Redis', () => {
 
   test('a cost of 0 is granted while there is a debt (FAULTS 15)', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 8 });
-    bucket.ask(8);
+    bucket.request(8);
     await bucket.flush();
     bucket.settle(bucket.grants[0] as Grant, 20);
-    bucket.ask(0.25);
-    bucket.ask(0);
+    bucket.request(0.25);
+    bucket.request(0);
     await bucket.flush();
-    expect(bucket.grants.map(({ asked }) => asked)).toEqual([8, 0]);
+    expect(bucket.grants.map(({ requested }) => requested)).toEqual([8, 0]);
     expect(await bucket.tokens()).toBe(-12);
     await bucket.drop();
   });
@@ -264,7 +264,7 @@ describe('the log of grants is bounded', () => {
   /** The number of later grants when a grant is settled. */
   const history = async (
     lag: number,
-    trueCost: (asked: number, index: number) => number,
+    trueCost: (requested: number, index: number) => number,
     check: (bucket: Bucket) => Promise<void>,
   ): Promise<Bucket> => {
     const bucket = new Bucket({ capacity: 64, burst: 16 });
@@ -274,7 +274,7 @@ describe('the log of grants is bounded', () => {
     });
     let [settled, full] = [0, 0];
     for (const [index, [cost, ticks]] of random.entries()) {
-      bucket.ask(cost);
+      bucket.request(cost);
       // The refill slightly exceeds the cost, so the bucket overflows now and then.
       bucket.now += ticks / 256;
       if (bucket.replay.level(bucket.now) === 16) full++;
@@ -282,7 +282,7 @@ describe('the log of grants is bounded', () => {
       if (index % 7 > 0) continue;
       for (; settled < bucket.grants.length - lag; settled++) {
         const grant = bucket.grants[settled] as Grant;
-        bucket.settle(grant, trueCost(grant.asked, settled));
+        bucket.settle(grant, trueCost(grant.requested, settled));
       }
       await bucket.flush();
       await check(bucket);
@@ -297,7 +297,7 @@ describe('the log of grants is bounded', () => {
     async (lag) => {
       const bucket = await history(
         lag,
-        (asked, index) => (index % 3 === 0 ? 0 : asked / 2),
+        (requested, index) => (index % 3 === 0 ? 0 : requested / 2),
         (one) => one.compare(),
       );
       expect(await client.strlen(bucket.keys[5] as string)).toBeLessThanOrEqual(128 * 16);
@@ -307,7 +307,7 @@ describe('the log of grants is bounded', () => {
   );
 
   test('debts of logged grants are exact, and debts of older grants are charged in full', async () => {
-    const debts = (asked: number, index: number): number => (index % 5 === 0 ? asked * 2 : asked);
+    const debts = (requested: number, index: number): number => (index % 5 === 0 ? requested * 2 : requested);
     await (await history(60, debts, (bucket) => bucket.compare())).drop();
     let stricter = 0;
     const bucket = await history(300, debts, async (one) => {
@@ -321,11 +321,11 @@ describe('the log of grants is bounded', () => {
 
   test('a change of the limits that was folded out of the log still bounds refunds of earlier grants', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 16 });
-    bucket.ask(8);
+    bucket.request(8);
     await bucket.flush();
     await bucket.configure({ capacity: 1, burst: 10 });
     for (let index = 0; index < 300; index++) {
-      bucket.ask(1 / 64);
+      bucket.request(1 / 64);
       bucket.now += 1 / 64;
       await bucket.flush();
     }
@@ -363,7 +363,7 @@ describe('the log of grants is bounded', () => {
 
   test('after a loss of the log alone, earlier grants get no refund, and debts are charged', async () => {
     const bucket = new Bucket({ capacity: 1, burst: 10 });
-    for (const cost of [2, 2, 2]) bucket.ask(cost);
+    for (const cost of [2, 2, 2]) bucket.request(cost);
     await bucket.flush();
     await client.del(bucket.keys[5] as string);
     const [first, second, third] = bucket.grants as [Grant, Grant, Grant];
@@ -372,7 +372,7 @@ describe('the log of grants is bounded', () => {
     await bucket.flush();
     expect(await bucket.tokens()).toBe(4);
     bucket.settle(third, 3);
-    bucket.ask(1);
+    bucket.request(1);
     await bucket.flush();
     expect(await bucket.tokens()).toBe(2);
     bucket.settle(bucket.grants[3] as Grant, 0);

@@ -90,14 +90,14 @@ async function play(fault: Calls['fault']): Promise<Calls> {
   });
   const signals = [signalOf(calls), signalOf(calls)];
   const settled: Promise<unknown>[] = [];
-  const ask = <T>(fn: () => Promise<T>): void => void settled.push(fn().catch(() => undefined));
+  const startCall = <T>(fn: () => Promise<T>): void => void settled.push(fn().catch(() => undefined));
   const fn = async (): Promise<void> => void calls.misbehaves('fn');
 
   const held = await throttle.acquire().catch(() => undefined);
-  ask(() => throttle.acquire(1, { signal: signals[0]?.signal }).then((permit) => permit.release()));
-  ask(() => throttle.acquire(1, { timeout: 0.05 }).then((permit) => permit.release()));
-  ask(() => throttle.run(fn, 1, { signal: signals[1]?.signal, timeout: 2 }));
-  ask(() => throttle.run(fn));
+  startCall(() => throttle.acquire(1, { signal: signals[0]?.signal }).then((permit) => permit.release()));
+  startCall(() => throttle.acquire(1, { timeout: 0.05 }).then((permit) => permit.release()));
+  startCall(() => throttle.run(fn, 1, { signal: signals[1]?.signal, timeout: 2 }));
+  startCall(() => throttle.run(fn));
   await new Promise((resolve) => void setTimeout(resolve, 15));
   signals[0]?.abort();
   await new Promise((resolve) => void setTimeout(resolve, 5));

@@ -423,21 +423,25 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
     const key = freshKey();
     const { client, die } = killableClient(recorded(connect()).client);
     const throttle = open(client, { key, concurrency: 3, ttl: 0.5, commandTimeout: 0.2 });
-    const [asked, late, unasked] = [await throttle.acquire(), await throttle.acquire(), await throttle.acquire()];
+    const [withSignal, late, withoutSignal] = [
+      await throttle.acquire(),
+      await throttle.acquire(),
+      await throttle.acquire(),
+    ];
     const events: Event[] = [];
-    asked.signal.addEventListener('abort', (event) => events.push(event));
+    withSignal.signal.addEventListener('abort', (event) => events.push(event));
     die();
     await until('the permit is lost', () => events.length > 0, 2);
     await sleep(300);
     expect(events).toHaveLength(1);
-    expect(asked.signal.reason).toBeInstanceOf(LeaseLostError);
-    expect(asked.signal.reason).toMatchObject({
+    expect(withSignal.signal.reason).toBeInstanceOf(LeaseLostError);
+    expect(withSignal.signal.reason).toMatchObject({
       code: 'ERR_THROTTLE_LEASE_LOST',
       message: expect.stringContaining(key),
     });
     expect(late.signal.reason).toBeInstanceOf(LeaseLostError);
     expect(late.signal).toBe(late.signal);
-    for (const permit of [asked, late, unasked]) permit.release();
+    for (const permit of [withSignal, late, withoutSignal]) permit.release();
     expect(throttle.held).toBe(0);
     expect(events).toHaveLength(1);
   });

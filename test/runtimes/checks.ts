@@ -596,12 +596,12 @@ export const checks: readonly Check[] = [
     async run() {
       const clock = new ManualClock();
       const throttle = new Throttle(10, 2, 1, { clock });
-      const asked: [string, number][] = [];
+      const received: [string, number][] = [];
       const polite = throttledFetch(throttle, {
         async fetch(input, init) {
           const request = new Request(input, init);
-          asked.push([`${request.method} ${await request.text()}`, clock.now()]);
-          return asked.length === 1
+          received.push([`${request.method} ${await request.text()}`, clock.now()]);
+          return received.length === 1
             ? new Response('slow down', { status: 429, headers: { 'Retry-After': '30' } })
             : new Response('served');
         },
@@ -623,9 +623,9 @@ export const checks: readonly Check[] = [
       );
       await sleep(0);
       expectAll(
-        ['requests', asked.map(([what]) => what), ['POST sent', 'POST sent']],
-        ['at once', asked[0]?.[1], 0],
-        ['later', (asked[1]?.[1] ?? 0) >= 30, true],
+        ['requests', received.map(([what]) => what), ['POST sent', 'POST sent']],
+        ['at once', received[0]?.[1], 0],
+        ['later', (received[1]?.[1] ?? 0) >= 30, true],
         ['active', throttle.active, 0],
       );
     },
@@ -633,11 +633,12 @@ export const checks: readonly Check[] = [
   {
     name: 'web handles a Request, and a refusal has Retry-After',
     async run() {
-      const ask = (key = 'ada'): Request => new Request('https://example.com/', { headers: { 'x-api-key': key } });
+      const createRequest = (key = 'ada'): Request =>
+        new Request('https://example.com/', { headers: { 'x-api-key': key } });
       const rated = web(async (request) => new Response(`hello ${request.headers.get('x-api-key')}`), {
         gate: new Throttle(1, 0, 60),
       });
-      const [served, refused] = [await rated(ask()), await rated(ask())];
+      const [served, refused] = [await rated(createRequest()), await rated(createRequest())];
       expectAll(
         ['statuses', [served.status, refused.status], [200, 429]],
         ['body', await served.text(), 'hello ada'],
@@ -651,11 +652,15 @@ export const checks: readonly Check[] = [
         () => new Response(new ReadableStream<Uint8Array>({ start: (controller) => void streams.push(controller) })),
         concurrencyLimit({ key: 'header:x-api-key', maxConcurrent: 1 }),
       );
-      const first = await single(ask());
-      expectAll(['while it streams', [(await single(ask())).status, (await single(ask('bob'))).status], [429, 200]]);
+      const first = await single(createRequest());
+      expectAll([
+        'while it streams',
+        [(await single(createRequest())).status, (await single(createRequest('bob'))).status],
+        [429, 200],
+      ]);
       streams[0]?.enqueue(new TextEncoder().encode('the end'));
       streams[0]?.close();
-      expectAll(['stream', await first.text(), 'the end'], ['afterwards', (await single(ask())).status, 200]);
+      expectAll(['stream', await first.text(), 'the end'], ['afterwards', (await single(createRequest())).status, 200]);
     },
   },
   {

@@ -316,7 +316,7 @@ export async function playHistory(
 }
 
 /** Checks promise 2 from the log of grants alone: between changes of limits, at most a full bucket and its refill. */
-export function checkRate({ eras, grants, asked, first }: Reference): void {
+export function checkRate({ eras, grants, requested, first }: Reference): void {
   if (first.window !== undefined) return;
   let index = 0;
   let level = eras[0]?.burst ?? 0;
@@ -329,7 +329,7 @@ export function checkRate({ eras, grants, asked, first }: Reference): void {
     const changed = eras.slice(index + 1).filter(({ from }) => from === now);
     if (era === undefined || era.rate === Infinity || changed.some(({ rate }) => rate === Infinity)) continue;
     const wider = Math.max(era.burst, ...changed.map(({ burst }) => burst)) - era.burst;
-    level = Math.min(era.burst, level + era.rate * (now - at)) - Math.min(cost, asked.get(id) ?? 0);
+    level = Math.min(era.burst, level + era.rate * (now - at)) - Math.min(cost, requested.get(id) ?? 0);
     at = now;
     assert.ok(level + wider >= -1e-9, `granted ${-level} more than the rate allows at ${now}`);
   }

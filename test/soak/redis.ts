@@ -39,7 +39,7 @@ interface Granted {
   readonly permit: RedisPermit;
   /** By the clock of the server, in seconds. */
   readonly at: number;
-  readonly asked: number;
+  readonly requestedCost: number;
 }
 
 /** A key with two throttles, and the permits that callers hold. */
@@ -84,11 +84,11 @@ class SharedKey {
     this.#steps.note(step, this.key);
   }
 
-  #granted(id: number, side: number, asked: number, permit: RedisPermit): void {
+  #granted(id: number, side: number, requestedCost: number, permit: RedisPermit): void {
     this.#tally.grants++;
     const [slot, at] = (permit as Lease).item.split(' ').map(Number) as [number, number];
     this.note(`call ${id} of ${side} is granted slot ${slot}`);
-    this.grants.push({ id, side, permit, at: at / 1e6, asked });
+    this.grants.push({ id, side, permit, at: at / 1e6, requestedCost });
     this.#held.add(permit);
     // A lost lease is not held, and its signal has aborted.
     const live = [...this.#held].filter((one) => !one.signal.aborted);
@@ -124,7 +124,7 @@ class SharedKey {
     const id = this.#serial++;
     const gate = this.sides[side] as KeyGate;
     const most = Math.min(4, this.terms.burst ?? Infinity);
-    const asked = dice.pick([0, 0.1, 1, 1, 1, most]);
+    const requestedCost = dice.pick([0, 0.1, 1, 1, 1, most]);
     const controller = dice.oneIn(4) ? new AbortController() : undefined;
     const reason = controller === undefined ? undefined : new Error('enough');
     const timeout = dice.pick([undefined, undefined, undefined, 0, 0.02, 0.5]);
@@ -132,10 +132,10 @@ class SharedKey {
     const settled = dice.oneIn(4) ? dice.pick([0, 0.5, 1, 3]) : undefined;
     const late = dice.oneIn(2);
     const how = dice.pick(['acquire', 'acquire', 'run', 'tryAcquire'] as const);
-    this.note(`call ${id} of ${side}: ${how}(${asked}), timeout ${timeout}`);
+    this.note(`call ${id} of ${side}: ${how}(${requestedCost}), timeout ${timeout}`);
     const timer = controller === undefined ? undefined : setTimeout(() => controller.abort(reason), dice.below(60));
     const hold = async (permit: RedisPermit): Promise<void> => {
-      this.#granted(id, side, asked, permit);
+      this.#granted(id, side, requestedCost, permit);
       if (milliseconds > 0) await sleep(milliseconds);
       if (settled !== undefined && !late) permit.settle(settled);
     };
@@ -150,13 +150,14 @@ class SharedKey {
             // The release starts here.
             this.#release(permit);
           },
-          asked,
+          requestedCost,
           options,
         );
         if (settled !== undefined) given?.settle(settled);
         return;
       }
-      const permit = how === 'acquire' ? await gate.acquire(asked, options) : await gate.tryAcquire(asked);
+      const permit =
+        how === 'acquire' ? await gate.acquire(requestedCost, options) : await gate.tryAcquire(requestedCost);
       if (permit === undefined) return void this.#tally.refusals++;
       await hold(permit);
       this.#release(permit);
@@ -214,9 +215,10 @@ class SharedKey {
     if (!varies && capacity < Infinity) {
       let level = burst;
       let last = -Infinity;
-      for (const { at, asked, permit } of this.grants.toSorted((a, b) => a.at - b.at)) {
+      for (const { at, requestedCost, permit } of this.grants.toSorted((a, b) => a.at - b.at)) {
         level =
-          (last === -Infinity ? burst : Math.min(burst, level + (at - last) * capacity)) - Math.min(asked, permit.cost);
+          (last === -Infinity ? burst : Math.min(burst, level + (at - last) * capacity)) -
+          Math.min(requestedCost, permit.cost);
         last = at;
         if (level < -1e-3) this.fail(`granted ${-level} more than the rate allows at ${at}`);
       }

@@ -7,7 +7,7 @@ import { launch, onFreePort, type RedisServer, startRedis } from './redis-server
 import { until } from '../redis/support.js';
 
 /** Sends one command to a server. */
-export async function ask(port: number, ...words: string[]): Promise<unknown> {
+export async function sendCommand(port: number, ...words: string[]): Promise<unknown> {
   const client = new Redis({ port, host: '127.0.0.1', lazyConnect: true, retryStrategy: () => null });
   client.on('error', () => {});
   try {
@@ -93,14 +93,20 @@ async function formCluster(started: Started, replica: boolean): Promise<Cluster>
   const edges = [0, 5_461, 10_923, LAST_SLOT + 1];
   await Promise.all(
     nodes.map(async ({ port }, index) => {
-      await ask(port, 'CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1));
+      await sendCommand(port, 'CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1));
       if (index < 3)
-        await ask(port, 'CLUSTER', 'ADDSLOTSRANGE', String(edges[index]), String((edges[index + 1] as number) - 1));
-      if (index > 0) await ask(port, 'CLUSTER', 'MEET', '127.0.0.1', String(first), buses[first] as string);
+        await sendCommand(
+          port,
+          'CLUSTER',
+          'ADDSLOTSRANGE',
+          String(edges[index]),
+          String((edges[index + 1] as number) - 1),
+        );
+      if (index > 0) await sendCommand(port, 'CLUSTER', 'MEET', '127.0.0.1', String(first), buses[first] as string);
     }),
   );
   const infoHas = async (port: number, ...words: string[]): Promise<boolean> => {
-    const info = String(await ask(port, 'CLUSTER', 'INFO'));
+    const info = String(await sendCommand(port, 'CLUSTER', 'INFO'));
     return words.every((word) => info.includes(`${word}\r`));
   };
   for (const { port } of nodes)
@@ -111,27 +117,27 @@ async function formCluster(started: Started, replica: boolean): Promise<Cluster>
     );
   const last = nodes[3];
   if (last !== undefined) {
-    const id = String(await ask(first, 'CLUSTER', 'MYID'));
+    const id = String(await sendCommand(first, 'CLUSTER', 'MYID'));
     await until(
       'a replica',
-      async () => (await ask(last.port, 'CLUSTER', 'REPLICATE', id).catch(() => '')) === 'OK',
+      async () => (await sendCommand(last.port, 'CLUSTER', 'REPLICATE', id).catch(() => '')) === 'OK',
       AGREE_SECONDS,
     );
     await until(
       'a replica that is in step',
-      async () => String(await ask(last.port, 'INFO', 'replication')).includes('master_link_status:up'),
+      async () => String(await sendCommand(last.port, 'INFO', 'replication')).includes('master_link_status:up'),
       AGREE_SECONDS,
     );
     // All masters must know the replica before they can vote for it.
     for (const { port } of nodes)
       await until(
         'a replica that is known',
-        async () => String(await ask(port, 'CLUSTER', 'NODES')).includes(`slave ${id}`),
+        async () => String(await sendCommand(port, 'CLUSTER', 'NODES')).includes(`slave ${id}`),
         AGREE_SECONDS,
       );
   }
   const slotOf = async (key: string): Promise<number> =>
-    Number(await ask(first, 'CLUSTER', 'KEYSLOT', `{headgate:${key}}`));
+    Number(await sendCommand(first, 'CLUSTER', 'KEYSLOT', `{headgate:${key}}`));
   return {
     nodes,
     slotOf,
@@ -166,7 +172,7 @@ export const startSentinels = (): Promise<Sentinels> =>
       (await started.servers([() => startRedis({ ...settings, ...more })]))[0] as RedisServer;
     const master = await start({});
     const replica = await start({ replicaof: `127.0.0.1 ${master.port}` });
-    const replication = async (): Promise<string> => String(await ask(replica.port, 'INFO', 'replication'));
+    const replication = async (): Promise<string> => String(await sendCommand(replica.port, 'INFO', 'replication'));
     await until(
       'a replica that is in step',
       async () => (await replication()).includes('master_link_status:up'),
@@ -193,7 +199,7 @@ export const startSentinels = (): Promise<Sentinels> =>
     });
     await until(
       'a sentinel that knows the replica',
-      async () => ((await ask(port, 'SENTINEL', 'REPLICAS', name).catch(() => [])) as unknown[]).length === 1,
+      async () => ((await sendCommand(port, 'SENTINEL', 'REPLICAS', name).catch(() => [])) as unknown[]).length === 1,
       AGREE_SECONDS,
     );
     return {

@@ -11,7 +11,7 @@ import {
   onEnd,
   propertyOf,
   waitForTurn,
-} from '../platform/node.js';
+} from '../platform/node-response.js';
 import type { Reply } from '../refusal.js';
 
 /** A request of Express or of `node:http`. */

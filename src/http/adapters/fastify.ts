@@ -13,7 +13,7 @@ import {
   onEnd,
   propertyOf,
   waitForTurn,
-} from '../platform/node.js';
+} from '../platform/node-response.js';
 import { findState } from '../request-state.js';
 
 /** A request of Fastify. */

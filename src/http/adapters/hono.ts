@@ -2,8 +2,8 @@
 import { createDecision } from '../decide.js';
 import type { FrameworkAdapter } from '../framework-adapter.js';
 import type { LimitOptions } from '../options.js';
-import { propertyOf } from '../platform/node.js';
-import { CLIENT_CLOSED_REQUEST, watchResponse } from '../platform/response.js';
+import { propertyOf } from '../platform/node-response.js';
+import { CLIENT_CLOSED_REQUEST, watchResponse } from '../platform/web-response.js';
 import {
   isFetchClosed,
   isFetchSent,

@@ -11,7 +11,7 @@ import {
   onEnd,
   propertyOf,
   waitForTurn,
-} from '../platform/node.js';
+} from '../platform/node-response.js';
 
 /** A context of Koa. */
 export interface KoaContext {

@@ -1,5 +1,5 @@
 /** The second argument of a `fetch` handler: it contains the client's address, and on Node the connection. */
-import { isClosed, isSent, type NodeRequest, type NodeResponse, onClose, waitForTurn } from './node.js';
+import { isClosed, isSent, type NodeRequest, type NodeResponse, onClose, waitForTurn } from './node-response.js';
 
 /** Node's own request and response, where `@hono/node-server` runs the handler. */
 export interface NodeConnection {

@@ -20,7 +20,7 @@ export function leasesOf(state: State, process: ProcessId, { calls }: Rules): Le
 const hasStake = (state: State, process: ProcessId, rules: Rules): boolean =>
   waitersOf(state, process, rules).length > 0 || leasesOf(state, process, rules).length > 0;
 
-function say(process: Process, ...commands: Command[]): void {
+function enqueueCommands(process: Process, ...commands: Command[]): void {
   process.outbox = [...process.outbox, ...commands];
 }
 
@@ -38,7 +38,7 @@ function validPermission({ permission }: Process, { fault }: Rules): Permission 
 }
 
 function returnLingering(process: Process): void {
-  say(process, ...process.lingering.map(({ lease }) => ({ kind: 'release', lease }) as const));
+  enqueueCommands(process, ...process.lingering.map(({ lease }) => ({ kind: 'release', lease }) as const));
   process.lingering = [];
 }
 
@@ -59,7 +59,7 @@ export function processTick(state: State, process: ProcessId, rules: Rules): voi
     const { status, lease } = state.calls[call]!;
     if (status !== 'holding') continue;
     end(state, call);
-    say(self, { kind: 'release', lease });
+    enqueueCommands(self, { kind: 'release', lease });
   }
   returnLingering(self);
 }
@@ -82,7 +82,7 @@ export function acquire(state: State, process: ProcessId, call: CallId, rules: R
   }
   returnLingering(self);
   state.calls[call] = { status: 'waiting', lease: -1, slot: -1 };
-  say(self, { kind: 'acquire', call });
+  enqueueCommands(self, { kind: 'acquire', call });
 }
 
 export function release(state: State, process: ProcessId, call: CallId, rules: Rules, notes: Note[]): void {
@@ -94,7 +94,7 @@ export function release(state: State, process: ProcessId, call: CallId, rules: R
   if (permission !== undefined && next !== undefined) {
     notes.push({ kind: 'handedOn', process, call: next });
     hold(state, next, { lease, slot });
-    say(self, { kind: 'transfer', lease, slot, call: next });
+    enqueueCommands(self, { kind: 'transfer', lease, slot, call: next });
     removeFromRow(self, next);
     if (rules.fault === 'rowNotShortened')
       self.permission = { ...permission, row: waitersOf(state, process, rules).slice(0, permission.row.length) };
@@ -103,7 +103,7 @@ export function release(state: State, process: ProcessId, call: CallId, rules: R
     (waitersOf(state, process, rules).length === 0 || rules.fault === 'lingerPastOwnWaiters')
   )
     self.lingering = [...self.lingering, { lease, slot }];
-  else say(self, { kind: 'release', lease });
+  else enqueueCommands(self, { kind: 'release', lease });
 }
 
 export function cancel(state: State, process: ProcessId, call: CallId): void {
@@ -112,14 +112,14 @@ export function cancel(state: State, process: ProcessId, call: CallId): void {
   removeFromRow(self, call);
   const unsent = self.outbox.filter((command) => command.kind !== 'acquire' || command.call !== call);
   if (unsent.length < self.outbox.length) self.outbox = unsent;
-  else say(self, { kind: 'cancel', call });
+  else enqueueCommands(self, { kind: 'cancel', call });
 }
 
 /** A process holds itself to its own pause from the call on. */
 export function pause(self: Process): void {
   self.permission = undefined;
   returnLingering(self);
-  say(self, { kind: 'pause' });
+  enqueueCommands(self, { kind: 'pause' });
 }
 
 const isPause = ({ kind }: Command): boolean => kind === 'pause';
@@ -136,8 +136,8 @@ function nextBatch(state: State, process: ProcessId, rules: Rules): Batch | unde
   if (unanswered.length >= rules.pipeline) return undefined;
   const commands = outbox.slice();
   if (age > 0 && !unanswered.some(isRenewal) && hasStake(state, process, rules)) {
-    const asked = new Set(outbox.flatMap((command) => (command.kind === 'acquire' ? [command.call] : [])));
-    const calls = waitersOf(state, process, rules).filter((call) => !asked.has(call));
+    const requested = new Set(outbox.flatMap((command) => (command.kind === 'acquire' ? [command.call] : [])));
+    const calls = waitersOf(state, process, rules).filter((call) => !requested.has(call));
     const leases = leasesOf(state, process, rules);
     if (calls.length + leases.length > 0) commands.push({ kind: 'renew', leases, calls });
   }
@@ -228,7 +228,7 @@ export function receiveMessage(state: State, process: ProcessId, message: Messag
     const [next] = waitersOf(state, process, rules);
     if (next !== undefined) {
       hold(state, next, { lease: call, slot });
-      say(self, { kind: 'cancel', call: next });
+      enqueueCommands(self, { kind: 'cancel', call: next });
     }
   }
 }
