@@ -7,7 +7,7 @@
  */
 
 import type { Budget } from './budget.js';
-import { type BucketLimits, GrantLog } from './grant-log.js';
+import { type BucketLimits, GrantLog } from './settlement-log.js';
 
 /** The number of replaced buckets that a bucket keeps, so that it can settle their grants. */
 const MAX_EARLIER = 8;
@@ -104,7 +104,7 @@ export class TokenBucket implements Budget, BucketLimits {
   settle(now: number, difference: number, serial: number): void {
     const origin = this.#origin;
     if (serial <= (origin?.serial ?? 0)) return this.#settleBefore(now, difference, serial, origin?.earlier);
-    // The log of grants computes the new level, see grant-log.ts.
+    // The log of grants computes the new level, see settlement-log.ts.
     this.#log.correct(serial, difference);
     this.#replay();
   }

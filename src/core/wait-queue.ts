@@ -51,7 +51,7 @@ export interface QueueOwner<Permit> {
   /** The present instant; NaN if the clock throws. */
   now(): number;
   /**
-   * Grants every waiter that fits. The queue calls `reschedule` after an abort or a timeout: the head may have changed.
+   * Grants the head until the head does not fit. The queue calls `reschedule` after it has removed a waiter.
    */
   reschedule(): void;
   /** Grants every waiter that fits, before a deadline is enforced: a permit that is due at the deadline is granted. */

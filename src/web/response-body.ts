@@ -131,7 +131,9 @@ function destroyStream(stream: unknown): void {
 
 /** The entry of an object in the registry. It must not refer to that object, or the object would never be collected. */
 interface Collectable {
-  /** Called after the collection. It must not throw or reject. */
+  /**
+   * The registry calls `abandon` after the garbage collection of the registered object. It must not throw or reject.
+   */
   abandon(): unknown;
 }
 

@@ -146,7 +146,7 @@ describe('eviction', () => {
     expect([keyed.size, keyed.peek('a')?.tokens]).toEqual([1, 5]);
   });
 
-  test('each of many keys is evicted at its own instant, in whatever order the keys became idle', () => {
+  test('each of many keys is evicted at its own instant, for every order in which the keys become idle', () => {
     const history = fc.array(fc.tuple(fc.nat(30), fc.integer({ min: 0, max: 16 }), fc.integer({ min: 0, max: 4 })), {
       maxLength: 200,
     });

@@ -300,7 +300,7 @@ describe('the channels', () => {
     });
   });
 
-  test('an abort is published as aborted, whatever the reason of the signal is', async () => {
+  test('an abort is published as aborted, for every reason of the signal', async () => {
     const recorded = recordEvents();
     const throttle = new Throttle(Infinity, 1);
     const permit = throttle.tryAcquire();

@@ -120,7 +120,7 @@ describe('trap 28: a pause holds all requests, not only the refused one [octokit
     ]);
   });
 
-  test('a refusal is not late if the requests sent with it succeeded', async () => {
+  test('a refusal pauses the gate if the requests that were sent with it succeeded', async () => {
     const slow = deferResponse();
     const { clock, throttle, limitedFetch } = setUpFetch([new Response('ok'), slow.promise]);
     const both = Promise.all([limitedFetch(URL_A), limitedFetch(URL_A)]);

@@ -150,7 +150,7 @@ describe.each(sites)('%s', (name, serve) => {
   });
 
   describe('permitOf', () => {
-    test('returns the permit of the last limit, or of the given gate (FAULTS 30)', async () => {
+    test('returns the permit of the last limit, or of the gate that is given (FAULTS 30)', async () => {
       const [one, two] = [tenTokens(), tenTokens()];
       const keyed = new KeyedThrottle(10, 0, 10, { clock: new ManualClock() });
       const permits: unknown[] = [];

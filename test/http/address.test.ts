@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import { expect, test } from 'vitest';
-import { addressKey } from '../../src/http/platform/address.js';
+import { addressKey } from '../../src/http/platform/address-key.js';
 
 const word = fc.integer({ min: 0, max: 0xffff });
 const words = fc.array(fc.oneof(word, fc.constant(0)), { minLength: 8, maxLength: 8 });

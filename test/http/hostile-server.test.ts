@@ -7,7 +7,7 @@ import { KeyedThrottle } from 'headgate';
 import { concurrencyLimit, express } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { expect, onTestFinished, test } from 'vitest';
-import { addressKey } from '../../src/http/platform/address.js';
+import { addressKey } from '../../src/http/platform/address-key.js';
 import { boundKey } from '../../src/http/bounded-key.js';
 import { DEFAULT_MAX_KEYS } from '../../src/http/max-keys.js';
 import { get, listen, stop, until } from '../support/http-client.js';

@@ -132,7 +132,7 @@ describe('the warning about a proxy', () => {
     expect(await emittedWarnings()).toHaveLength(1);
   });
 
-  test('depends on the first four addresses of a header only', () => {
+  test('is not emitted if only the fifth address of the header names another client', () => {
     const values = `${'10.0.0.1,'.repeat(4)}203.0.113.7`;
     warnIfProxyUntrusted('10.0.0.1', connection({ header: () => values }), []);
     expect((globalThis as { [key: symbol]: unknown })[Symbol.for('headgate.warnings')]).toBeUndefined();

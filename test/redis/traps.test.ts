@@ -396,7 +396,7 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
     await busy.idle();
   });
 
-  test('simultaneous renewals and releases cause no error and no loss [redis-semaphore#206]', async () => {
+  test('simultaneous renewals and releases cause no error and lose no lease [redis-semaphore#206]', async () => {
     const key = freshKey();
     const throttles = times(3, () => open(connect(), { key, concurrency: 20, ttl: 1 }));
     const losses: unknown[] = [];

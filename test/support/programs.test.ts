@@ -73,7 +73,7 @@ describe('a missing redis-server (FAULTS 1)', () => {
     );
   });
 
-  it('is installed after an update where the package lists are missing', async () => {
+  it('is installed at the second attempt, after an update of the missing package lists', async () => {
     const machine = fakeMachine(
       'case $n in 1) echo "E: Unable to locate package redis-server" >&2; exit 100;; 3) put;; esac',
     );

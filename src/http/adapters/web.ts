@@ -25,7 +25,7 @@ interface HandlerMethod {
 /** A handler. It receives a `Request` or an instance of a subclass, and the further arguments of the runtime. */
 export type WebHandler = HandlerMethod['handle'];
 
-/** The arguments of a handler. A handler without parameters receives a request, too. */
+/** The arguments of a handler. The first argument is a request, even if the handler declares no parameters. */
 export type WebArguments<Handler extends WebHandler> =
   Parameters<Handler> extends [infer Req extends Request, ...infer Rest]
     ? [request: Req, ...rest: Rest]

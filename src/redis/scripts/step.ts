@@ -32,7 +32,7 @@
  * log     a string of the latest grants, for settlements: the instant and the cost of each, as two doubles. A change of
  *         the limits takes two entries: the instant and -1, then the rate and the burst. Only a limited rate has a log.
  *         Earlier entries are folded into the state: the `base` level after the entry `folded`, its instant `base_at`,
- *         the limits at that instant, and the `peaks` of the level, as in `../../core/grant-log.ts`. The grants up to
+ *         the limits at that instant, and the `peaks` of the level, as in `../../core/settlement-log.ts`. Grants up to
  *         `ignored` happened before the rate was limited.
  *
  * ARGV

@@ -266,7 +266,7 @@ function drawTicks({ from, to, left, right, x }: Axis, top: number, bottom: numb
     .map((tick) => {
       const name = nameOf(tick);
       const line = path(`M${px(x(tick))} ${px(top)}V${px(bottom)}`, 'grid');
-      // The end of the axis is reserved for the unit.
+      // The label `s` stands at the right end of the axis. A tick name that would overlap the label is not drawn.
       return x(tick) + textWidth(name) / 2 < right - 14
         ? line + label(x(tick), bottom + 15, name, 'muted', ' text-anchor="middle"')
         : line;

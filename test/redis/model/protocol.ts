@@ -54,7 +54,8 @@
  * - A process that receives a higher version drops its permission and returns its lingering slots. It takes no
  *   permission from a reply with a lower version than it has seen.
  * - A process that pauses drops its own permission at once, and takes none until Redis has confirmed the pause.
- * - What a process handed on before the message counts as granted before the pause. A lost message ends with the bound.
+ * - A slot that a process handed on before the message counts as granted before the pause. A lost message ends with the
+ *   bound.
  *
  * Lingering slots
  * - A reply permits slots to linger while no other process waits, the gate is open and the limit is kept. Redis records
