@@ -10,7 +10,8 @@ import type { RedisState } from './inspect.js';
 import type { RedisPermit } from './lease.js';
 import type { RedisKeyedThrottleOptions } from './options.js';
 import { type SharedConnection, sharedConnection } from './shared-connection.js';
-import { type Fallback, type InternalOptions, RedisThrottle } from './throttle.js';
+import type { LocalGate } from './fallback.js';
+import { type InternalOptions, RedisThrottle } from './throttle.js';
 
 /**
  * A {@link RedisThrottle} for each key: each user, each host, each API token.
@@ -185,7 +186,7 @@ export class RedisKeyedThrottle implements KeyedGate {
   #create(key: string): RedisThrottle {
     if (typeof key !== 'string') throw invalid('key', 'a string', key);
     const local = this.#local;
-    const fallback: Fallback = {
+    const fallback: LocalGate = {
       acquire: (cost, options) => local.acquire(key, cost, options),
       tryAcquire: (cost) => local.tryAcquire(key, cost),
       pause: (seconds) => local.pause(key, seconds),

@@ -13,30 +13,49 @@ export interface RedisPermit extends Permit {
   /**
    * Aborts with a {@link LeaseLostError} before another holder can get the slot: when the lease could not be renewed in
    * time, or when the throttle was reset. Work that must not run twice at a time should stop then.
+   *
+   * A process that was suspended continues before its timers run, and the signal aborts with the next timer. Each read of
+   * `permit.signal` checks the lease. So read the property before each step, and do not keep the signal in a variable.
    */
   readonly signal: AbortSignal;
 }
 
+/** The throttle object that issued a lease. */
+export interface LeaseIssuer extends Issuer {
+  /** Checks whether the leases have expired: the alarm that checks them may be late. */
+  checkExpiry(): void;
+}
+
+/** The grant of Redis behind a lease. Several holders of a process may use it, one after the other. */
+export interface RedisGrant {
+  /** The call that Redis granted it to: the name of the lease in Redis. */
+  readonly serial: string;
+  readonly slot: number;
+  /** The record of the grant: slot, instant, cost and number. */
+  readonly item: string;
+}
+
 /** The permit of a {@link RedisThrottle}. */
 export class Lease extends Grant implements RedisPermit {
-  readonly slot: number;
-  /** The lease as Redis stores it: slot, instant of the grant, cost, and number of the grant. */
-  readonly item: string;
-  /** Checks whether the lease has expired: the alarm that checks it may be late. */
-  readonly #checkExpiry: () => void;
+  readonly #leaseIssuer: LeaseIssuer;
+  /** The grant of Redis; slot 0 for a permit of the fallback. */
+  readonly grant: RedisGrant;
   /** Created when `signal` is first read, since most callers never read it. */
   #controller: AbortController | undefined;
   #lost: LeaseLostError | undefined;
 
-  constructor(issuer: Issuer, cost: number, waited: number, slot: number, item: string, checkExpiry: () => void) {
+  constructor(issuer: LeaseIssuer, cost: number, waited: number, grant: RedisGrant) {
     super(issuer, cost, waited, 0);
-    this.slot = slot;
-    this.item = item;
-    this.#checkExpiry = checkExpiry;
+    this.#leaseIssuer = issuer;
+    this.grant = grant;
+  }
+
+  get slot(): number {
+    return this.grant.slot;
   }
 
   get signal(): AbortSignal {
-    this.#checkExpiry();
+    this.#leaseIssuer.checkExpiry();
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
       if (this.#lost !== undefined) this.#controller.abort(this.#lost);

@@ -1,41 +1,256 @@
-/** The values that a process and the script exchange. `scripts/step.ts` describes the commands and the events. */
-import type { ThrottleBackendError } from './errors.js';
-
-/** One command for the script. */
-export interface Command {
-  readonly args: readonly string[];
-  /** The serial of the call that requests a permit with this command. */
-  readonly requestedBy?: string;
-  /** A command that fails before this instant is sent again. */
-  readonly retryUntil?: number;
-  readonly onDone?: () => void;
-  readonly onFailed?: (error: ThrottleBackendError) => void;
-}
+/**
+ * The wire protocol between a process and the script: this file alone knows the words of a command and the positions in
+ * a reply or a message. `scripts/step.lua` describes what the script does with them.
+ */
 
 /** The microseconds that stand for Infinity: the largest integer that a double holds exactly. */
 export const FOREVER: number = Number.MAX_SAFE_INTEGER;
 /** A span of at least so many microseconds, some thirty years, counts as infinite. */
-export const ENDLESS = 1e15;
-/** The number of fields of a grant event after its serial. */
-export const GRANT_FIELDS = 4;
+const ENDLESS = 1e15;
 
-/** Converts seconds to microseconds, as the script reads them. */
+/** One command of a batch. Serials are names of calls, unique within a throttle object. Durations are in seconds. */
+export type Command =
+  /** Requests a permit. A `timeout` of 0 never waits. */
+  | { readonly kind: 'acquire'; readonly serial: string; readonly cost: number; readonly timeout: number }
+  /** Releases the lease that was granted to the call `serial`. */
+  | { readonly kind: 'release'; readonly serial: string }
+  /** Removes the waiter `serial`, or takes back its grant with its tokens. */
+  | { readonly kind: 'cancel'; readonly serial: string; readonly cost: number }
+  /** States the true cost of a grant. */
+  | { readonly kind: 'settle'; readonly cost: number; readonly item: string }
+  /** Pauses all processes, for at least `seconds` from the arrival of the command. */
+  | { readonly kind: 'pause'; readonly seconds: number }
+  /** Ends every pause. */
+  | { readonly kind: 'resume' }
+  /** First in an epoch: removes an earlier owner, with all that it holds. */
+  | { readonly kind: 'replace'; readonly owner: string }
+  /** States a lease that the process holds. `item` is the record of the grant. */
+  | { readonly kind: 'hold'; readonly serial: string; readonly item: string }
+  /** States a waiter with its ticket. */
+  | { readonly kind: 'wait'; readonly serial: string; readonly cost: number; readonly ticket: number };
+
+/** The settings that every batch carries. */
+export interface BatchSettings {
+  readonly owner: string;
+  /** The number of the batch within the epoch of its owner. */
+  readonly sequence: number;
+  /** Seconds. */
+  readonly ttl: number;
+  /** `Infinity` for any number. */
+  readonly concurrency: number;
+  /** The rate, as {@link encodeRate} returns it. */
+  readonly rate: string;
+  /** Letters, see {@link Flag}. */
+  readonly flags: string;
+  /** An instant of the server, in microseconds, that a timer of the process has confirmed. */
+  readonly confirmed: number;
+  readonly maxQueue: number;
+  /** The clock of a test, in microseconds; empty for the clock of the server. */
+  readonly serverTime: string;
+}
+
+/** The flags of a batch. */
+export const Flag = {
+  /** The rate is new, and replaces the rate in Redis. */
+  configure: 'c',
+  /** The owner ends with this batch. */
+  end: 'e',
+  /** Released slots may linger in this process. */
+  linger: 'l',
+  /** The script must check the permission to publish. */
+  checkPublish: 'p',
+} as const;
+
+/** Converts seconds to microseconds. */
 export const micros = (seconds: number): string =>
   (seconds === Infinity ? FOREVER : Math.min(FOREVER, Math.round(seconds * 1e6))).toString();
 
-/** Converts a limit: -1 stands for Infinity. */
-export const encodeLimit = (count: number): string => (count === Infinity ? '-1' : count.toString());
+const encodeCount = (count: number): string => (count === Infinity ? '-1' : count.toString());
+
+/** The rate as one argument. A capacity of -1 stands for no limit. */
+export function encodeRate(capacity: number, period: number, burst: number): string {
+  return capacity < Infinity ? `${capacity} ${period * 1e6} ${burst}` : `-1 1 ${Math.min(burst, Number.MAX_VALUE)}`;
+}
+
+/** The arguments of the script for one batch. */
+export function encodeBatch(settings: BatchSettings, commands: readonly Command[]): string[] {
+  const args = [
+    settings.owner,
+    settings.sequence.toString(),
+    micros(settings.ttl),
+    encodeCount(settings.concurrency),
+    settings.rate,
+    settings.flags,
+    settings.confirmed.toString(),
+    encodeCount(settings.maxQueue),
+    settings.serverTime,
+  ];
+  for (const command of commands) appendCommand(args, command);
+  return args;
+}
+
+function appendCommand(args: string[], command: Command): void {
+  switch (command.kind) {
+    case 'acquire': {
+      const { serial, cost, timeout } = command;
+      args.push('A', serial, cost.toString(), timeout === Infinity ? '-1' : micros(timeout));
+      return;
+    }
+    case 'release':
+      args.push('R', command.serial);
+      return;
+    case 'cancel':
+      args.push('C', command.serial, command.cost.toString());
+      return;
+    case 'settle': {
+      const [, granted = '', requested = '', number = ''] = command.item.split(' ');
+      args.push('S', command.cost.toString(), requested, granted, number);
+      return;
+    }
+    case 'pause':
+      args.push('P', micros(command.seconds));
+      return;
+    case 'resume':
+      args.push('U');
+      return;
+    case 'replace':
+      args.push('E', command.owner);
+      return;
+    case 'hold':
+      args.push('K', command.serial, command.item);
+      return;
+    case 'wait':
+      args.push('W', command.serial, command.cost.toString(), command.ticket.toString());
+  }
+}
+
+/** An event for one call or for a whole throttle. Spans are in seconds, instants in microseconds of the server. */
+export type Event =
+  /** A grant. `item` is the record of the grant: slot, instant, cost and number. */
+  | {
+      readonly kind: 'granted';
+      readonly serial: string;
+      readonly slot: number;
+      readonly grantedAt: number;
+      readonly item: string;
+      /** Whether Redis has granted it before this batch, and repeats it. */
+      readonly isRepeated: boolean;
+    }
+  /** A place in the queue. With `returnedAt` > 0, the waiter has returned to the queue, and earlier grants are void. */
+  | { readonly kind: 'queued'; readonly serial: string; readonly ticket: number; readonly returnedAt: number }
+  /** A refusal. `wait` is the time that the pause and the tokens require. */
+  | {
+      readonly kind: 'late' | 'queue full';
+      readonly serial: string;
+      readonly wait: number;
+      readonly active: number;
+      readonly waiting: number;
+    }
+  | { readonly kind: 'oversize'; readonly serial: string; readonly burst: number }
+  /** The reply to the first sending of the batch was lost, and it refused the call. */
+  | { readonly kind: 'refused earlier'; readonly serial: string }
+  | { readonly kind: 'lease lost'; readonly serial: string }
+  /** The throttle must call the script again after `span`. */
+  | { readonly kind: 'wake'; readonly span: number; readonly at: number }
+  /** The permissions of earlier replies are void. */
+  | { readonly kind: 'withdrawn'; readonly version: number }
+  | { readonly kind: 'reset' };
+
+/** Parses one event. Returns `undefined` for a line that is no event. */
+export function decodeEvent(line: string): Event | undefined {
+  const [kind, serial = '', ...fields] = line.split(' ');
+  const number = (index: number): number => Number(fields[index] ?? 0);
+  switch (kind) {
+    case 'G':
+    case 'g': {
+      if (fields.length < 4) return undefined;
+      const item = fields.join(' ');
+      return { kind: 'granted', serial, slot: number(0), grantedAt: number(1), item, isRepeated: kind === 'g' };
+    }
+    case 'Q':
+      return { kind: 'queued', serial, ticket: number(0), returnedAt: number(1) };
+    case 'L':
+    case 'F': {
+      const wait = number(0) >= ENDLESS ? Infinity : number(0) / 1e6;
+      return { kind: kind === 'L' ? 'late' : 'queue full', serial, wait, active: number(1), waiting: number(2) };
+    }
+    case 'O':
+      return { kind: 'oversize', serial, burst: number(0) };
+    case 'N':
+      return { kind: 'refused earlier', serial };
+    case 'X':
+      return { kind: 'lease lost', serial };
+    case 'H':
+      return { kind: 'wake', span: decodeSpan(Number(serial)), at: number(0) };
+    case 'V':
+      return { kind: 'withdrawn', version: Number(serial) };
+    case 'Z':
+      return { kind: 'reset' };
+    default:
+      return undefined;
+  }
+}
+
+const decodeSpan = (span: number): number => (span < ENDLESS ? span / 1e6 : Infinity);
+
+/** The reply of the script to a batch. */
+export interface Reply {
+  /** `refused`: an earlier batch is missing. `unknown owner`: Redis does not know the owner. Nothing has changed then. */
+  readonly outcome: 'applied' | 'refused' | 'unknown owner';
+  /** Whether released slots may linger. */
+  readonly linger: boolean;
+  /** Grows with each withdrawal of permissions. */
+  readonly version: number;
+  /** The ticket of the last waiter to whom the process may hand a slot on; 0 for none. */
+  readonly upTo: number;
+  /** Seconds until the throttle must call the script again; `Infinity` for never. */
+  readonly wakeSpan: number;
+  /** The same instant by the clock of the server, in microseconds. */
+  readonly wakeAt: number;
+  readonly events: readonly Event[];
+}
+
+const OUTCOMES: Readonly<Record<string, Reply['outcome']>> = {
+  A: 'applied',
+  L: 'applied',
+  R: 'refused',
+  U: 'unknown owner',
+};
 
 /**
- * Checks the reply of the script to `commands`. Returns its lines: the wake-up time, then one line for each event.
+ * Parses the reply to `commands`.
  *
  * @throws {TypeError} The reply is not from the script, or lacks an event for a request.
  */
-export function checkReply(commands: readonly Command[], reply: unknown): string[] {
-  const lines = Array.isArray(reply) ? reply.map(String) : [];
-  const answered = new Set(lines.slice(1).map((event) => event.split(' ', 2)[1]));
-  // A request without an event would stay pending forever.
-  if (lines.length === 0 || commands.some(({ requestedBy }) => requestedBy !== undefined && !answered.has(requestedBy)))
+export function decodeReply(commands: readonly Command[], reply: unknown): Reply {
+  const [head = '', ...lines] = typeof reply === 'string' ? reply.split('\n') : [];
+  const [letter = '', version, upTo, wakeSpan, wakeAt] = head.split(' ');
+  const outcome = OUTCOMES[letter];
+  const events: Event[] = [];
+  for (const line of lines) {
+    const event = decodeEvent(line);
+    if (event !== undefined) events.push(event);
+  }
+  if (outcome === undefined || (outcome === 'applied' && !coversRequests(commands, events)))
     throw new TypeError('the client has returned a reply that is not from the script');
-  return lines;
+  return {
+    outcome,
+    linger: letter === 'L',
+    version: Number(version ?? 0),
+    upTo: Number(upTo ?? 0),
+    wakeSpan: wakeSpan === undefined ? Infinity : decodeSpan(Number(wakeSpan)),
+    wakeAt: Number(wakeAt ?? 0),
+    events,
+  };
+}
+
+/** Whether `events` has an event for each request. A request without an event would stay pending forever. */
+function coversRequests(commands: readonly Command[], events: readonly Event[]): boolean {
+  let serials: Set<string> | undefined;
+  for (const command of commands) {
+    if (command.kind !== 'acquire') continue;
+    serials ??= new Set(events.map((event) => ('serial' in event ? event.serial : '')));
+    if (!serials.has(command.serial)) return false;
+  }
+  return true;
 }

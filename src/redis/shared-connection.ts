@@ -51,6 +51,8 @@ export class SharedConnection {
   readonly #sinks = new Map<string, EventSink>();
   #listening = false;
   #downUntil: number | undefined;
+  /** Whether the script has published on the channel of this process. Until then, each batch checks the permission. */
+  mayPublish = false;
 
   constructor(driver: Driver, onClose: () => void) {
     this.#driver = driver;
@@ -85,8 +87,10 @@ export class SharedConnection {
     this.#sinks.delete(owner.slice(owner.indexOf('.') + 1));
   }
 
+  distrustMessages(): void {}
+
   /** Returns whether Redis failed the last call. At most once per second, it then calls `probe` to try Redis again. */
-  isDown(now: number, probe: () => void): boolean {
+  isDown(_key: string, now: number, probe: () => void): boolean {
     if (this.#downUntil === undefined) return false;
     if (now >= this.#downUntil) {
       this.#downUntil = now + PROBE_SECONDS;

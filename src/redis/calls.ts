@@ -1,0 +1,150 @@
+/** The pending calls of one throttle object, in call order, with their abort listeners and their timeouts. */
+import { addAbortListener, removeAbortListener } from '../core/abort-listeners.js';
+import type { AcquireOptions } from '../core/gate.js';
+import type { Lease } from './lease.js';
+import type { SteadyClock } from './steady-clock.js';
+
+/** A pending call of `acquire`, `run` or `tryAcquire`. */
+export interface Call {
+  /** Unique among the calls of the throttle object. */
+  readonly serial: string;
+  readonly cost: number;
+  /** The instant of the call. */
+  readonly since: number;
+  /** Seconds from `since`. */
+  readonly timeout: number;
+  readonly signal: AbortSignal | undefined;
+  /** Whether the call is a `tryAcquire`, which resolves with `undefined` instead of a refusal. */
+  readonly tries: boolean;
+  /** Whether the timeout has elapsed before Redis has replied. */
+  overdue: boolean;
+  /** The place in the queue; 0 until Redis has assigned one. */
+  ticket: number;
+  /** Grants before this instant of the server, in microseconds, are void. */
+  voidBefore: number;
+  readonly resolve: (permit: Lease | undefined) => void;
+  readonly reject: (reason: unknown) => void;
+  /** Removes the abort listener and the timeout. */
+  disconnect: (() => void) | undefined;
+}
+
+/** The receiver of the ends of calls. */
+export interface CallSink {
+  onAbort(call: Call): void;
+  onTimeout(call: Call): void;
+}
+
+const ignore = (): void => {};
+
+export class PendingCalls {
+  readonly #clock: SteadyClock;
+  readonly #sink: CallSink;
+  readonly #calls = new Map<string, Call>();
+  #nextSerial = 0;
+
+  constructor(clock: SteadyClock, sink: CallSink) {
+    this.#clock = clock;
+    this.#sink = sink;
+  }
+
+  get size(): number {
+    return this.#calls.size;
+  }
+
+  get(serial: string): Call | undefined {
+    return this.#calls.get(serial);
+  }
+
+  has(call: Call): boolean {
+    return this.#calls.has(call.serial);
+  }
+
+  /** The first call, or the calls in order. A copy, because a rejected caller may call again at once. */
+  first(): Call | undefined {
+    for (const call of this.#calls.values()) return call;
+    return undefined;
+  }
+
+  list(): Call[] {
+    return Array.from(this.#calls.values());
+  }
+
+  /** Creates a call that is not pending yet. */
+  create(
+    cost: number,
+    since: number,
+    { signal, timeout = Infinity }: AcquireOptions,
+    tries: boolean,
+    resolve: Call['resolve'],
+    reject: Call['reject'],
+  ): Call {
+    const serial = (this.#nextSerial++).toString(36);
+    return {
+      serial,
+      cost,
+      since,
+      timeout,
+      signal,
+      tries,
+      overdue: false,
+      ticket: 0,
+      voidBefore: 0,
+      resolve,
+      reject,
+      disconnect: undefined,
+    };
+  }
+
+  /**
+   * Adds a call, with its abort listener and its timeout.
+   *
+   * @returns Whether the call is pending afterwards: its signal may abort inside `addEventListener`.
+   * @throws The error of the clock or of the signal. Nothing is added then.
+   */
+  add(call: Call): boolean {
+    this.#calls.set(call.serial, call);
+    try {
+      if (call.signal !== undefined || (call.timeout > 0 && call.timeout < Infinity)) this.#watch(call);
+    } catch (error) {
+      if (!this.#calls.has(call.serial)) return false;
+      this.remove(call);
+      throw error;
+    }
+    return this.#calls.has(call.serial);
+  }
+
+  /** Removes a call that is decided, with its abort listener and its timeout. */
+  remove(call: Call): void {
+    this.#calls.delete(call.serial);
+    call.disconnect?.();
+  }
+
+  #watch(call: Call): void {
+    const { signal, timeout } = call;
+    const onAbort = (): (() => void) => {
+      this.#sink.onAbort(call);
+      return ignore;
+    };
+    const cancel =
+      timeout > 0 && timeout < Infinity
+        ? this.#clock.scheduleOrThrow(timeout, () => this.#sink.onTimeout(call))
+        : undefined;
+    call.disconnect = () => {
+      cancel?.();
+      if (signal !== undefined) removeAbortListener(signal, onAbort);
+    };
+    if (signal === undefined) return;
+    addAbortListener(signal, onAbort);
+    // The signal may have aborted since it was checked: in a method of the clock or of the signal itself.
+    if (this.#calls.has(call.serial) && signal.aborted) throw signal.reason;
+  }
+}
+
+/** The abort reason of a signal. If the getter throws, the thrown error is the reason. */
+export function abortReasonOf(signal: AbortSignal | undefined): unknown {
+  try {
+    return signal?.reason;
+  } catch (error) {
+    return error;
+  }
+}

@@ -1,0 +1,94 @@
+/** The gate that grants permits by itself while Redis fails, for `failOpen`. */
+import type { EventPublisher } from '../core/events.js';
+import type { Permit } from '../core/permit.js';
+import type { Throttle } from '../core/throttle.js';
+import { abortReasonOf, type Call } from './calls.js';
+import { Lease, type RedisGrant } from './lease.js';
+
+/** A throttle of this process: for a key of a keyed gate, the throttle of the key. */
+export type LocalGate = Pick<Throttle, 'acquire' | 'tryAcquire' | 'pause' | 'resume'>;
+
+/** The grant of a permit that Redis does not know. */
+const NO_GRANT: RedisGrant = { serial: '', slot: 0, item: '' };
+
+export class Fallback {
+  readonly #gate: LocalGate;
+  readonly #publisher: EventPublisher;
+  readonly #settleWithoutPermit: (call: Call, error: unknown, reason?: 'aborted') => void;
+  #held = 0;
+  #waiting = 0;
+
+  /** @param settleWithoutPermit Ends a call that gets no permit. */
+  constructor(
+    gate: LocalGate,
+    publisher: EventPublisher,
+    settleWithoutPermit: (call: Call, error: unknown, reason?: 'aborted') => void,
+  ) {
+    this.#gate = gate;
+    this.#publisher = publisher;
+    this.#settleWithoutPermit = settleWithoutPermit;
+  }
+
+  /** The permits of the fallback that are held. */
+  get held(): number {
+    return this.#held;
+  }
+
+  /** The calls that wait for a permit of the fallback. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  pause(seconds: number): void {
+    this.#gate.pause(seconds);
+  }
+
+  resume(): void {
+    this.#gate.resume();
+  }
+
+  /** Requests the permit of a call. The local gate publishes nothing; this class publishes the events. */
+  acquire(call: Call, now: number): void {
+    if (call.tries) return this.#tryAcquire(call, now);
+    const { cost, since, timeout, signal } = call;
+    const left = timeout === Infinity ? Infinity : Math.max(0, timeout - (now - since));
+    this.#waiting++;
+    this.#gate.acquire(cost, { signal, timeout: left }).then(
+      (permit) => {
+        this.#waiting--;
+        return this.#grant(call, permit, Math.max(0, now - since) + permit.waited);
+      },
+      (error: unknown) => {
+        this.#waiting--;
+        const aborted = signal?.aborted === true && error === abortReasonOf(signal);
+        this.#settleWithoutPermit(call, error, aborted ? 'aborted' : undefined);
+      },
+    );
+  }
+
+  #tryAcquire(call: Call, now: number): void {
+    try {
+      const permit = this.#gate.tryAcquire(call.cost);
+      if (permit === undefined) this.#settleWithoutPermit(call, undefined);
+      else this.#grant(call, permit, Math.max(0, now - call.since));
+    } catch (error) {
+      this.#settleWithoutPermit(call, error);
+    }
+  }
+
+  #grant(call: Call, permit: Permit, waited: number): void {
+    const issuer = {
+      onRelease: () => {
+        this.#held--;
+        this.#publisher.released(lease);
+        permit.release();
+      },
+      onSettle: () => permit.settle(lease.cost),
+      checkExpiry() {},
+    };
+    const lease: Lease = new Lease(issuer, call.cost, waited, NO_GRANT);
+    this.#held++;
+    this.#publisher.grantedWaiter(lease, call);
+    call.resolve(lease);
+  }
+}

@@ -1,0 +1,295 @@
+/**
+ * The commands of one throttle object on their way to Redis. All commands of a tick travel in one batch. The batches are
+ * numbered, and Redis applies each batch once, in order. A batch that failed is sent again with its old number until
+ * Redis replies, since Redis may or may not have applied it. No new batch is sent before that, so a long failure leaves
+ * only a few batches behind.
+ */
+import { Backoff } from './backoff.js';
+import type { ThrottleBackendError } from './errors.js';
+import type { Command, Reply } from './protocol.js';
+
+/** A caller that waits for the reply to a command, or to the limits alone. */
+export interface Confirmation {
+  readonly command: Command | undefined;
+  readonly onDone: () => void;
+  readonly onFailed: (error: ThrottleBackendError) => void;
+}
+
+/** The commands of one call of the script. */
+export interface Batch {
+  readonly owner: string;
+  readonly sequence: number;
+  /** The flags that stay with the batch when it is sent again. */
+  readonly flags: string;
+  /** Whether the owner ends with this batch. */
+  readonly ends: boolean;
+  commands: Command[];
+  confirmations: Confirmation[];
+  /** The instant of the latest sending. */
+  sentAt: number;
+  inFlight: boolean;
+}
+
+/** The throttle object whose commands these are. */
+export interface OutboxOwner {
+  /** Calls the script. Rejects with a {@link ThrottleBackendError} if Redis, or the client, fails. */
+  send(batch: Batch): Promise<Reply>;
+  /** Creates an owner name, and receives its messages from then on. */
+  beginEpoch(): string;
+  /** The flags of a new batch. */
+  flags(): string;
+  /** Whether the owner may end, because it holds nothing and no call waits. */
+  mayEnd(): boolean;
+  /** The commands that state what the throttle object holds, for an epoch that begins. */
+  restate(): Command[];
+  onReply(batch: Batch, reply: Reply): void;
+  onFailure(batch: Batch, error: ThrottleBackendError): void;
+  now(): number;
+  /** Something has changed that the alarm depends on. */
+  onChange(): void;
+}
+
+/** The most commands in one batch. A larger batch would delay other clients. */
+const COMMANDS_PER_BATCH = 2_000;
+/** The most batches without a reply, renewals apart. Further commands wait, and travel together. */
+const MAX_IN_FLIGHT = 2;
+
+export class Outbox {
+  readonly #owner: OutboxOwner;
+  readonly #backoff: Backoff;
+  /** The name in Redis and the number of the next batch. The name is empty before the first batch of an epoch. */
+  #name = '';
+  #sequence = 0;
+  /** Whether the epoch had no failure. A late copy of a failed batch could revive an owner that has ended. */
+  #isClean = true;
+  #commands: Command[] = [];
+  #confirmations: Confirmation[] = [];
+  /** The serials of the requests in `#commands`. A withdrawn request leaves this set only. */
+  #requests = new Set<string>();
+  #hasWithdrawn = false;
+  #flushScheduled = false;
+  /** The batches without a reply, in order. */
+  #unanswered: Batch[] = [];
+  #inFlight = 0;
+
+  constructor(owner: OutboxOwner, ttl: number) {
+    this.#owner = owner;
+    this.#backoff = new Backoff(ttl);
+  }
+
+  /** The name of the throttle object in Redis in this epoch; empty before the first batch. */
+  get name(): string {
+    return this.#name;
+  }
+
+  get retryAt(): number {
+    return this.#backoff.at;
+  }
+
+  /** Whether the last call failed. */
+  get isFailing(): boolean {
+    return this.#backoff.isFailing;
+  }
+
+  /** Whether everything was sent, and Redis has replied. */
+  get isEmpty(): boolean {
+    return this.#commands.length + this.#confirmations.length + this.#unanswered.length + this.#inFlight === 0;
+  }
+
+  /** Adds a command to the batch of this tick. */
+  enqueue(command: Command): void {
+    this.#commands.push(command);
+    if (command.kind === 'acquire') this.#requests.add(command.serial);
+    this.#scheduleFlush();
+  }
+
+  /** Adds a command, or nothing but the limits, and waits for the reply. */
+  enqueueAndConfirm(confirmation: Confirmation): void {
+    if (confirmation.command !== undefined) this.#commands.push(confirmation.command);
+    this.#confirmations.push(confirmation);
+    this.#scheduleFlush();
+  }
+
+  /** Withdraws the request of a call if it was not sent yet. */
+  withdraw(serial: string): boolean {
+    const found = this.#requests.delete(serial);
+    this.#hasWithdrawn ||= found;
+    return found;
+  }
+
+  /** Whether the request of a call was not sent yet. */
+  isUnsent(serial: string): boolean {
+    return this.#requests.has(serial);
+  }
+
+  /** Sends commands in a batch of their own, now: a renewal or a wake-up. */
+  sendNow(commands: Command[]): void {
+    if (this.#hasFailed()) return this.retry();
+    this.flush();
+    this.#send(this.#createBatch(commands, []));
+  }
+
+  /** Sends the failed batches again, now. */
+  retry(): void {
+    this.#backoff.retried();
+    for (const batch of this.#unanswered) if (!batch.inFlight) this.#send(batch);
+  }
+
+  /** Sends all commands now, instead of at the end of the tick. */
+  flush(): void {
+    this.#flushScheduled = false;
+    this.#removeWithdrawn();
+    if (this.#commands.length + this.#confirmations.length === 0) return;
+    // Redis may have recovered, so a new request tries again at once. Other commands wait for the retry.
+    if (this.#hasFailed()) {
+      if (this.#requests.size + this.#confirmations.length > 0) this.retry();
+      return;
+    }
+    // The batch with which an owner ends is the last one of its epoch.
+    while (this.#inFlight < MAX_IN_FLIGHT && this.#unanswered.at(-1)?.ends !== true) {
+      const isLast = this.#commands.length <= COMMANDS_PER_BATCH;
+      const commands = isLast ? this.#commands : this.#commands.splice(0, COMMANDS_PER_BATCH);
+      if (isLast) {
+        this.#commands = [];
+        this.#requests.clear();
+      } else for (const command of commands) if (command.kind === 'acquire') this.#requests.delete(command.serial);
+      this.#send(this.#createBatch(commands, isLast ? this.#confirmations.splice(0) : []));
+      if (isLast) return;
+    }
+  }
+
+  /** Begins an epoch with the next batch: Redis has forgotten the owner by now, or is about to. */
+  forget(): void {
+    if (this.#unanswered.length === 0) this.#name = '';
+  }
+
+  /** Gives up all that Redis has not confirmed: its leases have expired, or will. */
+  abandon(): void {
+    this.#unanswered = [];
+    this.#commands = [];
+    this.#confirmations = [];
+    this.#requests.clear();
+    this.#backoff.succeeded();
+    this.#name = '';
+  }
+
+  /** Begins an epoch with a batch that states all that the throttle object still holds. */
+  restart(): void {
+    const unconfirmed = [...this.#unanswered.flatMap(({ commands }) => commands), ...this.#commands];
+    this.#confirmations = [...this.#unanswered.flatMap(({ confirmations }) => confirmations), ...this.#confirmations];
+    // Leases and waiters are stated again. What concerns others, or counts once only, is still to come.
+    const kept = unconfirmed.filter(({ kind }) => kind === 'pause' || kind === 'resume' || kind === 'settle');
+    const commands = [...this.#owner.restate(), ...kept];
+    const old = this.#name;
+    this.#unanswered = [];
+    this.#name = '';
+    this.#requests.clear();
+    if (old !== '' && commands.length > 0) commands.unshift({ kind: 'replace', owner: old });
+    this.#commands = commands;
+    for (const command of commands) if (command.kind === 'acquire') this.#requests.add(command.serial);
+    this.#backoff.succeeded();
+    this.flush();
+  }
+
+  #scheduleFlush(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    afterMicrotasks(this.#onTickEnd);
+  }
+
+  readonly #onTickEnd = (): void => {
+    if (!this.#flushScheduled) return;
+    this.flush();
+    this.#owner.onChange();
+  };
+
+  #hasFailed(): boolean {
+    return this.#unanswered.some(({ inFlight }) => !inFlight) || (this.#unanswered.length > 0 && this.isFailing);
+  }
+
+  #removeWithdrawn(): void {
+    if (!this.#hasWithdrawn) return;
+    this.#hasWithdrawn = false;
+    this.#commands = this.#commands.filter(
+      (command) => command.kind !== 'acquire' || this.#requests.has(command.serial),
+    );
+  }
+
+  #createBatch(commands: Command[], confirmations: Confirmation[]): Batch {
+    if (this.#name === '') {
+      this.#name = this.#owner.beginEpoch();
+      this.#sequence = 0;
+      this.#isClean = true;
+    }
+    const batch: Batch = {
+      owner: this.#name,
+      sequence: this.#sequence++,
+      flags: this.#owner.flags(),
+      ends: this.#isClean && this.#commands.length === 0 && this.#owner.mayEnd(),
+      commands,
+      confirmations,
+      sentAt: 0,
+      inFlight: false,
+    };
+    this.#unanswered.push(batch);
+    return batch;
+  }
+
+  #send(batch: Batch): void {
+    batch.inFlight = true;
+    this.#inFlight++;
+    this.#owner.send(batch).then(
+      (reply) => this.#onReply(batch, reply),
+      (error: ThrottleBackendError) => this.#onFailure(batch, error),
+    );
+  }
+
+  #onReply(batch: Batch, reply: Reply): void {
+    batch.inFlight = false;
+    this.#inFlight--;
+    const index = this.#unanswered.indexOf(batch);
+    // A batch of an earlier epoch, or one that was given up, counts no more.
+    if (index >= 0) this.#applyReply(batch, reply, index);
+    this.flush();
+    this.#owner.onChange();
+  }
+
+  #applyReply(batch: Batch, reply: Reply, index: number): void {
+    this.#backoff.succeeded();
+    // Redis has forgotten an owner that has ended: it has applied the batch before.
+    if (reply.outcome === 'applied' || (reply.outcome === 'unknown owner' && batch.ends)) {
+      this.#unanswered.splice(index, 1);
+      if (batch.ends) this.#name = '';
+      if (reply.outcome === 'applied') this.#owner.onReply(batch, reply);
+      for (const { onDone } of batch.confirmations) onDone();
+      // The batches behind a failed one were refused.
+      this.retry();
+    } else if (reply.outcome === 'unknown owner' || index === 0) this.restart();
+    else if (!this.#unanswered[index - 1]?.inFlight) this.retry();
+  }
+
+  #onFailure(batch: Batch, error: ThrottleBackendError): void {
+    batch.inFlight = false;
+    this.#inFlight--;
+    this.#isClean = false;
+    if (this.#unanswered.includes(batch)) {
+      // A caller of `pause` learns of the failure, so the pause is not sent again.
+      const failed = batch.confirmations.splice(0);
+      if (this.isFailing) failed.push(...this.#confirmations.splice(0));
+      const dropped = new Set(failed.map(({ command }) => command));
+      batch.commands = batch.commands.filter((command) => !dropped.has(command));
+      this.#commands = this.#commands.filter((command) => !dropped.has(command));
+      this.#backoff.failed(this.#owner.now());
+      for (const { onFailed } of failed) onFailed(error);
+      this.#owner.onFailure(batch, error);
+      this.flush();
+    }
+    this.#owner.onChange();
+  }
+}
+
+/** Defers `fn`. On Node, all pending microtasks run before `fn`. On other platforms, `fn` runs as a microtask. */
+function afterMicrotasks(fn: () => void): void {
+  const { nextTick } = (globalThis as { process?: { nextTick?: (fn: () => void) => void } }).process ?? {};
+  queueMicrotask(nextTick === undefined ? fn : () => nextTick(fn));
+}

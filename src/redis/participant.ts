@@ -1,0 +1,433 @@
+/**
+ * One throttle object as a participant of the fleet: its calls, its leases, and the decisions of this process. Redis
+ * makes all other decisions (`scripts/step.lua`).
+ *
+ * No polling: Redis notifies a waiter when it is granted. The alarm has five reasons only: the head of the queue is due,
+ * leases and waiters must be renewed, a lingering slot must be returned, a failed batch must be sent again, and the last
+ * renewal is so long ago that the leases are lost.
+ *
+ * A renewal also repairs. It lists the waiters, and Redis repeats the grants whose messages were lost. If Redis does not
+ * know this participant any more, `restate` states all leases and waiters anew. So every loss of a message, a connection
+ * or a server ends there, and needs no further handling.
+ */
+import type { EventPublisher } from '../core/events.js';
+import type { AcquireOptions } from '../core/gate.js';
+import { Alarm } from './alarm.js';
+import { abortReasonOf, type Call, type CallSink, PendingCalls } from './calls.js';
+import type { ThrottleBackendError } from './errors.js';
+import type { Fallback } from './fallback.js';
+import { Holdings } from './holdings.js';
+import { type Labelled, oversizeError, queueFullError, timeoutError } from './options.js';
+import { type Batch, Outbox, type OutboxOwner } from './outbox.js';
+import { Permission } from './permission.js';
+import { type Command, decodeEvent, type Event, Flag, type Reply } from './protocol.js';
+import { Renewal, SAFE_SHARE } from './renewal.js';
+import type { EventSink } from './shared-connection.js';
+import type { SteadyClock } from './steady-clock.js';
+import type { Wire } from './wire.js';
+
+/** What a participant works with. */
+export interface ParticipantParts {
+  /** The throttle object, for messages. */
+  readonly face: Labelled;
+  readonly clock: SteadyClock;
+  readonly wire: Wire;
+  readonly publisher: EventPublisher;
+  /** Grants permits while Redis fails; `undefined` without `failOpen`. */
+  readonly fallback: Fallback | undefined;
+  readonly ttl: number;
+  readonly linger: number;
+  readonly maxQueue: number;
+  /** Called when nothing is held, no call waits and Redis has confirmed everything. */
+  readonly onIdle: () => void;
+  /** Whether the throttle object is used no more once it is idle. */
+  readonly isLeaving: () => boolean;
+  /** Whether the throttle object is closed and idle. */
+  readonly isDisposed: () => boolean;
+  /** Ends a call that gets no permit. */
+  readonly settleWithoutPermit: (call: Call, error: unknown, reason?: 'aborted') => void;
+}
+
+/** The most waiters in one list. A larger batch would delay other clients. */
+const WAITERS_PER_BATCH = 500;
+
+const LOST_BY_RESET = 'its lease was reset, or given to another holder';
+
+export class Participant implements CallSink, EventSink, OutboxOwner {
+  readonly #parts: ParticipantParts;
+  readonly #clock: SteadyClock;
+  readonly #calls: PendingCalls;
+  readonly #outbox: Outbox;
+  readonly #renewal: Renewal;
+  readonly #permission: Permission;
+  readonly #holdings: Holdings;
+  readonly #alarm: Alarm;
+  /** Whether messages are received: as long as the participant holds or wants anything. */
+  #isRegistered = false;
+  /** Whether a caller waits for the end of all work, so that the alarm must keep the process alive. */
+  #isAwaited = false;
+  /** The error of the last call of the script, if it failed. */
+  #failure: ThrottleBackendError | undefined;
+
+  constructor(parts: ParticipantParts) {
+    this.#parts = parts;
+    this.#clock = parts.clock;
+    this.#calls = new PendingCalls(parts.clock, this);
+    this.#outbox = new Outbox(this, parts.ttl);
+    this.#renewal = new Renewal(parts.ttl);
+    this.#permission = new Permission(parts.ttl);
+    this.#holdings = new Holdings(
+      parts,
+      { calls: this.#calls, outbox: this.#outbox, renewal: this.#renewal, permission: this.#permission },
+      () => this.#register(this.#clock.now()),
+      () => this.onChange(),
+    );
+    this.#alarm = new Alarm(parts.clock, () => this.#onAlarm());
+  }
+
+  get held(): number {
+    return this.#holdings.leases.size;
+  }
+
+  get waiting(): number {
+    return this.#calls.size;
+  }
+
+  get isRegistered(): boolean {
+    return this.#isRegistered;
+  }
+
+  /** Requests a permit. The promise of a refused `tryAcquire` resolves with `undefined`. */
+  acquire(cost: number, options: AcquireOptions, tries: boolean): Promise<Lease | undefined> {
+    return new Promise((resolve, reject) => {
+      const now = this.#clock.nowOrThrow();
+      const call = this.#calls.create(cost, now, options, tries, resolve, reject);
+      const { fallback, wire } = this.#parts;
+      if (fallback !== undefined && wire.isDown(now, () => this.#probe())) return fallback.acquire(call, now);
+      if (this.#holdings.reuseLingering(call, now)) return;
+      this.#register(now);
+      if (this.#calls.size === 0) this.#renewal.listed(now);
+      try {
+        // The signal may abort inside its own `addEventListener`.
+        if (!this.#calls.add(call)) return;
+      } catch (error) {
+        reject(error);
+        return this.onChange();
+      }
+      this.#holdings.returnLingering();
+      const timeout = options.timeout ?? Infinity;
+      this.#outbox.enqueue({ kind: 'acquire', serial: call.serial, cost, timeout });
+    });
+  }
+
+  /** Sends a command, or only the limits, and waits for the reply. The permission is void until then. */
+  confirm(command: Command | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#register(this.#clock.now());
+      const unblock = this.#permission.block();
+      const onDone = (): void => {
+        unblock();
+        resolve();
+      };
+      const onFailed = (error: unknown): void => {
+        unblock();
+        reject(error);
+      };
+      this.#holdings.returnLingering();
+      this.#outbox.enqueueAndConfirm({ command, onDone, onFailed });
+    });
+  }
+
+  /** Ends all calls, and hands nothing on from now on. */
+  close(error: Error): void {
+    this.#permission.block();
+    this.#holdings.returnLingering();
+    for (const call of this.#calls.list()) {
+      this.#cancel(call);
+      this.#parts.settleWithoutPermit(call, call.tries ? undefined : error);
+    }
+  }
+
+  /** Returns lingering slots, and calls `onIdle` as soon as nothing is left. */
+  awaitIdle(): void {
+    this.#isAwaited = true;
+    this.#holdings.returnLingering();
+    this.onChange();
+  }
+
+  /** Sends all commands that wait for the end of the tick. */
+  flush(): void {
+    this.#outbox.flush();
+  }
+
+  // The ends of calls, for `PendingCalls`.
+
+  onAbort(call: Call): void {
+    this.#cancel(call);
+    this.#parts.settleWithoutPermit(call, abortReasonOf(call.signal), 'aborted');
+  }
+
+  onTimeout(call: Call): void {
+    // Before the reply, the limits may or may not be the cause: the reply, or its failure, decides the error.
+    if (call.ticket === 0) call.overdue = true;
+    else {
+      this.#cancel(call);
+      this.#parts.settleWithoutPermit(call, this.#failure ?? timeoutError(this.#parts.face, call, 0));
+    }
+  }
+
+  // The messages, for `SharedConnection`.
+
+  applyEvents(lines: string[]): void {
+    const now = this.#clock.now();
+    // After such a delay, the lease of a grant may have expired. The renewal that is due finds out.
+    const isLate = now >= this.#renewal.safeUntil;
+    for (const line of lines) {
+      const event = decodeEvent(line);
+      if (event === undefined || (isLate && event.kind === 'granted')) continue;
+      if (event.kind === 'wake') this.#parts.wire.wakeup.setByMessage(now, event.span, event.at);
+      else this.#applyEvent(event);
+    }
+    this.onChange();
+  }
+
+  /** Messages may have been lost. */
+  reconcile(): void {
+    if (this.#calls.size > 0) this.#listWaiters(this.#clock.now());
+    else this.#outbox.sendNow([]);
+  }
+
+  // The batches, for `Outbox`.
+
+  send(batch: Batch): Promise<Reply> {
+    return this.#parts.wire.send(batch, this.#clock.now(), this.#onLateReply);
+  }
+
+  beginEpoch(): string {
+    const { connection } = this.#parts.wire;
+    if (this.#outbox.name !== '') connection.unregister(this.#outbox.name);
+    const name = connection.createOwner();
+    connection.register(name, this);
+    this.#permission.drop();
+    return name;
+  }
+
+  flags(): string {
+    return this.#parts.wire.flags() + (this.#parts.linger > 0 ? Flag.linger : '');
+  }
+
+  mayEnd(): boolean {
+    return this.#calls.size === 0 && this.#holdings.leases.isEmpty && this.#parts.isLeaving();
+  }
+
+  restate(): Command[] {
+    this.#holdings.checkExpiry();
+    const commands: Command[] = this.#holdings.leases
+      .grants()
+      .map(({ serial, item }) => ({ kind: 'hold', serial, item }));
+    for (const call of this.#calls.list()) {
+      const { serial, cost, ticket } = call;
+      if (ticket > 0) commands.push({ kind: 'wait', serial, cost, ticket });
+      else commands.push({ kind: 'acquire', serial, cost, timeout: call.timeout });
+    }
+    this.#renewal.listed(this.#clock.now());
+    return commands;
+  }
+
+  onReply(batch: Batch, reply: Reply): void {
+    this.#failure = undefined;
+    const now = this.#clock.now();
+    // A grant in such a late reply may have expired. The list of waiters repeats it, or puts the waiter back.
+    const isLate = now >= batch.sentAt + SAFE_SHARE * this.#renewal.ttl;
+    this.#renewal.confirm(batch.sentAt);
+    this.#permission.take(reply, batch.sentAt);
+    if (!reply.linger) this.#holdings.returnLingering();
+    for (const event of reply.events) {
+      if (event.kind === 'granted') {
+        if (isLate) continue;
+        if (event.isRepeated && (this.#calls.get(event.serial)?.ticket ?? 0) > 0)
+          this.#parts.wire.connection.distrustMessages();
+      }
+      this.#applyEvent(event);
+    }
+    if (isLate) this.reconcile();
+  }
+
+  /** Redis may or may not have applied the batch. */
+  onFailure(batch: Batch, error: ThrottleBackendError): void {
+    const now = this.#clock.now();
+    const { fallback } = this.#parts;
+    this.#renewal.failed();
+    // A waiter stays in the queue of Redis until its owner has expired. For a blocked process, an unread reply looks like
+    // a missing one, so only the failure of a retry proves that the owner has expired.
+    const expired = this.#failure !== undefined && now >= this.#renewal.expiredAt;
+    this.#failure = error;
+    const sent = new Set<string>();
+    for (const command of batch.commands) if (command.kind === 'acquire') sent.add(command.serial);
+    for (const call of this.#calls.list()) {
+      // A rejected caller may abort other calls.
+      if (!this.#calls.has(call)) continue;
+      const isUnsent = call.since <= batch.sentAt && this.#outbox.isUnsent(call.serial);
+      const isHit = call.ticket === 0 ? sent.has(call.serial) || isUnsent : expired;
+      if (fallback === undefined && !isHit) continue;
+      this.#cancel(call);
+      if (fallback === undefined) this.#parts.settleWithoutPermit(call, error);
+      else fallback.acquire(call, now);
+    }
+    batch.commands = batch.commands.filter(
+      (command) => command.kind !== 'acquire' || this.#calls.get(command.serial) !== undefined,
+    );
+    const isGone = this.#calls.size === 0 && this.#holdings.leases.isEmpty;
+    if (isGone && (now >= this.#renewal.expiredAt || (this.#parts.isLeaving() && this.#outbox.isFailing)))
+      this.#outbox.abandon();
+  }
+
+  now(): number {
+    return this.#clock.now();
+  }
+
+  /** Sets the alarm to the next instant at which something is due. */
+  onChange(): void {
+    const waits = this.#calls.size > 0;
+    const holds = !this.#holdings.leases.isEmpty;
+    if (!waits && !holds && this.#outbox.isEmpty) this.#unregister();
+    const isFailing = this.#outbox.isFailing;
+    const next = !this.#isRegistered
+      ? Infinity
+      : Math.min(
+          waits && !isFailing ? this.#parts.wire.wakeup.at : Infinity,
+          (holds || waits) && !isFailing ? this.#renewal.dueAt(waits) : Infinity,
+          holds ? this.#renewal.safeUntil : Infinity,
+          this.#holdings.leases.lingersUntil,
+          this.#outbox.retryAt,
+        );
+    this.#alarm.set(next, holds || waits || this.#isAwaited);
+  }
+
+  #onAlarm(): void {
+    const now = this.#clock.now();
+    this.#holdings.checkExpiry();
+    this.#holdings.returnLingering(now);
+    const waits = this.#calls.size > 0;
+    if (now >= this.#outbox.retryAt) this.#outbox.retry();
+    else if (now >= this.#renewal.dueAt(waits)) {
+      if (waits && this.#renewal.isListDue(now)) this.#listWaiters(now);
+      else this.#outbox.sendNow([]);
+      this.#renewal.sent();
+    }
+    if (this.#parts.wire.wakeup.take(now)) this.#outbox.sendNow([]);
+    this.onChange();
+  }
+
+  /** Retries at once: Redis has replied again, though too late for the call. */
+  readonly #onLateReply = (): void => {
+    if (!this.#isRegistered) return;
+    this.#outbox.retry();
+    this.onChange();
+  };
+
+  /** Tries whether Redis replies again. */
+  #probe(): void {
+    this.#register(this.#clock.now());
+    if (this.#outbox.isEmpty) this.#outbox.sendNow([]);
+    else this.#outbox.retry();
+  }
+
+  /** Receives messages, before the first command is sent. */
+  #register(now: number): void {
+    if (this.#isRegistered) return;
+    this.#isRegistered = true;
+    // After a long silence, Redis has forgotten the owner, or is about to.
+    if (now >= this.#renewal.safeUntil) this.#outbox.forget();
+    if (this.#outbox.name !== '') this.#parts.wire.connection.register(this.#outbox.name, this);
+    this.#renewal.begin(now);
+  }
+
+  #unregister(): void {
+    if (this.#isRegistered) {
+      this.#isRegistered = false;
+      this.#permission.drop();
+      if (this.#outbox.name !== '') this.#parts.wire.connection.unregister(this.#outbox.name);
+    }
+    this.#isAwaited = false;
+    this.#parts.onIdle();
+  }
+
+  /** Sends the list of all waiters. Redis repeats the grants whose messages were lost. */
+  #listWaiters(now: number): void {
+    this.#renewal.listed(now);
+    const commands: Command[] = [];
+    for (const { serial, cost, ticket } of this.#calls.list())
+      if (ticket > 0) commands.push({ kind: 'wait', serial, cost, ticket });
+    for (let from = 0; from === 0 || from < commands.length; from += WAITERS_PER_BATCH)
+      this.#outbox.sendNow(commands.slice(from, from + WAITERS_PER_BATCH));
+  }
+
+  /** Applies one event. Events for a call that has ended meanwhile are ignored: the call has sent its cancellation. */
+  #applyEvent(event: Event): void {
+    const { face, maxQueue } = this.#parts;
+    switch (event.kind) {
+      case 'granted': {
+        const call = this.#calls.get(event.serial);
+        // A grant that is older than the waiter's return to the queue is void, even if it arrives late.
+        if (call !== undefined && event.grantedAt >= call.voidBefore)
+          this.#holdings.grant(call, event, this.#clock.now());
+        return;
+      }
+      case 'queued':
+        return this.#onQueued(event.serial, event.ticket, event.returnedAt);
+      case 'late':
+        return this.#refuse(event.serial, (call) => timeoutError(face, call, event.wait, event.active, event.waiting));
+      case 'queue full':
+        return this.#refuse(event.serial, () =>
+          queueFullError(face, maxQueue, event.wait, event.active, event.waiting),
+        );
+      case 'refused earlier':
+        return this.#refuse(event.serial, (call) =>
+          call.timeout < Infinity ? timeoutError(face, call, 0) : queueFullError(face, maxQueue, 0, 0, 0),
+        );
+      case 'oversize':
+        return this.#refuse(event.serial, ({ cost }) => oversizeError(face, cost, event.burst));
+      case 'lease lost': {
+        const lease = this.#holdings.leases.get(event.serial);
+        this.#holdings.leases.dropLingering(event.serial);
+        if (lease !== undefined && this.#holdings.leases.remove(lease))
+          this.#holdings.loseLeases([lease], LOST_BY_RESET);
+        return;
+      }
+      case 'withdrawn':
+        if (this.#permission.withdraw(event.version)) this.#holdings.returnLingering();
+        return;
+      case 'reset':
+        this.#holdings.leases.removeLingering();
+        this.#holdings.loseLeases(this.#holdings.leases.removeAll(), LOST_BY_RESET);
+        this.#outbox.restart();
+    }
+  }
+
+  #onQueued(serial: string, ticket: number, returnedAt: number): void {
+    const call = this.#calls.get(serial);
+    if (call === undefined) return;
+    const isNew = call.ticket === 0;
+    call.ticket = ticket;
+    if (returnedAt > 0) call.voidBefore = returnedAt;
+    if (call.overdue) {
+      this.#cancel(call);
+      this.#parts.settleWithoutPermit(call, timeoutError(this.#parts.face, call, 0));
+    } else if (isNew) this.#parts.publisher.queued(call, call.cost);
+  }
+
+  #refuse(serial: string, createError: (call: Call) => Error): void {
+    const call = this.#calls.get(serial);
+    if (call === undefined) return;
+    this.#calls.remove(call);
+    this.#parts.settleWithoutPermit(call, call.tries ? undefined : createError(call));
+  }
+
+  /** Removes a call. Redis removes its place in the queue, or takes back a grant that is on its way. */
+  #cancel(call: Call): void {
+    this.#calls.remove(call);
+    if (!this.#outbox.withdraw(call.serial))
+      this.#outbox.enqueue({ kind: 'cancel', serial: call.serial, cost: call.cost });
+  }
+}

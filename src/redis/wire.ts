@@ -1,0 +1,124 @@
+/** The calls of the script for one throttle object: the settings that every batch carries, and the wake-up time. */
+import type { Throttle } from '../core/throttle.js';
+import { backendError, type Labelled } from './options.js';
+import type { Batch } from './outbox.js';
+import { decodeReply, encodeBatch, encodeRate, Flag, micros, type Reply } from './protocol.js';
+import { SAFE_SHARE } from './renewal.js';
+import type { Script } from './script.js';
+import type { SharedConnection } from './shared-connection.js';
+import type { SteadyClock } from './steady-clock.js';
+import { Wakeup } from './wakeup.js';
+
+/** What the calls need to know. */
+export interface WireSettings {
+  /** The throttle object, for messages. */
+  readonly face: Labelled;
+  /** The keys in Redis, the state first. */
+  readonly keys: string[];
+  readonly ttl: number;
+  readonly maxQueue: number;
+  /** Seconds within which Redis must reply. */
+  readonly commandTimeout: number;
+  /** The clock of a test, in seconds. */
+  readonly serverTime: (() => number) | undefined;
+}
+
+const ignore = (): void => {};
+
+export class Wire {
+  readonly connection: SharedConnection;
+  readonly wakeup: Wakeup = new Wakeup();
+  readonly #settings: WireSettings;
+  readonly #script: Script;
+  /** The limits of this throttle object. */
+  readonly #limits: Throttle;
+  readonly #clock: SteadyClock;
+  #rate = '';
+  /** Whether Redis has applied the present rate. */
+  #isConfigured = false;
+
+  constructor(
+    settings: WireSettings,
+    connection: SharedConnection,
+    script: Script,
+    limits: Throttle,
+    clock: SteadyClock,
+  ) {
+    this.#settings = settings;
+    this.connection = connection;
+    this.#script = script;
+    this.#limits = limits;
+    this.#clock = clock;
+    this.configure();
+  }
+
+  /** Sends the present limits with the next batch, to replace the rate in Redis. */
+  configure(): void {
+    const { capacity, period, burst } = this.#limits;
+    this.#rate = encodeRate(capacity, period, burst);
+    this.#isConfigured = false;
+  }
+
+  /** Whether Redis fails for this throttle. At most once per second, it calls `probe` to try Redis again. */
+  isDown(now: number, probe: () => void): boolean {
+    return this.connection.isDown(this.#settings.keys[0] as string, now, probe);
+  }
+
+  /** The flags of the next batch. */
+  flags(): string {
+    const flags = this.#isConfigured ? '' : Flag.configure;
+    return this.connection.mayPublish ? flags : flags + Flag.checkPublish;
+  }
+
+  /** Calls the script. @returns A promise that rejects with a {@link ThrottleBackendError}. */
+  send(batch: Batch, now: number, onLateReply: () => void): Promise<Reply> {
+    const { face, keys, ttl, maxQueue, commandTimeout, serverTime } = this.#settings;
+    batch.sentAt = now;
+    const { messages } = this.wakeup;
+    const rate = this.#rate;
+    const args = encodeBatch(
+      {
+        owner: batch.owner,
+        sequence: batch.sequence,
+        ttl,
+        concurrency: this.#limits.concurrency || Infinity,
+        rate,
+        flags: batch.ends ? batch.flags + Flag.end : batch.flags,
+        confirmed: this.wakeup.confirmed,
+        maxQueue,
+        serverTime: serverTime === undefined ? '' : micros(serverTime()),
+      },
+      batch.commands,
+    );
+    // A later reply may bring a lease that has expired.
+    const timeout = Math.min(commandTimeout, SAFE_SHARE * ttl);
+    return this.connection.call(this.#script, keys, args, this.#clock, timeout, onLateReply).then(
+      (text) => {
+        try {
+          const reply = decodeReply(batch.commands, text);
+          this.connection.mayPublish = true;
+          if (reply.outcome !== 'applied') return reply;
+          this.wakeup.setByReply(this.#clock.now(), reply.wakeSpan, reply.wakeAt, messages);
+          if (batch.flags.includes(Flag.configure) && rate === this.#rate) this.#isConfigured = true;
+          return reply;
+        } catch (error) {
+          throw backendError(face, error);
+        }
+      },
+      (error: unknown) => {
+        throw backendError(face, error);
+      },
+    );
+  }
+
+  /** Runs another script on the keys. @returns A promise that rejects with a {@link ThrottleBackendError}. */
+  async run(script: Script, ...args: string[]): Promise<unknown> {
+    const { face, keys, commandTimeout, serverTime } = this.#settings;
+    const time = serverTime === undefined ? '' : micros(serverTime());
+    try {
+      return await this.connection.call(script, keys, [time, ...args], this.#clock, commandTimeout, ignore);
+    } catch (error) {
+      throw backendError(face, error);
+    }
+  }
+}
