@@ -15,12 +15,14 @@ import type { AcquireOptions } from '../core/gate.js';
 import { Alarm } from './alarm.js';
 import { abortReasonOf, type Call, type CallSink, PendingCalls } from './calls.js';
 import type { ThrottleBackendError } from './errors.js';
+import { EventHandler } from './event-handler.js';
 import type { Fallback } from './fallback.js';
 import { Holdings } from './holdings.js';
-import { type Labelled, oversizeError, queueFullError, timeoutError } from './options.js';
+import type { Lease } from './lease.js';
+import { type Labelled, timeoutError } from './options.js';
 import { type Batch, Outbox, type OutboxOwner } from './outbox.js';
 import { Permission } from './permission.js';
-import { type Command, decodeEvent, type Event, Flag, type Reply } from './protocol.js';
+import { type Command, decodeEvent, Flag, type Reply } from './protocol.js';
 import { Renewal, SAFE_SHARE } from './renewal.js';
 import type { EventSink } from './shared-connection.js';
 import type { SteadyClock } from './steady-clock.js';
@@ -51,8 +53,6 @@ export interface ParticipantParts {
 /** The most waiters in one list. A larger batch would delay other clients. */
 const WAITERS_PER_BATCH = 500;
 
-const LOST_BY_RESET = 'its lease was reset, or given to another holder';
-
 export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #parts: ParticipantParts;
   readonly #clock: SteadyClock;
@@ -61,6 +61,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #renewal: Renewal;
   readonly #permission: Permission;
   readonly #holdings: Holdings;
+  readonly #events: EventHandler;
   readonly #alarm: Alarm;
   /** Whether messages are received: as long as the participant holds or wants anything. */
   #isRegistered = false;
@@ -82,6 +83,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       () => this.#register(this.#clock.now()),
       () => this.onChange(),
     );
+    const cancel = (call: Call): void => this.#cancel(call);
+    this.#events = new EventHandler(parts, this.#calls, this.#holdings, this.#permission, this.#outbox, cancel);
     this.#alarm = new Alarm(parts.clock, () => this.#onAlarm());
   }
 
@@ -185,8 +188,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     for (const line of lines) {
       const event = decodeEvent(line);
       if (event === undefined || (isLate && event.kind === 'granted')) continue;
-      if (event.kind === 'wake') this.#parts.wire.wakeup.setByMessage(now, event.span, event.at);
-      else this.#applyEvent(event);
+      this.#events.apply(event);
     }
     this.onChange();
   }
@@ -248,7 +250,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
         if (event.isRepeated && (this.#calls.get(event.serial)?.ticket ?? 0) > 0)
           this.#parts.wire.connection.distrustMessages();
       }
-      this.#applyEvent(event);
+      this.#events.apply(event);
     }
     if (isLate) this.reconcile();
   }
@@ -361,67 +363,6 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       if (ticket > 0) commands.push({ kind: 'wait', serial, cost, ticket });
     for (let from = 0; from === 0 || from < commands.length; from += WAITERS_PER_BATCH)
       this.#outbox.sendNow(commands.slice(from, from + WAITERS_PER_BATCH));
-  }
-
-  /** Applies one event. Events for a call that has ended meanwhile are ignored: the call has sent its cancellation. */
-  #applyEvent(event: Event): void {
-    const { face, maxQueue } = this.#parts;
-    switch (event.kind) {
-      case 'granted': {
-        const call = this.#calls.get(event.serial);
-        // A grant that is older than the waiter's return to the queue is void, even if it arrives late.
-        if (call !== undefined && event.grantedAt >= call.voidBefore)
-          this.#holdings.grant(call, event, this.#clock.now());
-        return;
-      }
-      case 'queued':
-        return this.#onQueued(event.serial, event.ticket, event.returnedAt);
-      case 'late':
-        return this.#refuse(event.serial, (call) => timeoutError(face, call, event.wait, event.active, event.waiting));
-      case 'queue full':
-        return this.#refuse(event.serial, () =>
-          queueFullError(face, maxQueue, event.wait, event.active, event.waiting),
-        );
-      case 'refused earlier':
-        return this.#refuse(event.serial, (call) =>
-          call.timeout < Infinity ? timeoutError(face, call, 0) : queueFullError(face, maxQueue, 0, 0, 0),
-        );
-      case 'oversize':
-        return this.#refuse(event.serial, ({ cost }) => oversizeError(face, cost, event.burst));
-      case 'lease lost': {
-        const lease = this.#holdings.leases.get(event.serial);
-        this.#holdings.leases.dropLingering(event.serial);
-        if (lease !== undefined && this.#holdings.leases.remove(lease))
-          this.#holdings.loseLeases([lease], LOST_BY_RESET);
-        return;
-      }
-      case 'withdrawn':
-        if (this.#permission.withdraw(event.version)) this.#holdings.returnLingering();
-        return;
-      case 'reset':
-        this.#holdings.leases.removeLingering();
-        this.#holdings.loseLeases(this.#holdings.leases.removeAll(), LOST_BY_RESET);
-        this.#outbox.restart();
-    }
-  }
-
-  #onQueued(serial: string, ticket: number, returnedAt: number): void {
-    const call = this.#calls.get(serial);
-    if (call === undefined) return;
-    const isNew = call.ticket === 0;
-    call.ticket = ticket;
-    if (returnedAt > 0) call.voidBefore = returnedAt;
-    if (call.overdue) {
-      this.#cancel(call);
-      this.#parts.settleWithoutPermit(call, timeoutError(this.#parts.face, call, 0));
-    } else if (isNew) this.#parts.publisher.queued(call, call.cost);
-  }
-
-  #refuse(serial: string, createError: (call: Call) => Error): void {
-    const call = this.#calls.get(serial);
-    if (call === undefined) return;
-    this.#calls.remove(call);
-    this.#parts.settleWithoutPermit(call, call.tries ? undefined : createError(call));
   }
 
   /** Removes a call. Redis removes its place in the queue, or takes back a grant that is on its way. */

@@ -86,7 +86,7 @@ class SharedKey {
 
   #granted(id: number, side: number, requestedCost: number, permit: RedisPermit): void {
     this.#tally.grants++;
-    const [slot, at] = (permit as Lease).item.split(' ').map(Number) as [number, number];
+    const [slot, at] = (permit as Lease).grant.item.split(' ').map(Number) as [number, number];
     this.note(`call ${id} of ${side} is granted slot ${slot}`);
     this.grants.push({ id, side, permit, at: at / 1e6, requestedCost });
     this.#held.add(permit);
