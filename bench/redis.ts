@@ -22,6 +22,8 @@ const WORKERS = 64;
 const WARM_UP = 6_400;
 const PERMITS = 19_200;
 const HANDOVERS = 300;
+/** Permits of each library while Redis counts its own time. */
+const SERVER_PERMITS = 2_000;
 
 /** Acquires a permit and releases it. */
 type Turn = () => Promise<void>;
@@ -67,6 +69,69 @@ export const oneByOne = (library: Library): Promise<number> =>
     const turn = workersOf[library](client, 8)();
     return nanosecondsEach(BATCH, EFFORT, async () => {
       for (let i = 0; i < BATCH; i++) await turn();
+    });
+  });
+
+/** What Redis has counted: the microseconds of all scripts, and the commands that the scripts have called. */
+async function scriptStats(client: Redis): Promise<{ microseconds: number; commands: number }> {
+  const stats = { microseconds: 0, commands: 0 };
+  for (const [, name, calls, usec] of (await client.info('commandstats')).matchAll(
+    /cmdstat_(\w+):calls=(\d+),usec=(\d+)/g,
+  )) {
+    if (name === 'evalsha' || name === 'eval') stats.microseconds += Number(usec);
+    else if (!OUTSIDE_SCRIPTS.has(name as string)) stats.commands += Number(calls);
+  }
+  return stats;
+}
+/** The commands that the bench and the clients call themselves. */
+const OUTSIDE_SCRIPTS: ReadonlySet<string> = new Set([
+  'info',
+  'ping',
+  'subscribe',
+  'select',
+  'client',
+  'hello',
+  'quit',
+]);
+
+/** The work of Redis for each permit of `turns`: nanoseconds, and commands within the scripts. */
+async function workOfRedis(
+  client: Redis,
+  permits: number,
+  turns: () => Promise<void>,
+): Promise<{ nanoseconds: number; commands: number }> {
+  await turns();
+  const before = await scriptStats(client);
+  await turns();
+  const after = await scriptStats(client);
+  return {
+    nanoseconds: ((after.microseconds - before.microseconds) * 1_000) / permits,
+    commands: (after.commands - before.commands) / permits,
+  };
+}
+
+const pairOnServer = (library: Library): Promise<{ nanoseconds: number; commands: number }> =>
+  onServer((client) => {
+    const turn = workersOf[library](client, 8)();
+    return workOfRedis(client, SERVER_PERMITS, async () => {
+      for (let i = 0; i < SERVER_PERMITS; i++) await turn();
+      // The release of redis-semaphore is awaited, the last one of headgate is sent with the next call.
+      await client.ping();
+    });
+  });
+
+/** Nanoseconds in Redis for each acquire and release, one after the other. */
+export const serverTime = async (library: Library): Promise<number> => (await pairOnServer(library)).nanoseconds;
+
+/** Commands of Redis within the scripts for each acquire and release. */
+export const serverCommands = async (library: Library): Promise<number> => (await pairOnServer(library)).commands;
+
+/** Nanoseconds for each acquire and release of a slot that lingers in this process. */
+export const lingering = (): Promise<number> =>
+  onServer((client) => {
+    const throttle = new RedisThrottle({ client, key: randomUUID(), concurrency: 8, linger: 5 });
+    return nanosecondsEach(BATCH, EFFORT, async () => {
+      for (let i = 0; i < BATCH; i++) (await throttle.acquire()).release();
     });
   });
 

@@ -36,6 +36,9 @@ export type ScenarioId =
   | 'expressRefusal'
   | 'webRefusal'
   | 'redisPair'
+  | 'redisServerTime'
+  | 'redisCommands'
+  | 'redisLinger'
   | 'redisFree'
   | 'redisBusy'
   | 'redisFair'
@@ -337,6 +340,30 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     candidates: {
       headgate: async () => (await import('./redis.js')).oneByOne('headgate'),
       [ON_REDIS.peer]: async () => (await import('./redis.js')).oneByOne('redis-semaphore'),
+      [ON_REDIS.floor]: async () => (await import('./redis.js')).roundTrip(),
+    },
+  },
+  redisServerTime: {
+    title: 'on Redis: time in Redis for acquire and release, one after the other',
+    unit: 'ns',
+    candidates: {
+      headgate: async () => (await import('./redis.js')).serverTime('headgate'),
+      [ON_REDIS.peer]: async () => (await import('./redis.js')).serverTime('redis-semaphore'),
+    },
+  },
+  redisCommands: {
+    title: 'on Redis: commands within the scripts for acquire and release',
+    unit: 'times',
+    candidates: {
+      headgate: async () => (await import('./redis.js')).serverCommands('headgate'),
+      [ON_REDIS.peer]: async () => (await import('./redis.js')).serverCommands('redis-semaphore'),
+    },
+  },
+  redisLinger: {
+    title: 'on Redis: acquire and release of a slot that lingers',
+    unit: 'ns',
+    candidates: {
+      headgate: async () => (await import('./redis.js')).lingering(),
       [ON_REDIS.floor]: async () => (await import('./redis.js')).roundTrip(),
     },
   },
