@@ -1,7 +1,8 @@
 import { defineConfig, type Options } from 'tsup';
+import { luaForEsbuild } from './lua-loader.js';
 import { entryPoints } from './test/support/entry-points.js';
 
-const common: Options = { format: 'esm', target: 'es2022', clean: true };
+const common: Options = { format: 'esm', target: 'es2022', clean: true, esbuildPlugins: [luaForEsbuild] };
 
 const config: ReturnType<typeof defineConfig> = defineConfig([
   { ...common, entry: Object.values(entryPoints), outDir: 'dist', platform: 'neutral' },

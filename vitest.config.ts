@@ -1,12 +1,14 @@
 import { fileURLToPath } from 'node:url';
 import { transform } from 'esbuild';
 import { defineConfig } from 'vitest/config';
+import { luaForVitest } from './lua-loader.js';
 import { entryPoints } from './test/support/entry-points.js';
 
 const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
   plugins: [
+    luaForVitest,
     {
       // Node 20 has no decorators, and vite does not translate them.
       name: 'decorators',

@@ -5,7 +5,7 @@
  * surrogate as `%uD83D`.
  */
 
-const PARTS = ['queue', 'leases', 'owners', 'slots', 'log'];
+const PARTS = ['log', 'queue', 'leases', 'slots', 'owners', 'expiries', 'reset'];
 
 /**
  * Returns the names of all keys of a throttle, the state first. All names have the same hash tag, so a cluster keeps

@@ -1,0 +1,50 @@
+/**
+ * Lua scripts as modules of TypeScript: `import STEP from './step.lua'` is the text of the script as Redis runs it. The
+ * line `--- @include NAME` is replaced by the file `NAME.lua` of the same folder. Comments and indentation are removed.
+ */
+import { readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import type { Plugin } from 'esbuild';
+
+/** A part that takes the place of a file, by its name. A test replaces or leaves out a part with it. */
+export type Replacements = Readonly<Record<string, string>>;
+
+/**
+ * Reads a script with all its parts.
+ *
+ * @throws {Error} A part is missing, or contains itself.
+ */
+export function readLua(file: string, replacements: Replacements = {}): string {
+  return shorten(include(file, replacements, []));
+}
+
+function include(file: string, replacements: Replacements, outer: readonly string[]): string {
+  if (outer.includes(file)) throw new Error(`${[...outer, file].map((path) => basename(path)).join(' includes ')}`);
+  const text = replacements[basename(file, '.lua')] ?? readFileSync(file, 'utf8');
+  return text.replaceAll(/^--- @include (\S+)$/gm, (_, name: string) =>
+    include(join(dirname(file), `${name}.lua`), replacements, [...outer, file]),
+  );
+}
+
+/** Removes comments and indentation. A comment stands on a line of its own. */
+function shorten(text: string): string {
+  const lines = text.split('\n').map((line) => line.trim());
+  return `${lines.filter((line) => line !== '' && !line.startsWith('--')).join('\n')}\n`;
+}
+
+const toModule = (file: string): string => `export default ${JSON.stringify(readLua(file))};`;
+
+/** The plugin for esbuild and tsup. */
+export const luaForEsbuild: Plugin = {
+  name: 'lua',
+  setup({ onLoad }) {
+    onLoad({ filter: /\.lua$/ }, ({ path }) => ({ contents: toModule(path), loader: 'js' }));
+  },
+};
+
+/** The plugin for Vitest. */
+export const luaForVitest: { name: string; enforce: 'pre'; load: (id: string) => string | undefined } = {
+  name: 'lua',
+  enforce: 'pre',
+  load: (id) => (id.endsWith('.lua') ? toModule(id) : undefined),
+};

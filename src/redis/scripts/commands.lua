@@ -1,0 +1,99 @@
+-- The commands of the batch, in order.
+--
+-- Needs all above. Defines nothing.
+local function repeat_grant(serial, item)
+  notify(owner, 'g ' .. serial .. ' ' .. item)
+end
+-- Without a change, no waiter fits that did not fit before.
+local index, changed = 10, true
+while is_duplicate and ARGV[index] do
+  local word, serial = ARGV[index], ARGV[index + 1]
+  if word == 'A' or word == 'W' then
+    local id = owner .. '.' .. serial
+    local item, place = find_lease(id), find_ticket(id .. ' ' .. ARGV[index + 2], self)
+    if item then repeat_grant(serial, item)
+    elseif place then notify(owner, format('Q %s %.0f', serial, place))
+    else notify(owner, 'N ' .. serial) end
+  end
+  index = index + WORDS[word]
+end
+while ARGV[index] do
+  local word, serial = ARGV[index], ARGV[index + 1]
+  if word == 'A' then
+    local written, timeout = ARGV[index + 2], tonumber(ARGV[index + 3])
+    local cost = tonumber(written)
+    -- A request without a timeout joins behind all waiters, so it needs no drain.
+    if changed and waiting > 0 and (timeout >= 0 or max_queue >= 0) then
+      drain()
+      changed = false
+    end
+    if cost > burst then notify(owner, format('O %s %.17g', serial, burst))
+    elseif waiting == 0 and fits(concurrency, cost) then grant(owner, self, serial, written)
+    else
+      local wait = ready_at(max(now, paused), queued + cost) - now
+      local late = timeout == 0 or (timeout > 0 and timeout * (1 + 1e-9) < wait)
+      if late or (max_queue >= 0 and waiting >= max_queue) then
+        notify(owner, format('%s %s %.0f %d %d', late and 'L' or 'F', serial, wait, active, waiting))
+      else
+        local place = next_ticket()
+        join_queue(owner .. '.' .. serial .. ' ' .. written, self, cost, place)
+        notify(owner, format('Q %s %.0f', serial, place))
+      end
+    end
+  elseif word == 'R' then
+    local id = owner .. '.' .. serial
+    local item = find_lease(id)
+    if item then
+      remove_lease(id, item)
+      self.leases = self.leases - 1
+    end
+    changed = true
+  elseif word == 'C' then
+    local id = owner .. '.' .. serial
+    local member = id .. ' ' .. ARGV[index + 2]
+    local item = find_lease(id)
+    if find_ticket(member, self) then leave_queue(member, self, tonumber(ARGV[index + 2]))
+    elseif item then
+      local _, granted, cost, number = match(item, '^(%S+) (%S+) (%S+) (%S+)')
+      remove_lease(id, item)
+      self.leases = self.leases - 1
+      settle(0, tonumber(cost), tonumber(granted), tonumber(number))
+    end
+    changed = true
+  elseif word == 'S' then
+    settle(tonumber(serial), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]), tonumber(ARGV[index + 4]))
+    changed = true
+  elseif word == 'P' then
+    drain()
+    paused, changed, is_withdrawn = min(FOREVER, max(paused, now + tonumber(serial))), false, true
+  elseif word == 'U' then
+    paused, changed = 0, true
+  elseif word == 'K' then
+    local id, item = owner .. '.' .. serial, ARGV[index + 2]
+    local slot, held = tonumber(match(item, '^%d+')), find_lease(id)
+    if not held then
+      prepare_lease(slot)
+      if occupy_slot(slot) then
+        add_lease(id, item)
+        self.leases = self.leases + 1
+      else notify(owner, 'X ' .. serial) end
+    end
+  elseif word == 'W' then
+    local id, written, place = owner .. '.' .. serial, ARGV[index + 2], tonumber(ARGV[index + 3])
+    local item, member, cost = find_lease(id), id .. ' ' .. written, tonumber(written)
+    local present = find_ticket(member, self)
+    if item then repeat_grant(serial, item)
+    elseif present then notify(owner, format('Q %s %.0f', serial, present))
+    elseif cost > burst then notify(owner, format('O %s %.17g', serial, burst))
+    else
+      -- A ticket of an earlier life of the state keeps its place. It may be before all, so no row is known any more.
+      if place < created_at then ticket, row_owner, is_withdrawn = max(ticket, place), '', true
+      else place = next_ticket() end
+      join_queue(member, self, cost, place)
+      changed = true
+      -- This instant voids earlier grants.
+      notify(owner, format('Q %s %.0f %.0f', serial, place, now))
+    end
+  end
+  index = index + WORDS[word]
+end

@@ -1,0 +1,111 @@
+-- The fast path: releases, and requests that fit, of a known owner while nobody waits. It reads and writes only the
+-- string of the state, and appends to the log of grants. It makes no function, since that costs as much as a command of
+-- Redis. Any other batch is left to the full step, and nothing is changed for it.
+--
+-- Defines `packed`, the state as Redis stores it, and `clock`, the time of the server (nil if it was not read).
+-- `state.lua` describes the string. Its tenth character says whether the fast path may serve: `q` without a rate, `r`
+-- with a rate and a log.
+local packed, clock = redis.call('GET', KEYS[1]), nil
+do
+  local ARGV, call, find, sub = ARGV, redis.call, string.find, string.sub
+  local kind, flags, owner = packed and sub(packed, 1, 10), ARGV[6], ARGV[1]
+  local place = (kind == 'headgate1q' or kind == 'headgate1r') and (flags == '' or flags == 'l')
+    and find(packed, '\n' .. owner .. ' ', 235, true)
+  if place then
+    local unpack, pack = struct.unpack, struct.pack
+    local at, next_expiry, last_expiry, active, owners_size, leases_size, slots_size, permissions_size, version =
+      unpack('>ddddI4I4I4I4c16', packed, 11)
+    place = place + #owner + 2
+    local next_batch, expiry, limit, held = unpack('>dddd', packed, place)
+    clock = tonumber(ARGV[9])
+    if not clock then
+      local time = call('TIME')
+      clock = time[1] * 1000000 + time[2]
+    end
+    local now, confirmed = clock, tonumber(ARGV[2]) == next_batch
+    if confirmed and now >= at and now < next_expiry then
+      local ttl = tonumber(ARGV[3])
+      limit, expiry = tonumber(ARGV[4]), now + ttl
+      if expiry > last_expiry then last_expiry = expiry end
+      local leases_at = 235 + owners_size
+      local slots_at = leases_at + leases_size
+      local permissions_at = slots_at + slots_size
+      local leases, slots = sub(packed, leases_at, slots_at - 1), sub(packed, slots_at, permissions_at - 1)
+      local limited = kind == 'headgate1r'
+      local rates, needed, log, tokens, since, rate, burst, grants, folded, keys_expiry
+      needed, rates, log = last_expiry, sub(packed, 75, 130), ''
+      if limited then
+        tokens, since, rate, burst, grants, folded, keys_expiry = unpack('>ddddddd', rates)
+      end
+      -- The commands.
+      local prefix, events, index, word, instant = '\n' .. owner .. '.', '', 10, ARGV[10], nil
+      while word do
+        local serial = ARGV[index + 1]
+        local id = prefix .. serial .. ' '
+        local from = find(leases, id, 1, true)
+        if word == 'R' then
+          if from then
+            local till = find(leases, '\n', from + 1, true) or #leases + 1
+            local slot = tonumber(string.match(leases, '^%d+', from + #id))
+            leases = sub(leases, 1, from - 1) .. sub(leases, till)
+            slots = sub(slots, 1, slot - 1) .. '0' .. sub(slots, slot + 1)
+            active, held = active - 1, held - 1
+          end
+          index = index + 2
+        elseif word == 'A' then
+          if from or (limit >= 0 and active >= limit) then break end
+          local slot, cost, number = find(slots, '0', 1, true) or #slots + 1, ARGV[index + 2], ' 0'
+          if slot > 64 then break end
+          if limited then
+            local spent = tonumber(cost)
+            if now > since then
+              tokens = tokens + (now - since) * rate
+              if tokens > burst then tokens = burst end
+              since = now
+            end
+            if spent ~= 0 and spent - tokens > burst * 1e-12 or grants - folded >= 128 then break end
+            tokens, grants = tokens - spent, grants + 1
+            log = log .. pack('>dd', since, spent)
+            number = string.format(' %.0f', grants)
+          end
+          instant = instant or string.format('%.0f', now)
+          local item = slot .. ' ' .. instant .. ' ' .. cost .. number
+          leases = leases .. id .. item
+          slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
+          events = events .. '\nG ' .. serial .. ' ' .. item
+          active, held = active + 1, held + 1
+          index = index + 4
+        else break end
+        word = ARGV[index]
+      end
+      if not word and limited then
+        local full = since + (burst - tokens) / rate
+        if full > needed then needed = full end
+        if needed > keys_expiry then word = 'extend'
+        else rates = pack('>ddddddd', tokens, since, rate, burst, grants, folded, keys_expiry) end
+      end
+      -- Released slots may linger if the owner is or comes on record: at most 64 names.
+      local permissions, outcome = sub(packed, permissions_at, permissions_at + permissions_size - 1), 'A '
+      local lingers = flags == 'l' and not limited and (limit < 0 or active <= limit)
+      if not word and (lingers or permissions_size > 0) then
+        local record = '\nL' .. owner .. '\n'
+        local on_record = find(permissions, record, 1, true)
+        if lingers and on_record then outcome = 'L '
+        elseif lingers or on_record or find(permissions, '\nU' .. owner .. '\n', 1, true) then word = 'permission' end
+      end
+      if not word then
+        if active == 0 then slots = '' end
+        call('SET', KEYS[1], sub(packed, 1, 10)
+          .. pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active, owners_size, #leases, #slots, permissions_size)
+          .. version .. rates .. sub(packed, 131, place - 1) .. pack('>dddd', next_batch + 1, expiry, limit, held)
+          .. sub(packed, place + 32, leases_at - 1) .. leases .. slots .. sub(packed, permissions_at),
+          'PX', math.ceil((needed - now) / 1000) + 1)
+        if log ~= '' and call('APPEND', KEYS[2], log) ~= 16 * (grants - folded) then
+          -- Redis has lost the log. A settlement notices that by its length.
+          call('PEXPIRE', KEYS[2], math.ceil((keys_expiry - now) / 1000) + 1)
+        end
+        return outcome .. version .. events
+      end
+    end
+  end
+end

@@ -1,0 +1,5 @@
+/** A script of Lua is a module that exports its text, see `lua-loader.ts`. */
+declare module '*.lua' {
+  const source: string;
+  export default source;
+}

@@ -1,0 +1,96 @@
+-- The queue of waiters: QUEUE is a sorted set of `owner.serial cost` by ticket. A ticket is an instant, made unique, so
+-- waiters that return after a loss of all data return in their old order. A waiter whose owner was removed stays until
+-- it reaches the head, and counts only in `queue_length`.
+--
+-- Needs the owners. Defines:
+-- The ticket of each waiter that this batch has read or has changed (false: it does not wait).
+local tickets, joined, left = {}, {}, {}
+-- Reads the tickets of waiters.
+local function read_tickets(members)
+  if queue_length == 0 then return end
+  for from = 1, #members, 4000 do
+    local part = call('ZMSCORE', QUEUE, unpack(members, from, min(from + 3999, #members)))
+    for index, found in ipairs(part) do tickets[members[from + index - 1]] = tonumber(found or nil) or false end
+  end
+end
+local function find_ticket(member, record)
+  local found = tickets[member]
+  -- A waiter from before its owner joined is of an owner of the same name that was removed.
+  if found and found <= record.birth and found >= created_at then return false end
+  return found
+end
+local function subtract_waiter(record, cost)
+  record.waiters, record.cost, record.is_changed = record.waiters - 1, record.cost - cost, true
+  waiting, queued = waiting - 1, queued - cost
+  if record.waiters == 0 then record.cost = 0 end
+  if waiting == 0 then queued = 0 end
+end
+local function join_queue(member, record, cost, place)
+  if queue_length == 0 then keys_expiry = 0 end
+  if not tickets[member] then queue_length = queue_length + 1 end
+  tickets[member], left[member], joined[#joined + 1] = place, nil, member
+  record.waiters, record.cost, record.is_changed = record.waiters + 1, record.cost + cost, true
+  waiting, queued = waiting + 1, queued + cost
+end
+local function leave_queue(member, record, cost)
+  tickets[member], left[member], queue_length = false, true, queue_length - 1
+  subtract_waiter(record, cost)
+end
+-- Takes the tail of the queue. Waiters at the head of the queue that stand in a row are one row with the next one.
+local function next_ticket()
+  local earlier = ticket
+  ticket = max(ticket + 1, now)
+  if waiting == 0 then row_owner, row_end = owner, ticket
+  elseif row_owner == owner and row_end == earlier then row_end = ticket end
+  return ticket
+end
+local function flush_queue()
+  if joined[1] then
+    local words = {}
+    for _, member in ipairs(joined) do
+      if tickets[member] then words[#words + 1], words[#words + 2] = tickets[member], member end
+    end
+    call_in_parts('ZADD', QUEUE, words)
+    joined = {}
+  end
+  if next(left) then
+    local members = {}
+    for member in pairs(left) do members[#members + 1] = member end
+    call_in_parts('ZREM', QUEUE, members)
+    left = {}
+  end
+  if waiting == 0 and queue_length > 0 then
+    call('UNLINK', QUEUE)
+    queue_length = 0
+  end
+end
+-- Refuses waiters that a smaller burst has made too expensive, in bounded parts.
+local function purge_queue()
+  if purge_from < 0 then return end
+  flush_queue()
+  local found = call('ZRANGEBYSCORE', QUEUE, '(' .. format('%.0f', purge_from), '+inf', 'WITHSCORES', 'LIMIT', 0,
+    MOST_SWEPT)
+  for index = 1, #found, 2 do
+    local member, place = found[index], tonumber(found[index + 1])
+    local name, serial, cost = match(member, '^(.*)%.(%S+) (.*)$')
+    local record = find_owner(name)
+    tickets[member], purge_from, cost = place, place, tonumber(cost)
+    if cost > burst and record and find_ticket(member, record) then
+      leave_queue(member, record, cost)
+      notify(name, format('O %s %.17g', serial, burst))
+    end
+  end
+  if #found < 2 * MOST_SWEPT then purge_from = -1 else is_unfinished = true end
+end
+-- The ticket of the last waiter of the row at the head, if the head is of the caller.
+local function end_of_row(head_ticket)
+  if row_owner == owner and row_end >= head_ticket then return row_end end
+  row_owner, row_end = owner, head_ticket
+  local found = call('ZRANGE', QUEUE, 0, 63, 'WITHSCORES')
+  for index = 1, #found, 2 do
+    local name = match(found[index], '^(.*)%.')
+    if name ~= owner and find_owner(name) then break end
+    row_end = tonumber(found[index + 1])
+  end
+  return row_end
+end

@@ -1,0 +1,89 @@
+-- The state of a gate, read from its string.
+--
+-- The string begins with `headgate1` and a letter for the fast path: `q`, `r`, or `f` for none. Then follow
+--   at, next_expiry, last_expiry, active (doubles), the sizes of the four texts below (integers), version (16 digits),
+--   tokens, since, rate, burst, grants, folded, keys_expiry (doubles),
+--   capacity, period, ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
+--   apart (doubles),
+--   the texts owners, leases, slots, permissions,
+--   the names head_owner, row_owner, dying (each ends with a zero byte), and settlement, see `settlement-log.lua`.
+--
+-- Needs `packed` and `clock`. Defines the fields as locals, and `now`:
+local call, pcall, format, match, find, sub = redis.call, redis.pcall, string.format, string.match, string.find, string.sub
+local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+local FOREVER = 9007199254740991
+local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES = unpack(KEYS)
+local owner, batch, ttl, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local flags, max_queue = ARGV[6], tonumber(ARGV[8])
+
+-- `at`: the latest instant. `next_expiry`: no owner expires before it. `last_expiry`: all owners have expired by then.
+-- `active`: the number of leases. `keys_expiry`: until when Redis keeps the other keys.
+local at, next_expiry, last_expiry, active, keys_expiry
+-- The bucket: the level `tokens` at the instant `since`. A capacity of -1 means no rate.
+local capacity, period, rate, burst, tokens, since
+-- The number of grants that the log has had since `created_at`, and how many of them it no longer has one by one.
+local grants, folded, created_at
+-- The last ticket, the number of waiters and their cost, and the length of the queue with waiters of removed owners.
+local ticket, waiting, queued, queue_length
+-- The owner of the waiter at the head when the wake-up time `due` was computed.
+local head_owner, due
+-- All waiters up to the ticket `row_end` are of `row_owner`. Waiters up to `purge_from` fit into the burst.
+local row_owner, row_end, purge_from
+local paused, version, owner_count
+-- Whether the leases with their slots, and the owners, are in structures of their own.
+local leases_apart, owners_apart
+local owners, leases, slots, permissions, dying, settlement
+
+local function begin_state(instant)
+  at, next_expiry, last_expiry, active, keys_expiry = instant, FOREVER, 0, 0, 0
+  capacity, period, rate, burst, tokens, since = -1, 1, -1, 0, 0, 0
+  grants, folded, created_at = 0, 0, instant
+  ticket, waiting, queued, queue_length = 0, 0, 0, 0
+  head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
+  paused, owner_count, leases_apart, owners_apart = 0, 0, false, false
+  version = max(version or 0, instant)
+  owners, leases, slots, permissions, dying, settlement = '', '', '', '', '', ''
+end
+
+local known = packed
+if packed then
+  if sub(packed, 1, 9) ~= 'headgate1' then
+    return redis.error_reply('WRONGTYPE the key does not hold the state of a throttle')
+  end
+  local sizes, place, apart = {}, 235, nil
+  at, next_expiry, last_expiry, active, sizes[1], sizes[2], sizes[3], sizes[4], version =
+    struct.unpack('>ddddI4I4I4I4c16', packed, 11)
+  version = tonumber(version)
+  tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period, ticket, paused, created_at, waiting, queued,
+    queue_length, owner_count, due, row_end, purge_from, apart = struct.unpack('>dddddddddddddddddddd', packed, 75)
+  leases_apart, owners_apart = apart % 2 == 1, apart >= 2
+  local texts = {}
+  for index = 1, 4 do
+    texts[index] = sub(packed, place, place + sizes[index] - 1)
+    place = place + sizes[index]
+  end
+  owners, leases, slots, permissions = unpack(texts)
+  head_owner, row_owner, dying, place = struct.unpack('>sss', packed, place)
+  settlement = sub(packed, place)
+  -- Redis may have evicted a structure. Then all is lost, and every owner states again what it holds.
+  local names = {}
+  if queue_length > 0 then names[1] = QUEUE end
+  if leases_apart then names[#names + 1], names[#names + 2] = LEASES, SLOTS end
+  if owners_apart then names[#names + 1], names[#names + 2] = OWNERS, EXPIRIES end
+  known = not names[1] or call('EXISTS', unpack(names)) == #names
+end
+
+-- Time never steps back. While the clock is behind, the timer of a process can confirm that an instant has passed.
+if not clock then
+  clock = tonumber(ARGV[9])
+  if not clock then
+    local time = call('TIME')
+    clock = time[1] * 1000000 + time[2]
+  end
+end
+local now = clock
+if packed and at > now then now = max(at, tonumber(ARGV[7])) end
+if not known then
+  version = version and version + 1
+  begin_state(now)
+end

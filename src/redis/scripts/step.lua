@@ -1,0 +1,66 @@
+-- The step: it applies one batch of commands of one process, in order, and grants every waiter that fits.
+-- `../../core/throttle.ts` makes the same decisions for one process; its comments are not repeated here.
+--
+-- Instants and spans are whole microseconds by the clock of the server, which all processes share. An id is
+-- `connection.instance.serial`. Its first two parts are the owner: one throttle object of one process, from its first
+-- batch until its batches are interrupted. Its first part names the channel of the owner. An owner numbers its batches.
+-- Its leases and waiters live as long as the owner, and every applied batch renews the owner.
+--
+-- KEYS
+--   1 the state, a string, see `state.lua`   2 the log of grants, see `settlement-log.lua`   3 the queue, see `queue.lua`
+--   4 the leases, see `leases.lua`   5 the slots, see `slots.lua`   6 and 7 the owners, see `owners.lua`
+--   Few leases and owners are a part of the state. Keys 4 to 7 exist only for many.
+--
+-- ARGV
+--   1 owner   2 the number of the batch   3 ttl   4 concurrency (-1: any)
+--   5 `capacity period burst` (capacity -1: no rate)
+--   6 flags: `c` replace the rate in Redis by argument 5, `e` remove the owner if it holds nothing after the batch,
+--     `l` released slots may linger in the process, `p` check the permission to publish first
+--   7 the server instant that the timer of the process has confirmed (0: none)   8 maxQueue (-1: any)
+--   9 the clock of a test (empty: TIME)   from 10 on the commands:
+--   `E owner`                 removes an earlier owner. Only first in batch 0.
+--   `K serial item`           states a lease. Only in batch 0.
+--   `W serial cost ticket`    states a waiter.
+--   `A serial cost timeout`   requests a permit (timeout 0: now or never, -1: without a timeout).
+--   `R serial`                releases a lease.
+--   `C serial cost`           cancels a request: the waiter, or the grant with its tokens.
+--   `S cost requested granted number`  states the true cost of a grant.
+--   `P span`                  pauses. `U` resumes.
+--
+-- REPLY
+--   Lines. The first one: `outcome version upTo wakeSpan wakeAt`; zeros at its end are left out.
+--   `outcome`: `A` applied, `L` applied and released slots may linger, `R` refused since an earlier batch is missing,
+--     `U` unknown owner. After `R` and `U`, nothing has changed.
+--   `version` grows with each withdrawal of permissions.
+--   `upTo`: the caller may hand slots on to its waiters up to this ticket.
+--   `wakeSpan wakeAt`: the owner must call the script again after this span, at this instant.
+--   Then one event on each line:
+--   `G serial slot granted cost number`  a grant. `g` with the same words: a grant of an earlier batch.
+--   `Q serial ticket [now]`              a place in the queue; with `now` if the waiter has returned to the queue.
+--   `L serial wait active waiting`       a refusal: the timeout is too short. `F` with the same words: the queue is full.
+--   `O serial burst`                     a refusal: the cost is too large.
+--   `N serial`                           a repeated request that an earlier batch has refused.
+--   `X serial`                           a lease is lost: its slot has another holder.
+--
+-- MESSAGES
+--   PUBLISH to `headgate:connection`, the instance and one event on each line: `G` and `O` as above, and
+--   `H span at`   the owner must call the script again after `span`.
+--   `V version`   the permissions of earlier replies are void.
+--   `Z`           the state was reset.
+--
+-- A call of Redis from Lua costs as much as much other work. So the script keeps changes in tables, and writes them at
+-- its end. What could be long is swept in parts: then the wake-up time is at once.
+--- @include fast-path
+--- @include state
+--- @include events
+--- @include bucket
+--- @include settlement-log
+--- @include slots
+--- @include leases
+--- @include owners
+--- @include queue
+--- @include grants
+--- @include permissions
+--- @include admission
+--- @include commands
+--- @include conclusion
