@@ -100,6 +100,11 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     return this.#isRegistered;
   }
 
+  /** Whether Redis may still know the owner. */
+  get isKnown(): boolean {
+    return this.#isRegistered || (this.#outbox.name !== '' && this.#clock.now() < this.#renewal.safeUntil);
+  }
+
   /** Requests a permit. The promise of a refused `tryAcquire` resolves with `undefined`. */
   acquire(cost: number, options: AcquireOptions, tries: boolean): Promise<Lease | undefined> {
     return new Promise((resolve, reject) => {

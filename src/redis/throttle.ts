@@ -9,16 +9,14 @@ import { type Limits, Throttle } from '../core/throttle.js';
 import { checkAcquireOptions, checkCost, checkFunction, checkNumber } from '../core/validation.js';
 import type { Call } from './calls.js';
 import { Fallback, type LocalGate } from './fallback.js';
-import { parseState, type RedisState } from './inspect.js';
+import { readState, type RedisState, resetState, type RunScript } from './inspect.js';
 import { keyNames } from './key-names.js';
 import type { RedisPermit } from './lease.js';
 import { checkOptions, closedError, oversizeError, type RedisThrottleOptions } from './options.js';
 import { Participant } from './participant.js';
 import type { Command } from './protocol.js';
 import { Script } from './script.js';
-import { INSPECT } from './scripts/inspect.js';
-import { RESET } from './scripts/reset.js';
-import { STEP } from './scripts/step.js';
+import STEP from './scripts/step.lua';
 import { type SharedConnection, sharedConnection } from './shared-connection.js';
 import { SteadyClock } from './steady-clock.js';
 import { Wire } from './wire.js';
@@ -33,8 +31,6 @@ export interface InternalOptions {
 }
 
 const stepScript = new Script(STEP);
-const inspectScript = new Script(INSPECT);
-const resetScript = new Script(RESET);
 
 const ignore = (): void => {};
 
@@ -309,13 +305,13 @@ export class RedisThrottle implements Gate {
     this.#closed = { reason };
     this.#local.close(reason);
     this.#participant.close(this.#closedError());
-    if (this.#participant.isRegistered) await this.#confirm(undefined, ignore).catch(ignore);
+    if (this.#participant.isKnown) await this.#confirm(undefined, ignore).catch(ignore);
     else this.#onIdle();
   }
 
   /**
-   * Returns the state in all processes: holders, waiters, tokens and pause. Redis runs the script in time proportional
-   * to the number of holders and waiters.
+   * Returns the state in all processes: holders, waiters, tokens and pause. Redis reads 200 holders or waiters at a time,
+   * so a long list may combine several instants.
    *
    * @returns A promise that rejects with a {@link ThrottleBackendError} when Redis fails.
    *
@@ -331,7 +327,7 @@ export class RedisThrottle implements Gate {
    * await throttle.close();
    */
   async inspect(): Promise<RedisState> {
-    return parseState(await this.#runScript(inspectScript), this);
+    return readState(this.#afterCommands(), this);
   }
 
   /**
@@ -341,7 +337,7 @@ export class RedisThrottle implements Gate {
    * @returns A promise that rejects with a {@link ThrottleBackendError} when Redis fails.
    */
   async reset(): Promise<void> {
-    await this.#runScript(resetScript);
+    await resetState(this.#afterCommands());
   }
 
   /** Whether the throttle holds a permit, waits for one or has a call under way. @internal */
@@ -349,12 +345,12 @@ export class RedisThrottle implements Gate {
     return this.#participant.isRegistered;
   }
 
-  /** Runs the inspect or reset script, after all commands that were issued before. */
-  async #runScript(script: Script): Promise<unknown> {
+  /** Sends all commands that were issued before, and returns the function that runs another script. */
+  #afterCommands(): RunScript {
     // A clock that has never returned a number throws here, before the flush.
     this.#participant.now();
     this.#participant.flush();
-    return this.#wire.run(script);
+    return (script, ...args) => this.#wire.run(script, ...args);
   }
 
   /** Sends a command, or only the limits, and waits for the reply. With `failOpen`, a failure calls `onFailOpen`. */

@@ -1,0 +1,10 @@
+import { RedisThrottle } from './dist/redis/index.js';
+import { Redis } from 'ioredis';
+const a = new Redis(7401);
+const key = 'k' + Math.random();
+const x = new RedisThrottle({ client: a, key: key+'x', concurrency: 8 });
+let left = 2000; await Promise.all(Array.from({ length: 64 }, async () => { while (left-- > 0) (await x.acquire()).release(); }));
+const orig = a.evalsha; a.evalsha = function (...args) { console.log(args.slice(10).join(' ')); return orig.apply(this, args).then((x)=>(console.log(x),x)); };
+await x.close(); await x.idle(); console.log(await a.keys('*'+key+'*'));
+console.log(JSON.stringify(await a.get(`{headgate:${key}x}`)));
+a.disconnect();
