@@ -6,7 +6,8 @@ if find(flags, 'p', 1, true) then
   local connection, instance = match(owner, '^(.-)%.(.*)$')
   local echo = pcall('PUBLISH', 'headgate:' .. connection, instance)
   if type(echo) == 'table' and echo.err then
-    return redis.error_reply('NOPERM headgate cannot publish to the channel headgate:' .. connection .. ': ' .. echo.err)
+    local text = 'NOPERM headgate cannot publish to the channel headgate:' .. connection .. ': ' .. echo.err
+    return redis.error_reply(text)
   end
 end
 -- The number of words of each command.

@@ -5,14 +5,15 @@ drain()
 flush_log()
 trim_log()
 flush_leases()
-if find(flags, 'e', 1, true) and not is_duplicate and self.leases == 0 and self.waiters == 0 then forget_owner(owner) end
+local has_ended = find(flags, 'e', 1, true) and not is_duplicate and self.leases == 0 and self.waiters == 0
+if has_ended then forget_owner(owner) end
 if waiting == 0 then purge_from = -1 end
 if owner_count == 0 then next_expiry, last_expiry = FOREVER, 0 end
 
 -- What the caller may do by itself until its next call.
 if is_withdrawn or must_recall() then withdraw() end
 local up_to, lingers = 0, false
-if capacity < 0 and now >= paused and (self.limit < 0 or active <= self.limit) and records[owner] then
+if capacity < 0 and now >= paused and (self.limit < 0 or active <= self.limit) and not has_ended then
   if head_name == owner then up_to = end_of_row(head_ticket) end
   lingers = find(flags, 'l', 1, true) and waiting == self.waiters
 end

@@ -1,6 +1,6 @@
 -- The log of grants, so that the cost of a grant can be corrected later, as in `../../core/settlement-log.ts`. LOG is a
--- string of at most MOST_LOGGED entries of 16 bytes: the instant and the cost of each grant, as two doubles. A change of
--- the limits takes two entries: the instant and -1, then the rate and the burst. Only a gate with a rate has a log.
+-- string of at most MOST_LOGGED entries of 16 bytes: the instant and the cost of each grant, as two doubles. A change
+-- of the limits takes two entries: the instant and -1, then the rate and the burst. Only a gate with a rate has a log.
 -- `settlement` packs the `base` level after the entry `folded`, its instant `base_at`, the limits at that instant, and
 -- the `peaks` of the level before. Grants up to `ignored` happened before the rate was limited.
 --

@@ -8,8 +8,9 @@
 --   the texts owners, leases, slots, permissions,
 --   the names head_owner, row_owner, dying (each ends with a zero byte), and settlement, see `settlement-log.lua`.
 --
--- Needs `packed` and `clock`. Defines the fields as locals, and `now`:
-local call, pcall, format, match, find, sub = redis.call, redis.pcall, string.format, string.match, string.find, string.sub
+-- Needs `packed`, and `clock` unless the time was not read. Defines `now`, `known` (whether the state was found), and:
+local call, pcall = redis.call, redis.pcall
+local format, match, find, sub = string.format, string.match, string.find, string.sub
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
 local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES = unpack(KEYS)
@@ -54,8 +55,9 @@ if packed then
   at, next_expiry, last_expiry, active, sizes[1], sizes[2], sizes[3], sizes[4], version =
     struct.unpack('>ddddI4I4I4I4c16', packed, 11)
   version = tonumber(version)
-  tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period, ticket, paused, created_at, waiting, queued,
-    queue_length, owner_count, due, row_end, purge_from, apart = struct.unpack('>dddddddddddddddddddd', packed, 75)
+  tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period, ticket, paused, created_at, waiting,
+    queued, queue_length, owner_count, due, row_end, purge_from, apart =
+      struct.unpack('>dddddddddddddddddddd', packed, 75)
   leases_apart, owners_apart = apart % 2 == 1, apart >= 2
   local texts = {}
   for index = 1, 4 do
@@ -82,7 +84,7 @@ if not clock then
   end
 end
 local now = clock
-if packed and at > now then now = max(at, tonumber(ARGV[7])) end
+if packed and at > now then now = max(at, tonumber(ARGV[7]) or 0) end
 if not known then
   version = version and version + 1
   begin_state(now)
