@@ -35,17 +35,6 @@ local paused, version, owner_count
 local leases_apart, owners_apart
 local owners, leases, slots, permissions, dying, settlement
 
-local function begin_state(instant)
-  at, next_expiry, last_expiry, active, keys_expiry = instant, FOREVER, 0, 0, 0
-  capacity, period, rate, burst, tokens, since = -1, 1, -1, 0, 0, 0
-  grants, folded, created_at = 0, 0, instant
-  ticket, waiting, queued, queue_length = 0, 0, 0, 0
-  head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
-  paused, owner_count, leases_apart, owners_apart = 0, 0, false, false
-  version = max(version or 0, instant)
-  owners, leases, slots, permissions, dying, settlement = '', '', '', '', '', ''
-end
-
 local known = packed
 if packed then
   if sub(packed, 1, 9) ~= 'headgate1' then
@@ -86,6 +75,12 @@ end
 local now = clock
 if packed and at > now then now = max(at, tonumber(ARGV[7]) or 0) end
 if not known then
-  version = version and version + 1
-  begin_state(now)
+  at, next_expiry, last_expiry, active, keys_expiry = now, FOREVER, 0, 0, 0
+  capacity, period, rate, burst, tokens, since = -1, 1, -1, 0, 0, 0
+  grants, folded, created_at = 0, 0, now
+  ticket, waiting, queued, queue_length = 0, 0, 0, 0
+  head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
+  paused, owner_count, leases_apart, owners_apart = 0, 0, false, false
+  version = max(version and version + 1 or 0, now)
+  owners, leases, slots, permissions, dying, settlement = '', '', '', '', '', ''
 end

@@ -60,9 +60,13 @@
 --- @include slots
 --- @include leases
 --- @include owners
+--- @include owner-changes
 --- @include queue
 --- @include grants
---- @include permissions
 --- @include admission
+--- @include sweep
+--- @include settings
 --- @include commands
---- @include conclusion
+--- @include permissions
+--- @include wake-up
+--- @include writing

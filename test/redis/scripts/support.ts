@@ -10,19 +10,19 @@ import { freshKey } from '../support.js';
 export const scriptFile = (name: string): string =>
   fileURLToPath(new URL(`../../../src/redis/scripts/${name}.lua`, import.meta.url));
 
-const EVENTS = readFileSync(scriptFile('events'), 'utf8');
+const WAKE_UP = readFileSync(scriptFile('wake-up'), 'utf8');
 /** The messages go into a list beside the state, so that a test reads them in order. */
-const LISTED = EVENTS.replace(
+const LISTED = WAKE_UP.replace(
   "pcall('PUBLISH', 'headgate:' .. connection, instance .. '\\n' .. ",
   "call('RPUSH', KEYS[1] .. ':messages', connection .. '.' .. instance .. '\\n' .. ",
 );
-if (LISTED === EVENTS) throw new Error('events.lua publishes in another way than this test expects');
+if (LISTED === WAKE_UP) throw new Error('wake-up.lua publishes in another way than this test expects');
 
 /** The script as users run it, and the full step without the fast path. */
 export const STEP: string = readLua(scriptFile('step'));
 export const NO_FAST_PATH: Replacements = { 'fast-path': "local packed, clock = redis.call('GET', KEYS[1]), nil" };
-export const LISTED_STEP: string = readLua(scriptFile('step'), { events: LISTED });
-export const LISTED_FULL_STEP: string = readLua(scriptFile('step'), { events: LISTED, ...NO_FAST_PATH });
+export const LISTED_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED });
+export const LISTED_FULL_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED, ...NO_FAST_PATH });
 
 /** Some lines of Lua after a list of parts of the step. The lines see what the parts define. */
 export const withParts = (parts: readonly string[], lines: string): string =>
