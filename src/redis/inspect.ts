@@ -1,5 +1,8 @@
-/** The state of a throttle in Redis, as `inspect()` returns it. */
+/** The scripts that read and reset the state of a throttle in Redis, page by page. */
 import { FOREVER } from './protocol.js';
+import { Script } from './script.js';
+import INSPECT from './scripts/inspect.lua';
+import RESET from './scripts/reset.lua';
 
 /** The state of a throttle on Redis at one instant. */
 export interface RedisState {
@@ -16,44 +19,66 @@ export interface RedisState {
   pausedFor: number;
 }
 
-/** The reply of the script `INSPECT`: the server's time, six numbers of the state, leases, queue and owners. */
-type InspectReply = [now: string, numbers: string[], leases: string[], queue: string[], owners: string[]];
+/** Runs a script on the keys of a throttle. */
+export type RunScript = (script: Script, ...args: string[]) => Promise<unknown>;
 
-/** Pairs the items of a flat list: name, value, name, value. */
-const pairs = (flat: readonly string[]): [string, string][] =>
-  flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1] as string]] : []));
+const inspectScript = new Script(INSPECT);
+const resetScript = new Script(RESET);
 
-/** Converts the reply. A key without state in Redis has the limits of `throttle` and a full bucket. */
-export function parseState(reply: unknown, throttle: { capacity: number; burst: number }): RedisState {
-  const [now, numbers, leases, queue, owners] = reply as InspectReply;
-  const known = numbers.length > 0;
-  const [capacity, period, burst, tokens, since, paused] = (known ? numbers : [0, 1, 0, 0, 0, 0]).map(Number) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  // An expired entry stays in Redis until the next call of the script.
-  const isAlive = (expiry: string | undefined): boolean => Number(expiry) > Number(now);
-  const livingOwners = new Set(pairs(owners).flatMap(([name, expiry]) => (isAlive(expiry) ? [name] : [])));
-  const ageOf = (instant: string | number): number => Math.max(0, (Number(now) - Number(instant)) / 1e6);
-  const ownerOf = (id: string): string => id.slice(0, id.lastIndexOf('.'));
-  const limited = known ? capacity >= 0 : throttle.capacity < Infinity;
-  const level = known ? Math.min(burst, tokens + ageOf(since) * 1e6 * (capacity / period)) : throttle.burst;
-  return {
-    active: pairs(leases).flatMap(([id, lease]) => {
-      const [expiry, slot, granted = 0, cost] = lease.split(' ');
-      if (!isAlive(expiry)) return [];
-      return [{ slot: Number(slot), owner: ownerOf(id), age: ageOf(granted), cost: Number(cost) }];
-    }),
-    waiting: pairs(queue).flatMap(([waiter, ticket]) => {
-      const [id = '', cost] = waiter.split(' ');
-      const owner = ownerOf(id);
-      return livingOwners.has(owner) ? [{ owner, age: ageOf(ticket), cost: Number(cost) }] : [];
-    }),
-    tokens: limited ? level : Infinity,
-    pausedFor: paused >= FOREVER ? Infinity : Math.max(0, (paused - Number(now)) / 1e6),
-  };
+const garbage = (): TypeError => new TypeError('the client has returned a reply that is not from the script');
+
+/**
+ * Reads the state. A key without state in Redis has the limits of `throttle` and a full bucket.
+ *
+ * @throws {TypeError} A reply is not from the script.
+ */
+export async function readState(run: RunScript, throttle: { capacity: number; burst: number }): Promise<RedisState> {
+  const state: RedisState = { active: [], waiting: [], tokens: Infinity, pausedFor: 0 };
+  for (let next = ''; ;) {
+    const separator = next.indexOf(' ');
+    const reply = await run(inspectScript, next.slice(0, Math.max(0, separator)), next.slice(separator + 1));
+    const [first = '', following, ...lines] = typeof reply === 'string' ? reply.split('\n') : [];
+    if (following === undefined || (following !== '' && following === next)) throw garbage();
+    const [now = NaN, ...numbers] = first.split(' ').map(Number);
+    if (Number.isNaN(now)) throw garbage();
+    setLevels(state, now, numbers, throttle);
+    for (const line of lines) addLine(state, now, line);
+    if (following === '') return state;
+    next = following;
+  }
+}
+
+function setLevels(
+  state: RedisState,
+  now: number,
+  numbers: readonly number[],
+  throttle: { capacity: number; burst: number },
+): void {
+  if (numbers.length === 0) {
+    state.tokens = throttle.capacity < Infinity ? throttle.burst : Infinity;
+    return;
+  }
+  const [capacity, period, burst, tokens, since, paused] = numbers as [number, number, number, number, number, number];
+  const level = Math.min(burst, tokens + Math.max(0, now - since) * (capacity / period));
+  state.tokens = capacity >= 0 ? level : Infinity;
+  state.pausedFor = paused >= FOREVER ? Infinity : Math.max(0, (paused - now) / 1e6);
+}
+
+function addLine(state: RedisState, now: number, line: string): void {
+  const [kind, owner = '', ...fields] = line.split(' ');
+  const [first = NaN, second = NaN, third = NaN] = fields.map(Number);
+  const ageOf = (instant: number): number => Math.max(0, (now - instant) / 1e6);
+  if (kind === 'L') state.active.push({ slot: first, owner, age: ageOf(second), cost: third });
+  else state.waiting.push({ owner, age: ageOf(first), cost: second });
+}
+
+/** Deletes the state, and notifies all owners. */
+export async function resetState(run: RunScript): Promise<void> {
+  let left = Infinity;
+  for (let part = ''; ; part = 'more') {
+    const remaining = Number(await run(resetScript, part));
+    // A reply that is no smaller number is not from the script.
+    if (!(remaining > 0 && remaining < left)) return;
+    left = remaining;
+  }
 }

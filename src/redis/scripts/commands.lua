@@ -1,6 +1,6 @@
--- The commands of the batch, in order.
+-- Applies the commands of the batch, in order, and grants what fits.
 --
--- Needs all above. Defines nothing.
+-- Needs all above. Defines `has_ended`: whether the caller holds nothing, and was removed as it wished.
 local function repeat_grant(serial, item)
   notify(owner, 'g ' .. serial .. ' ' .. item)
 end
@@ -57,11 +57,13 @@ while ARGV[index] do
       local _, granted, cost, number = match(item, '^(%S+) (%S+) (%S+) (%S+)')
       remove_lease(id, item)
       self.leases = self.leases - 1
-      settle(0, tonumber(cost), tonumber(granted), tonumber(number))
+      if settle then settle(0, tonumber(cost), tonumber(granted), tonumber(number)) end
     end
     changed = true
   elseif word == 'S' then
-    settle(tonumber(serial), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]), tonumber(ARGV[index + 4]))
+    if settle then
+      settle(tonumber(serial), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]), tonumber(ARGV[index + 4]))
+    end
     changed = true
   elseif word == 'P' then
     drain()
@@ -97,3 +99,13 @@ while ARGV[index] do
   end
   index = index + WORDS[word]
 end
+drain()
+if capacity >= 0 then
+  flush_log()
+  trim_log()
+end
+flush_leases()
+local has_ended = find(flags, 'e', 1, true) and not is_duplicate and self.leases == 0 and self.waiters == 0
+if has_ended then forget_owner(owner) end
+if waiting == 0 then purge_from = -1 end
+if owner_count == 0 then next_expiry, last_expiry = FOREVER, 0 end

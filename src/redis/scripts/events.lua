@@ -10,13 +10,6 @@ local function notify(recipient, event)
   end
   events[#events + 1] = event
 end
--- A failure to publish must not interrupt the step.
-local function publish_messages()
-  for recipient, events in pairs(messages) do
-    local connection, instance = match(recipient, '^(.-)%.(.*)$')
-    pcall('PUBLISH', 'headgate:' .. connection, instance .. '\n' .. table.concat(events, '\n'))
-  end
-end
 -- Lua limits the number of arguments of a call.
 local function call_in_parts(command, key, values)
   for from = 1, #values, 4000 do call(command, key, unpack(values, from, min(from + 3999, #values))) end

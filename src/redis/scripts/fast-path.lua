@@ -40,6 +40,7 @@ do
       -- The commands.
       local prefix, events, index, word, instant = '\n' .. owner .. '.', '', 10, ARGV[10], nil
       while word do
+        if word ~= 'R' and word ~= 'A' then break end
         local serial = ARGV[index + 1]
         local id = prefix .. serial .. ' '
         local from = find(leases, id, 1, true)
@@ -52,7 +53,7 @@ do
             active, held = active - 1, held - 1
           end
           index = index + 2
-        elseif word == 'A' then
+        else
           if from or (limit >= 0 and active >= limit) then break end
           local slot, cost, number = find(slots, '0', 1, true) or #slots + 1, ARGV[index + 2], ' 0'
           if slot > 64 then break end
@@ -75,7 +76,7 @@ do
           events = events .. '\nG ' .. serial .. ' ' .. item
           active, held = active + 1, held + 1
           index = index + 4
-        else break end
+        end
         word = ARGV[index]
       end
       if not word and limited then
@@ -96,7 +97,8 @@ do
       if not word then
         if active == 0 then slots = '' end
         call('SET', KEYS[1], sub(packed, 1, 10)
-          .. pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active, owners_size, #leases, #slots, permissions_size)
+          .. pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active,
+            owners_size, #leases, #slots, permissions_size)
           .. version .. rates .. sub(packed, 131, place - 1) .. pack('>dddd', next_batch + 1, expiry, limit, held)
           .. sub(packed, place + 32, leases_at - 1) .. leases .. slots .. sub(packed, permissions_at),
           'PX', math.ceil((needed - now) / 1000) + 1)

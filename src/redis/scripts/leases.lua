@@ -7,19 +7,6 @@ local MOST_INLINE, FEW = 64, 32
 -- What this batch has found and has changed in LEASES: the item of each id (false: none), lines to add and to remove.
 local items, added, removed_leases = {}, {}, {}
 local active_before = active
-local function move_leases_apart()
-  local pairs_of_words, place = {}, 1
-  for line in string.gmatch(leases, '[^\n]+') do
-    pairs_of_words[place], pairs_of_words[place + 1] = 0, line
-    place = place + 2
-  end
-  call('UNLINK', LEASES, SLOTS)
-  call_in_parts('ZADD', LEASES, pairs_of_words)
-  for slot = 1, #slots do
-    if sub(slots, slot, slot) == '1' then call('SETBIT', SLOTS, slot - 1, 1) end
-  end
-  leases, slots, leases_apart, keys_expiry = '', '', true, 0
-end
 local function find_lease(id)
   if not leases_apart then
     local from = find(leases, '\n' .. id .. ' ', 1, true)
@@ -45,8 +32,19 @@ local function add_lease(id, item)
 end
 -- Makes room for one more lease, before its slot is taken. `slot`: a given one.
 local function prepare_lease(slot)
-  if not leases_apart and (active >= MOST_INLINE or (slot or 0) > MOST_INLINE
-    or (#slots >= MOST_INLINE and not find(slots, '0', 1, true))) then move_leases_apart() end
+  if leases_apart or (active < MOST_INLINE and (slot or 0) <= MOST_INLINE
+    and (#slots < MOST_INLINE or find(slots, '0', 1, true))) then return end
+  local pairs_of_words, place = {}, 1
+  for line in string.gmatch(leases, '[^\n]+') do
+    pairs_of_words[place], pairs_of_words[place + 1] = 0, line
+    place = place + 2
+  end
+  call('UNLINK', LEASES, SLOTS)
+  call_in_parts('ZADD', LEASES, pairs_of_words)
+  for slot = 1, #slots do
+    if sub(slots, slot, slot) == '1' then call('SETBIT', SLOTS, slot - 1, 1) end
+  end
+  leases, slots, leases_apart, keys_expiry = '', '', true, 0
 end
 local function remove_lease(id, item)
   active = active - 1
@@ -59,32 +57,6 @@ local function remove_lease(id, item)
   end
   items[id] = false
   if added[line] then added[line] = nil else removed_leases[line] = true end
-end
--- Returns at most `count` lines of an owner. This batch must not have changed LEASES yet.
-local function leases_of(name, count)
-  if leases_apart then
-    return call('ZRANGEBYLEX', LEASES, '[' .. name .. '.', '(' .. name .. '/', 'LIMIT', 0, count)
-  end
-  local lines, prefix = {}, name .. '.'
-  for line in string.gmatch(leases, '[^\n]+') do
-    if sub(line, 1, #prefix) == prefix then lines[#lines + 1] = line end
-  end
-  return lines
-end
--- Moves few leases back into the text. The moment is chosen so that a steady number of leases is seldom read.
-local function move_leases_inline()
-  if active > FEW or dying ~= '' or (active > 0 and floor(active / 8) == floor(active_before / 8)) then return end
-  local lines, texts, highest = call('ZRANGE', LEASES, 0, -1), {}, 0
-  local used = {}
-  for index, line in ipairs(lines) do
-    local slot = tonumber(match(line, '^%S+ (%d+)'))
-    used[slot], highest, texts[index] = true, max(highest, slot), '\n' .. line
-  end
-  if highest > MOST_INLINE then return end
-  local digits = {}
-  for slot = 1, highest do digits[slot] = used[slot] and '1' or '0' end
-  leases, slots, leases_apart = table.concat(texts), table.concat(digits), false
-  call('UNLINK', LEASES, SLOTS)
 end
 local function flush_leases()
   if not leases_apart then
@@ -99,5 +71,17 @@ local function flush_leases()
   call_in_parts('ZREM', LEASES, members)
   added, removed_leases = {}, {}
   flush_slots()
-  move_leases_inline()
+  -- Moves few leases back into the text. The moment is chosen so that a steady number of leases is seldom read.
+  if active > FEW or dying ~= '' or (active > 0 and floor(active / 8) == floor(active_before / 8)) then return end
+  local lines, texts, highest = call('ZRANGE', LEASES, 0, -1), {}, 0
+  local used = {}
+  for index, line in ipairs(lines) do
+    local slot = tonumber(match(line, '^%S+ (%d+)'))
+    used[slot], highest, texts[index] = true, max(highest, slot), '\n' .. line
+  end
+  if highest > MOST_INLINE then return end
+  local digits = {}
+  for slot = 1, highest do digits[slot] = used[slot] and '1' or '0' end
+  leases, slots, leases_apart = table.concat(texts), table.concat(digits), false
+  call('UNLINK', LEASES, SLOTS)
 end

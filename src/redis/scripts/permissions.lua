@@ -2,12 +2,16 @@
 -- `L` and the name if released slots may linger, `U` and the name if only a row of waiters may be served. Line feeds
 -- stand before, between and after the lines. A withdrawal makes all of them void.
 --
--- Needs `permissions`, `version`, `owner`, the owners. Defines:
+-- Needs all above, after all grants. Defines `up_to` and `lingers`: what the caller may do by itself.
 local MOST_PERMISSIONS = 64
-local is_withdrawn = false
-local function withdraw()
-  is_withdrawn = false
-  if permissions == '' and not packed then return end
+-- A slot that lingers with another owner may be what the waiters of the queue lack.
+if waiting > 0 and not is_withdrawn and find(permissions, '\nL', 1, true) then
+  for name in string.gmatch(permissions, '\nL(%S+)') do
+    local record = name ~= owner and find_owner(name)
+    if record and waiting > record.waiters then is_withdrawn = true end
+  end
+end
+if is_withdrawn then
   version = version + 1
   local event = format('V %.0f', version)
   for name in string.gmatch(permissions, '%S+') do
@@ -16,30 +20,33 @@ local function withdraw()
   end
   permissions = ''
 end
--- Whether a slot that lingers with another owner may be what the waiters of the queue lack.
-local function must_recall()
-  if waiting == 0 or not find(permissions, '\nL', 1, true) then return false end
-  for name in string.gmatch(permissions, '\nL(%S+)') do
-    local record = name ~= owner and find_owner(name)
-    if record and waiting > record.waiters then return true end
-  end
-  return false
-end
--- Records what the reply permits: `L`, `U`, or nothing. Returns whether there was room.
-local function record_permission(kind)
-  local from, till
-  if permissions ~= '' then
-    from, till = find(permissions, '\nL' .. owner .. '\n', 1, true)
-    if not from then from, till = find(permissions, '\nU' .. owner .. '\n', 1, true) end
-    if from then
-      permissions = sub(permissions, 1, from) .. sub(permissions, till + 1)
-      if permissions == '\n' then permissions = '' end
+local up_to, lingers = 0, false
+if capacity < 0 and now >= paused and (self.limit < 0 or active <= self.limit) and not has_ended then
+  if head_name == owner then
+    if row_owner ~= owner or row_end < head_ticket then
+      row_owner, row_end = owner, head_ticket
+      local found = call('ZRANGE', QUEUE, 0, 63, 'WITHSCORES')
+      for index = 1, #found, 2 do
+        local name = match(found[index], '^(.*)%.')
+        if name ~= owner and find_owner(name) then break end
+        row_end = tonumber(found[index + 1])
+      end
     end
+    up_to = row_end
   end
-  if not kind then return true end
+  lingers = find(flags, 'l', 1, true) and waiting == self.waiters
+end
+if permissions ~= '' then
+  local from, till = find(permissions, '\nL' .. owner .. '\n', 1, true)
+  if not from then from, till = find(permissions, '\nU' .. owner .. '\n', 1, true) end
+  if from then
+    permissions = sub(permissions, 1, from) .. sub(permissions, till + 1)
+    if permissions == '\n' then permissions = '' end
+  end
+end
+if lingers or up_to > 0 then
   if permissions == '' then permissions = '\n' end
   local _, count = string.gsub(permissions, '\n', '')
-  if count > MOST_PERMISSIONS then return false end
-  permissions = permissions .. kind .. owner .. '\n'
-  return true
+  if count > MOST_PERMISSIONS then up_to, lingers = 0, false
+  else permissions = permissions .. (lingers and 'L' or 'U') .. owner .. '\n' end
 end

@@ -64,33 +64,3 @@ local function flush_queue()
     queue_length = 0
   end
 end
--- Refuses waiters that a smaller burst has made too expensive, in bounded parts.
-local function purge_queue()
-  if purge_from < 0 then return end
-  flush_queue()
-  local found = call('ZRANGEBYSCORE', QUEUE, '(' .. format('%.0f', purge_from), '+inf', 'WITHSCORES', 'LIMIT', 0,
-    MOST_SWEPT)
-  for index = 1, #found, 2 do
-    local member, place = found[index], tonumber(found[index + 1])
-    local name, serial, cost = match(member, '^(.*)%.(%S+) (.*)$')
-    local record = find_owner(name)
-    tickets[member], purge_from, cost = place, place, tonumber(cost)
-    if cost > burst and record and find_ticket(member, record) then
-      leave_queue(member, record, cost)
-      notify(name, format('O %s %.17g', serial, burst))
-    end
-  end
-  if #found < 2 * MOST_SWEPT then purge_from = -1 else is_unfinished = true end
-end
--- The ticket of the last waiter of the row at the head, if the head is of the caller.
-local function end_of_row(head_ticket)
-  if row_owner == owner and row_end >= head_ticket then return row_end end
-  row_owner, row_end = owner, head_ticket
-  local found = call('ZRANGE', QUEUE, 0, 63, 'WITHSCORES')
-  for index = 1, #found, 2 do
-    local name = match(found[index], '^(.*)%.')
-    if name ~= owner and find_owner(name) then break end
-    row_end = tonumber(found[index + 1])
-  end
-  return row_end
-end

@@ -39,14 +39,17 @@ local function flush_slots()
   end
   freed, lowest = {}, nil
 end
--- Takes a slot of a given number. Returns whether it was free.
-local function occupy_slot(slot)
-  if leases_apart then
-    flush_slots()
-    return call('SETBIT', SLOTS, slot - 1, 1) == 0
+local occupy_slot
+if batch == 0 then
+  -- Takes a slot of a given number. Returns whether it was free.
+  function occupy_slot(slot)
+    if leases_apart then
+      flush_slots()
+      return call('SETBIT', SLOTS, slot - 1, 1) == 0
+    end
+    if sub(slots, slot, slot) == '1' then return false end
+    if slot > #slots then slots = slots .. string.rep('0', slot - #slots) end
+    slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
+    return true
   end
-  if sub(slots, slot, slot) == '1' then return false end
-  if slot > #slots then slots = slots .. string.rep('0', slot - #slots) end
-  slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
-  return true
 end

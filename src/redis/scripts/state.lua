@@ -8,8 +8,9 @@
 --   the texts owners, leases, slots, permissions,
 --   the names head_owner, row_owner, dying (each ends with a zero byte), and settlement, see `settlement-log.lua`.
 --
--- Needs `packed` and `clock`. Defines the fields as locals, and `now`:
-local call, pcall, format, match, find, sub = redis.call, redis.pcall, string.format, string.match, string.find, string.sub
+-- Needs `packed`, and `clock` unless the time was not read. Defines `now`, `known` (whether the state was found), and:
+local call, pcall = redis.call, redis.pcall
+local format, match, find, sub = string.format, string.match, string.find, string.sub
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
 local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES = unpack(KEYS)
@@ -34,17 +35,6 @@ local paused, version, owner_count
 local leases_apart, owners_apart
 local owners, leases, slots, permissions, dying, settlement
 
-local function begin_state(instant)
-  at, next_expiry, last_expiry, active, keys_expiry = instant, FOREVER, 0, 0, 0
-  capacity, period, rate, burst, tokens, since = -1, 1, -1, 0, 0, 0
-  grants, folded, created_at = 0, 0, instant
-  ticket, waiting, queued, queue_length = 0, 0, 0, 0
-  head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
-  paused, owner_count, leases_apart, owners_apart = 0, 0, false, false
-  version = max(version or 0, instant)
-  owners, leases, slots, permissions, dying, settlement = '', '', '', '', '', ''
-end
-
 local known = packed
 if packed then
   if sub(packed, 1, 9) ~= 'headgate1' then
@@ -54,8 +44,9 @@ if packed then
   at, next_expiry, last_expiry, active, sizes[1], sizes[2], sizes[3], sizes[4], version =
     struct.unpack('>ddddI4I4I4I4c16', packed, 11)
   version = tonumber(version)
-  tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period, ticket, paused, created_at, waiting, queued,
-    queue_length, owner_count, due, row_end, purge_from, apart = struct.unpack('>dddddddddddddddddddd', packed, 75)
+  tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period, ticket, paused, created_at, waiting,
+    queued, queue_length, owner_count, due, row_end, purge_from, apart =
+      struct.unpack('>dddddddddddddddddddd', packed, 75)
   leases_apart, owners_apart = apart % 2 == 1, apart >= 2
   local texts = {}
   for index = 1, 4 do
@@ -82,8 +73,14 @@ if not clock then
   end
 end
 local now = clock
-if packed and at > now then now = max(at, tonumber(ARGV[7])) end
+if packed and at > now then now = max(at, tonumber(ARGV[7]) or 0) end
 if not known then
-  version = version and version + 1
-  begin_state(now)
+  at, next_expiry, last_expiry, active, keys_expiry = now, FOREVER, 0, 0, 0
+  capacity, period, rate, burst, tokens, since = -1, 1, -1, 0, 0, 0
+  grants, folded, created_at = 0, 0, now
+  ticket, waiting, queued, queue_length = 0, 0, 0, 0
+  head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
+  paused, owner_count, leases_apart, owners_apart = 0, 0, false, false
+  version = max(version and version + 1 or 0, now)
+  owners, leases, slots, permissions, dying, settlement = '', '', '', '', '', ''
 end

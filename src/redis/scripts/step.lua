@@ -7,8 +7,9 @@
 -- Its leases and waiters live as long as the owner, and every applied batch renews the owner.
 --
 -- KEYS
---   1 the state, a string, see `state.lua`   2 the log of grants, see `settlement-log.lua`   3 the queue, see `queue.lua`
---   4 the leases, see `leases.lua`   5 the slots, see `slots.lua`   6 and 7 the owners, see `owners.lua`
+--   1 the state, a string, see `state.lua`   2 the log of grants, see `settlement-log.lua`
+--   3 the queue, see `queue.lua`   4 the leases, see `leases.lua`   5 the slots, see `slots.lua`
+--   6 and 7 the owners, see `owners.lua`
 --   Few leases and owners are a part of the state. Keys 4 to 7 exist only for many.
 --
 -- ARGV
@@ -37,7 +38,8 @@
 --   Then one event on each line:
 --   `G serial slot granted cost number`  a grant. `g` with the same words: a grant of an earlier batch.
 --   `Q serial ticket [now]`              a place in the queue; with `now` if the waiter has returned to the queue.
---   `L serial wait active waiting`       a refusal: the timeout is too short. `F` with the same words: the queue is full.
+--   `L serial wait active waiting`       a refusal: the timeout is too short.
+--   `F serial wait active waiting`       a refusal: the queue is full.
 --   `O serial burst`                     a refusal: the cost is too large.
 --   `N serial`                           a repeated request that an earlier batch has refused.
 --   `X serial`                           a lease is lost: its slot has another holder.
@@ -58,9 +60,13 @@
 --- @include slots
 --- @include leases
 --- @include owners
+--- @include owner-changes
 --- @include queue
 --- @include grants
---- @include permissions
 --- @include admission
+--- @include sweep
+--- @include settings
 --- @include commands
---- @include conclusion
+--- @include permissions
+--- @include wake-up
+--- @include writing

@@ -1,48 +1,28 @@
--- The end of the step: grants, permissions, wake-up times, messages, and the new state.
+-- Writes the new state, and returns the reply.
 --
--- Needs all above. Returns the reply.
-drain()
-flush_log()
-trim_log()
-flush_leases()
-if find(flags, 'e', 1, true) and not is_duplicate and self.leases == 0 and self.waiters == 0 then forget_owner(owner) end
-if waiting == 0 then purge_from = -1 end
-if owner_count == 0 then next_expiry, last_expiry = FOREVER, 0 end
-
--- What the caller may do by itself until its next call.
-if is_withdrawn or must_recall() then withdraw() end
-local up_to, lingers = 0, false
-if capacity < 0 and now >= paused and (self.limit < 0 or active <= self.limit) and records[owner] then
-  if head_name == owner then up_to = end_of_row(head_ticket) end
-  lingers = find(flags, 'l', 1, true) and waiting == self.waiters
-end
-if not record_permission(lingers and 'L' or (up_to > 0 and 'U')) then up_to, lingers = 0, false end
-
--- The owner of the head sets a timer. All others watch for the expiry of this owner.
-local wake
-if head_name then
-  local instant, limit = ready_at(max(now, paused), head_cost), head_record.limit
-  -- Without a free slot, the head can be due when the next owner expires.
-  if limit >= 0 and active >= limit then instant = max(instant, next_expiry) end
-  instant = max(instant, now + 1)
-  wake = instant
-  if head_name ~= owner then
-    wake = max(now + 1, head_record.expiry)
-    if head_name ~= head_owner or instant ~= due then
-      notify(head_name, format('H %.0f %.0f', instant - now, instant))
+-- Needs all above.
+local words = {}
+for name, record in pairs(records) do
+  if record and record.is_changed then
+    if owners_apart then words[#words + 1], words[#words + 2] = name, pack_record(record) .. PADDING
+    else
+      local place = find(owners, '\n' .. name .. ' ', 1, true) + #name + 2
+      owners = sub(owners, 1, place - 1) .. pack_record(record) .. sub(owners, place + RECORD_SIZE)
     end
   end
-  head_owner, due = head_name, instant
-else head_owner, due = '', 0 end
-if is_unfinished then wake = now + 1 end
-local version_text = format('%016.0f', version)
-reply[1] = (lingers and 'L ' or 'A ') .. version_text
-if wake then reply[1] = reply[1] .. format(' %.0f %.0f %.0f', up_to, wake - now, wake)
-elseif up_to > 0 then reply[1] = reply[1] .. format(' %.0f', up_to) end
-if next(messages) then publish_messages() end
-
+end
+if owners_apart then
+  call_in_parts('HSET', OWNERS, words)
+end
+if owners_apart and owner_count <= FEW_OWNERS then
+  local texts, all = {}, call('HGETALL', OWNERS)
+  for index = 1, #all, 2 do
+    texts[#texts + 1] = '\n' .. all[index] .. ' ' .. sub(all[index + 1], 1, RECORD_SIZE)
+  end
+  owners, owners_apart = table.concat(texts), false
+  call('UNLINK', OWNERS, EXPIRIES)
+end
 -- A state that equals a new one is deleted; any other expires when it would equal a new one.
-flush_owners()
 local needed = max(now, paused, last_expiry)
 if capacity >= 0 and level(now) < burst then needed = max(needed, since + (burst - tokens) / rate) end
 if owner_count == 0 and active == 0 and needed <= now then

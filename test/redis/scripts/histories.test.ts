@@ -1,0 +1,238 @@
+/** Random histories of several owners, against a reference, and the fast path against the full step. */
+import fc from 'fast-check';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ioredis } from '../support.js';
+import { ReferenceStep } from './reference-step.js';
+import { type Answer, LISTED_FULL_STEP, LISTED_STEP, START, TestGate } from './support.js';
+
+let client: Redis;
+let end: () => Promise<void>;
+beforeAll(() => {
+  ({ client, close: end } = ioredis());
+});
+afterAll(() => end());
+
+/** Instants are multiples of this, since the keys live as long in real time. */
+const UNIT = 60_000;
+const TTL = 1_000 * UNIT;
+
+interface Move {
+  readonly owner: number;
+  readonly kind: 'next' | 'duplicate' | 'gap' | 'epoch';
+  readonly wait: number;
+  readonly limit: number;
+  readonly flags: string;
+  readonly maxQueue: number;
+  readonly words: readonly { readonly word: string; readonly pick: number; readonly span: number }[];
+}
+
+/** Moves of `owners` owners with at most `commands` commands each. */
+const moves = (owners: number, commands: number, limits: readonly number[]): fc.Arbitrary<Move[]> =>
+  fc.array(
+    fc.record({
+      owner: fc.nat(owners - 1),
+      kind: fc.constantFrom(
+        'next' as const,
+        'next' as const,
+        'next' as const,
+        'next' as const,
+        'next' as const,
+        'next' as const,
+        'duplicate' as const,
+        'gap' as const,
+        'epoch' as const,
+      ),
+      wait: fc.constantFrom(0, 0, 1, 5, 5, 5, 300, 900),
+      limit: fc.constantFrom(...limits),
+      flags: fc.constantFrom('', '', 'l', 'l', 'e', 'le'),
+      maxQueue: fc.constantFrom(-1, -1, -1, 3),
+      words: fc.array(
+        fc.record({
+          word: fc.constantFrom('A', 'A', 'A', 'A', 'A', 'R', 'R', 'R', 'R', 'C', 'W', 'P', 'U', 'U'),
+          pick: fc.nat(1_000),
+          span: fc.constantFrom(-1, -1, -1, -1, 0, 3),
+        }),
+        { maxLength: commands },
+      ),
+    }),
+    { minLength: 20, maxLength: 60 },
+  );
+
+interface Sent {
+  readonly owner: string;
+  readonly number: number;
+  readonly at: number;
+  readonly limit: number;
+  readonly flags: string;
+  readonly maxQueue: number;
+  readonly commands: readonly string[][];
+}
+
+/** Turns moves into batches, as processes would send them. */
+function* batchesOf(history: readonly Move[], next: (owner: string) => number): Generator<Sent> {
+  const epochs = new Map<number, number>();
+  const open = new Map<string, string[]>();
+  const lastWords = new Map<string, string[][]>();
+  let at = 0;
+  let serials = 0;
+  for (const { owner: index, kind, wait, limit, flags, maxQueue, words } of history) {
+    at += wait * UNIT;
+    const commands: string[][] = [];
+    if (kind === 'epoch') {
+      const epoch = epochs.get(index) ?? 0;
+      epochs.set(index, epoch + 1);
+      commands.push(['E', `hub${index}.${epoch}`]);
+    }
+    const owner = `hub${index}.${epochs.get(index) ?? 0}`;
+    const calls = open.get(owner) ?? [];
+    open.set(owner, calls);
+    if (kind === 'duplicate' && next(owner) > 0 && lastWords.has(owner)) {
+      yield { owner, number: next(owner) - 1, at, limit, flags, maxQueue, commands: lastWords.get(owner)! };
+      continue;
+    }
+    for (const { word, pick, span } of words) {
+      const call = calls[pick % Math.max(1, calls.length)] ?? 'none';
+      if (word === 'A') {
+        calls.push(`s${++serials}`);
+        commands.push(['A', `s${serials}`, '1', String(span < 1 ? span : span * UNIT)]);
+      } else if (word === 'P') {
+        if (span > 0) commands.push(['P', String(7 * UNIT)]);
+      } else if (word === 'U') commands.push(['U']);
+      else if (word === 'R') commands.push(['R', call]);
+      else commands.push(word === 'C' ? ['C', call, '1'] : ['W', call, '1', String(START + at)]);
+      if (word === 'R' || word === 'C') calls.splice(calls.indexOf(call), 1);
+    }
+    const number = next(owner) + Number(kind === 'gap');
+    if (kind !== 'gap') lastWords.set(owner, commands);
+    yield { owner, number, at, limit, flags, maxQueue, commands };
+  }
+}
+
+const toWords = (commands: readonly (readonly string[])[]): string[] => commands.flat();
+
+/** Wake-up times depend on bounds that the reference does not have. */
+const withoutTimes = (messages: readonly string[]): string[] =>
+  messages
+    .map((message) =>
+      message
+        .split('\n')
+        .filter((event) => !event.startsWith('H '))
+        .map((event) => (event.startsWith('V ') ? 'V' : event))
+        .join('\n'),
+    )
+    .filter((message) => message.includes('\n'));
+
+const seen: Record<string, number> = {};
+
+/** Counts the structures that appear, and those that disappear. */
+async function notePresence(gate: TestGate): Promise<void> {
+  const present = new Set(await gate.present());
+  for (const part of ['queue', 'leases', 'slots', 'owners']) {
+    const name = `with ${part}`;
+    if (present.has(part)) seen[name] = (seen[name] ?? 0) + 1;
+    else if (seen[name] !== undefined && present.has('state')) seen[`without ${part}`] = 1;
+  }
+}
+
+async function compare(history: readonly Move[]): Promise<void> {
+  const gate = new TestGate(client);
+  const reference = new ReferenceStep();
+  let version = -1;
+  let withdrawals = 0;
+  let last = 0;
+  for (const sent of batchesOf(history, (owner) => reference.next(owner))) {
+    const { owner, number, at, limit, flags, maxQueue, commands } = sent;
+    last = at;
+    const expected = reference.apply({ ttl: TTL, ...sent });
+    const answer: Answer = await gate.send(
+      owner,
+      { number, at, ttl: TTL, limit, flags, maxQueue },
+      ...toWords(commands),
+    );
+    const { outcome, events, messages } = answer;
+    const told = withoutTimes(messages);
+    expect({ outcome, events, messages: told }, JSON.stringify(sent)).toEqual(expected);
+    for (const name of [
+      outcome,
+      ...events.map((event) => event.slice(0, 1)),
+      ...told.flatMap((text) =>
+        text
+          .split('\n')
+          .slice(1)
+          .map((event) => `message ${event.slice(0, 1)}`),
+      ),
+    ])
+      seen[name] = (seen[name] ?? 0) + 1;
+    if (outcome === 'U' || outcome === 'R') continue;
+    await notePresence(gate);
+    // A row is permitted if, and only if, the head is of the caller. It names no waiter of another owner.
+    const rowBelongsToCaller = reference.permitted.has(owner) && reference.queue[0]?.owner === owner;
+    expect(answer.upTo > 0).toBe(rowBelongsToCaller);
+    if (answer.upTo > 0) {
+      seen['row'] = (seen['row'] ?? 0) + 1;
+      expect(answer.upTo).toBeGreaterThanOrEqual(reference.queue[0]!.ticket);
+      expect(reference.queue.filter(({ ticket, owner: of }) => ticket <= answer.upTo && of !== owner)).toEqual([]);
+    }
+    if (reference.queue.length > 0) expect(answer.wakeSpan).toBeGreaterThan(0);
+    expect(answer.version).toBeGreaterThanOrEqual(version);
+    if (reference.withdrawals > withdrawals && version >= 0) expect(answer.version).toBeGreaterThan(version);
+    ({ version } = answer);
+    ({ withdrawals } = reference);
+  }
+  const state = await gate.inspect(last);
+  const living = (owner: string): boolean => reference.owners.get(owner)!.expiry > START + last;
+  expect(state.active.map(({ slot, owner }) => `${owner} ${slot}`).toSorted()).toEqual(
+    [...reference.leases.values()]
+      .filter(({ owner }) => living(owner))
+      .map(({ slot, owner }) => `${owner} ${slot}`)
+      .toSorted(),
+  );
+  expect(state.waiting.map(({ owner }) => owner)).toEqual(
+    reference.queue.map(({ owner }) => owner).filter((owner) => living(owner)),
+  );
+}
+
+test('the step follows the reference: few owners, few slots', async () => {
+  await fc.assert(fc.asyncProperty(moves(3, 6, [1, 2, 2, 2, -1]), compare), { numRuns: 150, endOnFailure: false });
+  expect(Object.keys(seen).toSorted()).toEqual(
+    expect.arrayContaining(['A', 'F', 'G', 'L', 'N', 'Q', 'R', 'U', 'g', 'message G', 'message V', 'row']),
+  );
+});
+
+test('the step follows the reference: more leases and owners than the text of the state holds', async () => {
+  await fc.assert(fc.asyncProperty(moves(30, 40, [60, 70, 90, 90]), compare), { numRuns: 40 });
+  expect(Object.keys(seen)).toEqual(expect.arrayContaining(['with leases', 'with owners', 'with slots', 'with queue']));
+  expect(Object.keys(seen)).toEqual(expect.arrayContaining(['without leases', 'without owners']));
+});
+
+test('the fast path and the full step reply and leave the same', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      moves(2, 4, [3, 3, 3, -1]),
+      fc.constantFrom('-1 1 1e300', '2 60000000 8', '0.5 6000000 4'),
+      async (history, rate) => {
+        const gates = [new TestGate(client), new TestGate(client, {}, LISTED_FULL_STEP)] as const;
+        const numbers = new Map<string, number>();
+        let last = 0;
+        for (const { owner, number, at, limit, flags, maxQueue, commands } of batchesOf(
+          history,
+          (name) => numbers.get(name) ?? 0,
+        )) {
+          last = at;
+          const [fast, full] = await Promise.all(
+            gates.map((gate) =>
+              gate.send(owner, { number, at, ttl: TTL, limit, flags, maxQueue, rate }, ...toWords(commands)),
+            ),
+          );
+          expect(fast).toEqual(full);
+          if (fast!.outcome === 'U') numbers.set(owner, 0);
+          else if (fast!.outcome !== 'R') numbers.set(owner, Math.max(numbers.get(owner) ?? 0, number + 1));
+          expect(await gates[0].inspect(at)).toEqual(await gates[1].inspect(at));
+        }
+        expect(await gates[0].inspect(last + 1)).toEqual(await gates[1].inspect(last + 1));
+      },
+    ),
+    { numRuns: 100 },
+  );
+});

@@ -1,0 +1,78 @@
+/** The files of Lua: how they are joined, their syntax, their size, and their headers. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import luaparse from 'luaparse';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { readLua } from '../../../lua-loader.js';
+import { scriptFile } from './support.js';
+
+/** Writes files into a folder, and returns the path of one of them. */
+function write(files: Record<string, string>): (name: string) => string {
+  const folder = mkdtempSync(join(tmpdir(), 'headgate-lua-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, `${name}.lua`), text);
+  return (name) => join(folder, `${name}.lua`);
+}
+
+describe('the loader', () => {
+  test('replaces an include by the file, also within a file that is included', () => {
+    const path = write({ a: 'one()\n--- @include b\nfour()', b: 'two()\n--- @include c', c: 'three()' });
+    expect(readLua(path('a'))).toBe('one()\ntwo()\nthree()\nfour()\n');
+  });
+
+  test('removes comments, indentation and empty lines', () => {
+    const path = write({ a: "-- A comment.\nif x then\n  -- Another.\n  call('-- not one')\n\nend\n" });
+    expect(readLua(path('a'))).toBe("if x then\ncall('-- not one')\nend\n");
+  });
+
+  test('takes a replacement in the place of a file', () => {
+    const path = write({ a: '--- @include b', b: 'two()' });
+    expect(readLua(path('a'), { b: 'nothing()' })).toBe('nothing()\n');
+  });
+
+  test('a missing file is an error', () => {
+    const path = write({ a: '--- @include nothing' });
+    expect(() => readLua(path('a'))).toThrow('nothing.lua');
+  });
+
+  test('a file that includes itself is an error that names the circle', () => {
+    const path = write({ a: '--- @include b', b: '--- @include a' });
+    expect(() => readLua(path('a'))).toThrow('a.lua includes b.lua includes a.lua');
+  });
+});
+
+const folder = dirname(scriptFile('step'));
+const names = readdirSync(folder)
+  .filter((name) => name.endsWith('.lua'))
+  .map((name) => name.slice(0, -4));
+
+describe('the scripts', () => {
+  test.each(['step', 'inspect', 'reset'])('%s.lua has no syntax error, and sets no global', (name) => {
+    const globals = new Set<string>();
+    luaparse.parse(readLua(scriptFile(name)), {
+      luaVersion: '5.1',
+      scope: true,
+      onCreateNode: (node) => {
+        if (node.type === 'Identifier' && node.isLocal === false) globals.add(node.name);
+      },
+    });
+    const provided = ['ARGV', 'KEYS', 'cmsgpack', 'ipairs', 'math', 'next', 'pairs', 'redis', 'string', 'struct'];
+    const known = new Set([...provided, 'table', 'tonumber', 'type', 'unpack']);
+    expect([...globals].filter((found) => !known.has(found))).toEqual([]);
+  });
+
+  test.each(names)('%s.lua begins with a comment, and has at most 350 lines of at most 120 columns', (name) => {
+    const lines = readFileSync(scriptFile(name), 'utf8').split('\n');
+    expect(lines[0]).toMatch(/^-- /);
+    expect(lines.length).toBeLessThanOrEqual(350);
+    expect(lines.filter((line) => line.length > 120)).toEqual([]);
+  });
+
+  test('every file is a script or a part of one', () => {
+    const included = names.flatMap((name) =>
+      [...readFileSync(scriptFile(name), 'utf8').matchAll(/^--- @include (\S+)$/gm)].map(([, part]) => part),
+    );
+    expect(names.filter((name) => !included.includes(name)).toSorted()).toEqual(['inspect', 'reset', 'step']);
+  });
+});

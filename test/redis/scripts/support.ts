@@ -1,0 +1,129 @@
+/** A gate on a real server whose batches a test sends by itself. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Redis } from 'ioredis';
+import { readLua, type Replacements } from '../../../lua-loader.js';
+import { readState, type RedisState, resetState } from '../../../src/redis/inspect.js';
+import { keyNames } from '../../../src/redis/key-names.js';
+import { freshKey } from '../support.js';
+
+export const scriptFile = (name: string): string =>
+  fileURLToPath(new URL(`../../../src/redis/scripts/${name}.lua`, import.meta.url));
+
+const WAKE_UP = readFileSync(scriptFile('wake-up'), 'utf8');
+/** The messages go into a list beside the state, so that a test reads them in order. */
+const LISTED = WAKE_UP.replace(
+  "pcall('PUBLISH', 'headgate:' .. connection, instance .. '\\n' .. ",
+  "call('RPUSH', KEYS[1] .. ':messages', connection .. '.' .. instance .. '\\n' .. ",
+);
+if (LISTED === WAKE_UP) throw new Error('wake-up.lua publishes in another way than this test expects');
+
+/** The script as users run it, and the full step without the fast path. */
+export const STEP: string = readLua(scriptFile('step'));
+export const NO_FAST_PATH: Replacements = { 'fast-path': "local packed, clock = redis.call('GET', KEYS[1]), nil" };
+export const LISTED_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED });
+export const LISTED_FULL_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED, ...NO_FAST_PATH });
+
+/** Some lines of Lua after a list of parts of the step. The lines see what the parts define. */
+export const withParts = (parts: readonly string[], lines: string): string =>
+  readLua(scriptFile('step'), {
+    step: [...parts.map((part) => `--- @include ${part}`), lines].join('\n'),
+    ...NO_FAST_PATH,
+  });
+
+export const START = 1e15;
+export const TTL = 60_000_000;
+
+export interface BatchOptions {
+  /** The number of the batch. Without it, the batches of an owner are numbered in order. */
+  readonly number?: number;
+  /** Microseconds after the start. */
+  readonly at?: number;
+  readonly ttl?: number;
+  readonly limit?: number;
+  readonly rate?: string;
+  readonly flags?: string;
+  readonly confirmed?: number;
+  readonly maxQueue?: number;
+}
+
+export interface Answer {
+  readonly outcome: string;
+  readonly version: number;
+  readonly upTo: number;
+  readonly wakeSpan: number;
+  readonly wakeAt: number;
+  readonly events: string[];
+  /** The messages to other owners: the owner, then the events. */
+  readonly messages: string[];
+}
+
+export class TestGate {
+  readonly keys: string[] = keyNames('headgate', freshKey());
+  readonly client: Redis;
+  readonly script: string;
+  readonly defaults: BatchOptions;
+  readonly #numbers: Map<string, number> = new Map();
+
+  constructor(client: Redis, defaults: BatchOptions = {}, script: string = LISTED_STEP) {
+    this.client = client;
+    this.defaults = defaults;
+    this.script = script;
+  }
+
+  /** The arguments of one batch. */
+  args(owner: string, options: BatchOptions, words: readonly string[]): string[] {
+    const given = { at: 0, ttl: TTL, limit: -1, rate: '-1 1 1e300', flags: '', confirmed: 0, maxQueue: -1 };
+    const { number, at, ttl, limit, rate, flags, confirmed, maxQueue } = { ...given, ...this.defaults, ...options };
+    const next = number ?? this.#numbers.get(owner) ?? 0;
+    if (number === undefined) this.#numbers.set(owner, next + 1);
+    const settings = [next, ttl, limit, rate, flags, confirmed, maxQueue, START + at];
+    return [owner, ...settings.map(String), ...words];
+  }
+
+  /** The next batch of an owner with this number. */
+  renumber(owner: string, next: number): void {
+    this.#numbers.set(owner, next);
+  }
+
+  async send(owner: string, options: BatchOptions, ...words: string[]): Promise<Answer> {
+    const list = `${this.keys[0] as string}:messages`;
+    const replies = await this.client
+      .multi()
+      .eval(this.script, this.keys.length, ...this.keys, ...this.args(owner, options, words))
+      .lrange(list, 0, -1)
+      .del(list)
+      .exec();
+    const [[error, reply], [, messages]] = replies as [[Error | null, unknown], [null, string[]]];
+    if (error !== null) throw error;
+    const [first = '', ...events] = String(reply).split('\n');
+    const [outcome = '', ...numbers] = first.split(' ');
+    const [version = 0, upTo = 0, wakeSpan = 0, wakeAt = 0] = numbers.map(Number);
+    return { outcome, version, upTo, wakeSpan, wakeAt, events, messages: messages.toSorted() };
+  }
+
+  /** The state, as a user sees it. */
+  inspect(at: number): Promise<RedisState> {
+    return readState(({ source }, ...args) => this.#run(source, at, args), { capacity: Infinity, burst: 1 });
+  }
+
+  reset(at: number): Promise<void> {
+    return resetState(({ source }, ...args) => this.#run(source, at, args));
+  }
+
+  #run(source: string, at: number, args: readonly string[]): Promise<unknown> {
+    return this.client.eval(source, this.keys.length, ...this.keys, String(START + at), ...args);
+  }
+
+  /** The names of the keys that exist: `state` and the parts. */
+  async present(): Promise<string[]> {
+    const found = await Promise.all(this.keys.map((key) => this.client.exists(key)));
+    return this.keys.filter((_, index) => found[index] === 1).map((key) => key.split('}:')[1] ?? 'state');
+  }
+}
+
+/** Groups of words for commands. */
+export const acquire = (...serials: (string | number)[]): string[] =>
+  serials.flatMap((serial) => ['A', String(serial), '1', '-1']);
+export const release = (...serials: (string | number)[]): string[] =>
+  serials.flatMap((serial) => ['R', String(serial)]);
