@@ -8,6 +8,7 @@ import { Redis } from 'ioredis';
 import type { NodeRedisClient, RedisCommands } from 'headgate/redis';
 import { createClient } from 'redis';
 import { inject, onTestFinished } from 'vitest';
+import { luaForEsbuild } from '../../lua-loader.js';
 import { temporaryFolder } from '../support/processes.js';
 
 /** The URL of the shared server. A test must not stop it or change its settings. */
@@ -141,6 +142,7 @@ export async function bundle(folder: string, ...names: string[]): Promise<void> 
     format: 'esm',
     target: 'node20',
     packages: 'external',
+    plugins: [luaForEsbuild],
     alias: {
       headgate: here('../../src/index.ts'),
       'headgate/http': here('../../src/http/index.ts'),
