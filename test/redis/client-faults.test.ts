@@ -24,6 +24,7 @@ import {
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { luaForEsbuild } from '../../lua-loader.js';
 import { systemClock } from '../../src/core/clock.js';
 import { SteadyClock } from '../../src/redis/steady-clock.js';
 import { evalThrough, freshKey, ioredis, sleep, until } from './support.js';
@@ -382,6 +383,7 @@ describe('features that RedisThrottle shares with the core', () => {
       globalName: 'headgate',
       platform: 'neutral',
       external: ['redis'],
+      plugins: [luaForEsbuild],
       write: false,
     });
     // A realm whose `Symbol` is a proxy without these symbols simulates an older platform.
@@ -437,6 +439,7 @@ describe('features that RedisThrottle shares with the core', () => {
         format: 'esm',
         platform: 'node',
         external: ['redis'],
+        plugins: [luaForEsbuild],
         outfile,
       });
       const copy = (await import(/* @vite-ignore */ pathToFileURL(outfile).href)) as typeof ours;

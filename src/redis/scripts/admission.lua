@@ -30,7 +30,10 @@ do
     end
     index = index + WORDS[word]
   end
-  read_tickets(members)
+  for from = 1, queue_length > 0 and #members or 0, 4000 do
+    local part = call('ZMSCORE', QUEUE, unpack(members, from, min(from + 3999, #members)))
+    for place, found in ipairs(part) do tickets[members[from + place - 1]] = tonumber(found or nil) or false end
+  end
 end
 if not known then call('UNLINK', LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES) end
 if self then

@@ -1,9 +1,6 @@
 -- Applies the commands of the batch, in order, and grants what fits.
 --
 -- Needs all above. Defines `has_ended`: whether the caller holds nothing, and was removed as it wished.
-local function repeat_grant(serial, item)
-  notify(owner, 'g ' .. serial .. ' ' .. item)
-end
 -- Without a change, no waiter fits that did not fit before.
 local index, changed = 10, true
 while is_duplicate and ARGV[index] do
@@ -11,7 +8,7 @@ while is_duplicate and ARGV[index] do
   if word == 'A' or word == 'W' then
     local id = owner .. '.' .. serial
     local item, place = find_lease(id), find_ticket(id .. ' ' .. ARGV[index + 2], self)
-    if item then repeat_grant(serial, item)
+    if item then notify(owner, 'g ' .. serial .. ' ' .. item)
     elseif place then notify(owner, format('Q %s %.0f', serial, place))
     else notify(owner, 'N ' .. serial) end
   end
@@ -30,7 +27,8 @@ while ARGV[index] do
     if cost > burst then notify(owner, format('O %s %.17g', serial, burst))
     elseif waiting == 0 and fits(concurrency, cost) then grant(owner, self, serial, written)
     else
-      local wait = ready_at(max(now, paused), queued + cost) - now
+      local opens_at = max(now, paused)
+      local wait = (capacity < 0 and opens_at or ready_at(opens_at, queued + cost)) - now
       local late = timeout == 0 or (timeout > 0 and timeout * (1 + 1e-9) < wait)
       if late or (max_queue >= 0 and waiting >= max_queue) then
         notify(owner, format('%s %s %.0f %d %d', late and 'L' or 'F', serial, wait, active, waiting))
@@ -84,7 +82,7 @@ while ARGV[index] do
     local id, written, place = owner .. '.' .. serial, ARGV[index + 2], tonumber(ARGV[index + 3])
     local item, member, cost = find_lease(id), id .. ' ' .. written, tonumber(written)
     local present = find_ticket(member, self)
-    if item then repeat_grant(serial, item)
+    if item then notify(owner, 'g ' .. serial .. ' ' .. item)
     elseif present then notify(owner, format('Q %s %.0f', serial, present))
     elseif cost > burst then notify(owner, format('O %s %.17g', serial, burst))
     else

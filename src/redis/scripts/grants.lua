@@ -3,8 +3,10 @@
 -- Needs all above. Defines:
 local MOST_GRANTS = 500
 local head_record, head_cost, head_name, head_ticket
+-- The waiters that were read from the head on: the entries of `row` from `row_from` on.
+local row, row_from
 local function fits(limit, cost)
-  return (limit < 0 or active < limit) and now >= paused and ready_at(now, cost) <= now
+  return (limit < 0 or active < limit) and now >= paused and (capacity < 0 or ready_at(now, cost) <= now)
 end
 local function grant(recipient, record, serial, cost)
   prepare_lease()
@@ -25,8 +27,12 @@ local function drain()
   local passed_in_all = 0
   flush_queue()
   while waiting > 0 do
-    local free_slots = concurrency < 0 and 32 or max(1, min(32, concurrency - active))
-    local found, passed = call('ZRANGE', QUEUE, 0, free_slots, 'WITHSCORES'), 0
+    local found, passed = front, 0
+    if not found then
+      local free_slots = concurrency < 0 and 32 or max(1, min(32, concurrency - active))
+      found = call('ZRANGE', QUEUE, 0, free_slots + 1, 'WITHSCORES')
+    end
+    front = nil
     for index = 1, #found, 2 do
       local member = found[index]
       local name, serial, cost = match(member, '^(.*)%.(%S+) (.*)$')
@@ -35,6 +41,7 @@ local function drain()
       local is_alive = record and find_ticket(member, record)
       if is_alive and (passed_in_all >= MOST_GRANTS or not fits(record.limit, tonumber(cost))) then
         head_record, head_cost, head_name, head_ticket = record, tonumber(cost), name, tickets[member]
+        row, row_from = found, index
         is_unfinished = is_unfinished or passed_in_all >= MOST_GRANTS
         break
       end
@@ -45,7 +52,7 @@ local function drain()
         grant(name, record, serial, cost)
       end
     end
-    if passed > 0 then call('ZREMRANGEBYRANK', QUEUE, 0, passed - 1) end
+    if passed > 0 then call('ZREMRANGEBYRANK', QUEUE, 0, passed - 1) elseif head_name then front = found end
     if head_name then return end
     if passed_in_all >= MOST_GRANTS and waiting > 0 then
       is_unfinished = true

@@ -11,12 +11,6 @@ local PADDING = '         '
 -- The records that this batch has read, by name (false: unknown).
 local records = {}
 local to_sweep, is_unfinished = MOST_SWEPT, false
-local function unpack_record(text, place)
-  local record = {}
-  record.next, record.expiry, record.limit, record.leases, record.waiters, record.cost, record.birth =
-    struct.unpack(RECORD, text, place)
-  return record
-end
 local function pack_record(record)
   return struct.pack(RECORD, record.next, record.expiry, record.limit, record.leases, record.waiters, record.cost,
     record.birth)
@@ -24,14 +18,19 @@ end
 local function find_owner(name)
   local record = records[name]
   if record == nil then
-    if owners_apart then
-      local text = call('HGET', OWNERS, name)
-      record = text and unpack_record(text, 1)
+    local text, place = owners, nil
+    if owners_apart then text, place = call('HGET', OWNERS, name), 1
     else
-      local place = find(owners, '\n' .. name .. ' ', 1, true)
-      record = place and unpack_record(owners, place + #name + 2)
+      place = find(owners, '\n' .. name .. ' ', 1, true)
+      place = place and place + #name + 2
     end
-    records[name] = record or false
+    record = false
+    if text and place then
+      local next_batch, expiry, limit, held, waiters, cost, birth = struct.unpack(RECORD, text, place)
+      record = { next = next_batch, expiry = expiry, limit = limit, leases = held, waiters = waiters, cost = cost,
+        birth = birth, is_changed = false }
+    end
+    records[name] = record
   end
   return record
 end

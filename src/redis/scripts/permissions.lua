@@ -25,11 +25,17 @@ if capacity < 0 and now >= paused and (self.limit < 0 or active <= self.limit) a
   if head_name == owner then
     if row_owner ~= owner or row_end < head_ticket then
       row_owner, row_end = owner, head_ticket
-      local found = call('ZRANGE', QUEUE, 0, 63, 'WITHSCORES')
-      for index = 1, #found, 2 do
-        local name = match(found[index], '^(.*)%.')
-        if name ~= owner and find_owner(name) then break end
-        row_end = tonumber(found[index + 1])
+      local index = row_from + 2
+      while true do
+        -- Few rows are long, so the first few waiters are read first.
+        if not row[index] then
+          local count = #row < 32 and 16 or 64
+          if #row >= 128 or (#row - row_from + 1) / 2 >= queue_length then break end
+          row, row_from, index = call('ZRANGE', QUEUE, 0, count - 1, 'WITHSCORES'), 1, #row - row_from + 2
+        end
+        local name = row[index] and match(row[index], '^(.*)%.')
+        if not name or (name ~= owner and find_owner(name)) then break end
+        row_end, index = tonumber(row[index + 1]), index + 2
       end
     end
     up_to = row_end

@@ -5,14 +5,6 @@
 -- Needs the owners. Defines:
 -- The ticket of each waiter that this batch has read or has changed (false: it does not wait).
 local tickets, joined, left = {}, {}, {}
--- Reads the tickets of waiters.
-local function read_tickets(members)
-  if queue_length == 0 then return end
-  for from = 1, #members, 4000 do
-    local part = call('ZMSCORE', QUEUE, unpack(members, from, min(from + 3999, #members)))
-    for index, found in ipairs(part) do tickets[members[from + index - 1]] = tonumber(found or nil) or false end
-  end
-end
 local function find_ticket(member, record)
   local found = tickets[member]
   -- A waiter from before its owner joined is of an owner of the same name that was removed.
@@ -27,6 +19,7 @@ local function subtract_waiter(record, cost)
 end
 local function join_queue(member, record, cost, place)
   if queue_length == 0 then keys_expiry = 0 end
+  if place < created_at then front = nil end
   if not tickets[member] then queue_length = queue_length + 1 end
   tickets[member], left[member], joined[#joined + 1] = place, nil, member
   record.waiters, record.cost, record.is_changed = record.waiters + 1, record.cost + cost, true
@@ -56,11 +49,12 @@ local function flush_queue()
   if next(left) then
     local members = {}
     for member in pairs(left) do members[#members + 1] = member end
+    front = nil
     call_in_parts('ZREM', QUEUE, members)
     left = {}
   end
   if waiting == 0 and queue_length > 0 then
     call('UNLINK', QUEUE)
-    queue_length = 0
+    queue_length, front = 0, nil
   end
 end

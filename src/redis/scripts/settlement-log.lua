@@ -10,7 +10,7 @@
 local base, base_at, base_rate, base_burst, ignored, peaks
 local logged = {}
 local read_settlement, begin_log, flush_log, trim_log, settle
-if capacity >= 0 or not known or find(flags, 'c', 1, true) then
+if has_rate then
   local MOST_LOGGED, MOST_PEAKS = 128, 64
   function read_settlement()
     if base then return end

@@ -34,34 +34,37 @@ local paused, version, owner_count
 -- Whether the leases with their slots, and the owners, are in structures of their own.
 local leases_apart, owners_apart
 local owners, leases, slots, permissions, dying, settlement
+-- The first waiters with their tickets; nil if they were not read, or may have changed since.
+local front
 
 local known = packed
 if packed then
   if sub(packed, 1, 9) ~= 'headgate1' then
     return redis.error_reply('WRONGTYPE the key does not hold the state of a throttle')
   end
-  local sizes, place, apart = {}, 235, nil
-  at, next_expiry, last_expiry, active, sizes[1], sizes[2], sizes[3], sizes[4], version =
+  local owners_size, leases_size, slots_size, permissions_size, place, apart
+  at, next_expiry, last_expiry, active, owners_size, leases_size, slots_size, permissions_size, version =
     struct.unpack('>ddddI4I4I4I4c16', packed, 11)
   version = tonumber(version)
   tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period, ticket, paused, created_at, waiting,
     queued, queue_length, owner_count, due, row_end, purge_from, apart =
       struct.unpack('>dddddddddddddddddddd', packed, 75)
   leases_apart, owners_apart = apart % 2 == 1, apart >= 2
-  local texts = {}
-  for index = 1, 4 do
-    texts[index] = sub(packed, place, place + sizes[index] - 1)
-    place = place + sizes[index]
-  end
-  owners, leases, slots, permissions = unpack(texts)
-  head_owner, row_owner, dying, place = struct.unpack('>sss', packed, place)
+  local leases_at = 235 + owners_size
+  local slots_at = leases_at + leases_size
+  local permissions_at = slots_at + slots_size
+  owners, leases = sub(packed, 235, leases_at - 1), sub(packed, leases_at, slots_at - 1)
+  slots = sub(packed, slots_at, permissions_at - 1)
+  permissions = sub(packed, permissions_at, permissions_at + permissions_size - 1)
+  head_owner, row_owner, dying, place = struct.unpack('>sss', packed, permissions_at + permissions_size)
   settlement = sub(packed, place)
   -- Redis may have evicted a structure. Then all is lost, and every owner states again what it holds.
-  local names = {}
-  if queue_length > 0 then names[1] = QUEUE end
-  if leases_apart then names[#names + 1], names[#names + 2] = LEASES, SLOTS end
-  if owners_apart then names[#names + 1], names[#names + 2] = OWNERS, EXPIRIES end
-  known = not names[1] or call('EXISTS', unpack(names)) == #names
+  if queue_length > 0 then
+    front = call('ZRANGE', QUEUE, 0, 2, 'WITHSCORES')
+    known = front[1] ~= nil
+  end
+  if leases_apart then known = known and call('EXISTS', LEASES, SLOTS) == 2 end
+  if owners_apart then known = known and call('EXISTS', OWNERS, EXPIRIES) == 2 end
 end
 
 -- Time never steps back. While the clock is behind, the timer of a process can confirm that an instant has passed.
@@ -82,5 +85,5 @@ if not known then
   head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
   paused, owner_count, leases_apart, owners_apart = 0, 0, false, false
   version = max(version and version + 1 or 0, now)
-  owners, leases, slots, permissions, dying, settlement = '', '', '', '', '', ''
+  owners, leases, slots, permissions, dying, settlement, front = '', '', '', '', '', '', nil
 end

@@ -4,7 +4,8 @@
 -- The owner of the head sets a timer. All others watch for the expiry of this owner.
 local wake
 if head_name then
-  local instant, limit = ready_at(max(now, paused), head_cost), head_record.limit
+  local instant, limit = max(now, paused), head_record.limit
+  if capacity >= 0 then instant = ready_at(instant, head_cost) end
   -- Without a free slot, the head can be due when the next owner expires.
   if limit >= 0 and active >= limit then instant = max(instant, next_expiry) end
   instant = max(instant, now + 1)

@@ -1,0 +1,395 @@
+/** The step by its commands: what each word does, and what it must not do. */
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ioredis } from '../support.js';
+import { acquire, type BatchOptions, release, START, TestGate, TTL } from './support.js';
+
+let client: Redis;
+let end: () => Promise<void>;
+beforeAll(() => {
+  ({ client, close: end } = ioredis());
+});
+afterAll(() => end());
+
+const open = (defaults: BatchOptions = {}): TestGate => new TestGate(client, defaults);
+const range = (count: number, prefix = 's'): string[] => Array.from({ length: count }, (_, index) => prefix + index);
+const short = (events: readonly string[]): string[] => events.map((event) => event.split(' ').slice(0, 3).join(' '));
+
+describe('batches', () => {
+  test('an unknown owner is answered U, and nothing is written', async () => {
+    const gate = open();
+    expect((await gate.send('hub.a', { number: 3 }, ...acquire('x'))).outcome).toBe('U');
+    expect(await gate.present()).toEqual([]);
+  });
+
+  test('a batch whose predecessor is missing is refused, changes nothing and renews nothing', async () => {
+    const gate = open();
+    await gate.send('hub.a', {}, ...acquire('x'));
+    expect(await gate.send('hub.a', { number: 2, at: TTL - 1 }, ...release('x'))).toMatchObject({
+      outcome: 'R',
+      events: [],
+    });
+    expect((await gate.inspect(TTL - 1)).active).toHaveLength(1);
+    expect((await gate.inspect(TTL)).active).toEqual([]);
+  });
+
+  test('a duplicate renews its owner, and changes nothing else', async () => {
+    const gate = open({ limit: 1 });
+    const first = await gate.send('hub.a', {}, ...acquire('x', 'y'), 'A', 'z', '1', '0');
+    expect(short(first.events)).toEqual(['G x 1', `Q y ${START}`, 'L z 0']);
+    const again = await gate.send('hub.a', { number: 0, at: TTL - 1 }, ...acquire('x', 'y'), 'A', 'z', '1', '0');
+    expect(short(again.events)).toEqual(['g x 1', `Q y ${START}`, 'N z']);
+    expect(await gate.inspect(TTL)).toMatchObject({ active: [{ slot: 1 }], waiting: [{ owner: 'hub.a' }] });
+  });
+
+  test('a duplicate of a release does not release the next lease', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', {}, ...acquire('x'));
+    await gate.send('hub.a', {}, ...release('x'), ...acquire('y'));
+    expect(await gate.send('hub.a', { number: 1 }, ...release('x', 'y'), ...acquire('y'))).toMatchObject({
+      outcome: 'A',
+      events: [`g y 1 ${START} 1 0`],
+    });
+  });
+
+  test('an unknown command is an error, and changes nothing', async () => {
+    const gate = open();
+    await expect(gate.send('hub.a', {}, ...acquire('x'), 'Y', 'x')).rejects.toThrow('no such command: Y');
+    expect(await gate.present()).toEqual([]);
+  });
+
+  test('a key with another value is left alone', async () => {
+    const gate = open();
+    await client.set(gate.keys[0]!, 'precious');
+    await expect(gate.send('hub.a', {}, ...acquire('x'))).rejects.toThrow('WRONGTYPE');
+    await expect(gate.inspect(0)).rejects.toThrow('WRONGTYPE');
+    await expect(gate.reset(0)).rejects.toThrow('WRONGTYPE');
+    expect(await client.get(gate.keys[0]!)).toBe('precious');
+    await client.del(gate.keys[0]!);
+  });
+
+  test('flag e removes an owner that holds nothing, and keeps an owner that holds something', async () => {
+    const gate = open();
+    await gate.send('hub.a', { flags: 'e' }, ...acquire('x'));
+    expect((await gate.send('hub.a', { flags: 'e' }, ...release('x'))).outcome).toBe('A');
+    expect(await gate.present()).toEqual([]);
+    expect((await gate.send('hub.a', {})).outcome).toBe('U');
+  });
+});
+
+describe('epochs', () => {
+  test('E removes the earlier owner, K restores a lease, and W joins at the tail', async () => {
+    const gate = open({ limit: 2 });
+    await gate.send('hub.a', {}, ...acquire('x', 'y', 'w'));
+    await gate.send('hub.b', {}, ...acquire('other'));
+    const restated = await gate.send(
+      'hub.a2',
+      { at: 1 },
+      'E',
+      'hub.a',
+      'K',
+      'x',
+      `1 ${START} 1 0`,
+      'W',
+      'w',
+      '1',
+      String(START),
+    );
+    // The slot of y is free now, and the waiter of b has waited longer.
+    expect(restated).toMatchObject({
+      events: [`Q w ${START + 2} ${START + 1}`],
+      messages: [`hub.b\nG other 2 ${START + 1} 1 0`],
+    });
+    const { active, waiting } = await gate.inspect(1);
+    expect(active.map(({ owner, slot }) => [owner, slot]).toSorted()).toEqual([
+      ['hub.a2', 1],
+      ['hub.b', 2],
+    ]);
+    expect(waiting.map(({ owner }) => owner)).toEqual(['hub.a2']);
+  });
+
+  test('a lease whose slot is taken is lost', async () => {
+    const gate = open();
+    await gate.send('hub.b', {}, ...acquire('x'));
+    const { events } = await gate.send('hub.a', {}, 'K', 'mine', `1 ${START} 1 0`, 'K', 'other', `70 ${START} 1 0`);
+    expect(events).toEqual(['X mine']);
+    expect((await gate.inspect(0)).active.map(({ slot }) => slot).toSorted()).toEqual([1, 70]);
+  });
+
+  test('waiters of an earlier life keep their order, and void all permissions', async () => {
+    const gate = open({ limit: 1, flags: 'l' });
+    const first = await gate.send('hub.b', {}, ...acquire('x', 'late'));
+    expect(first.upTo).toBe(START);
+    const restated = await gate.send(
+      'hub.a',
+      { at: 5 },
+      'W',
+      'one',
+      '1',
+      String(START - 10),
+      'W',
+      'two',
+      '1',
+      String(START - 5),
+    );
+    expect(restated.version).toBeGreaterThan(first.version);
+    expect(restated.messages.join()).toContain(`V ${restated.version}`);
+    expect((await gate.inspect(5)).waiting.map(({ owner }) => owner)).toEqual(['hub.a', 'hub.a', 'hub.b']);
+    expect((await gate.send('hub.b', { at: 6 }, ...release('x'))).messages.join()).toContain('G one 1');
+  });
+});
+
+describe('the queue', () => {
+  test('a hand-over is FIFO over the owners, and publishes the grant', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', {}, ...acquire('x'));
+    await gate.send('hub.b', { at: 1 }, ...acquire('y'));
+    await gate.send('hub.a', { at: 2 }, ...acquire('z'));
+    expect(await gate.send('hub.a', { at: 3 }, ...release('x'))).toMatchObject({
+      events: [],
+      messages: [`hub.b\nG y 1 ${START + 3} 1 0`],
+      upTo: START + 2,
+    });
+  });
+
+  test('a cancelled waiter leaves, a cancelled grant frees its slot and returns its tokens', async () => {
+    const gate = open({ rate: '1 1000000 4' });
+    await gate.send('hub.a', {}, 'A', 'x', '4', '-1', 'A', 'y', '4', '-1');
+    expect((await gate.send('hub.a', { at: 1 }, 'C', 'x', '4')).events).toEqual([`G y 1 ${START + 1} 4 2`]);
+    await gate.send('hub.a', { at: 1 }, 'A', 'z', '1', '-1');
+    await gate.send('hub.a', { at: 1 }, 'C', 'z', '1');
+    expect((await gate.inspect(1)).waiting).toEqual([]);
+  });
+
+  test('a smaller burst refuses waiters that can never fit, also of other owners', async () => {
+    const gate = open({ rate: '1 1000000 8' });
+    await gate.send('hub.a', {}, 'A', 'x', '8', '-1', 'A', 'y', '6', '-1', 'A', 'z', '2', '-1');
+    const { messages } = await gate.send('hub.b', { rate: '1 1000000 4', flags: 'c' });
+    expect(messages.join()).toMatch(/^hub\.a\nO y 4/);
+    expect((await gate.inspect(0)).waiting.map(({ cost }) => cost)).toEqual([2]);
+  });
+
+  test('the wake-up time is sent to the owner of the head once, and named by later replies', async () => {
+    const gate = open({ rate: '1 1000000 1' });
+    await gate.send('hub.a', {}, ...acquire('x'));
+    expect(await gate.send('hub.a', {}, ...acquire('y'))).toMatchObject({ wakeSpan: 1_000_000, wakeAt: START + 1e6 });
+    const other = await gate.send('hub.b', { at: 10 });
+    expect(other).toMatchObject({ wakeSpan: TTL - 10, wakeAt: START + TTL, messages: [] });
+    expect(await gate.send('hub.a', { at: 20 })).toMatchObject({ wakeSpan: 999_980, wakeAt: START + 1e6 });
+  });
+
+  test('a clock that steps back changes no wake-up time and grants nothing extra (FAULTS 60)', async () => {
+    const gate = open({ rate: '1 1000000 1' });
+    await gate.send('hub.a', { at: 1_000 }, ...acquire('x', 'y'));
+    expect(await gate.send('hub.a', { at: -5e6 })).toMatchObject({ wakeAt: START + 1_001_000, events: [] });
+    expect(await gate.send('hub.a', { at: -5e6, confirmed: START + 1_001_000 })).toMatchObject({
+      events: [`G y 2 ${START + 1_001_000} 1 2`],
+    });
+  });
+});
+
+describe('permissions', () => {
+  test('the row names the last own waiter before a waiter of another owner', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', {}, ...acquire('x', 'p', 'q'));
+    await gate.send('hub.b', {}, ...acquire('r'));
+    await gate.send('hub.a', {}, ...acquire('s'));
+    expect((await gate.send('hub.a', {})).upTo).toBe(START + 1);
+    expect((await gate.send('hub.b', {})).upTo).toBe(0);
+    await gate.send('hub.a', {}, 'C', 'p', '1', 'C', 'q', '1');
+    expect((await gate.send('hub.b', {})).upTo).toBe(START + 2);
+  });
+
+  test('no row is permitted during a pause, above the limit, or with a rate', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', {}, ...acquire('x', 'y'));
+    expect((await gate.send('hub.a', {}, 'P', '1000')).upTo).toBe(0);
+    expect((await gate.send('hub.a', {}, 'U')).upTo).toBe(START);
+    const lowered = open({ limit: 2 });
+    await lowered.send('hub.a', {}, ...acquire('x', 'y', 'z'));
+    expect((await lowered.send('hub.a', { limit: 1 })).upTo).toBe(0);
+    const limited = open({ rate: '1 1000000 1', flags: 'l' });
+    expect(await limited.send('hub.a', {}, ...acquire('x', 'y'))).toMatchObject({ outcome: 'A', upTo: 0 });
+  });
+
+  test('slots may linger until a waiter of another owner recalls them, once', async () => {
+    const gate = open({ limit: 1 });
+    const permitted = await gate.send('hub.a', { flags: 'l' }, ...acquire('x'));
+    expect(permitted.outcome).toBe('L');
+    expect((await gate.send('hub.a', {}, ...release('nothing'))).outcome).toBe('A');
+    await gate.send('hub.a', { flags: 'l' });
+    const recall = await gate.send('hub.b', { flags: 'l' }, ...acquire('y'));
+    // All waiters are of the caller, so its own slots may linger.
+    expect(recall.outcome).toBe('L');
+    expect(recall.version).toBe(permitted.version + 1);
+    expect(recall.messages).toEqual([`hub.a\nV ${recall.version}`]);
+    expect((await gate.send('hub.b', { flags: 'l' })).messages).toEqual([]);
+    expect((await gate.send('hub.a', { flags: 'l' })).outcome).toBe('A');
+  });
+
+  test('a pause and a new rate withdraw what others were permitted', async () => {
+    const gate = open({ flags: 'l' });
+    const { version } = await gate.send('hub.a', {}, ...acquire('x'));
+    const paused = await gate.send('hub.b', {}, 'P', '1000');
+    expect(paused.messages).toEqual([`hub.a\nV ${version + 1}`]);
+    await gate.send('hub.a', { at: 2_000 });
+    const limited = await gate.send('hub.b', { at: 2_000, flags: 'c', rate: '1 1000000 1' });
+    expect(limited.messages).toEqual([`hub.a\nV ${version + 2}`]);
+  });
+
+  test('at most 64 owners are on record', async () => {
+    const gate = open({ flags: 'l' });
+    const outcomes = [];
+    for (const name of range(66, 'hub.')) outcomes.push((await gate.send(name, {}, ...acquire('x'))).outcome);
+    expect(outcomes.filter((outcome) => outcome === 'L')).toHaveLength(64);
+    expect(outcomes.slice(64)).toEqual(['A', 'A']);
+  });
+});
+
+describe('dead owners', () => {
+  test('waiters of a dead owner do not count, and are skipped at the head', async () => {
+    const gate = open({ limit: 1, maxQueue: 3 });
+    await gate.send('hub.a', { ttl: 3 * TTL }, ...acquire('x'));
+    await gate.send('hub.b', {}, ...acquire('p', 'q', 'r'));
+    const { events } = await gate.send('hub.a', { at: TTL }, ...acquire('y'), ...release('x'));
+    expect(short(events)).toEqual([`Q y ${START + TTL}`, 'G y 1']);
+    expect(await gate.present()).toEqual(['state']);
+  });
+
+  test('leases of a dead owner are freed in parts of 200, and the wake-up time is at once', async () => {
+    const gate = open();
+    await gate.send('hub.a', {}, ...acquire(...range(500)));
+    await gate.send('hub.b', { at: 1 });
+    const counts = [];
+    for (const at of [TTL, TTL + 1, TTL + 2, TTL + 3]) {
+      const { wakeSpan, events } = await gate.send('hub.b', { at }, 'A', `at${at}`, '1', '0', 'R', `at${at}`);
+      counts.push([Number(events[0]!.split(' ')[2]) > 0, wakeSpan]);
+    }
+    expect(counts).toEqual([
+      [true, 1],
+      [true, 1],
+      [true, 0],
+      [true, 0],
+    ]);
+    expect(await gate.present()).toEqual(['state']);
+  });
+
+  test('an owner that is replaced while it holds very many leases is swept in parts', async () => {
+    const gate = open({ limit: 500 });
+    await gate.send('hub.a', {}, ...acquire(...range(500)));
+    expect(await gate.send('hub.a2', {}, 'E', 'hub.a', ...acquire('x'))).toMatchObject({ wakeSpan: 1 });
+    expect((await gate.send('hub.a', { number: 0 })).outcome).toBe('U');
+    for (let round = 0; round < 3; round++) await gate.send('hub.a2', {});
+    expect((await gate.inspect(0)).active).toHaveLength(1);
+    expect((await gate.send('hub.a', { number: 0 })).outcome).toBe('A');
+  });
+
+  test('an owner without waiters costs nothing when it expires (FAULTS 64)', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', { ttl: 10 * TTL }, ...acquire('x', ...range(100, 'w')));
+    await gate.send('hub.b', {}, ...acquire('gone'));
+    await gate.send('hub.b', {}, 'C', 'gone', '1');
+    const commands = await commandsOf(gate, () => gate.send('hub.a', { at: TTL, ttl: 10 * TTL }));
+    expect(commands).not.toHaveProperty('zrem');
+  });
+});
+
+/** The commands of Redis that a call runs, without those of the test. */
+async function commandsOf(gate: TestGate, run: () => Promise<unknown>): Promise<Record<string, number>> {
+  await gate.client.config('RESETSTAT');
+  await run();
+  const stats = await gate.client.info('commandstats');
+  const own = new Set(['config|resetstat', 'eval', 'exec', 'multi', 'lrange', 'del', 'info', 'evalsha']);
+  return Object.fromEntries(
+    [...stats.matchAll(/cmdstat_(\S+):calls=(\d+)/g)]
+      .map(([, name = '', calls]): [string, number] => [name, Number(calls)])
+      .filter(([name]) => !own.has(name)),
+  );
+}
+
+describe('large states', () => {
+  test('leases and owners move into structures of their own, and back', async () => {
+    const gate = open();
+    for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(5)));
+    expect(await gate.present()).toEqual(['state', 'leases', 'slots', 'owners', 'expiries']);
+    for (const name of range(20, 'hub.')) await gate.send(name, { flags: 'e' }, ...release(...range(5)));
+    expect(await gate.present()).toEqual([]);
+  });
+
+  test('the lowest free slot is taken, in the text and in the bitmap', async () => {
+    const gate = open();
+    await gate.send('hub.a', {}, ...acquire(...range(100)));
+    const { events } = await gate.send('hub.a', {}, ...release('s70', 's3', 's40'), ...acquire('x', 'y', 'z', 'w'));
+    expect(short(events)).toEqual(['G x 4', 'G y 41', 'G z 71', 'G w 101']);
+  });
+
+  test.each(['leases', 'slots', 'owners', 'expiries', 'queue'])(
+    'without the evicted %s, all is lost at once, and owners state again what they hold (FAULTS 63)',
+    async (part) => {
+      const gate = open({ limit: 100 });
+      for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(6)));
+      const { version } = await gate.send('hub.0', {});
+      await client.del(gate.keys.find((key) => key.endsWith(`:${part}`))!);
+      const lost = await gate.send('hub.1', { at: 1 });
+      expect(lost.outcome).toBe('U');
+      const restated = await gate.send('hub.1b', { at: 1 }, 'K', 's0', `7 ${START} 1 0`);
+      expect(restated).toMatchObject({ outcome: 'A', events: [] });
+      expect(restated.version).toBeGreaterThan(version);
+      expect((await gate.send('hub.0', { at: 1 })).outcome).toBe('U');
+      expect((await gate.inspect(1)).active.map(({ slot }) => slot)).toEqual([7]);
+      expect(await gate.present()).toEqual(['state']);
+    },
+  );
+
+  test('every key expires with the owners', async () => {
+    const gate = open({ limit: 90 });
+    for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(6)));
+    await gate.send('hub.0', { rate: '1 1000000 1000', flags: 'c' }, ...acquire('z'));
+    const ages = await Promise.all(gate.keys.map((key) => client.pttl(key)));
+    expect(ages.filter((age) => age === -1)).toEqual([]);
+    const longest = Math.max(...ages);
+    expect(longest).toBeLessThan((TTL / 1_000) * 1.2);
+    expect(ages[0]).toBeLessThanOrEqual(longest);
+  });
+});
+
+describe('inspect and reset', () => {
+  test('inspect reads many leases and waiters in pages', async () => {
+    const gate = open({ limit: 450 });
+    await gate.send('hub.a', {}, ...acquire(...range(450), ...range(401, 'w')));
+    const { active, waiting } = await gate.inspect(0);
+    expect(active.map(({ slot }) => slot).toSorted((one, other) => one - other)).toEqual(
+      Array.from({ length: 450 }, (_, index) => index + 1),
+    );
+    expect(waiting).toHaveLength(401);
+  });
+
+  test('reset deletes all keys, and notifies every owner', async () => {
+    const gate = open();
+    const subscriber = ioredis();
+    const told: string[] = [];
+    await subscriber.client.subscribe(`headgate:${gate.keys[0]!}`);
+    subscriber.client.on('message', (_, text: string) => void told.push(text));
+    const channel = gate.keys[0]!;
+    const names = range(700, `${channel}.`);
+    for (const [index, name] of names.entries()) await gate.send(name, {}, ...(index < 100 ? acquire('x') : []));
+    await gate.reset(0);
+    expect(await gate.present()).toEqual([]);
+    await subscriber.client.ping();
+    await subscriber.close();
+    expect(told.toSorted()).toEqual(
+      range(700, '')
+        .map((name) => `${name}\nZ`)
+        .toSorted(),
+    );
+    expect((await gate.send(names[0]!, {})).outcome).toBe('U');
+  });
+
+  test('reset of few owners notifies them in one call', async () => {
+    const gate = open();
+    await gate.send('hub.a', {}, ...acquire('x'));
+    await gate.send('hub.b', {});
+    await gate.reset(0);
+    expect(await gate.present()).toEqual([]);
+  });
+});
