@@ -142,6 +142,7 @@ test('within_limit_expire', async () => {
   expect((await throttle.inspect()).active).toMatchObject([{ slot: held.slot }]);
   held.release();
   await throttle.idle();
+  await throttle.close();
   expect(await client.keys(`*${throttle.key}*`)).toEqual([]);
 });
 
@@ -201,37 +202,45 @@ test('with_high_load', async () => {
   );
   expect([done, most]).toEqual([1_000, 10]);
   await Promise.all(processes.map((throttle) => throttle.idle()));
+  await Promise.all(processes.map((throttle) => throttle.close()));
   expect(await client.keys(`*${key}*`)).toEqual([]);
 });
 
 test('wrong_type', async () => {
   const key = freshKey();
-  const names = ['', ':queue', ':leases', ':owners'].map((part) => `{headgate:${key}}${part}`);
+  const name = `{headgate:${key}}`;
   const other = open({ concurrency: 1 });
   const held = await other.acquire();
-  for (const name of names) {
-    await client.del(name);
-    await client.set(name, 'not ours');
+  const failure = (call: Promise<unknown>): Promise<Error> =>
+    call.then(
+      () => expect.fail('the foreign value was taken'),
+      (reason: unknown) => reason as Error,
+    );
+  for (const write of [() => client.set(name, 'not ours'), () => client.rpush(name, 'not ours')]) {
+    await write();
+    const type = await client.type(name);
     const throttle = open({ key, concurrency: 1, capacity: 5, ttl: 0.2 });
     const calls = [throttle.acquire(), throttle.run(() => 1), throttle.tryAcquire(), throttle.pause(1)];
-    for (const error of await Promise.all(
-      calls.map((call) =>
-        call.then(
-          () => expect.fail(`${name} was taken`),
-          (reason: unknown) => reason as Error,
-        ),
-      ),
-    )) {
+    for (const error of await Promise.all(calls.map(failure))) {
       expect(error).toBeInstanceOf(ThrottleBackendError);
       expect(error.message).toContain(`(key "${key}", 5 per 1 s, 1 at a time): Redis failed: `);
       expect((error.cause as Error).message).toContain('WRONGTYPE');
     }
     // The foreign value is unchanged, and other keys are not affected.
-    expect(await client.type(name)).toBe(name.endsWith(':slots') ? 'list' : 'string');
+    expect(await client.type(name)).toBe(type);
     await throttle.close();
     await throttle.idle();
-    await client.del(...names);
+    await client.del(name);
   }
+  // The queue exists only while callers wait, so only a waiter meets a foreign value there.
+  await client.set(`${name}:queue`, 'not ours');
+  const full = open({ key, concurrency: 1, ttl: 0.2 });
+  const only = await full.acquire();
+  expect(((await failure(full.acquire())).cause as Error).message).toContain('WRONGTYPE');
+  expect(await client.get(`${name}:queue`)).toBe('not ours');
+  await client.del(`${name}:queue`);
+  only.release();
+  await full.close();
   const waiting = other.acquire();
   held.release();
   (await waiting).release();
