@@ -511,7 +511,7 @@ export class RedisThrottle implements Gate {
         reject,
         disconnect: undefined,
       };
-      if (this.#failOpen && this.#connection.isDown(since, () => void this.#callScript([]))) {
+      if (this.#failOpen && this.#connection.isDown(this.#keys[0] as string, since, () => void this.#callScript([]))) {
         if (this.#calls.size > 0) {
           this.#moveCallsToFallback();
           this.#enqueue({ args: [] });
