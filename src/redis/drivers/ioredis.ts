@@ -31,7 +31,7 @@ export function ioredisDriver(client: IoredisClient): Driver {
         ? client.eval(script.source, keys.length, ...keys, ...args)
         : client.evalsha(script.sha, keys.length, ...keys, ...args),
     listen(channel, receiver) {
-      listening = keepSubscribed((onLost) => subscribe(client, channel, receiver, onLost), receiver);
+      listening = keepSubscribed((onLost, key) => subscribe(client, channel, receiver, onLost, key), receiver);
       return listening;
     },
     close: () => listening?.stop(),
@@ -44,9 +44,15 @@ const nodeOf = (cluster: IoredisCluster, key: string): string | undefined =>
   cluster.slots?.[hashSlot((cluster.options?.keyPrefix ?? '') + key)]?.[0];
 
 /** Subscribes on a client of its own for the messages. */
-function subscribe(client: IoredisClient, channel: string, receiver: Receiver, onLost: () => void): Subscription {
+function subscribe(
+  client: IoredisClient,
+  channel: string,
+  receiver: Receiver,
+  onLost: () => void,
+  key: string | undefined,
+): Subscription {
   const cluster = 'nodes' in client ? (client as IoredisCluster) : undefined;
-  const node = cluster === undefined ? (client as IoredisClient & IoredisNode) : chooseNode(cluster, receiver);
+  const node = cluster === undefined ? (client as IoredisClient & IoredisNode) : chooseNode(cluster, key);
   if (node === undefined) throw new Error('the cluster has no nodes yet');
   const subscriber = node.duplicate({ retryStrategy: null, enableOfflineQueue: true });
   subscriber.on('error', ignore);
@@ -68,9 +74,8 @@ function subscribe(client: IoredisClient, channel: string, receiver: Receiver, o
  * Every node of a cluster delivers the messages that are published on any node. The node that runs the script of a key
  * is preferred: while this node fails, there are no messages of the key to miss.
  */
-function chooseNode(cluster: IoredisCluster, receiver: Receiver): IoredisNode | undefined {
+function chooseNode(cluster: IoredisCluster, key: string | undefined): IoredisNode | undefined {
   const nodes = cluster.nodes();
-  const key = receiver.preferredKey();
   const address = key === undefined ? undefined : nodeOf(cluster, key);
   return (
     nodes.find(({ options }) => address !== undefined && `${options?.host}:${options?.port}` === address) ??

@@ -70,8 +70,7 @@ export function createSubscribe(
     // Every node of a cluster delivers the messages that are published on any node. The node that runs the script of a
     // key is preferred: while this node fails, there are no messages of the key to miss.
     const cluster = client as NodeRedisCluster;
-    return async (onLost) => {
-      const key = receiver.preferredKey();
+    return async (onLost, key) => {
       const node = (key === undefined ? undefined : masterOf(cluster, key)) ?? cluster.getRandomNode();
       const subscriber = (await cluster.nodeClient(node)).duplicate();
       const removeListeners = listenTo(cluster, ['node-disconnect'], onLost);

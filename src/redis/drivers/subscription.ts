@@ -13,8 +13,11 @@ export interface Subscription {
   readonly permanent?: boolean;
 }
 
-/** Starts a subscription. It calls `onLost` when the subscription has ended or may have missed messages. */
-export type Subscribe = (onLost: () => void) => Subscription | Promise<Subscription>;
+/**
+ * Starts a subscription. It calls `onLost` when the subscription has ended or may have missed messages. `key`: in a
+ * cluster, the node that serves this key is preferred. After a failed attempt, the next one has no preference.
+ */
+export type Subscribe = (onLost: () => void, key: string | undefined) => Subscription | Promise<Subscription>;
 
 /** Milliseconds until the next attempt: the first pause, the longest pause, and the largest random addition. */
 const FIRST_PAUSE = 50;
@@ -37,12 +40,15 @@ export function keepSubscribed(subscribe: Subscribe, receiver: Receiver): Listen
   let startedAt = -Infinity;
   /** Ends the present attempt. The next one follows after `pause` milliseconds. */
   let replace: (pause?: number) => void = ignore;
+  /** Ends the pause between two attempts. */
+  let cancelPause: (() => void) | undefined;
   let permanent = false;
 
   const start = async (): Promise<void> => {
     let lost = false;
     let end = ignore;
     let cancelCheck = ignore;
+    cancelPause = undefined;
     const lose = (pause?: number): void => {
       if (lost) return;
       lost = true;
@@ -50,14 +56,14 @@ export function keepSubscribed(subscribe: Subscribe, receiver: Receiver): Listen
       end();
       if (stopped) return;
       const backoff = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures++) + Math.random() * JITTER;
-      scheduleInBackground(pause ?? backoff, () => void start());
+      cancelPause = scheduleInBackground(pause ?? backoff, () => void start());
     };
     const onLost = (): void => lose();
     replace = lose;
     if (stopped) return;
     startedAt = performance.now();
     try {
-      const subscription = await subscribe(onLost);
+      const subscription = await subscribe(onLost, failures % 2 === 0 ? receiver.preferredKey() : undefined);
       ({ end, permanent = false } = subscription);
       if (lost) end();
       if (!permanent && !lost) {
@@ -81,10 +87,13 @@ export function keepSubscribed(subscribe: Subscribe, receiver: Receiver): Listen
   return {
     renew() {
       if (stopped || permanent || performance.now() < startedAt + RENEWAL_INTERVAL) return;
-      replace(0);
+      if (cancelPause === undefined) return replace(0);
+      cancelPause();
+      void start();
     },
     stop() {
       stopped = true;
+      cancelPause?.();
       replace();
     },
   };

@@ -62,9 +62,9 @@ export function urlDriver(options: RedisClientOptions): Driver {
       own = connecting = undefined;
     },
     listen(channel, receiver) {
-      listening = keepSubscribed(async (onLost) => {
+      listening = keepSubscribed(async (onLost, key) => {
         await (loading ??= load());
-        return createSubscribe(get().client, channel, receiver)(onLost);
+        return createSubscribe(get().client, channel, receiver)(onLost, key);
       }, receiver);
       return listening;
     },
