@@ -159,6 +159,12 @@ describe('keepSubscribed', () => {
     expect(kept.keys.length).toBe(3);
   });
 
+  test('a subscription whose confirmation is read in the last moment stays', async () => {
+    const kept = keep(() => ({ started: sleep(5_000) }));
+    await vi.advanceTimersByTimeAsync(6_000);
+    expect([kept.keys.length, kept.to.started]).toEqual([1, 1]);
+  });
+
   test('an attempt after a failure has no preferred node', async () => {
     const kept = keep((attempt) => (attempt < 3 ? { started: Promise.reject(new Error('no')) } : {}));
     await vi.advanceTimersByTimeAsync(1_000);

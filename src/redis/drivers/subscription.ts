@@ -46,6 +46,7 @@ export function keepSubscribed(subscribe: Subscribe, receiver: Receiver): Listen
 
   const start = async (): Promise<void> => {
     let lost = false;
+    let confirmed = false;
     let end = ignore;
     let cancelCheck = ignore;
     cancelPause = undefined;
@@ -55,8 +56,9 @@ export function keepSubscribed(subscribe: Subscribe, receiver: Receiver): Listen
       cancelCheck();
       end();
       if (stopped) return;
-      const backoff = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures++) + Math.random() * JITTER;
-      cancelPause = scheduleInBackground(pause ?? backoff, () => void start());
+      // Without a given pause, the attempt has failed.
+      const backoff = (): number => Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures++) + Math.random() * JITTER;
+      cancelPause = scheduleInBackground(pause ?? backoff(), () => void start());
     };
     const onLost = (): void => lose();
     replace = lose;
@@ -68,9 +70,10 @@ export function keepSubscribed(subscribe: Subscribe, receiver: Receiver): Listen
       if (lost) end();
       if (!permanent && !lost) {
         const patience = Math.min(LONGEST_PATIENCE, FIRST_PATIENCE * 2 ** Math.min(failures, 10));
-        cancelCheck = scheduleInBackground(patience, () => afterPendingInput(onLost));
+        cancelCheck = scheduleInBackground(patience, () => afterPendingInput(() => void (confirmed || lose())));
       }
       await subscription.started;
+      confirmed = true;
       cancelCheck();
       if (lost) return;
       failures = 0;
