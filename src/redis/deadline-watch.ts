@@ -4,6 +4,7 @@
  * A process that was blocked finds its timer due and the reply unread. So a call is overdue only if two firings in a
  * row find it without a reply, and two turns of the event loop later it still has none (FAULTS 59).
  */
+import { systemClock } from '../core/clock.js';
 import { afterPendingInput } from './drivers/driver.js';
 import type { SteadyClock } from './steady-clock.js';
 
@@ -23,6 +24,14 @@ export abstract class Timed {
   abstract onOverdue(): void;
 }
 
+/**
+ * Seconds between two firings on the clock of the platform, while calls are in flight. Its timer outlives the call for
+ * which it was set: a timer for each call would take a tenth of the time of the call. An idle watch has no timer, since
+ * a timer keeps the process alive.
+ */
+const PERIOD = 0.05;
+/** Seconds after which a timer that has not fired is replaced: a test may have removed it with its fake timers. */
+const LOST_AFTER = 1;
 /** The share of the timeout after which a firing finds a call late. The rest passes until the next firing. */
 const LATE_SHARE = 0.9;
 
@@ -51,8 +60,7 @@ export class DeadlineWatch {
   /** Returns whether `item` was pending. */
   delete(item: Timed): boolean {
     const deleted = this.#pending.delete(item);
-    // A timer would keep the process alive.
-    if (this.#pending.size === 0) this.#stop();
+    if (this.#pending.size === 0 && this.#clock.source !== systemClock) this.#stop();
     return deleted;
   }
 
@@ -63,10 +71,11 @@ export class DeadlineWatch {
   }
 
   #fireAt(instant: number, now: number): void {
-    if (instant >= this.#firesAt) return;
+    if (instant >= this.#firesAt && now < this.#firesAt + LOST_AFTER) return;
     this.#stop();
-    this.#firesAt = instant;
-    this.#cancel = this.#clock.schedule(Math.max(1e-6, instant - now), () => this.#fire());
+    const wait = this.#clock.source === systemClock ? Math.min(PERIOD, instant - now) : instant - now;
+    this.#firesAt = now + wait;
+    this.#cancel = this.#clock.schedule(Math.max(1e-6, wait), () => this.#fire());
   }
 
   #fire(): void {
