@@ -264,6 +264,14 @@ describe('keepSubscribed', () => {
     expect([ping.mock.calls.length, vi.getTimerCount()]).toEqual([4, 0]);
   });
 
+  test('the end of the subscription just before the verdict on a ping changes nothing', async () => {
+    const kept = keep(() => ({ ping: () => new Promise(() => {}) }));
+    await vi.advanceTimersByTimeAsync(5_990);
+    setTimeout(() => setImmediate(() => kept.stop()), 9);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(kept.keys.length).toBe(1);
+  });
+
   test('a ping under way at the end of the subscription changes nothing', async () => {
     const kept = keep(() => ({ ping: () => sleep(500) }));
     await vi.advanceTimersByTimeAsync(5_100);

@@ -62,7 +62,6 @@ export function keepSubscribed(subscribe: Subscribe, receiver: Receiver): Listen
     };
     const onLost = (): void => lose();
     replace = lose;
-    if (stopped) return;
     startedAt = performance.now();
     try {
       const subscription = await subscribe(onLost, failures % 2 === 0 ? receiver.preferredKey() : undefined);
