@@ -47,7 +47,10 @@ export interface RedisCommands {
   subscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
 }
 
-/** The options of `createClient` of the package `redis`: a `url`, or a `socket` with host and port or a path. */
+/**
+ * The options of `createClient` of the package `redis`: a `url`, or a `socket` with host and port or a path. Gates whose
+ * options are equal plain data share a client.
+ */
 export interface RedisClientOptions {
   /** The address of Redis, such as `redis://localhost:6379`; also `rediss:` and `unix:`. */
   url?: string;

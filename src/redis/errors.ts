@@ -61,3 +61,21 @@ export function messageOf(error: unknown): string {
   }
   return message.replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
 }
+
+/**
+ * Whether an error is a reply of Redis, which proves that the connection works. Such a reply starts with a code in
+ * capital letters. The errors of the platform have a property `code` instead.
+ */
+export const isReply = (error: unknown): boolean =>
+  (error as { code?: unknown } | null | undefined)?.code === undefined && /^[A-Z][A-Z0-9_]+ /.test(messageOf(error));
+
+/** Whether Redis has refused a command because the user lacks a permission. */
+export const isRefusal = (error: unknown): boolean => messageOf(error).startsWith('NOPERM');
+
+/** The error of a user whose rules forbid the channel of this process. */
+export const channelError = (cause: unknown): Error =>
+  new Error(
+    'the Redis user may not subscribe to the channels of headgate. Grant the permissions &headgate:* +subscribe ' +
+      `+unsubscribe (ACL SETUSER). Without them, waiters are not notified. Redis replied: ${messageOf(cause)}`,
+    { cause },
+  );

@@ -1,31 +1,33 @@
-/** A Lua script, and how Redis runs it. */
+/** A Lua script, and the name under which Redis caches it. */
 export class Script {
   readonly source: string;
-  #sha: Promise<string | undefined> | undefined;
+  #sha: string | undefined;
+  #hashing: Promise<void> | undefined;
 
   constructor(source: string) {
     this.source = source;
   }
 
-  /** The SHA-1 of the source in hexadecimal, the name of a cached script; `undefined` without WebCrypto. */
-  get sha(): Promise<string | undefined> {
-    return (this.#sha ??= this.#hash().catch(() => undefined));
+  /**
+   * The SHA-1 of the source in hexadecimal, the name of the script in the cache of Redis. Empty before
+   * {@link Script.prepare}, and on a platform without WebCrypto: the full text is sent then.
+   */
+  get sha(): string {
+    return this.#sha ?? '';
   }
 
-  async #hash(): Promise<string> {
-    const digest = await crypto.subtle.digest('SHA-1', new TextEncoder().encode(this.source));
-    return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  /** Computes the SHA-1. Returns `undefined` when that is done, so that later calls await nothing. */
+  prepare(): Promise<void> | undefined {
+    if (this.#sha !== undefined) return undefined;
+    return (this.#hashing ??= this.#hash());
   }
 
-  /** Runs the script by its SHA-1. If Redis has not cached the script, the full text is sent. */
-  async evaluate(bySha: (sha: string) => Promise<unknown>, inFull: () => Promise<unknown>): Promise<unknown> {
-    const sha = await this.sha;
-    if (sha === undefined) return inFull();
+  async #hash(): Promise<void> {
     try {
-      return await bySha(sha);
-    } catch (error) {
-      if ((error as { message?: string } | undefined)?.message?.startsWith('NOSCRIPT') !== true) throw error;
-      return inFull();
+      const digest = await crypto.subtle.digest('SHA-1', new TextEncoder().encode(this.source));
+      this.#sha = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+    } catch {
+      this.#sha = '';
     }
   }
 }

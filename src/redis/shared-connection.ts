@@ -1,44 +1,36 @@
 /**
  * The state that all throttles on one client share in a process: the driver, the channel on which the process receives
- * messages, and whether Redis failed the last call.
+ * messages, the calls in flight, and the outages of Redis.
  */
+import { CallQueue } from './call-queue.js';
 import type { RedisConnection } from './client.js';
+import { findShared } from './connections.js';
 import { createDriver } from './drivers/create-driver.js';
-import type { Driver } from './drivers/driver.js';
-import { messageOf } from './errors.js';
+import type { Driver, Listening } from './drivers/driver.js';
+import { channelError, isRefusal } from './errors.js';
+import { Outages } from './outages.js';
 import type { Script } from './script.js';
 import type { SteadyClock } from './steady-clock.js';
 
 /** The receiver of the events of one throttle. */
 export interface EventSink {
-  /** Applies the events of one message. */
+  /** Applies the events of one message. Without an event, the message is the echo of a check. */
   applyEvents(events: string[]): void;
   /** Restores a consistent state after a gap, in which messages may have been lost. */
   reconcile(): void;
 }
 
-/** Seconds between two probes of a failed Redis, while no caller waits for its reply. */
-const PROBE_SECONDS = 1;
+/** The name of the only connection among the outages. A key of a throttle starts with a brace. */
+const ONLY = 'connection';
+/** Seconds within which Redis must reply to a ping, before the first call has set a timeout. */
+const FIRST_TIMEOUT = 2;
 
-const connections = new WeakMap<object, SharedConnection>();
-/** Throttles that were given the same URL, and no other option, share a client. */
-const connectionsByUrl = new Map<string, SharedConnection>();
-
-/** Returns the shared connection of a client, and creates it for the first throttle on the client. */
-export function sharedConnection(client: RedisConnection): SharedConnection {
-  const url =
-    typeof client === 'object' && client !== null && Object.keys(client).join() === 'url'
-      ? (client as { url: string }).url
-      : undefined;
-  const known = url === undefined ? connections.get(client) : connectionsByUrl.get(url);
-  if (known !== undefined) return known;
-  const connection: SharedConnection = new SharedConnection(createDriver(client), () =>
-    url === undefined ? connections.delete(client) : connectionsByUrl.delete(url),
-  );
-  if (url === undefined) connections.set(client, connection);
-  else connectionsByUrl.set(url, connection);
-  return connection;
-}
+/**
+ * Returns the shared connection of a client, and creates it for the first throttle on the client. Equal plain options
+ * of a client that headgate creates share a connection, too.
+ */
+export const sharedConnection = (client: RedisConnection): SharedConnection =>
+  findShared(client, (onClose) => new SharedConnection(createDriver(client), onClose));
 
 export class SharedConnection {
   readonly #driver: Driver;
@@ -49,8 +41,15 @@ export class SharedConnection {
   #users = 0;
   /** The throttles that hold a permit, wait for one, or have a call under way. */
   readonly #sinks = new Map<string, EventSink>();
-  #listening = false;
-  #downUntil: number | undefined;
+  #listening: Listening | undefined;
+  readonly #outages = new Outages();
+  /** One queue for the connection; in a cluster, one for each node. */
+  readonly #queues = new Map<string, CallQueue>();
+  #latestKey: string | undefined;
+  #latestTimeout = FIRST_TIMEOUT;
+  /** Why Redis has refused the subscription, until a call has reported it. */
+  #refusal: Error | undefined;
+  #refusalReported = false;
   /** Whether the script has published on the channel of this process. Until then, each batch checks the permission. */
   mayPublish = false;
 
@@ -80,28 +79,25 @@ export class SharedConnection {
   /** Delivers the messages for `owner`, a name of {@link SharedConnection.createOwner}, to `sink` from now on. */
   register(owner: string, sink: EventSink): void {
     this.#sinks.set(owner.slice(owner.indexOf('.') + 1), sink);
-    this.#listen();
   }
 
   unregister(owner: string): void {
     this.#sinks.delete(owner.slice(owner.indexOf('.') + 1));
   }
 
-  distrustMessages(): void {}
-
-  /** Returns whether Redis failed the last call. At most once per second, it then calls `probe` to try Redis again. */
-  isDown(_key: string, now: number, probe: () => void): boolean {
-    if (this.#downUntil === undefined) return false;
-    if (now >= this.#downUntil) {
-      this.#downUntil = now + PROBE_SECONDS;
-      probe();
-    }
-    return true;
+  /**
+   * Returns whether Redis fails for the throttle whose state has the name `key`. At most once per second, it then calls
+   * `probe` to try Redis again.
+   */
+  isDown(key: string, now: number, probe: () => void): boolean {
+    return this.#outages.includes(this.#connectionOf(key), now, probe) || this.#outages.includes(key, now, probe);
   }
 
   /**
-   * Runs a script, and rejects after `timeout` seconds without a reply.
+   * Runs a script, and rejects after `timeout` seconds without a reply. The seconds count from the sending: the call
+   * may wait until fewer calls are in flight.
    *
+   * @param keys The first one identifies the throttle.
    * @param onLateReply Called when the reply arrives after the timeout: Redis is back.
    */
   call(
@@ -110,48 +106,52 @@ export class SharedConnection {
     args: string[],
     clock: SteadyClock,
     timeout: number,
-    onLateReply: () => void,
+    onLateReply: (reply: unknown) => void,
   ): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      let pending = true;
-      const end = (): boolean => {
-        const first = pending;
-        pending = false;
-        cancel();
-        return first;
-      };
-      const fail = (error: unknown): void => {
-        if (!end()) return;
-        // WRONGTYPE concerns one key only, and proves that Redis replies.
-        if (!messageOf(error).includes('WRONGTYPE')) this.#downUntil = clock.now() + PROBE_SECONDS;
-        reject(error);
-      };
-      const cancel = clock.schedule(timeout, () => fail(new Error(`no reply within ${timeout} s`)));
-      const succeed = (reply: unknown): void => {
-        this.#downUntil = undefined;
-        if (end()) resolve(reply);
-        else onLateReply();
-      };
-      try {
-        // A custom client may return a plain value, or a thenable that settles twice.
-        Promise.resolve(this.#driver.run(script, keys, args)).then(succeed, fail);
-      } catch (error) {
-        fail(error);
-      }
-    });
+    this.#latestTimeout = timeout;
+    if (this.#listening === undefined && this.#sinks.size > 0) this.#listen(keys[0] as string);
+    if (this.#refusal !== undefined && !this.#refusalReported) {
+      this.#refusalReported = true;
+      return Promise.reject(this.#refusal);
+    }
+    const name = this.#connectionOf(keys[0] as string);
+    let queue = this.#queues.get(name);
+    if (queue === undefined) {
+      queue = new CallQueue(this.#driver, this.#outages, name, (key) => (this.#latestKey = key));
+      this.#queues.set(name, queue);
+    }
+    return queue.call(script, keys, args, clock, timeout, onLateReply);
+  }
+
+  /**
+   * A reply contains a grant for the second time: its message was lost, or the connection delivers none. Replaces the
+   * subscription, at most once per second. Then every throttle restores its state (FAULTS 56).
+   */
+  distrustMessages(): void {
+    this.#listening?.renew();
+  }
+
+  #connectionOf(key: string): string {
+    return this.#driver.nodeOf?.(key) ?? ONLY;
   }
 
   /** Subscribes to the channel of this process. After each gap, every throttle restores its state. */
-  #listen(): void {
-    if (this.#listening) return;
-    this.#listening = true;
-    this.#driver.listen(
-      `headgate:${this.#id}`,
-      (message) => this.#dispatch(message),
-      () => {
+  #listen(key: string): void {
+    this.#latestKey = key;
+    this.#listening = this.#driver.listen(`headgate:${this.#id}`, {
+      onMessage: (message) => this.#dispatch(message),
+      onStart: () => {
+        this.#refusal = undefined;
+        this.#refusalReported = false;
         for (const sink of this.#sinks.values()) sink.reconcile();
       },
-    );
+      onFailure: (error) => {
+        if (isRefusal(error)) this.#refusal ??= channelError(error);
+      },
+      preferredKey: () => this.#latestKey,
+      replyWithin: () => this.#latestTimeout,
+      expectsMessages: () => this.#sinks.size > 0,
+    });
   }
 
   /** Passes the events of a message on: the first line names the throttle, each further line is an event. */

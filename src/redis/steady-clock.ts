@@ -17,6 +17,11 @@ export class SteadyClock implements Clock {
     this.#clock = clock;
   }
 
+  /** The clock of the caller. Throttles on the same clock can share a timer. */
+  get source(): Clock {
+    return this.#clock;
+  }
+
   /** @throws The error of the clock, or a TypeError, as long as the clock has never returned a finite number. */
   now(): number {
     try {

@@ -70,6 +70,7 @@ const viaNodeRedis = (name: string, options: object, adapt = (client: NodeRedis)
   },
 });
 
+/** Equal options share a client (FAULTS 68), so each connection has a name of its own. */
 const viaOptions = (name: string, options: () => RedisConnection): Kind => ({
   name: `options, ${name}`,
   connect: async () => ({ client: options(), close: () => {} }),
@@ -112,14 +113,14 @@ const kinds: Kind[] = [
       return { client, ping: () => client.ping(), close: () => client.destroy() };
     },
   },
-  viaOptions('a url and more', () => ({ url: server.url, name: 'limits' })),
-  viaOptions('a url of a unix socket', () => ({ url: `unix://${socket}`, database: 0 })),
+  viaOptions('a url and more', () => ({ url: server.url, name: freshKey() })),
+  viaOptions('a url of a unix socket', () => ({ url: `unix://${socket}`, name: freshKey() })),
   viaOptions('host, port and database', () => ({
     socket: { host: '127.0.0.1', port: server.port },
     database: 5,
-    name: 'limits',
+    name: freshKey(),
   })),
-  viaOptions('a path', () => ({ socket: { path: socket } })),
+  viaOptions('a path', () => ({ socket: { path: socket }, name: freshKey() })),
   { name: 'custom', connect: async () => custom() },
 ];
 

@@ -137,8 +137,11 @@ export const clients: [string, (it: Scene, url?: string) => Promise<RedisConnect
   ],
   ['node-redis', (it, url) => it.nodeRedis(url)],
 ];
-/** The clients above, and options with which headgate creates the client. */
-export const all: typeof clients = [...clients, ['{ url }', async (it, url = it.server.url) => ({ url, database: 0 })]];
+/** The clients above, and options with which headgate creates the client. Equal options would share a client. */
+export const all: typeof clients = [
+  ...clients,
+  ['{ url }', async (it, url = it.server.url) => ({ url, name: freshKey() })],
+];
 
 export const slots = (permits: readonly RedisPermit[]): number[] => permits.map(({ slot }) => slot);
 export const times = <T>(count: number, make: (index: number) => T): T[] =>

@@ -1,11 +1,13 @@
 /** The driver for clients of node-redis, the package `redis`: single, pool, cluster and sentinel. */
 import type { NodeRedisClient, NodeRedisPool } from '../client.js';
-import { type Driver, type Emitter, ignore, type Listener, listenTo } from './driver.js';
+import { type Driver, type Emitter, ignore, type Listening, listenTo, type Receiver } from './driver.js';
+import { hashSlot } from './hash-slot.js';
 import { keepSubscribed, type Subscribe, type Subscription } from './subscription.js';
 
 export interface NodeRedisNode extends NodeRedisClient {
   duplicate(): NodeRedisNode;
   connect(): Promise<unknown>;
+  ping(): Promise<unknown>;
   unref(): void;
   destroy(): void;
   readonly isOpen: boolean;
@@ -14,99 +16,124 @@ export interface NodeRedisNode extends NodeRedisClient {
 interface NodeRedisCluster extends NodeRedisClient, Emitter {
   getRandomNode(): unknown;
   nodeClient(node: unknown): Promise<NodeRedisNode>;
+  readonly slots?: readonly ({ readonly master?: { readonly address?: string } } | undefined)[];
 }
 
 interface NodeRedisSentinel extends NodeRedisClient, Emitter {
-  unsubscribe(channel: string, listener: Listener): Promise<unknown>;
+  unsubscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
   readonly isOpen: boolean;
 }
 
 export function nodeRedisDriver(client: NodeRedisClient | NodeRedisPool): Driver {
+  const run = runWith(client);
+  let listening: Listening | undefined;
+  const driver: Driver = {
+    prepare: (script) => script.prepare(),
+    run,
+    listen(channel, receiver) {
+      listening = keepSubscribed(createSubscribe(client, channel, receiver), receiver);
+      return listening;
+    },
+    close: () => listening?.stop(),
+  };
+  if ('nodeClient' in client) driver.nodeOf = (key) => masterOf(client as NodeRedisCluster, key)?.address;
+  return driver;
+}
+
+/** Creates the function that runs scripts through `client`. */
+function runWith(client: NodeRedisClient | NodeRedisPool): Driver['run'] {
   // An empty type mapping makes replies plain strings, even if the user has chosen another mapping.
   const plain = (client as { withTypeMapping?(mapping: object): NodeRedisClient }).withTypeMapping?.({}) ?? client;
-  let stop = ignore;
-  return {
-    run: (script, keys, args) =>
-      script.evaluate(
-        (sha) => plain.evalSha(sha, { keys, arguments: args }),
-        () => plain.eval(script.source, { keys, arguments: args }),
-      ),
-    listen(channel, listener, onGap) {
-      stop = keepSubscribed(createSubscribe(client, channel, listener, onGap), onGap);
-    },
-    close: () => stop(),
-  };
+  return (script, keys, args, inFull) =>
+    inFull || script.sha === ''
+      ? plain.eval(script.source, { keys, arguments: args })
+      : plain.evalSha(script.sha, { keys, arguments: args });
 }
+
+const masterOf = (cluster: NodeRedisCluster, key: string): { readonly address?: string } | undefined =>
+  cluster.slots?.[hashSlot(key)]?.master;
 
 /** Creates the function that subscribes through `client`: each kind of client has its own way. */
 export function createSubscribe(
   client: NodeRedisClient | NodeRedisPool,
   channel: string,
-  listener: Listener,
-  onGap: () => void,
+  receiver: Receiver,
 ): Subscribe {
   if ('unref' in client)
-    return (onLost) => subscribeOn((client as NodeRedisNode).duplicate(), channel, listener, ignore, onLost);
+    return (onLost) => subscribeOn((client as NodeRedisNode).duplicate(), channel, receiver, ignore, onLost);
   if ('execute' in client)
     return async (onLost) => {
       const subscriber = (await client.execute((node) => node.duplicate())) as NodeRedisNode;
-      return subscribeOn(subscriber, channel, listener, ignore, onLost);
+      return subscribeOn(subscriber, channel, receiver, ignore, onLost);
     };
   if ('nodeClient' in client) {
-    // Every node of a cluster delivers the messages that are published on any node.
+    // Every node of a cluster delivers the messages that are published on any node. The node that runs the script of a
+    // key is preferred: while this node fails, there are no messages of the key to miss.
     const cluster = client as NodeRedisCluster;
-    return async (onLost) => {
-      const subscriber = (await cluster.nodeClient(cluster.getRandomNode())).duplicate();
+    return async (onLost, key) => {
+      const node = (key === undefined ? undefined : masterOf(cluster, key)) ?? cluster.getRandomNode();
+      const subscriber = (await cluster.nodeClient(node)).duplicate();
       const removeListeners = listenTo(cluster, ['node-disconnect'], onLost);
-      return subscribeOn(subscriber, channel, listener, removeListeners, onLost);
+      return subscribeOn(subscriber, channel, receiver, removeListeners, onLost);
     };
   }
-  return subscribeOnSentinel(client as NodeRedisSentinel, channel, listener, onGap);
+  return subscribeOnSentinel(client as NodeRedisSentinel, channel, receiver);
 }
 
 /** Subscribes on `subscriber`, a client of its own for the messages. */
 function subscribeOn(
   subscriber: NodeRedisNode,
   channel: string,
-  listener: Listener,
+  receiver: Receiver,
   removeListeners: () => void,
   onLost: () => void,
 ): Subscription {
-  let ended = false;
+  const destroy = destroyer(subscriber);
   const end = (): void => {
-    ended = true;
     removeListeners();
+    destroy();
+  };
+  subscriber.unref();
+  subscriber.on('error', onLost);
+  return {
+    started: subscriber.connect().then(() => subscriber.subscribe(channel, (message) => receiver.onMessage(message))),
+    end,
+    ping: () => subscriber.ping(),
+  };
+}
+
+/**
+ * Creates a function that destroys `client`. `destroy` does not stop a client that is connecting, so the client is
+ * destroyed again when it is ready.
+ */
+export function destroyer(client: NodeRedisNode): () => void {
+  let ended = false;
+  const destroy = (): void => {
+    ended = true;
     try {
-      subscriber.destroy();
+      client.destroy();
     } catch {
       // The client has been destroyed before.
     }
   };
-  subscriber.unref();
-  subscriber.on('error', onLost);
-  // `destroy` does not stop a client that is connecting, so it is destroyed again when it is ready.
-  subscriber.on('ready', () => {
-    if (ended) end();
+  client.on('ready', () => {
+    if (ended) destroy();
   });
-  return { started: subscriber.connect().then(() => subscriber.subscribe(channel, listener)), end };
+  return destroy;
 }
 
 /**
  * A sentinel client moves its subscriptions to each new master by itself, without an event. Another call of `subscribe`
  * resolves when the subscription exists.
  */
-function subscribeOnSentinel(
-  sentinel: NodeRedisSentinel,
-  channel: string,
-  listener: Listener,
-  onGap: () => void,
-): Subscribe {
+function subscribeOnSentinel(sentinel: NodeRedisSentinel, channel: string, receiver: Receiver): Subscribe {
+  const listener = (message: string): void => receiver.onMessage(message);
   return (onLost) => {
     if (!sentinel.isOpen) throw new Error('the client is not connected');
     const removeListeners = listenTo(
       sentinel,
       ['topology-change', 'ready'],
-      () => void sentinel.subscribe(channel, listener).then(onGap, onLost),
+      () => void sentinel.subscribe(channel, listener).then(() => receiver.onStart(), onLost),
     );
     const end = (): void => {
       removeListeners();
