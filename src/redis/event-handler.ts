@@ -5,7 +5,7 @@ import { oversizeError, queueFullError, timeoutError } from './options.js';
 import type { Outbox } from './outbox.js';
 import type { ParticipantParts } from './participant.js';
 import type { Permission } from './permission.js';
-import type { Event } from './protocol.js';
+import { type Event, FOREVER } from './protocol.js';
 
 const LOST_BY_RESET = 'its lease was reset, or given to another holder';
 
@@ -54,6 +54,8 @@ export class EventHandler {
           queueFullError(face, maxQueue, event.wait, event.active, event.waiting),
         );
       case 'refused earlier':
+        // Redis has lost a waiter. The next list of waiters states it again.
+        if ((this.#calls.get(event.serial)?.ticket ?? 0) > 0) return;
         return this.#refuse(event.serial, (call) =>
           call.timeout < Infinity ? timeoutError(face, call, 0) : queueFullError(face, maxQueue, 0, 0, 0),
         );
@@ -76,6 +78,15 @@ export class EventHandler {
         this.#holdings.loseLeases(this.#holdings.leases.removeAll(), LOST_BY_RESET);
         this.#outbox.restart();
     }
+  }
+
+  /**
+   * Does not take a grant whose lease may have expired. The list of waiters has the call from now on, behind all others:
+   * Redis repeats the grant, or assigns a place.
+   */
+  postpone(serial: string): void {
+    const call = this.#calls.get(serial);
+    if (call?.ticket === 0) this.#onQueued(serial, FOREVER, 0);
   }
 
   #onQueued(serial: string, ticket: number, returnedAt: number): void {

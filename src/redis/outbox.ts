@@ -5,49 +5,9 @@
  * only a few batches behind.
  */
 import { Backoff } from './backoff.js';
+import { type Batch, type Confirmation, isKept, type OutboxOwner, serialsOf } from './batch.js';
 import type { ThrottleBackendError } from './errors.js';
 import type { Command, Reply } from './protocol.js';
-
-/** A caller that waits for the reply to a command, or to the limits alone. */
-export interface Confirmation {
-  readonly command: Command | undefined;
-  readonly onDone: () => void;
-  readonly onFailed: (error: ThrottleBackendError) => void;
-}
-
-/** The commands of one call of the script. */
-export interface Batch {
-  readonly owner: string;
-  readonly sequence: number;
-  /** The flags that stay with the batch when it is sent again. */
-  readonly flags: string;
-  /** Whether the owner ends with this batch. */
-  readonly ends: boolean;
-  commands: Command[];
-  confirmations: Confirmation[];
-  /** The instant of the latest sending. */
-  sentAt: number;
-  inFlight: boolean;
-}
-
-/** The throttle object whose commands these are. */
-export interface OutboxOwner {
-  /** Calls the script. Rejects with a {@link ThrottleBackendError} if Redis, or the client, fails. */
-  send(batch: Batch): Promise<Reply>;
-  /** Creates an owner name, and receives its messages from then on. */
-  beginEpoch(): string;
-  /** The flags of a new batch. */
-  flags(): string;
-  /** Whether the owner may end, because it holds nothing and no call waits. */
-  mayEnd(): boolean;
-  /** The commands that state what the throttle object holds, for an epoch that begins. */
-  restate(): Command[];
-  onReply(batch: Batch, reply: Reply): void;
-  onFailure(batch: Batch, error: ThrottleBackendError): void;
-  now(): number;
-  /** Something has changed that the alarm depends on. */
-  onChange(): void;
-}
 
 /** The most commands in one batch. A larger batch would delay other clients. */
 const COMMANDS_PER_BATCH = 2_000;
@@ -57,6 +17,10 @@ const MAX_IN_FLIGHT = 2;
 export class Outbox {
   readonly #owner: OutboxOwner;
   readonly #backoff: Backoff;
+  /** The batches without a reply, in order. */
+  #unanswered: Batch[] = [];
+  /** The calls of the script without a reply, those of earlier epochs included. */
+  #inFlight = 0;
   /** The name in Redis and the number of the next batch. The name is empty before the first batch of an epoch. */
   #name = '';
   #sequence = 0;
@@ -68,9 +32,6 @@ export class Outbox {
   #requests = new Set<string>();
   #hasWithdrawn = false;
   #flushScheduled = false;
-  /** The batches without a reply, in order. */
-  #unanswered: Batch[] = [];
-  #inFlight = 0;
 
   constructor(owner: OutboxOwner, ttl: number) {
     this.#owner = owner;
@@ -122,11 +83,21 @@ export class Outbox {
     return this.#requests.has(serial);
   }
 
-  /** Sends commands in a batch of their own, now: a renewal or a wake-up. */
-  sendNow(commands: Command[]): void {
-    if (this.#hasFailed()) return this.retry();
+  /**
+   * Sends commands in a batch of their own, now: a renewal or a wake-up.
+   *
+   * @returns Whether they were sent. After a failure, the failed batches are sent instead.
+   */
+  sendNow(commands: Command[]): boolean {
+    if (this.#hasFailed()) {
+      if (this.isFailing) this.retry();
+      return false;
+    }
     this.flush();
+    // An owner that ends has nothing to renew.
+    if (this.#isEnding()) return false;
     this.#send(this.#createBatch(commands, []));
+    return true;
   }
 
   /** Sends the failed batches again, now. */
@@ -142,13 +113,15 @@ export class Outbox {
     if (this.#commands.length + this.#confirmations.length === 0) return;
     // Redis may have recovered, so a new request tries again at once. Other commands wait for the retry.
     if (this.#hasFailed()) {
-      if (this.#requests.size + this.#confirmations.length > 0) this.retry();
+      if (this.isFailing && this.#requests.size + this.#confirmations.length > 0) this.retry();
       return;
     }
-    // The batch with which an owner ends is the last one of its epoch.
-    while (this.#inFlight < MAX_IN_FLIGHT && this.#unanswered.at(-1)?.ends !== true) {
-      const isLast = this.#commands.length <= COMMANDS_PER_BATCH;
-      const commands = isLast ? this.#commands : this.#commands.splice(0, COMMANDS_PER_BATCH);
+    while (this.#unanswered.length < MAX_IN_FLIGHT && !this.#isEnding()) {
+      // The first batch of an epoch has to state all leases.
+      const stated = this.#name === '' ? this.#commands.findLastIndex(({ kind }) => kind === 'hold') + 1 : 0;
+      const most = Math.max(COMMANDS_PER_BATCH, stated);
+      const isLast = this.#commands.length <= most;
+      const commands = isLast ? this.#commands : this.#commands.splice(0, most);
       if (isLast) {
         this.#commands = [];
         this.#requests.clear();
@@ -164,27 +137,40 @@ export class Outbox {
   }
 
   /** Gives up all that Redis has not confirmed: its leases have expired, or will. */
-  abandon(): void {
+  abandon(error: ThrottleBackendError): void {
+    const failed = this.#takeConfirmations();
     this.#unanswered = [];
     this.#commands = [];
-    this.#confirmations = [];
     this.#requests.clear();
     this.#backoff.succeeded();
     this.#name = '';
+    for (const { onFailed } of failed) onFailed(error);
   }
 
-  /** Begins an epoch with a batch that states all that the throttle object still holds. */
-  restart(): void {
+  /**
+   * Begins an epoch with a batch that states all that the throttle object still holds.
+   *
+   * @param isKnown Whether Redis still knows the owner, with leases that may have been released meanwhile.
+   */
+  restart(isKnown = false): void {
+    // The holder of a lost lease may enqueue commands here.
+    const stated = this.#owner.restate();
     const unconfirmed = [...this.#unanswered.flatMap(({ commands }) => commands), ...this.#commands];
-    this.#confirmations = [...this.#unanswered.flatMap(({ confirmations }) => confirmations), ...this.#confirmations];
-    // Leases and waiters are stated again. What concerns others, or counts once only, is still to come.
-    const kept = unconfirmed.filter(({ kind }) => kind === 'pause' || kind === 'resume' || kind === 'settle');
-    const commands = [...this.#owner.restate(), ...kept];
+    this.#confirmations = this.#takeConfirmations();
+    const requested = serialsOf(stated);
+    const repeated = serialsOf(unconfirmed);
+    // Leases and waiters are stated again. Requests and commands that concern others keep their order.
+    const commands = [
+      ...stated.filter((command) => command.kind !== 'acquire' || !repeated.has(command.serial)),
+      ...unconfirmed.filter((command) =>
+        command.kind === 'acquire' ? requested.has(command.serial) : isKept(command),
+      ),
+    ];
     const old = this.#name;
     this.#unanswered = [];
     this.#name = '';
     this.#requests.clear();
-    if (old !== '' && commands.length > 0) commands.unshift({ kind: 'replace', owner: old });
+    if (old !== '' && (isKnown || commands.length > 0)) commands.unshift({ kind: 'replace', owner: old });
     this.#commands = commands;
     for (const command of commands) if (command.kind === 'acquire') this.#requests.add(command.serial);
     this.#backoff.succeeded();
@@ -202,6 +188,17 @@ export class Outbox {
     this.flush();
     this.#owner.onChange();
   };
+
+  /** Whether the last batch of the epoch has been sent. */
+  #isEnding(): boolean {
+    return this.#unanswered.at(-1)?.ends === true;
+  }
+
+  /** Removes and returns all confirmations, in order. */
+  #takeConfirmations(): Confirmation[] {
+    const waiting = this.#confirmations.splice(0);
+    return [...this.#unanswered.flatMap(({ confirmations }) => confirmations), ...waiting];
+  }
 
   #hasFailed(): boolean {
     return this.#unanswered.some(({ inFlight }) => !inFlight) || (this.#unanswered.length > 0 && this.isFailing);
@@ -224,11 +221,13 @@ export class Outbox {
     const batch: Batch = {
       owner: this.#name,
       sequence: this.#sequence++,
-      flags: this.#owner.flags(),
+      settings: this.#owner.terms(),
       ends: this.#isClean && this.#commands.length === 0 && this.#owner.mayEnd(),
       commands,
       confirmations,
       sentAt: 0,
+      wasFirst: false,
+      endsNow: false,
       inFlight: false,
     };
     this.#unanswered.push(batch);
@@ -237,6 +236,8 @@ export class Outbox {
 
   #send(batch: Batch): void {
     batch.inFlight = true;
+    batch.wasFirst = this.#unanswered[0] === batch;
+    batch.endsNow = batch.ends && this.#isClean;
     this.#inFlight++;
     this.#owner.send(batch).then(
       (reply) => this.#onReply(batch, reply),
@@ -255,17 +256,20 @@ export class Outbox {
   }
 
   #applyReply(batch: Batch, reply: Reply, index: number): void {
+    const isApplied = reply.outcome === 'applied';
+    // Redis has forgotten an owner that has ended: it may have applied the batch before. Releases need no repetition.
+    const isOver = batch.ends && batch.confirmations.length === 0 && !batch.commands.some(isKept);
+    // A batch may overtake earlier ones. Their replies decide: Redis then replies otherwise to the next copy.
+    if (!isApplied && index > 0) return;
     this.#backoff.succeeded();
-    // Redis has forgotten an owner that has ended: it has applied the batch before.
-    if (reply.outcome === 'applied' || (reply.outcome === 'unknown owner' && batch.ends)) {
+    if (isApplied || (isOver && reply.outcome === 'unknown owner')) {
       this.#unanswered.splice(index, 1);
       if (batch.ends) this.#name = '';
-      if (reply.outcome === 'applied') this.#owner.onReply(batch, reply);
+      if (isApplied) this.#owner.onReply(batch, reply);
       for (const { onDone } of batch.confirmations) onDone();
-      // The batches behind a failed one were refused.
-      this.retry();
-    } else if (reply.outcome === 'unknown owner' || index === 0) this.restart();
-    else if (!this.#unanswered[index - 1]?.inFlight) this.retry();
+    } else if (batch.wasFirst) return this.restart(reply.outcome === 'refused');
+    // The batches behind a failed one were refused.
+    this.retry();
   }
 
   #onFailure(batch: Batch, error: ThrottleBackendError): void {

@@ -13,6 +13,7 @@
 import type { EventPublisher } from '../core/events.js';
 import type { AcquireOptions } from '../core/gate.js';
 import { Alarm } from './alarm.js';
+import type { Batch, BatchTerms, OutboxOwner } from './batch.js';
 import { abortReasonOf, type Call, type CallSink, PendingCalls } from './calls.js';
 import type { ThrottleBackendError } from './errors.js';
 import { EventHandler } from './event-handler.js';
@@ -20,9 +21,9 @@ import type { Fallback } from './fallback.js';
 import { Holdings } from './holdings.js';
 import type { Lease } from './lease.js';
 import { type Labelled, timeoutError } from './options.js';
-import { type Batch, Outbox, type OutboxOwner } from './outbox.js';
+import { Outbox } from './outbox.js';
 import { Permission } from './permission.js';
-import { type Command, decodeEvent, Flag, type Reply } from './protocol.js';
+import { type Command, decodeEvent, Flag, FOREVER, type Reply } from './protocol.js';
 import { Renewal, SAFE_SHARE } from './renewal.js';
 import type { EventSink } from './shared-connection.js';
 import type { SteadyClock } from './steady-clock.js';
@@ -65,6 +66,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #alarm: Alarm;
   /** Whether messages are received: as long as the participant holds or wants anything. */
   #isRegistered = false;
+  /** The owner name whose messages are received; empty for none. */
+  #channel = '';
   /** Whether a caller waits for the end of all work, so that the alarm must keep the process alive. */
   #isAwaited = false;
   /** The error of the last call of the script, if it failed. */
@@ -151,6 +154,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#permission.block();
     this.#holdings.returnLingering();
     for (const call of this.#calls.list()) {
+      // A subscriber of a refusal may abort other calls.
+      if (!this.#calls.has(call)) continue;
       this.#cancel(call);
       this.#parts.settleWithoutPermit(call, call.tries ? undefined : error);
     }
@@ -211,16 +216,14 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   }
 
   beginEpoch(): string {
-    const { connection } = this.#parts.wire;
-    if (this.#outbox.name !== '') connection.unregister(this.#outbox.name);
-    const name = connection.createOwner();
-    connection.register(name, this);
+    this.#listenTo(this.#parts.wire.connection.createOwner());
     this.#permission.drop();
-    return name;
+    return this.#channel;
   }
 
-  flags(): string {
-    return this.#parts.wire.flags() + (this.#parts.linger > 0 ? Flag.linger : '');
+  terms(): BatchTerms {
+    const { linger, wire } = this.#parts;
+    return { flags: linger > 0 ? wire.flags() + Flag.linger : wire.flags(), rate: wire.rate };
   }
 
   mayEnd(): boolean {
@@ -234,7 +237,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       .map(({ serial, item }) => ({ kind: 'hold', serial, item }));
     for (const call of this.#calls.list()) {
       const { serial, cost, ticket } = call;
-      if (ticket > 0) commands.push({ kind: 'wait', serial, cost, ticket });
+      if (ticket > 0 && ticket < FOREVER) commands.push({ kind: 'wait', serial, cost, ticket });
       else commands.push({ kind: 'acquire', serial, cost, timeout: call.timeout });
     }
     this.#renewal.listed(this.#clock.now());
@@ -250,12 +253,12 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#permission.take(reply, batch.sentAt);
     if (!reply.linger) this.#holdings.returnLingering();
     for (const event of reply.events) {
-      if (event.kind === 'granted') {
-        if (isLate) continue;
-        if (event.isRepeated && (this.#calls.get(event.serial)?.ticket ?? 0) > 0)
+      if (event.kind === 'granted' && isLate) this.#events.postpone(event.serial);
+      else {
+        if (event.kind === 'granted' && event.isRepeated && (this.#calls.get(event.serial)?.ticket ?? 0) > 0)
           this.#parts.wire.connection.distrustMessages();
+        this.#events.apply(event);
       }
-      this.#events.apply(event);
     }
     if (isLate) this.reconcile();
   }
@@ -286,7 +289,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     );
     const isGone = this.#calls.size === 0 && this.#holdings.leases.isEmpty;
     if (isGone && (now >= this.#renewal.expiredAt || (this.#parts.isLeaving() && this.#outbox.isFailing)))
-      this.#outbox.abandon();
+      this.#outbox.abandon(error);
   }
 
   now(): number {
@@ -346,15 +349,23 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#isRegistered = true;
     // After a long silence, Redis has forgotten the owner, or is about to.
     if (now >= this.#renewal.safeUntil) this.#outbox.forget();
-    if (this.#outbox.name !== '') this.#parts.wire.connection.register(this.#outbox.name, this);
+    if (this.#outbox.name !== '') this.#listenTo(this.#outbox.name);
     this.#renewal.begin(now);
+  }
+
+  /** Receives the messages for the owner `name` from now on, and no others. */
+  #listenTo(name: string): void {
+    const { connection } = this.#parts.wire;
+    if (this.#channel !== '') connection.unregister(this.#channel);
+    this.#channel = name;
+    if (name !== '') connection.register(name, this);
   }
 
   #unregister(): void {
     if (this.#isRegistered) {
       this.#isRegistered = false;
       this.#permission.drop();
-      if (this.#outbox.name !== '') this.#parts.wire.connection.unregister(this.#outbox.name);
+      this.#listenTo('');
     }
     this.#isAwaited = false;
     this.#parts.onIdle();
@@ -362,12 +373,13 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   /** Sends the list of all waiters. Redis repeats the grants whose messages were lost. */
   #listWaiters(now: number): void {
-    this.#renewal.listed(now);
     const commands: Command[] = [];
     for (const { serial, cost, ticket } of this.#calls.list())
       if (ticket > 0) commands.push({ kind: 'wait', serial, cost, ticket });
+    this.#renewal.listed(now);
     for (let from = 0; from === 0 || from < commands.length; from += WAITERS_PER_BATCH)
-      this.#outbox.sendNow(commands.slice(from, from + WAITERS_PER_BATCH));
+      // The list is still due: it follows as soon as Redis replies again.
+      if (!this.#outbox.sendNow(commands.slice(from, from + WAITERS_PER_BATCH))) return this.#renewal.listed(-Infinity);
   }
 
   /** Removes a call. Redis removes its place in the queue, or takes back a grant that is on its way. */

@@ -69,7 +69,8 @@ const encodeCount = (count: number): string => (count === Infinity ? '-1' : coun
 
 /** The rate as one argument. A capacity of -1 stands for no limit. */
 export function encodeRate(capacity: number, period: number, burst: number): string {
-  return capacity < Infinity ? `${capacity} ${period * 1e6} ${burst}` : `-1 1 ${Math.min(burst, Number.MAX_VALUE)}`;
+  const [span, size] = [Math.min(period * 1e6, Number.MAX_VALUE), Math.min(burst, Number.MAX_VALUE)];
+  return capacity < Infinity ? `${capacity} ${span} ${size}` : `-1 1 ${size}`;
 }
 
 /** The arguments of the script for one batch. */
@@ -156,14 +157,36 @@ export type Event =
   | { readonly kind: 'withdrawn'; readonly version: number }
   | { readonly kind: 'reset' };
 
-/** Parses one event. Returns `undefined` for a line that is no event. */
+/** The smallest and the largest number of fields of each kind of event. All fields but serials are numbers. */
+const FIELDS: ReadonlyMap<string, readonly [least: number, most: number]> = new Map([
+  ['G', [5, 5]],
+  ['g', [5, 5]],
+  ['Q', [2, 3]],
+  ['L', [4, 4]],
+  ['F', [4, 4]],
+  ['O', [2, 2]],
+  ['N', [1, 1]],
+  ['X', [1, 1]],
+  ['H', [2, 2]],
+  ['V', [1, 1]],
+  ['Z', [0, 0]],
+]);
+
+/** Whether a field is a number from 0, such as a script prints it. */
+const isNumber = (field: string): boolean => field !== '' && Number(field) >= 0 && Number(field) < Infinity;
+
+/** Parses one event. Returns `undefined` for a line that is no event: any program may publish on a channel. */
 export function decodeEvent(line: string): Event | undefined {
-  const [kind, serial = '', ...fields] = line.split(' ');
+  const [kind = '', ...all] = line.split(' ');
+  const [least, most] = FIELDS.get(kind) ?? [Infinity, 0];
+  if (all.length < least || all.length > most) return undefined;
+  const numbers = kind === 'H' || kind === 'V' ? all : all.slice(1);
+  if (!numbers.every(isNumber)) return undefined;
+  const [serial = '', ...fields] = all;
   const number = (index: number): number => Number(fields[index] ?? 0);
   switch (kind) {
     case 'G':
     case 'g': {
-      if (fields.length < 4) return undefined;
       const item = fields.join(' ');
       return { kind: 'granted', serial, slot: number(0), grantedAt: number(1), item, isRepeated: kind === 'g' };
     }
@@ -210,36 +233,36 @@ export interface Reply {
   readonly events: readonly Event[];
 }
 
-const OUTCOMES: Readonly<Record<string, Reply['outcome']>> = {
-  A: 'applied',
-  L: 'applied',
-  R: 'refused',
-  U: 'unknown owner',
-};
+const OUTCOMES: ReadonlyMap<string, Reply['outcome']> = new Map([
+  ['A', 'applied'],
+  ['L', 'applied'],
+  ['R', 'refused'],
+  ['U', 'unknown owner'],
+]);
 
 /**
- * Parses the reply to `commands`.
+ * Parses the reply to the batch number `sequence` with `commands`.
  *
  * @throws {TypeError} The reply is not from the script, or lacks an event for a request.
  */
-export function decodeReply(commands: readonly Command[], reply: unknown): Reply {
+export function decodeReply(commands: readonly Command[], reply: unknown, sequence: number): Reply {
   const [head = '', ...lines] = typeof reply === 'string' ? reply.split('\n') : [];
-  const [letter = '', version, upTo, wakeSpan, wakeAt] = head.split(' ');
-  const outcome = OUTCOMES[letter];
-  const events: Event[] = [];
-  for (const line of lines) {
-    const event = decodeEvent(line);
-    if (event !== undefined) events.push(event);
-  }
-  if (outcome === undefined || (outcome === 'applied' && !coversRequests(commands, events)))
+  const [letter = '', ...numbers] = head.split(' ');
+  const outcome = OUTCOMES.get(letter);
+  const events = lines.map(decodeEvent).filter((event) => event !== undefined);
+  const isWhole = numbers.length <= 4 && numbers.every(isNumber) && events.length === lines.length;
+  // Every script accepts the first batch of an owner. To begin anew after such a reply would never end.
+  const isPossible = outcome === 'applied' ? coversRequests(commands, events) : sequence > 0;
+  if (outcome === undefined || !isWhole || !isPossible)
     throw new TypeError('the client has returned a reply that is not from the script');
+  const [version = 0, upTo = 0, wakeSpan = 0, wakeAt = 0] = numbers.map(Number);
   return {
     outcome,
     linger: letter === 'L',
-    version: Number(version ?? 0),
-    upTo: Number(upTo ?? 0),
-    wakeSpan: wakeSpan === undefined ? Infinity : decodeSpan(Number(wakeSpan)),
-    wakeAt: Number(wakeAt ?? 0),
+    version,
+    upTo,
+    wakeSpan: wakeAt > 0 ? decodeSpan(wakeSpan) : Infinity,
+    wakeAt,
     events,
   };
 }

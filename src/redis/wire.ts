@@ -1,7 +1,7 @@
 /** The calls of the script for one throttle object: the settings that every batch carries, and the wake-up time. */
 import type { Throttle } from '../core/throttle.js';
+import type { Batch } from './batch.js';
 import { backendError, type Labelled } from './options.js';
-import type { Batch } from './outbox.js';
 import { decodeReply, encodeBatch, encodeRate, Flag, micros, type Reply } from './protocol.js';
 import { SAFE_SHARE } from './renewal.js';
 import type { Script } from './script.js';
@@ -34,6 +34,8 @@ export class Wire {
   readonly #limits: Throttle;
   readonly #clock: SteadyClock;
   #rate = '';
+  /** The latest batch whose reply has set the wake-up time. */
+  #latest: Batch | undefined;
   /** Whether Redis has applied the present rate. */
   #isConfigured = false;
 
@@ -64,6 +66,11 @@ export class Wire {
     return this.connection.isDown(this.#settings.keys[0] as string, now, probe);
   }
 
+  /** The rate for the next batch. */
+  get rate(): string {
+    return this.#rate;
+  }
+
   /** The flags of the next batch. */
   flags(): string {
     const flags = this.#isConfigured ? '' : Flag.configure;
@@ -75,7 +82,7 @@ export class Wire {
     const { face, keys, ttl, maxQueue, commandTimeout, serverTime } = this.#settings;
     batch.sentAt = now;
     const { messages } = this.wakeup;
-    const rate = this.#rate;
+    const { flags, rate } = batch.settings;
     const args = encodeBatch(
       {
         owner: batch.owner,
@@ -83,7 +90,7 @@ export class Wire {
         ttl,
         concurrency: this.#limits.concurrency || Infinity,
         rate,
-        flags: batch.ends ? batch.flags + Flag.end : batch.flags,
+        flags: batch.endsNow ? flags + Flag.end : flags,
         confirmed: this.wakeup.confirmed,
         maxQueue,
         serverTime: serverTime === undefined ? '' : micros(serverTime()),
@@ -95,11 +102,14 @@ export class Wire {
     return this.connection.call(this.#script, keys, args, this.#clock, timeout, onLateReply).then(
       (text) => {
         try {
-          const reply = decodeReply(batch.commands, text);
+          const reply = decodeReply(batch.commands, text, batch.sequence);
           this.connection.mayPublish = true;
           if (reply.outcome !== 'applied') return reply;
-          this.wakeup.setByReply(this.#clock.now(), reply.wakeSpan, reply.wakeAt, messages);
-          if (batch.flags.includes(Flag.configure) && rate === this.#rate) this.#isConfigured = true;
+          const isOlder = this.#latest?.owner === batch.owner && this.#latest.sequence > batch.sequence;
+          if (!isOlder) this.#latest = batch;
+          // A reply that a later one has overtaken counts as a message: the earlier instant is safe.
+          this.wakeup.setByReply(this.#clock.now(), reply.wakeSpan, reply.wakeAt, isOlder ? -1 : messages);
+          if (flags.includes(Flag.configure) && rate === this.#rate) this.#isConfigured = true;
           return reply;
         } catch (error) {
           throw backendError(face, error);
