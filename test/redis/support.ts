@@ -119,6 +119,26 @@ export async function connections(url: string): Promise<number> {
   return list.trim().split('\n').length - 1;
 }
 
+/** The positions of two numbers in the state of a throttle, see src/redis/scripts/state.lua. */
+const [ACTIVE_AT, WAITING_AT] = [34, 170];
+
+/**
+ * The keys that match `pattern` and hold more than an idle state. The state of an idle throttle keeps the owners for
+ * their ttl; it is one key, which expires, without leases and waiters.
+ */
+export async function busyKeys(client: Redis, pattern = '*'): Promise<string[]> {
+  const busy: string[] = [];
+  for (const key of await client.keys(pattern)) {
+    const state = (await client.type(key)) === 'string' ? await client.getBuffer(key) : undefined;
+    const expires = (await client.pttl(key)) !== -1;
+    // A key without a buffer has expired meanwhile.
+    if (state === null) continue;
+    const isIdle = state?.toString('latin1', 0, 9) === 'headgate1' && expires;
+    if (!isIdle || state.readDoubleBE(ACTIVE_AT) > 0 || state.readDoubleBE(WAITING_AT) > 0) busy.push(key);
+  }
+  return busy;
+}
+
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 /**
