@@ -19,7 +19,7 @@ export function readLua(file: string, replacements: Replacements = {}): string {
 }
 
 function include(file: string, replacements: Replacements, outer: readonly string[]): string {
-  if (outer.includes(file)) throw new Error(`${[...outer, file].map((path) => basename(path)).join(' includes ')}`);
+  if (outer.includes(file)) throw new Error([...outer, file].map((path) => basename(path)).join(' includes '));
   const text = replacements[basename(file, '.lua')] ?? readFileSync(file, 'utf8');
   return text.replaceAll(/^--- @include (\S+)$/gm, (_, name: string) =>
     include(join(dirname(file), `${name}.lua`), replacements, [...outer, file]),
@@ -37,8 +37,8 @@ const toModule = (file: string): string => `export default ${JSON.stringify(read
 /** The plugin for esbuild and tsup. */
 export const luaForEsbuild: Plugin = {
   name: 'lua',
-  setup({ onLoad }) {
-    onLoad({ filter: /\.lua$/ }, ({ path }) => ({ contents: toModule(path), loader: 'js' }));
+  setup(build) {
+    build.onLoad({ filter: /\.lua$/ }, ({ path }) => ({ contents: toModule(path), loader: 'js' }));
   },
 };
 

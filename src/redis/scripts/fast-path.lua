@@ -7,7 +7,7 @@
 -- with a rate and a log.
 local packed, clock = redis.call('GET', KEYS[1]), nil
 do
-  local ARGV, call, find, sub = ARGV, redis.call, string.find, string.sub
+  local ARGV, call, find, match, sub = ARGV, redis.call, string.find, string.match, string.sub
   local kind, flags, owner = packed and sub(packed, 1, 10), ARGV[6], ARGV[1]
   local place = (kind == 'headgate1q' or kind == 'headgate1r') and (flags == '' or flags == 'l')
     and find(packed, '\n' .. owner .. ' ', 235, true)
@@ -37,24 +37,30 @@ do
       if limited then
         tokens, since, rate, burst, grants, folded, keys_expiry = unpack('>ddddddd', rates)
       end
-      -- The commands.
-      local prefix, events, index, word, instant = '\n' .. owner .. '.', '', 10, ARGV[10], nil
+      -- The commands. Texts that grow with the batch are built in parts: each change copies the whole text.
+      local prefix, index, word, instant = '\n' .. owner .. '.', 10, ARGV[10], nil
+      local granted, granted_part, events, events_part = '', '', '', ''
+      -- The places of released lines. `released` has their ids if there are several.
+      local cut_from, cut_till, first_id, released
       while word do
         if word ~= 'R' and word ~= 'A' then break end
         local serial = ARGV[index + 1]
         local id = prefix .. serial .. ' '
-        local from = find(leases, id, 1, true)
         if word == 'R' then
-          if from then
-            local till = find(leases, '\n', from + 1, true) or #leases + 1
-            local slot = tonumber(string.match(leases, '^%d+', from + #id))
-            leases = sub(leases, 1, from - 1) .. sub(leases, till)
+          local from = find(leases, id, 1, true)
+          if from and id ~= first_id and not (released and released[id]) then
+            local slot
+            if first_id then
+              released = released or { [first_id] = true }
+              released[id] = true
+            else first_id, cut_from = id, from end
+            from, cut_till, slot = find(leases, '^(%d+)[^\n]*', from + #id)
             slots = sub(slots, 1, slot - 1) .. '0' .. sub(slots, slot + 1)
             active, held = active - 1, held - 1
-          end
+          elseif not from and instant then break end
           index = index + 2
         else
-          if from or (limit >= 0 and active >= limit) then break end
+          if limit >= 0 and active >= limit then break end
           local slot, cost, number = find(slots, '0', 1, true) or #slots + 1, ARGV[index + 2], ' 0'
           if slot > 64 then break end
           if limited then
@@ -71,9 +77,12 @@ do
           end
           instant = instant or string.format('%.0f', now)
           local item = slot .. ' ' .. instant .. ' ' .. cost .. number
-          leases = leases .. id .. item
+          granted_part = granted_part .. id .. item
+          events_part = events_part .. '\nG ' .. serial .. ' ' .. item
+          if #events_part > 400 then
+            granted, granted_part, events, events_part = granted .. granted_part, '', events .. events_part, ''
+          end
           slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
-          events = events .. '\nG ' .. serial .. ' ' .. item
           active, held = active + 1, held + 1
           index = index + 4
         end
@@ -96,6 +105,14 @@ do
       end
       if not word then
         if active == 0 then slots = '' end
+        if released then
+          local kept = {}
+          for line in string.gmatch(leases, '\n[^\n]+') do
+            if not released[match(line, '^\n%S+ ')] then kept[#kept + 1] = line end
+          end
+          leases = table.concat(kept)
+        elseif first_id then leases = sub(leases, 1, cut_from - 1) .. sub(leases, cut_till + 1) end
+        leases = leases .. granted .. granted_part
         call('SET', KEYS[1], sub(packed, 1, 10)
           .. pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active,
             owners_size, #leases, #slots, permissions_size)
@@ -106,7 +123,7 @@ do
           -- Redis has lost the log. A settlement notices that by its length.
           call('PEXPIRE', KEYS[2], math.ceil((keys_expiry - now) / 1000) + 1)
         end
-        return outcome .. version .. events
+        return outcome .. version .. events .. events_part
       end
     end
   end
