@@ -255,6 +255,17 @@ describe('dead owners', () => {
     expect(await gate.present()).toEqual(['state']);
   });
 
+  test('a late copy of batch 0 revives the name of a dead owner, without its old waiters', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', { ttl: 3 * TTL }, ...acquire('x', 'y'));
+    await gate.send('hub.b', {}, ...acquire('gone'));
+    await gate.send('hub.a', { at: TTL, ttl: 3 * TTL });
+    await gate.send('hub.b', { at: TTL + 1, number: 0 });
+    expect((await gate.inspect(TTL + 1)).waiting.map(({ owner }) => owner)).toEqual(['hub.a']);
+    await gate.send('hub.a', { at: TTL + 2 }, ...release('x', 'y'));
+    expect(await gate.inspect(TTL + 2)).toMatchObject({ active: [], waiting: [] });
+  });
+
   test('leases of a dead owner are freed in parts of 200, and the wake-up time is at once', async () => {
     const gate = open();
     await gate.send('hub.a', {}, ...acquire(...range(500)));
