@@ -56,11 +56,11 @@ describe('the scripts', () => {
   });
 
   test.each(['step', 'inspect', 'reset'])('%s.lua means the same without comments and spaces', (name) => {
-    const join = (part: string): string =>
-      readFileSync(scriptFile(part), 'utf8').replaceAll(/^--- @include (\S+)$/gm, (_, inner: string) => join(inner));
+    const joined = (part: string): string =>
+      readFileSync(scriptFile(part), 'utf8').replaceAll(/^--- @include (\S+)$/gm, (_, inner: string) => joined(inner));
     const meaning = (code: string): string =>
       JSON.stringify(luaparse.parse(code, { luaVersion: '5.1', comments: false }));
-    expect(meaning(readLua(scriptFile(name)))).toBe(meaning(join(name)));
+    expect(meaning(readLua(scriptFile(name)))).toBe(meaning(joined(name)));
   });
 
   test.each(names)('%s.lua begins with a comment, and has at most 350 lines of at most 120 columns', (name) => {

@@ -262,7 +262,8 @@ describe('dead owners', () => {
     await gate.send('hub.a', { at: TTL, ttl: 3 * TTL });
     await gate.send('hub.b', { at: TTL + 1, number: 0 });
     expect((await gate.inspect(TTL + 1)).waiting.map(({ owner }) => owner)).toEqual(['hub.a']);
-    await gate.send('hub.a', { at: TTL + 2 }, ...release('x', 'y'));
+    await gate.send('hub.a', { at: TTL + 2 }, ...release('x'));
+    await gate.send('hub.a', { at: TTL + 2 }, ...release('y'));
     expect(await gate.inspect(TTL + 2)).toMatchObject({ active: [], waiting: [] });
   });
 
