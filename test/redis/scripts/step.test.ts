@@ -323,7 +323,17 @@ describe('large states', () => {
     const gate = open();
     for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(5)));
     expect(await gate.present()).toEqual(['state', 'leases', 'slots', 'owners', 'expiries']);
-    for (const name of range(20, 'hub.')) await gate.send(name, { flags: 'e' }, ...release(...range(5)));
+    const names = range(20, 'hub.');
+    for (const name of names.slice(0, 14)) await gate.send(name, { flags: 'e' }, ...release(...range(5)));
+    const { outcome, events } = await gate.send('hub.19', {}, ...acquire('x'));
+    expect([outcome, short(events)]).toEqual(['A', ['G x 1']]);
+    await gate.send('hub.19', {}, ...release('x'));
+    expect((await gate.inspect(0)).active).toHaveLength(30);
+    expect(await gate.present()).toEqual(['state', 'leases', 'slots']);
+    for (const name of names.slice(14, 19)) await gate.send(name, { flags: 'e' }, ...release(...range(5)));
+    await gate.send('hub.19', {}, ...release(...range(4)), ...acquire('y'));
+    expect(await gate.present()).toEqual(['state', 'leases', 'slots']);
+    await gate.send('hub.19', { flags: 'e' }, ...release('s4', 'y'));
     expect(await gate.present()).toEqual([]);
   });
 
