@@ -26,10 +26,14 @@ function include(file: string, replacements: Replacements, outer: readonly strin
   );
 }
 
-/** Removes comments and indentation. A comment stands on a line of its own. */
+/** Removes comments, indentation and spaces around signs. A comment stands on a line of its own. */
 function shorten(text: string): string {
   const lines = text.split('\n').map((line) => line.trim());
-  return `${lines.filter((line) => line !== '' && !line.startsWith('--')).join('\n')}\n`;
+  const code = `${lines.filter((line) => line !== '' && !line.startsWith('--')).join('\n')}\n`;
+  // Every second piece is a string. A space after a digit stays, since `1 ..` is no `1..`.
+  const pieces = code.split(/('(?:[^'\\\n]|\\.)*')/);
+  const signs = /(?<!\d) *([=+*/<>,(){}]|\.\.|[~=<>]=) */g;
+  return pieces.map((piece, index) => (index % 2 === 1 ? piece : piece.replaceAll(signs, '$1'))).join('');
 }
 
 const toModule = (file: string): string => `export default ${JSON.stringify(readLua(file))};`;

@@ -32,7 +32,7 @@ test.each([
 ])('prefix %o and key %o give %s', (prefix, key, base) => {
   expect(keyNames(prefix, key)).toEqual([
     base,
-    ...['queue', 'leases', 'owners', 'slots', 'log'].map((part) => `${base}:${part}`),
+    ...['log', 'queue', 'leases', 'slots', 'owners', 'expiries', 'reset'].map((part) => `${base}:${part}`),
   ]);
 });
 

@@ -1,15 +1,14 @@
 /** The part of luaparse that the tests use. */
 declare module 'luaparse' {
-  interface Node {
-    readonly type: string;
-    readonly name: string;
-    readonly isLocal?: boolean;
-  }
   interface Options {
     readonly luaVersion: string;
-    readonly scope: boolean;
-    readonly onCreateNode: (node: Node) => void;
+    readonly scope?: boolean;
+    readonly comments?: boolean;
   }
-  const luaparse: { parse(code: string, options: Options): unknown };
+  interface Chunk {
+    /** With `scope`: the first use of each global. */
+    readonly globals: readonly { readonly name: string }[];
+  }
+  const luaparse: { parse(code: string, options: Options): Chunk };
   export default luaparse;
 }

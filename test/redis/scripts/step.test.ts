@@ -255,6 +255,18 @@ describe('dead owners', () => {
     expect(await gate.present()).toEqual(['state']);
   });
 
+  test('a late copy of batch 0 revives the name of a dead owner, without its old waiters', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', { ttl: 3 * TTL }, ...acquire('x', 'y'));
+    await gate.send('hub.b', {}, ...acquire('gone'));
+    await gate.send('hub.a', { at: TTL, ttl: 3 * TTL });
+    await gate.send('hub.b', { at: TTL + 1, number: 0 });
+    expect((await gate.inspect(TTL + 1)).waiting.map(({ owner }) => owner)).toEqual(['hub.a']);
+    await gate.send('hub.a', { at: TTL + 2 }, ...release('x'));
+    await gate.send('hub.a', { at: TTL + 2 }, ...release('y'));
+    expect(await gate.inspect(TTL + 2)).toMatchObject({ active: [], waiting: [] });
+  });
+
   test('leases of a dead owner are freed in parts of 200, and the wake-up time is at once', async () => {
     const gate = open();
     await gate.send('hub.a', {}, ...acquire(...range(500)));
@@ -311,7 +323,17 @@ describe('large states', () => {
     const gate = open();
     for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(5)));
     expect(await gate.present()).toEqual(['state', 'leases', 'slots', 'owners', 'expiries']);
-    for (const name of range(20, 'hub.')) await gate.send(name, { flags: 'e' }, ...release(...range(5)));
+    const names = range(20, 'hub.');
+    for (const name of names.slice(0, 14)) await gate.send(name, { flags: 'e' }, ...release(...range(5)));
+    const { outcome, events } = await gate.send('hub.19', {}, ...acquire('x'));
+    expect([outcome, short(events)]).toEqual(['A', ['G x 1']]);
+    await gate.send('hub.19', {}, ...release('x'));
+    expect((await gate.inspect(0)).active).toHaveLength(30);
+    expect(await gate.present()).toEqual(['state', 'leases', 'slots']);
+    for (const name of names.slice(14, 19)) await gate.send(name, { flags: 'e' }, ...release(...range(5)));
+    await gate.send('hub.19', {}, ...release(...range(4)), ...acquire('y'));
+    expect(await gate.present()).toEqual(['state', 'leases', 'slots']);
+    await gate.send('hub.19', { flags: 'e' }, ...release('s4', 'y'));
     expect(await gate.present()).toEqual([]);
   });
 
