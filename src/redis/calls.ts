@@ -26,6 +26,9 @@ export interface Call {
   readonly reject: (reason: unknown) => void;
   /** Removes the abort listener and the timeout. */
   disconnect: (() => void) | undefined;
+  /** The neighbours among the pending calls. */
+  previous: Call | undefined;
+  next: Call | undefined;
 }
 
 /** The receiver of the ends of calls. */
@@ -40,6 +43,9 @@ export class PendingCalls {
   readonly #clock: SteadyClock;
   readonly #sink: CallSink;
   readonly #calls = new Map<string, Call>();
+  /** The ends of the list of calls. To find the first entry, a map passes all entries that were removed before it. */
+  #first: Call | undefined;
+  #last: Call | undefined;
   #nextSerial = 0;
 
   constructor(clock: SteadyClock, sink: CallSink) {
@@ -59,12 +65,12 @@ export class PendingCalls {
     return this.#calls.has(call.serial);
   }
 
-  /** The first call, or the calls in order. A copy, because a rejected caller may call again at once. */
+  /** The oldest call. */
   first(): Call | undefined {
-    for (const call of this.#calls.values()) return call;
-    return undefined;
+    return this.#first;
   }
 
+  /** The calls in order. A copy, because a rejected caller may call again at once. */
   list(): Call[] {
     return Array.from(this.#calls.values());
   }
@@ -92,6 +98,8 @@ export class PendingCalls {
       resolve,
       reject,
       disconnect: undefined,
+      previous: undefined,
+      next: undefined,
     };
   }
 
@@ -103,6 +111,10 @@ export class PendingCalls {
    */
   add(call: Call): boolean {
     this.#calls.set(call.serial, call);
+    call.previous = this.#last;
+    if (this.#last === undefined) this.#first = call;
+    else this.#last.next = call;
+    this.#last = call;
     try {
       if (call.signal !== undefined || (call.timeout > 0 && call.timeout < Infinity)) this.#watch(call);
     } catch (error) {
@@ -110,12 +122,21 @@ export class PendingCalls {
       this.remove(call);
       throw error;
     }
-    return this.#calls.has(call.serial);
+    const pending = this.#calls.has(call.serial);
+    // A method of the clock may have ended the call before its timer and its listener were set.
+    if (!pending) call.disconnect?.();
+    return pending;
   }
 
-  /** Removes a call that is decided, with its abort listener and its timeout. */
+  /** Removes a call that is decided, with its abort listener and its timeout. Has no effect on other calls. */
   remove(call: Call): void {
-    this.#calls.delete(call.serial);
+    if (!this.#calls.delete(call.serial)) return;
+    const { previous, next } = call;
+    if (previous === undefined) this.#first = next;
+    else previous.next = next;
+    if (next === undefined) this.#last = previous;
+    else next.previous = previous;
+    call.previous = call.next = undefined;
     call.disconnect?.();
   }
 

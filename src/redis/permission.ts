@@ -27,6 +27,7 @@ export class Permission {
   /** Takes the permission of a reply, unless the reply is older than a withdrawal. */
   take({ version, upTo, linger }: Reply, sentAt: number): void {
     if (version < this.#version) return;
+    if (version > this.#version) this.drop();
     this.#version = version;
     if (this.#blocks > 0 || sentAt < this.#givenAt) return;
     this.#upTo = upTo;
