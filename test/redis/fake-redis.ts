@@ -74,9 +74,9 @@ export class FakeRedis {
     return reply;
   }
 
-  /** Resets the gate: every lease and every place is lost, and the owners are notified. */
+  /** Resets all gates: every lease and every place is lost, and the owners are notified. */
   reset(): void {
-    const owners = Array.from(this.gate.owners.keys());
+    const owners = Array.from(this.#gates.values()).flatMap((gate) => [...gate.owners.keys()]);
     this.loseState();
     for (const owner of owners) this.#send(owner, ['Z']);
   }
