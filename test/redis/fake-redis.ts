@@ -76,7 +76,8 @@ export class FakeRedis {
 
   /** Resets all gates: every lease and every place is lost, and the owners are notified. */
   reset(): void {
-    const owners = Array.from(this.#gates.values()).flatMap((gate) => [...gate.owners.keys()]);
+    const owners: string[] = [];
+    for (const gate of this.#gates.values()) owners.push(...gate.owners.keys());
     this.loseState();
     for (const owner of owners) this.#send(owner, ['Z']);
   }

@@ -110,10 +110,10 @@ class RandomFleet {
     const controller = new AbortController();
     this.#waiting.add(controller);
     const end = (): boolean => this.#waiting.delete(controller);
-    this.#throttles[process]!.acquire(1, { signal: controller.signal }).then((permit) => {
-      end();
-      this.#held.push(permit);
-    }, end);
+    this.#throttles
+      [process]!.acquire(1, { signal: controller.signal })
+      .then((permit) => this.#held.push(permit))
+      .then(end, end);
   }
 
   /** The holders whose leases count, and their slots. */
