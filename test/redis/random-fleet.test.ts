@@ -110,8 +110,9 @@ class RandomFleet {
     const controller = new AbortController();
     this.#waiting.add(controller);
     const end = (): boolean => this.#waiting.delete(controller);
-    this.#throttles
-      [process]!.acquire(1, { signal: controller.signal })
+    const throttle = this.#throttles[process]!;
+    throttle
+      .acquire(1, { signal: controller.signal })
       .then((permit) => this.#held.push(permit))
       .then(end, end);
   }
