@@ -46,6 +46,8 @@ export interface OutboxOwner {
   mayEnd(): boolean;
   /** The commands that state what the throttle object holds, for an epoch that begins. */
   restate(): Command[];
+  /** The commands of batch 0 when it is sent again: messages may have brought leases since. */
+  repeatFirst(commands: readonly Command[]): Command[];
   onReply(batch: Batch, reply: Reply): void;
   onFailure(batch: Batch, error: ThrottleBackendError): void;
   now(): number;

@@ -103,7 +103,12 @@ export class Outbox {
   /** Sends the failed batches again, now. */
   retry(): void {
     this.#backoff.retried();
-    for (const batch of this.#unanswered) if (!batch.inFlight) this.#send(batch);
+    for (const batch of this.#unanswered) {
+      if (batch.inFlight) continue;
+      // Redis may have applied the first copy and lost its state since. Then this copy creates the owner again.
+      if (batch.sequence === 0) batch.commands = this.#owner.repeatFirst(batch.commands);
+      this.#send(batch);
+    }
   }
 
   /** Sends all commands now, instead of at the end of the tick. */

@@ -232,9 +232,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   restate(): Command[] {
     this.#holdings.checkExpiry();
-    const commands: Command[] = this.#holdings.leases
-      .grants()
-      .map(({ serial, item }) => ({ kind: 'hold', serial, item }));
+    const commands = this.#holds();
     for (const call of this.#calls.list()) {
       const { serial, cost, ticket } = call;
       if (ticket > 0 && ticket < FOREVER) commands.push({ kind: 'wait', serial, cost, ticket });
@@ -242,6 +240,20 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     }
     this.#renewal.listed(this.#clock.now());
     return commands;
+  }
+
+  repeatFirst(commands: readonly Command[]): Command[] {
+    const isPending = (command: Command): boolean =>
+      command.kind !== 'acquire' || this.#calls.get(command.serial) !== undefined;
+    return [
+      ...commands.filter(({ kind }) => kind === 'replace'),
+      ...this.#holds(),
+      ...commands.filter((command) => command.kind !== 'replace' && command.kind !== 'hold' && isPending(command)),
+    ];
+  }
+
+  #holds(): Command[] {
+    return this.#holdings.leases.grants().map(({ serial, item }) => ({ kind: 'hold', serial, item }));
   }
 
   onReply(batch: Batch, reply: Reply): void {

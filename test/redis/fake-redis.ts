@@ -74,9 +74,10 @@ export class FakeRedis {
     return reply;
   }
 
-  /** Resets the gate: every lease and every place is lost, and the owners are notified. */
+  /** Resets all gates: every lease and every place is lost, and the owners are notified. */
   reset(): void {
-    const owners = Array.from(this.gate.owners.keys());
+    const owners: string[] = [];
+    for (const gate of this.#gates.values()) owners.push(...gate.owners.keys());
     this.loseState();
     for (const owner of owners) this.#send(owner, ['Z']);
   }

@@ -1,5 +1,5 @@
 /** Several processes share a gate without a rate, on a fake Redis and a manual clock. */
-import { LeaseLostError, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
+import { type LeaseLostError, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import { Outcomes } from '../support/support.js';

@@ -71,6 +71,10 @@ class FakeOwner implements OutboxOwner {
     return this.stated;
   }
 
+  repeatFirst(commands: readonly Command[]): Command[] {
+    return [...this.stated, ...commands];
+  }
+
   onReply({ sequence }: Batch): void {
     this.replies.push(sequence);
   }
@@ -194,6 +198,16 @@ describe('failures', () => {
     await retry!.reply();
     expect(owner.texts).toEqual(['n0 1: release b']);
     expect(owner.outbox.isFailing).toBe(false);
+  });
+
+  test('batch 0 states the leases when it is sent again, and later batches do not', async () => {
+    const owner = new FakeOwner();
+    await owner.acquire('a');
+    await owner.acquire('b');
+    for (const sending of owner.take()) await sending.fail();
+    owner.stated = [{ kind: 'hold', serial: 'h', item: '1 1 1 0' }];
+    owner.outbox.retry();
+    expect(owner.texts).toEqual(['n0 0: hold h, acquire a', 'n0 1: acquire b']);
   });
 
   test('a batch is sent again with its old settings, since Redis may have applied the first copy', async () => {

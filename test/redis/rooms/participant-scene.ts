@@ -72,7 +72,7 @@ export class Scene {
       else call.reject(error);
     };
     const publisher = new EventPublisher({ ...face, burst: 1 }, clock);
-    const local = new Throttle(Infinity, 1, 1, { clock: this.clock, silent: true } as object);
+    const local = new Throttle(Infinity, 1, 1, { clock: this.clock });
     this.participant = new Participant({
       face,
       clock,

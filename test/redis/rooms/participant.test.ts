@@ -256,6 +256,16 @@ describe('failures of Redis', () => {
     expect(scene.batches).toEqual(['c.0 2: C3']);
   });
 
+  test('a repeated batch 0 states a permit that a message brought: Redis may have lost its state since', async () => {
+    const scene = new Scene();
+    await scene.acquire('a');
+    await scene.acquire('b');
+    await scene.message(grant('0'));
+    await scene.fail();
+    await scene.clock.advance(0.1);
+    expect(scene.batches).toContain('c.0 0: K0');
+  });
+
   test('a late reply shows that Redis is back, and the failed batch is sent again at once', async () => {
     const scene = await busyScene();
     await scene.acquire('c');

@@ -91,7 +91,7 @@ function encodeEvent(event: Event): string {
       return `H ${micros(event.span)} ${event.at}`;
     case 'withdrawn':
       return `V ${event.version}`;
-    case 'reset':
+    default:
       return 'Z';
   }
 }
@@ -100,7 +100,7 @@ const serial = fc.integer({ min: 0, max: 1e9 }).map((number) => number.toString(
 const cost = fc.double({ min: 0, noNaN: true, noDefaultInfinity: true });
 const instant = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
 /** Whole microseconds, or Infinity. */
-const span = fc.oneof(
+const duration = fc.oneof(
   fc.integer({ min: 0, max: 1e14 }).map((micros) => micros / 1e6),
   fc.constant(Infinity),
 );
@@ -110,11 +110,11 @@ const item = fc
   .map((fields) => ({ slot: fields[0], grantedAt: fields[1], item: fields.join(' ') }));
 
 const command: fc.Arbitrary<Command> = fc.oneof(
-  fc.record({ kind: fc.constant('acquire' as const), serial, cost, timeout: span }),
+  fc.record({ kind: fc.constant('acquire' as const), serial, cost, timeout: duration }),
   fc.record({ kind: fc.constant('release' as const), serial }),
   fc.record({ kind: fc.constant('cancel' as const), serial, cost }),
   fc.record({ kind: fc.constant('settle' as const), cost, item: item.map((grant) => grant.item.replace(/^\d+/, '1')) }),
-  fc.record({ kind: fc.constant('pause' as const), seconds: span }),
+  fc.record({ kind: fc.constant('pause' as const), seconds: duration }),
   fc.record({ kind: fc.constant('resume' as const) }),
   fc.record({ kind: fc.constant('replace' as const), owner: serial }),
   fc.record({ kind: fc.constant('hold' as const), serial, item: item.map((grant) => grant.item) }),
@@ -124,7 +124,9 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 const event: fc.Arbitrary<Event> = fc.oneof(
   fc
     .record({ kind: fc.constant('granted' as const), serial, grant: item, isRepeated: fc.boolean() })
-    .map(({ grant, ...rest }) => ({ ...rest, ...grant })),
+    .map(({ kind, serial: name, grant: { slot, grantedAt, item: record }, isRepeated }) => {
+      return { kind, serial: name, slot, grantedAt, item: record, isRepeated };
+    }),
   fc.record({
     kind: fc.constant('queued' as const),
     serial,
@@ -134,13 +136,13 @@ const event: fc.Arbitrary<Event> = fc.oneof(
   fc.record({
     kind: fc.constantFrom('late' as const, 'queue full' as const),
     serial,
-    wait: span,
+    wait: duration,
     active: count,
     waiting: count,
   }),
   fc.record({ kind: fc.constant('oversize' as const), serial, burst: cost }),
   fc.record({ kind: fc.constantFrom('refused earlier' as const, 'lease lost' as const), serial }),
-  fc.record({ kind: fc.constant('wake' as const), span, at: instant }),
+  fc.record({ kind: fc.constant('wake' as const), span: duration, at: instant }),
   fc.record({ kind: fc.constant('withdrawn' as const), version: instant }),
   fc.record({ kind: fc.constant('reset' as const) }),
 );
