@@ -13,7 +13,7 @@
 import type { EventPublisher } from '../core/events.js';
 import type { AcquireOptions } from '../core/gate.js';
 import { Alarm } from './alarm.js';
-import type { Batch, BatchTerms, OutboxOwner } from './batch.js';
+import { type Batch, type BatchTerms, type OutboxOwner, serialsOf } from './batch.js';
 import { abortReasonOf, type Call, type CallSink, PendingCalls } from './calls.js';
 import type { ThrottleBackendError } from './errors.js';
 import { EventHandler } from './event-handler.js';
@@ -114,7 +114,11 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       const now = this.#clock.nowOrThrow();
       const call = this.#calls.create(cost, now, options, tries, resolve, reject);
       const { fallback, wire } = this.#parts;
-      if (fallback !== undefined && wire.isDown(now, () => this.#probe())) return fallback.acquire(call, now);
+      if (fallback !== undefined && wire.isDown(now, () => this.#probe())) {
+        // Another throttle on the connection may have failed first, while calls of this one still wait in Redis.
+        this.#moveWaiters(fallback, now);
+        return fallback.acquire(call, now);
+      }
       if (this.#holdings.reuseLingering(call, now)) return;
       this.#register(now);
       if (this.#calls.size === 0) this.#renewal.listed(now);
@@ -284,17 +288,16 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     // a missing one, so only the failure of a retry proves that the owner has expired.
     const expired = this.#failure !== undefined && now >= this.#renewal.expiredAt;
     this.#failure = error;
-    const sent = new Set<string>();
-    for (const command of batch.commands) if (command.kind === 'acquire') sent.add(command.serial);
+    if (fallback !== undefined) this.#moveWaiters(fallback, now);
+    const sent = serialsOf(batch.commands);
     for (const call of this.#calls.list()) {
       // A rejected caller may abort other calls.
       if (!this.#calls.has(call)) continue;
       const isUnsent = call.since <= batch.sentAt && this.#outbox.isUnsent(call.serial);
       const isHit = call.ticket === 0 ? sent.has(call.serial) || isUnsent : expired;
-      if (fallback === undefined && !isHit) continue;
+      if (!isHit) continue;
       this.#cancel(call);
-      if (fallback === undefined) this.#parts.settleWithoutPermit(call, error);
-      else fallback.acquire(call, now);
+      this.#parts.settleWithoutPermit(call, error);
     }
     batch.commands = batch.commands.filter(
       (command) => command.kind !== 'acquire' || this.#calls.get(command.serial) !== undefined,
@@ -392,6 +395,16 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     for (let from = 0; from === 0 || from < commands.length; from += WAITERS_PER_BATCH)
       // The list is still due: it follows as soon as Redis replies again.
       if (!this.#outbox.sendNow(commands.slice(from, from + WAITERS_PER_BATCH))) return this.#renewal.listed(-Infinity);
+  }
+
+  /** Moves all calls to the fallback, in order. */
+  #moveWaiters(fallback: Fallback, now: number): void {
+    for (const call of this.#calls.list()) {
+      // A subscriber of a grant may abort other calls.
+      if (!this.#calls.has(call)) continue;
+      this.#cancel(call);
+      fallback.acquire(call, now);
+    }
   }
 
   /** Removes a call. Redis removes its place in the queue, or takes back a grant that is on its way. */

@@ -14,9 +14,11 @@ import {
 } from 'headgate/redis';
 import { createClient, createClientPool, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { readLua } from '../../lua-loader.js';
 import { sendCommand } from '../support/redis-clusters.js';
 import { guarded } from '../support/processes.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
+import { scriptFile } from './scripts/support.js';
 import { bundle, connections, evalThrough, freshKey, later, makeFolder, subscribeThrough, until } from './support.js';
 
 type NodeRedis = NodeRedisClient & { withTypeMapping(mapping: object): NodeRedisClient };
@@ -239,37 +241,10 @@ it('calls fail in time while the server is down, and succeed once it has started
 describe('a server with passwords and rules', () => {
   const CHANNEL_RULES = ['resetkeys', '~{headgate:*', 'resetchannels', '&headgate:*', '-@all'];
   /** The commands of the scripts, of their evaluation and of the subscription. */
-  const COMMANDS = [
-    'eval',
-    'evalsha',
-    'time',
-    'publish',
-    'subscribe',
-    'unsubscribe',
-    'get',
-    'set',
-    'hgetall',
-    'hkeys',
-    'hlen',
-    'hmget',
-    'hset',
-    'hdel',
-    'zadd',
-    'zcard',
-    'zmscore',
-    'zrange',
-    'zrangebyscore',
-    'zrem',
-    'zremrangebyrank',
-    'zscore',
-    'setbit',
-    'getbit',
-    'bitpos',
-    'append',
-    'setrange',
-    'del',
-    'pexpire',
-  ];
+  const COMMANDS = new Set(['eval', 'evalsha', 'subscribe', 'unsubscribe', 'ping']);
+  for (const name of ['step', 'inspect', 'reset'])
+    for (const [, command = ''] of readLua(scriptFile(name)).matchAll(/call(?:_in_parts)?\('([A-Z]+)'/g))
+      COMMANDS.add(command.toLowerCase());
   let strict: RedisServer;
   beforeAll(async () => {
     strict = await startRedis();
@@ -281,7 +256,7 @@ describe('a server with passwords and rules', () => {
       'on',
       `>${PASSWORD}`,
       ...CHANNEL_RULES,
-      ...COMMANDS.map((command) => `+${command}`),
+      ...Array.from(COMMANDS, (command) => `+${command}`),
     );
     await admin.config('SET', 'requirepass', PASSWORD);
     admin.disconnect();
@@ -403,10 +378,9 @@ class Sentinel extends EventEmitter {
   });
   readonly unsubscribe = vi.fn(async (_channel: string, _listener: (message: string) => void) => {});
   /** The reply puts every caller into the queue: a reply without an event for a request would be rejected. */
-  readonly evalSha = vi.fn(async (_: string, { arguments: words }: { arguments: string[] }): Promise<unknown> => [
-    '',
-    ...words.flatMap((word, index) => (word === 'A' ? [`Q ${words[index + 1]} 1`] : [])),
-  ]);
+  readonly evalSha = vi.fn(async (_: string, { arguments: words }: { arguments: string[] }): Promise<unknown> =>
+    ['A', ...words.flatMap((word, index) => (word === 'A' ? [`Q ${words[index + 1]} 1`] : []))].join('\n'),
+  );
   readonly eval = this.evalSha;
   duplicate(): unknown {
     throw new Error('a second sentinel is not needed');

@@ -170,7 +170,7 @@ async function keysOf(key: string): Promise<string[]> {
   return found;
 }
 
-/** Checks that all slots are free, and that no key is left. */
+/** Checks that all slots are free, and that no key is left once the ttl of the owners has passed. */
 async function isAsNew(throttle: RedisThrottle): Promise<void> {
   const all = await Promise.all(Array.from({ length: throttle.concurrency }, () => throttle.tryAcquire(0)));
   const slots = all.map((permit) => permit?.slot ?? 0).toSorted((one, other) => one - other);
@@ -178,13 +178,13 @@ async function isAsNew(throttle: RedisThrottle): Promise<void> {
   for (const permit of all) permit?.release();
   await throttle.idle();
   expect(await throttle.inspect()).toMatchObject({ active: [], waiting: [], pausedFor: 0 });
-  await until('no key is left', async () => (await keysOf(throttle.key)).length === 0);
+  await until('no key is left', async () => (await keysOf(throttle.key)).length === 0, 20);
 }
 
 describe('eight processes and ten thousand calls', () => {
   const PROCESSES = 8;
   const CALLS = 1_250;
-  const limits = { concurrency: 6, capacity: 2_000, period: 1, burst: 40 };
+  const limits = { concurrency: 6, capacity: 2_000, period: 1, burst: 12 };
   const settings: Settings = { key: freshKey(), ttl: 10, ...limits };
   const accounts: Account[] = [];
   let throttle: RedisThrottle;
@@ -317,7 +317,7 @@ describe('eight processes and ten thousand calls', () => {
     // Instants are whole microseconds, so the refill of one microsecond is tolerated.
     expect(highest).toBeLessThanOrEqual(limits.burst * (1 + 1e-6) + rate);
     // At times the bucket was the limit, even on a slow machine: most of the burst was reserved at once.
-    expect(highestReserved).toBeGreaterThan(limits.burst * 0.6);
+    expect(highestReserved).toBeGreaterThan(limits.burst * 0.8);
   });
 
   it('grant in the order of tickets, and without a queue only while no caller waits', () => {
@@ -644,7 +644,7 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     await worker.kill();
   });
 
-  it.each(KINDS)('before the reply with its grant: the late reply grants no permit, %s', async (kind) => {
+  it.each(KINDS)('before the reply with its grant: its caller waits again, %s (FAULTS 59)', async (kind) => {
     const settings: Settings = { key: freshKey(), ttl, concurrency: 1 };
     const throttle = await openThrottle(settings);
     const worker = await startWorker(kind, settings);
@@ -656,15 +656,18 @@ describe.concurrent('a process whose event loop is blocked for longer than ttl',
     worker.send({ do: 'acquire and block', name: 'its', seconds: 2.5 * ttl });
     await until('the permit is held', async () => (await throttle.inspect()).active.length === 1);
     const permit = await throttle.acquire();
-    expect(worker.reported('refused')).toBeUndefined();
-    expect(await worker.waitFor('refused', 'its')).toMatchObject({ error: 'ThrottleBackendError' });
-    // The worker releases the expired grant, which frees no slot.
+    // The worker reads the late reply, and takes no permit from it: the lease has expired meanwhile.
+    await until('the waiter is queued', async () => (await throttle.inspect()).waiting.length === 1);
     await sleep(ttl * 1_000);
     expect(worker.reported('granted', 'its')).toBeUndefined();
+    expect(worker.reported('refused')).toBeUndefined();
     expect(permit.signal.aborted).toBe(false);
     expect((await throttle.inspect()).active).toMatchObject([{ slot: permit.slot }]);
     permit.release();
-    await throttle.idle();
+    expect(await worker.waitFor('granted', 'its')).toMatchObject({ lost: false, slot: 1 });
+    expect((await throttle.inspect()).active).toHaveLength(1);
+    worker.send({ do: 'release', name: 'its' });
+    await until('the slot is free', async () => (await throttle.inspect()).active.length === 0);
     await isAsNew(throttle);
     await worker.kill();
   });

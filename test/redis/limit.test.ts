@@ -232,10 +232,14 @@ test('wrong_type', async () => {
     await throttle.idle();
     await client.del(name);
   }
-  // The queue exists only while callers wait, so only a waiter meets a foreign value there.
+  // A new state never overwrites the value of another program.
   await client.set(`${name}:queue`, 'not ours');
   const full = open({ key, concurrency: 1, ttl: 0.2 });
+  expect(((await failure(full.acquire())).cause as Error).message).toContain(`WRONGTYPE the key ${name}:queue`);
+  expect(await client.getdel(`${name}:queue`)).toBe('not ours');
   const only = await full.acquire();
+  // The queue exists only while callers wait, so only a waiter meets a foreign value there.
+  await client.set(`${name}:queue`, 'not ours');
   expect(((await failure(full.acquire())).cause as Error).message).toContain('WRONGTYPE');
   expect(await client.get(`${name}:queue`)).toBe('not ours');
   await client.del(`${name}:queue`);

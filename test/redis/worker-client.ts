@@ -26,7 +26,7 @@ export interface Observer {
   beforeSend?(args: string[]): void;
   /** After the call is sent; with some clients, at the end of the turn of the event loop. */
   afterSend?(): void;
-  /** After the reply to a call that was sent at `sentAt`. */
+  /** After the reply to a call that was sent at `sentAt`. An event `g` repeats a grant. */
   onReply?(args: string[], events: string[], sentAt: number): void;
   /** A message with events for `owner`. */
   onMessage?(owner: string, events: string[]): void;
@@ -58,10 +58,11 @@ export function randomFrom(seed: number): () => number {
 }
 
 /** The index of the first command in the arguments of the step script. Other scripts have fewer arguments. */
-export const OPERATIONS = 10;
+export const OPERATIONS = 9;
 
 /** The grant as Redis stores it: slot, instant in microseconds, cost and number. The property is not public. */
-export const grantOf = (permit: RedisPermit): string => (permit as RedisPermit & { item: string }).item;
+export const grantOf = (permit: RedisPermit): string =>
+  (permit as RedisPermit & { grant: { item: string } }).grant.item;
 
 const observeMessage = (observer: Observer, message: string, channel: string): void => {
   const [instance = '', ...events] = message.split('\n');
@@ -75,7 +76,7 @@ const observeCall = async (observer: Observer, args: string[], call: () => Promi
   const answer = call();
   observer.afterSend?.();
   const reply = await answer;
-  observer.onReply?.(args, (reply as string[]).slice(1), sentAt);
+  observer.onReply?.(args, String(reply).split('\n').slice(1), sentAt);
   return reply;
 };
 

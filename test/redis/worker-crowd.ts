@@ -58,7 +58,8 @@ const record = (owner: string, events: string[]): void => {
     const [kind, serial, ...rest] = event.split(' ');
     const id = `${owner}.${serial}`;
     if (kind === 'Q') account.events.push({ kind: 'queued', id, ticket: rest[0] ?? '', order: order++ });
-    if (kind === 'G') account.events.push({ kind: 'granted', id, grant: rest.join(' '), order: order++ });
+    if (kind === 'G' || kind === 'g')
+      account.events.push({ kind: 'granted', id, grant: rest.join(' '), order: order++ });
   }
 };
 

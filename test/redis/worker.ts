@@ -82,7 +82,7 @@ const { throttle, client } = throttleFor(own, {
     for (const event of events) if (event.startsWith('Q ')) report({ event: 'queued', at: now() });
     if (dies === 'queued' && hasEvent(events, 'Q')) die();
     // If the message was published before the subscription, the reply to a renewal contains the grant.
-    if (dies === 'granted' && hasCommand(args, 'W') && hasEvent(events, 'G')) die();
+    if (dies === 'granted' && hasCommand(args, 'W') && hasEvent(events, 'g')) die();
     if (hasCommand(args, 'R')) report({ event: 'release confirmed', at: now() });
   },
   onMessage(_, events) {

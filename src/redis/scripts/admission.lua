@@ -17,6 +17,18 @@ local is_dying = dying ~= '' and find(dying .. '\n', '\n' .. owner .. '\n', 1, t
 if not self and (batch ~= 0 or is_dying) then return format('U %016.0f', version) end
 if self and batch > self.next then return format('R %016.0f', version) end
 local is_duplicate = self and batch < self.next
+if not known and call('EXISTS', LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES) > 0 then
+  -- What is left of a state that Redis has evicted is removed. A value of another program is not.
+  local kinds = { 'string', 'zset', 'zset', 'string', 'hash', 'zset' }
+  for index, kind in ipairs(kinds) do
+    local name = KEYS[index + 1]
+    local found = call('TYPE', name).ok
+    if found ~= kind and found ~= 'none' then
+      return redis.error_reply('WRONGTYPE the key ' .. name .. ' does not belong to a throttle')
+    end
+  end
+  call('UNLINK', LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES)
+end
 -- Whether the permissions of earlier replies become void.
 local is_withdrawn = false
 do
@@ -35,7 +47,6 @@ do
     for place, found in ipairs(part) do tickets[members[from + place - 1]] = tonumber(found or nil) or false end
   end
 end
-if not known then call('UNLINK', LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES) end
 if self then
   self.expiry, self.is_changed = now + ttl, true
 else
