@@ -6,15 +6,18 @@
  * microseconds. So all rates are powers of two, and every instant, slot and token level is compared for equality.
  */
 import { getEventListeners } from 'node:events';
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { type Clock, type Limits } from 'headgate';
 import { type RedisCommands, type RedisPermit, type RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readLua } from '../../lua-loader.js';
 import { keyNames } from '../../src/redis/key-names.js';
-import { INSPECT } from '../../src/redis/scripts/inspect.js';
-import { RESET } from '../../src/redis/scripts/reset.js';
-import { createStep, STEP } from '../../src/redis/scripts/step.js';
+import type { Lease } from '../../src/redis/lease.js';
+import INSPECT from '../../src/redis/scripts/inspect.lua';
+import RESET from '../../src/redis/scripts/reset.lua';
+import STEP from '../../src/redis/scripts/step.lua';
 import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
 import { BucketReplay, type LoggedGrant } from '../model/replay.js';
 import {
@@ -31,6 +34,7 @@ import {
   Reference,
   type Waiting,
 } from '../model/reference.js';
+import { scriptFile } from './scripts/support.js';
 import { evalThrough, freshKey, ioredis, subscribeThrough } from './support.js';
 
 /** The microseconds in a second of a history. */
@@ -94,8 +98,11 @@ afterAll(async () => {
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-/** The keys expire by the real time, but the histories have their own. So all keys live for one minute here. */
-const stepWithFixedLifetime = createStep("'60000'");
+/** The state expires by the real time, but the histories have their own. So the state lives for one minute here. */
+const WRITING = readFileSync(scriptFile('writing'), 'utf8');
+const WRITING_WITH_FIXED_LIFETIME = WRITING.replace(/'PX', format\(.*\)$/m, "'PX', '60000')");
+if (WRITING_WITH_FIXED_LIFETIME === WRITING) throw new Error('writing.lua sets the lifetime in another way');
+const stepWithFixedLifetime = readLua(scriptFile('step'), { writing: WRITING_WITH_FIXED_LIFETIME });
 
 function withFixedLifetime(script: string): string {
   if (script === STEP) return stepWithFixedLifetime;
@@ -106,12 +113,15 @@ function withFixedLifetime(script: string): string {
 /** The client of one process. */
 class ProcessClient implements RedisCommands {
   calls = 0;
+  /** The calls of the step. */
+  batches = 0;
   dead = false;
   readonly #open = new Set<Promise<unknown>>();
 
   async eval(script: string, keys: string[], args: string[]): Promise<unknown> {
     if (this.dead) return new Promise(() => {});
     this.calls++;
+    if (script === STEP) this.batches++;
     const answer = evalThrough(client)(withFixedLifetime(script), keys, args);
     this.#open.add(answer);
     return answer.finally(() => this.#open.delete(answer));
@@ -151,8 +161,8 @@ const openOn = (
   new Gate({ client: processClient, key, clock, ttl: LONG_TTL, commandTimeout: LONG_TTL, ...options }, { serverTime });
 
 /**
- * The replay with the bounded memory of Redis. Redis deletes a state that equals a new one, and its grants with it. A
- * refund of a deleted grant returns nothing. A debt of a deleted grant counts in full, from the deletion on: Redis
+ * The replay with the bounded memory of Redis. Once the owners have expired, Redis deletes a state that equals a new
+ * one, and its grants with it. A refund of a deleted grant returns nothing. A debt of a deleted grant counts in full, from the deletion on: Redis
  * cannot know how much of the debt an overflow has paid.
  */
 class ForgetfulReplay extends BucketReplay {
@@ -223,7 +233,7 @@ class SharedReference extends Reference {
     super.tryAcquire(id, cost);
   }
 
-  /** Whether the state equals a new one, so that Redis has deleted it. */
+  /** Whether the state equals a new one, but for the owners. */
   get isNew(): boolean {
     return (
       this.active === 0 &&
@@ -233,12 +243,30 @@ class SharedReference extends Reference {
     );
   }
 
-  /** The rate applies to both callers, the concurrency to one. A new state starts with a full bucket. */
-  configureOne(caller: 0 | 1, { concurrency = this.limits[caller], ...rate }: Limits): void {
-    const { isNew } = this;
+  /**
+   * The rate applies to both callers, the concurrency to one. A new state starts with a full bucket: `isAbsent` is
+   * whether Redis has none yet.
+   */
+  configureOne(caller: 0 | 1, { concurrency = this.limits[caller], ...rate }: Limits, isAbsent: boolean): void {
     this.limits[caller] = concurrency;
     this.configure(rate);
-    if (isNew) this.forget();
+    if (isAbsent) this.forget();
+  }
+
+  /**
+   * A permit that its process hands on, without a call of Redis. The waiter at the head, of the same caller, gets the
+   * released slot, even if a lower one is free.
+   */
+  handOn(held: Held, id: number): void {
+    const [head] = this.queue;
+    expect(head?.id, 'only the head of the queue may get a slot without a call of Redis').toBe(id);
+    expect(this.callerOf[id]).toBe(this.callerOf[held.id]);
+    expect([this.capacity, this.pausedUntil <= this.time]).toEqual([Infinity, true]);
+    expect(this.limitOf(id) === 0 || this.active <= this.limitOf(id)).toBe(true);
+    this.release(held);
+    const taken = this.grants.find((one) => one.id === id);
+    expect(taken?.at).toBe(this.time);
+    (taken as Held).slot = held.slot;
   }
 
   close(caller: 0 | 1): void {
@@ -254,6 +282,8 @@ const history = fc.record({
   period: periods,
   burst: bursts,
   maxQueue: fc.constantFrom(Infinity, Infinity, 0, 2, 5),
+  /** Whether Redis forgets both owners as soon as the state equals a new one, as after a ttl without calls. */
+  forgets: fc.boolean(),
   operations: fc.array(fc.tuple(anyCaller, anyOperation), { maxLength: 40, size: 'max' }),
 });
 
@@ -272,6 +302,13 @@ class Pair {
   readonly #finish: Map<number, () => void> = new Map();
   readonly #signals: AbortController[] = [0, 1, 2].map(() => new AbortController());
   readonly #aborts: unknown[] = [];
+  /** The number of permits that a process has handed on. */
+  handedOn = 0;
+  /** The cost and the instant of the first permit of a lease that was handed on, by the call that has it now. */
+  readonly #firstOf: Map<number, [cost: number | undefined, at: number]> = new Map();
+  readonly #clients: [ProcessClient, ProcessClient];
+  readonly #batchesBefore: [number, number];
+  readonly #forgets: boolean;
   #serial = 0;
 
   constructor(
@@ -282,6 +319,7 @@ class Pair {
       period,
       burst,
       maxQueue,
+      forgets,
     }: Omit<typeof history extends fc.Arbitrary<infer H> ? H : never, 'operations'>,
   ) {
     const key = freshKey();
@@ -291,15 +329,26 @@ class Pair {
       openOn(processClients[0], key, this.clock, { ...limits, concurrency: here }),
       openOn(processClients[1], key, this.clock, { ...limits, concurrency: there }),
     ];
+    this.#clients = processClients;
+    this.#batchesBefore = [processClients[0].batches, processClients[1].batches];
+    this.#forgets = forgets;
     this.settle = settler(processClients);
     this.model = new SharedReference(capacity, [here, there], period, burst, maxQueue);
   }
 
+  /** Whether Redis knows the throttle: from its first batch until it is closed and holds nothing. */
+  #isKnown(caller: 0 | 1): boolean {
+    const throttle = this.throttles[caller];
+    const isGone = throttle.closed && throttle.held + throttle.waiting === 0;
+    return this.#clients[caller].batches > this.#batchesBefore[caller] && !isGone;
+  }
+
   async play(caller: 0 | 1, operation: Operation): Promise<void> {
     const { model, clock } = this;
-    if (model.isNew) {
-      // By real time, the key would have expired, and two scripts never run in the same microsecond.
-      await client.del(`{headgate:${this.throttles[0].key}}`);
+    const isAbsent = model.isNew && (this.#forgets || !(this.#isKnown(0) || this.#isKnown(1)));
+    if (isAbsent) {
+      // By real time, the keys would have expired, and two scripts never run in the same microsecond.
+      await client.del(keyNames('headgate', this.throttles[0].key));
       model.advance(1 / UNIT);
       model.forget();
       await clock.advance(1, this.settle);
@@ -364,7 +413,7 @@ class Pair {
         break;
       }
       case 'release':
-        if (held !== undefined) this.release(held);
+        if (held !== undefined) await this.release(held);
         break;
       case 'settle':
         if (held === undefined) break;
@@ -390,7 +439,7 @@ class Pair {
         break;
       case 'configure': {
         const { concurrency: _, ...rate } = operation.limits;
-        model.configureOne(caller, operation.limits);
+        model.configureOne(caller, operation.limits, isAbsent);
         // Both throttles get the same rate: a new state takes the rate of its first caller.
         void throttle.configure(inSeconds(operation.limits));
         await this.settle();
@@ -409,11 +458,28 @@ class Pair {
     await this.settle();
   }
 
-  release(held: Held): void {
-    this.model.release(held);
+  async release(held: Held): Promise<void> {
+    const isFirst = !held.released;
     const finish = this.#finish.get(held.id);
     if (finish !== undefined) finish();
     else this.permits.get(held.id)?.release();
+    await this.settle();
+    const heir = isFirst ? this.#heirOf(held) : undefined;
+    if (heir === undefined) return this.model.release(held);
+    this.handedOn++;
+    this.#firstOf.set(heir, this.#recordOf(held));
+    this.model.handOn(held, heir);
+  }
+
+  /** The call that has got the lease of a released permit from its process. */
+  #heirOf(held: Held): number | undefined {
+    const serialOf = (permit: RedisPermit | undefined): string | undefined =>
+      (permit as Lease | undefined)?.grant.serial;
+    const serial = serialOf(this.permits.get(held.id));
+    for (const [id, permit] of this.permits)
+      if (!permit.released && serialOf(permit) === serial && this.model.callerOf[id] === this.model.callerOf[held.id])
+        return id;
+    return undefined;
   }
 
   /** Compares everything visible with the model. */
@@ -441,7 +507,7 @@ class Pair {
     const { active, waiting, tokens, pausedFor } = await this.throttles[0].inspect();
     const instant = (age: number): number => (now - Math.round(age * 1e6) - HEAD_START) / UNIT;
     expect(active.toSorted((a, b) => a.slot - b.slot).map(({ slot, cost, age }) => [slot, cost, instant(age)])).toEqual(
-      running.map(({ slot, id, at }) => [slot, model.requested.get(id), at]),
+      running.map((held) => [held.slot, ...this.#recordOf(held)]),
     );
     expect(waiting.map(({ cost }) => cost)).toEqual(model.queue.map(({ cost }) => cost));
     // Each throttle has exactly one owner name.
@@ -463,6 +529,12 @@ class Pair {
     this.#signals.forEach(({ signal }, index) => {
       expect(getEventListeners(signal, 'abort').length).toBe(model.queue.some((one) => one.signal === index) ? 1 : 0);
     });
+  }
+
+  /** The cost and the instant of a grant. Redis does not know of a permit that was handed on: it shows the first one. */
+  #recordOf({ id, at }: Held): [cost: number | undefined, at: number] {
+    const first = this.#firstOf.get(id);
+    return first ?? [this.model.requested.get(id), at];
   }
 
   async end(): Promise<void> {
@@ -498,6 +570,7 @@ describe('a random history of two objects on one key', () => {
         }
         expectWithinRate(pair.model);
         for (const [, outcome] of pair.log) seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
+        seen.set('handed on', (seen.get('handed on') ?? 0) + pair.handedOn);
         await pair.end();
       }),
       { numRuns: 300 },
@@ -514,6 +587,7 @@ describe('a random history of two objects on one key', () => {
       'configure',
       'pause',
       'tryAcquire',
+      'handed on',
     ]) {
       expect(seen.get(what), what).toBeGreaterThan(0);
     }

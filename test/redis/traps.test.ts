@@ -15,12 +15,13 @@ import {
   ThrottleBackendError,
 } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { INSPECT } from '../../src/redis/scripts/inspect.js';
-import { RESET } from '../../src/redis/scripts/reset.js';
-import { STEP } from '../../src/redis/scripts/step.js';
+import INSPECT from '../../src/redis/scripts/inspect.lua';
+import RESET from '../../src/redis/scripts/reset.lua';
+import STEP from '../../src/redis/scripts/step.lua';
 import { Outcomes } from '../support/support.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
 import {
+  busyKeys,
   killableClient,
   connections,
   evalThrough,
@@ -169,19 +170,41 @@ describe('trap 34: missing scripts, keys on other nodes, leftover keys', () => {
     ['inspect', INSPECT],
     ['reset', RESET],
   ])('each call in the script %s uses a key of KEYS', (_, script) => {
-    const names = /local ([A-Z, ]+) = unpack\(KEYS\)/.exec(script)?.[1]?.split(', ') ?? [];
-    expect(names[0]).toBe('STATE');
-    const calls = [...script.matchAll(/(?<![\w.])(?:redis\.)?p?call\('([A-Z]+)'(?:, ([^,)]+))?/g)];
+    const declaration = /^local ([A-Z, ]+) = unpack\(KEYS\)$|^local ([A-Z]+), \w+ = KEYS\[\d\], \S+$/m;
+    const [, list, single] = declaration.exec(script) ?? [];
+    const names = list?.split(', ') ?? [single as string];
+    expect(names[0]).toBe(script === RESET ? 'RESET' : 'STATE');
+    const calls = [
+      ...script.matchAll(/(?<![\w.])(?:redis\.)?(?:p?call|call_in_parts)\('([A-Z]+)'(?:, ([^,)]+))?([^)\n]*)/g),
+    ];
     expect(calls.length).toBeGreaterThan(2);
-    for (const [text, command, first] of calls) {
-      if (command === 'TIME') expect(first).toBeUndefined();
+    const isKey = (word: string): boolean => names.includes(word) || /^KEYS\[[1-8]\]$/.test(word);
+    for (const [text, command = '', first = '', others = ''] of calls) {
+      if (command === 'TIME') expect(first).toBe('');
       else if (command === 'PUBLISH') expect(first).toMatch(/^'headgate:' \.\. connection$/);
-      else if (command === 'DEL' && first?.startsWith('unpack(KEYS')) continue;
       // The loop that sets the time to live of every key.
-      else expect([...names, 'key'], text).toContain(first);
+      else if (command === 'PEXPIRE' && first === 'name') continue;
+      else if (['UNLINK', 'EXISTS', 'RENAME'].includes(command)) {
+        if (first === 'unpack(KEYS') continue;
+        for (const word of [first, ...others.split(', ').slice(1)]) expect(isKey(word), text).toBe(true);
+      } else expect(isKey(first), text).toBe(true);
     }
+    // That loop takes its names from KEYS only.
+    const listed = [...script.matchAll(/^(?:if .* then )?names\[.* = ([A-Z, ]+?)(?: end)?$/gm)];
+    expect(listed).toHaveLength(script === STEP ? 4 : 0);
+    for (const [text, words = ''] of listed) expect(words.split(', ').every(isKey), text).toBe(true);
+    // No other call hides its command.
+    const hidden = [...script.matchAll(/(?<![\w.])(?:redis\.)?(?:p?call|call_in_parts)\((?!').*$/gm)];
+    expect(hidden.map(([text]) => text)).toEqual(
+      script === STEP
+        ? [
+            'call_in_parts(command, key, values)',
+            'call(command, key, unpack(values, from, min(from + 3999, #values))) end',
+          ]
+        : [],
+    );
     // The script never assigns another value to these names.
-    const rest = script.replace(/^local .* = unpack\(KEYS\)$/m, '');
+    const rest = script.replace(declaration, '');
     for (const name of names)
       expect(rest).not.toMatch(new RegExp(`\\b${name}\\s*=[^=]|local [A-Za-z, ]*\\b${name}\\b`));
   });
@@ -416,7 +439,7 @@ describe.concurrent('trap 36: leases that expire, and leases that must not', () 
     expect(jobs).toBeGreaterThan(60);
     expect(losses).toEqual([]);
     await Promise.all(throttles.map((throttle) => throttle.idle()));
-    expect(await keysOf(connect(), key)).toEqual([]);
+    expect(await busyKeys(connect(), `*${key}*`)).toEqual([]);
   });
 
   test('a lost lease aborts its signal once, and causes no unhandled error [redis-semaphore#177, #24]', async () => {
@@ -485,7 +508,7 @@ describe('trap 37: Redis hangs', () => {
       5,
     );
     await Promise.all([strict.idle(), lax.idle()]);
-    for (const throttle of [strict, lax]) expect(await keysOf(admin, throttle.key)).toEqual([]);
+    for (const { key } of [strict, lax]) expect(await busyKeys(admin, `*${key}*`)).toEqual([]);
   });
 });
 
@@ -555,11 +578,12 @@ describe('trap 38: waiters are notified', () => {
     const before = await connections(own.url);
     const throttles: RedisThrottle[] = [];
     const client = make();
+    const tag = freshKey();
     for (let index = 0; index < 1_000; index++)
-      throttles.push(new RedisThrottle({ client, key: `${freshKey()}${index}`, concurrency: 1 }));
+      throttles.push(new RedisThrottle({ client, key: `${tag} ${index}`, concurrency: 1 }));
     const keyed = new RedisKeyedThrottle({ client, concurrency: 1 });
     const permits = await Promise.all(throttles.map((throttle) => throttle.acquire()));
-    await Promise.all(times(50, (index) => keyed.run(`key ${index}`, () => sleep(20))));
+    await Promise.all(times(50, (index) => keyed.run(`${tag} keyed ${index}`, () => sleep(20))));
     expect(permits.every(({ slot }) => slot === 1)).toBe(true);
     expect((await connections(own.url)) - before).toBe(2);
     for (const permit of permits) permit.release();
@@ -570,7 +594,7 @@ describe('trap 38: waiters are notified', () => {
       'the connections of headgate have ended',
       async () => (await connections(own.url)) - before === (client instanceof Redis ? 1 : 0),
     );
-    expect(await admin.keys('*')).toEqual([]);
+    expect(await keysOf(admin, tag)).toEqual([]);
   });
 });
 
