@@ -1,5 +1,5 @@
 /** Every accepted kind of client: headgate recognises it by its methods, uses it, and leaves no trace on it. */
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { EventEmitter } from 'node:events';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -240,11 +240,9 @@ it('calls fail in time while the server is down, and succeed once it has started
 
 describe('a server with passwords and rules', () => {
   const CHANNEL_RULES = ['resetkeys', '~{headgate:*', 'resetchannels', '&headgate:*', '-@all'];
-  /** The commands of the scripts, of their evaluation and of the subscription. */
-  const COMMANDS = new Set(['eval', 'evalsha', 'subscribe', 'unsubscribe', 'ping']);
-  for (const name of ['step', 'inspect', 'reset'])
-    for (const [, command = ''] of readLua(scriptFile(name)).matchAll(/call(?:_in_parts)?\('([A-Z]+)'/g))
-      COMMANDS.add(command.toLowerCase());
+  /** The commands that the chapter on Redis lists. */
+  const README = readFileSync(new URL('../../src/redis/README.md', import.meta.url), 'utf8');
+  const COMMANDS = /^eval evalsha [a-z\s]+(?=```)/m.exec(README)?.[0].trim().split(/\s+/) ?? [];
   let strict: RedisServer;
   beforeAll(async () => {
     strict = await startRedis();
@@ -256,7 +254,7 @@ describe('a server with passwords and rules', () => {
       'on',
       `>${PASSWORD}`,
       ...CHANNEL_RULES,
-      ...Array.from(COMMANDS, (command) => `+${command}`),
+      ...COMMANDS.map((command) => `+${command}`),
     );
     await admin.config('SET', 'requirepass', PASSWORD);
     admin.disconnect();
@@ -280,6 +278,14 @@ describe('a server with passwords and rules', () => {
     expect(performance.now() - start).toBeLessThan(3_000);
     await second.reset();
   };
+
+  it('the chapter on Redis lists every command of the scripts, and no other', () => {
+    const used = new Set(['eval', 'evalsha', 'subscribe', 'unsubscribe', 'ping']);
+    for (const name of ['step', 'inspect', 'reset'])
+      for (const [, command = ''] of readLua(scriptFile(name)).matchAll(/call(?:_in_parts)?\('([A-Z]+)'/g))
+        used.add(command.toLowerCase());
+    expect(COMMANDS.toSorted()).toEqual([...used].toSorted());
+  });
 
   it.each(['default', 'limits'])('every operation succeeds for the user %s', async (username) => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});

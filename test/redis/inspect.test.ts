@@ -4,7 +4,7 @@ import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import { Outcomes } from '../support/support.js';
 import { client, DelayedClient, open, openTwo, releaseAll, take, takeAll, waitingIn } from './open-throttles.js';
-import { sleep, until } from './support.js';
+import { sleep, until, withoutMessages } from './support.js';
 
 describe('inspect', () => {
   test('an unused key has a full bucket, no pause, no holders and no waiters', async () => {
@@ -173,6 +173,17 @@ describe('reset', () => {
     releaseAll(held);
   });
 
+  test('a permit is lost with the next batch of its process, even if the message of the reset is lost', async () => {
+    const [here, there] = openTwo({ concurrency: 1, client: withoutMessages(client) }, { concurrency: 1 });
+    const held = await take(here);
+    await there.reset();
+    const permit = await here.acquire(1, { timeout: 3 });
+    expect(held.signal.reason).toBeInstanceOf(LeaseLostError);
+    const { active } = await there.inspect();
+    expect([permit.signal.aborted, active.length, active[0]?.slot]).toEqual([false, 1, permit.slot]);
+    permit.release();
+  });
+
   test('grants a call again whose grant arrives after the reset', async () => {
     const delayed = new DelayedClient();
     const [here, there] = openTwo({ concurrency: 1, client: delayed }, { concurrency: 1 });
@@ -188,6 +199,7 @@ describe('reset', () => {
     const { active } = await there.inspect();
     expect([permit.signal.aborted, active.length, active[0]?.slot]).toEqual([false, 1, permit.slot]);
     permit.release();
+    await here.idle();
     (await take(there)).release();
   });
 

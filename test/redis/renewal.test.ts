@@ -18,7 +18,9 @@ const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(res
 
 /** A pending call of the script. */
 interface Call {
-  /** The commands of the call. */
+  /** The number of the batch. */
+  readonly sequence: string;
+  /** The commands of the batch. */
   readonly commands: readonly string[];
   /** The instant of the server that the process confirms. */
   readonly confirmedTime: string;
@@ -36,14 +38,15 @@ class FakeRedis implements RedisCommands {
 
   eval(_: string, __: string[], args: string[]): Promise<unknown> {
     if (this.down) return Promise.reject(new Error('down'));
-    const [owner = '', , , , , , confirmedTime = ''] = args;
+    const [owner = '', sequence = '', , , , , confirmedTime = ''] = args;
     this.#instance = owner.slice(owner.indexOf('.') + 1);
     return new Promise((resolve, reject) => {
       this.#calls.push({
-        commands: args.slice(10),
+        sequence,
+        commands: args.slice(9),
         confirmedTime,
-        reply(...reply) {
-          resolve(reply);
+        reply(wakeup, ...events) {
+          resolve([`A 1 0 ${wakeup}`.trimEnd(), ...events].join('\n'));
           return turn();
         },
         fail() {
@@ -54,8 +57,10 @@ class FakeRedis implements RedisCommands {
     });
   }
 
-  async subscribe(_: string, listener: (message: string) => void): Promise<void> {
+  /** The subscription never reports its start, which would cause one more call. */
+  subscribe(_: string, listener: (message: string) => void): Promise<void> {
     this.#listener = listener;
+    return new Promise(() => {});
   }
 
   async sendMessage(...events: string[]): Promise<void> {
@@ -88,9 +93,12 @@ const open = (
 ): { throttle: RedisThrottle; redis: FakeRedis; clock: ManualClock } => {
   const [redis, clock] = [new FakeRedis(), new ManualClock()];
   const throttle = new RedisThrottle({ client: redis, clock, key: 'key', ...options });
-  closing.push(() => {
+  closing.push(async () => {
     redis.down = true;
-    return throttle.close();
+    const closed = throttle.close();
+    // The calls without a reply time out.
+    await clock.advance(60);
+    await closed;
   });
   return { throttle, redis, clock };
 };
@@ -113,29 +121,31 @@ test('a permit that the reply to a late renewal grants is not lost', async () =>
   expect(throttle.held).toBe(1);
 });
 
-test('the lease of a permit counts from its call if the renewal under way does not include it', async () => {
+test('all leases count from the sending of the latest batch to which Redis has replied', async () => {
   const { throttle, redis, clock } = open({ ttl: 10, commandTimeout: 9 });
   const first = throttle.acquire();
   await (await redis.call()).reply('', grant('0', 1));
   await clock.advance(1);
   const second = throttle.acquire();
   const request = await redis.call();
+  // A third of the ttl has passed since the first call.
   await clock.advance(2.4);
   const renewal = await redis.call();
-  expect(renewal.commands).toEqual(['K', '0', '1 1 1 0']);
+  expect(renewal.commands).toEqual([]);
   await clock.advance(0.6);
   await request.reply('', grant('1', 2));
-  await clock.advance(1);
+  await clock.advance(0.4);
+  // A third of the ttl has passed since the second call. This renewal gets no reply, and neither does a later one.
+  expect((await redis.call()).commands).toEqual([]);
+  await clock.advance(0.6);
   await renewal.reply('');
-  await clock.advance(0.01);
-  // A third of the ttl after the second call has passed, so both are renewed at once; this renewal gets no reply.
-  expect((await redis.call()).commands).toEqual(['K', '0', '1 1 1 0', 'K', '1', '2 1 1 0']);
   const permits = [await first, await second] as const;
   const lost = (): boolean[] => permits.map(({ signal }) => signal.aborted);
-  await clock.advance(4.89);
-  expect(lost()).toEqual([false, false]);
-  await clock.advance(0.2);
-  expect([clock.now(), ...lost()]).toEqual([expect.closeTo(10.1), true, true]);
+  // The renewal was sent at 3.33 s, and counts for 0.9 of the ttl.
+  await clock.advance(7.3);
+  expect([clock.now(), ...lost()]).toEqual([expect.closeTo(12.3), false, false]);
+  await clock.advance(0.1);
+  expect(lost()).toEqual([true, true]);
 });
 
 test('a waiter is rejected once its ttl has passed, even if other calls fail meanwhile', async () => {
@@ -200,33 +210,36 @@ test('a grant before the last return of its waiter to the queue is void, also if
   expect(permit?.slot).toBe(2);
 });
 
-test('commands of a failed call are sent with the next retry or after the next reply, not with each call', async () => {
+test('a failed batch is sent again under its number, with each retry or request, before any other batch', async () => {
   const { throttle, redis, clock } = open({ ttl: 30 });
   const two = Promise.all([throttle.acquire(), throttle.acquire()]);
   await (await redis.call()).reply('', grant('0', 1), grant('1', 2));
   const [released] = await two;
   released.release();
   const release = await redis.call();
-  expect(release.commands).toEqual(['R', '0', '1']);
+  expect(release).toMatchObject({ sequence: '1', commands: ['R', '0'] });
+  /** The failed batch is the only call. */
+  const again = async (): Promise<Call> => {
+    const call = await redis.call();
+    expect(call).toMatchObject({ sequence: '1', commands: ['R', '0'] });
+    return call;
+  };
   await release.fail();
   await clock.advance(0.05);
   const refused = later(throttle.acquire());
-  const request = await redis.call();
-  expect(request.commands).toEqual(['A', '2', '1', '-1']);
-  await request.fail();
+  await (await again()).fail();
   await expect(refused).rejects.toThrow(ThrottleBackendError);
-  await clock.advance(0.06);
-  const tries = await redis.calls();
-  const unsent = ['R', '0', '1', 'C', '2', '1'];
-  expect(tries.map(({ commands }) => commands)).toEqual([['K', '1', '2 1 1 0'], unsent]);
-  for (const one of tries) await one.fail();
-  void later(throttle.acquire());
-  const next = await redis.call();
-  expect(next.commands).toEqual(['A', '3', '1', '-1']);
-  await next.reply('', grant('3', 1));
-  const last = await redis.call();
-  expect(last.commands).toEqual(unsent);
-  await last.reply('');
+  await clock.advance(0.19);
+  expect(await redis.calls()).toEqual([]);
+  await clock.advance(0.02);
+  await (await again()).fail();
+  const permit = throttle.acquire();
+  await (await again()).reply('');
+  // The refused request was never sent, so Redis receives no cancellation.
+  const request = await redis.call();
+  expect(request).toMatchObject({ sequence: '2', commands: ['A', '3', '1', '-1'] });
+  await request.reply('', grant('3', 1));
+  expect((await permit).slot).toBe(1);
   // No further command is sent.
   await clock.advance(1);
   expect(await redis.calls()).toEqual([]);

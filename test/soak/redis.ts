@@ -40,6 +40,8 @@ interface Granted {
   /** By the clock of the server, in seconds. */
   readonly at: number;
   readonly requestedCost: number;
+  /** Whether the process has handed on the grant of an earlier call, without a call of Redis. */
+  readonly handedOn: boolean;
 }
 
 /** A key with two throttles, and the permits that callers hold. */
@@ -54,6 +56,8 @@ class SharedKey {
   failure: string | undefined;
   closed: readonly [boolean, boolean] | boolean[] = [false, false];
   readonly #held: Set<RedisPermit> = new Set();
+  /** The sides and the records of all grants. */
+  readonly #items: Set<string> = new Set();
   readonly #tally: Tally;
   readonly #steps: StepLog;
   readonly #faulty: boolean;
@@ -86,9 +90,12 @@ class SharedKey {
 
   #granted(id: number, side: number, requestedCost: number, permit: RedisPermit): void {
     this.#tally.grants++;
-    const [slot, at] = (permit as Lease).grant.item.split(' ').map(Number) as [number, number];
+    const { item } = (permit as Lease).grant;
+    const [slot, at] = item.split(' ').map(Number) as [number, number];
+    const handedOn = this.#items.has(`${side} ${item}`);
+    this.#items.add(`${side} ${item}`);
     this.note(`call ${id} of ${side} is granted slot ${slot}`);
-    this.grants.push({ id, side, permit, at: at / 1e6, requestedCost });
+    this.grants.push({ id, side, permit, at: at / 1e6, requestedCost, handedOn });
     this.#held.add(permit);
     // A lost lease is not held, and its signal has aborted.
     const live = [...this.#held].filter((one) => !one.signal.aborted);
@@ -226,7 +233,7 @@ class SharedKey {
     // Without faults, calls arrive at Redis in their order.
     if (this.#faulty) return;
     for (const side of [0, 1]) {
-      const own = this.grants.filter((grant) => grant.side === side).toSorted((a, b) => a.id - b.id);
+      const own = this.grants.filter((grant) => grant.side === side && !grant.handedOn).toSorted((a, b) => a.id - b.id);
       own.forEach(({ id, at }, index) => {
         const before = own[index - 1];
         if (before !== undefined && before.at > at)
@@ -369,12 +376,11 @@ async function playRedis(seed: number, tally: Tally): Promise<void> {
     await within(MAX_REPLY_SECONDS, Promise.all(throttles.map((throttle) => throttle.idle())), 'idle');
     // Redis has received every release. A lease that was granted over a broken connection may have to expire.
     for (const { key } of sharedKeys) {
+      const observer = new RedisThrottle({ client: admin as Redis, key, prefix: shared.prefix });
+      throttles.push(observer);
       const left = async (): Promise<number> => {
-        const [leases, waiters] = [
-          await (admin as Redis).hlen(`{soak:${key}}:leases`),
-          await (admin as Redis).zcard(`{soak:${key}}:queue`),
-        ];
-        return leases + waiters;
+        const { active, waiting } = await observer.inspect();
+        return active.length + waiting.length;
       };
       if (faulty)
         await until(`${key}: no lease and no waiter remains`, async () => (await left()) === 0, shared.ttl + 5);

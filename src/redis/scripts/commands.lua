@@ -3,6 +3,8 @@
 -- Needs all above. Defines `has_ended`: whether the caller holds nothing, and was removed as it wished.
 -- Without a change, no waiter fits that did not fit before.
 local index, changed = 10, true
+-- The instant of the latest reset; nil before it was read.
+local reset_at
 while is_duplicate and ARGV[index] do
   local word, serial = ARGV[index], ARGV[index + 1]
   if word == 'A' or word == 'W' then
@@ -70,8 +72,15 @@ while ARGV[index] do
     paused, changed = 0, true
   elseif word == 'K' then
     local id, item = owner .. '.' .. serial, ARGV[index + 2]
-    local slot, held = tonumber(match(item, '^%d+')), find_lease(id)
-    if not held then
+    local slot, granted = match(item, '^(%d+) (%d+)')
+    if not reset_at then
+      local last = call('ZRANGE', RESET, -1, -1)[1]
+      reset_at = tonumber(last and match(last, '^@(%d+)') or -1)
+    end
+    -- The message of the reset may be late, or lost.
+    if tonumber(granted) <= reset_at then notify(owner, 'X ' .. serial)
+    elseif not find_lease(id) then
+      slot = tonumber(slot)
       prepare_lease(slot)
       if occupy_slot(slot) then
         add_lease(id, item)

@@ -13,7 +13,7 @@ local call, pcall = redis.call, redis.pcall
 local format, match, find, sub = string.format, string.match, string.find, string.sub
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
-local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES = unpack(KEYS)
+local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES, RESET = unpack(KEYS)
 local owner, batch, ttl, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local flags, max_queue = ARGV[6], tonumber(ARGV[8])
 

@@ -9,7 +9,7 @@
 -- KEYS
 --   1 the state, a string, see `state.lua`   2 the log of grants, see `settlement-log.lua`
 --   3 the queue, see `queue.lua`   4 the leases, see `leases.lua`   5 the slots, see `slots.lua`
---   6 and 7 the owners, see `owners.lua`
+--   6 and 7 the owners, see `owners.lua`   8 the latest reset, see `reset.lua`
 --   Few leases and owners are a part of the state. Keys 4 to 7 exist only for many.
 --
 -- ARGV

@@ -26,7 +26,7 @@ end
 local needed = max(now, paused, last_expiry)
 if capacity >= 0 and level(now) < burst then needed = max(needed, since + (burst - tokens) / rate) end
 if owner_count == 0 and active == 0 and needed <= now then
-  call('UNLINK', unpack(KEYS))
+  call('UNLINK', unpack(KEYS, 1, 7))
   return table.concat(reply, '\n')
 end
 if active > 0 and needed <= now then needed = now + ttl end

@@ -385,7 +385,7 @@ describe('inspect and reset', () => {
     expect(waiting).toHaveLength(401);
   });
 
-  test('reset deletes all keys, and notifies every owner', async () => {
+  test('reset deletes all keys but its own instant, and notifies every owner', async () => {
     const gate = open();
     const subscriber = ioredis();
     const told: string[] = [];
@@ -395,7 +395,7 @@ describe('inspect and reset', () => {
     const names = range(700, `${channel}.`);
     for (const [index, name] of names.entries()) await gate.send(name, {}, ...(index < 100 ? acquire('x') : []));
     await gate.reset(0);
-    expect(await gate.present()).toEqual([]);
+    expect(await gate.present()).toEqual(['reset']);
     await subscriber.client.ping();
     await subscriber.close();
     expect(told.toSorted()).toEqual(
@@ -408,9 +408,30 @@ describe('inspect and reset', () => {
 
   test('reset of few owners notifies them in one call', async () => {
     const gate = open();
-    await gate.send('hub.a', {}, ...acquire('x'));
+    await gate.send('hub.a', {});
     await gate.send('hub.b', {});
     await gate.reset(0);
     expect(await gate.present()).toEqual([]);
+  });
+
+  test('a lease from before the latest reset is lost when its owner states it, and a later lease is kept', async () => {
+    const gate = open();
+    for (const at of [0, 10]) {
+      await gate.send(`hub.a${at}`, { at }, ...acquire('x'));
+      await gate.reset(at + 5);
+    }
+    const state = (at: number): string[] => ['K', 'x', `1 ${START + at} 1 0`];
+    for (const at of [0, 10, 15])
+      expect((await gate.send(`hub.b${at}`, { at: 20 }, ...state(at))).events).toEqual(['X x']);
+    expect((await gate.send('hub.c', { at: 20 }, ...state(16))).events).toEqual([]);
+    // The owners of the lost leases could state them until their ttl has passed.
+    expect(await gate.client.ttl(gate.keys[7]!)).toBe(TTL / 1e6);
+  });
+
+  test('an idle gate keeps the owners that are still to be notified of a reset', async () => {
+    const gate = open();
+    await gate.client.zadd(gate.keys[7]!, 1, 'hub.a');
+    await gate.send('hub.b', { flags: 'e' });
+    expect(await gate.present()).toEqual(['reset']);
   });
 });
