@@ -10,12 +10,20 @@ import type { Plugin } from 'esbuild';
 export type Replacements = Readonly<Record<string, string>>;
 
 /**
- * Reads a script with all its parts.
+ * Reads a script with all its parts, as Redis runs it.
  *
  * @throws {Error} A part is missing, or contains itself.
  */
 export function readLua(file: string, replacements: Replacements = {}): string {
-  return shorten(include(file, replacements, []));
+  return removeSpaces(readLuaLines(file, replacements));
+}
+
+/** As {@link readLua}, but the spaces within lines stay, for tests that search the text. */
+export function readLuaLines(file: string, replacements: Replacements = {}): string {
+  const lines = include(file, replacements, []).split('\n');
+  const trimmed = lines.map((line) => line.trim());
+  // A comment stands on a line of its own.
+  return `${trimmed.filter((line) => line !== '' && !line.startsWith('--')).join('\n')}\n`;
 }
 
 function include(file: string, replacements: Replacements, outer: readonly string[]): string {
@@ -26,10 +34,8 @@ function include(file: string, replacements: Replacements, outer: readonly strin
   );
 }
 
-/** Removes comments, indentation and spaces around signs. A comment stands on a line of its own. */
-function shorten(text: string): string {
-  const lines = text.split('\n').map((line) => line.trim());
-  const code = `${lines.filter((line) => line !== '' && !line.startsWith('--')).join('\n')}\n`;
+/** Removes spaces around signs. */
+function removeSpaces(code: string): string {
   // Every second piece is a string. A space after a digit stays, since `1 ..` is no `1..`.
   const pieces = code.split(/('(?:[^'\\\n]|\\.)*')/);
   const signs = /(?<!\d) *([=+*/<>,(){}]|\.\.|[~=<>]=) */g;
