@@ -162,8 +162,8 @@ const openOn = (
 
 /**
  * The replay with the bounded memory of Redis. Once the owners have expired, Redis deletes a state that equals a new
- * one, and its grants with it. A refund of a deleted grant returns nothing. A debt of a deleted grant counts in full, from the deletion on: Redis
- * cannot know how much of the debt an overflow has paid.
+ * one, and its grants with it. A refund of a deleted grant returns nothing. A debt of a deleted grant counts in full,
+ * from the deletion on: Redis cannot know how much of the debt an overflow has paid.
  */
 class ForgetfulReplay extends BucketReplay {
   /** The costs of the deleted grants when Redis deleted them. Grants of an unlimited rate never count. */

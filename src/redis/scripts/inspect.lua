@@ -22,7 +22,7 @@ local function birth_of(name)
     end
     local _, expiry, birth
     if record and place then _, expiry, _, _, _, _, birth = struct.unpack('>ddddddd', record, place) end
-    births[name] = (expiry or 0) > now and birth
+    births[name] = (expiry or 0) > expired_at and birth
   end
   return births[name]
 end

@@ -3,7 +3,7 @@
 --
 -- Needs the owners, the leases, `batch`, `flags`. Defines:
 local inline_names, add_owner, forget_owner, sweep_leases, remove_owner
-if now >= next_expiry or dying ~= '' or batch == 0 or find(flags, 'e', 1, true) then
+if expired_at >= next_expiry or dying ~= '' or batch == 0 or find(flags, 'e', 1, true) then
   -- The names in the text `owners`.
   function inline_names()
     local names, place = {}, 1

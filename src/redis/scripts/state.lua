@@ -6,9 +6,11 @@
 --   capacity, period, ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
 --   apart (doubles),
 --   the texts owners, leases, slots, permissions,
---   the names head_owner, row_owner, dying (each ends with a zero byte), and settlement, see `settlement-log.lua`.
+--   the names head_owner, row_owner, dying (each ends with a zero byte), offset, grace (doubles), and settlement, see
+--   `settlement-log.lua`.
 --
--- Needs `packed`, and `clock` unless the time was not read. Defines `now`, `known` (whether the state was found), and:
+-- Needs `packed`, and `clock` unless the time was not read. Defines `now`, `expired_at` (an owner has expired if its
+-- expiry is not later), `known` (whether the state was found), and:
 local call, pcall = redis.call, redis.pcall
 local format, match, find, sub = string.format, string.match, string.find, string.sub
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
@@ -34,6 +36,8 @@ local paused, version, owner_count
 -- Whether the leases with their slots, and the owners, are in structures of their own.
 local leases_apart, owners_apart
 local owners, leases, slots, permissions, dying, settlement
+-- While the clock is behind: what is added to it, and the span for which owners live longer.
+local offset, grace = 0, 0
 -- The first waiters with their tickets; nil if they were not read, or may have changed since.
 local front
 
@@ -56,7 +60,8 @@ if packed then
   owners, leases = sub(packed, 235, leases_at - 1), sub(packed, leases_at, slots_at - 1)
   slots = sub(packed, slots_at, permissions_at - 1)
   permissions = sub(packed, permissions_at, permissions_at + permissions_size - 1)
-  head_owner, row_owner, dying, place = struct.unpack('>sss', packed, permissions_at + permissions_size)
+  head_owner, row_owner, dying, offset, grace, place =
+    struct.unpack('>sssdd', packed, permissions_at + permissions_size)
   settlement = sub(packed, place)
   -- Redis may have evicted a structure. Then all is lost, and every owner states again what it holds.
   if queue_length > 0 then
@@ -67,7 +72,11 @@ if packed then
   if owners_apart then known = known and call('EXISTS', OWNERS, EXPIRIES) == 2 end
 end
 
--- Time never steps back. While the clock is behind, the timer of a process can confirm that an instant has passed.
+-- Time never steps back. If the clock was set back, time goes on from the latest instant, at the pace of the clock. The
+-- time between the two calls around the change is lost. The timer of a process can confirm that an instant has passed,
+-- and so recover the lost time. Renewals before that were recorded too early by the lost time, so owners live longer by
+-- it. A clock that is only a little behind stands still until it has caught up: leases have a larger margin. More time
+-- than a ttl at once is another change of the clock: living owners call more often.
 if not clock then
   clock = tonumber(ARGV[9])
   if not clock then
@@ -76,14 +85,25 @@ if not clock then
   end
 end
 local now = clock
-if packed and at > now then now = max(at, tonumber(ARGV[7]) or 0) end
+if packed and at > clock then
+  local elapsed, most = clock + offset - at, ttl or FOREVER
+  now = at
+  if elapsed > most or elapsed < -most / 16 then offset = at - clock elseif elapsed > 0 then now = at + elapsed end
+  local confirmed = tonumber(ARGV[7]) or 0
+  if confirmed > now then
+    grace = max(grace, confirmed - now)
+    if offset > 0 then offset = confirmed - clock end
+    now = confirmed
+  end
+else offset, grace = 0, 0 end
+local expired_at = now - grace
 if not known then
   at, next_expiry, last_expiry, active, keys_expiry = now, FOREVER, 0, 0, 0
   capacity, period, rate, burst, tokens, since = -1, 1, -1, 0, 0, 0
   grants, folded, created_at = 0, 0, now
   ticket, waiting, queued, queue_length = 0, 0, 0, 0
   head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
-  paused, owner_count, leases_apart, owners_apart = 0, 0, false, false
+  paused, owner_count, leases_apart, owners_apart, grace = 0, 0, false, false, 0
   version = max(version and version + 1 or 0, now)
   owners, leases, slots, permissions, dying, settlement, front = '', '', '', '', '', '', nil
 end

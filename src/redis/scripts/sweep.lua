@@ -9,22 +9,22 @@ if dying ~= '' then
   end
   is_unfinished = dying ~= ''
 end
-if now >= next_expiry then
-  local names = owners_apart and call('ZRANGEBYSCORE', EXPIRIES, '-inf', now, 'LIMIT', 0, MOST_SWEPT / 2)
+if expired_at >= next_expiry then
+  local names = owners_apart and call('ZRANGEBYSCORE', EXPIRIES, '-inf', expired_at, 'LIMIT', 0, MOST_SWEPT / 2)
     or inline_names()
   next_expiry = FOREVER
   local is_complete = #names < MOST_SWEPT / 2
   for _, name in ipairs(names) do
     local record = find_owner(name)
     if to_sweep <= 0 then is_complete = false
-    elseif record and record.expiry <= now then
+    elseif record and record.expiry <= expired_at then
       to_sweep = to_sweep - 1
       remove_owner(name)
     elseif owners_apart then
       if record then call('ZADD', EXPIRIES, record.expiry, name) else call('ZREM', EXPIRIES, name) end
     else next_expiry = min(next_expiry, record.expiry) end
   end
-  if not is_complete then next_expiry = now
+  if not is_complete then next_expiry = expired_at
   elseif owners_apart then next_expiry = tonumber(call('ZRANGE', EXPIRIES, 0, 0, 'WITHSCORES')[2]) or FOREVER end
   is_unfinished = is_unfinished or not is_complete
 end

@@ -7,11 +7,11 @@ if head_name then
   local instant, limit = max(now, paused), head_record.limit
   if capacity >= 0 then instant = ready_at(instant, head_cost) end
   -- Without a free slot, the head can be due when the next owner expires.
-  if limit >= 0 and active >= limit then instant = max(instant, next_expiry) end
+  if limit >= 0 and active >= limit then instant = max(instant, next_expiry + grace) end
   instant = max(instant, now + 1)
   wake = instant
   if head_name ~= owner then
-    wake = max(now + 1, head_record.expiry)
+    wake = max(now + 1, head_record.expiry + grace)
     if head_name ~= head_owner or instant ~= due then
       notify(head_name, format('H %.0f %.0f', instant - now, instant))
     end

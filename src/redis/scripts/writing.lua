@@ -23,7 +23,7 @@ if owners_apart and owner_count <= FEW_OWNERS then
   call('UNLINK', OWNERS, EXPIRIES)
 end
 -- A state that equals a new one is deleted; any other expires when it would equal a new one.
-local needed = max(now, paused, last_expiry)
+local needed = max(now, paused, last_expiry + grace)
 if capacity >= 0 and level(now) < burst then needed = max(needed, since + (burst - tokens) / rate) end
 if owner_count == 0 and active == 0 and needed <= now then
   call('UNLINK', unpack(KEYS, 1, 7))
@@ -54,6 +54,7 @@ call('SET', STATE, 'headgate1' .. kind
   .. struct.pack('>dddddddddddddddddddd', tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period,
     ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
     (leases_apart and 1 or 0) + (owners_apart and 2 or 0))
-  .. owners .. leases .. slots .. permissions .. struct.pack('>sss', head_owner, row_owner, dying) .. settlement,
+  .. owners .. leases .. slots .. permissions .. struct.pack('>sssdd', head_owner, row_owner, dying, offset, grace)
+  .. settlement,
   'PX', format('%.0f', ceil((needed - now) / 1000) + 1))
 return table.concat(reply, '\n')
