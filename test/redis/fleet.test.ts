@@ -84,8 +84,8 @@ class Worker {
   }
 
   /** Waits until the process has ended for any reason. */
-  async ended(): Promise<number | string | undefined> {
-    await until('a worker ends', () => this.end !== undefined, 30);
+  async ended(seconds = 30): Promise<number | string | undefined> {
+    await until('a worker ends', () => this.end !== undefined, seconds);
     return this.end;
   }
 
@@ -223,7 +223,7 @@ describe('eight processes and ten thousand calls', () => {
     });
     await Promise.all(crowd.map((worker) => worker.waitFor('ready')));
     for (const worker of crowd) worker.send({ do: 'go' });
-    ended = await Promise.all(crowd.map((worker) => worker.ended()));
+    ended = await Promise.all(crowd.map((worker) => worker.ended(80)));
     for (const worker of crowd) accounts.push(worker.reported('account') as unknown as Account);
     grants = accounts.flatMap(({ events, holds }, process) => {
       const requested = new Map<string, number>();
@@ -255,7 +255,7 @@ describe('eight processes and ten thousand calls', () => {
     });
     // The order in which the script has numbered the grants.
     grants.sort((one, other) => one.granted - other.granted || one.number - other.number);
-  }, 60_000);
+  }, 100_000);
 
   it('settle every call, and every kind of outcome occurs', () => {
     expect(ended).toEqual(Array.from({ length: PROCESSES }, () => 0));
