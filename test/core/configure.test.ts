@@ -50,3 +50,14 @@ describe('configure', () => {
     expect([throttle.tokens, throttle.burst]).toEqual([4, 4]);
   });
 });
+
+test('after more than eight changes of the limits, a refund of an old grant is dropped and its debt is charged', () => {
+  const { throttle } = setUp(10, 0, 1);
+  const [refunded, indebted] = [take(throttle, 3), take(throttle, 3)];
+  for (let burst = 11; burst <= 22; burst++) throttle.configure({ burst });
+  expect(throttle.tokens).toBe(4);
+  refunded.refund();
+  expect(throttle.tokens).toBe(4);
+  indebted.settle(5);
+  expect(throttle.tokens).toBe(2);
+});
