@@ -99,6 +99,11 @@ describe('arguments', () => {
     expect(() => keyed.tryAcquire('a', 3)).toThrow(RangeError);
   });
 
+  test('the limits and the name of each key can be read', () => {
+    const { keyed } = setUp(10, 2, 60, { burst: 20, maxKeys: 3, name: 'api' });
+    expect(keyed).toMatchObject({ capacity: 10, concurrency: 2, period: 60, burst: 20, maxKeys: 3, name: 'api' });
+  });
+
   test('a call with an invalid argument leaves no live key', async () => {
     const { keyed } = setUp();
     await expect(keyed.acquire('a', -1)).rejects.toThrow(RangeError);
