@@ -6,7 +6,11 @@ import { TokenBucket } from '../../src/core/token-bucket.js';
 import { Outcomes, setUp, SkewedClock, take } from '../support/support.js';
 import { DAY, expectWithinRate, HOUR } from './expectations.js';
 
-afterEach(() => void vi.useRealTimers());
+afterEach(() => {
+  // A spy on a fake timer would keep that fake in place.
+  vi.restoreAllMocks();
+  vi.useRealTimers();
+});
 
 describe('trap 15: long delays and a wall clock that jumps', () => {
   const LONG = 2 ** 31 / 1_000;
