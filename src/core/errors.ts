@@ -167,11 +167,6 @@ export class ThrottleClosedError extends ThrottleError {
   }
 }
 
-/** The `code` of `error`; `undefined` for a value without one. */
-function codeOf(error: unknown): unknown {
-  return Object(error) === error ? (error as { code?: unknown }).code : undefined;
-}
-
 /**
  * Whether `error` is a {@link ThrottleError} of any copy of the package. A registered symbol marks these errors.
  * `instanceof` would fail for a second copy: one bundled and one installed, or one as ESM and one as CommonJS.
@@ -182,7 +177,7 @@ export function isThrottleError(error: unknown): error is ThrottleError {
 
 /** Whether `error` is a {@link ThrottleTimeoutError} of any copy, {@link ServerBusyError} included. */
 export function isTimeoutError(error: unknown): error is ThrottleTimeoutError {
-  return isThrottleError(error) && codeOf(error) === 'ERR_THROTTLE_TIMEOUT';
+  return isThrottleError(error) && error.code === 'ERR_THROTTLE_TIMEOUT';
 }
 
 /** Whether `error` is a {@link ServerBusyError} of any copy. */
@@ -192,7 +187,7 @@ export function isServerBusyError(error: unknown): error is ServerBusyError {
 
 /** Whether `error` is a {@link QueueFullError} of any copy. */
 export function isQueueFullError(error: unknown): error is QueueFullError {
-  return isThrottleError(error) && codeOf(error) === 'ERR_THROTTLE_QUEUE_FULL';
+  return isThrottleError(error) && error.code === 'ERR_THROTTLE_QUEUE_FULL';
 }
 
 /** Whether `error` is a `RangeError` of any realm. A test runner may run each file in a separate realm. */

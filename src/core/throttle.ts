@@ -707,10 +707,11 @@ export class Throttle implements Gate {
         ? undefined
         : { signal, timeout, makeTimeoutError: () => timeoutError(this.#nowOrLatest()) };
     const promise = this.#queue.enqueue(cost, now, cancel, fn);
-    const waiter = this.#queue.tail as object;
+    // Absent if a method of the clock or of the signal, written by a user, has already led to a grant or a refusal.
+    const waiter = this.#queue.tail;
     // Only the head has a timer.
     if (this.#queue.size === 1) this.#drainQueue(now);
-    this.#publisher.queued(waiter, cost);
+    if (waiter !== undefined) this.#publisher.queued(waiter, cost);
     return promise;
   }
 

@@ -137,8 +137,10 @@ export class WaitQueue<Permit> {
       try {
         this.#watch(waiter, cancel);
       } catch (error) {
-        // An abort during `addEventListener` may already have removed the waiter.
-        if (this.#entries[waiter.index] === waiter) this.#remove(waiter);
+        // A method of the clock or of the signal, written by a user, may already have led to a grant or a refusal. The
+        // promise then has its result.
+        if (this.#entries[waiter.index] !== waiter) return promise;
+        this.#remove(waiter);
         throw error;
       }
     }

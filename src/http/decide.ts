@@ -13,6 +13,7 @@ import {
   isTimeoutError,
   type ThrottleError,
 } from '../core/errors.js';
+import { withoutStack } from '../core/refusals.js';
 import { checkCost } from '../core/validation.js';
 import type { AcquireOptions } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
@@ -202,7 +203,7 @@ export function createDecision<A extends unknown[]>(
       error,
     };
     adapter.setHeaders(fields, ...args);
-    if (onLimited === 'throw') throw new RefusalError(refusal, fields);
+    if (onLimited === 'throw') throw withoutStack(() => new RefusalError(refusal, fields));
     const hasResponded = adapter.prepareRefusal(refusal.status, ...args);
     if (onLimited === undefined) return { allowed: false, fields, reply: defaultReply(refusal) };
     return answerRefusal(onLimited, refusal, args, state, hasResponded, (failure) => logError(failure, args)).then(

@@ -68,8 +68,8 @@ export function responseOf({ status, headers, body }: Reply, fields: Fields, isH
 /**
  * A refusal as an error for the framework's error handler, where `onLimited` is `'throw'`. It has the properties of
  * `http-errors`, which the default error handlers of Express, Koa and Fastify read, and the `getResponse` of Hono's
- * `HTTPException`. Its message may be shown to the client. It has no stack trace: an attack causes thousands of these
- * errors, and the trace would only show this package.
+ * `HTTPException`. Its message may be shown to the client. A limit throws it without a stack trace: an attack causes
+ * thousands of these errors, and the trace would only show this package.
  *
  * @example
  * import createApp, { type ErrorRequestHandler } from 'express';
@@ -107,11 +107,7 @@ export class RefusalError extends Error implements Refusal {
    * @param headers The header fields of the response.
    */
   constructor(refusal: Refusal, headers: Readonly<Record<string, string>>) {
-    const { stackTraceLimit } = Error as { stackTraceLimit?: number };
-    // An assignment would throw where the program has frozen `Error`; Reflect.set does not.
-    if (stackTraceLimit !== undefined) Reflect.set(Error, 'stackTraceLimit', 0);
     super(detailOf(refusal), { cause: refusal.error });
-    if (stackTraceLimit !== undefined) Reflect.set(Error, 'stackTraceLimit', stackTraceLimit);
     this.code = refusal.error.code;
     this.status = this.statusCode = refusal.status;
     this.headers = headers;

@@ -26,7 +26,7 @@ export class RequestState {
   /** Whether the handler has finished. A `Request` that a handler receives again afterwards is a new request. */
   finished = false;
   readonly #subscribe: (listener: () => void) => (() => void) | undefined;
-  readonly #closeListeners: (() => void)[] = [];
+  #closeListeners: (() => void)[] = [];
   #subscribed = false;
   #unsubscribe: (() => void) | undefined;
 
@@ -48,11 +48,11 @@ export class RequestState {
     this.#closeListeners.push(listener);
     if (!this.#subscribed) {
       this.#subscribed = true;
-      this.#unsubscribe = this.#subscribe(() => this.#closeListeners.slice().forEach((each) => each()));
+      this.#unsubscribe = this.#subscribe(() => this.#closeListeners.forEach((each) => each()));
     }
     return () => {
-      const index = this.#closeListeners.indexOf(listener);
-      if (index >= 0) this.#closeListeners.splice(index, 1);
+      // A new array: the listeners of a closed response are called one after another, and may remove each other.
+      this.#closeListeners = this.#closeListeners.filter((each) => each !== listener);
       if (this.#closeListeners.length > 0 || this.#unsubscribe === undefined) return;
       this.#unsubscribe();
       this.#unsubscribe = undefined;

@@ -110,7 +110,7 @@ export async function discard(response: { readonly body?: unknown } | null | und
   try {
     const body = response?.body as Partial<ReadableStream> | null | undefined;
     if (typeof body?.cancel === 'function') await body.cancel();
-    else if (isNodeStream(body)) destroyStream(body);
+    else destroyStream(body);
   } catch {
     // The body has failed or has ended, or another reader has it.
   }
@@ -120,7 +120,7 @@ function isNodeStream(body: unknown): body is NodeStream {
   return typeof (body as NodeStream | null | undefined)?.on === 'function';
 }
 
-/** Destroys a stream and its sources. node-fetch 2 pipes the stream of the socket into the body without `pipeline`. */
+/** Destroys a Node stream and its sources. Ignores any other value. node-fetch 2 pipes the stream of the socket into the body without `pipeline`. */
 function destroyStream(stream: unknown): void {
   if (!isNodeStream(stream)) return;
   stream.on('unpipe', destroyStream);
@@ -184,14 +184,12 @@ function releaseAtEnd(body: NodeStream, release: () => void): Collectable & { us
 
 /** Constructs a response of the class of `original`, so that `instanceof` holds for the responses of undici, too. */
 function construct(body: ReadableStream, original: Response): Response {
-  const Kind =
-    typeof original.constructor?.prototype?.clone === 'function' ? (original.constructor as typeof Response) : Response;
   try {
-    const copy = new Kind(body, original);
+    const copy = new (original.constructor as typeof Response)(body, original);
     // The constructor of a subclass may have other parameters.
     if (copy.body === body) return copy;
   } catch {
-    // The constructor does not accept this status or status text.
+    // The constructor does not accept this status or status text, or the original has no constructor.
   }
   return new Response(body, { headers: original.headers });
 }

@@ -163,7 +163,6 @@ export function readDate(text: string | undefined, nowMs: number): number | unde
   if (text === undefined) return undefined;
   let [, day, month = '', year = '', time = ''] = FIXDATE_OR_RFC850.exec(text) ?? [];
   if (day === undefined) [, month = '', day, time = '', year = ''] = ASCTIME.exec(text) ?? [];
-  if (day === undefined) return undefined;
   return instantOf(
     year.length === 2 ? expandYear(Number(year), nowMs) : Number(year),
     MONTHS.indexOf(month) / 3,
@@ -176,8 +175,8 @@ export function readDate(text: string | undefined, nowMs: number): number | unde
 function instantOf(year: number, month: number, day: number, time: string): number | undefined {
   const [hours = 0, minutes = 0, seconds = 0] = time.split(':').map(Number);
   const midnight = Date.UTC(year, month, day);
-  // Rejects impossible days such as 31 February, and unknown months.
-  if (new Date(midnight).getUTCDate() !== day || new Date(midnight).getUTCMonth() !== month) return undefined;
+  // Rejects impossible days such as 31 February, unknown months, and the NaN of a text without a date.
+  if (new Date(midnight).getUTCMonth() !== month) return undefined;
   return hours > 23 || minutes > 59 || !(seconds < 61)
     ? undefined
     : midnight + ((hours * 60 + minutes) * 60 + seconds) * 1000;
@@ -195,7 +194,6 @@ const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d{1,9})?) ?(?
 /** An RFC 3339 date as milliseconds since 1970. A date without a time zone is ambiguous, and counts as unreadable. */
 function readTimestamp(text: string): number | undefined {
   const [, year, month, day, time = '', hours = '+00', minutes = '00'] = TIMESTAMP.exec(text) ?? [];
-  if (day === undefined) return undefined;
   const instant = instantOf(Number(year), Number(month) - 1, Number(day), time);
   return instant === undefined ? undefined : instant - (Number(hours) * 60 + Number(`${hours[0]}${minutes}`)) * 60_000;
 }

@@ -62,6 +62,17 @@ describe('JointPermit', () => {
     expect(order).toEqual(['works', 'second released', 'first released', 'second disposed', 'first disposed']);
   });
 
+  test('await using releases permits that have no disposal methods', async () => {
+    const released: string[] = [];
+    const gate: Gate = Object.assign(new Throttle(10), {
+      acquire: async () => ({ release: () => released.push('released') }) as unknown as Permit,
+    });
+    {
+      await using _ = await new Limiter({ timeout: 1, resources: [gate] }).acquire([gate]);
+    }
+    expect(released).toEqual(['released']);
+  });
+
   test('all permits are released and settled even when one of them throws', async () => {
     const [database, files] = [new Resource(2), new Resource(1)];
     const failing: Gate = Object.assign(new Throttle(10), {

@@ -132,6 +132,19 @@ describe('eviction', () => {
     expect(keyed.peek('a')?.tokens).toBeCloseTo(4, 9);
   });
 
+  test('a new throttle without a grant takes the late debt of an evicted throttle', async () => {
+    const { clock, keyed } = setUp(10, 0, 1, { also: [{ capacity: 100, period: 60 }] });
+    const old = keyed.tryAcquire('a');
+    old?.release();
+    await clock.advance(1);
+    expect(keyed.size).toBe(0);
+    // The pause creates a new throttle for the key.
+    keyed.pause('a', 60);
+    old?.settle(21);
+    // With the true cost of 21 the level would have been -11. Ten tokens have been refilled since.
+    expect(keyed.peek('a')?.tokens).toBe(-1);
+  });
+
   test('a late refund to an evicted throttle adds no tokens to the new throttle of the key', async () => {
     const { clock, keyed } = setUp(10);
     const old = keyed.tryAcquire('a', 10);

@@ -1,7 +1,8 @@
 /** One throttle per key: limits, arguments, `maxKeys` and `close`. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { KeyedThrottle, type KeyedThrottleOptions, QueueFullError, ThrottleClosedError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 
 const setUp = (
   capacity = 10,
@@ -99,6 +100,11 @@ describe('arguments', () => {
     expect(() => keyed.tryAcquire('a', 3)).toThrow(RangeError);
   });
 
+  test('the limits and the name of each key can be read', () => {
+    const { keyed } = setUp(10, 2, 60, { burst: 20, maxKeys: 3, name: 'api' });
+    expect(keyed).toMatchObject({ capacity: 10, concurrency: 2, period: 60, burst: 20, maxKeys: 3, name: 'api' });
+  });
+
   test('a call with an invalid argument leaves no live key', async () => {
     const { keyed } = setUp();
     await expect(keyed.acquire('a', -1)).rejects.toThrow(RangeError);
@@ -132,6 +138,23 @@ describe('maxKeys', () => {
     held.release();
     expect(await keyed.run('c', () => 'admitted')).toBe('admitted');
     expect(keyed.size).toBe(2);
+  });
+
+  test.each([
+    { options: {}, events: [{ cost: 3 }, { cost: 1 }] },
+    { options: { silent: true }, events: [] },
+  ])('with $options, the refusals of new keys publish $events', async ({ options, events }) => {
+    const { keyed } = setUp(10, 1, 1, { maxKeys: 1, ...options });
+    keyed.tryAcquire('a');
+    const published: unknown[] = [];
+    const subscriber = (message: unknown): void => void published.push(message);
+    subscribe('headgate:refused', subscriber);
+    onTestFinished(() => void unsubscribe('headgate:refused', subscriber));
+    await expect(keyed.acquire('b', 3)).rejects.toThrow(QueueFullError);
+    expect(keyed.tryAcquire('c')).toBeUndefined();
+    // A pause requests no permit, so its failure is no refusal of a job.
+    expect(() => keyed.pause('d')).toThrow(QueueFullError);
+    expect(published).toMatchObject(events);
   });
 
   test('one evictable key among a thousand makes room for a new key', async () => {

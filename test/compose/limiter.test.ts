@@ -12,7 +12,7 @@ import {
   ThrottleTimeoutError,
 } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Outcomes } from '../support/support.js';
 
 const setUp = (timeout = 5): { clock: ManualClock; database: Resource; files: Resource; limiter: Limiter } => {
@@ -278,6 +278,36 @@ describe('a limited handler', () => {
     const reason = new ThrottleTimeoutError('the deadline of the caller');
     controller.abort(reason);
     expect(await waiting).toBe(reason);
+  });
+
+  test('an abort between the grant and the start of the function wins, and the resources are refunded', async () => {
+    const clock = new ManualClock();
+    const quota = new Throttle(10, 1, 60, { clock });
+    const both = new Limiter({ timeout: 5, resources: [quota], clock }).resources([quota]);
+    const held = await quota.acquire(0);
+    const controller = new AbortController();
+    const reason = new Error('too late');
+    const fn = vi.fn();
+    const outcome = rejection(both.run(fn, 4, { signal: controller.signal }));
+    await clock.advance(0);
+    held.release();
+    controller.abort(reason);
+    expect(await outcome).toBe(reason);
+    expect([fn.mock.calls.length, quota.active, quota.tokens]).toEqual([0, 0, 10]);
+  });
+
+  test.each([
+    { options: {}, passedOn: {}, frames: true },
+    { options: { stack: undefined }, passedOn: {}, frames: true },
+    { options: { stack: false } as const, passedOn: { stack: false }, frames: false },
+  ])('with $options, each gate receives $passedOn, and the error has a stack trace: $frames', async (each) => {
+    const { files, limiter } = setUp(0);
+    await files.acquire();
+    const acquire = vi.spyOn(files, 'acquire');
+    const error = (await rejection(limiter.acquire([files], each.options))) as Error;
+    expect(error).toBeInstanceOf(ServerBusyError);
+    expect(acquire.mock.calls).toStrictEqual([[1, { signal: undefined, timeout: 0, ...each.passedOn }]]);
+    expect(/^ +at /m.test(error.stack ?? '')).toBe(each.frames);
   });
 
   test('FIFO: handlers with the same resources start in the order of their calls', async () => {

@@ -5,6 +5,15 @@ import { systemClock } from '../../src/core/clock.js';
 describe('systemClock', () => {
   afterEach(() => {
     vi.useRealTimers();
+    vi.restoreAllMocks();
+  });
+
+  test('a timer that fires counts as elapsed time where a test replaces only `performance.now`', async () => {
+    const start = systemClock.now();
+    vi.spyOn(performance, 'now').mockReturnValue(start * 1000);
+    const before = systemClock.now();
+    await new Promise<void>((resolve) => systemClock.schedule(0.02, resolve));
+    expect(systemClock.now() - before).toBeCloseTo(0.02, 9);
   });
 
   test('counts seconds and fires no timer before its delay', async () => {

@@ -49,4 +49,23 @@ describe('configure', () => {
     throttle.configure({ capacity: 4 });
     expect([throttle.tokens, throttle.burst]).toEqual([4, 4]);
   });
+
+  test('a debt of a grant from before the first rate limit is ignored, also after eight changes of the limits', () => {
+    const { throttle } = setUp(Infinity);
+    const permit = take(throttle);
+    for (let capacity = 10; capacity <= 18; capacity++) throttle.configure({ capacity, burst: 10 });
+    permit.settle(5);
+    expect(throttle.tokens).toBe(10);
+  });
+});
+
+test('after more than eight changes of the limits, a refund of an old grant is dropped and its debt is charged', () => {
+  const { throttle } = setUp(10, 0, 1);
+  const [refunded, indebted] = [take(throttle, 3), take(throttle, 3)];
+  for (let burst = 11; burst <= 22; burst++) throttle.configure({ burst });
+  expect(throttle.tokens).toBe(4);
+  refunded.refund();
+  expect(throttle.tokens).toBe(4);
+  indebted.settle(5);
+  expect(throttle.tokens).toBe(2);
 });

@@ -41,6 +41,21 @@ describe('wrap', () => {
 });
 
 describe('map', () => {
+  test('a signal that aborts without calling its listeners stops the next item before its function starts', async () => {
+    const { throttle } = setUp(10, 1);
+    const held = throttle.tryAcquire(0);
+    const reason = new Error('stop');
+    const signal = { aborted: false, reason, addEventListener() {}, removeEventListener() {} };
+    const fn = vi.fn<() => void>();
+    const mapped = throttle.map([1, 2], fn, { signal: signal as unknown as AbortSignal });
+    await Promise.resolve();
+    signal.aborted = true;
+    held?.release();
+    await expect(mapped).rejects.toBe(reason);
+    expect(fn).not.toHaveBeenCalled();
+    expect([throttle.active, throttle.tokens]).toEqual([0, 10]);
+  });
+
   test('returns results in item order, passes the index, and accepts any iterable', async () => {
     const { throttle } = setUp(Infinity, 2);
     async function* letters(): AsyncGenerator<string> {

@@ -2,6 +2,7 @@
 import { QueueFullError, Throttle, ThrottleClosedError, ThrottleError, ThrottleTimeoutError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
+import { printable, withoutStack } from '../../src/core/refusals.js';
 import { setUp, take } from '../support/support.js';
 
 describe('the error of a refused call', () => {
@@ -116,5 +117,45 @@ describe('the error of a refused call', () => {
     });
     expect(new ThrottleTimeoutError('late', { cause, retryAfter: 2 })).toMatchObject({ cause, retryAfter: 2 });
     expect(new ThrottleError('ERR_MINE', 'mine').stack).toMatch(/^ThrottleError: mine/);
+  });
+});
+
+describe('the text of a key in a message', () => {
+  test.each([
+    ['ada', '"ada"'],
+    ['a\r\nb', String.raw`"a\r\nb"`],
+    ['\u001B[31m', String.raw`"\u001b[31m"`],
+    ['ä', String.raw`"\u00e4"`],
+    ['x'.repeat(81), `"${'x'.repeat(80)}…"`],
+  ])('%j is printed as %s', (text, printed) => {
+    expect(printable(text)).toBe(printed);
+  });
+});
+
+describe('an error without a stack trace', () => {
+  const limit = Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit') as PropertyDescriptor;
+  const restore = (): void => void Object.defineProperty(Error, 'stackTraceLimit', limit);
+
+  test('has no frames, and later errors have them again', () => {
+    expect(withoutStack(() => new Error('refused')).stack).toBe('Error: refused');
+    expect(new Error('other').stack).toContain('at ');
+  });
+
+  test('keeps its frames where the program has frozen the limit', () => {
+    Object.defineProperty(Error, 'stackTraceLimit', { ...limit, writable: false });
+    try {
+      expect(withoutStack(() => new Error('refused')).message).toBe('refused');
+    } finally {
+      restore();
+    }
+  });
+
+  test('is created on a platform without a limit', () => {
+    delete (Error as { stackTraceLimit?: number }).stackTraceLimit;
+    try {
+      expect(withoutStack(() => new Error('refused')).message).toBe('refused');
+    } finally {
+      restore();
+    }
   });
 });

@@ -74,4 +74,20 @@ describe('an abort', () => {
     expect(response.status).toBe(200);
     expectNothingHeld(throttle);
   });
+
+  test('an abort rejects at once while `refusal` is pending, and its late result has no effect', async () => {
+    let resolve!: (wait: number) => void;
+    const refusal = (): Promise<number> => new Promise<number>((settle) => void (resolve = settle));
+    const { clock, throttle, limitedFetch, upstream } = setUpFetch([], { refusal });
+    const controller = new AbortController();
+    const response = limitedFetch(URL_A, { signal: controller.signal });
+    await clock.advance(0);
+    const reason = new Error('caller aborted');
+    controller.abort(reason);
+    await expect(response).rejects.toBe(reason);
+    resolve(30);
+    await clock.advance(60);
+    expect([upstream.calls.length, throttle.pausedFor]).toEqual([1, 0]);
+    expectNothingHeld(throttle);
+  });
 });

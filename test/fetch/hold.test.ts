@@ -1,4 +1,5 @@
 /** The release of a slot with `hold: 'body'`. */
+import { EventEmitter } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { expectNothingHeld, registerHooks, retryAfter, setUpFetch, URL_A } from './fake-upstream.js';
 
@@ -32,6 +33,18 @@ describe("hold: 'body'", () => {
   test('holds no slot for a response without a body', async () => {
     const { throttle, limitedFetch } = setUpFetch([new Response(null, { status: 204 })], { hold: 'body' });
     expect((await limitedFetch(URL_A)).status).toBe(204);
+    expectNothingHeld(throttle);
+  });
+
+  test.each([
+    ['HEAD', 0],
+    ['GET', 1],
+  ])('the response to a %s of a client with Node streams holds %i slots', async (method, active) => {
+    const reply = { status: 200, headers: new Headers(), bodyUsed: false, body: new EventEmitter() };
+    const { throttle, limitedFetch } = setUpFetch([reply as unknown as Response], { hold: 'body' });
+    const response = await limitedFetch(URL_A, { method });
+    expect(throttle.active).toBe(active);
+    (response.body as unknown as EventEmitter).emit('end');
     expectNothingHeld(throttle);
   });
 

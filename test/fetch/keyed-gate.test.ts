@@ -81,6 +81,13 @@ describe('a keyed gate', () => {
     expect([gate.throttles.size, upstream.calls.length]).toEqual([0, 0]);
   });
 
+  test('decides whether null is a key', async () => {
+    const clock = new ManualClock();
+    const gate = new ThrottleMap<null>({ clock });
+    await throttledFetch(gate, { fetch: async () => new Response('ok'), key: () => null })(URL_A);
+    expect([...gate.throttles.keys()]).toEqual([null]);
+  });
+
   test('pauses only the key of the refusal', async () => {
     const { clock, gate, limitedFetch, upstream } = setUpKeyedFetch([retryAfter(5)]);
     const a = limitedFetch(URL_A);

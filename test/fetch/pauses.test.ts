@@ -90,6 +90,23 @@ describe('trap 28: a pause holds all requests, not only the refused one [octokit
     expect((await both).map(({ status }) => status)).toEqual([200, 200]);
   });
 
+  test('a refusal with a wait of 0 pauses nothing, so a later refusal is not late', async () => {
+    const replies = Array.from({ length: 2 }, deferResponse);
+    const { clock, throttle, limitedFetch } = setUpFetch(
+      replies.map(({ promise }) => promise),
+      { retries: 0, refusal: ({ status }) => (status === 403 ? 0 : status === 429) },
+    );
+    const pause = vi.spyOn(throttle, 'pause');
+    const all = Promise.all(replies.map(() => limitedFetch(URL_A)));
+    replies[0]?.resolve(refusal({}, 403));
+    await clock.advance(0);
+    expect(pause).not.toHaveBeenCalled();
+    replies[1]?.resolve(refusal());
+    await clock.advance(0);
+    expect(throttle.pausedFor).toBe(1);
+    await all;
+  });
+
   test('behind one gate, a late refusal of another origin is late, too', async () => {
     const late = deferResponse();
     const { clock, throttle, limitedFetch } = setUpFetch([refusal(), late.promise]);

@@ -198,6 +198,21 @@ describe('a handler of Fastify has finished', () => {
     await until(() => activeOf(site.keyed) === 0);
   });
 
+  test('when its promise settles, for the HEAD route that Fastify adds to a GET route', async () => {
+    const latch = new Latch();
+    const site = await serveFastify(async (server, limit) => {
+      await limit();
+      server.get('/', async () => (await latch.opened, 'done'));
+    });
+    const dropped = call(site, '/', { method: 'HEAD' });
+    await until(() => activeOf(site.keyed) === 1);
+    dropped.hangUp();
+    await pause(30);
+    expect([activeOf(site.keyed), (await get(site)).status]).toEqual([1, 429]);
+    latch.open();
+    await until(() => activeOf(site.keyed) === 0);
+  });
+
   test('after one call of `then` on a result that starts a query with each call', async () => {
     const started = vi.fn();
     const site = await serveFastify(async (server, limit) => {

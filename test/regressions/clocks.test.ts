@@ -1,12 +1,16 @@
 /** Clocks that jump, stand still or run ahead, timers that fire early or late, and fake timers. */
 import FakeTimers, { type Clock as FakeClock, install } from '@sinonjs/fake-timers';
-import { Throttle } from 'headgate';
+import { type Clock, Throttle } from 'headgate';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { TokenBucket } from '../../src/core/token-bucket.js';
 import { Outcomes, setUp, SkewedClock, take } from '../support/support.js';
 import { DAY, expectWithinRate, HOUR } from './expectations.js';
 
-afterEach(() => void vi.useRealTimers());
+afterEach(() => {
+  // A spy on a fake timer would keep that fake in place.
+  vi.restoreAllMocks();
+  vi.useRealTimers();
+});
 
 describe('trap 15: long delays and a wall clock that jumps', () => {
   const LONG = 2 ** 31 / 1_000;
@@ -215,6 +219,23 @@ describe('trap 17: timers that fire early and clock readings that are stale', ()
     await clock.passing.advance(2.1);
     expect(grants).toHaveLength(20);
     expectWithinRate(grants, 1, 10);
+  });
+
+  test('a waiter is granted on a clock that calls back during `schedule`', async () => {
+    let now = 0;
+    const clock: Clock = {
+      now: () => now,
+      schedule(seconds, callback) {
+        now += seconds;
+        callback();
+        return () => {};
+      },
+    };
+    const throttle = new Throttle(1, 0, 1, { clock });
+    take(throttle);
+    expect((await throttle.acquire()).waited).toBe(1);
+    expect((await throttle.acquire()).waited).toBe(1);
+    expect([now, throttle.waiting]).toEqual([2, 0]);
   });
 
   test('a pause timer that fires early is armed again', async () => {

@@ -3,13 +3,14 @@ import {
   QueueFullError,
   Resource,
   ServerBusyError,
+  Throttle,
   ThrottleClosedError,
   ThrottleError,
   ThrottleTimeoutError,
 } from 'headgate';
 import { ManualClock, record } from 'headgate/testing';
-import { describe, expect, test } from 'vitest';
-import { setUp } from '../support/support.js';
+import { describe, expect, test, vi } from 'vitest';
+import { setUp, take } from '../support/support.js';
 
 describe('a platform without Symbol.dispose, or with a polyfill that loads later (FAULTS 17)', () => {
   test('the disposal methods have the keys that `using` looks up', async () => {
@@ -56,6 +57,16 @@ describe('a platform without Symbol.dispose, or with a polyfill that loads later
     await new Promise((resolve) => void setTimeout(resolve, 20));
     expect(JSON.parse(JSON.stringify(results))).toEqual([[true, true, true, true, true], 0, true, 'function']);
     expect([...(result['joint'] as number[])]).toEqual([0, 0]);
+  });
+
+  test('without the symbols, the methods have the keys that compilers use', async () => {
+    vi.stubGlobal('Symbol', Object.create(Symbol, { dispose: {}, asyncDispose: {} }));
+    const throttle = new Throttle(10, 2);
+    const permit = take(throttle);
+    vi.unstubAllGlobals();
+    (permit as unknown as Record<symbol, () => void>)[Symbol.for('Symbol.dispose')]?.();
+    await (throttle as unknown as Record<symbol, () => Promise<void>>)[Symbol.for('Symbol.asyncDispose')]?.();
+    expect([throttle.active, throttle.closed]).toEqual([0, true]);
   });
 });
 

@@ -231,6 +231,19 @@ describe('map', () => {
       expect(stream.locked).toBe(false);
     });
 
+    test('a web stream that ends is read to its end and unlocked', async () => {
+      const { throttle } = setUp();
+      const stream = new ReadableStream<number>({
+        start(controller) {
+          for (const item of [1, 2, 3]) controller.enqueue(item);
+          controller.close();
+        },
+      });
+      const items = stream as unknown as AsyncIterable<number>;
+      expect(await throttle.map(items, (item) => item * 10)).toEqual([10, 20, 30]);
+      expect(stream.locked).toBe(false);
+    });
+
     test('a generator that aborts the map itself is closed', async () => {
       const { throttle } = setUp();
       const stop = new AbortController();

@@ -1,8 +1,9 @@
 /** Promise 8, cancellation: abort signals, timeouts and deadlines. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { getEventListeners } from 'node:events';
 import { type Clock, KeyedThrottle, Limiter, type Permit, Resource, Throttle, ThrottleTimeoutError } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Outcomes, setUp, SkewedClock, take } from '../support/support.js';
 
 describe('trap 2: an aborted signal rejects with its reason and takes nothing [p-queue#241, golang/go#63615]', () => {
@@ -270,6 +271,100 @@ describe('deadlines and timers', () => {
     await passing.advance(1);
     (await waiting).release();
     expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
+  });
+
+  test('a waiter whose early deadline timer cannot be armed again is rejected with the error of the clock', async () => {
+    const passing = new ManualClock();
+    let broken = false;
+    const clock: Clock = {
+      now: () => passing.now(),
+      schedule: (seconds, callback) => {
+        if (broken) throw new Error('no timers left');
+        return passing.schedule(seconds / 2, callback);
+      },
+    };
+    const throttle = new Throttle(Infinity, 1, 1, { clock });
+    const held = take(throttle);
+    const waiting = throttle.acquire(1, { timeout: 10 });
+    broken = true;
+    const outcome = expect(waiting).rejects.toThrow('no timers left');
+    await passing.advance(5);
+    await outcome;
+    held.release();
+    expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
+  });
+
+  test.each<[string, (abort: () => void) => { clock?: Clock; signal?: AbortSignal }]>([
+    [
+      'the clock during `schedule`',
+      (abort) => {
+        const clock = new ManualClock();
+        return { clock: { now: () => clock.now(), schedule: (...call) => (abort(), clock.schedule(...call)) } };
+      },
+    ],
+    [
+      'the signal during `addEventListener`, which also calls the listener',
+      () => {
+        const signal = {
+          aborted: false,
+          reason: new Error('stop'),
+          addEventListener(_: string, listener: () => void): void {
+            signal.aborted = true;
+            listener();
+          },
+          removeEventListener() {},
+        };
+        return { signal: signal as unknown as AbortSignal };
+      },
+    ],
+  ])('a caller is rejected where %s aborts the signal', async (_, make) => {
+    const controller = new AbortController();
+    const { clock = new ManualClock(), signal = controller.signal } = make(() => controller.abort(new Error('stop')));
+    const throttle = new Throttle(Infinity, 1, 1, { clock });
+    const held = take(throttle);
+    await expect(throttle.acquire(1, { signal, timeout: 5 })).rejects.toThrow('stop');
+    expect(throttle.waiting).toBe(0);
+    held.release();
+    expect(take(throttle).released).toBe(false);
+  });
+
+  describe('a waiter that has its result before its signal throws keeps this result', () => {
+    const signal = {
+      aborted: false,
+      addEventListener() {
+        throw new Error('no listeners');
+      },
+      removeEventListener() {},
+    };
+    const options = { timeout: 5, signal: signal as unknown as AbortSignal };
+    /** A clock that calls `during` in each call of `schedule`. */
+    const clockWith = (during: (seconds: number, callback: () => void) => void): Clock => {
+      const passing = new ManualClock();
+      return { now: () => passing.now(), schedule: (...call) => (during(...call), passing.schedule(...call)) };
+    };
+
+    test('a refusal at its deadline', async () => {
+      const unhandled = vi.fn();
+      process.on('unhandledRejection', unhandled);
+      onTestFinished(() => void process.off('unhandledRejection', unhandled));
+      const throttle = new Throttle(Infinity, 1, 1, { clock: clockWith((_, callback) => callback()) });
+      const held = take(throttle);
+      await expect(throttle.acquire(1, options)).rejects.toThrow(ThrottleTimeoutError);
+      await new Promise((resolve) => void setTimeout(resolve, 5));
+      expect([unhandled.mock.calls, throttle.waiting]).toEqual([[], 0]);
+      held.release();
+      expect(throttle.active).toBe(0);
+    });
+
+    test.each([false, true])('a grant, with a subscriber: %s', async (hasSubscriber) => {
+      const subscriber = (): void => {};
+      if (hasSubscriber) subscribe('headgate:queued', subscriber);
+      onTestFinished(() => void unsubscribe('headgate:queued', subscriber));
+      const throttle: Throttle = new Throttle(Infinity, 1, 1, { clock: clockWith(() => held.release()) });
+      const held = take(throttle);
+      (await throttle.acquire(1, options)).release();
+      expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
+    });
   });
 
   test('a timer that fires after its cancellation, or twice, changes nothing', async () => {

@@ -92,6 +92,14 @@ test.each<[string, Record<string, string>, number | undefined]>([
     },
     60,
   ],
+  ...['requests', 'tokens', 'input-tokens', 'output-tokens'].map((unit): [string, Record<string, string>, number] => [
+    `Anthropic, only ${unit} used up: the wait is their reset`,
+    {
+      [`anthropic-ratelimit-${unit}-remaining`]: '0',
+      [`anthropic-ratelimit-${unit}-reset`]: '2026-11-21T08:00:45Z',
+    },
+    45,
+  ]),
   [
     'Anthropic: a stated wait wins over the resets',
     {
@@ -160,6 +168,11 @@ test.each<[string, Record<string, string>, number | undefined]>([
       'x-app-limit-24hour-reset': String(NOW / 1000 + 9000),
     },
     7200,
+  ],
+  [
+    'X, daily quota of an app used up: the wait is its reset',
+    { 'x-app-limit-24hour-remaining': '0', 'x-app-limit-24hour-reset': String(NOW / 1000 + 9000) },
+    9000,
   ],
   [
     'Okta, quota used up: the wait is the reset',

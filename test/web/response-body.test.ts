@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { releaseWhenRead } from '../../src/web/response-body.js';
+import { discard, releaseWhenRead } from '../../src/web/response-body.js';
 
 const servers: Server[] = [];
 const serve = async (listener: RequestListener): Promise<string> => {
@@ -379,4 +379,13 @@ describe('a body from a real server', () => {
     await vi.waitFor(() => expect(release).toHaveBeenCalledOnce());
     await expect(response.text()).rejects.toThrow('caller aborted');
   });
+});
+
+test('a discarded Node stream without `destroy` is read to its end', async () => {
+  const body = { on: vi.fn(), resume: vi.fn() };
+  await discard({ body });
+  expect(body.resume).toHaveBeenCalledTimes(1);
+  // Without a listener, an error of the stream would end the process.
+  expect(body.on).toHaveBeenCalledWith('error', expect.any(Function));
+  await discard({ body: { on: vi.fn() } });
 });

@@ -53,6 +53,10 @@ describe('trap 29: readRateLimit', () => {
     ['"default";r=0;tt=5', undefined],
     ['"default";r=0;t=x, "other";r=0;t=3', 3],
     ['"other";r=0;t=3, "default";r=0;t=x', 3],
+    // The name of a quota may contain or resemble any part of the field.
+    ['remaining=0, reset=5, daylimit;r=1;t=9', 5],
+    ['remaining=0, reset=5, limits;r=1;t=9', 5],
+    ['"a,r=0;t=5;x=\\', undefined],
     ...GARBAGE.map((text): [string, undefined] => [text, undefined]),
     ['1,5', undefined],
     ['5, 10', undefined],
@@ -92,6 +96,17 @@ describe('readWait', () => {
     expect(wait({})).toBeUndefined();
   });
 
+  test.each<[string, string, number | undefined]>([
+    ['5, 0', '10, 20', 20],
+    ['0, 5', '10, 20', 10],
+    ['5', '10, 20', undefined],
+    ['0', '10, 20', 20],
+    [',5', '10', undefined],
+    ['5,,0', '10,20', 20],
+  ])('with %s units left and resets in %s s, the wait is %s s', (remaining, resets, seconds) => {
+    expect(wait({ 'RateLimit-Remaining': remaining, 'RateLimit-Reset': resets })).toBe(seconds);
+  });
+
   test('a stated wait that is over reads as 0, and the resets do not count', () => {
     expect(wait({ ...quotas, 'Retry-After': '0' })).toBe(0);
     expect(wait({ ...quotas, 'Retry-After': 'Sat, 21 Nov 2026 07:00:00 GMT' })).toBe(0);
@@ -128,6 +143,12 @@ describe('readWait', () => {
     ['a get that returns values of other types', { get: () => ({}) }],
     ['an odd number of names and values', ['retry-after']],
     ['no fields', {}],
+    ['a value that is the name of a field', ['x-note', 'retry-after', '5', 'x-other']],
+    ['a get that returns objects with a text', { get: () => ({ toString: () => '5' }) }],
+    [
+      'an absent value of a field whose other spelling has a value',
+      { 'X-RateLimit-Remaining': undefined, 'x-ratelimit-remaining': '5', 'x-ratelimit-reset': '10' },
+    ],
   ])('%s state no wait', (_, headers) => expect(readWait(headers as HeaderSource, NOW)).toBeUndefined());
 
   test('the running time is linear in the length of the fields: 1 MB of each piece', () => {

@@ -57,6 +57,15 @@ test('the digest of random texts equals the digest of node:crypto, with and with
   );
 });
 
+test.each([
+  ['a', [0x61]],
+  ['é😀', [0xc3, 0xa9, 0xf0, 0x9f, 0x98, 0x80]],
+  ['\ud800', [0xed, 0xa0, 0x80]],
+  ['a\udfffé', [0x61, 0xed, 0xbf, 0xbf, 0xc3, 0xa9]],
+])('%j is encoded as UTF-8, and a lone surrogate as three bytes', (text, bytes) => {
+  expect([...encode(text)]).toEqual(bytes);
+});
+
 test('different texts are encoded as different bytes, lone surrogates included', () => {
   // Every code unit, and all pairs and triples of code units at the edges of the surrogates and of the byte lengths.
   const edges = [

@@ -126,6 +126,8 @@ describe('trap 29: readField', () => {
     ['2026-00-21T08:00:30Z', undefined],
     ['2026-11-21T24:00:30Z', undefined],
     ['2026-11-21', undefined],
+    ['at 2026-11-21T08:00:30Z', undefined],
+    ['2026-11-21T08:00:30+00:00 or so', undefined],
     // Durations in the format of Go
     ['6m0s', 360],
     ['20ms', 0.02],
@@ -147,6 +149,8 @@ describe('trap 29: readField', () => {
     ['m5s', undefined],
     ['6m0', undefined],
     ['1.s', undefined],
+    ['1s'.repeat(32), 32],
+    [`0${'1s'.repeat(32)}`, undefined],
     ['1s'.repeat(50), undefined],
     // Lists: the longest wait counts (FAULTS 40)
     ['30, 30', 30],

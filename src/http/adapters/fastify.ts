@@ -71,13 +71,9 @@ const pendingRequests = new WeakSet<object>();
 /** A handler of Fastify. */
 type Handler = (this: unknown, request: FastifyRequest, reply: FastifyReply) => unknown;
 
-/** The results of {@link observe}. Fastify passes the handler of a `GET` route a second time, for its `HEAD` route. */
-const observed = new WeakSet<Handler>();
-
 /** Returns a handler that calls `handler` and reports when the promise of `handler` has settled. */
 function observe(handler: Handler): Handler {
-  if (observed.has(handler)) return handler;
-  const observer: Handler = function (request, reply) {
+  return function (request, reply) {
     const result = handler.call(this, request, reply);
     // The reply is thenable, too, but it settles independently of the handler.
     if (result === reply || !isPromiseLike(result)) return result;
@@ -94,8 +90,6 @@ function observe(handler: Handler): Handler {
     promise.then(settled, settled);
     return promise;
   };
-  observed.add(observer);
-  return observer;
 }
 
 const adapter: FrameworkAdapter<[FastifyRequest, FastifyReply]> = {
