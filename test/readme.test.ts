@@ -2,7 +2,7 @@
  * Runs every example of the READMEs and of the doc comments as a separate module, as a newcomer would paste it. An
  * example must print the texts of its `// → ` comments, in order. All examples pass the strict type check together.
  */
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -91,13 +91,13 @@ describe('examples', () => {
         noUnusedLocals: false,
         noUnusedParameters: false,
       },
-      include: ['*.ts'],
+      // The examples reach the sources, and the sources reach the scripts of Redis.
+      include: ['*.ts', '../../src/redis/scripts/lua.d.ts'],
     };
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
-    expect(() =>
-      execFileSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8', stdio: 'pipe' }),
-    ).not.toThrow();
+    const { stdout } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
+    expect(stdout).toBe('');
   });
 });
 
