@@ -1,5 +1,5 @@
 import { defineConfig, type Options } from 'tsup';
-import { luaForEsbuild } from './lua-loader.js';
+import { luaForEsbuild } from './test/support/lua-loader.js';
 import { entryPoints } from './test/support/entry-points.js';
 
 const common: Options = { format: 'esm', target: 'es2022', clean: true, esbuildPlugins: [luaForEsbuild] };

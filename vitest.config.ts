@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { transform } from 'esbuild';
 import { defineConfig } from 'vitest/config';
-import { luaForVitest } from './lua-loader.js';
+import { luaForVitest } from './test/support/lua-loader.js';
 import { entryPoints } from './test/support/entry-points.js';
 
 const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
@@ -35,7 +35,8 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     teardownTimeout: 60_000,
     // Two workers suffice, because many tests mostly wait.
     maxWorkers: 2,
-    // Tests with servers and processes run in real time, and a busy machine can delay them. So a failed test runs again.
+    // Tests with servers and processes run in real time, and a busy machine can delay them. So a failed test runs
+    // again.
     retry: 1,
     execArgv: ['--expose-gc'],
     coverage: {

@@ -48,8 +48,8 @@ export interface RedisCommands {
 }
 
 /**
- * The options of `createClient` of the package `redis`: a `url`, or a `socket` with host and port or a path. Gates whose
- * options are equal plain data share a client.
+ * The options of `createClient` of the package `redis`: a `url`, or a `socket` with host and port or a path. Gates
+ * whose options are equal plain data share a client.
  */
 export interface RedisClientOptions {
   /** The address of Redis, such as `redis://localhost:6379`; also `rediss:` and `unix:`. */

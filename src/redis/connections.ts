@@ -68,7 +68,8 @@ function countOpen(address: string, change: number): void {
     process?: { emitWarning?(message: string, options: { type: string; code: string }): void };
   };
   process?.emitWarning?.(
-    `headgate has ${count} clients of ${address} open. Throttles share a client if their option \`client\` is the same ` +
+    `headgate has ${count} clients of ${address} open. ` +
+      'Throttles share a client if their option `client` is the same ' +
       'object, or has equal plain values. Close each throttle that is not needed any more.',
     { type: 'HeadgateWarning', code: 'HEADGATE_MANY_CLIENTS' },
   );

@@ -81,8 +81,8 @@ export class EventHandler {
   }
 
   /**
-   * Does not take a grant whose lease may have expired. The list of waiters has the call from now on, behind all others:
-   * Redis repeats the grant, or assigns a place.
+   * Does not take a grant whose lease may have expired. The list of waiters has the call from now on, behind all
+   * others: Redis repeats the grant, or assigns a place.
    */
   postpone(serial: string): void {
     const call = this.#calls.get(serial);

@@ -14,8 +14,9 @@ export interface RedisPermit extends Permit {
    * Aborts with a {@link LeaseLostError} before another holder can get the slot: when the lease could not be renewed in
    * time, or when the throttle was reset. Work that must not run twice at a time should stop then.
    *
-   * A process that was suspended continues before its timers run, and the signal aborts with the next timer. Each read of
-   * `permit.signal` checks the lease. So read the property before each step, and do not keep the signal in a variable.
+   * A process that was suspended continues before its timers run, and the signal aborts with the next timer. Each read
+   * of `permit.signal` checks the lease. So read the property before each step, and do not keep the signal in a
+   * variable.
    */
   readonly signal: AbortSignal;
 }

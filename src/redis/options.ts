@@ -40,8 +40,8 @@ export interface RedisKeyedThrottleOptions {
   /**
    * Seconds for which a released slot stays with this process: >= 0. The next call of this process takes the slot
    * without a round trip. If another process waits, Redis recalls the slot by a message. So the wait of another process
-   * can begin with the delay of that message, and after a crash the slot is free again within `ttl`. Only for a throttle
-   * without a rate limit. Default 0.
+   * can begin with the delay of that message, and after a crash the slot is free again within `ttl`. Only for a
+   * throttle without a rate limit. Default 0.
    */
   linger?: number | undefined;
   /**

@@ -1,8 +1,8 @@
 /**
- * The commands of one throttle object on their way to Redis. All commands of a tick travel in one batch. The batches are
- * numbered, and Redis applies each batch once, in order. A batch that failed is sent again with its old number until
- * Redis replies, since Redis may or may not have applied it. No new batch is sent before that, so a long failure leaves
- * only a few batches behind.
+ * The commands of one throttle object on their way to Redis. All commands of a tick travel in one batch. The batches
+ * are numbered, and Redis applies each batch once, in order. A batch that failed is sent again with its old number
+ * until Redis replies, since Redis may or may not have applied it. No new batch is sent before that, so a long failure
+ * leaves only a few batches behind.
  */
 import { Backoff } from './backoff.js';
 import { type Batch, type Confirmation, isKept, type OutboxOwner, serialsOf } from './batch.js';

@@ -2,13 +2,13 @@
  * One throttle object as a participant of the fleet: its calls, its leases, and the decisions of this process. Redis
  * makes all other decisions (`scripts/step.lua`).
  *
- * No polling: Redis notifies a waiter when it is granted. The alarm has five reasons only: the head of the queue is due,
- * leases and waiters must be renewed, a lingering slot must be returned, a failed batch must be sent again, and the last
- * renewal is so long ago that the leases are lost.
+ * No polling: Redis notifies a waiter when it is granted. The alarm has five reasons only: the head of the queue is
+ * due, leases and waiters must be renewed, a lingering slot must be returned, a failed batch must be sent again, and
+ * the last renewal is so long ago that the leases are lost.
  *
- * A renewal also repairs. It lists the waiters, and Redis repeats the grants whose messages were lost. If Redis does not
- * know this participant any more, `restate` states all leases and waiters anew. So every loss of a message, a connection
- * or a server ends there, and needs no further handling.
+ * A renewal also repairs. It lists the waiters, and Redis repeats the grants whose messages were lost. If Redis does
+ * not know this participant any more, `restate` states all leases and waiters anew. So every loss of a message, a
+ * connection or a server ends there, and needs no further handling.
  */
 import type { EventPublisher } from '../core/events.js';
 import type { AcquireOptions } from '../core/gate.js';
@@ -284,8 +284,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     const now = this.#clock.now();
     const { fallback } = this.#parts;
     this.#renewal.failed();
-    // A waiter stays in the queue of Redis until its owner has expired. For a blocked process, an unread reply looks like
-    // a missing one, so only the failure of a retry proves that the owner has expired.
+    // A waiter stays in the queue of Redis until its owner has expired. For a blocked process, an unread reply looks
+    // like a missing one, so only the failure of a retry proves that the owner has expired.
     const expired = this.#failure !== undefined && now >= this.#renewal.expiredAt;
     this.#failure = error;
     if (fallback !== undefined) this.#moveWaiters(fallback, now);

@@ -1,7 +1,8 @@
 /**
- * The permission of the latest reply to act without a round trip. With it, a process hands a released slot on to its own
- * waiters at the head of the queue, and lets released slots linger. The permission ends with a withdrawal and after a
- * bound in time, so a process that receives no messages falls back to requests. Instants are in seconds of the process.
+ * The permission of the latest reply to act without a round trip. With it, a process hands a released slot on to its
+ * own waiters at the head of the queue, and lets released slots linger. The permission ends with a withdrawal and after
+ * a bound in time, so a process that receives no messages falls back to requests. Instants are in seconds of the
+ * process.
  */
 import type { Reply } from './protocol.js';
 

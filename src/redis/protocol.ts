@@ -218,7 +218,9 @@ const decodeSpan = (span: number): number => (span < ENDLESS ? span / 1e6 : Infi
 
 /** The reply of the script to a batch. */
 export interface Reply {
-  /** `refused`: an earlier batch is missing. `unknown owner`: Redis does not know the owner. Nothing has changed then. */
+  /**
+   * `refused`: an earlier batch is missing. `unknown owner`: Redis does not know the owner. Nothing has changed then.
+   */
   readonly outcome: 'applied' | 'refused' | 'unknown owner';
   /** Whether released slots may linger. */
   readonly linger: boolean;

@@ -1,7 +1,7 @@
 /**
- * The age of the leases and the waiters of one throttle object. Redis keeps them until `ttl` has passed since the latest
- * batch. The process counts from the sending of a batch, never from the receipt of a reply. So it gives its leases up
- * before Redis does. Instants are in seconds of the process.
+ * The age of the leases and the waiters of one throttle object. Redis keeps them until `ttl` has passed since the
+ * latest batch. The process counts from the sending of a batch, never from the receipt of a reply. So it gives its
+ * leases up before Redis does. Instants are in seconds of the process.
  */
 
 /** The share of `ttl` after the last renewal when leases count as lost. The rest allows for late timers. */

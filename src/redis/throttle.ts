@@ -310,8 +310,8 @@ export class RedisThrottle implements Gate {
   }
 
   /**
-   * Returns the state in all processes: holders, waiters, tokens and pause. Redis reads 200 holders or waiters at a time,
-   * so a long list may combine several instants.
+   * Returns the state in all processes: holders, waiters, tokens and pause. Redis reads 200 holders or waiters at a
+   * time, so a long list may combine several instants.
    *
    * @returns A promise that rejects with a {@link ThrottleBackendError} when Redis fails.
    *

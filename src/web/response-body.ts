@@ -120,7 +120,10 @@ function isNodeStream(body: unknown): body is NodeStream {
   return typeof (body as NodeStream | null | undefined)?.on === 'function';
 }
 
-/** Destroys a Node stream and its sources. Ignores any other value. node-fetch 2 pipes the stream of the socket into the body without `pipeline`. */
+/**
+ * Destroys a Node stream and its sources. Ignores any other value. node-fetch 2 pipes the stream of the socket into the
+ * body without `pipeline`.
+ */
 function destroyStream(stream: unknown): void {
   if (!isNodeStream(stream)) return;
   stream.on('unpipe', destroyStream);

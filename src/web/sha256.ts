@@ -54,8 +54,8 @@ function computeConstants(): typeof constants & {} {
   const primes: number[] = [];
   for (let candidate = 2; primes.length < 64; candidate++)
     if (primes.every((prime) => candidate % prime !== 0)) primes.push(candidate);
-  // The first 32 bits of the fractional part; `| 0` drops the integer part. A double below 18 has 48 fractional bits, so
-  // rounding is harmless.
+  // The first 32 bits of the fractional part; `| 0` drops the integer part. A double below 18 has 48 fractional bits,
+  // so rounding is harmless.
   const fraction = (root: number): number => (root * 2 ** 32) | 0;
   return {
     round: Int32Array.from(primes, (prime) => fraction(Math.cbrt(prime))),

@@ -41,7 +41,7 @@ describe('wrap', () => {
 });
 
 describe('map', () => {
-  test('a signal that aborts without calling its listeners stops the next item before its function starts', async () => {
+  test('a signal that aborts without its listeners stops the next item before its function starts', async () => {
     const { throttle } = setUp(10, 1);
     const held = throttle.tryAcquire(0);
     const reason = new Error('stop');

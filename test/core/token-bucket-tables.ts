@@ -81,7 +81,9 @@ export const READY_TABLE: readonly (readonly [number, number, number, number, nu
   [10, 1, 10, 10, 5, 30, 7],
 ];
 
-/** Burst 10, 1 token per s. Columns: cost at 0, instant `t`, cost at `t`, true cost of the first grant, level at `t`. */
+/**
+ * Burst 10, 1 token per s. Columns: cost at 0, instant `t`, cost at `t`, true cost of the first grant, level at `t`.
+ */
 export const SETTLE_TABLE: readonly (readonly [string, number, number, number, number, number])[] = [
   ['a refund returns the unused tokens', 6, 0, 0, 2, 8],
   ['a debt takes tokens', 6, 0, 0, 9, 1],

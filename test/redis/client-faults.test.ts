@@ -24,7 +24,7 @@ import {
 import { ManualClock } from 'headgate/testing';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { luaForEsbuild } from '../../lua-loader.js';
+import { luaForEsbuild } from '../support/lua-loader.js';
 import { systemClock } from '../../src/core/clock.js';
 import { SteadyClock } from '../../src/redis/steady-clock.js';
 import { evalThrough, freshKey, ioredis, sleep, until } from './support.js';

@@ -14,7 +14,7 @@ import {
 } from 'headgate/redis';
 import { createClient, createClientPool, RESP_TYPES } from 'redis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { readLua } from '../../lua-loader.js';
+import { readLua } from '../support/lua-loader.js';
 import { sendCommand } from '../support/redis-clusters.js';
 import { guarded } from '../support/processes.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';

@@ -297,7 +297,7 @@ describe('losses', () => {
     expect(fleet.order).toMatch(/^held.* b$/);
   });
 
-  test('the permits of a process that Redis cannot reach are lost before another process gets their slots', async () => {
+  test('a disconnected process loses its permits before another process gets their slots', async () => {
     const { fleet, ada, bob } = await busyFleet();
     const { signal } = fleet.permit('held');
     await fleet.acquire('b', bob.throttle);

@@ -12,7 +12,7 @@ import { type Clock, type Limits } from 'headgate';
 import { type RedisCommands, type RedisPermit, type RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readLua } from '../../lua-loader.js';
+import { readLua } from '../support/lua-loader.js';
 import { keyNames } from '../../src/redis/key-names.js';
 import type { Lease } from '../../src/redis/lease.js';
 import INSPECT from '../../src/redis/scripts/inspect.lua';
@@ -531,7 +531,9 @@ class Pair {
     });
   }
 
-  /** The cost and the instant of a grant. Redis does not know of a permit that was handed on: it shows the first one. */
+  /**
+   * The cost and the instant of a grant. Redis does not know of a permit that was handed on: it shows the first one.
+   */
   #recordOf({ id, at }: Held): [cost: number | undefined, at: number] {
     const first = this.#firstOf.get(id);
     return first ?? [this.model.requested.get(id), at];

@@ -1,6 +1,6 @@
 /**
- * Random fleets without a rate on a fake Redis: requests, releases, aborts, pauses and faults in any order. Afterwards all
- * connections work again, and every call ends.
+ * Random fleets without a rate on a fake Redis: requests, releases, aborts, pauses and faults in any order. Afterwards
+ * all connections work again, and every call ends.
  */
 import { type RedisPermit, RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';

@@ -8,7 +8,7 @@ import { Redis } from 'ioredis';
 import type { NodeRedisClient, RedisCommands } from 'headgate/redis';
 import { createClient } from 'redis';
 import { inject, onTestFinished } from 'vitest';
-import { luaForEsbuild } from '../../lua-loader.js';
+import { luaForEsbuild } from '../support/lua-loader.js';
 import { temporaryFolder } from '../support/processes.js';
 
 /** The URL of the shared server. A test must not stop it or change its settings. */

@@ -16,7 +16,7 @@ import {
   ThrottleBackendError,
 } from 'headgate/redis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readLuaLines } from '../../lua-loader.js';
+import { readLuaLines } from '../support/lua-loader.js';
 import { Outcomes } from '../support/support.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
 import {

@@ -273,7 +273,7 @@ describe('deadlines and timers', () => {
     expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
   });
 
-  test('a waiter whose early deadline timer cannot be armed again is rejected with the error of the clock', async () => {
+  test('a waiter whose early timer cannot be set again is rejected with the error of the clock', async () => {
     const passing = new ManualClock();
     let broken = false;
     const clock: Clock = {

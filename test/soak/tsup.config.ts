@@ -1,6 +1,6 @@
 /** Bundles the soak with the sources. The packages stay outside. */
 import { defineConfig } from 'tsup';
-import { luaForEsbuild } from '../../lua-loader.js';
+import { luaForEsbuild } from '../support/lua-loader.js';
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
   entry: { soak: 'test/soak/index.ts' },

@@ -279,7 +279,7 @@ describe('failures', () => {
     expect(owner.outbox.name).toBe('');
   });
 
-  test('a batch that fails each time is not sent again before its pause is over, though Redis refuses the next', async () => {
+  test('a batch that fails each time is sent again after its pause, though Redis refuses the next', async () => {
     const owner = new FakeOwner();
     await owner.release('a');
     await owner.release('b');
@@ -367,7 +367,7 @@ describe('epochs', () => {
     expect(owner.texts).toEqual(['n1 0: replace n0, pause']);
   });
 
-  test('a gap in the numbers begins an epoch, which removes the old owner even if nothing is left to state', async () => {
+  test('a gap in the numbers begins an epoch, which removes the old owner', async () => {
     const owner = await begun();
     await owner.release('b');
     await owner.take()[0]!.reply('refused');
@@ -427,7 +427,7 @@ describe('the end of an owner', () => {
     expect(owner.texts).toEqual(['n1 0: acquire c']);
   });
 
-  test('a batch that is sent again after a failure has no end flag: a late copy of another could revive the owner', async () => {
+  test('a batch that is sent again after a failure has no end flag', async () => {
     const owner = new FakeOwner();
     await owner.acquire('a');
     owner.ends = true;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import luaparse from 'luaparse';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { readLua } from '../../../lua-loader.js';
+import { readLua } from '../../support/lua-loader.js';
 import { scriptFile } from './support.js';
 
 /** Writes files into a folder, and returns the path of one of them. */

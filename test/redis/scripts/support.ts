@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Redis } from 'ioredis';
-import { readLua, type Replacements } from '../../../lua-loader.js';
+import { readLua, type Replacements } from '../../support/lua-loader.js';
 import { readState, type RedisState, resetState } from '../../../src/redis/inspect.js';
 import { keyNames } from '../../../src/redis/key-names.js';
 import { freshKey } from '../support.js';
