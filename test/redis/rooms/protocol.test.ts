@@ -80,7 +80,9 @@ function encodeEvent(event: Event): string {
       return `Q ${event.serial} ${event.ticket}${event.returnedAt > 0 ? ` ${event.returnedAt}` : ''}`;
     case 'late':
     case 'queue full':
-      return [event.kind === 'late' ? 'L' : 'F', event.serial, micros(event.wait), event.active, event.waiting].join(' ');
+      return [event.kind === 'late' ? 'L' : 'F', event.serial, micros(event.wait), event.active, event.waiting].join(
+        ' ',
+      );
     case 'oversize':
       return `O ${event.serial} ${event.burst}`;
     case 'refused earlier':
