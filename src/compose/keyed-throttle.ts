@@ -60,7 +60,7 @@ class Entry<K> implements ThrottleOwner, HeapItem {
 /** The private methods of a {@link KeyedThrottle} that its entries call. */
 interface EntryOwner<K> {
   onEntryIdle(entry: Entry<K>): void;
-  /** The live entry for the key of `entry`. Where there is none, `entry` becomes live again. */
+  /** The live entry for the key of `entry`. If there is none, `entry` becomes live again. */
   currentEntry(entry: Entry<K>): Entry<K>;
 }
 
@@ -254,7 +254,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     for (const { throttle } of this.#entries.values()) throttle.close(reason);
   }
 
-  /** The throttle of a key, created where needed. `cost` is given when the caller requests a permit. */
+  /** The throttle of a key, created if needed. `cost` is given when the caller requests a permit. */
   #throttleOf(key: K, cost?: number): Throttle {
     // Evicting at every 16th call saves a clock reading in all others. 48 per 16 calls keeps ahead of new keys.
     if ((++this.#callCount & 15) === 0) this.#evictDue(48);

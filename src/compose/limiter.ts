@@ -49,7 +49,7 @@ export interface Resources extends Gate {
   ): (this: This, ...args: Args) => Promise<Awaited<R>>;
   /** One permit for all of the resources, if each is available now. Otherwise `undefined`, and no permit is kept. */
   tryAcquire(cost?: number): Promise<Permit | undefined>;
-  /** Seconds: the limiter's timeout. It applies where `acquire` and `run` get no timeout. */
+  /** Seconds: the limiter's timeout. It applies if `acquire` and `run` get no timeout. */
   readonly timeout: number;
 }
 

@@ -28,7 +28,7 @@ export interface Rate {
 export interface CheckedRate {
   readonly capacity: number;
   readonly period: number;
-  /** As the caller gave it: `undefined` where the burst follows `capacity`. */
+  /** As the caller gave it: `undefined` if the burst follows `capacity`. */
   readonly burst: number | undefined;
   readonly window: 'sliding' | undefined;
   readonly margin: number | undefined;
@@ -120,7 +120,7 @@ function sizeOf({ burst, capacity }: CheckedRate): number {
 }
 
 /**
- * Makes the budget that enforces `rate`; `undefined` where the rate is unlimited.
+ * Makes the budget that enforces `rate`; `undefined` if the rate is unlimited.
  *
  * @param now The instant at which the new budget replaces `earlier`.
  * @param serial The serial number of the last grant before that instant.

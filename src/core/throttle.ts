@@ -11,7 +11,7 @@
  * tokens per second and a steady stream of jobs of cost 1, a job of cost 10 never finds 10 tokens. With FIFO order,
  * that job waits at most 1 s as the head. No other call passes the head, not even a `tryAcquire` that would fit. The
  * price is head-of-line blocking: the small jobs behind the head wait too. The bucket keeps the unused tokens, up to
- * `burst`. So the price is latency: at most `cost / rate` seconds for each large job ahead. Where this latency matters,
+ * `burst`. So the price is latency: at most `cost / rate` seconds for each large job ahead. If this latency matters,
  * give large jobs a throttle of their own.
  *
  * Rate. A counter that restarts every period permits 2 x capacity around a restart: 10 calls at 0.99 s and 10 more at
@@ -125,7 +125,7 @@ export class Throttle implements Gate {
   #limits: CheckedLimits;
   readonly #owner: ThrottleOwner | undefined;
 
-  /** The budget of `capacity` per `period`; `undefined` where the capacity is `Infinity`. */
+  /** The budget of `capacity` per `period`; `undefined` if the capacity is `Infinity`. */
   #ownBudget: Budget | undefined;
   /** The budgets of the rates in `also`. */
   readonly #alsoBudgets: readonly Budget[];

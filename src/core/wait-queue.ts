@@ -56,7 +56,7 @@ export interface QueueOwner<Permit> {
   reschedule(): void;
   /** Grants every waiter that fits, before a deadline is enforced: a permit that is due at the deadline is granted. */
   grantBeforeTimeout(timeout: number): void;
-  /** Publishes a refusal. `reason` is given where `error` comes from the caller's signal and cannot show the reason. */
+  /** Publishes a refusal. `reason` is given if `error` comes from the caller's signal and cannot show the reason. */
   onRefused(waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined): void;
 }
 

@@ -37,7 +37,7 @@ export interface ThrottledFetchOptions<K = string, F extends FetchLike = Fetch> 
    * pauses your key, because only you know which URLs share a limit.
    *
    * With the default key, a URL without an origin goes to `fetch` without a permit, and `fetch` reports the error. A
-   * relative URL has no origin where the platform has no `location`. A `fetch` that accepts such URLs needs a key.
+   * relative URL has no origin if the platform has no `location`. A `fetch` that accepts such URLs needs a key.
    */
   key?: K | ((...args: Parameters<F>) => K) | undefined;
   /** Tokens for each attempt, or a synchronous function that computes them from the arguments of `fetch`. Default 1. */
@@ -53,7 +53,7 @@ export interface ThrottledFetchOptions<K = string, F extends FetchLike = Fetch> 
    */
   statuses?: readonly number[] | undefined;
   /**
-   * Decides whether a response is a refusal where its status does not decide. The function may be asynchronous.
+   * Decides whether a response is a refusal if its status does not decide. The function may be asynchronous.
    *
    * - `true`: the response is a refusal, and its header fields state the wait.
    * - A number: the response is a refusal, and the number is the wait in seconds, finite and >= 0.

@@ -9,7 +9,7 @@ import { type HeaderSource, readWait as readWaitUnchecked } from '../web/retry-a
  * `throttledFetch`.
  *
  * These fields state a wait: `Retry-After`, `retry-after-ms`, `x-ms-retry-after-ms` and `x-ratelimit-retry-after`.
- * Where none of them states a wait, the resets of used-up quotas count: `RateLimit` of every IETF draft,
+ * If none of them states a wait, the resets of used-up quotas count: `RateLimit` of every IETF draft,
  * `RateLimit-Reset`, `X-RateLimit-Reset`, `X-RateLimit-Reset-After`, `x-rate-limit-reset`, and the fields of OpenAI and
  * Anthropic.
  *
@@ -18,9 +18,9 @@ import { type HeaderSource, readWait as readWaitUnchecked } from '../web/retry-a
  *
  * @param headers A `Headers` or another object with `get`, a record of strings or arrays of strings, as Node and undici
  *   have it, or Node's `rawHeaders`.
- * @param nowMs Milliseconds since 1970. Where the server sends `Date`, instants are measured from `Date` instead.
+ * @param nowMs Milliseconds since 1970. If the server sends `Date`, instants are measured from `Date` instead.
  *   Default `Date.now()`.
- * @returns Seconds, finite and >= 0: `0` for an instant in the past, `undefined` where no field states a wait.
+ * @returns Seconds, finite and >= 0: `0` for an instant in the past, `undefined` if no field states a wait.
  * @throws {TypeError} `headers` is not an object.
  *
  * @example

@@ -7,7 +7,7 @@ export type FetchInput = Parameters<Fetch>[0];
 
 /** A request as it was sent. The body is left out, because `fetch` has consumed it. */
 export interface SentRequest {
-  /** The URL as the caller gave it: absolute, or relative where the platform has a `location`. */
+  /** The URL as the caller gave it: absolute, or relative if the platform has a `location`. */
   readonly url: string;
   /** In upper case. */
   readonly method: string;

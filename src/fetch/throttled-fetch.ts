@@ -16,7 +16,7 @@ import { isSignal, sleep, untilAborted } from './until-aborted.js';
  * Creates a `fetch` that sends every request through `gate`. When the upstream refuses a request, the gate is paused:
  * then all requests wait, not only the refused one. A keyed gate pauses only the origin that refused.
  *
- * The pause is the wait that the response states, as `readWait` reads it. Where the response states no wait, or a wait
+ * The pause is the wait that the response states, as `readWait` reads it. If the response states no wait, or a wait
  * that is over, the pause is 1 s after the first attempt, 2 s after the second, then 4 s. A random part of up to a
  * quarter is added, so that the clients of an upstream return at different times.
  *
@@ -37,7 +37,7 @@ import { isSignal, sleep, untilAborted } from './until-aborted.js';
  * @param gate A keyed gate, with a limit for each origin, or a gate without keys, for all origins together.
  * @returns A function with the type of `options.fetch`, by default the type of the global `fetch`. It never throws. It
  *   rejects as `fetch` does; with the signal's reason as soon as the signal aborts, also during a wait for the gate;
- *   with a `ThrottleError` where the gate refuses; and with any other error of the gate. A request that is aborted
+ *   with a `ThrottleError` if the gate refuses; and with any other error of the gate. A request that is aborted
  *   before it was sent is refunded.
  * @throws {RangeError | TypeError} An option is out of range, or a key was given for a gate without keys.
  *

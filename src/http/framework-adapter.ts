@@ -12,14 +12,14 @@ import type { Reply } from './refusal.js';
 export interface FrameworkAdapter<A extends unknown[]> extends RequestView<A> {
   /** Returns the objects that represent the request: see `findState`. */
   requestObjects(...args: A): readonly object[];
-  /** Waits for the response's turn on the connection. `undefined` where it is already the response's turn. */
+  /** Waits for the response's turn on the connection. `undefined` if it is already the response's turn. */
   waitForTurn?(...args: A): Promise<void> | undefined;
   /** Whether the closed response was sent completely. */
   isSent(...args: A): boolean;
   /**
    * Calls `listener` at least once when an open response is closed.
    *
-   * @returns A function that removes the listener, where the framework supports it.
+   * @returns A function that removes the listener, if the framework supports it.
    */
   onClose(listener: () => void, ...args: A): (() => void) | undefined;
   /**

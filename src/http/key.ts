@@ -11,7 +11,7 @@ import { addressKey } from './platform/address-key.js';
 import { propertyOf } from './platform/node-response.js';
 import { type ConnectionView, MISSING_ADDRESS, warnIfProxyUntrusted } from './platform/untrusted-proxy.js';
 
-/** The result of a key function: the key, or nothing where the request has no key. */
+/** The result of a key function: the key, or nothing if the request has no key. */
 export type KeyValue = string | number | bigint | null | undefined;
 
 /**
@@ -22,7 +22,7 @@ export type KeyValue = string | number | bigint | null | undefined;
  * - `'header:NAME'`, `'query:NAME'`: a header field, or the first query parameter of that name.
  * - a template such as `'{user.id}:{params.project}'`. Its placeholders are `user`, `params`, `query`, `headers`, `ip`,
  *   `method`, `path` (with the client's spelling), and properties of the framework's request, by path. Values are
- *   percent-encoded where different values would otherwise result in the same key.
+ *   percent-encoded if different values would otherwise result in the same key.
  * - a function of the arguments that the framework passes to a handler.
  *
  * A key of more than 128 characters, or with control characters or lone surrogates, is replaced. The replacement

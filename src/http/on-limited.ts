@@ -5,11 +5,11 @@ import { defaultReply, type Reply, replyOf } from './refusal.js';
 import type { RequestState } from './request-state.js';
 
 /**
- * Returns the reply for a refused request: the result of `onLimited`, or the default reply where `onLimited` returns
+ * Returns the reply for a refused request: the result of `onLimited`, or the default reply if `onLimited` returns
  * nothing or fails.
  *
  * @param hasResponded Reports whether `onLimited` has responded by the framework's own means.
- * @returns A promise of `undefined` where `onLimited` has responded itself. It rejects with {@link CLIENT_DISCONNECTED}
+ * @returns A promise of `undefined` if `onLimited` has responded itself. It rejects with {@link CLIENT_DISCONNECTED}
  *   if the client disconnects before `onLimited` settles.
  */
 export async function answerRefusal<A extends unknown[]>(

@@ -6,12 +6,12 @@ import type { Key } from './key.js';
 
 /** A refused request. */
 export interface Refusal {
-  /** The HTTP status: `status` of the options for a client over its limit, 503 where the server is busy. */
+  /** The HTTP status: `status` of the options for a client over its limit, 503 if the server is busy. */
   readonly status: number;
   /** Whole seconds, >= 1, after which another attempt may succeed: the value of `Retry-After`. */
   readonly retryAfter: number;
   /**
-   * The key whose limit refused the request. Absent where one gate serves all requests. A client may have written it.
+   * The key whose limit refused the request. Absent if one gate serves all requests. A client may have written it.
    */
   readonly key?: string;
   /** The error of the gate. */
@@ -48,7 +48,7 @@ export interface CommonOptions<A extends unknown[]> {
    * `'throw'` passes the refusal to the framework's error handler, as a {@link RefusalError}.
    */
   onLimited?: 'throw' | ((refusal: Refusal, ...args: A) => Answer | PromiseLike<Answer>) | undefined;
-  /** Whether responses have `RateLimit` and `RateLimit-Policy`, where the gate shows its numbers. Default `true`. */
+  /** Whether responses have `RateLimit` and `RateLimit-Policy`, if the gate shows its numbers. Default `true`. */
   headers?: boolean | undefined;
   /** Returns whether a request passes without being counted. */
   skip?: ((...args: A) => boolean | PromiseLike<boolean>) | undefined;

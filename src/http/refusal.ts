@@ -38,7 +38,7 @@ function jsonReply(status: number, type: string, value: object): Reply {
   return { status, headers: { 'Content-Type': type }, body: JSON.stringify(value) };
 }
 
-/** The reply for the result of `onLimited`; `undefined` where the default reply is sent. */
+/** The reply for the result of `onLimited`; `undefined` if the default reply is sent. */
 export async function replyOf(answer: Answer, status: number): Promise<Reply | undefined> {
   if (answer === undefined || answer === null) return undefined;
   if (typeof answer === 'string')
@@ -66,7 +66,7 @@ export function responseOf({ status, headers, body }: Reply, fields: Fields, isH
 }
 
 /**
- * A refusal as an error for the framework's error handler, where `onLimited` is `'throw'`. It has the properties of
+ * A refusal as an error for the framework's error handler, if `onLimited` is `'throw'`. It has the properties of
  * `http-errors`, which the default error handlers of Express, Koa and Fastify read, and the `getResponse` of Hono's
  * `HTTPException`. Its message may be shown to the client. A limit throws it without a stack trace: an attack causes
  * thousands of these errors, and the trace would only show this package.
@@ -97,7 +97,7 @@ export class RefusalError extends Error implements Refusal {
   readonly expose = true;
   /** Whole seconds, >= 1, after which another attempt may succeed. */
   readonly retryAfter: number;
-  /** The key whose limit refused the request. Absent where one gate serves all requests. */
+  /** The key whose limit refused the request. Absent if one gate serves all requests. */
   declare readonly key?: string;
   /** The error of the gate. */
   readonly error: ThrottleError;

@@ -11,7 +11,7 @@ export interface PassedLimit {
   readonly gate: object;
   readonly key: string | undefined;
   readonly cost: number;
-  /** Absent where the request runs without a permit. */
+  /** Absent if the request runs without a permit. */
   readonly heldPermit: HeldPermit | undefined;
   /** The limit's part of the `RateLimit` fields. */
   fields: LimitFields | undefined;
@@ -32,7 +32,7 @@ export class RequestState {
 
   /**
    * @param subscribe Registers a listener for the close of the response. Returns a function that removes the listener,
-   *   where the framework supports it.
+   *   if the framework supports it.
    */
   constructor(subscribe: (listener: () => void) => (() => void) | undefined) {
     this.#subscribe = subscribe;
@@ -127,7 +127,7 @@ export function attachState(requestObjects: readonly object[], state: RequestSta
  *   Hono's `c`, or a `Request`. Node's `IncomingMessage` works with every framework on Node.
  * @param gate The `gate` or the `keyed` of the options. It selects a permit of a request that has passed several
  *   limits. Default: the last limit that the request has passed.
- * @returns `undefined` where the request holds no permit: the limit skipped or refused it, or it runs without a permit
+ * @returns `undefined` if the request holds no permit: the limit skipped or refused it, or it runs without a permit
  *   by `failOpen` or `block: false`.
  *
  * @example

@@ -78,7 +78,7 @@ const instrumented = new WeakMap<MeterProvider, () => void>();
  * carry the throttle's `name` as an attribute, and never a key. Throttles with the same name share one series: their
  * numbers are added up, and of their tokens the fewest are reported.
  *
- * - `headgate.wait.duration` (histogram, s): the wait of each granted call, also where it is 0
+ * - `headgate.wait.duration` (histogram, s): the wait of each granted call, also a wait of 0
  * - `headgate.queue.length` (up-down counter): the calls that wait
  * - `headgate.active` (up-down counter): the permits that are held; on Redis, those that this process holds
  * - `headgate.tokens` (gauge): the available tokens; absent without a rate limit, and on Redis

@@ -24,11 +24,11 @@ const MAX_INTEGER = 999_999_999_999_999;
  * The wait that the header fields of a refusal state.
  *
  * - A field that states a wait wins over a reset.
- * - A reset counts only where its quota is used up. Of several used-up quotas, the longest wait counts.
- * - Where the server sends `Date`, instants are measured by the server's clock, so a wrong local clock does no harm.
+ * - A reset counts only if its quota is used up. Of several used-up quotas, the longest wait counts.
+ * - If the server sends `Date`, instants are measured by the server's clock, so a wrong local clock does no harm.
  *
  * @param nowMs Milliseconds since 1970, for servers that send no `Date`.
- * @returns Seconds, finite and >= 0: `0` for an instant in the past, `undefined` where no field states a wait.
+ * @returns Seconds, finite and >= 0: `0` for an instant in the past, `undefined` if no field states a wait.
  */
 export function readWait(headers: HeaderSource, nowMs: number): number | undefined {
   const field = createLookup(headers);

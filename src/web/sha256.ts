@@ -2,7 +2,7 @@
  * A synchronous SHA-256 of a text, for every runtime: FIPS 180-4, sections 4.1.2, 5 and 6.2.
  *
  * `crypto.subtle` is asynchronous, and browsers and some workers lack `node:crypto`, so the digest is computed here.
- * Where `node:crypto` is present, it computes the same digest some ten times as fast.
+ * If `node:crypto` is present, it computes the same digest some ten times as fast.
  */
 
 /** The part of `node:crypto` that is used. */
@@ -10,7 +10,7 @@ interface NodeCrypto {
   createHash(algorithm: string): { update(bytes: Uint8Array): { digest(encoding: string): string } };
 }
 
-/** `undefined` before the first use, `null` where the runtime lacks `node:crypto`. */
+/** `undefined` before the first use, `null` if the runtime lacks `node:crypto`. */
 let native: NodeCrypto | null | undefined;
 
 /** The digest of `text` in lower-case hexadecimal. Different texts are encoded as different bytes: {@link encode}. */

@@ -1,22 +1,12 @@
 /** Eviction: a key is evicted exactly when its throttle equals a new one. */
 import fc from 'fast-check';
 import { type Clock, KeyedThrottle, type KeyedThrottleOptions, type Limits, type Permit, Throttle } from 'headgate';
-import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-
-const setUp = (
-  capacity = 10,
-  concurrency = 0,
-  period = 1,
-  options: KeyedThrottleOptions = {},
-): { clock: ManualClock; keyed: KeyedThrottle } => {
-  const clock = new ManualClock();
-  return { clock, keyed: new KeyedThrottle(capacity, concurrency, period, { clock, ...options }) };
-};
+import { setUpKeyed } from '../support/support.js';
 
 describe('eviction', () => {
   test('a key is evicted when it has no permit, no waiter, a full bucket and no pause, and no earlier', async () => {
-    const { clock, keyed } = setUp(10, 1, 1);
+    const { clock, keyed } = setUpKeyed(10, 1, 1);
     const permit = await keyed.acquire('a', 5);
     await clock.advance(10);
     expect(keyed.size).toBe(1);
@@ -46,7 +36,7 @@ describe('eviction', () => {
   });
 
   test('a refund and resume make a key evictable at once', () => {
-    const { keyed } = setUp(1, 0, 3600);
+    const { keyed } = setUpKeyed(1, 0, 3600);
     const permit = keyed.tryAcquire('a');
     permit?.release();
     expect(keyed.size).toBe(1);
@@ -59,7 +49,7 @@ describe('eviction', () => {
   });
 
   test('a sliding window is full after its last grant expires, and several rates must all be full', async () => {
-    const { clock, keyed } = setUp(10, 0, 1, { window: 'sliding' });
+    const { clock, keyed } = setUpKeyed(10, 0, 1, { window: 'sliding' });
     keyed.tryAcquire('a', 5)?.release();
     await clock.advance(0.5);
     keyed.tryAcquire('a', 1)?.release();
@@ -68,7 +58,7 @@ describe('eviction', () => {
     await clock.advance(0.001);
     expect(keyed.size).toBe(0);
 
-    const several = setUp(10, 0, 1, { also: [{ capacity: 100, period: 60 }] });
+    const several = setUpKeyed(10, 0, 1, { also: [{ capacity: 100, period: 60 }] });
     several.keyed.tryAcquire('a', 5)?.release();
     await several.clock.advance(2.9);
     expect(several.keyed.size).toBe(1);
@@ -77,7 +67,7 @@ describe('eviction', () => {
   });
 
   test('a key with a waiter and no permit stays live', async () => {
-    const { clock, keyed } = setUp(Infinity, 1);
+    const { clock, keyed } = setUpKeyed(Infinity, 1);
     const running = await keyed.acquire('a');
     const waiting = keyed.acquire('a');
     keyed.pause('a', 100);
@@ -91,7 +81,7 @@ describe('eviction', () => {
   test.each<Limits>([{ capacity: 9 }, { concurrency: 2 }, { period: 2 }, { burst: 9 }])(
     'a key with different limits stays live: %o',
     async (limits) => {
-      const { clock, keyed } = setUp(10, 1, 1, { burst: 10 });
+      const { clock, keyed } = setUpKeyed(10, 1, 1, { burst: 10 });
       keyed.tryAcquire('vip')?.release();
       keyed.peek('vip')?.configure(limits);
       await clock.advance(1e6);
@@ -106,7 +96,7 @@ describe('eviction', () => {
   );
 
   test('an eviction leaves a new throttle of the same key untouched', async () => {
-    const { clock, keyed } = setUp(10);
+    const { clock, keyed } = setUpKeyed(10);
     keyed.tryAcquire('a', 10)?.release();
     await clock.advance(1);
     expect(keyed.peek('a')).toBeUndefined();
@@ -115,7 +105,7 @@ describe('eviction', () => {
   });
 
   test('the current throttle of an evicted key takes a late debt', async () => {
-    const { clock, keyed } = setUp(10);
+    const { clock, keyed } = setUpKeyed(10);
     const [first, second] = [keyed.tryAcquire('a'), keyed.tryAcquire('a')];
     first?.release();
     second?.release();
@@ -133,7 +123,7 @@ describe('eviction', () => {
   });
 
   test('a new throttle without a grant takes the late debt of an evicted throttle', async () => {
-    const { clock, keyed } = setUp(10, 0, 1, { also: [{ capacity: 100, period: 60 }] });
+    const { clock, keyed } = setUpKeyed(10, 0, 1, { also: [{ capacity: 100, period: 60 }] });
     const old = keyed.tryAcquire('a');
     old?.release();
     await clock.advance(1);
@@ -146,7 +136,7 @@ describe('eviction', () => {
   });
 
   test('a late refund to an evicted throttle adds no tokens to the new throttle of the key', async () => {
-    const { clock, keyed } = setUp(10);
+    const { clock, keyed } = setUpKeyed(10);
     const old = keyed.tryAcquire('a', 10);
     old?.release();
     await clock.advance(1);
@@ -183,7 +173,7 @@ describe('eviction', () => {
   });
 
   test('a key that was closed through peek stays live', async () => {
-    const { clock, keyed } = setUp();
+    const { clock, keyed } = setUpKeyed();
     keyed.tryAcquire('a')?.release();
     keyed.peek('a')?.close('banned');
     await clock.advance(1e6);
@@ -193,7 +183,7 @@ describe('eviction', () => {
   });
 
   test('trap 27: a key is evicted only when idle, full and unpaused, and quota never returns early', async () => {
-    const { clock, keyed } = setUp(10, 0, 100);
+    const { clock, keyed } = setUpKeyed(10, 0, 100);
     keyed.tryAcquire('a', 10)?.release();
     // The calls for thousands of other keys run evictions.
     for (let index = 0; index < 5_000; index++) {

@@ -1,13 +1,7 @@
 /** The memory of a keyed throttle stays bounded while keys come and go. */
-import { KeyedThrottle } from 'headgate';
-import { ManualClock } from 'headgate/testing';
+import type { KeyedThrottle } from 'headgate';
 import { describe, expect, test } from 'vitest';
-import { heap } from '../support/support.js';
-
-const setUp = (capacity = 10, concurrency = 0, period = 1): { clock: ManualClock; keyed: KeyedThrottle } => {
-  const clock = new ManualClock();
-  return { clock, keyed: new KeyedThrottle(capacity, concurrency, period, { clock }) };
-};
+import { heap, setUpKeyed } from '../support/support.js';
 
 const acquireAndRefund = (keyed: KeyedThrottle, name: string): void => {
   const permit = keyed.tryAcquire(name, 1_000);
@@ -16,7 +10,7 @@ const acquireAndRefund = (keyed: KeyedThrottle, name: string): void => {
 };
 
 test('calls for other keys evict the keys that were used once', () => {
-  const { keyed } = setUp(Infinity);
+  const { keyed } = setUpKeyed(Infinity);
   const before = heap();
   for (let index = 0; index < 20_000; index++) keyed.tryAcquire(`key ${index}`)?.release();
   // 20,000 live keys would take twenty times as much.
@@ -26,7 +20,7 @@ test('calls for other keys evict the keys that were used once', () => {
 
 describe('many calls', () => {
   test('a million calls for one key leave no memory', () => {
-    const { keyed } = setUp(1e9, 0, 3600);
+    const { keyed } = setUpKeyed(1e9, 0, 3600);
     const before = heap();
     for (let index = 0; index < 1_000_000; index++) keyed.tryAcquire('a')?.release();
     expect((heap() - before) / 1_000).toBeLessThan(1_000);
@@ -44,7 +38,7 @@ describe('many calls', () => {
       },
     },
   ])('$title leave no memory, even with a refill time of a day', ({ use }) => {
-    const { keyed } = setUp(100_000, 0, 86_400);
+    const { keyed } = setUpKeyed(100_000, 0, 86_400);
     const before = heap();
     for (let index = 0; index < 200_000; index++) use(keyed, index);
     expect((heap() - before) / 1_000).toBeLessThan(1_000);
@@ -55,7 +49,7 @@ describe('many calls', () => {
     { title: 'with a concurrency limit only', capacity: Infinity, every: 0 },
     { title: 'with a rate limit, a thousand keys per second', capacity: 1, every: 1_000 },
   ])('of a million keys $title, at most a few thousand stay in memory', async ({ capacity, every }) => {
-    const { clock, keyed } = setUp(capacity, 1, 1);
+    const { clock, keyed } = setUpKeyed(capacity, 1, 1);
     const before = heap();
     for (let index = 0; index < 1_000_000; index++) {
       keyed.tryAcquire(`key ${index}`)?.release();

@@ -1,22 +1,12 @@
 /** One throttle per key: limits, arguments, `maxKeys` and `close`. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { KeyedThrottle, type KeyedThrottleOptions, QueueFullError, ThrottleClosedError } from 'headgate';
-import { ManualClock } from 'headgate/testing';
+import { KeyedThrottle, QueueFullError, ThrottleClosedError } from 'headgate';
 import { describe, expect, onTestFinished, test } from 'vitest';
-
-const setUp = (
-  capacity = 10,
-  concurrency = 0,
-  period = 1,
-  options: KeyedThrottleOptions = {},
-): { clock: ManualClock; keyed: KeyedThrottle } => {
-  const clock = new ManualClock();
-  return { clock, keyed: new KeyedThrottle(capacity, concurrency, period, { clock, ...options }) };
-};
+import { setUpKeyed } from '../support/support.js';
 
 describe('keys', () => {
   test('each key has its own limits', async () => {
-    const { keyed } = setUp(2, 1);
+    const { keyed } = setUpKeyed(2, 1);
     const a = await keyed.acquire('a');
     expect(keyed.tryAcquire('a')).toBeUndefined();
     expect(keyed.tryAcquire('b')).toBeDefined();
@@ -26,7 +16,7 @@ describe('keys', () => {
   });
 
   test('each key has its own queue', async () => {
-    const { clock, keyed } = setUp(1);
+    const { clock, keyed } = setUpKeyed(1);
     const order: string[] = [];
     const all = ['a', 'a', 'b', 'a', 'b'].map((key, index) =>
       keyed.run(key, () => order.push(`${key}${index}@${clock.now()}`)),
@@ -37,7 +27,7 @@ describe('keys', () => {
   });
 
   test('pause and resume affect one key only', async () => {
-    const { clock, keyed } = setUp();
+    const { clock, keyed } = setUpKeyed();
     keyed.pause('a', 5);
     expect(keyed.tryAcquire('a')).toBeUndefined();
     expect(keyed.tryAcquire('b')).toBeDefined();
@@ -68,7 +58,7 @@ describe('keys', () => {
   });
 
   test('the options reach the throttle of a key, and run passes on what fn returns or throws', async () => {
-    const { clock, keyed } = setUp(1, 0, 60, { name: 'api', maxQueue: 1 });
+    const { clock, keyed } = setUpKeyed(1, 0, 60, { name: 'api', maxQueue: 1 });
     expect(await keyed.run('a', (permit) => permit.cost)).toBe(1);
     const waiting = keyed.run('a', () => Promise.reject(new Error('failed in fn')));
     await expect(keyed.acquire('a')).rejects.toThrow(QueueFullError);
@@ -101,12 +91,12 @@ describe('arguments', () => {
   });
 
   test('the limits and the name of each key can be read', () => {
-    const { keyed } = setUp(10, 2, 60, { burst: 20, maxKeys: 3, name: 'api' });
+    const { keyed } = setUpKeyed(10, 2, 60, { burst: 20, maxKeys: 3, name: 'api' });
     expect(keyed).toMatchObject({ capacity: 10, concurrency: 2, period: 60, burst: 20, maxKeys: 3, name: 'api' });
   });
 
   test('a call with an invalid argument leaves no live key', async () => {
-    const { keyed } = setUp();
+    const { keyed } = setUpKeyed();
     await expect(keyed.acquire('a', -1)).rejects.toThrow(RangeError);
     await expect(keyed.run('b', undefined as never)).rejects.toThrow(TypeError);
     expect(() => keyed.tryAcquire('c', NaN)).toThrow(RangeError);
@@ -118,7 +108,7 @@ describe('arguments', () => {
 
 describe('maxKeys', () => {
   test('a new key is refused while maxKeys keys are live, and admitted after an eviction', async () => {
-    const { clock, keyed } = setUp(1, 1, 10, { maxKeys: 2, name: 'users' });
+    const { clock, keyed } = setUpKeyed(1, 1, 10, { maxKeys: 2, name: 'users' });
     const held = await keyed.acquire('a');
     await keyed.run('b', () => 1);
     const refused: unknown = await keyed.acquire('c').catch((error: unknown) => error);
@@ -144,7 +134,7 @@ describe('maxKeys', () => {
     { options: {}, events: [{ cost: 3 }, { cost: 1 }] },
     { options: { silent: true }, events: [] },
   ])('with $options, the refusals of new keys publish $events', async ({ options, events }) => {
-    const { keyed } = setUp(10, 1, 1, { maxKeys: 1, ...options });
+    const { keyed } = setUpKeyed(10, 1, 1, { maxKeys: 1, ...options });
     keyed.tryAcquire('a');
     const published: unknown[] = [];
     const subscriber = (message: unknown): void => void published.push(message);
@@ -158,7 +148,7 @@ describe('maxKeys', () => {
   });
 
   test('one evictable key among a thousand makes room for a new key', async () => {
-    const { keyed } = setUp(Infinity, 1, 1, { maxKeys: 1_000 });
+    const { keyed } = setUpKeyed(Infinity, 1, 1, { maxKeys: 1_000 });
     const permits = Array.from({ length: 1_000 }, (_, index) => keyed.tryAcquire(`${index}`));
     await expect(keyed.acquire('extra')).rejects.toThrow(
       'KeyedThrottle has 1000 keys in use, the maximum (maxKeys); retry later or raise maxKeys',
@@ -171,7 +161,7 @@ describe('maxKeys', () => {
 
 describe('close', () => {
   test('close rejects the waiters and later calls of every key, and running work finishes', async () => {
-    const { keyed } = setUp(10, 1);
+    const { keyed } = setUpKeyed(10, 1);
     const running = await keyed.acquire('a');
     const waiting = keyed.acquire('a');
     await keyed.run('b', () => 1);

@@ -51,7 +51,7 @@ const inRealTime = (createGate: CreateGate, latencyMilliseconds = 0): Subject =>
   },
 });
 
-/** How long a call takes to reach the gate, and a reply to come back. */
+/** The time that a call takes to reach the gate, and that a reply takes to come back. */
 const TRIP_MILLISECONDS = 2;
 
 /**

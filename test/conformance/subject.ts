@@ -43,7 +43,7 @@ export interface Subject {
 export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
-/** How late a timer or a reply may be on a busy machine. */
+/** The delay of a timer or a reply that a busy machine may cause. */
 export const TOLERANCE_SECONDS = 0.1;
 
 /** The fixture of a gate in real time whose callers receive every result within `settleMilliseconds`. */

@@ -96,9 +96,9 @@ export interface Suite {
   readonly unit: number;
   /** Seconds: longer than any test runs. */
   readonly long: number;
-  /** How much too early an instant may be observed. */
+  /** The time by which an instant may be observed too early. */
   readonly early: number;
-  /** How much too late an instant may be observed. */
+  /** The time by which an instant may be observed too late. */
   readonly late: number;
   /** The body of a test, with a gate of its own. */
   withGate(settings: Settings, body: (context: TestContext) => Promise<void>): () => Promise<void>;

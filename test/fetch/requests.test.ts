@@ -15,6 +15,7 @@ describe('a request', () => {
     const init = { method: 'POST', body: 'x' };
     const input = new Request(URL_A);
     expect(await limitedFetch(input, init)).toBe(reply);
+    expect(Object.hasOwn(reply, 'clone')).toBe(false);
     expect(upstream.calls[0]!.input).toBe(input);
     expect(upstream.calls[0]!.init).toEqual(init);
     expectNothingHeld(throttle);

@@ -1,4 +1,5 @@
 /** Waits that end as soon as a signal aborts. */
+import { getEventListeners } from 'node:events';
 import { expect, test } from 'vitest';
 import { untilAborted } from '../../src/fetch/until-aborted.js';
 
@@ -31,4 +32,11 @@ test('a result after the abort goes to its receiver', async () => {
 
 test('without a signal, the result passes through', async () => {
   expect(await untilAborted(undefined, () => 'result')).toBe('result');
+});
+
+test('the signal has no listener after a result or an error', async () => {
+  const { signal } = new AbortController();
+  expect(await untilAborted(signal, () => 'result')).toBe('result');
+  await expect(untilAborted(signal, () => Promise.reject(new Error('failed')))).rejects.toThrow('failed');
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
 });

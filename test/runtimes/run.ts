@@ -35,7 +35,7 @@ const END_MS = 60_000;
 /** The limit for a download on a slow network. */
 const FETCH_MS = 900_000;
 
-/** How many characters of an error are shown. */
+/** The number of characters of an error that are shown. */
 const MAX_CHARACTERS = 1_000;
 
 /** A report, and the version that the runtime prints. */

@@ -38,7 +38,7 @@ const backlog = fc.record({
 });
 const history = fc.oneof({ weight: 2, arbitrary: anyHistory }, backlog);
 
-/** How often each case has occurred. */
+/** The number of times that each case has occurred. */
 const seen = new Map<string, number>();
 
 async function playExact(seed: number, tally: Tally): Promise<void> {

@@ -107,7 +107,7 @@ function anyPath(dice: Dice, key: string): string {
   return `${path}?ms=${ms}&chunks=${chunks}&size=${size}${key && `&key=${key}`}`;
 }
 
-/** How a request ended: with a status, or without a response. */
+/** The end of a request: with a status, or without a response. */
 type End = number | 'disconnected' | `broken${string}`;
 
 function send(

@@ -21,7 +21,7 @@ const bucket = fc.record({ capacity, period, burst });
 const sliding = fc.record({ capacity, period, margin, window: fc.constant('sliding' as const) });
 const rate: fc.Arbitrary<Rate> = fc.oneof({ weight: 2, arbitrary: bucket }, sliding);
 
-/** How the clock misbehaves. Mostly it does not. */
+/** The faults of the clock. Most histories have none. */
 const manner = fc.constantFrom('true', 'true', 'true', 'true', 'late', 'early', 'still', 'back');
 
 const which = fc.nat(1_000);

@@ -13,11 +13,11 @@ import type { Lease } from '../../src/redis/lease.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { Dice, HistoryFailed, type Part, sleep, type Tally, StepLog, until, within } from './part.js';
 
-/** How long the actors make calls. */
+/** The time for which the actors make calls. */
 const ACTIVE_SECONDS = 1.2;
 /** The limit of open calls per actor. */
 const MAX_OPEN_CALLS = 8;
-/** How long calls may take to settle when nothing blocks them. */
+/** The time that calls may take to settle when nothing blocks them. */
 const MAX_REPLY_SECONDS = 20;
 
 /** The limits that both throttles of a key share. */

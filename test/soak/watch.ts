@@ -109,7 +109,7 @@ export function openResources(): Map<string, number> {
   return counts;
 }
 
-/** How long closed resources may stay open. */
+/** The time for which closed resources may stay open. */
 const REST_SECONDS = 10;
 /** Kinds that come and go with output, input and garbage collection. */
 const TRANSIENT = new Set([
@@ -151,7 +151,7 @@ export function recordProcessErrors(): void {
   process.on('warning', record('warning'));
 }
 
-/** How long the event loop may be blocked. */
+/** The longest time for which the event loop may be blocked. */
 const MAX_BLOCKED_SECONDS = 60;
 
 /** Kills this process and the guarded processes if the event loop stays blocked, and prints the part and the seed. */

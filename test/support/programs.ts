@@ -27,9 +27,9 @@ export interface Machine {
 
 /** The limit for one run of apt-get, on a slow network and a slow disk. */
 const INSTALL_MINUTES = 20;
-/** How long apt-get waits for the lock of dpkg. */
+/** The time for which apt-get waits for the lock of dpkg. */
 const LOCK_SECONDS = 600;
-/** How many characters of the output of apt-get an error contains. */
+/** The number of characters of the output of apt-get that an error contains. */
 const SHOWN = 1_000;
 
 /** The path of a command, if it is on the PATH. */

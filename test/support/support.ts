@@ -1,5 +1,12 @@
 /** Throttles, clocks and recorders that several test files share. */
-import { type Clock, type Permit, Throttle, type ThrottleOptions } from 'headgate';
+import {
+  type Clock,
+  KeyedThrottle,
+  type KeyedThrottleOptions,
+  type Permit,
+  Throttle,
+  type ThrottleOptions,
+} from 'headgate';
 import { ManualClock } from 'headgate/testing';
 
 /** A throttle on a manual clock. */
@@ -11,6 +18,17 @@ export const setUp = (
 ): { clock: ManualClock; throttle: Throttle } => {
   const clock = new ManualClock();
   return { clock, throttle: new Throttle(capacity, concurrency, period, { clock, ...options }) };
+};
+
+/** A keyed throttle on a manual clock. */
+export const setUpKeyed = (
+  capacity = 10,
+  concurrency = 0,
+  period = 1,
+  options: KeyedThrottleOptions = {},
+): { clock: ManualClock; keyed: KeyedThrottle } => {
+  const clock = new ManualClock();
+  return { clock, keyed: new KeyedThrottle(capacity, concurrency, period, { clock, ...options }) };
 };
 
 /** A permit that is available now. Throws if there is none. */

@@ -37,7 +37,7 @@ export interface KoaContext {
   get(field: string): string;
   /** The application. Its `error` event reports the errors of `onLimited`. */
   readonly app: { emit(event: 'error', error: unknown, ctx: object): unknown };
-  /** `false` where a handler responds without Koa. */
+  /** `false` if a handler responds without Koa. */
   respond?: boolean | undefined;
   /** The status of the response. */
   status: number;

@@ -1,6 +1,6 @@
 /**
  * Client addresses as keys. The framework determines the address of a client. A client that has an IPv6 network can
- * change its address at will, so the network counts. An IPv4 client counts by its IPv4 address, also where an IPv6
+ * change its address at will, so the network counts. An IPv4 client counts by its IPv4 address, also if an IPv6
  * address embeds the IPv4 address. Otherwise all clients behind one translator would share a network, or one client
  * would count as many clients.
  */

@@ -1,7 +1,7 @@
 /** The second argument of a `fetch` handler: it contains the client's address, and on Node the connection. */
 import { isClosed, isSent, type NodeRequest, type NodeResponse, onClose, waitForTurn } from './node-response.js';
 
-/** Node's own request and response, where `@hono/node-server` runs the handler. */
+/** Node's own request and response, if `@hono/node-server` runs the handler. */
 export interface NodeConnection {
   readonly incoming: NodeRequest;
   readonly outgoing: NodeResponse;
@@ -28,7 +28,7 @@ export function remoteAddress(request: Request, connection: unknown): string | u
   throw new TypeError('this runtime provides no client addresses: key must be a function');
 }
 
-/** Node's request and response, where Node runs the handler. */
+/** Node's request and response, if Node runs the handler. */
 export function nodeConnection(connection: unknown): NodeConnection | undefined {
   const node = connection as NodeConnection | undefined;
   return node?.incoming && node.outgoing ? node : undefined;
@@ -40,7 +40,7 @@ export function requestObjectsOf(request: Request, connection: unknown, framewor
   return [...(framework === undefined ? [] : [framework]), ...(node === undefined ? [] : [node.incoming]), request];
 }
 
-/** Waits for the response's turn on its connection, where Node runs the handler. */
+/** Waits for the response's turn on its connection, if Node runs the handler. */
 export function waitForFetchTurn(connection: unknown): Promise<void> | undefined {
   const node = nodeConnection(connection);
   return node && waitForTurn(node.incoming, node.outgoing);
@@ -59,10 +59,10 @@ export function isFetchSent({ signal }: Request, connection: unknown): boolean {
 }
 
 /**
- * Calls `listener` when the response is closed. Where Node runs the handler, Node's events are used: the signal of a
+ * Calls `listener` when the response is closed. If Node runs the handler, Node's events are used: the signal of a
  * request does not abort if its client disconnects before the response's turn.
  *
- * @returns A function that removes the listener, where the runtime supports it.
+ * @returns A function that removes the listener, if the runtime supports it.
  */
 export function onFetchClose(listener: () => void, { signal }: Request, connection: unknown): (() => void) | undefined {
   const node = nodeConnection(connection);

@@ -13,7 +13,7 @@ export const MISSING_ADDRESS = 'client address; behind a proxy on a Unix socket,
 
 /** The connection of a request. */
 export interface ConnectionView<A extends unknown[]> {
-  /** The address of the socket: the client's or a proxy's. Absent where the client's address is always this address. */
+  /** The address of the socket: the client's or a proxy's. Absent if the client's address is always this address. */
   socketAddress?(...args: A): string | undefined;
   /** Whether the response was sent completely, or the client has disconnected. */
   isClosed(...args: A): boolean;

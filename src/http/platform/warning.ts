@@ -15,7 +15,7 @@ export function hasWarned(code: string): boolean {
   return platform[EMITTED]?.has(code) === true;
 }
 
-/** Emits a warning by `process.emitWarning`, or to the console where that is missing. A repeated code is ignored. */
+/** Emits a warning by `process.emitWarning`, or to the console if that is missing. A repeated code is ignored. */
 export function warnOnce(code: string, message: string): void {
   if (hasWarned(code)) return;
   (platform[EMITTED] ??= new Set()).add(code);

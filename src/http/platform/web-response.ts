@@ -1,4 +1,4 @@
-/** Observes the end of a response where only its `Response` is available, without the socket. */
+/** Observes the end of a response if only its `Response` is available, without the socket. */
 import { isUnread, passOn } from '../../web/response-body.js';
 import type { Fields } from '../ratelimit-fields.js';
 import type { Reply } from '../refusal.js';

@@ -248,7 +248,7 @@ function drawPanel(
   return [...drawn, ...marks.map((value) => labelBefore(left - 8, y(value), formatShort(value)))];
 }
 
-/** Draws the marks of the time axis, with their names where there is room. */
+/** Draws the marks of the time axis, with their names if there is room. */
 function drawTicks({ from, to, left, right, x }: Axis, top: number, bottom: number): string[] {
   let maxTicks = Math.floor((right - left) / 64);
   let step = niceStep(to - from, maxTicks);
