@@ -242,7 +242,9 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       if (ticket > 0 && ticket < FOREVER) commands.push({ kind: 'wait', serial, cost, ticket });
       else commands.push({ kind: 'acquire', serial, cost, timeout: call.timeout });
     }
-    this.#renewal.listed(this.#clock.now());
+    const now = this.#clock.now();
+    this.#renewal.listed(now);
+    if (commands.some(({ kind }) => kind === 'wait')) this.#permission.suspend(now);
     return commands;
   }
 

@@ -18,6 +18,8 @@ export class Permission {
   #givenAt = -Infinity;
   /** The highest version that the process has received. */
   #version = 0;
+  /** Permissions of batches that were sent before this instant are not taken. */
+  #notBefore = -Infinity;
   /** The number of the process's own changes that Redis has not confirmed. */
   #blocks = 0;
 
@@ -30,7 +32,7 @@ export class Permission {
     if (version < this.#version) return;
     if (version > this.#version) this.drop();
     this.#version = version;
-    if (this.#blocks > 0 || sentAt < this.#givenAt) return;
+    if (this.#blocks > 0 || sentAt < this.#givenAt || sentAt < this.#notBefore) return;
     this.#upTo = upTo;
     this.#linger = linger;
     this.#givenAt = sentAt;
@@ -48,6 +50,15 @@ export class Permission {
   drop(): void {
     this.#upTo = 0;
     this.#linger = false;
+  }
+
+  /**
+   * Drops the permission, and takes none for a second: Redis has lost its data, and other processes may still state
+   * earlier waiters.
+   */
+  suspend(now: number): void {
+    this.drop();
+    this.#notBefore = now + LONGEST;
   }
 
   /** Drops the permission, and takes none until the returned function is called: until Redis confirms a change. */

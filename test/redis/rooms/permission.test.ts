@@ -104,3 +104,13 @@ describe('own changes', () => {
     expect(permission.ticketLimit(10.1)).toBe(3);
   });
 });
+
+test('after a loss of all data, a process takes no permission for a second', () => {
+  const permission = given();
+  permission.suspend(11);
+  expect(stateAt(permission, 11)).toEqual([0, false]);
+  permission.take(reply(5, 9), 11.9);
+  expect(stateAt(permission, 11.9)).toEqual([0, false]);
+  permission.take(reply(5, 9), 12);
+  expect(stateAt(permission, 12)).toEqual([9, false]);
+});
