@@ -3,7 +3,7 @@ import { QueueFullError } from '../core/errors.js';
 import { withoutStack } from '../core/refusals.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
-import { warnOnce } from './platform/warning.js';
+import { warnOnce } from '../core/warning.js';
 
 /**
  * The maximum number of live keys without `maxKeys`. A live key takes less than 2 kB, so all live keys take less than

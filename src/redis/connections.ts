@@ -1,6 +1,7 @@
 /** The shared connections of a process: one for each client of a user, and one for equal plain options. */
+import { warnOnce } from '../core/warning.js';
 
-/** The number of open connections to one address from which on a program most likely leaks them. */
+/** A program with this many open connections to one address most likely forgets to close them. */
 const MANY = 100;
 /** The depth to which options are compared. Deeper options are shared by identity only. */
 const DEEPEST = 8;
@@ -9,7 +10,6 @@ const byClient = new WeakMap<object, unknown>();
 const byOptions = new Map<string, unknown>();
 /** The number of open connections that headgate has created, for each address. */
 const openConnections = new Map<string, number>();
-let warned = false;
 
 /** Returns the shared connection of `client`. Without one, calls `create`, with a function to call at its end. */
 export function findShared<T>(client: object, create: (onClose: () => void) => T): T {
@@ -62,15 +62,10 @@ function countOpen(address: string, change: number): void {
   const count = (openConnections.get(address) ?? 0) + change;
   if (count === 0) openConnections.delete(address);
   else openConnections.set(address, count);
-  if (count < MANY || warned) return;
-  warned = true;
-  const { process } = globalThis as {
-    process?: { emitWarning?(message: string, options: { type: string; code: string }): void };
-  };
-  process?.emitWarning?.(
-    `headgate has ${count} clients of ${address} open. ` +
-      'Throttles share a client if their option `client` is the same ' +
-      'object, or has equal plain values. Close each throttle that is not needed any more.',
-    { type: 'HeadgateWarning', code: 'HEADGATE_MANY_CLIENTS' },
+  if (count < MANY) return;
+  warnOnce(
+    'HEADGATE_MANY_CLIENTS',
+    `headgate has ${count} clients of ${address} open. Throttles share a client if their option \`client\` is the ` +
+      'same object, or has equal plain values. Close each throttle that is not needed any more.',
   );
 }

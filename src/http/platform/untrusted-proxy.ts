@@ -1,7 +1,7 @@
 /** Detects a proxy that the framework does not trust: all clients behind the proxy share the limit of its address. */
 import { printable } from '../../core/refusals.js';
 import { addressKey } from './address-key.js';
-import { hasWarned, warnOnce } from './warning.js';
+import { hasWarned, warnOnce } from '../../core/warning.js';
 
 const CODE = 'HEADGATE_UNTRUSTED_PROXY';
 const REMEDY =
