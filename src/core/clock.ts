@@ -88,3 +88,11 @@ export function readClock(clock: Clock): number {
     return NaN;
   }
 }
+
+/** Starts a timer that does not keep the process alive. Returns a function that cancels it. */
+export function scheduleInBackground(milliseconds: number, callback: () => void): () => void {
+  const timer: unknown = setTimeout(callback, Math.min(milliseconds, MAX_DELAY_MS));
+  // In browsers and similar runtimes, a timer is a number.
+  (timer as { unref?: () => void }).unref?.();
+  return () => clearTimeout(timer as number);
+}

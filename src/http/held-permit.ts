@@ -3,6 +3,7 @@
  * has disconnected). With `hold: 'handler'`, the handler must have finished, too. Otherwise a client that opens and
  * drops connections could start more handlers than the limit allows.
  */
+import { scheduleInBackground } from '../core/clock.js';
 import type { Permit } from '../core/permit.js';
 import { isPromiseLike } from './callback-timeout.js';
 
@@ -30,8 +31,8 @@ export class HeldPermit {
   #handlerFinished: boolean;
   #responseClosed = false;
   #released = false;
-  #ttlTimer: unknown;
-  #leakTimer: unknown;
+  #cancelTtl: (() => void) | undefined;
+  #cancelLeakTimeout: (() => void) | undefined;
 
   /**
    * @param ttl Seconds from now until the permit is released unconditionally.
@@ -42,7 +43,7 @@ export class HeldPermit {
     this.untilFinished = untilFinished;
     this.#logError = logError;
     this.#handlerFinished = !untilFinished;
-    if (ttl !== undefined) this.#ttlTimer = startTimer(ttl, () => this.release());
+    if (ttl !== undefined) this.#cancelTtl = scheduleInBackground(ttl * 1_000, () => this.release());
   }
 
   /**
@@ -55,7 +56,7 @@ export class HeldPermit {
     if (this.#handlerFinished) this.release();
     if (this.#responseClosed || this.#released) return false;
     this.#responseClosed = true;
-    if (!sent) this.#leakTimer = startTimer(LEAK_TIMEOUT, () => this.release());
+    if (!sent) this.#cancelLeakTimeout = scheduleInBackground(LEAK_TIMEOUT * 1_000, () => this.release());
     return true;
   }
 
@@ -69,8 +70,8 @@ export class HeldPermit {
   release(): void {
     if (this.#released) return;
     this.#released = true;
-    clearTimeout(this.#ttlTimer as number);
-    clearTimeout(this.#leakTimer as number);
+    this.#cancelTtl?.();
+    this.#cancelLeakTimeout?.();
     callSafely(() => this.permit.release(), this.#logError);
     this.onRelease?.();
   }
@@ -80,12 +81,4 @@ export class HeldPermit {
     callSafely(() => this.permit.refund(), this.#logError);
     this.release();
   }
-}
-
-/** Starts a timer that does not keep the process alive. */
-function startTimer(seconds: number, callback: () => void): unknown {
-  const timer: unknown = setTimeout(callback, seconds * 1000);
-  // In browsers and similar runtimes, a timer is a number.
-  (timer as { unref?: () => void }).unref?.();
-  return timer;
 }

@@ -1,4 +1,5 @@
 /** The one timer of a throttle on Redis. */
+import { scheduleInBackground } from '../core/clock.js';
 import type { SteadyClock } from './steady-clock.js';
 
 export class Alarm {
@@ -35,13 +36,6 @@ export class Alarm {
       this.#cancel = undefined;
       this.#onAlarm();
     };
-    this.#cancel = isUrgent ? this.#clock.schedule(delay, fire) : scheduleInBackground(delay, fire);
+    this.#cancel = isUrgent ? this.#clock.schedule(delay, fire) : scheduleInBackground(Math.ceil(delay * 1_000), fire);
   }
-}
-
-/** As the `schedule` of the system clock, but the timer does not keep the process alive. */
-function scheduleInBackground(seconds: number, callback: () => void): () => void {
-  const timer: unknown = setTimeout(callback, Math.min(2 ** 31 - 1, Math.ceil(seconds * 1_000)));
-  (timer as { unref?: () => void }).unref?.();
-  return () => clearTimeout(timer as number);
 }

@@ -1,7 +1,7 @@
 /**
- * The calls on one connection, or on one node of a cluster. At most so many calls are in flight as keep Redis busy. The
- * others wait in a queue, and their timeouts start when they are sent: otherwise a burst of calls would time out while
- * Redis works well (FAULTS 67).
+ * The calls on one connection, or on one node of a cluster. A limited number of calls is in flight, enough to
+ * keep Redis busy. The other calls wait in a queue. The timeout of a call starts when the call is sent: otherwise a
+ * burst of calls would time out while Redis works well (FAULTS 67).
  */
 import { DeadlineWatch, Timed } from './deadline-watch.js';
 import type { Driver } from './drivers/driver.js';
@@ -12,8 +12,21 @@ import type { SteadyClock } from './steady-clock.js';
 
 /** The largest number of calls in flight. */
 const IN_FLIGHT = 256;
-/** The number of sent calls at the start of the queue from which on they are cut off. */
+/** After this many sent calls, the queue removes them from the start of its array. Each removal copies the array. */
 const CUT_AT = 1_024;
+
+/** A call of a script. */
+export interface ScriptCall {
+  readonly script: Script;
+  /** The first key identifies the throttle. */
+  readonly keys: string[];
+  readonly args: string[];
+  readonly clock: SteadyClock;
+  /** Seconds without a reply after which the call is rejected. They count from the sending. */
+  readonly timeout: number;
+  /** Called if the reply arrives after the timeout: Redis is back. */
+  readonly onLateReply: (reply: unknown) => void;
+}
 
 export class CallQueue {
   readonly #driver: Driver;
@@ -39,23 +52,16 @@ export class CallQueue {
     this.#onReply = onReply;
   }
 
-  call(
-    script: Script,
-    keys: string[],
-    args: string[],
-    clock: SteadyClock,
-    timeout: number,
-    onLateReply: (reply: unknown) => void,
-  ): Promise<unknown> {
+  call(request: ScriptCall): Promise<unknown> {
     const promise = new Promise(captureFunctions);
-    const call = new Call(this, script, keys, args, clock, timeout, onLateReply, resolveLast, rejectLast);
+    const call = new Call(this, request, resolveLast, rejectLast);
     if (this.#next === this.#waiting.length && this.#canSend(call)) this.#send(call);
     else this.#waiting.push(call);
     return promise;
   }
 
   /** Whether `call` can be sent now. Otherwise the queue goes on when there is room, or when the driver is ready. */
-  #canSend({ script, clock, timeout }: Call): boolean {
+  #canSend({ request: { script, clock, timeout } }: Call): boolean {
     if (this.#inFlight >= IN_FLIGHT || this.#opening !== undefined) return false;
     try {
       const preparing = this.#driver.prepare?.(script);
@@ -112,7 +118,7 @@ export class CallQueue {
     this.#waiting = [];
     this.#next = 0;
     const [first] = calls;
-    if (first !== undefined) this.#outages.begin(this.#name, first.clock.now());
+    if (first !== undefined) this.#outages.begin(this.#name, first.request.clock.now());
     for (const { reject } of calls) reject(error);
   }
 
@@ -126,15 +132,16 @@ export class CallQueue {
 
   #send(call: Call): void {
     call.repliesBefore = this.#replies;
-    call.watch = this.#watch(call.clock);
+    call.watch = this.#watch(call.request.clock);
     call.watch.add(call);
     this.#inFlight++;
     this.#run(call);
   }
 
   #run(call: Call): void {
+    const { script, keys, args } = call.request;
     try {
-      const reply = this.#driver.run(call.script, call.keys, call.args, call.inFull);
+      const reply = this.#driver.run(script, keys, args, call.inFull);
       // A custom client may return a plain value, or a thenable that settles twice.
       Promise.resolve(reply).then(call.onReply, call.onError);
     } catch (error) {
@@ -157,14 +164,14 @@ export class CallQueue {
   }
 
   replied(call: Call, reply: unknown): void {
-    this.#noteReply(call.keys[0] as string);
+    this.#noteReply(call.request.keys[0] as string);
     if (this.#end(call)) call.resolve(reply);
-    else call.onLateReply(reply);
+    else call.request.onLateReply(reply);
     this.#drain();
   }
 
   failed(call: Call, error: unknown): void {
-    const key = call.keys[0] as string;
+    const key = call.request.keys[0] as string;
     const isError = isReply(error);
     if (isError) this.#noteReply(key);
     if (!call.inFull && isError && messageOf(error).startsWith('NOSCRIPT')) {
@@ -175,7 +182,7 @@ export class CallQueue {
     if (!this.#end(call)) return this.#drain();
     // WRONGTYPE is the fault of the key, not of Redis.
     if (!isError) this.#beginOutage(call);
-    else if (!messageOf(error).includes('WRONGTYPE')) this.#outages.begin(key, call.clock.now());
+    else if (!messageOf(error).includes('WRONGTYPE')) this.#outages.begin(key, call.request.clock.now());
     call.reject(error);
     this.#drain();
   }
@@ -194,7 +201,7 @@ export class CallQueue {
   /** A call has failed. If no other call has succeeded meanwhile, the whole connection fails: returns `true`. */
   #beginOutage(call: Call): boolean {
     const wholeConnection = call.repliesBefore === this.#replies;
-    this.#outages.begin(wholeConnection ? this.#name : (call.keys[0] as string), call.clock.now());
+    this.#outages.begin(wholeConnection ? this.#name : (call.request.keys[0] as string), call.request.clock.now());
     return wholeConnection;
   }
 }
@@ -218,16 +225,11 @@ class Call extends Timed {
 
   constructor(
     readonly queue: CallQueue,
-    readonly script: Script,
-    readonly keys: string[],
-    readonly args: string[],
-    readonly clock: SteadyClock,
-    timeout: number,
-    readonly onLateReply: (reply: unknown) => void,
+    readonly request: ScriptCall,
     readonly resolve: (value: unknown) => void,
     readonly reject: (reason: unknown) => void,
   ) {
-    super(timeout);
+    super(request.timeout);
     this.onReply = (reply) => this.queue.replied(this, reply);
     this.onError = (error) => this.queue.failed(this, error);
   }

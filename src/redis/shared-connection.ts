@@ -2,15 +2,13 @@
  * The state that all throttles on one client share in a process: the driver, the channel on which the process receives
  * messages, the calls in flight, and the outages of Redis.
  */
-import { CallQueue } from './call-queue.js';
+import { CallQueue, type ScriptCall } from './call-queue.js';
 import type { RedisConnection } from './client.js';
 import { findShared } from './connections.js';
 import { createDriver } from './drivers/create-driver.js';
 import type { Driver, Listening } from './drivers/driver.js';
 import { channelError, isRefusal } from './errors.js';
 import { Outages } from './outages.js';
-import type { Script } from './script.js';
-import type { SteadyClock } from './steady-clock.js';
 
 /** The receiver of the events of one throttle. */
 export interface EventSink {
@@ -94,33 +92,25 @@ export class SharedConnection {
   }
 
   /**
-   * Runs a script, and rejects after `timeout` seconds without a reply. The seconds count from the sending: the call
-   * may wait until fewer calls are in flight.
-   *
-   * @param keys The first one identifies the throttle.
-   * @param onLateReply Called when the reply arrives after the timeout: Redis is back.
+   * Runs a script. The promise rejects after the timeout of the call. Before it is sent, the call may wait in this
+   * process until fewer calls are in flight.
    */
-  call(
-    script: Script,
-    keys: string[],
-    args: string[],
-    clock: SteadyClock,
-    timeout: number,
-    onLateReply: (reply: unknown) => void,
-  ): Promise<unknown> {
+  call(request: ScriptCall): Promise<unknown> {
+    const { timeout } = request;
+    const key = request.keys[0] as string;
     this.#latestTimeout = timeout;
-    if (this.#listening === undefined && this.#sinks.size > 0) this.#listen(keys[0] as string);
+    if (this.#listening === undefined && this.#sinks.size > 0) this.#listen(key);
     if (this.#refusal !== undefined && !this.#refusalReported) {
       this.#refusalReported = true;
       return Promise.reject(this.#refusal);
     }
-    const name = this.#connectionOf(keys[0] as string);
+    const name = this.#connectionOf(key);
     let queue = this.#queues.get(name);
     if (queue === undefined) {
-      queue = new CallQueue(this.#driver, this.#outages, name, (key) => (this.#latestKey = key));
+      queue = new CallQueue(this.#driver, this.#outages, name, (served) => (this.#latestKey = served));
       this.#queues.set(name, queue);
     }
-    return queue.call(script, keys, args, clock, timeout, onLateReply);
+    return queue.call(request);
   }
 
   /**

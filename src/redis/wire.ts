@@ -9,7 +9,7 @@ import type { SharedConnection } from './shared-connection.js';
 import type { SteadyClock } from './steady-clock.js';
 import { Wakeup } from './wakeup.js';
 
-/** What the calls need to know. */
+/** The settings that all calls of one throttle object share. */
 export interface WireSettings {
   /** The throttle object, for messages. */
   readonly face: Labelled;
@@ -99,7 +99,8 @@ export class Wire {
     );
     // A later reply may bring a lease that has expired.
     const timeout = Math.min(commandTimeout, SAFE_SHARE * ttl);
-    return this.connection.call(this.#script, keys, args, this.#clock, timeout, onLateReply).then(
+    const request = { script: this.#script, keys, args, clock: this.#clock, timeout, onLateReply };
+    return this.connection.call(request).then(
       (text) => {
         try {
           const reply = decodeReply(batch.commands, text, batch.sequence);
@@ -126,7 +127,14 @@ export class Wire {
     const { face, keys, commandTimeout, serverTime } = this.#settings;
     const time = serverTime === undefined ? '' : micros(serverTime());
     try {
-      return await this.connection.call(script, keys, [time, ...args], this.#clock, commandTimeout, ignore);
+      return await this.connection.call({
+        script,
+        keys,
+        args: [time, ...args],
+        clock: this.#clock,
+        timeout: commandTimeout,
+        onLateReply: ignore,
+      });
     } catch (error) {
       throw backendError(face, error);
     }

@@ -5,26 +5,15 @@
 import { Redis } from 'ioredis';
 import { type RedisCommands, type RedisConnection, RedisThrottle } from 'headgate/redis';
 import { createClient, createClientPool } from 'redis';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { stableText } from '../../src/redis/connections.js';
 import { hashSlot } from '../../src/redis/drivers/hash-slot.js';
 import { Script } from '../../src/redis/script.js';
 import { type SharedConnection, sharedConnection } from '../../src/redis/shared-connection.js';
-import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { call, clock, outcome, receive, retained, slowEcho } from './connection-support.js';
 import { startHalfOpenProxy } from './half-open-proxy.js';
+import { client as admin, server } from './own-server.js';
 import { connections, freshKey, readyIoredis, readyNodeRedis, sleep, until } from './support.js';
-
-let server: RedisServer;
-let admin: Redis;
-beforeAll(async () => {
-  server = await startRedis();
-  admin = new Redis(server.port, '127.0.0.1');
-});
-afterAll(async () => {
-  admin.disconnect();
-  await server.stop();
-});
 
 const kinds: [string, (url: string) => Promise<RedisConnection>][] = [
   ['ioredis', (url) => readyIoredis(new Redis(url))],
@@ -59,7 +48,7 @@ describe.each(kinds)('%s', (_, connect) => {
     block(250);
     expect(await before).toBe('before');
     // or its reply arrives while the event loop is blocked.
-    const during = outcome(connection.call(slowEcho, ['{test}'], ['during', '50000'], clock, 0.2, () => {}));
+    const during = outcome(call(connection, 'during', { script: slowEcho, further: ['50000'], timeout: 0.2 }));
     await sleep(20);
     block(400);
     expect(await during).toBe('during');
@@ -69,7 +58,7 @@ describe.each(kinds)('%s', (_, connect) => {
   test('a script that Redis has not cached is sent in full', async () => {
     const connection = retained(await connect(server.url));
     const script = new Script(`return ARGV[1] -- ${freshKey()}`);
-    const run = (text: string): Promise<unknown> => connection.call(script, ['{test}'], [text], clock, 1, () => {});
+    const run = (text: string): Promise<unknown> => call(connection, text, { script });
     expect(await Promise.all(['one', 'two', 'three'].map(run))).toEqual(['one', 'two', 'three']);
     await admin.script('FLUSH');
     expect(await run('four')).toBe('four');
@@ -86,7 +75,7 @@ describe.each(kinds)('%s', (_, connect) => {
     // Each call takes 75 µs of Redis, so all of them take longer than the timeout.
     const outcomes = await Promise.all(
       range(20_000).map((index) =>
-        outcome(connection.call(slowEcho, [`{key ${index}}`], [`${index}`, '75'], clock, 1, () => {})),
+        outcome(call(connection, `${index}`, { script: slowEcho, further: ['75'], key: `{key ${index}}` })),
       ),
     );
     done.abort();
@@ -225,7 +214,7 @@ describe('outages (FAULTS 62)', () => {
     expect(probe).toHaveBeenCalledTimes(3);
   });
 
-  test('at most 10,000 keys are remembered', async () => {
+  test('at most 10,000 outages are kept', async () => {
     const connection = retained({
       eval: async () => Promise.reject(new Error('OOM command not allowed')),
       subscribe: async () => {},
@@ -278,7 +267,7 @@ describe('the client that headgate creates (FAULTS 68)', () => {
     expect(await call(connection, 'works')).toBe('works');
   });
 
-  test('a connection under way at the end of the last throttle is closed', async () => {
+  test('a connection that is being opened is closed with the last throttle', async () => {
     const proxy = await startHalfOpenProxy(server.port);
     const connection = sharedConnection({ url: proxy.url, name: freshKey() });
     connection.retain();
@@ -371,7 +360,7 @@ describe('loading', () => {
     expect([script.sha, script.prepare()]).toEqual(['', undefined]);
     for (const [, connect] of kinds) {
       const connection = retained(await connect(server.url));
-      expect(await connection.call(script, ['{test}'], ['works'], clock, 1, () => {})).toBe('works');
+      expect(await call(connection, 'works', { script })).toBe('works');
     }
   });
 });

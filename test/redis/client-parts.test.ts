@@ -1,10 +1,10 @@
 /** The parts of a shared connection one by one: timeouts, the queue of calls, scripts and drivers. */
 import type { Clock } from 'headgate';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { systemClock } from '../../src/core/clock.js';
+import { scheduleInBackground, systemClock } from '../../src/core/clock.js';
 import { CallQueue } from '../../src/redis/call-queue.js';
 import { DeadlineWatch, Timed } from '../../src/redis/deadline-watch.js';
-import { type Driver, ignore, type Receiver, scheduleInBackground } from '../../src/redis/drivers/driver.js';
+import { type Driver, ignore, type Receiver } from '../../src/redis/drivers/driver.js';
 import { ioredisDriver } from '../../src/redis/drivers/ioredis.js';
 import { Outages } from '../../src/redis/outages.js';
 import { Script } from '../../src/redis/script.js';
@@ -134,7 +134,8 @@ describe('the queue of calls on a driver', () => {
       ...changes,
     };
     const queue = new CallQueue(driver, new Outages(), 'connection', ignore);
-    return (timeout = 1) => outcome(queue.call(script, ['{key}'], [], clock, timeout, ignore));
+    return (timeout = 1) =>
+      outcome(queue.call({ script, keys: ['{key}'], args: [], clock, timeout, onLateReply: ignore }));
   };
 
   test('a driver may return a plain value', async () => {

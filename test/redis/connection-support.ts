@@ -9,7 +9,7 @@ import { SteadyClock } from '../../src/redis/steady-clock.js';
 /** The clock of the calls. */
 export const clock: SteadyClock = new SteadyClock(systemClock);
 /** Replies with its first argument. */
-export const echo: Script = new Script('return ARGV[1]');
+const echo: Script = new Script('return ARGV[1]');
 /** Keeps Redis busy for ARGV[2] microseconds, and replies with ARGV[1]. */
 export const slowEcho: Script = new Script(`
   local function now() local time = redis.call('TIME') return time[1] * 1000000 + time[2] end
@@ -25,14 +25,16 @@ export function retained(client: RedisConnection): SharedConnection {
   return connection;
 }
 
-/** Calls `echo` with `text`. */
+/** Calls a script with `text` and the `further` arguments. */
 export const call = (
   connection: SharedConnection,
   text: string,
-  { key = '{test}', timeout = 1, onLateReply = () => {} }: CallOptions = {},
-): Promise<unknown> => connection.call(echo, [key], [text], clock, timeout, onLateReply);
+  { script = echo, further = [], key = '{test}', timeout = 1, onLateReply = () => {} }: CallOptions = {},
+): Promise<unknown> => connection.call({ script, keys: [key], args: [text, ...further], clock, timeout, onLateReply });
 
 interface CallOptions {
+  script?: Script;
+  further?: string[];
   key?: string;
   timeout?: number;
   onLateReply?: (reply: unknown) => void;

@@ -63,10 +63,3 @@ export function afterPendingInput(callback: () => void): void {
   const nextTurn = typeof setImmediate === 'function' ? setImmediate : (fn: () => void) => setTimeout(fn, 0);
   nextTurn(() => void nextTurn(callback));
 }
-
-/** Starts a timer that does not keep the process alive. Returns a function that cancels it. */
-export function scheduleInBackground(milliseconds: number, callback: () => void): () => void {
-  const timer: unknown = setTimeout(callback, milliseconds);
-  (timer as { unref?(): void }).unref?.();
-  return () => clearTimeout(timer as number);
-}

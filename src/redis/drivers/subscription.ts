@@ -1,6 +1,7 @@
 /** Keeps one subscription alive: a failed, lost or silent subscription is replaced. */
+import { scheduleInBackground } from '../../core/clock.js';
 import { isRefusal } from '../errors.js';
-import { afterPendingInput, ignore, type Listening, type Receiver, scheduleInBackground } from './driver.js';
+import { afterPendingInput, ignore, type Listening, type Receiver } from './driver.js';
 
 /** One attempt to subscribe. */
 export interface Subscription {
