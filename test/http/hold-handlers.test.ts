@@ -12,6 +12,18 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { call, get, Latch, listen, stop, until } from '../support/http-client.js';
 import { activeOf, limitOfOne, pause } from './hold-support.js';
 
+/** Sends a request, and hangs up as soon as the request holds the only slot. */
+async function drop(
+  { port, keyed }: { port: number; keyed: KeyedThrottle },
+  path?: string,
+  options?: Parameters<typeof call>[2],
+): Promise<void> {
+  const dropped = call({ port }, path, options);
+  await until(() => activeOf(keyed) === 1);
+  dropped.hangUp();
+  await pause(30);
+}
+
 describe('a handler of Express has finished', () => {
   const serveExpress = async (
     handler: (req: createExpress.Request, res: createExpress.Response) => unknown,
@@ -170,10 +182,7 @@ describe('a handler of Fastify has finished', () => {
         );
         if (isEarly) await limit();
       });
-      const dropped = call(site);
-      await until(() => activeOf(site.keyed) === 1);
-      dropped.hangUp();
-      await pause(30);
+      await drop(site);
       expect([activeOf(site.keyed), (await get(site)).status]).toEqual([1, 429]);
       latch.open();
       await until(() => activeOf(site.keyed) === 0);
@@ -189,10 +198,7 @@ describe('a handler of Fastify has finished', () => {
         void latch.opened.then(() => reply.raw.end('done'));
       });
     });
-    const dropped = call(site);
-    await until(() => activeOf(site.keyed) === 1);
-    dropped.hangUp();
-    await pause(30);
+    await drop(site);
     expect(activeOf(site.keyed)).toBe(1);
     latch.open();
     await until(() => activeOf(site.keyed) === 0);
@@ -204,10 +210,7 @@ describe('a handler of Fastify has finished', () => {
       await limit();
       server.get('/', async () => (await latch.opened, 'done'));
     });
-    const dropped = call(site, '/', { method: 'HEAD' });
-    await until(() => activeOf(site.keyed) === 1);
-    dropped.hangUp();
-    await pause(30);
+    await drop(site, '/', { method: 'HEAD' });
     expect([activeOf(site.keyed), (await get(site)).status]).toEqual([1, 429]);
     latch.open();
     await until(() => activeOf(site.keyed) === 0);
@@ -237,10 +240,7 @@ test('a handler of Koa that responds without Koa has finished at the end of its 
   const listener = app.callback();
   const server = http.createServer((req, res) => void listener(req, res));
   onTestFinished(() => stop(server));
-  const dropped = call({ port: await listen(server) });
-  await until(() => activeOf(keyed) === 1);
-  dropped.hangUp();
-  await pause(30);
+  await drop({ port: await listen(server), keyed });
   expect(activeOf(keyed)).toBe(1);
   latch.open();
   await until(() => activeOf(keyed) === 0);

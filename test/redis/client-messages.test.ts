@@ -2,24 +2,13 @@
 import { Redis } from 'ioredis';
 import type { RedisConnection } from 'headgate/redis';
 import { createClient } from 'redis';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Receiver } from '../../src/redis/drivers/driver.js';
 import { keepSubscribed, type Subscription } from '../../src/redis/drivers/subscription.js';
-import { type RedisServer, startRedis } from '../support/redis-server.js';
 import { call, outcome, receive, retained } from './connection-support.js';
 import { startHalfOpenProxy } from './half-open-proxy.js';
+import { client as admin, server } from './own-server.js';
 import { freshKey, readyIoredis, readyNodeRedis, sleep, until } from './support.js';
-
-let server: RedisServer;
-let admin: Redis;
-beforeAll(async () => {
-  server = await startRedis();
-  admin = new Redis(server.port, '127.0.0.1');
-});
-afterAll(async () => {
-  admin.disconnect();
-  await server.stop();
-});
 
 const kinds: [string, (url: string, user?: { username: string; password: string }) => Promise<RedisConnection>][] = [
   ['ioredis', (url, user) => readyIoredis(new Redis(url, { ...user }))],
@@ -75,9 +64,9 @@ describe('for each kind of client', () => {
       const { length } = await admin.pubsub('NUMSUB', received.channel);
       return length === 2;
     });
-    await admin.publish(received.channel, `${received.instance}\nheard`);
+    await admin.publish(received.channel, `${received.instance}\ndelivered`);
     await until('the message', () => received.events.length > 0);
-    expect([received.events, received.reconciled]).toEqual([['heard'], 2]);
+    expect([received.events, received.reconciled]).toEqual([['delivered'], 2]);
   });
 
   withAll('a healthy subscription stays, though it is pinged (FAULTS 56)', async (connect) => {
@@ -92,7 +81,7 @@ describe('for each kind of client', () => {
     expect([received.reconciled, received.events]).toEqual([1, ['event']]);
   });
 
-  withAll('a user without the permission for the channel is told so by one call (FAULTS 69)', async (connect) => {
+  withAll('one call reports that the user has no permission for the channel (FAULTS 69)', async (connect) => {
     const username = freshKey();
     const setUser = (...rules: string[]): Promise<unknown> => admin.call('ACL', 'SETUSER', username, ...rules);
     await setUser('on', '>word', '~*', '+@all', 'resetchannels');

@@ -1,7 +1,7 @@
 /**
- * What a {@link FakeRedis} does with one batch: the wire protocol of `src/redis/protocol.ts` in plain TypeScript, for a
- * gate without a rate. It is written from the description of the protocol, not from the script, so that a test can
- * compare both. All work is O(n): the fake has no bounds on the work of one call.
+ * A {@link FakeRedis} applies one batch with this code: the wire protocol of `src/redis/protocol.ts` in plain
+ * TypeScript, for a gate without a rate. It is written from the description of the protocol, not from the script, so
+ * that a test can compare both. All work is O(n): the fake has no bounds on the work of one call.
  */
 
 /** The microseconds that stand for Infinity. */

@@ -1,6 +1,7 @@
 /** A proxy whose connections become half-open: they stay open, and carry no more packets. */
 import { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
+import { closeTogether } from './support.js';
 
 export interface HalfOpenProxy {
   readonly port: number;
@@ -26,16 +27,7 @@ export async function startHalfOpenProxy(port: number): Promise<HalfOpenProxy> {
       far.write(data);
     });
     far.on('data', (data) => void (link.frozen || near.write(data)));
-    for (const [socket, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        links.delete(link);
-        other.destroy();
-      });
-    }
+    closeTogether(near, far, () => void links.delete(link));
   });
   await new Promise<void>((resolve) => void proxy.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {

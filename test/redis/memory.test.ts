@@ -1,24 +1,11 @@
 /** The memory of a throttle in Redis: some bytes while it is in use, none afterwards. */
 import { RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
-import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type RedisServer, startRedis } from '../support/redis-server.js';
-import { killableClient, withoutMessages, freshKey, ioredis, until } from './support.js';
+import { describe, expect, test } from 'vitest';
+import { client } from './own-server.js';
+import { killableClient, withoutMessages, freshKey, until } from './support.js';
 
 const MANY = 5_000;
 const MOST_BYTES = 250;
-
-let server: RedisServer;
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(async () => {
-  server = await startRedis();
-  ({ client, close: end } = ioredis(server.url));
-});
-afterAll(async () => {
-  await end();
-  await server.stop();
-});
 
 const open = (options: Partial<RedisThrottleOptions> = {}): RedisThrottle =>
   new RedisThrottle({ client, key: freshKey(), ttl: 60, commandTimeout: 10, ...options });

@@ -5,7 +5,7 @@ import { Throttle } from 'headgate';
 import { type RedisConnection, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
-import { freshKey, nodeRedis, until } from './support.js';
+import { closeTogether, freshKey, nodeRedis, until } from './support.js';
 
 const unhandled: unknown[] = [];
 const note = (reason: unknown): void => void unhandled.push(reason);
@@ -88,16 +88,7 @@ export class Scene {
       sockets.add(near);
       near.on('data', (data) => void far.write(data));
       far.on('data', (data) => void (state.dropsReplies || near.write(data)));
-      for (const [socket, other] of [
-        [near, far],
-        [far, near],
-      ] as const) {
-        socket.on('error', () => {});
-        socket.on('close', () => {
-          sockets.delete(socket);
-          other.destroy();
-        });
-      }
+      closeTogether(near, far, () => void sockets.delete(near));
     });
     await new Promise<void>((resolve) => void proxy.listen(0, '127.0.0.1', resolve));
     state.url = `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`;

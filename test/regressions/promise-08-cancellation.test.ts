@@ -6,6 +6,20 @@ import { ManualClock } from 'headgate/testing';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Outcomes, setUp, SkewedClock, take } from '../support/support.js';
 
+/** A clock that can lose its scheduler. Its timers fire after a `share` of their time. */
+class BreakableClock extends ManualClock {
+  broken = false;
+
+  constructor(readonly share: number = 1) {
+    super();
+  }
+
+  override schedule(seconds: number, callback: () => void): () => void {
+    if (this.broken) throw new Error('no timers left');
+    return super.schedule(seconds * this.share, callback);
+  }
+}
+
 describe('trap 2: an aborted signal rejects with its reason and takes nothing [p-queue#241, golang/go#63615]', () => {
   const work = vi.fn(() => 'done');
   const calls: Record<string, (throttle: Throttle, signal: AbortSignal) => Promise<unknown>> = {
@@ -251,44 +265,28 @@ describe('deadlines and timers', () => {
   });
 
   test('a scheduler that throws rejects its own caller and no other (FAULTS 10)', async () => {
-    const passing = new ManualClock();
-    let broken = false;
-    const clock: Clock = {
-      now: () => passing.now(),
-      schedule: (seconds, callback) => {
-        if (broken) throw new Error('no timers left');
-        return passing.schedule(seconds, callback);
-      },
-    };
+    const clock = new BreakableClock();
     const throttle = new Throttle(1, 1, 1, { clock });
     const held = take(throttle);
-    broken = true;
+    clock.broken = true;
     await expect(throttle.acquire(1, { timeout: 5 })).rejects.toThrow('no timers left');
-    broken = false;
+    clock.broken = false;
     expect(throttle.waiting).toBe(0);
     const waiting = throttle.acquire();
     held.release();
-    await passing.advance(1);
+    await clock.advance(1);
     (await waiting).release();
     expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
   });
 
   test('a waiter whose early timer cannot be set again is rejected with the error of the clock', async () => {
-    const passing = new ManualClock();
-    let broken = false;
-    const clock: Clock = {
-      now: () => passing.now(),
-      schedule: (seconds, callback) => {
-        if (broken) throw new Error('no timers left');
-        return passing.schedule(seconds / 2, callback);
-      },
-    };
+    const clock = new BreakableClock(0.5);
     const throttle = new Throttle(Infinity, 1, 1, { clock });
     const held = take(throttle);
     const waiting = throttle.acquire(1, { timeout: 10 });
-    broken = true;
+    clock.broken = true;
     const outcome = expect(waiting).rejects.toThrow('no timers left');
-    await passing.advance(5);
+    await clock.advance(5);
     await outcome;
     held.release();
     expect([throttle.active, throttle.waiting]).toEqual([0, 0]);

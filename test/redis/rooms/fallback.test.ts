@@ -73,7 +73,7 @@ test('the time before the failure counts against the timeout', async () => {
   expect(scene.state).toBe('a b! c! | 1 0');
 });
 
-test('an abort ends the wait, and is told from other refusals', async () => {
+test('an abort ends the wait, and its refusal has the reason `aborted`', async () => {
   const scene = new Scene();
   const controller = new AbortController();
   await scene.acquire('a');

@@ -1,4 +1,4 @@
-/** What becomes of a released slot: it is handed on, lingers, or goes back to Redis. */
+/** A released slot is handed on, lingers, or goes back to Redis. */
 import { describe, expect, test } from 'vitest';
 import { busyScene, grant, Scene, TTL } from './participant-scene.js';
 

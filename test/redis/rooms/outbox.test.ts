@@ -22,7 +22,7 @@ const textOf = (command: Command): string =>
 class FakeOwner implements OutboxOwner {
   readonly outbox: Outbox = new Outbox(this, 6);
   readonly sendings: Sending[] = [];
-  /** What the throttle object states when an epoch begins. */
+  /** The commands with which the throttle object begins an epoch. */
   stated: Command[] = [];
   ends = false;
   time = 0;

@@ -56,7 +56,7 @@ export class Scene {
   /** The owner names whose messages the participant receives. */
   readonly channels: Set<string> = new Set();
   readonly wakeup: Wakeup = new Wakeup();
-  /** How often the participant was idle. */
+  /** The number of times that the participant became idle. */
   idles = 0;
   distrusts = 0;
   isDown = false;

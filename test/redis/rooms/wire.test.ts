@@ -107,7 +107,7 @@ describe('settings', () => {
     expect(scene.wire.flags()).toBe('c');
   });
 
-  test('the end flag belongs to one copy of a batch', async () => {
+  test('only a batch with which the owner ends has the end flag', async () => {
     const scene = new Scene();
     await scene.exchange(scene.batch(0, true));
     await scene.exchange(scene.batch(1, false));

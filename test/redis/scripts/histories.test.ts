@@ -160,12 +160,12 @@ async function compare(history: readonly Move[]): Promise<void> {
       ...toWords(commands),
     );
     const { outcome, events, messages } = answer;
-    const told = withoutTimes(messages);
-    expect({ outcome, events, messages: told }, JSON.stringify(sent)).toEqual(expected);
+    const timeless = withoutTimes(messages);
+    expect({ outcome, events, messages: timeless }, JSON.stringify(sent)).toEqual(expected);
     for (const name of [
       outcome,
       ...events.map((event) => event.slice(0, 1)),
-      ...told.flatMap((text) =>
+      ...timeless.flatMap((text) =>
         text
           .split('\n')
           .slice(1)

@@ -1,4 +1,4 @@
-/** What the step must do on a gate without a rate, written from the protocol, without bounds and without speed. */
+/** A model of the step for a gate without a rate, written from the protocol. It has no bounds, and it is slow. */
 import { type Answer, START } from './support.js';
 
 interface Waiter {

@@ -1,21 +1,7 @@
 /** The number of commands that a call runs, and that its time does not grow with waiters, leases or owners. */
-import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type RedisServer, startRedis } from '../../support/redis-server.js';
-import { ioredis } from '../support.js';
+import { describe, expect, test } from 'vitest';
+import { client } from '../own-server.js';
 import { acquire, release, STEP, TestGate } from './support.js';
-
-let server: RedisServer;
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(async () => {
-  server = await startRedis();
-  ({ client, close: end } = ioredis(server.url));
-});
-afterAll(async () => {
-  await end();
-  await server.stop();
-});
 
 const range = (count: number, from = 0): string[] => Array.from({ length: count }, (_, index) => `s${from + index}`);
 const LONG_TTL = 3_600_000_000;

@@ -388,9 +388,9 @@ describe('inspect and reset', () => {
   test('reset deletes all keys but its own instant, and notifies every owner', async () => {
     const gate = open();
     const subscriber = ioredis();
-    const told: string[] = [];
+    const received: string[] = [];
     await subscriber.client.subscribe(`headgate:${gate.keys[0]!}`);
-    subscriber.client.on('message', (_, text: string) => void told.push(text));
+    subscriber.client.on('message', (_, text: string) => void received.push(text));
     const channel = gate.keys[0]!;
     const names = range(700, `${channel}.`);
     for (const [index, name] of names.entries()) await gate.send(name, {}, ...(index < 100 ? acquire('x') : []));
@@ -398,7 +398,7 @@ describe('inspect and reset', () => {
     expect(await gate.present()).toEqual(['reset']);
     await subscriber.client.ping();
     await subscriber.close();
-    expect(told.toSorted()).toEqual(
+    expect(received.toSorted()).toEqual(
       range(700, '')
         .map((name) => `${name}\nZ`)
         .toSorted(),

@@ -81,7 +81,7 @@ export class TestGate {
     return [owner, ...settings.map(String), ...words];
   }
 
-  /** The next batch of an owner with this number. */
+  /** Sets the number of the next batch of an owner. */
   renumber(owner: string, next: number): void {
     this.#numbers.set(owner, next);
   }
