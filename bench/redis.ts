@@ -72,7 +72,7 @@ export const oneByOne = (library: Library): Promise<number> =>
     });
   });
 
-/** What Redis has counted: the microseconds of all scripts, and the commands that the scripts have called. */
+/** Two counters of Redis: the microseconds of all scripts, and the commands that the scripts have called. */
 async function scriptStats(client: Redis): Promise<{ microseconds: number; commands: number }> {
   const stats = { microseconds: 0, commands: 0 };
   for (const [, name, calls, usec] of (await client.info('commandstats')).matchAll(

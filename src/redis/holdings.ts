@@ -1,6 +1,6 @@
 /**
- * The permits of one throttle object, and what becomes of a released slot: it goes to the next waiter of this process,
- * stays with the process, or goes back to Redis.
+ * The permits of one throttle object. A released slot goes to the next waiter of this process, stays with the process,
+ * or goes back to Redis.
  */
 import type { Grant } from '../core/permit.js';
 import type { Call, PendingCalls } from './calls.js';

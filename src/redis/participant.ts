@@ -29,7 +29,7 @@ import type { EventSink } from './shared-connection.js';
 import type { SteadyClock } from './steady-clock.js';
 import type { Wire } from './wire.js';
 
-/** What a participant works with. */
+/** The objects and settings that a participant needs. */
 export interface ParticipantParts {
   /** The throttle object, for messages. */
   readonly face: Labelled;
@@ -64,7 +64,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #holdings: Holdings;
   readonly #events: EventHandler;
   readonly #alarm: Alarm;
-  /** Whether messages are received: as long as the participant holds or wants anything. */
+  /** Whether messages are received: while the participant has a lease, a pending call or an unanswered batch. */
   #isRegistered = false;
   /** The owner name whose messages are received; empty for none. */
   #channel = '';

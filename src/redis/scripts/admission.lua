@@ -18,7 +18,8 @@ if not self and (batch ~= 0 or is_dying) then return format('U %016.0f', version
 if self and batch > self.next then return format('R %016.0f', version) end
 local is_duplicate = self and batch < self.next
 if not known and call('EXISTS', LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES) > 0 then
-  -- What is left of a state that Redis has evicted is removed. A value of another program is not.
+  -- Redis may have evicted the state and kept other keys of it. The script removes these keys, but no value of another
+  -- program.
   local kinds = { 'string', 'zset', 'zset', 'string', 'hash', 'zset' }
   for index, kind in ipairs(kinds) do
     local name = KEYS[index + 1]

@@ -1,6 +1,7 @@
--- Applies the commands of the batch, in order, and grants what fits.
+-- Applies the commands of the batch, in order, and grants every waiter that fits.
 --
--- Needs all above. Defines `has_ended`: whether the caller holds nothing, and was removed as it wished.
+-- Needs all above. Defines `has_ended`: whether the caller was removed, because it holds nothing and its flags have an
+-- `e`.
 -- Without a change, no waiter fits that did not fit before.
 local index, changed = 10, true
 -- The instant of the latest reset; nil before it was read.

@@ -1,4 +1,4 @@
--- The fast path: releases, and requests that fit, of a known owner while nobody waits. It reads and writes only the
+-- The fast path: releases, and requests that fit, of a known owner while no caller waits. It reads and writes only the
 -- string of the state, and appends to the log of grants. It makes no function, since that costs as much as a command of
 -- Redis. Any other batch is left to the full step, and nothing is changed for it.
 --

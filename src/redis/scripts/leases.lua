@@ -4,7 +4,7 @@
 --
 -- Needs the slots and `call_in_parts`. Defines:
 local MOST_INLINE, FEW = 64, 32
--- What this batch has found and has changed in LEASES: the item of each id (false: none), lines to add and to remove.
+-- The item of each id that this batch has read from LEASES (false: none), and the lines to add and to remove.
 local items, added, removed_leases = {}, {}, {}
 local active_before = active
 local function find_lease(id)

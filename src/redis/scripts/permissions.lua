@@ -2,9 +2,9 @@
 -- `L` and the name if released slots may linger, `U` and the name if only a row of waiters may be served. Line feeds
 -- stand before, between and after the lines. A withdrawal makes all of them void.
 --
--- Needs all above, after all grants. Defines `up_to` and `lingers`: what the caller may do by itself.
+-- Needs all above, after all grants. Defines `up_to` and `lingers`, the permissions of the caller.
 local MOST_PERMISSIONS = 64
--- A slot that lingers with another owner may be what the waiters of the queue lack.
+-- The waiters of the queue may need a slot that lingers with another owner.
 if waiting > 0 and not is_withdrawn and find(permissions, '\nL', 1, true) then
   for name in string.gmatch(permissions, '\nL(%S+)') do
     local record = name ~= owner and find_owner(name)
