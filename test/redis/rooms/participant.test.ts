@@ -117,6 +117,24 @@ describe('renewals', () => {
     expect(scene.batches).toEqual(['c.0 1: W1 W2']);
   });
 
+  test('a gap in the messages checks the leases of a process without waiters', async () => {
+    const scene = new Scene();
+    await scene.acquire('a');
+    await scene.reply('A 1', grant('0'));
+    scene.participant.reconcile();
+    expect(scene.batches).toEqual(['c.0 1:']);
+  });
+
+  test('a gap in the messages causes no call of a process that holds nothing', async () => {
+    const scene = new Scene();
+    await scene.acquire('a');
+    await scene.reply('A 1', grant('0'));
+    await scene.release('a');
+    expect(scene.batches).toEqual(['c.0 1: R0']);
+    scene.participant.reconcile();
+    expect(scene.batches).toEqual(['c.0 1: R0']);
+  });
+
   test('a list that could not be sent during a failure follows as soon as Redis replies', async () => {
     const scene = await busyScene();
     scene.participant.reconcile();
@@ -190,6 +208,16 @@ describe('epochs', () => {
     expect(scene.order).toBe('held');
     await scene.message('G 1 1 51 1 0');
     expect(scene.order).toBe('held a');
+  });
+
+  test('after a loss of the state, a process hands no slot on for a second', async () => {
+    const scene = await busyScene();
+    await scene.acquire('c');
+    await scene.reply('U');
+    await scene.reply('A 9 22', 'Q 1 21 50', 'Q 2 22 50', 'Q 3 23');
+    await scene.release('held');
+    expect(scene.order).toBe('held');
+    expect(scene.batches).toEqual(['c.1 1: R0']);
   });
 
   test('only the messages of the present owner name are received', async () => {
