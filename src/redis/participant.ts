@@ -210,7 +210,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   /** Messages may have been lost. */
   reconcile(): void {
     if (this.#calls.size > 0) this.#listWaiters(this.#clock.now());
-    else this.#outbox.sendNow([]);
+    // The reply shows whether Redis still knows the leases, and whether released slots may still linger.
+    else if (!this.#holdings.leases.isEmpty) this.#outbox.sendNow([]);
   }
 
   // The batches, for `Outbox`.

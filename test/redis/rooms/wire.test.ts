@@ -1,6 +1,7 @@
 /** The calls of the script for one throttle: their settings, their replies, and the wake-up time. */
 import { Throttle } from '../../../src/core/throttle.js';
 import type { Batch } from '../../../src/redis/batch.js';
+import type { ScriptCall } from '../../../src/redis/call-queue.js';
 import { Script } from '../../../src/redis/script.js';
 import type { SharedConnection } from '../../../src/redis/shared-connection.js';
 import { SteadyClock } from '../../../src/redis/steady-clock.js';
@@ -8,7 +9,7 @@ import { Wire } from '../../../src/redis/wire.js';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 
-interface ScriptCall {
+interface Sent {
   readonly args: string[];
   readonly timeout: number;
   reply(text: unknown): void;
@@ -18,10 +19,10 @@ interface ScriptCall {
 class Scene {
   readonly clock: ManualClock = new ManualClock(100);
   readonly limits: Throttle = new Throttle(10, 2, 1);
-  readonly calls: ScriptCall[] = [];
+  readonly calls: Sent[] = [];
   readonly connection: { mayPublish: boolean; call: unknown } = {
     mayPublish: false,
-    call: (_: Script, __: string[], args: string[], ___: SteadyClock, timeout: number) =>
+    call: ({ args, timeout }: ScriptCall) =>
       new Promise((resolve, reject) => void this.calls.push({ args, timeout, reply: resolve, fail: reject })),
   };
   readonly wire: Wire;

@@ -226,7 +226,7 @@ describe('permissions', () => {
     expect((await gate.send('hub.a', { flags: 'l' })).outcome).toBe('A');
   });
 
-  test('a pause and a new rate withdraw what others were permitted', async () => {
+  test('a pause and a new rate withdraw the permissions of other owners', async () => {
     const gate = open({ flags: 'l' });
     const { version } = await gate.send('hub.a', {}, ...acquire('x'));
     const paused = await gate.send('hub.b', {}, 'P', '1000');
