@@ -1,6 +1,7 @@
 /** The pending calls of one throttle object, in call order, with their abort listeners and their timeouts. */
 import { addAbortListener, removeAbortListener } from '../core/abort-listeners.js';
 import type { AcquireOptions } from '../core/gate.js';
+import { ignore } from './drivers/driver.js';
 import type { Lease } from './lease.js';
 import type { SteadyClock } from './steady-clock.js';
 
@@ -36,8 +37,6 @@ export interface CallSink {
   onAbort(call: Call): void;
   onTimeout(call: Call): void;
 }
-
-const ignore = (): void => {};
 
 export class PendingCalls {
   readonly #clock: SteadyClock;

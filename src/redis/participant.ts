@@ -250,13 +250,16 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   }
 
   repeatFirst(commands: readonly Command[]): Command[] {
-    const isPending = (command: Command): boolean =>
-      command.kind !== 'acquire' || this.#calls.get(command.serial) !== undefined;
     return [
       ...commands.filter(({ kind }) => kind === 'replace'),
       ...this.#holds(),
-      ...commands.filter((command) => command.kind !== 'replace' && command.kind !== 'hold' && isPending(command)),
+      ...commands.filter((command) => command.kind !== 'replace' && command.kind !== 'hold' && this.#isNeeded(command)),
     ];
+  }
+
+  /** Whether a command is still to be sent. The request of a call that has ended is not. */
+  #isNeeded(command: Command): boolean {
+    return command.kind !== 'acquire' || this.#calls.get(command.serial) !== undefined;
   }
 
   #holds(): Command[] {
@@ -302,9 +305,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       this.#cancel(call);
       this.#parts.settleWithoutPermit(call, error);
     }
-    batch.commands = batch.commands.filter(
-      (command) => command.kind !== 'acquire' || this.#calls.get(command.serial) !== undefined,
-    );
+    batch.commands = batch.commands.filter((command) => this.#isNeeded(command));
     const isGone = this.#calls.size === 0 && this.#holdings.leases.isEmpty;
     if (isGone && (now >= this.#renewal.expiredAt || (this.#parts.isLeaving() && this.#outbox.isFailing)))
       this.#outbox.abandon(error);

@@ -8,6 +8,7 @@ import { runWithPermit } from '../core/permit.js';
 import { type Limits, Throttle } from '../core/throttle.js';
 import { checkAcquireOptions, checkCost, checkFunction, checkNumber } from '../core/validation.js';
 import type { Call } from './calls.js';
+import { ignore } from './drivers/driver.js';
 import { Fallback, type LocalGate } from './fallback.js';
 import { readState, type RedisState, resetState, type RunScript } from './inspect.js';
 import { keyNames } from './key-names.js';
@@ -31,8 +32,6 @@ export interface InternalOptions {
 }
 
 const stepScript = new Script(STEP);
-
-const ignore = (): void => {};
 
 /**
  * A throttle that any number of processes and hosts share through Redis 6.2 or later, Valkey, or a Redis Cluster. At

@@ -1,6 +1,7 @@
 /** The calls of the script for one throttle object: the settings that every batch carries, and the wake-up time. */
 import type { Throttle } from '../core/throttle.js';
 import type { Batch } from './batch.js';
+import { ignore } from './drivers/driver.js';
 import { backendError, type Labelled } from './options.js';
 import { decodeReply, encodeBatch, encodeRate, Flag, micros, type Reply } from './protocol.js';
 import { SAFE_SHARE } from './renewal.js';
@@ -22,8 +23,6 @@ export interface WireSettings {
   /** The clock of a test, in seconds. */
   readonly serverTime: (() => number) | undefined;
 }
-
-const ignore = (): void => {};
 
 export class Wire {
   readonly connection: SharedConnection;
