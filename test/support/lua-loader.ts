@@ -36,9 +36,10 @@ function include(file: string, replacements: Replacements, outer: readonly strin
 
 /** Removes spaces around signs. */
 function removeSpaces(code: string): string {
-  // Every second piece is a string. A space after a digit stays, since `1 ..` is no `1..`.
+  // Every second piece is a string. A space after a digit stays, since `1 ..` is no `1..`. Two minus signs in a row would
+  // begin a comment.
   const pieces = code.split(/('(?:[^'\\\n]|\\.)*')/);
-  const signs = /(?<!\d) *([=+*/<>,(){}]|\.\.|[~=<>]=) */g;
+  const signs = /(?<!\d) *([=+*/%<>,(){}]|\.\.|[~=<>]=|-(?! *-)) */g;
   return pieces.map((piece, index) => (index % 2 === 1 ? piece : piece.replaceAll(signs, '$1'))).join('');
 }
 
