@@ -1,5 +1,5 @@
 /**
- * The level of a rate, computed from the definition alone (promise 6): a settlement expiries exactly the tokens that a
+ * The level of a rate, computed from the definition alone (promise 6): a settlement leaves exactly the tokens that a
  * request of the true cost would have left. A replay keeps all grants in a log, each with its instant and its latest
  * cost. It computes a level from the beginning of the log. A settlement only replaces the cost of its grant in the log;
  * there is no formula for refunds and debts.

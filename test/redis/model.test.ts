@@ -8,7 +8,7 @@
 import { getEventListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
-import { type Clock, type Limits } from 'headgate';
+import { type Clock, type Limits, type Rate } from 'headgate';
 import { type RedisCommands, type RedisPermit, type RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -163,7 +163,7 @@ const openOn = (
 /**
  * The replay with the bounded memory of Redis. Once the owners have expired, Redis deletes a state that equals a new
  * one, and its grants with it. A refund of a deleted grant returns nothing. A debt of a deleted grant counts in full,
- * from the deletion on: Redis cannot know how much of the debt an overflow has paid.
+ * from the deletion on: Redis cannot know how much of the debt an overflow, or a time without a rate, has paid.
  */
 class ForgetfulReplay extends BucketReplay {
   /** The costs of the deleted grants when Redis deleted them. Grants of an unlimited rate never count. */
@@ -181,6 +181,13 @@ class ForgetfulReplay extends BucketReplay {
     super.forget(now);
     super.add((this.#debts = { at: now, cost: 0 }));
     this.#grants = [];
+  }
+
+  /** A bucket that gets a rate again is full at `now`. Only debts after that instant count. */
+  override configure(now: number, rate: Rate): void {
+    const wasUnlimited = this.unlimited;
+    super.configure(now, rate);
+    if (wasUnlimited) super.add((this.#debts = { at: now, cost: 0 }));
   }
 
   override settled(grant: LoggedGrant): void {
@@ -263,10 +270,13 @@ class SharedReference extends Reference {
     expect(this.callerOf[id]).toBe(this.callerOf[held.id]);
     expect([this.capacity, this.pausedUntil <= this.time]).toEqual([Infinity, true]);
     expect(this.limitOf(id) === 0 || this.active <= this.limitOf(id)).toBe(true);
+    const before = this.grants.length;
     this.release(held);
-    const taken = this.grants.find((one) => one.id === id);
-    expect(taken?.at).toBe(this.time);
-    (taken as Held).slot = held.slot;
+    // The release has granted the head, and maybe waiters behind it, which get the lowest of the other free slots.
+    const granted = this.grants.slice(before);
+    expect([granted[0]?.id, granted[0]?.at]).toEqual([id, this.time]);
+    const others = granted.map(({ slot }) => slot).filter((slot) => slot !== held.slot);
+    for (const [index, one] of granted.entries()) one.slot = index === 0 ? held.slot : (others[index - 1] as number);
   }
 
   close(caller: 0 | 1): void {
@@ -274,6 +284,9 @@ class SharedReference extends Reference {
     this.dismiss(({ id }) => this.callerOf[id] === caller, 'closed');
   }
 }
+
+/** The index of a signal among the signals of both callers. */
+const signalOf = (caller: 0 | 1, index: number): number => 3 * caller + index;
 
 const anyCaller = fc.constantFrom(0 as const, 1 as const);
 const history = fc.record({
@@ -300,7 +313,8 @@ class Pair {
   readonly permits: Map<number, RedisPermit> = new Map();
   readonly log: [id: number, outcome: Outcome, waited: number][] = [];
   readonly #finish: Map<number, () => void> = new Map();
-  readonly #signals: AbortController[] = [0, 1, 2].map(() => new AbortController());
+  /** Three signals of each caller: a signal never leaves its process. */
+  readonly #signals: AbortController[] = [0, 1, 2, 3, 4, 5].map(() => new AbortController());
   readonly #aborts: unknown[] = [];
   /** The number of permits that a process has handed on. */
   handedOn = 0;
@@ -365,7 +379,8 @@ class Pair {
     switch (operation.do) {
       case 'acquire':
       case 'run': {
-        const { cost, signal } = operation;
+        const { cost } = operation;
+        const signal = operation.signal === undefined ? undefined : signalOf(caller, operation.signal);
         // Deadlines never coincide with each other or with a grant: the network would decide their order.
         const timeout =
           operation.timeout === 0 || operation.timeout === Infinity
@@ -423,9 +438,10 @@ class Pair {
       case 'abort': {
         const reason = new Error(`abort ${id}`);
         this.#aborts.push(reason);
-        this.#signals[operation.signal]?.abort(reason);
-        model.dismiss((one) => one.signal === operation.signal, 'aborted');
-        this.#signals[operation.signal] = new AbortController();
+        const signal = signalOf(caller, operation.signal);
+        this.#signals[signal]?.abort(reason);
+        model.dismiss((one) => one.signal === signal, 'aborted');
+        this.#signals[signal] = new AbortController();
         break;
       }
       case 'pause':
