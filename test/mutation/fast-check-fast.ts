@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 
-const MAX_RUNS = 100;
+const MAX_RUNS = 30;
 
 const fast: typeof fc = {
   ...fc,

@@ -14,6 +14,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { Stryker } from '@stryker-mutator/core';
+import { GROUP } from './group.js';
 import { declarationsOf, type Position } from './declarations.js';
 import { survivors } from './survivors.js';
 
@@ -69,16 +70,20 @@ if (files.length === 0) files.push(...Object.keys(GROUPS).flatMap(filesOf));
 mkdirSync(`${FOLDER}/.out`, { recursive: true });
 const started = performance.now();
 const report: Report = { files: {} };
-await mutate(
-  'report',
-  files.filter((file) => !LOAD_TIME_FILES.has(file)),
-  true,
-);
-await mutate(
-  'report-at-load-time',
-  files.filter((file) => LOAD_TIME_FILES.has(file)),
-  false,
-);
+for (const group of Object.keys(GROUPS)) {
+  process.env[GROUP] = group;
+  const own = files.filter((file) => file.startsWith(`src/${group}/`));
+  await mutate(
+    group,
+    own.filter((file) => !LOAD_TIME_FILES.has(file)),
+    true,
+  );
+  await mutate(
+    `${group}-at-load-time`,
+    own.filter((file) => LOAD_TIME_FILES.has(file)),
+    false,
+  );
+}
 
 async function mutate(name: string, mutated: string[], ignoreStatic: boolean): Promise<void> {
   if (mutated.length === 0) return;
@@ -125,7 +130,7 @@ printScore('overall', files, OVERALL_MINIMUM);
 /** Identifies a change: equal for a mutant and for its entry in survivors.ts. */
 const keyOf = (file: string, within: string, change: string): string => JSON.stringify({ file, within, change });
 
-/** How many mutants with one key survivors.ts explains. An entry that lists a change twice explains two. */
+/** The number of mutants with one key that survivors.ts explains. An entry that lists a change twice explains two. */
 const explained = new Map<string, number>();
 for (const { file, within, changes } of survivors)
   for (const change of changes) {

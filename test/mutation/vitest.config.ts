@@ -1,17 +1,25 @@
 /**
- * The tests that run against mutants: every test of core, compose, web and fetch that is fast and needs no Redis and no
- * real server. The whole suite may kill mutants that survive these tests, so the score is a lower bound.
+ * The tests that run against mutants: for each folder of `src`, the tests of a few folders that are fast and need no
+ * Redis and no real server. The whole suite may kill mutants that survive these tests, so the score is a lower bound.
  */
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import base from '../../vitest.config.js';
+import { GROUP } from './group.js';
 
-/** Folders of `test`, cheap ones first: Stryker stops at the first failed test of a mutant. */
-const ORDER = ['web', 'core', 'fetch', 'compose', 'regressions', 'conformance', 'model', 'mutation'];
-
-/** Random histories without a minimum number for each case, in place of test/model/model.test.ts. */
-const HISTORIES = 'test/mutation/histories.ts';
+/**
+ * The folders of `test` that run against a folder of `src`, cheap ones first: Stryker stops at the first failed test of
+ * a mutant. Each further folder costs the time of its imports for each mutant. The folder `mutation` has random
+ * histories, in place of test/model/model.test.ts.
+ */
+const FOLDERS: Readonly<Record<string, readonly string[]>> = {
+  core: ['core', 'regressions', 'conformance', 'model', 'mutation'],
+  compose: ['compose', 'regressions', 'conformance', 'mutation'],
+  web: ['web', 'fetch'],
+  fetch: ['fetch'],
+};
+const ORDER = FOLDERS[process.env[GROUP] ?? ''] ?? [...new Set(Object.values(FOLDERS).flat())];
 
 /** Tests with real servers, tests of the model itself and of this folder, and histories that are too many here. */
 const EXCLUDED = ['test/fetch/clients*.test.ts', 'test/model/{model,recipe,wrong}*.test.ts', 'test/mutation/*.test.ts'];
@@ -39,11 +47,15 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
   ],
   resolve: (base as { resolve: object }).resolve,
   test: {
-    include: [...ORDER.map((folder) => `test/${folder}/**/*.test.ts`), HISTORIES],
+    include: ORDER.map((folder) =>
+      folder === 'mutation' ? 'test/mutation/histories.ts' : `test/${folder}/**/*.test.ts`,
+    ),
     exclude: EXCLUDED,
     runner: fileURLToPath(new URL('runner.ts', import.meta.url)),
+    // All test files of a mutant share one worker: to import the package for each file takes longer than the tests.
+    isolate: false,
     // A mutant that never settles fails here, which is cheaper than a new Stryker process.
-    testTimeout: 10_000,
+    testTimeout: 5_000,
     sequence: { sequencer: CheapFirst },
     // A second attempt would hide mutants that fail at random, and would double the time of all others.
     retry: 0,

@@ -105,7 +105,7 @@ describe('the clones of a response', () => {
     const clone = (): Response => response;
     response.clone = clone;
     expect(response.clone).toBe(clone);
-    Object.defineProperty(response, 'clone', { value: undefined });
+    Object.defineProperty(response, 'clone', { get: () => undefined });
     expect(response.clone).toBeUndefined();
   });
 });
