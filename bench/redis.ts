@@ -63,6 +63,22 @@ export const roundTrip = (): Promise<number> =>
     }),
   );
 
+/**
+ * The median number of nanoseconds for a command that does nothing and its reply, each after a pause of about 1 ms. A
+ * processor that has slept takes two to three times as long as in a loop without pauses. {@link handover} pauses too.
+ */
+export const roundTripAfterPause = (): Promise<number> =>
+  onServer(async (client) => {
+    const took: number[] = [];
+    for (let i = 0; i < HANDOVERS; i++) {
+      await new Promise((resolve) => void setTimeout(resolve, 1));
+      const sent = process.hrtime.bigint();
+      await client.ping();
+      took.push(Number(process.hrtime.bigint() - sent));
+    }
+    return took.toSorted((a, b) => a - b)[took.length >> 1]!;
+  });
+
 /** Nanoseconds for each acquire and release, one after the other. */
 export const oneByOne = (library: Library): Promise<number> =>
   onServer((client) => {

@@ -3,7 +3,7 @@
  */
 import Table from 'cli-table3';
 import { median, type Run, thisRun } from './run.js';
-import { FLOOR, HEADGATE } from './job-runners.js';
+import { HEADGATE } from './job-runners.js';
 import { FEW_ABORTED, ITSELF, MANY_ABORTED, ON_REDIS, REFUSALS, type ScenarioId, scenarios } from './scenarios.js';
 
 /** By scenario and candidate, one sample per round, with a hole for each round that the candidate sat out. */
@@ -63,11 +63,12 @@ export function evaluate(samples: Samples, rounds: number): Results {
       }),
     ) as Record<ScenarioId, Outcome>,
     figures: [
-      figure('acquire + release / bare await', 3, compare('acquire', FLOOR)),
+      figure('acquire + release, slots only / bare await', 2, compare('slots', ITSELF.slots)),
+      figure('acquire + release, both limits / bare await and clock', 1.5, compare('bothLimits', ITSELF.bothLimits)),
       figure('acquire + release / limiter', 0.6, compare('acquire', 'limiter')),
       figure('run / p-limit', 0.7, compare('run', 'p-limit')),
-      figure('20,000 jobs / p-limit', 0.5, compare('jobs20k', 'p-limit')),
-      figure('200,000 jobs / p-limit', 0.5, compare('jobs200k', 'p-limit')),
+      figure('20,000 jobs / p-limit', 0.45, compare('jobs20k', 'p-limit')),
+      figure('200,000 jobs / p-limit', 0.45, compare('jobs200k', 'p-limit')),
       figure('20,000 jobs / async-sema', 0.9, compare('jobs20k', 'async-sema')),
       figure('200,000 jobs / async-sema', 0.9, compare('jobs200k', 'async-sema')),
       figure('heap per waiter, bytes', 280, median(of('heapAcquire', HEADGATE))),

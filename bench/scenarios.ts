@@ -29,6 +29,8 @@ export type ScenarioId =
   | 'abortEachFew'
   | 'heapAcquire'
   | 'heapRun'
+  | 'slots'
+  | 'bothLimits'
   | 'watched'
   | 'keyed'
   | 'window'
@@ -44,8 +46,13 @@ export type ScenarioId =
   | 'redisFair'
   | 'redisHandover';
 
-/** The baselines of headgate's own parts: a build without events, a single throttle, a bucket, Express alone. */
+/**
+ * The baselines of headgate's own parts: a bare await, a bare await with a reading of the clock, a build without events,
+ * a single throttle, a bucket, Express alone.
+ */
 export const ITSELF = {
+  slots: 'bare await',
+  bothLimits: 'bare await and clock',
   watched: 'without events',
   keyed: 'one throttle',
   window: 'a bucket',
@@ -270,6 +277,34 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
       [FLOOR],
     ),
   },
+  slots: {
+    title: 'acquire and release, 8 slots without a rate',
+    unit: 'ns',
+    candidates: {
+      headgate: () => oneByOne(new Throttle(Infinity, SLOTS)),
+      [ITSELF.slots]: () =>
+        nanosecondsEach(BATCH, BRIEF, async () => {
+          for (let i = 0; i < BATCH; i++) await bare();
+        }),
+    },
+  },
+  bothLimits: {
+    title: 'acquire and release, 8 slots and a rate',
+    unit: 'ns',
+    candidates: {
+      headgate: () => oneByOne(new Throttle(TOKENS, SLOTS)),
+      [ITSELF.bothLimits]: () => {
+        let latest = 0;
+        return nanosecondsEach(BATCH, BRIEF, async () => {
+          for (let i = 0; i < BATCH; i++) {
+            latest = performance.now();
+            await bare();
+          }
+          if (latest === 0) throw new Error('the clock stands still');
+        });
+      },
+    },
+  },
   watched: {
     title: 'acquire and release, no subscribers',
     unit: 'ns',
@@ -392,11 +427,11 @@ export const scenarios: Readonly<Record<ScenarioId, Scenario>> = {
     },
   },
   redisHandover: {
-    title: 'on Redis: from a release in one process to the grant in another',
+    title: 'on Redis: from a release in one process to the grant in another, both after pauses of 1 ms',
     unit: 'ns',
     candidates: {
       headgate: async () => (await import('./redis.js')).handover(),
-      [ON_REDIS.floor]: async () => (await import('./redis.js')).roundTrip(),
+      [ON_REDIS.floor]: async () => (await import('./redis.js')).roundTripAfterPause(),
     },
   },
 };
