@@ -6,6 +6,8 @@
  * A publisher checks `hasSubscribers` first. Without a subscriber, no message object is created.
  */
 
+import type { Rate } from './limits.js';
+
 /** The public state of a `Throttle` or a `RedisThrottle`. Read it while a subscriber handles a message. */
 export interface WatchedThrottle {
   /** The name given in the options. */
@@ -26,6 +28,10 @@ export interface WatchedThrottle {
   readonly held?: number;
   /** The tokens available now. A `RedisThrottle` does not have this property. */
   readonly tokens?: number;
+  /** The level of each named rate. A `RedisThrottle` does not have this property. */
+  readonly levels?: Readonly<Record<string, number>>;
+  /** The further rates, as given in the options. */
+  readonly also?: readonly Rate[];
 }
 
 /** The properties of every message. */

@@ -15,6 +15,16 @@ import {
 } from '../core/events.js';
 import { invalid } from '../core/validation.js';
 
+/** The name of a rate; `undefined` for the main rate. */
+type RateName = string | undefined;
+
+/** The level of a rate, and the level of the rate in an idle throttle. */
+interface Level {
+  readonly rate: RateName;
+  readonly level: number;
+  readonly burst: number;
+}
+
 /**
  * The throttles of one name. A keyed throttle contributes one throttle per key, so there may be many. A group holds
  * weak references, so it keeps no throttle in memory.
@@ -27,9 +37,8 @@ class ThrottleGroup {
   readonly #known = new WeakSet<WatchedThrottle>();
   /** The size of `#busy` after the latest reading. */
   #busyAfterRead = 0;
-  /** Of the idle throttles, the one with the fewest tokens, and its tokens at the latest reading. */
-  #leastIdle: WeakRef<WatchedThrottle> | undefined;
-  #leastIdleTokens = Infinity;
+  /** For each rate: of the idle throttles, the one with the lowest level, and its level at the latest reading. */
+  readonly #leastIdle = new Map<RateName, { ref: WeakRef<WatchedThrottle>; level: number }>();
 
   constructor(name: string | undefined) {
     this.attributes = name === undefined ? {} : { name };
@@ -43,31 +52,48 @@ class ThrottleGroup {
     if (this.#busy.size > 2 * this.#busyAfterRead + 64) this.read();
   }
 
-  /** The sums of `active` and `waiting` over the group, and the fewest tokens. Removes idle throttles from `#busy`. */
-  read(): { active: number; waiting: number; tokens: number } {
-    const sum = { active: 0, waiting: 0, tokens: Infinity };
+  /**
+   * The sums of `active` and `waiting` over the group, and the lowest level of each rate with a limit. Removes idle
+   * throttles from `#busy`.
+   */
+  read(): { active: number; waiting: number; levels: Map<RateName, number> } {
+    const sum = { active: 0, waiting: 0, levels: new Map<RateName, number>() };
+    const addLevel = (rate: RateName, level: number): void => {
+      if (level < (sum.levels.get(rate) ?? Infinity)) sum.levels.set(rate, level);
+    };
     for (const ref of this.#busy) {
       const throttle = ref.deref();
-      const { active = 0, held = active, waiting = 0, tokens = Infinity, burst = Infinity } = throttle ?? {};
+      const { active = 0, held = active, waiting = 0 } = throttle ?? {};
       sum.active += held;
       sum.waiting += waiting;
-      sum.tokens = Math.min(sum.tokens, tokens);
-      if (held > 0 || waiting > 0 || tokens < burst) continue;
+      const levels = throttle === undefined ? [] : levelsOf(throttle);
+      for (const { rate, level } of levels) addLevel(rate, level);
+      if (held > 0 || waiting > 0 || levels.some(({ level, burst }) => level < burst)) continue;
       // The next event of an idle throttle adds it again.
       this.#busy.delete(ref);
       if (throttle === undefined) continue;
       this.#known.delete(throttle);
-      if (tokens > this.#leastIdleTokens || tokens === Infinity) continue;
-      this.#leastIdle = ref;
-      this.#leastIdleTokens = tokens;
+      for (const { rate, level } of levels) {
+        if (level <= (this.#leastIdle.get(rate)?.level ?? Number.MAX_VALUE)) this.#leastIdle.set(rate, { ref, level });
+      }
     }
     this.#busyAfterRead = this.#busy.size;
-    // `configure` and `settle` change the tokens without an event, so the tokens are read again.
-    const { tokens = this.#leastIdleTokens } = this.#leastIdle?.deref() ?? {};
-    this.#leastIdleTokens = tokens;
-    sum.tokens = Math.min(sum.tokens, tokens);
+    // `configure` and `settle` change the tokens without an event, so the levels are read again.
+    for (const [rate, idle] of this.#leastIdle) {
+      const throttle = idle.ref.deref();
+      if (throttle !== undefined) idle.level = levelsOf(throttle).find((one) => one.rate === rate)?.level ?? Infinity;
+      addLevel(rate, idle.level);
+    }
     return sum;
   }
+}
+
+/** The levels of the main rate and of each named rate, in tokens, with the level of an idle throttle. */
+function levelsOf({ tokens = Infinity, burst, levels = {}, also = [] }: WatchedThrottle): Level[] {
+  const named = also.flatMap(({ name, capacity, burst: size = Math.max(1, capacity) }) =>
+    name === undefined ? [] : [{ rate: name, level: levels[name] ?? Infinity, burst: size }],
+  );
+  return [{ rate: undefined, level: tokens, burst }, ...named];
 }
 
 /** The instrumented providers, with the function that ends the instrumentation of each. */
@@ -81,7 +107,8 @@ const instrumented = new WeakMap<MeterProvider, () => void>();
  * - `headgate.wait.duration` (histogram, s): the wait of each granted call, also a wait of 0
  * - `headgate.queue.length` (up-down counter): the calls that wait
  * - `headgate.active` (up-down counter): the permits that are held; on Redis, those that this process holds
- * - `headgate.tokens` (gauge): the available tokens; absent without a rate limit, and on Redis
+ * - `headgate.tokens` (gauge): the available tokens; absent without a rate limit, and on Redis. Each named rate has a
+ *   series of its own, with the attribute `rate`
  * - `headgate.refused` (counter): the calls that ended without a permit, with their `reason`, a {@link RefusalReason}
  *
  * A throttle appears with its first event after this call. Use few names: the provider keeps a series for each name. On
@@ -147,7 +174,8 @@ export function instrument(meterProvider: MeterProvider): () => void {
       const values = group.read();
       result.observe(active, values.active, group.attributes);
       result.observe(waiting, values.waiting, group.attributes);
-      if (values.tokens < Infinity) result.observe(tokens, values.tokens, group.attributes);
+      for (const [rate, level] of values.levels)
+        result.observe(tokens, level, rate === undefined ? group.attributes : { ...group.attributes, rate });
     }
   };
 

@@ -12,6 +12,7 @@ import {
   type ThrottleMessage,
   type WatchedThrottle,
 } from '../core/events.js';
+import type { Rate } from '../core/limits.js';
 import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/validation.js';
 import type { Resource } from '../compose/resource.js';
@@ -28,12 +29,17 @@ export interface TracedLimits {
   burst: number | null;
 }
 
+/** A named rate of a throttle in a {@link Trace}. `null` means no limit. */
+export type TracedRate = Omit<TracedLimits, 'concurrency'>;
+
 /** The fields of every event of a {@link Trace}. */
 export interface TracedEvent {
   /** The instant, in seconds of the throttle's clock. */
   at: number;
   /** The tokens right after the event. Absent without a rate limit, and for a throttle on Redis. */
   tokens?: number;
+  /** The level of each named rate with a limit, right after the event. Absent without such rates, and on Redis. */
+  levels?: Record<string, number>;
   /** The new limits, if `configure` has changed them since the previous event. Absent otherwise. */
   limits?: TracedLimits;
 }
@@ -42,8 +48,12 @@ export interface TracedEvent {
 export interface TracedCall extends TracedEvent {
   /** The same number in all events about one call and its permit. It equals the `id` of the published messages. */
   id: number;
-  /** Tokens: the requested cost; after `settle`, the true cost. */
+  /** Tokens of the main rate: the requested cost; after `settle`, the true cost. */
   cost: number;
+  /** Tokens of each named rate. Absent without named rates. */
+  costs?: Record<string, number>;
+  /** The slots of the call, if they differ from 1. */
+  slots?: number;
 }
 
 /** A call waits in the queue. */
@@ -94,6 +104,8 @@ export interface Trace {
   readonly name?: string;
   /** The limits at the start. */
   readonly limits: TracedLimits;
+  /** The named rates. Absent without such rates. */
+  readonly rates?: Readonly<Record<string, TracedRate>>;
   /** The events, oldest first. A call from before the start of the recording appears with its next event. */
   readonly events: readonly TraceEvent[];
 }
@@ -110,6 +122,7 @@ export interface Recording extends Trace {
 class Recorder implements Omit<Recording, keyof Disposable> {
   declare readonly name?: string;
   readonly limits: TracedLimits;
+  declare readonly rates?: Readonly<Record<string, TracedRate>>;
   readonly events: TraceEvent[];
   /** References the throttle. `stop` clears it, so that a stopped recording does not keep the throttle in memory. */
   #unsubscribe: (() => void) | undefined;
@@ -120,17 +133,30 @@ class Recorder implements Omit<Recording, keyof Disposable> {
     });
     if (throttle.name !== undefined) this.name = throttle.name;
     this.limits = limitsOf(throttle);
+    const rates = (throttle.also ?? []).filter(({ name }) => name !== undefined);
+    if (rates.length > 0) this.rates = Object.fromEntries(rates.map((rate) => [rate.name, tracedRate(rate)]));
     this.events = [];
 
     let latestLimits = this.limits;
-    const toEvent = ({ at, throttle: { tokens = Infinity } }: ThrottleMessage): TracedEvent => {
+    const toEvent = ({ at, throttle: { tokens = Infinity, levels = {} } }: ThrottleMessage): TracedEvent => {
       const event: TracedEvent = { at };
       if (tokens < Infinity) event.tokens = tokens;
+      const finite = Object.entries(levels).filter(([, level]) => level < Infinity);
+      if (finite.length > 0) event.levels = Object.fromEntries(finite);
       const limits = limitsOf(throttle);
       if (LIMITS.some((name) => limits[name] !== latestLimits[name])) event.limits = latestLimits = limits;
       return event;
     };
-    const toCall = (message: CallMessage): TracedCall => ({ id: message.id, cost: message.cost, ...toEvent(message) });
+    const toCall = (message: CallMessage): TracedCall => {
+      const { id, cost, costs, slots = 1 } = message;
+      return {
+        id,
+        cost,
+        ...(costs !== undefined && { costs: { ...costs } }),
+        ...(slots !== 1 && { slots }),
+        ...toEvent(message),
+      };
+    };
     const follow = <Message extends ThrottleMessage>(
       channel: Channel<Message>,
       toTraceEvent: (message: Message) => TraceEvent,
@@ -166,6 +192,10 @@ const LIMITS = ['capacity', 'concurrency', 'period', 'burst'] as const;
 /** The value, or `null` for `Infinity`. */
 function finiteOrNull(value: number): number | null {
   return value < Infinity ? value : null;
+}
+
+function tracedRate({ capacity, period = 1, burst = Math.max(1, capacity) }: Rate): TracedRate {
+  return { capacity: finiteOrNull(capacity), period, burst: finiteOrNull(burst) };
 }
 
 function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): TracedLimits {

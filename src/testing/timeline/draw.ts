@@ -1,5 +1,5 @@
 /** Draws the parts of the timeline, from top to bottom, and joins them to a document. */
-import { formatNumber, formatShort } from './format.js';
+import { formatCount, formatNumber, formatShort } from './format.js';
 import {
   type Axis,
   assignLanes,
@@ -12,7 +12,7 @@ import {
   spaceOut,
 } from './layout.js';
 import { clipLine, groupByPixel, type Point, runningLine, thinLine, tokenLine } from './lines.js';
-import type { Call, DatedLimits, History } from './read.js';
+import type { Call, DatedBound, History } from './read.js';
 import { describePicture, summaryLines } from './summary.js';
 import {
   bar,
@@ -61,13 +61,9 @@ export function drawTimeline(history: History, title: string, from: number, to: 
   if (pauses.length > 0) y += 22;
   front.push(...drawLanes(lanes, axis, y + 4));
   y += Math.max(lanes.count * lanes.pitch, LANE_HEIGHT) + 12;
-  // Of several changes of the limits on one pixel, the last one applies.
-  const visibleLimits = groupByPixel(
-    history.limits.filter((entry) => entry.from <= to),
-    (entry) => axis.x(entry.from),
-  ).map((group) => group.at(-1) as DatedLimits);
+  const visibleLimits = latestByPixel(history.limits, axis);
   for (const panel of panelsOf(history, running, to)) {
-    front.push(...drawPanel(panel, history.limits, visibleLimits, axis, y));
+    front.push(...drawPanel(panel, axis, y));
     y += panel.height + PANEL_MARGIN;
   }
 
@@ -127,7 +123,7 @@ function drawLanes(lanes: LaneLayout, axis: Axis, top: number): string[] {
 }
 
 function drawCall(
-  { number, cost, calledAt, grantedAt, endedAt, refused }: Call,
+  { number, cost, costs, slots, calledAt, grantedAt, endedAt, refused }: Call,
   { pitch, own }: LaneLayout,
   { from, to, left, right, x }: Axis,
   y: number,
@@ -137,6 +133,8 @@ function drawCall(
   const waitLength = x(grantedAt < Infinity ? grantedAt : endedAt) - x(calledAt);
   const costText = `cost ${formatNumber(cost)}`;
   const tooltip = [`call ${number}`, costText];
+  for (const [name, tokens] of Object.entries(costs)) tooltip.push(`${formatNumber(tokens)} of ${name}`);
+  if (slots !== 1) tooltip.push(`${formatCount(slots, 'slot')}`);
   let drawn = '';
   if (refused) {
     tooltip.push(`refused: ${refused}`);
@@ -169,12 +167,20 @@ function drawCall(
   return `<g class="job"><title>${escapeXml(tooltip.join(', '))}</title>${drawn}</g>`;
 }
 
+/** The changes that the picture shows. Of several changes on one pixel, the last one applies. */
+function latestByPixel<T extends { readonly from: number }>(changes: readonly T[], { to, x }: Axis): T[] {
+  return groupByPixel(
+    changes.filter(({ from }) => from <= to),
+    ({ from }) => x(from),
+  ).map((group) => group.at(-1) as T);
+}
+
 /** A line with a vertical scale of its own, filled down to zero. */
 interface Panel {
   readonly name: string;
   readonly line: readonly Point[];
-  /** The limit that bounds the values. */
-  readonly bound: 'concurrency' | 'burst';
+  /** The limit that bounds the values, and every change. */
+  readonly bounds: readonly DatedBound[];
   readonly height: number;
   readonly area: Colour;
   /** The colour of the line, with a dot wherever the value is about zero. Absent for a panel with the area only. */
@@ -185,35 +191,36 @@ interface Panel {
 const PANEL_MARGIN = 38;
 
 function panelsOf(history: History, running: readonly Point[], to: number): Panel[] {
-  const panels: Panel[] = [{ name: 'running at once', line: running, bound: 'concurrency', height: 48, area: 'run' }];
-  if (history.readings.length > 0) {
-    const line = tokenLine(history.readings, to);
-    panels.push({ name: 'tokens', line, bound: 'burst', height: 72, area: 'area', stroke: 'level' });
+  const slots = history.limits.map(({ from, concurrency }) => ({ from, value: concurrency }));
+  const isWeighted = history.calls.some((call) => call.slots !== 1);
+  const panels: Panel[] = [
+    { name: isWeighted ? 'slots in use' : 'running at once', line: running, bounds: slots, height: 48, area: 'run' },
+  ];
+  const hasNames = history.rates.some(({ name }) => name !== undefined);
+  for (const { name = hasNames ? 'main rate' : 'tokens', bounds, readings } of history.rates) {
+    const line = tokenLine(readings, to);
+    panels.push({ name, line, bounds, height: 72, area: 'area', stroke: 'level' });
   }
   return panels;
 }
 
-function drawPanel(
-  { name, line, bound, height, area, stroke }: Panel,
-  limits: History['limits'],
-  visibleLimits: readonly DatedLimits[],
-  axis: Axis,
-  top: number,
-): string[] {
+function drawPanel({ name, line, bounds, height, area, stroke }: Panel, axis: Axis, top: number): string[] {
   const { left, right, x } = axis;
+  const visibleBounds = latestByPixel(bounds, axis);
   const visible = thinLine(clipLine(line, axis.from, axis.to), x);
   const values = visible.map(([, value]) => value);
-  const high = Math.max(0, ...values, ...visibleLimits.map((entry) => entry[bound] ?? 0)) || 1;
+  const high = Math.max(0, ...values, ...visibleBounds.map(({ value }) => value ?? 0)) || 1;
   // A value less than a pixel below zero is a rounding error.
   const low = Math.min(0, ...values.filter((value) => value < -high / height));
   const floor = top + 28 + height;
   const y = (value: number): number => floor - (Math.max(0, value - low) / (high - low)) * height;
 
-  const constant = limits[0][bound];
-  const heading =
-    constant === null || limits.some((entry) => entry[bound] !== constant)
+  const constant = bounds[0]?.value ?? null;
+  const full =
+    constant === null || bounds.some(({ value }) => value !== constant)
       ? name
       : `${name}, at most ${formatNumber(constant)}`;
+  const heading = truncate(full, TEXT_SIZE, right - left - 120);
   const drawn = [label(left, top + 12, heading, 'text')];
   const [first] = visible;
   const last = visible.at(-1);
@@ -225,14 +232,12 @@ function drawPanel(
     if (stroke !== undefined) drawn.push(path(d, stroke, ' stroke-width="2"'));
   }
   drawn.push(path(`M${px(left)} ${px(y(0))}H${px(right)}`, 'axis'));
-  const bounds = visibleLimits
-    .map((entry, index) =>
-      entry[bound] === null
-        ? ''
-        : `M${px(x(entry.from))} ${px(y(entry[bound]))}H${px(x(visibleLimits[index + 1]?.from ?? Infinity))}`,
+  const boundLine = visibleBounds
+    .map(({ from, value }, index) =>
+      value === null ? '' : `M${px(x(from))} ${px(y(value))}H${px(x(visibleBounds[index + 1]?.from ?? Infinity))}`,
     )
     .join('');
-  drawn.push(path(bounds, 'bound', ' stroke-dasharray="2 3"'));
+  drawn.push(path(boundLine, 'bound', ' stroke-dasharray="2 3"'));
   if (stroke !== undefined) {
     // A level of at most 2 % counts as none: so much refills before a timer fires.
     const empty = visible.filter(([, value]) => value <= 0.02 * high);

@@ -1,4 +1,4 @@
-/** The lines of the two panels: the running jobs and the tokens, over time. */
+/** The lines of the panels: the running jobs and the tokens, over time. */
 import type { Call, TokenReading } from './read.js';
 
 /** A point of a line: an instant in seconds, and a value. */
@@ -50,14 +50,14 @@ function refillsEvenly(readings: readonly TokenReading[]): boolean {
   return balance >= 0;
 }
 
-/** The number of running jobs as a line of steps up to `to`. */
+/** The number of slots in use as a line of steps up to `to`. */
 export function runningLine(calls: readonly Call[], to: number): Point[] {
   const steps = new Map<number, number>();
-  for (const { grantedAt, endedAt } of calls) {
+  for (const { grantedAt, endedAt, slots } of calls) {
     if (grantedAt === Infinity) continue;
     const from = Math.max(0, grantedAt);
-    steps.set(from, (steps.get(from) ?? 0) + 1);
-    if (endedAt < Infinity) steps.set(endedAt, (steps.get(endedAt) ?? 0) - 1);
+    steps.set(from, (steps.get(from) ?? 0) + slots);
+    if (endedAt < Infinity) steps.set(endedAt, (steps.get(endedAt) ?? 0) - slots);
   }
   let count = 0;
   const line: Point[] = [[0, 0]];

@@ -1,13 +1,17 @@
 /** Reads a trace into calls, pauses, limits and token readings. All instants are in seconds after the first event. */
 import { checkNumber } from '../../core/validation.js';
-import type { Trace, TracedLimits } from '../recorder.js';
+import type { Trace, TracedLimits, TracedRate } from '../recorder.js';
 
 /** One call, from its first event to its last. */
 export interface Call {
   /** The position in the order of the calls, from 1. */
   readonly number: number;
-  /** Tokens: the cost of the latest event. */
+  /** Tokens of the main rate: the cost of the latest event. */
   cost: number;
+  /** Tokens of each named rate, of the latest event. */
+  costs: Readonly<Record<string, number>>;
+  /** The slots that the call occupies while it runs. */
+  readonly slots: number;
   /** The instant of the call; `-Infinity` for a call from before the trace. */
   readonly calledAt: number;
   /** The instant of the grant; `-Infinity` for a grant from before the trace, `Infinity` without a grant. */
@@ -38,38 +42,55 @@ export interface DatedLimits extends TracedLimits {
   readonly from: number;
 }
 
+/** The levels of one rate. */
+export interface RateHistory {
+  /** The name of the rate; `undefined` for the main rate. */
+  readonly name: string | undefined;
+  /** The size of the bucket in tokens, and every change. */
+  readonly bounds: readonly DatedBound[];
+  /** One entry for each event with a known level. */
+  readonly readings: readonly TokenReading[];
+}
+
+/** A bound of a value from an instant on; `null` for no bound. */
+export interface DatedBound {
+  readonly from: number;
+  readonly value: number | null;
+}
+
 /** The content of a trace, ready to be drawn. */
 export interface History {
   readonly calls: readonly Call[];
   readonly pauses: readonly Pause[];
   /** The limits at the start, and every change. */
   readonly limits: readonly [DatedLimits, ...DatedLimits[]];
-  /** One entry for each event with known tokens. */
-  readonly readings: readonly TokenReading[];
+  /** The named rates. */
+  readonly namedRates: Readonly<Record<string, TracedRate>>;
+  /** The levels of the main rate, then of the named rates. A rate without a known level is left out. */
+  readonly rates: readonly RateHistory[];
   /** The instant of the last event. */
   readonly lastEventAt: number;
 }
 
-export function readTrace({ events, limits: firstLimits }: Trace): History {
+export function readTrace({ events, limits: firstLimits, rates: namedRates = {} }: Trace): History {
   const calls = new Map<number, Call>();
   const pauses: Pause[] = [];
   let current: DatedLimits = { ...firstLimits, from: -Infinity };
   const limits: [DatedLimits, ...DatedLimits[]] = [current];
   const readings: TokenReading[] = [];
+  const named = Object.entries(namedRates).map(([name, rate]) => ({ name, rate, readings: [] as TokenReading[] }));
   const start = events[0]?.at ?? 0;
   let at = 0;
   for (const [index, event] of events.entries()) {
-    const { tokens = NaN } = event;
     // A bound below the largest number keeps the difference of two instants finite.
     checkNumber(`trace.events[${index}].at`, 'a finite number', event.at, -1e300, 1e300);
     // A clock may step back. The time axis moves forward only.
     at = Math.max(at, event.at - start);
     if (event.limits !== undefined) limits.push((current = { ...event.limits, from: at }));
-    if (Number.isFinite(tokens)) {
-      const burst = current.burst ?? Infinity;
-      // The reading comes after the grant: the level before it was higher by the cost, but at most `burst`.
-      const before = event.kind === 'granted' ? Math.min(tokens + event.cost, burst) : tokens;
-      readings.push({ at, before, after: tokens, rate: (current.capacity ?? 0) / current.period, burst });
+    addReading(readings, at, event.tokens, event.kind === 'granted' ? event.cost : 0, current);
+    for (const { name, rate, readings: levels } of named) {
+      const cost = event.kind === 'granted' ? (event.costs?.[name] ?? 0) : 0;
+      addReading(levels, at, event.levels?.[name], cost, rate);
     }
     if (event.kind === 'paused') {
       addPause(pauses, at, event.seconds);
@@ -79,15 +100,55 @@ export function readTrace({ events, limits: firstLimits }: Trace): History {
     if (call === undefined) {
       const calledAt = event.kind === 'released' ? -Infinity : event.kind === 'granted' ? at - event.waited : at;
       const grantedAt = event.kind === 'released' ? -Infinity : Infinity;
-      const number = calls.size + 1;
-      calls.set(event.id, (call = { number, cost: event.cost, calledAt, grantedAt, endedAt: Infinity, refused: '' }));
+      call = {
+        number: calls.size + 1,
+        cost: event.cost,
+        costs: {},
+        slots: event.slots ?? 1,
+        calledAt,
+        grantedAt,
+        endedAt: Infinity,
+        refused: '',
+      };
+      calls.set(event.id, call);
     }
     if (event.kind === 'granted') call.grantedAt = at;
     else if (event.kind !== 'queued') call.endedAt = at;
     if (event.kind === 'refused') call.refused = event.reason;
     call.cost = event.cost;
+    call.costs = event.costs ?? {};
   }
-  return { calls: [...calls.values()], pauses, limits, readings, lastEventAt: at };
+  const rates: RateHistory[] = [
+    { name: undefined, bounds: limits.map(({ from, burst }) => ({ from, value: burst })), readings },
+    ...named.map(({ name, rate, readings: levels }) => ({
+      name,
+      bounds: [{ from: -Infinity, value: rate.burst }],
+      readings: levels,
+    })),
+  ];
+  return {
+    calls: [...calls.values()],
+    pauses,
+    limits,
+    namedRates,
+    rates: rates.filter((rate) => rate.readings.length > 0),
+    lastEventAt: at,
+  };
+}
+
+/** Adds the level after an event. `cost`: the tokens that the event took. */
+function addReading(
+  readings: TokenReading[],
+  at: number,
+  level: number | undefined,
+  cost: number,
+  { capacity, period, burst }: TracedRate,
+): void {
+  if (level === undefined || !Number.isFinite(level)) return;
+  const size = burst ?? Infinity;
+  // The reading comes after the grant: the level before it was higher by the cost, but at most the size.
+  const before = Math.min(level + cost, Math.max(level, size));
+  readings.push({ at, before, after: level, rate: (capacity ?? 0) / period, burst: size });
 }
 
 /** Adds a pause, extends the current one, or ends it. `seconds`: `null` for a pause without an end, 0 for `resume`. */

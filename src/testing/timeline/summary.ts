@@ -1,5 +1,5 @@
 /** The sentences of the picture: the limits, the outcomes of the calls, and a description. */
-import type { TracedLimits } from '../recorder.js';
+import type { TracedLimits, TracedRate } from '../recorder.js';
 import { formatCount, formatNumber } from './format.js';
 import type { LaneLayout } from './layout.js';
 import type { Call, History, Pause } from './read.js';
@@ -7,14 +7,20 @@ import type { Call, History, Pause } from './read.js';
 /** The maximum number of pauses that the description lists. */
 const MAX_LISTED_PAUSES = 10;
 
-function describeLimits({ capacity, concurrency, period, burst }: TracedLimits): string {
-  const size =
-    capacity === null || burst === null || burst === Math.max(1, capacity) ? '' : `, burst ${formatNumber(burst)}`;
-  const rate =
-    capacity === null
-      ? 'any rate'
-      : `${formatCount(capacity, 'token')} per ${period === 1 ? 'second' : `${formatNumber(period)} s`}${size}`;
-  return `${rate}, ${concurrency ?? 'any number'} at a time`;
+/** For example `10 tokens per second, burst 5`. `count` is the capacity with its unit. */
+function describeRate({ capacity, period, burst }: TracedRate, count: (capacity: number) => string): string {
+  if (capacity === null) return 'any rate';
+  const size = burst === null || burst === Math.max(1, capacity) ? '' : `, burst ${formatNumber(burst)}`;
+  return `${count(capacity)} per ${period === 1 ? 'second' : `${formatNumber(period)} s`}${size}`;
+}
+
+function describeLimits(limits: TracedLimits, namedRates: History['namedRates']): string {
+  const named = Object.entries(namedRates);
+  const main = describeRate(limits, (capacity) =>
+    named.length > 0 ? formatNumber(capacity) : formatCount(capacity, 'token'),
+  );
+  const rates = [main, ...named.map(([name, rate]) => `${name}: ${describeRate(rate, formatNumber)}`)];
+  return `${rates.join('; ')}, ${limits.concurrency ?? 'any number'} at a time`;
 }
 
 /** The number of calls, and how many were refused, still run or still wait. */
@@ -39,13 +45,13 @@ function describeOutcomes(calls: readonly Call[]): string {
 }
 
 /** The lines below the title: the limits, their latest change, and the outcomes of the calls. */
-export function summaryLines({ limits }: History, calls: readonly Call[], lanes: LaneLayout): string[] {
+export function summaryLines({ limits, namedRates }: History, calls: readonly Call[], lanes: LaneLayout): string[] {
   const note = lanes.every > 1 ? `; 1 in ${lanes.every} is drawn` : lanes.own ? '' : '; lanes are shared';
   const [first, ...changes] = limits;
   const latest = changes
     .slice(-1)
-    .map((last) => `${changes.length > 1 ? 'in the end' : 'then'} ${describeLimits(last)}`);
-  return [describeLimits(first), ...latest, `${describeOutcomes(calls)}${note}`];
+    .map((last) => `${changes.length > 1 ? 'in the end' : 'then'} ${describeLimits(last, namedRates)}`);
+  return [describeLimits(first, namedRates), ...latest, `${describeOutcomes(calls)}${note}`];
 }
 
 /** Describes the picture to readers who use a screen reader. */
