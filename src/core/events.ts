@@ -31,7 +31,7 @@ export interface WatchedThrottle {
   /** The tokens of each named rate that are available now. A `RedisThrottle` does not have this property. */
   readonly levels?: Readonly<Record<string, number>>;
   /** The further rates. */
-  readonly also?: readonly Rate[];
+  readonly also?: readonly Readonly<Rate>[];
 }
 
 /** The properties of every message. */

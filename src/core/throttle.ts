@@ -275,6 +275,11 @@ export class Throttle<Name extends string = never> implements Gate {
     return costsByName(names, levels);
   }
 
+  /** The further rates, as checked: with their `period`, and without a `burst` that follows `capacity`. */
+  get also(): readonly Readonly<Rate>[] {
+    return this.#settings.also;
+  }
+
   /** The number of slots that are occupied: one per permit, unless `slots` says otherwise. */
   get active(): number {
     return this.#active;

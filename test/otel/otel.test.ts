@@ -224,6 +224,33 @@ describe('instrument', () => {
     expect(await tokens()).toBe(-2);
   });
 
+  test('each named rate has a series of its own, and a throttle is idle only if all its rates are full', async () => {
+    const { provider, scrape } = await setUp();
+    start(provider);
+    const clock = new ManualClock();
+    const also = [
+      { name: 'tokens', capacity: 100, period: 10 },
+      { name: 'free', capacity: Infinity },
+    ];
+    const throttle = new Throttle(10, 0, 1, { clock, name: 'llm', also });
+    throttle.tryAcquire({ tokens: 60 })?.release();
+    new Throttle(10, 0, 1, { clock, name: 'llm', also: [{ name: 'tokens', capacity: 70 }] }).tryAcquire(0)?.release();
+    const series = async (): Promise<Record<string, number>> =>
+      Object.fromEntries(Object.entries(await scrape()).filter(([name]) => name.startsWith('headgate_tokens')));
+    const main = 'headgate_tokens{name="llm"}';
+    const named = 'headgate_tokens{name="llm",rate="tokens"}';
+    expect(await series()).toEqual({ [main]: 9, [named]: 40 });
+    // The main rate is full again. The rate of the tokens is not.
+    await clock.advance(2);
+    expect(await series()).toEqual({ [main]: 10, [named]: 60 });
+    await clock.advance(8);
+    expect(await series()).toEqual({ [main]: 10, [named]: 70 });
+    throttle.correct({ tokens: 5 });
+    expect(await series()).toEqual({ [main]: 10, [named]: 70 });
+    throttle.tryAcquire({ tokens: 1 })?.release();
+    expect(await series()).toEqual({ [main]: 9, [named]: 4 });
+  });
+
   test('of several idle throttles, the fewest tokens are reported', async () => {
     const { provider, scrape } = await setUp();
     start(provider);

@@ -62,6 +62,73 @@ describe('record', () => {
     ]);
   });
 
+  test('a trace has the named rates, their levels, the costs by name and the slots of each call', async () => {
+    const clock = new ManualClock(100);
+    const throttle = new Throttle(2, 4, 1, {
+      clock,
+      also: [
+        { name: 'tokens', capacity: 100, period: 10 },
+        { name: 'free', capacity: Infinity },
+        { capacity: 50, period: 60 },
+      ],
+    });
+    using trace = record(throttle);
+    const permit = throttle.tryAcquire({ tokens: 30 });
+    const heavy = throttle.acquire({ cost: 0, tokens: 80, free: 7 }, { slots: 3 });
+    permit?.settle({ tokens: 20 });
+    permit?.release();
+    (await heavy).release();
+    const rate = { capacity: 100, period: 10, burst: 100 };
+    expect(trace.rates).toEqual({ tokens: rate, free: { capacity: null, period: 1, burst: null } });
+    expect(renumber(trace.events)).toEqual([
+      {
+        kind: 'granted',
+        at: 100,
+        id: 1,
+        cost: 1,
+        costs: { tokens: 30, free: 0 },
+        waited: 0,
+        tokens: 1,
+        levels: { tokens: 70 },
+      },
+      {
+        kind: 'queued',
+        at: 100,
+        id: 2,
+        cost: 0,
+        costs: { tokens: 80, free: 7 },
+        slots: 3,
+        tokens: 1,
+        levels: { tokens: 70 },
+      },
+      {
+        kind: 'granted',
+        at: 100,
+        id: 2,
+        cost: 0,
+        costs: { tokens: 80, free: 7 },
+        slots: 3,
+        waited: 0,
+        tokens: 1,
+        levels: { tokens: 0 },
+      },
+      { kind: 'released', at: 100, id: 1, cost: 1, costs: { tokens: 20, free: 0 }, tokens: 1, levels: { tokens: 0 } },
+      {
+        kind: 'released',
+        at: 100,
+        id: 2,
+        cost: 0,
+        costs: { tokens: 80, free: 7 },
+        slots: 3,
+        tokens: 1,
+        levels: { tokens: 0 },
+      },
+    ]);
+    expect(structuredClone({ ...trace })).toEqual({ ...trace });
+    using plain = record(new Throttle(2, 4, 1, { also: [{ capacity: 50 }] }));
+    expect(plain).not.toHaveProperty('rates');
+  });
+
   test('a trace has no Infinity: an unlimited value is null or absent', () => {
     const throttle = new Throttle(Infinity);
     using trace = record(throttle);

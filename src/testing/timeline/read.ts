@@ -89,8 +89,8 @@ export function readTrace({ events, limits: firstLimits, rates: namedRates = {} 
     if (event.limits !== undefined) limits.push((current = { ...event.limits, from: at }));
     addReading(readings, at, event.tokens, event.kind === 'granted' ? event.cost : 0, current);
     for (const { name, rate, readings: levels } of named) {
-      const cost = event.kind === 'granted' ? (event.costs?.[name] ?? 0) : 0;
-      addReading(levels, at, event.levels?.[name], cost, rate);
+      const cost = event.kind === 'granted' ? (ownEntry(event.costs, name) ?? 0) : 0;
+      addReading(levels, at, ownEntry(event.levels, name), cost, rate);
     }
     if (event.kind === 'paused') {
       addPause(pauses, at, event.seconds);
@@ -134,6 +134,11 @@ export function readTrace({ events, limits: firstLimits, rates: namedRates = {} 
     rates: rates.filter((rate) => rate.readings.length > 0),
     lastEventAt: at,
   };
+}
+
+/** The entry of a record; `undefined` without an entry. A rate may have the name of a method of all objects. */
+function ownEntry(record: Readonly<Record<string, number>> | undefined, name: string): number | undefined {
+  return record !== undefined && Object.hasOwn(record, name) ? record[name] : undefined;
 }
 
 /** Adds the level after an event. `cost`: the tokens that the event took. */

@@ -14,13 +14,11 @@ function describeRate({ capacity, period, burst }: TracedRate, count: (capacity:
   return `${count(capacity)} per ${period === 1 ? 'second' : `${formatNumber(period)} s`}${size}`;
 }
 
-function describeLimits(limits: TracedLimits, namedRates: History['namedRates']): string {
-  const named = Object.entries(namedRates);
-  const main = describeRate(limits, (capacity) =>
-    named.length > 0 ? formatNumber(capacity) : formatCount(capacity, 'token'),
+function describeLimits(limits: TracedLimits, isOnlyRate: boolean): string {
+  const rate = describeRate(limits, (capacity) =>
+    isOnlyRate ? formatCount(capacity, 'token') : formatNumber(capacity),
   );
-  const rates = [main, ...named.map(([name, rate]) => `${name}: ${describeRate(rate, formatNumber)}`)];
-  return `${rates.join('; ')}, ${limits.concurrency ?? 'any number'} at a time`;
+  return `${rate}, ${limits.concurrency ?? 'any number'} at a time`;
 }
 
 /** The number of calls, and how many were refused, still run or still wait. */
@@ -44,14 +42,21 @@ function describeOutcomes(calls: readonly Call[]): string {
   ].join(', ');
 }
 
-/** The lines below the title: the limits, their latest change, and the outcomes of the calls. */
+/** The lines below the title: the limits, the named rates, the latest change of the limits, and the outcomes of the calls. */
 export function summaryLines({ limits, namedRates }: History, calls: readonly Call[], lanes: LaneLayout): string[] {
   const note = lanes.every > 1 ? `; 1 in ${lanes.every} is drawn` : lanes.own ? '' : '; lanes are shared';
   const [first, ...changes] = limits;
+  const named = Object.entries(namedRates).map(([name, rate]) => `${name}: ${describeRate(rate, formatNumber)}`);
+  const isOnlyRate = named.length === 0;
   const latest = changes
     .slice(-1)
-    .map((last) => `${changes.length > 1 ? 'in the end' : 'then'} ${describeLimits(last, namedRates)}`);
-  return [describeLimits(first, namedRates), ...latest, `${describeOutcomes(calls)}${note}`];
+    .map((last) => `${changes.length > 1 ? 'in the end' : 'then'} ${describeLimits(last, isOnlyRate)}`);
+  return [
+    describeLimits(first, isOnlyRate),
+    ...(isOnlyRate ? [] : [named.join('; ')]),
+    ...latest,
+    `${describeOutcomes(calls)}${note}`,
+  ];
 }
 
 /** Describes the picture to readers who use a screen reader. */

@@ -29,7 +29,14 @@ describe('random traces', () => {
     burst: fc.option(fc.constantFrom(1, 4, 1e6)),
   });
   const base = { at: instant, id: fc.nat(40), cost: amount };
-  const maybe = { tokens: fc.oneof(amount, fc.constant(-2.5)), limits: bounds };
+  const level = fc.oneof(amount, fc.constant(-2.5));
+  const name = fc.constantFrom('tokens', '<a&b>', 'toString', '__proto__');
+  const maybe = {
+    tokens: level,
+    limits: bounds,
+    levels: fc.dictionary(name, level),
+    costs: fc.dictionary(name, amount),
+  };
   const event: fc.Arbitrary<TraceEvent> = fc.oneof(
     fc.record(
       { kind: fc.constant('queued' as const), ...base, ...maybe },
@@ -58,7 +65,15 @@ describe('random traces', () => {
     ),
   );
   const traces: fc.Arbitrary<Trace> = fc.record(
-    { name: fc.string({ unit: 'binary' }), limits: bounds, events: fc.array(event, { maxLength: 60, size: 'max' }) },
+    {
+      name: fc.string({ unit: 'binary' }),
+      limits: bounds,
+      rates: fc.dictionary(
+        name,
+        bounds.map(({ concurrency: _, ...rate }) => rate),
+      ),
+      events: fc.array(event, { maxLength: 60, size: 'max' }),
+    },
     { requiredKeys: ['limits', 'events'] },
   );
   const views: fc.Arbitrary<TimelineOptions> = fc.oneof(

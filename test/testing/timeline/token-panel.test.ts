@@ -15,6 +15,67 @@ import {
   textsOf,
 } from '../../support/timeline-svg.js';
 
+describe('the panels of named rates', () => {
+  test('each rate has a panel with its own scale, and the slots in use are drawn', () => {
+    const rate = { capacity: 100, period: 10, burst: 100 };
+    const trace = {
+      limits: { ...limits, capacity: 4, concurrency: 5, period: 1, burst: 4 },
+      rates: { tokens: rate, free: { capacity: null, period: 1, burst: null } },
+      events: [
+        {
+          kind: 'granted',
+          at: 0,
+          id: 1,
+          cost: 1,
+          costs: { tokens: 60, free: 2 },
+          slots: 3,
+          waited: 0,
+          tokens: 3,
+          levels: { tokens: 40 },
+        },
+        {
+          kind: 'released',
+          at: 2,
+          id: 1,
+          cost: 1,
+          costs: { tokens: 60, free: 2 },
+          slots: 3,
+          tokens: 4,
+          levels: { tokens: 60 },
+        },
+      ],
+    } as const;
+    const text = toSVG(trace as never, { until: 2 });
+    const svg = parseSvg(text);
+    const texts = textsOf(svg);
+    expect(texts).toEqual(
+      expect.arrayContaining(['slots in use, at most 5', 'main rate, at most 4', 'tokens, at most 100']),
+    );
+    expect(texts.some((one) => one.startsWith('free'))).toBe(false);
+    expect(texts).toEqual(
+      expect.arrayContaining(['4 per second, 5 at a time', 'tokens: 100 per 10 s; free: any rate']),
+    );
+    const levels = elementsWithClass(svg, 'level').map((line) => pointsOf(line).map(([, y]) => y));
+    expect(levels).toHaveLength(2);
+    // Both lines start at their own bound. The grant takes a quarter of the main rate, and 60 % of the tokens.
+    const drops = levels.map(([full = 0, after = 0]) => (after - full) / 72);
+    expect(drops[0]).toBeCloseTo(0.25, 1);
+    expect(drops[1]).toBeCloseTo(0.6, 1);
+    expect(text).toContain('call 1, cost 1, 60 of tokens, 2 of free, 3 slots');
+  });
+
+  test('a long name is shortened and escaped', () => {
+    const name = `<${'x'.repeat(400)}`;
+    const trace = {
+      limits: { ...limits, capacity: 4, concurrency: 5, period: 1, burst: 4 },
+      rates: { [name]: { capacity: 100, period: 10, burst: 100 } },
+      events: [{ kind: 'paused', at: 0, seconds: 1, tokens: 4, levels: { [name]: 1 } }],
+    } as const;
+    const texts = textsOf(parseSvg(toSVG(trace as never, { until: 2 })));
+    expect(texts.filter((one) => one.startsWith('<xxx') && one.endsWith('…'))).toHaveLength(2);
+  });
+});
+
 describe('the token panel', () => {
   /** The points of the line in seconds and tokens, measured by the lines for the burst and for zero. */
   const tokenPoints = (text: string, most: number, seconds: number): [at: number, tokens: number][] => {
