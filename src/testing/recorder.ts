@@ -148,7 +148,7 @@ class Recorder implements Omit<Recording, keyof Disposable> {
       return event;
     };
     const toCall = (message: CallMessage): TracedCall => {
-      const { id, cost, costs, slots = 1 } = message;
+      const { id, cost, costs, slots } = message;
       return {
         id,
         cost,

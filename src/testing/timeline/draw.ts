@@ -134,7 +134,7 @@ function drawCall(
   const costText = `cost ${formatNumber(cost)}`;
   const tooltip = [`call ${number}`, costText];
   for (const [name, tokens] of Object.entries(costs)) tooltip.push(`${formatNumber(tokens)} of ${name}`);
-  if (slots !== 1) tooltip.push(`${formatCount(slots, 'slot')}`);
+  if (slots !== 1) tooltip.push(formatCount(slots, 'slot'));
   let drawn = '';
   if (refused) {
     tooltip.push(`refused: ${refused}`);

@@ -1,6 +1,6 @@
 /** Reads a trace into calls, pauses, limits and token readings. All instants are in seconds after the first event. */
 import { checkNumber } from '../../core/validation.js';
-import type { Trace, TracedLimits, TracedRate } from '../recorder.js';
+import type { Trace, TracedCall, TracedLimits, TracedRate } from '../recorder.js';
 
 /** One call, from its first event to its last. */
 export interface Call {
@@ -87,10 +87,12 @@ export function readTrace({ events, limits: firstLimits, rates: namedRates = {} 
     // A clock may step back. The time axis moves forward only.
     at = Math.max(at, event.at - start);
     if (event.limits !== undefined) limits.push((current = { ...event.limits, from: at }));
-    addReading(readings, at, event.tokens, event.kind === 'granted' ? event.cost : 0, current);
+    const { kind, cost, costs }: { kind: string; cost?: number; costs?: TracedCall['costs'] } = event;
+    const known = event.kind === 'paused' ? undefined : calls.get(event.id);
+    addReading(readings, at, event.tokens, tokensTaken(kind, cost, known?.cost), current);
     for (const { name, rate, readings: levels } of named) {
-      const cost = event.kind === 'granted' ? (ownEntry(event.costs, name) ?? 0) : 0;
-      addReading(levels, at, ownEntry(event.levels, name), cost, rate);
+      const taken = tokensTaken(kind, ownEntry(costs, name), ownEntry(known?.costs, name));
+      addReading(levels, at, ownEntry(event.levels, name), taken, rate);
     }
     if (event.kind === 'paused') {
       addPause(pauses, at, event.seconds);
@@ -141,18 +143,26 @@ function ownEntry(record: Readonly<Record<string, number>> | undefined, name: st
   return record !== undefined && Object.hasOwn(record, name) ? record[name] : undefined;
 }
 
-/** Adds the level after an event. `cost`: the tokens that the event took. */
+/**
+ * The tokens that an event took: of a grant, the cost; of a release, the difference that a settlement has taken or
+ * returned before it.
+ */
+function tokensTaken(kind: string, cost = 0, earlierCost = cost): number {
+  return kind === 'granted' ? cost : kind === 'released' ? cost - earlierCost : 0;
+}
+
+/** Adds the level after an event. `taken`: the tokens that the event took. */
 function addReading(
   readings: TokenReading[],
   at: number,
   level: number | undefined,
-  cost: number,
+  taken: number,
   { capacity, period, burst }: TracedRate,
 ): void {
   if (level === undefined || !Number.isFinite(level)) return;
   const size = burst ?? Infinity;
-  // The reading comes after the grant: the level before it was higher by the cost, but at most the size.
-  const before = Math.min(level + cost, Math.max(level, size));
+  // The reading comes after the event: the level before it was higher by the tokens taken, but at most the size.
+  const before = Math.min(level + taken, Math.max(level, size));
   readings.push({ at, before, after: level, rate: (capacity ?? 0) / period, burst: size });
 }
 

@@ -70,7 +70,7 @@ describe('random traces', () => {
       limits: bounds,
       rates: fc.dictionary(
         name,
-        bounds.map(({ concurrency: _, ...rate }) => rate),
+        bounds.map(({ capacity, period, burst }) => ({ capacity, period, burst })),
       ),
       events: fc.array(event, { maxLength: 60, size: 'max' }),
     },

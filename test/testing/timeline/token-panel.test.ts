@@ -45,7 +45,7 @@ describe('the panels of named rates', () => {
         },
       ],
     } as const;
-    const text = toSVG(trace as never, { until: 2 });
+    const text = toSVG(trace, { until: 2 });
     const svg = parseSvg(text);
     const texts = textsOf(svg);
     expect(texts).toEqual(
@@ -71,7 +71,7 @@ describe('the panels of named rates', () => {
       rates: { [name]: { capacity: 100, period: 10, burst: 100 } },
       events: [{ kind: 'paused', at: 0, seconds: 1, tokens: 4, levels: { [name]: 1 } }],
     } as const;
-    const texts = textsOf(parseSvg(toSVG(trace as never, { until: 2 })));
+    const texts = textsOf(parseSvg(toSVG(trace, { until: 2 })));
     expect(texts.filter((one) => one.startsWith('<xxx') && one.endsWith('…'))).toHaveLength(2);
   });
 });
