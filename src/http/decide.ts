@@ -14,7 +14,7 @@ import {
   type ThrottleError,
 } from '../core/errors.js';
 import { withoutStack } from '../core/refusals.js';
-import { checkCost } from '../core/validation.js';
+import type { Cost } from '../core/cost.js';
 import type { AcquireOptions } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import { writeRetryAfter } from '../web/ratelimit-headers.js';
@@ -33,6 +33,7 @@ import {
   writeLimitFields,
 } from './ratelimit-fields.js';
 import { defaultReply, problemReply, RefusalError } from './refusal.js';
+import { checkRequestCost, covers, highestCost } from './request-cost.js';
 import { attachState, findState, type PassedLimit, RequestState } from './request-state.js';
 
 /** A keyed gate that shows the gate of a key. */
@@ -81,7 +82,7 @@ export function createDecision<A extends unknown[]>(
       const requestKey = resolved?.key;
 
       let requestCost = typeof cost === 'function' ? await inTime('cost', cost(...args), state) : cost;
-      checkCost(requestCost);
+      checkRequestCost(requestCost);
 
       const turn = adapter.waitForTurn?.(...args);
       if (turn !== undefined) await turn;
@@ -93,10 +94,10 @@ export function createDecision<A extends unknown[]>(
         (limit) => limit.heldPermit !== undefined && limit.gate === (gate ?? keyed) && limit.key === requestKey,
       );
       if (sameLimit !== undefined) {
-        if (requestCost <= sameLimit.cost && (sameLimit.heldPermit!.untilFinished || !untilFinished))
+        if (covers(sameLimit.cost, requestCost) && (sameLimit.heldPermit!.untilFinished || !untilFinished))
           return ALLOW_UNCOUNTED;
         // Another middleware has the same gate and key: the limit counts once, at the higher cost, for the longer time.
-        requestCost = Math.max(requestCost, sameLimit.cost);
+        requestCost = highestCost(requestCost, sameLimit.cost);
         untilFinished ||= sameLimit.heldPermit!.untilFinished;
         state.limits.splice(state.limits.indexOf(sameLimit), 1);
         sameLimit.heldPermit!.refund();
@@ -153,7 +154,7 @@ export function createDecision<A extends unknown[]>(
     state: RequestState,
     args: A,
     requestKey: string | undefined,
-    requestCost: number,
+    requestCost: Cost,
     heldPermit: HeldPermit | undefined,
     fieldsReader?: PassedLimit['readFields'],
   ): Verdict {

@@ -1,6 +1,7 @@
 /** The bound on the keys of a keyed gate that has no `maxKeys`. */
 import { QueueFullError } from '../core/errors.js';
 import { withoutStack } from '../core/refusals.js';
+import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import { warnOnce } from '../core/warning.js';
@@ -24,7 +25,7 @@ interface CountedKeys {
  *
  * @returns A promise that rejects as the promise of `acquire` does, or with a {@link QueueFullError} for a refused key.
  */
-export function acquireForKey(keyed: KeyedGate, key: string, cost: number, options: AcquireOptions): Promise<Permit> {
+export function acquireForKey(keyed: KeyedGate, key: string, cost: Cost, options: AcquireOptions): Promise<Permit> {
   if (!isFull(keyed as CountedKeys, key)) return keyed.acquire(key, cost, options);
   warnOnce(
     'HEADGATE_MAX_KEYS',

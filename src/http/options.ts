@@ -1,8 +1,10 @@
 /** The options that all adapters share, and their validation. */
 import type { ThrottleError } from '../core/errors.js';
-import { checkCost, checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
+import { checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
+import type { Cost } from '../core/cost.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import type { Key } from './key.js';
+import { checkRequestCost } from './request-cost.js';
 
 /** A refused request. */
 export interface Refusal {
@@ -26,10 +28,11 @@ export type Answer = Response | string | object | null | undefined | void;
  */
 export interface CommonOptions<A extends unknown[]> {
   /**
-   * The tokens for a request, finite and >= 0, or a function that returns them. Default 1. The functions `cost`, `key`
-   * and `skip` have 10 s to settle. After that, the framework's error handler receives an error.
+   * The tokens for a request, finite and >= 0, or a function that returns them. Default 1. A gate with named rates also
+   * takes a record: `{ tokens: 4_000 }`. The functions `cost`, `key` and `skip` have 10 s to settle. After that, the
+   * framework's error handler receives an error.
    */
-  cost?: number | ((...args: A) => number | PromiseLike<number>) | undefined;
+  cost?: Cost | ((...args: A) => Cost | PromiseLike<Cost>) | undefined;
   /**
    * The longest time in the queue, in seconds, >= 0; `0` refuses at once. Default: the `timeout` of the gate, else 0.
    */
@@ -131,7 +134,7 @@ export function checkOptions<A extends unknown[]>(options: LimitOptions<A>): Che
     throw invalid('gate', 'a Gate, not a KeyedGate', gate);
   if ((key === undefined) !== (keyed === undefined)) throw invalid('key', 'set if and only if keyed is set', key);
   const { wait = (gate as { timeout?: number } | undefined)?.timeout ?? 0 } = options;
-  if (typeof cost !== 'function') checkCost(cost);
+  if (typeof cost !== 'function') checkRequestCost(cost);
   checkNumber('wait', 'a number >= 0', wait, 0, Infinity);
   checkInteger('status', 'an integer from 400 to 599', status, 400, 599);
   checkInteger('ipv6Prefix', 'an integer from 1 to 128', ipv6Prefix, 1, 128);

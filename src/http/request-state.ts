@@ -1,4 +1,5 @@
 /** The state that all adapters share for one request: the limits that it has passed, and the end of its response. */
+import type { Cost } from '../core/cost.js';
 import type { Permit } from '../core/permit.js';
 import type { HeldPermit } from './held-permit.js';
 import type { LimitFields } from './ratelimit-fields.js';
@@ -10,7 +11,7 @@ export interface PassedLimit {
   /** The gate or the keyed gate. */
   readonly gate: object;
   readonly key: string | undefined;
-  readonly cost: number;
+  readonly cost: Cost;
   /** Absent if the request runs without a permit. */
   readonly heldPermit: HeldPermit | undefined;
   /** The limit's part of the `RateLimit` fields. */

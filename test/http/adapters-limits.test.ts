@@ -100,6 +100,25 @@ describe.each(sites)('%s', (name, serve) => {
       expect(gate.tokens).toBe(6);
     });
 
+    test('counts at the higher cost of each named rate', async () => {
+      const gate = new Throttle(10, 0, 60, { also: [{ name: 'tokens', capacity: 100, period: 60 }] });
+      const costs = [{ tokens: 20 }, 2, { cost: 1, tokens: 30 }, () => ({ tokens: 30 })];
+      const seen: number[] = [];
+      const site = await serve(
+        costs.map((cost) => ({ gate, cost })),
+        {
+          handler: (_, from) => (
+            seen.push(permitOf(from)?.cost ?? NaN, permitOf(from)?.costs['tokens'] ?? NaN),
+            'done'
+          ),
+        },
+      );
+      expect((await get(site)).status).toBe(200);
+      expect(seen).toEqual([2, 30]);
+      expect(Math.round(gate.tokens)).toBe(8);
+      expect(Math.round(gate.levels.tokens)).toBe(70);
+    });
+
     test('refuses the request if only the first has block: false (FAULTS 27)', async () => {
       const site = await serve([{ gate: fullGate(), block: false }, { gate: fullGate() }]);
       expect((await get(site)).status).toBe(429);
