@@ -36,16 +36,14 @@ export interface Budget {
   ): void;
   /**
    * Sets the level at `now`, to at most `burst`; `undefined` changes nothing. `serial` is the serial number of the
-   * latest grant: later settlements of the grants up to `serial` have no effect. With `onlyLower`, a level that is
-   * lower already stays as it is.
+   * latest grant: later settlements of the grants up to `serial` have no effect.
    */
-  correct(
-    now: number,
-    level: number | undefined,
-    serial: number,
-    onlyLower: boolean,
-    levels?: readonly (number | undefined)[],
-  ): void;
+  correct(now: number, level: number | undefined, serial: number, levels?: readonly (number | undefined)[]): void;
+  /**
+   * Lowers the level at `now` to `level`, as a grant with the number `serial` and a cost of the difference would do.
+   * `undefined`, or a level that is lower already, makes this cost 0.
+   */
+  lower(now: number, level: number | undefined, serial: number, levels?: readonly (number | undefined)[]): void;
   /** A new budget with the same limits. */
   fresh(): Budget;
 }
@@ -124,12 +122,18 @@ export class CombinedBudget implements Budget {
     now: number,
     level: number | undefined,
     serial: number,
-    onlyLower: boolean,
     levels: readonly (number | undefined)[] = [level],
   ): void {
-    this.#budgets.forEach((budget, index) =>
-      budget.correct(now, levels[this.#places[index] as number], serial, onlyLower),
-    );
+    this.#budgets.forEach((budget, index) => budget.correct(now, levels[this.#places[index] as number], serial));
+  }
+
+  lower(
+    now: number,
+    level: number | undefined,
+    serial: number,
+    levels: readonly (number | undefined)[] = [level],
+  ): void {
+    this.#budgets.forEach((budget, index) => budget.lower(now, levels[this.#places[index] as number], serial));
   }
 
   fresh(): CombinedBudget {

@@ -22,7 +22,10 @@ export interface AcquireOptions {
 
 /** Settings of `correct`. */
 export interface CorrectOptions {
-  /** `true`: a rate whose level is lower already stays as it is. Default `false`. */
+  /**
+   * `true`: a level is never raised. Missing tokens count as spent by another client of the quota, and a later
+   * settlement of an earlier permit still has its effect. Default `false`.
+   */
   onlyLower?: boolean | undefined;
 }
 

@@ -150,8 +150,13 @@ export class SlidingWindow implements Budget {
     this.#compact();
   }
 
-  correct(now: number, level: number | undefined, serial: number, onlyLower: boolean): void {
-    if (level === undefined || (onlyLower && level >= this.level(now))) return;
+  lower(now: number, level: number | undefined, serial: number): void {
+    const present = this.level(now);
+    this.#add(now, Math.max(0, present - (level ?? present)), serial);
+  }
+
+  correct(now: number, level: number | undefined, serial: number): void {
+    if (level === undefined) return;
     this.#expire(now);
     let excess = this.#total - (this.burst - Math.min(this.burst, level));
     this.#correctedSerial = serial;

@@ -475,10 +475,12 @@ export class Throttle<Name extends string = never> implements Gate {
    * way to start more than the rate permits. Waiters that fit are granted before `correct` returns. A later settlement
    * of a permit from before the correction does not change a corrected rate.
    *
+   * With `onlyLower: true`, `correct` never raises a level. Another client may share the quota: tokens that are missing
+   * at the upstream count as spent by that client. So a later settlement of an earlier permit still has its effect.
+   *
    * @param levels A number, or `cost` in a record, sets the main rate and every rate without a name. Another entry of
    *   a record sets a named rate. A rate that a record does not mention stays as it is. Each level is limited to the
    *   burst of its rate. A negative level is a debt.
-   * @param options `onlyLower: true` never raises a level.
    * @throws {RangeError | TypeError} A level is not a number above `-Infinity`, or a name is unknown. Nothing changes
    *   then.
    *
@@ -492,9 +494,11 @@ export class Throttle<Name extends string = never> implements Gate {
   correct(levels: Cost<Name>, options: CorrectOptions = {}): void {
     checkObject('options', options);
     const { onlyLower = false } = options;
+    if (typeof onlyLower !== 'boolean') throw invalid('onlyLower', 'a boolean', onlyLower);
     const vector = readLevels(levels, this);
     const now = this.#now();
-    this.#budget?.correct(now, vector[0], this.#serial, onlyLower, vector);
+    if (onlyLower) this.#budget?.lower(now, vector[0], ++this.#serial, vector);
+    else this.#budget?.correct(now, vector[0], this.#serial, vector);
     this.#reschedule(now);
   }
 

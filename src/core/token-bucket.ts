@@ -140,8 +140,15 @@ export class TokenBucket implements Budget, BucketLimits {
     this.#replay();
   }
 
-  correct(now: number, level: number | undefined, serial: number, onlyLower: boolean): void {
-    if (level === undefined || (onlyLower && level >= this.level(now))) return;
+  lower(now: number, level: number | undefined, serial: number): void {
+    const present = this.level(now);
+    this.#tokens = Math.min(present, level ?? present);
+    if (now > this.#at) this.#at = now;
+    this.#log.add(this.#at, present - this.#tokens, serial, this);
+  }
+
+  correct(now: number, level: number | undefined, serial: number): void {
+    if (level === undefined) return;
     this.#tokens = Math.min(this.burst, level);
     this.#at = Math.max(this.#at, now);
     // The history begins again.

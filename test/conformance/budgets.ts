@@ -194,6 +194,20 @@ export function budgets({ sectionIf, withGate, features, unit, long, expectBetwe
     );
 
     test(
+      'a settlement of an earlier permit counts after onlyLower, and has no effect after another correction',
+      withGate({ capacity: 8, period: long }, async ({ gate }) => {
+        const [first, second] = [await gate.acquire(3), await gate.acquire(2)];
+        await gate.correct?.(1, { onlyLower: true });
+        first.settle(1);
+        await take(gate, 3);
+        expect(await takeAll(gate)).toHaveLength(0);
+        await gate.correct?.(1);
+        second.settle(0);
+        expect(await takeAll(gate)).toHaveLength(1);
+      }),
+    );
+
+    test(
       'a negative level is a debt',
       withGate({ capacity: 4, period: 4 * unit }, async ({ gate, advance, now, outcomes, acquireAs }) => {
         await gate.correct?.(-1);

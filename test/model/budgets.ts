@@ -136,8 +136,11 @@ export class BudgetModel {
       const key = name ?? 'cost';
       const level = typeof levels === 'object' ? levels[key] : name === undefined ? levels : undefined;
       const replay = this.#replays[index] as BucketReplay;
-      if (level === undefined || (onlyLower && level >= replay.level(this.time))) continue;
-      replay.setLevel(this.time, level);
+      if (level === undefined) continue;
+      const missing = replay.level(this.time) - level;
+      if (!onlyLower) replay.setLevel(this.time, level);
+      // Another client of the quota has spent the missing tokens.
+      else if (missing > 0) replay.add({ at: this.time, cost: missing });
     }
     this.#drain();
   }
