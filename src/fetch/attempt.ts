@@ -2,13 +2,13 @@
  * One attempt to send a request: it holds a permit, sends the request, learns from the response, and pauses the gate if
  * the upstream refuses. Afterwards the permit is released, or is held for the body and for `settle`.
  */
+import type { Permit } from '../core/permit.js';
 import { invalid } from '../core/validation.js';
 import { clonesOf, discard } from '../web/response-body.js';
 import { type AttemptSignal, createAttemptSignal } from './attempt-signal.js';
 import { deliver } from './hold.js';
-import type { AcquireAndPause } from './keyed-gate.js';
+import type { CalledGate } from './keyed-gate.js';
 import type { Learner } from './learn.js';
-import type { Permit } from './names.js';
 import type { Settings } from './options.js';
 import type { PauseLog } from './pause-log.js';
 import { NOT_REFUSED, readRefusal } from './refusal.js';
@@ -18,7 +18,9 @@ import { untilAborted } from './until-aborted.js';
 /** What all requests of a `throttledFetch` share. */
 export interface Client<K> {
   readonly settings: Settings;
-  readonly gate: AcquireAndPause<K>;
+  readonly gate: CalledGate<K>;
+  /** Whether a permit may be lost before its release. */
+  readonly canLosePermits: boolean;
   readonly pauses: PauseLog<K>;
   readonly learner: Learner<K> | undefined;
   /** The key of the origin that responded. It differs from the key of the request after a redirect. */
@@ -55,7 +57,7 @@ export type Outcome<K> = { readonly response: Response; readonly retry?: never }
  * @param number The number of earlier attempts.
  */
 export async function runAttempt<K>(
-  { settings, gate, pauses, learner, keyOf }: Client<K>,
+  { settings, gate, canLosePermits, pauses, learner, keyOf }: Client<K>,
   call: Call<K>,
   permit: Permit,
   input: FetchInput,
@@ -76,7 +78,7 @@ export async function runAttempt<K>(
     permit.release();
   };
   try {
-    followed = createAttemptSignal(signal, permit.signal, timeout, clock);
+    followed = createAttemptSignal(signal, canLosePermits && permit.signal, timeout, clock);
     const start = (): Promise<Response> => {
       isUncounted = false;
       return send(input, initFor(input, init, signal, followed?.signal, input !== call.input));

@@ -1,7 +1,8 @@
 /** The options that are functions of a request: `cost` and `skip`. A result that is no promise is used at once. */
+import type { Cost } from '../core/cost.js';
 import { invalid } from '../core/validation.js';
 import { discardCopy } from '../web/response-body.js';
-import { checkCostForm, type Cost } from './names.js';
+import { checkCostForm } from './names.js';
 import type { Settings } from './options.js';
 import { copyInput, type FetchInput, type SentRequest } from './request-copy.js';
 import { rejectOnAbort } from './until-aborted.js';

@@ -1,7 +1,7 @@
 /** The end of a permit: its slot is released when every holder of the permit has ended. */
+import type { Permit } from '../core/permit.js';
 import { warnOnce } from '../core/warning.js';
 import { discardCopy, releaseWhenRead } from '../web/response-body.js';
-import type { Permit } from './names.js';
 import type { Settings } from './options.js';
 import { isSignal, untilAborted } from './until-aborted.js';
 

@@ -1,27 +1,28 @@
 /** One view of both kinds of gates, and the order in which a request waits for two keys. */
+import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
-import type { Cost, Permit } from './names.js';
+import type { Permit } from '../core/permit.js';
 
 /** The methods that `throttledFetch` calls. */
-export interface AcquireAndPause<K> {
-  acquire(key: K, cost: Cost, options: AcquireOptions | undefined): Promise<Permit>;
-  pause(key: K, seconds: number): void | Promise<void>;
-  correct?(key: K, levels: Cost, options: { onlyLower: boolean }): unknown;
-}
+export type CalledGate<K> = Pick<KeyedGate<K>, 'acquire' | 'pause' | 'correct'>;
 
 /** Whether a gate has a limit for each key. */
 export function isKeyed<K>(gate: Gate | KeyedGate<K>): gate is KeyedGate<K> {
   return (gate as Partial<KeyedGate<K>>).keyed === true;
 }
 
+/** Whether a permit may be lost before its release. The gates of this package state it by their `ttl`. */
+export function canLosePermits<K>(gate: Gate | KeyedGate<K>): boolean {
+  return (gate as { readonly ttl?: number }).ttl !== Infinity;
+}
+
 /** A keyed gate as it is. A gate without keys becomes a keyed gate that ignores the key. */
-export function toKeyedGate<K>(gate: Gate | KeyedGate<K>): AcquireAndPause<K> {
-  if (isKeyed(gate)) return gate as AcquireAndPause<K>;
+export function toKeyedGate<K>(gate: Gate | KeyedGate<K>): CalledGate<K> {
+  if (isKeyed(gate)) return gate;
   return {
-    acquire: (_, cost, options) => gate.acquire(cost as number, options),
+    acquire: (_, cost, options) => gate.acquire(cost, options),
     pause: (_, seconds) => gate.pause(seconds),
-    correct: (_, levels, options) =>
-      (gate as unknown as { correct?(l: Cost, o: object): unknown }).correct?.(levels, options),
+    correct: (_, levels, options) => gate.correct?.(levels, options),
   };
 }
 
@@ -31,7 +32,7 @@ export function toKeyedGate<K>(gate: Gate | KeyedGate<K>): AcquireAndPause<K> {
  * `timeout` bounds both waits together.
  */
 export async function acquireInOrder<K>(
-  gate: AcquireAndPause<K>,
+  gate: CalledGate<K>,
   firstKey: K | undefined,
   key: K,
   cost: Cost,

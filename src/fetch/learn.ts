@@ -11,12 +11,13 @@
  *
  * Responses may arrive in any order. Each one can only lower a level, so an old response does no harm to a newer one.
  */
+import type { Cost } from '../core/cost.js';
+import type { Permit } from '../core/permit.js';
 import { invalid } from '../core/validation.js';
 import { warnOnce } from '../core/warning.js';
 import { readRemaining } from '../web/remaining.js';
 import { isPromise } from './computed-options.js';
-import type { AcquireAndPause } from './keyed-gate.js';
-import type { Cost, Permit } from './names.js';
+import type { CalledGate } from './keyed-gate.js';
 import type { Settings } from './options.js';
 
 /** A request that was sent and has no response yet. */
@@ -29,13 +30,13 @@ export interface CountedRequest<K> {
 
 /** The requests in flight by key, and the levels that their responses report. */
 export class Learner<K> {
-  readonly #gate: AcquireAndPause<K>;
+  readonly #gate: CalledGate<K>;
   readonly #learn: NonNullable<Settings['learn']>;
   /** In the order of sending. */
   readonly #inFlight = new Map<K, Set<CountedRequest<K>>>();
   #count = 0;
 
-  constructor(gate: AcquireAndPause<K>, learn: NonNullable<Settings['learn']>) {
+  constructor(gate: CalledGate<K>, learn: NonNullable<Settings['learn']>) {
     this.#gate = gate;
     this.#learn = learn;
   }

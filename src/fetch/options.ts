@@ -1,10 +1,12 @@
 /** The options of `throttledFetch`: their types, their defaults and their validation. */
 import { type Clock, systemClock } from '../core/clock.js';
 import { checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
+import type { Cost } from '../core/cost.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
+import type { Permit } from '../core/permit.js';
 import type { HeaderLookup } from '../web/retry-after.js';
 import { isKeyed } from './keyed-gate.js';
-import { checkCostForm, type Cost, type Permit } from './names.js';
+import { checkCostForm } from './names.js';
 import type { Fetch, SentRequest } from './request-copy.js';
 
 /** The part of a response that `throttledFetch` needs. The responses of the platform, undici and node-fetch have it. */

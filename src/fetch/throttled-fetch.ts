@@ -5,7 +5,7 @@ import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
 import { type Call, type Client, runAttempt } from './attempt.js';
 import { computeCost, isPromise, isSkipped } from './computed-options.js';
 import { createKeyResolver, originOf } from './key.js';
-import { acquireInOrder, toKeyedGate } from './keyed-gate.js';
+import { acquireInOrder, canLosePermits, toKeyedGate } from './keyed-gate.js';
 import { Learner } from './learn.js';
 import type { RateName } from './names.js';
 import { type FetchLike, resolveOptions, type ThrottledFetchOptions } from './options.js';
@@ -77,6 +77,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   const client: Client<K> = {
     settings,
     gate: keyedGate,
+    canLosePermits: canLosePermits(gate),
     pauses: new PauseLog<K>(),
     learner: learn && new Learner(keyedGate, learn),
     keyOf: ({ redirected, url }, key) => (redirected && resolveKey === originOf ? resolveKey(url) : undefined) ?? key,
