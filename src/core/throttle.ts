@@ -58,7 +58,7 @@ import { checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject
 import type { AcquireOptions, CorrectOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
-import { Grant, type Permit, runWithPermit, type ThrottlePermit } from './permit.js';
+import { Grant, runWithPermit, type ThrottlePermit } from './permit.js';
 import { Timer } from './timer.js';
 import { type RunCall, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
 import {
@@ -120,7 +120,7 @@ export interface Limits {
 /**
  * The queue of every throttle that has had no waiter yet. It stays empty. Most throttles never need their own queue.
  */
-const NO_WAITERS: unknown = /* @__PURE__ */ new WaitQueue<never>(undefined as never);
+const NO_WAITERS: WaitQueue<Grant> = /* @__PURE__ */ new WaitQueue<Grant>(undefined as never);
 
 /**
  * A throttle runs at most `concurrency` jobs at a time, and starts at most `capacity` tokens of work per `period`
@@ -171,7 +171,7 @@ export class Throttle<Name extends string = never> implements Gate {
   #idleListeners: (() => void)[] | undefined;
   /** Whether the throttle has an owner or has ever had an idle listener. */
   #hasIdleListeners: boolean;
-  #queue: WaitQueue<ThrottlePermit<Name>> = NO_WAITERS as WaitQueue<ThrottlePermit<Name>>;
+  #queue = NO_WAITERS;
   readonly #publisher: EventPublisher;
 
   /**
@@ -329,7 +329,8 @@ export class Throttle<Name extends string = never> implements Gate {
       const terms = this.#validateCall(cost, options);
       const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
       const permit = this.#grantAtOnce(tokens, terms);
-      return permit === undefined ? this.#enqueue(tokens, terms, options) : Promise.resolve(permit);
+      const granted = permit === undefined ? this.#enqueue(tokens, terms, options) : Promise.resolve(permit);
+      return granted as Promise<ThrottlePermit<Name>>;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -354,7 +355,7 @@ export class Throttle<Name extends string = never> implements Gate {
     const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
     const permit = this.#grantAtOnce(tokens, terms);
     if (permit === undefined) this.#publisher.refused({}, tokens, undefined, undefined, terms);
-    return permit;
+    return permit as ThrottlePermit<Name> | undefined;
   }
 
   /**
@@ -383,11 +384,10 @@ export class Throttle<Name extends string = never> implements Gate {
       const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
       const signal = options?.signal;
       const permit = this.#grantAtOnce(tokens, terms);
-      if (permit !== undefined) return Promise.resolve(permit).then((granted) => runWithPermit(fn, granted, signal));
-      const job = this.#enqueue(tokens, terms, options, fn);
-      return signal === undefined
-        ? job.then(continueRun<ThrottlePermit<Name>, T>)
-        : job.then((granted) => continueRun(granted, signal));
+      const work = fn as RunCall<Grant, T>['fn'];
+      if (permit !== undefined) return Promise.resolve(permit).then((granted) => runWithPermit(work, granted, signal));
+      const job = this.#enqueue(tokens, terms, options, work);
+      return signal === undefined ? job.then(continueRun<T>) : job.then((granted) => continueRun(granted, signal));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -610,7 +610,7 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   /** A permit for a caller that has just called, if no caller waits and the permit can be granted now. */
-  #grantAtOnce(cost: number, terms: Terms | undefined): ThrottlePermit<Name> | undefined {
+  #grantAtOnce(cost: number, terms: Terms | undefined): Grant | undefined {
     if (this.#queue.size > 0) return undefined;
     if (this.#expiry !== undefined) return this.#grantWithExpiry(this.#expiry, cost, terms);
     // Without a rate and without a pause, the decision needs no instant. Reading the clock takes as long as the rest.
@@ -619,7 +619,7 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   /** The timer is set before the grant. A clock that throws then changes nothing. */
-  #grantWithExpiry(expiry: Expiry, cost: number, terms: Terms | undefined): ThrottlePermit<Name> | undefined {
+  #grantWithExpiry(expiry: Expiry, cost: number, terms: Terms | undefined): Grant | undefined {
     const now = this.#now();
     expiry.prepare(now);
     // A clock of the user may have called the throttle.
@@ -636,8 +636,8 @@ export class Throttle<Name extends string = never> implements Gate {
     now: number,
     cost: number,
     terms: Terms | undefined,
-    waiter?: Waiter<ThrottlePermit<Name>>,
-  ): ThrottlePermit<Name> | undefined {
+    waiter?: Waiter<Grant>,
+  ): Grant | undefined {
     const slots = terms === undefined ? 1 : terms.slots;
     if (this.#active + slots > this.#maxActive || now < this.#pausedUntil) return undefined;
     if (this.#budget !== undefined && !this.#budget.take(now, cost, this.#serial + 1, terms?.costs)) return undefined;
@@ -647,15 +647,14 @@ export class Throttle<Name extends string = never> implements Gate {
     const permit = new Grant(this, cost, 0, this.#serial, terms);
     if (this.#expiry !== undefined) this.#expiry.add(now, permit);
     this.#publisher.granted(permit);
-    return permit as ThrottlePermit<Name>;
+    return permit;
   }
 
   /** Resolves the promise of a waiter with a permit. Kept separate so that `#grant` stays small enough to inline. */
-  #grantWaiter(now: number, waiter: Waiter<ThrottlePermit<Name>>): ThrottlePermit<Name> {
+  #grantWaiter(now: number, waiter: Waiter<Grant>): Grant {
     // A subscriber may call `acquire` during a grant, so `since` can exceed `now`.
-    const grant = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial, waiter.terms);
-    if (this.#expiry !== undefined) this.#expiry.add(now, grant);
-    const permit = grant as ThrottlePermit<Name>;
+    const permit = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial, waiter.terms);
+    if (this.#expiry !== undefined) this.#expiry.add(now, permit);
     this.#queue.grant(waiter, permit);
     this.#publisher.grantedWaiter(permit, waiter);
     return permit;
@@ -764,7 +763,7 @@ export class Throttle<Name extends string = never> implements Gate {
    * Sets the timer for the head. Returns `true` if that worked. If the clock throws, refuses the head with the error of
    * the clock: without a timer the head might wait forever.
    */
-  #setHeadTimer(now: number, head: Waiter<ThrottlePermit<Name>>): boolean {
+  #setHeadTimer(now: number, head: Waiter<Grant>): boolean {
     try {
       const hasSlots = this.#active + (head.terms?.slots ?? 1) <= this.#maxActive;
       this.#setTimer(now, hasSlots ? this.#earliestGrant(now, head.cost, head.terms?.costs) : Infinity);
@@ -776,7 +775,7 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   /** Sets the timer of the oldest permit, like {@link #setHeadTimer}: the head may wait for the slot of that permit. */
-  #prepareExpiry(expiry: Expiry, now: number, head: Waiter<ThrottlePermit<Name>>): boolean {
+  #prepareExpiry(expiry: Expiry, now: number, head: Waiter<Grant>): boolean {
     try {
       expiry.prepare(now);
     } catch (error) {
@@ -853,18 +852,18 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   /** Adds a waiter to the queue. Throws the refusal if the queue is full or the deadline cannot be met. */
-  #enqueue(cost: number, terms: Terms | undefined, options: AcquireOptions | undefined): Promise<ThrottlePermit<Name>>;
+  #enqueue(cost: number, terms: Terms | undefined, options: AcquireOptions | undefined): Promise<Grant>;
   #enqueue<T>(
     cost: number,
     terms: Terms | undefined,
     options: AcquireOptions | undefined,
-    fn: RunCall<ThrottlePermit<Name>, T>['fn'],
-  ): Promise<RunCall<ThrottlePermit<Name>, T>>;
+    fn: RunCall<Grant, T>['fn'],
+  ): Promise<RunCall<Grant, T>>;
   #enqueue(
     cost: number,
     terms: Terms | undefined,
     { signal, timeout = Infinity, stack }: AcquireOptions = {},
-    fn?: RunCall<ThrottlePermit<Name>>['fn'],
+    fn?: RunCall<Grant>['fn'],
   ): Promise<unknown> {
     if (this.#closed !== undefined) throw this.#publishRefusal(cost, terms, this.#closedError());
     const now = this.#now();
@@ -901,7 +900,7 @@ export class Throttle<Name extends string = never> implements Gate {
     return promise;
   }
 
-  #makeQueue(): WaitQueue<ThrottlePermit<Name>> {
+  #makeQueue(): WaitQueue<Grant> {
     const { clock } = this.#settings;
     return new WaitQueue({
       schedule: (seconds, callback) => clock.schedule(seconds, callback),
@@ -978,7 +977,7 @@ function disposeThrottle(this: Throttle<string>): Promise<void> {
 }
 
 /** Continues a call of `run` after its grant or its refusal. */
-function continueRun<P extends Permit, T>(job: RunCall<P, T>, signal?: AbortSignal): Promise<T> {
+function continueRun<T>(job: RunCall<Grant, T>, signal?: AbortSignal): Promise<T> {
   const { permit } = job;
   if (permit === undefined) throw job.error;
   // The job is an old object. Its reference would move the young permit to the old generation of the garbage collector.
