@@ -12,7 +12,9 @@ export type {
   WatchedThrottle,
 } from './core/events.js';
 export type { Clock } from './core/clock.js';
+export type { Cost, CostRecord } from './core/cost.js';
 export {
+  PermitExpiredError,
   QueueFullError,
   ServerBusyError,
   ThrottleClosedError,
@@ -20,11 +22,12 @@ export {
   type ThrottleErrorOptions,
   ThrottleTimeoutError,
 } from './core/errors.js';
-export type { AcquireOptions, Gate, KeyedGate } from './core/gate.js';
+export type { AcquireOptions, CorrectOptions, Gate, KeyedGate } from './core/gate.js';
 export { KeyedThrottle, type KeyedThrottleOptions } from './compose/keyed-throttle.js';
-export { Limiter, type LimiterOptions, type Resources } from './compose/limiter.js';
+export type { JointCost, ResourcesPermit } from './compose/joint-permit.js';
+export { Limiter, type LimiterAcquireOptions, type LimiterOptions, type Resources } from './compose/limiter.js';
 export { Resource } from './compose/resource.js';
 export type { MapOptions } from './core/map.js';
-export type { Permit } from './core/permit.js';
+export type { Permit, ThrottlePermit } from './core/permit.js';
 export type { Rate } from './core/limits.js';
 export { type Limits, Throttle, type ThrottleOptions } from './core/throttle.js';

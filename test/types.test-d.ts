@@ -9,6 +9,8 @@ import type {
   KeyedGate,
   Limits,
   Permit,
+  ResourcesPermit,
+  ThrottlePermit,
   Resources,
   ServerBusyError,
   ThrottleError,
@@ -40,9 +42,11 @@ void new Throttle(10, 2, 1, { bursts: 5 });
 void new Throttle(10, 2, 1, { clock: { now: () => 0 } });
 
 // acquire and tryAcquire
-expectTypeOf(throttle.acquire()).toEqualTypeOf<Promise<Permit>>();
-expectTypeOf(throttle.acquire(2, { signal: undefined, timeout: undefined })).toEqualTypeOf<Promise<Permit>>();
-expectTypeOf(throttle.tryAcquire(2)).toEqualTypeOf<Permit | undefined>();
+expectTypeOf(throttle.acquire()).toEqualTypeOf<Promise<ThrottlePermit<never>>>();
+expectTypeOf(throttle.acquire(2, { signal: undefined, timeout: undefined })).toEqualTypeOf<
+  Promise<ThrottlePermit<never>>
+>();
+expectTypeOf(throttle.tryAcquire(2)).toEqualTypeOf<ThrottlePermit<never> | undefined>();
 // @ts-expect-error tryAcquire takes no options
 throttle.tryAcquire(1, { timeout: 3 });
 // @ts-expect-error a signal is an AbortSignal
@@ -129,7 +133,7 @@ void ((gate: Throttle): KeyedGate => gate);
 // Keys: a string by default
 const keyed = new KeyedThrottle<number>(10, 2, 1, { maxKeys: 5, burst: 3 });
 expectTypeOf(keyed.run(5, (permit) => permit.cost)).toEqualTypeOf<Promise<number>>();
-expectTypeOf(keyed.tryAcquire(5)).toEqualTypeOf<Permit | undefined>();
+expectTypeOf(keyed.tryAcquire(5)).toEqualTypeOf<ThrottlePermit<never> | undefined>();
 expectTypeOf(keyed.peek(5)).toEqualTypeOf<Throttle | undefined>();
 // @ts-expect-error the key has another type
 void keyed.acquire('5');
@@ -181,7 +185,7 @@ class Reports {
   }
 }
 expectTypeOf(new Reports().write('a')).toEqualTypeOf<Promise<string>>();
-expectTypeOf(limiter.acquire([throttle], { timeout: 1 })).toEqualTypeOf<Promise<Permit>>();
+expectTypeOf(limiter.acquire([throttle], { timeout: 1 })).toEqualTypeOf<Promise<ResourcesPermit>>();
 expectTypeOf<ServerBusyError>().toExtend<ThrottleTimeoutError>();
 expectTypeOf<ServerBusyError['status']>().toEqualTypeOf<503>();
 

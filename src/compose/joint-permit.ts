@@ -1,20 +1,50 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** One permit that holds the permits of several gates. */
+import { checkTokens, type CostRecord, type Cost } from '../core/cost.js';
 import { addDisposal, dispose } from '../core/dispose.js';
 import type { Permit } from '../core/permit.js';
+import { printable } from '../core/refusals.js';
 import { checkCost } from '../core/validation.js';
 
+/**
+ * The cost of a job that needs several gates. A number charges every gate. A record states the cost of each gate by the
+ * name of the gate: a number, or a record with a cost for each rate of that gate.
+ */
+export type JointCost = number | { readonly [gate: string]: Cost | undefined };
+
+/** A permit that stands for several gates. */
+export interface ResourcesPermit extends Permit {
+  /** The requested cost of every gate; after `settle`, the true cost. With a record, the cost of the first gate. */
+  readonly cost: number;
+  /** The cost of each gate with a name, in tokens of its main rate. */
+  readonly costs: Readonly<Record<string, number>>;
+  /**
+   * States the true cost, as {@link Permit.settle} does, for every gate. A record settles the gates that it names.
+   *
+   * @throws {RangeError | TypeError} `cost` is out of range, or names an unknown gate or rate. Nothing changes then.
+   */
+  settle(cost: JointCost): void;
+}
+
+/** A permit, and the name of the gate that granted it. */
+export interface NamedPermit {
+  readonly permit: Permit;
+  readonly name: string | undefined;
+}
+
 /** Releases and settles the permits of several gates together. */
-export class JointPermit implements Omit<Permit, keyof Disposable | keyof AsyncDisposable> {
+export class JointPermit implements Omit<ResourcesPermit, keyof Disposable | keyof AsyncDisposable> {
   /** The last acquired permit comes first: it is released first. */
-  readonly #permits: readonly Permit[];
+  readonly #permits: readonly NamedPermit[];
   #cost: number;
   #settled = false;
   #released = false;
+  #signal: AbortSignal | undefined;
   readonly waited: number;
+  readonly slots: number;
 
   /** @param permits In the order in which they were acquired. */
-  constructor(permits: readonly Permit[], cost: number, waited: number) {
+  constructor(permits: readonly NamedPermit[], cost: number, waited: number, slots: number = 1) {
     addDisposal(JointPermit.prototype, 'dispose', function () {
       this.release();
     });
@@ -24,10 +54,27 @@ export class JointPermit implements Omit<Permit, keyof Disposable | keyof AsyncD
     this.#permits = permits.toReversed();
     this.#cost = cost;
     this.waited = waited;
+    this.slots = slots;
   }
 
   get cost(): number {
     return this.#cost;
+  }
+
+  get costs(): Readonly<Record<string, number>> {
+    const costs = this.#permits.toReversed().map(({ name, permit }) => [name, permit.cost] as const);
+    return Object.freeze(Object.fromEntries(costs.filter(([name]) => name !== undefined)));
+  }
+
+  /** Aborts when one of the permits is lost. */
+  get signal(): AbortSignal {
+    // The permits of a gate that a user wrote may lack a signal.
+    this.#signal ??= AbortSignal.any(
+      this.#permits
+        .map(({ permit }) => permit.signal as AbortSignal | undefined)
+        .filter((signal) => signal !== undefined),
+    );
+    return this.#signal;
   }
 
   get released(): boolean {
@@ -37,49 +84,102 @@ export class JointPermit implements Omit<Permit, keyof Disposable | keyof AsyncD
   release(): void {
     if (this.#released) return;
     this.#released = true;
-    const failure = applyToEach(this.#permits, (permit) => permit.release());
-    if (failure !== undefined) throw failure.error;
+    this.#forEach((permit) => permit.release());
   }
 
-  settle(cost: number): void {
+  settle(cost: JointCost): void {
+    if (typeof cost === 'object' && cost !== null) return this.#settleByGate(cost);
     checkCost(cost);
     if (this.#settled) return;
     this.#settled = true;
     this.#cost = cost;
-    const failure = applyToEach(this.#permits, (permit) => permit.settle(cost));
-    if (failure !== undefined) throw failure.error;
+    this.#forEach((permit) => permit.settle(cost));
+  }
+
+  #settleByGate(cost: Readonly<Record<string, Cost | undefined>>): void {
+    const { length } = this.#permits;
+    const entries = readEntries(
+      cost,
+      this.#permits.map(({ name }) => name),
+    );
+    // Check every entry before the first permit is settled.
+    for (const { name, permit } of this.#permits) checkEntry(`cost.${name}`, entries.get(name), permit);
+    this.#forEach((permit, name) => {
+      const own = entries.get(name);
+      if (own !== undefined) permit.settle(own);
+    });
+    this.#cost = this.#settled ? this.#cost : (this.#permits[length - 1] as NamedPermit).permit.cost;
   }
 
   refund(): void {
     this.settle(0);
   }
 
+  /** Calls `action` with each permit, then throws the first error. */
+  #forEach(action: (permit: Permit, name: string | undefined) => void): void {
+    const failure = applyToEach(this.#permits, ({ permit, name }) => action(permit, name));
+    if (failure !== undefined) throw failure.error;
+  }
+
   /** Resolves when every gate has processed the release. */
   async #dispose(): Promise<void> {
     this.release();
-    for (const permit of this.#permits) await dispose(permit);
+    for (const { permit } of this.#permits) await dispose(permit);
   }
 }
 
 /** `using` and `await using` both release. {@link addDisposal} adds the two methods. */
 export interface JointPermit extends Disposable, AsyncDisposable {}
 
-/** Refunds and releases, the last acquired permit first. Ignores errors: the caller rejects with its own error. */
-export function refundAndRelease(permits: readonly Permit[]): void {
-  const reversed = permits.toReversed();
-  applyToEach(reversed, (permit) => permit.refund());
-  applyToEach(reversed, (permit) => permit.release());
+/**
+ * Reads a record of costs once: the cost of each gate by its name.
+ *
+ * @throws {TypeError} A key is not the name of a gate.
+ */
+export function readEntries(
+  cost: Readonly<Record<string, Cost | undefined>>,
+  names: readonly (string | undefined)[],
+): Map<string | undefined, Cost> {
+  const entries = new Map<string | undefined, Cost>();
+  for (const key of Object.keys(cost)) {
+    if (!names.includes(key)) {
+      const known = names.filter((name) => name !== undefined).map(printable);
+      throw new TypeError(
+        `cost.${printable(key).slice(1, -1)} is not the name of one of the resources: ` +
+          (known.length === 0 ? 'none of them has a name' : `their names are ${known.join(', ')}`),
+      );
+    }
+    const value = cost[key];
+    if (value === undefined) continue;
+    entries.set(key, typeof value === 'object' && value !== null ? { ...(value as CostRecord) } : value);
+  }
+  return entries;
 }
 
-/** Calls `action` with each permit, even after one of the calls throws. Returns the first error. */
-export function applyToEach(
-  permits: readonly Permit[],
-  action: (permit: Permit) => void,
-): { error: unknown } | undefined {
+/** Throws unless `permit` can settle `cost`. */
+function checkEntry(argument: string, cost: Cost | undefined, permit: Permit): void {
+  if (cost === undefined) return;
+  if (typeof cost !== 'object' || cost === null) return checkTokens(argument, cost);
+  for (const [key, value] of Object.entries(cost)) {
+    if (key !== 'cost' && !Object.hasOwn(permit.costs ?? {}, key))
+      throw new TypeError(`${argument}.${printable(key).slice(1, -1)} is not a rate of that resource`);
+    if (value !== undefined) checkTokens(`${argument}.${key}`, value);
+  }
+}
+
+/** Refunds and releases, the last acquired permit first. Ignores errors: the caller rejects with its own error. */
+export function refundAndRelease(permits: readonly NamedPermit[]): void {
+  const reversed = permits.toReversed();
+  applyToEach(reversed, ({ permit }) => permit.refund());
+  applyToEach(reversed, ({ permit }) => permit.release());
+}
+
+/** Calls `action` with each item, even after one of the calls throws. Returns the first error. */
+export function applyToEach<T>(items: readonly T[], action: (item: T) => void): { error: unknown } | undefined {
   let failure: { error: unknown } | undefined;
-  for (const permit of permits) {
+  for (const item of items) {
     try {
-      action(permit);
+      action(item);
     } catch (error) {
       failure ??= { error };
     }

@@ -7,19 +7,19 @@
  * heap orders the idle entries by that instant. Every 16th call evicts the entries that are due. An entry that is in
  * use again leaves the heap, and returns to it when it is next idle. The cost is O(log n) per idle period, amortized.
  */
-import { EventPublisher } from '../core/events.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { addDisposal } from '../core/dispose.js';
 import { isQueueFullError, QueueFullError } from '../core/errors.js';
 import { printable } from '../core/refusals.js';
 import { checkCount, invalid } from '../core/validation.js';
-import type { AcquireOptions, KeyedGate } from '../core/gate.js';
-import type { Permit } from '../core/permit.js';
+import type { Cost } from '../core/cost.js';
+import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js';
+import type { ThrottlePermit } from '../core/permit.js';
 import { Throttle, type ThrottleOptions, type ThrottleOwner } from '../core/throttle.js';
 import { type HeapItem, IndexedHeap } from './indexed-heap.js';
 
 /** Options of a {@link KeyedThrottle}: the options of each key's throttle, and a bound on the number of keys. */
-export interface KeyedThrottleOptions extends ThrottleOptions {
+export interface KeyedThrottleOptions<Name extends string = string> extends ThrottleOptions<Name> {
   /**
    * The maximum number of live keys: an integer >= 1, or `Infinity`. Default 100,000, which is about 100 MB with short
    * keys. A key is live until its throttle equals a new one. The gate refuses a further key with a
@@ -32,18 +32,18 @@ export interface KeyedThrottleOptions extends ThrottleOptions {
 const DEFAULT_MAX_KEYS = 100_000;
 
 /** The record of one live key. */
-class Entry<K> implements ThrottleOwner, HeapItem {
+class Entry<K, Name extends string> implements ThrottleOwner, HeapItem {
   readonly key: K;
-  readonly throttle: Throttle;
+  readonly throttle: Throttle<Name>;
   /** The instant from which the throttle equals a new one. Valid only while it has no permit out and no waiter. */
   evictableAt = -Infinity;
   heapIndex = -1;
-  readonly #owner: EntryOwner<K>;
+  readonly #owner: EntryOwner<K, Name>;
 
-  constructor(key: K, owner: EntryOwner<K>, template: Throttle) {
+  constructor(key: K, owner: EntryOwner<K, Name>, template: Throttle<Name>) {
     this.key = key;
     this.#owner = owner;
-    this.throttle = new Throttle(template, this);
+    this.throttle = new Throttle<Name>(template, this);
   }
 
   onIdle(evictableAt: number): void {
@@ -52,16 +52,16 @@ class Entry<K> implements ThrottleOwner, HeapItem {
   }
 
   /** A permit of an evicted throttle may settle late. The current throttle of the key takes that debt. */
-  currentThrottle(): Throttle {
+  currentThrottle(): Throttle<string> {
     return this.#owner.currentEntry(this).throttle;
   }
 }
 
 /** The private methods of a {@link KeyedThrottle} that its entries call. */
-interface EntryOwner<K> {
-  onEntryIdle(entry: Entry<K>): void;
+interface EntryOwner<K, Name extends string> {
+  onEntryIdle(entry: Entry<K, Name>): void;
   /** The live entry for the key of `entry`. If there is none, `entry` becomes live again. */
-  currentEntry(entry: Entry<K>): Entry<K>;
+  currentEntry(entry: Entry<K, Name>): Entry<K, Name>;
 }
 
 /**
@@ -74,20 +74,19 @@ interface EntryOwner<K> {
  * await perUser.run('ada', () => console.log('hello')); // → hello
  * console.log(perUser.peek('ada')?.active, perUser.peek('bob')); // → 0 undefined
  */
-export class KeyedThrottle<K = string> implements KeyedGate<K> {
+export class KeyedThrottle<K = string, Name extends string = never> implements KeyedGate<K> {
   /** Calls `close()` and awaits `idle()`, for `await using`. The constructor adds the method, see `dispose.ts`. */
   declare [Symbol.asyncDispose]: () => Promise<void>;
   /** Distinguishes a keyed gate from a plain gate. */
   readonly keyed = true as const;
   readonly #clock: Clock;
-  readonly #publisher: EventPublisher;
   readonly #maxKeys: number;
   /** Issues no permits. The throttle of each entry copies it. After `close`, it refuses the calls for new keys. */
-  readonly #template: Throttle;
-  readonly #entries = new Map<K, Entry<K>>();
+  readonly #template: Throttle<Name>;
+  readonly #entries = new Map<K, Entry<K, Name>>();
   /** The entries that were idle when last seen, by the instant at which they may be evicted. */
-  readonly #evictionQueue = new IndexedHeap<Entry<K>>();
-  readonly #entryOwner: EntryOwner<K>;
+  readonly #evictionQueue = new IndexedHeap<Entry<K, Name>>();
+  readonly #entryOwner: EntryOwner<K, Name>;
   #callCount = 0;
 
   /**
@@ -97,13 +96,12 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    * @param options {@link KeyedThrottleOptions}
    * @throws {RangeError | TypeError} An argument is out of range. The message names it and the received value.
    */
-  constructor(capacity: number, concurrency = 0, period = 1, options: KeyedThrottleOptions = {}) {
-    this.#template = new Throttle(capacity, concurrency, period, options);
+  constructor(capacity: number, concurrency = 0, period = 1, options: KeyedThrottleOptions<Name> = {}) {
+    this.#template = new Throttle<Name>(capacity, concurrency, period, options);
     addDisposal(KeyedThrottle.prototype, 'asyncDispose', disposeKeyedThrottle);
     const { maxKeys = DEFAULT_MAX_KEYS, clock = systemClock } = options;
     checkCount('maxKeys', maxKeys, 1);
     this.#clock = clock;
-    this.#publisher = new EventPublisher(options.silent === true ? undefined : this.#template, clock);
     this.#maxKeys = maxKeys;
     this.#entryOwner = {
       onEntryIdle: (entry) => this.#onEntryIdle(entry),
@@ -175,7 +173,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    *   permit.release();
    * }
    */
-  acquire(key: K, cost = 1, options?: AcquireOptions): Promise<Permit> {
+  acquire(key: K, cost: Cost<Name> = 1, options?: AcquireOptions): Promise<ThrottlePermit<Name>> {
     try {
       return this.#throttleOf(key, cost).acquire(cost, options);
     } catch (error) {
@@ -189,7 +187,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    *
    * @throws {RangeError | TypeError} `key` is `undefined` or `null`, or `cost` is out of range.
    */
-  tryAcquire(key: K, cost = 1): Permit | undefined {
+  tryAcquire(key: K, cost: Cost<Name> = 1): ThrottlePermit<Name> | undefined {
     try {
       return this.#throttleOf(key, cost).tryAcquire(cost);
     } catch (error) {
@@ -205,7 +203,12 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    * @returns A promise that rejects like the promise of {@link KeyedThrottle.acquire}, or with the error that `fn`
    *   throws. The method never throws.
    */
-  run<T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
+  run<T>(
+    key: K,
+    fn: (permit: ThrottlePermit<Name>) => T | PromiseLike<T>,
+    cost: Cost<Name> = 1,
+    options?: AcquireOptions,
+  ): Promise<T> {
     try {
       return this.#throttleOf(key, cost).run(fn, cost, options);
     } catch (error) {
@@ -224,6 +227,16 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     this.#throttleOf(key).pause(seconds);
   }
 
+  /**
+   * Sets the tokens at hand of `key`, like {@link Throttle.correct}.
+   *
+   * @throws {RangeError | TypeError} `key` is `undefined` or `null`, a level is out of range, or a name is unknown.
+   * @throws {QueueFullError} `maxKeys` other keys are live.
+   */
+  correct(key: K, levels: Cost<Name>, options?: CorrectOptions): void {
+    this.#throttleOf(key).correct(levels, options);
+  }
+
   /** Ends every pause of `key` now. */
   resume(key: K): void {
     this.#entries.get(key)?.throttle.resume();
@@ -233,7 +246,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
    * The throttle of a live `key`, to read or to `configure`; `undefined` when the key is not live. A throttle whose
    * limits differ from the common limits stays live. Use the throttle at once: after an eviction the key gets another.
    */
-  peek(key: K): Throttle | undefined {
+  peek(key: K): Throttle<Name> | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined || !this.#isEvictable(entry, this.#clock.now())) return entry?.throttle;
     this.#evict(entry);
@@ -255,13 +268,13 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   }
 
   /** The throttle of a key, created if needed. `cost` is given when the caller requests a permit. */
-  #throttleOf(key: K, cost?: number): Throttle {
+  #throttleOf(key: K, cost?: Cost<Name>): Throttle<Name> {
     // Evicting at every 16th call saves a clock reading in all others. 48 per 16 calls keeps ahead of new keys.
     if ((++this.#callCount & 15) === 0) this.#evictDue(48);
     return this.#entries.get(key)?.throttle ?? this.#addEntry(key, cost);
   }
 
-  #addEntry(key: K, cost: number | undefined): Throttle {
+  #addEntry(key: K, cost: Cost<Name> | undefined): Throttle<Name> {
     if (this.#template.closed) return this.#template;
     if (key === undefined || key === null) throw invalid('key', 'neither undefined nor null', key);
     while (this.#entries.size >= this.#maxKeys) if (!this.#evictDue(16)) throw this.#tooManyKeys(cost);
@@ -273,7 +286,7 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
   }
 
   /** Schedules the eviction of an idle entry. */
-  #onEntryIdle(entry: Entry<K>): void {
+  #onEntryIdle(entry: Entry<K, Name>): void {
     // A caller may still use an evicted throttle that it got from `peek`.
     if (this.#entries.get(entry.key) !== entry) return;
     if (this.#template.closed) this.#evict(entry);
@@ -296,12 +309,12 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     return count > 0;
   }
 
-  #evict(entry: Entry<K>): void {
+  #evict(entry: Entry<K, Name>): void {
     this.#entries.delete(entry.key);
     this.#evictionQueue.remove(entry);
   }
 
-  #isEvictable({ throttle, evictableAt }: Entry<K>, now: number): boolean {
+  #isEvictable({ throttle, evictableAt }: Entry<K, Name>, now: number): boolean {
     const template = this.#template;
     return (
       throttle.active === 0 &&
@@ -314,17 +327,17 @@ export class KeyedThrottle<K = string> implements KeyedGate<K> {
     );
   }
 
-  #tooManyKeys(cost: number | undefined): QueueFullError {
+  #tooManyKeys(cost: Cost<Name> | undefined): QueueFullError {
     const name = this.name === undefined ? '' : ` ${printable(this.name)}`;
     const error = new QueueFullError(
       `KeyedThrottle${name} has ${this.#maxKeys} keys in use, the maximum (maxKeys); retry later or raise maxKeys`,
     );
-    if (cost !== undefined) this.#publisher.refused({}, cost, error);
+    if (cost !== undefined) this.#template.publishRefusal(cost, error);
     return error;
   }
 }
 
-function disposeKeyedThrottle<K>(this: KeyedThrottle<K>): Promise<void> {
+function disposeKeyedThrottle<K>(this: KeyedThrottle<K, string>): Promise<void> {
   this.close();
   return this.idle();
 }

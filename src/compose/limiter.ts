@@ -9,12 +9,20 @@
  */
 import { type Clock, systemClock } from '../core/clock.js';
 import { isTimeoutError, ServerBusyError } from '../core/errors.js';
+import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
 import { copyMetadata } from '../core/map.js';
-import type { Permit } from '../core/permit.js';
 import { withoutStack } from '../core/refusals.js';
 import { checkAcquireOptions, checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
-import { applyToEach, JointPermit, refundAndRelease } from './joint-permit.js';
+import {
+  applyToEach,
+  type JointCost,
+  JointPermit,
+  type NamedPermit,
+  readEntries,
+  refundAndRelease,
+  type ResourcesPermit,
+} from './joint-permit.js';
 
 /** Options of a {@link Limiter}. */
 export interface LimiterOptions {
@@ -27,6 +35,15 @@ export interface LimiterOptions {
   resources: readonly Gate[];
   /** The clock that measures the timeout. Default: the platform's monotonic clock. */
   clock?: Clock | undefined;
+}
+
+/** Options of {@link Limiter.acquire}. */
+export interface LimiterAcquireOptions extends AcquireOptions {
+  /**
+   * The cost of the job. A number charges every resource. A record states the cost of each resource by its `name`: a
+   * number, or a record with a cost for each named rate of that resource. Default 1.
+   */
+  cost?: JointCost | undefined;
 }
 
 /**
@@ -47,8 +64,12 @@ export interface Resources extends Gate {
     handler: (this: This, ...args: Args) => R,
     context?: ClassMethodDecoratorContext,
   ): (this: This, ...args: Args) => Promise<Awaited<R>>;
+  /** Waits for one permit for all of the resources: {@link Limiter.acquire}. */
+  acquire(cost?: JointCost, options?: AcquireOptions): Promise<ResourcesPermit>;
   /** One permit for all of the resources, if each is available now. Otherwise `undefined`, and no permit is kept. */
-  tryAcquire(cost?: number): Promise<Permit | undefined>;
+  tryAcquire(cost?: JointCost): Promise<ResourcesPermit | undefined>;
+  /** Waits for all of the resources, calls `fn` with the permit, and releases it when the result has settled. */
+  run<T>(fn: (permit: ResourcesPermit) => T | PromiseLike<T>, cost?: JointCost, options?: AcquireOptions): Promise<T>;
   /** Seconds: the limiter's timeout. It applies if `acquire` and `run` get no timeout. */
   readonly timeout: number;
 }
@@ -101,8 +122,8 @@ export class Limiter {
   resources(resources: readonly Gate[]): Resources {
     this.#checkOrder(resources);
     const gates = [...resources];
-    const acquire = (cost?: number, options?: AcquireOptions): Promise<Permit> => this.#acquire(gates, cost, options);
-    const run: Gate['run'] = async (fn, cost, options) => {
+    const acquire: Resources['acquire'] = (cost, options) => this.#acquire(gates, cost, options);
+    const run: Resources['run'] = async (fn, cost, options) => {
       checkFunction('fn', fn);
       const permit = await acquire(cost, options);
       let result;
@@ -115,7 +136,7 @@ export class Limiter {
         result = await fn(permit);
       } catch (error) {
         // The error of `fn` is more useful to the caller than an error of `release`, which is ignored.
-        applyToEach([permit], (held) => held.release());
+        applyToEach([permit], (held) => void held.release());
         throw error;
       }
       permit.release();
@@ -137,7 +158,7 @@ export class Limiter {
     return Object.assign(Object.defineProperty(wrap, 'name', { value: undefined }), {
       acquire,
       run,
-      tryAcquire: (cost?: number) => this.#tryAcquire(gates, cost),
+      tryAcquire: (cost?: JointCost) => this.#tryAcquire(gates, cost),
       pause: (seconds?: number) => forEachGate(gates, (gate) => gate.pause(seconds)),
       resume: () => forEachGate(gates, (gate) => gate.resume()),
       close: (reason?: unknown) => forEachGate(gates, (gate) => gate.close(reason)),
@@ -149,9 +170,11 @@ export class Limiter {
    * Waits for all of `resources`, one after another. The permit stands for all of them and releases them in reverse.
    *
    * @param resources The same as for {@link Limiter.resources}.
-   * @param options `signal`, and `timeout` to replace the limiter's: seconds, for all of the resources together.
+   * @param options {@link LimiterAcquireOptions}. `timeout` replaces the limiter's: seconds, for all of the resources
+   *   together.
    * @returns A promise that rejects with
    *   a `RangeError` when a resource is not registered, out of order or listed twice;
+   *   a `TypeError` when `cost` names an unknown resource;
    *   a {@link ServerBusyError} when the resources are not available in time;
    *   any other error of a gate's `acquire`.
    *   Before it rejects, the resources that it already holds are refunded and released. The method never throws.
@@ -168,9 +191,11 @@ export class Limiter {
    *   permit.release();
    * }
    */
-  async acquire(resources: readonly Gate[], options?: AcquireOptions): Promise<Permit> {
+  async acquire(resources: readonly Gate[], options: LimiterAcquireOptions = {}): Promise<ResourcesPermit> {
     this.#checkOrder(resources);
-    return this.#acquire([...resources], 1, options);
+    checkObject('options', options);
+    const { cost, ...acquireOptions } = options;
+    return this.#acquire([...resources], cost, acquireOptions);
   }
 
   #checkOrder(resources: readonly Gate[]): void {
@@ -193,17 +218,24 @@ export class Limiter {
     });
   }
 
-  async #acquire(gates: readonly Gate[], cost = 1, options: AcquireOptions = {}): Promise<Permit> {
+  async #acquire(gates: readonly Gate[], cost: JointCost = 1, options: AcquireOptions = {}): Promise<ResourcesPermit> {
     checkAcquireOptions(options);
-    const { signal, timeout = this.#timeout, stack } = options;
+    const { signal, timeout = this.#timeout, slots, stack } = options;
+    const costs = costOfEach(gates, cost);
     const start = this.#clock.now();
-    const permits: Permit[] = [];
+    const permits: NamedPermit[] = [];
     try {
-      for (const gate of gates) {
+      for (const [index, gate] of gates.entries()) {
         const remaining = Math.max(0, timeout - (this.#clock.now() - start));
-        permits.push(await gate.acquire(cost, { signal, timeout: remaining, ...(stack === false && { stack }) }));
+        const each = {
+          signal,
+          timeout: remaining,
+          ...(slots !== undefined && { slots }),
+          ...(stack === false && { stack }),
+        };
+        permits.push({ permit: await gate.acquire(costs[index], each), name: nameOf(gate) });
       }
-      return new JointPermit(permits, cost, Math.max(0, this.#clock.now() - start));
+      return joinPermits(permits, cost, Math.max(0, this.#clock.now() - start), slots);
     } catch (error) {
       refundAndRelease(permits);
       if (!isTimeoutError(error) || error === signal?.reason) throw error;
@@ -212,23 +244,49 @@ export class Limiter {
     }
   }
 
-  async #tryAcquire(gates: readonly Gate[], cost = 1): Promise<Permit | undefined> {
-    const permits: Permit[] = [];
+  async #tryAcquire(gates: readonly Gate[], cost: JointCost = 1): Promise<ResourcesPermit | undefined> {
+    const costs = costOfEach(gates, cost);
+    const permits: NamedPermit[] = [];
     try {
-      for (const gate of gates) {
-        const permit = await gate.tryAcquire(cost);
+      for (const [index, gate] of gates.entries()) {
+        const permit = await gate.tryAcquire(costs[index]);
         if (permit === undefined) {
           refundAndRelease(permits);
           return undefined;
         }
-        permits.push(permit);
+        permits.push({ permit, name: nameOf(gate) });
       }
     } catch (error) {
       refundAndRelease(permits);
       throw error;
     }
-    return new JointPermit(permits, cost, 0);
+    return joinPermits(permits, cost, 0);
   }
+}
+
+/** The name of a gate, as in its options. */
+function nameOf(gate: Gate): string | undefined {
+  const { name } = gate as { name?: unknown };
+  return typeof name === 'string' ? name : undefined;
+}
+
+/** The cost that each gate is charged. A gate that a record does not mention is charged 1. */
+function costOfEach(gates: readonly Gate[], cost: JointCost): Cost[] {
+  if (typeof cost !== 'object' || cost === null) return gates.map(() => cost);
+  const names = gates.map(nameOf);
+  const entries = readEntries(cost, names);
+  return names.map((name) => entries.get(name) ?? 1);
+}
+
+/** A joint permit. With a record of costs, its cost is the cost of the first gate. */
+function joinPermits(
+  permits: readonly NamedPermit[],
+  cost: JointCost,
+  waited: number,
+  slots?: number,
+): ResourcesPermit {
+  const number = typeof cost === 'number' ? cost : (permits[0] as NamedPermit).permit.cost;
+  return new JointPermit(permits, number, waited, slots);
 }
 
 async function forEachGate(gates: readonly Gate[], action: (gate: Gate) => void | Promise<void>): Promise<void> {

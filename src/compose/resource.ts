@@ -2,9 +2,10 @@
 /** A gate without a rate: a throttle with a concurrency limit only. */
 import { addDisposal } from '../core/dispose.js';
 import type { WatchedThrottle } from '../core/events.js';
+import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
 import type { MapOptions } from '../core/map.js';
-import type { Permit } from '../core/permit.js';
+import type { ThrottlePermit } from '../core/permit.js';
 import { Throttle, type ThrottleOptions } from '../core/throttle.js';
 import { checkInteger, checkObject } from '../core/validation.js';
 
@@ -24,15 +25,15 @@ export class Resource implements Gate {
 
   /**
    * @param capacity The maximum number in use at a time: an integer >= 1.
-   * @param options `name`, `maxQueue` and `clock` of {@link ThrottleOptions}.
+   * @param options `name`, `maxQueue`, `ttl` and `clock` of {@link ThrottleOptions}.
    * @throws {RangeError | TypeError} An argument is out of range. The message names it and the received value.
    */
-  constructor(capacity: number, options: Pick<ThrottleOptions, 'name' | 'maxQueue' | 'clock'> = {}) {
+  constructor(capacity: number, options: Pick<ThrottleOptions, 'name' | 'maxQueue' | 'ttl' | 'clock'> = {}) {
     checkInteger('capacity', 'an integer >= 1', capacity, 1, Number.MAX_VALUE);
     checkObject('options', options);
-    const { name, maxQueue, clock } = options;
+    const { name, maxQueue, ttl, clock } = options;
     addDisposal(Resource.prototype, 'asyncDispose', disposeResource);
-    this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, clock });
+    this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, ttl, clock });
   }
 
   /** The maximum number in use at a time. */
@@ -66,17 +67,21 @@ export class Resource implements Gate {
   }
 
   /** Like {@link Throttle.acquire}. */
-  acquire(cost?: number, options?: AcquireOptions): Promise<Permit> {
+  acquire(cost?: Cost<never>, options?: AcquireOptions): Promise<ThrottlePermit<never>> {
     return this.#throttle.acquire(cost, options);
   }
 
   /** Like {@link Throttle.tryAcquire}. */
-  tryAcquire(cost?: number): Permit | undefined {
+  tryAcquire(cost?: Cost<never>): ThrottlePermit<never> | undefined {
     return this.#throttle.tryAcquire(cost);
   }
 
   /** Like {@link Throttle.run}. */
-  run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T> {
+  run<T>(
+    fn: (permit: ThrottlePermit<never>) => T | PromiseLike<T>,
+    cost?: Cost<never>,
+    options?: AcquireOptions,
+  ): Promise<T> {
     return this.#throttle.run(fn, cost, options);
   }
 
@@ -106,14 +111,14 @@ export class Resource implements Gate {
   }
 
   /** Like {@link Throttle.estimateWait}: 0 seconds, unless the resource is paused. */
-  estimateWait(cost?: number): number {
+  estimateWait(cost?: Cost<never>): number {
     return this.#throttle.estimateWait(cost);
   }
 
   /** Like {@link Throttle.wrap}. */
   wrap<This, Args extends unknown[], R>(
     fn: (this: This, ...args: Args) => R,
-    cost?: number | ((...args: Args) => number),
+    cost?: Cost<never> | ((...args: Args) => Cost<never>),
   ): (this: This, ...args: Args) => Promise<Awaited<R>> {
     return this.#throttle.wrap(fn, cost);
   }
@@ -122,7 +127,7 @@ export class Resource implements Gate {
   map<T, R>(
     items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
     fn: (item: T, index: number) => R | PromiseLike<R>,
-    options?: MapOptions<T>,
+    options?: MapOptions<T, never>,
   ): Promise<R[]> {
     return this.#throttle.map(items, fn, options);
   }

@@ -167,6 +167,26 @@ export class ThrottleClosedError extends ThrottleError {
   }
 }
 
+/** A holder kept its permit longer than the `ttl` of the throttle. The throttle has given the slot to other callers. */
+export class PermitExpiredError extends ThrottleError {
+  /**
+   * @param message A description of the expiry, with advice for the holder.
+   * @param options {@link ThrottleErrorOptions}
+   */
+  constructor(message: string, options?: ThrottleErrorOptions) {
+    super('ERR_THROTTLE_PERMIT_EXPIRED', message, options);
+  }
+
+  /** The name of the class, unless a program has assigned another name. */
+  override get name(): string {
+    return 'PermitExpiredError';
+  }
+
+  override set name(value: string) {
+    rename(this, value);
+  }
+}
+
 /**
  * Whether `error` is a {@link ThrottleError} of any copy of the package. A registered symbol marks these errors.
  * `instanceof` would fail for a second copy: one bundled and one installed, or one as ESM and one as CommonJS.

@@ -5,6 +5,7 @@
  *
  * A publisher checks `hasSubscribers` first. Without a subscriber, no message object is created.
  */
+import { costsByName, type Terms } from './cost.js';
 
 /** The public state of a `Throttle` or a `RedisThrottle`. Read it while a subscriber handles a message. */
 export interface WatchedThrottle {
@@ -26,6 +27,8 @@ export interface WatchedThrottle {
   readonly held?: number;
   /** The tokens available now. A `RedisThrottle` does not have this property. */
   readonly tokens?: number;
+  /** The tokens of each named rate that are available now. A `RedisThrottle` does not have this property. */
+  readonly levels?: Readonly<Record<string, number>>;
 }
 
 /** The properties of every message. */
@@ -42,8 +45,12 @@ export interface ThrottleMessage {
 export interface CallMessage extends ThrottleMessage {
   /** The number of the call, shared by all messages about the call and its permit. Unique in this copy of headgate. */
   readonly id: number;
-  /** Tokens: the requested cost; after `settle`, the true cost. */
+  /** Tokens of the main rate: the requested cost; after `settle`, the true cost. */
   readonly cost: number;
+  /** The cost of each named rate, like `cost`; `undefined` if the throttle has no named rates. */
+  readonly costs: Readonly<Record<string, number>> | undefined;
+  /** The number of slots that the call requests, or that its permit took. */
+  readonly slots: number;
 }
 
 /** `headgate:queued`: a caller has joined the queue. */
@@ -202,6 +209,13 @@ function reasonOf(error: unknown): RefusalReason {
 interface GrantedPermit {
   readonly cost: number;
   readonly waited: number;
+  readonly costs: Readonly<Record<string, number>>;
+  readonly slots: number | readonly number[];
+}
+
+/** The number of slots of a permit. On Redis, a permit has a list of slots. */
+function countSlots({ slots }: GrantedPermit): number {
+  return typeof slots === 'number' ? slots : slots.length;
 }
 
 /**
@@ -211,18 +225,33 @@ interface GrantedPermit {
 export class EventPublisher {
   readonly #throttle: WatchedThrottle | undefined;
   readonly #clock: { now(): number };
+  readonly #names: readonly string[];
 
   /** With `throttle` undefined, the publisher publishes nothing, because another gate publishes the events. */
-  constructor(throttle: WatchedThrottle | undefined, clock: { now(): number }) {
+  constructor(throttle: WatchedThrottle | undefined, clock: { now(): number }, names: readonly string[] = []) {
     this.#throttle = throttle;
     this.#clock = clock;
+    this.#names = names;
   }
 
   /** `waiter` identifies the call. */
-  queued(waiter: object, cost: number): void {
+  queued(waiter: object, cost: number, terms?: Terms): void {
     const throttle = this.#throttle;
     if (queued.hasSubscribers && throttle !== undefined)
-      queued.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(waiter), cost });
+      queued.publish({
+        throttle,
+        name: throttle.name,
+        at: this.#clock.now(),
+        id: idOf(waiter),
+        cost,
+        costs: this.#costsByName(terms?.costs),
+        slots: terms?.slots ?? 1,
+      });
+  }
+
+  /** The cost of each named rate; `undefined` without named rates. */
+  #costsByName(costs: readonly number[] | undefined): Readonly<Record<string, number>> | undefined {
+    return this.#names.length === 0 || costs === undefined ? undefined : costsByName(this.#names, costs);
   }
 
   /** `permit` identifies the call. */
@@ -246,6 +275,8 @@ export class EventPublisher {
         at: this.#clock.now(),
         id: idOf(permit),
         cost: permit.cost,
+        costs: this.#names.length === 0 ? undefined : permit.costs,
+        slots: countSlots(permit),
         waited: permit.waited,
       });
   }
@@ -257,17 +288,35 @@ export class EventPublisher {
   #released(permit: GrantedPermit): void {
     const throttle = this.#throttle;
     if (throttle !== undefined)
-      released.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(permit), cost: permit.cost });
+      released.publish({
+        throttle,
+        name: throttle.name,
+        at: this.#clock.now(),
+        id: idOf(permit),
+        cost: permit.cost,
+        costs: this.#names.length === 0 ? undefined : permit.costs,
+        slots: countSlots(permit),
+      });
   }
 
   /**
    * `key` identifies the call: its waiter, or a new object. `error` is undefined for `tryAcquire`. An error of other
    * code than headgate's needs a `reason`.
    */
-  refused(key: object, cost: number, error: unknown, reason: RefusalReason = reasonOf(error)): void {
+  refused(key: object, cost: number, error: unknown, reason: RefusalReason = reasonOf(error), terms?: Terms): void {
     const throttle = this.#throttle;
     if (refused.hasSubscribers && throttle !== undefined)
-      refused.publish({ throttle, name: throttle.name, at: this.#clock.now(), id: idOf(key), cost, reason, error });
+      refused.publish({
+        throttle,
+        name: throttle.name,
+        at: this.#clock.now(),
+        id: idOf(key),
+        cost,
+        costs: this.#costsByName(terms?.costs),
+        slots: terms?.slots ?? 1,
+        reason,
+        error,
+      });
   }
 
   paused(seconds: number): void {

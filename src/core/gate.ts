@@ -2,6 +2,7 @@
  * The interfaces that all gates implement: {@link Throttle}, the gates on Redis, and gates of a user. Functions that
  * compose gates accept these interfaces instead of classes.
  */
+import type { Cost } from './cost.js';
 import type { Permit } from './permit.js';
 
 /** The conditions under which a caller stops waiting. */
@@ -10,8 +11,19 @@ export interface AcquireOptions {
   signal?: AbortSignal | undefined;
   /** The longest wait, in seconds: >= 0. With `0`, the caller never waits. Default `Infinity`. */
   timeout?: number | undefined;
+  /**
+   * The slots that the permit takes of the concurrency limit: an integer >= 0, at most the concurrency. Default 1. With
+   * `0`, the caller waits for its turn and its tokens, but takes no slot.
+   */
+  slots?: number | undefined;
   /** `false`: the error of a refusal has no stack trace, for callers that create thousands of refusals. @internal */
   stack?: false | undefined;
+}
+
+/** Settings of `correct`. */
+export interface CorrectOptions {
+  /** `true`: a rate whose level is lower already stays as it is. Default `false`. */
+  onlyLower?: boolean | undefined;
 }
 
 /**
@@ -31,25 +43,25 @@ export interface Gate {
   /**
    * Waits for a permit.
    *
-   * @param cost Tokens: finite, >= 0. Default 1.
+   * @param cost Tokens: finite, >= 0, or a record with the tokens of each named rate. Default 1.
    * @returns A promise for the permit. It rejects with a `ThrottleError` if the gate refuses the call, with the
    *   `reason` of the signal after an abort, with a `RangeError` or `TypeError` for an invalid argument, and with any
    *   other error of the gate.
    */
-  acquire(cost?: number, options?: AcquireOptions): Promise<Permit>;
+  acquire(cost?: Cost, options?: AcquireOptions): Promise<Permit>;
   /**
    * Returns a permit if one is available now and the queue is empty. Otherwise returns `undefined`.
    *
    * @param cost Tokens: finite, >= 0. Default 1.
    */
-  tryAcquire(cost?: number): Permit | undefined | Promise<Permit | undefined>;
+  tryAcquire(cost?: Cost): Permit | undefined | Promise<Permit | undefined>;
   /**
    * Waits for a permit, calls `fn` with the permit, and releases the permit when the result of `fn` has settled.
    *
    * @param cost Tokens: finite, >= 0. Default 1.
    * @returns A promise for the result of `fn`. It rejects with the errors of `acquire` or of `fn`.
    */
-  run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T>;
+  run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost?: Cost, options?: AcquireOptions): Promise<T>;
   /**
    * Grants no permit for at least `seconds`. A shorter pause never shortens a longer one.
    *
@@ -58,6 +70,13 @@ export interface Gate {
   pause(seconds?: number): void | Promise<void>;
   /** Ends a pause now. */
   resume(): void | Promise<void>;
+  /**
+   * Sets the tokens at hand, for a quota that the upstream reports or an operator resets. Optional: a gate without a
+   * rate needs no correction.
+   *
+   * @param levels Tokens: a number for all rates without a name, or a record with the tokens of each named rate.
+   */
+  correct?(levels: Cost, options?: CorrectOptions): void | Promise<void>;
   /**
    * Refuses every waiter and every later call with a `ThrottleClosedError`. Running work continues.
    *
@@ -71,15 +90,17 @@ export interface KeyedGate<K = string> {
   /** Distinguishes a keyed gate from a {@link Gate}. */
   readonly keyed: true;
   /** Waits for a permit of the key: {@link Gate.acquire}. */
-  acquire(key: K, cost?: number, options?: AcquireOptions): Promise<Permit>;
+  acquire(key: K, cost?: Cost, options?: AcquireOptions): Promise<Permit>;
   /** Returns a permit of the key if one is available now and no caller waits: {@link Gate.tryAcquire}. */
-  tryAcquire(key: K, cost?: number): Permit | undefined | Promise<Permit | undefined>;
+  tryAcquire(key: K, cost?: Cost): Permit | undefined | Promise<Permit | undefined>;
   /** Waits for a permit of the key and calls `fn` with the permit: {@link Gate.run}. */
-  run<T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost?: number, options?: AcquireOptions): Promise<T>;
+  run<T>(key: K, fn: (permit: Permit) => T | PromiseLike<T>, cost?: Cost, options?: AcquireOptions): Promise<T>;
   /** Pauses only this key: {@link Gate.pause}. */
   pause(key: K, seconds?: number): void | Promise<void>;
   /** Ends the pause of the key now. */
   resume(key: K): void | Promise<void>;
+  /** Sets the tokens at hand of the key: {@link Gate.correct}. */
+  correct?(key: K, levels: Cost, options?: CorrectOptions): void | Promise<void>;
   /** Closes the gates of all present and future keys: {@link Gate.close}. */
   close(reason?: unknown): void | Promise<void>;
 }

@@ -1,12 +1,17 @@
 /** The limits and settings of a gate: their checks, their budgets, and their description in messages. */
-import type { Budget } from './budget.js';
+import { type Budget, CombinedBudget } from './budget.js';
 import { type Clock, systemClock } from './clock.js';
 import { SlidingWindow } from './sliding-window.js';
 import { TokenBucket } from './token-bucket.js';
 import { checkCount, checkNumber, checkObject, invalid } from './validation.js';
 
 /** A rate limit: `capacity` tokens per `period`. */
-export interface Rate {
+export interface Rate<Name extends string = string> {
+  /**
+   * A name for a rate in `also`: a non-empty string other than `cost`, unique in the throttle. A call can then state a
+   * cost for this rate alone.
+   */
+  name?: Name | undefined;
   /** Tokens per `period`, > 0; `Infinity` for no limit. */
   capacity: number;
   /** Seconds: > 0, finite. Default 1. */
@@ -26,6 +31,7 @@ export interface Rate {
 
 /** A rate that {@link checkRate} has checked. */
 export interface CheckedRate {
+  readonly name?: string | undefined;
   readonly capacity: number;
   readonly period: number;
   /** As the caller gave it: `undefined` if the burst follows `capacity`. */
@@ -42,6 +48,12 @@ export interface CheckedLimits extends CheckedRate {
 /** The settings of a gate that {@link checkSettings} has checked. */
 export interface Settings {
   readonly also: readonly CheckedRate[];
+  /** The names of the named rates, in the order of `also`. */
+  readonly names: readonly string[];
+  /** The largest cost that each named rate can grant; `Infinity` without a limit. */
+  readonly bursts: readonly number[];
+  /** Seconds for which a permit is valid; `Infinity` without a limit. */
+  readonly ttl: number;
   readonly maxQueue: number;
   readonly clock: Clock;
   readonly name: string | undefined;
@@ -69,18 +81,28 @@ export function checkLimits(limits: Rate & { concurrency?: number | undefined })
 export function checkSettings(options: {
   also?: readonly Rate[] | undefined;
   maxQueue?: number | undefined;
+  ttl?: number | undefined;
   clock?: Clock | undefined;
   name?: string | undefined;
   silent?: boolean | undefined;
 }): Settings {
   checkObject('options', options);
-  const { also = [], maxQueue = Infinity, clock = systemClock, name, silent } = options;
+  const { also = [], maxQueue = Infinity, ttl = Infinity, clock = systemClock, name, silent } = options;
   checkCount('maxQueue', maxQueue);
+  checkNumber('ttl', 'a number > 0', ttl, Number.MIN_VALUE, Infinity);
   if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function')
     throw invalid('clock', 'a Clock', clock);
   if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
   if (!Array.isArray(also)) throw invalid('also', 'an array of rates', also);
-  return { also: also.map((rate: Rate, index) => checkRate(rate, `also[${index}].`)), maxQueue, clock, name, silent };
+  const rates = also.map((rate: Rate, index) => checkRate(rate, `also[${index}].`));
+  const named = rates.filter((rate) => rate.name !== undefined);
+  const names = named.map((rate) => rate.name as string);
+  const bursts = named.map((rate) => (rate.capacity === Infinity ? Infinity : sizeOf(rate)));
+  rates.forEach((rate, index) => {
+    if (rate.name !== undefined && rates.findIndex((other) => other.name === rate.name) < index)
+      throw invalid(`also[${index}].name`, 'unique', rate.name, RangeError);
+  });
+  return { also: rates, names, bursts, maxQueue, ttl, clock, name, silent };
 }
 
 /**
@@ -90,7 +112,9 @@ export function checkSettings(options: {
  */
 function checkRate(rate: Rate, prefix: string): CheckedRate {
   checkObject(prefix.slice(0, -1), rate);
-  const { capacity, period = 1, burst, window, margin } = rate;
+  const { name, capacity, period = 1, burst, window, margin } = rate;
+  // The main rate has no name. `prefix` is empty for the main rate.
+  if (prefix !== '' && name !== undefined) checkRateName(`${prefix}name`, name);
   checkNumber(`${prefix}capacity`, 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
   checkNumber(`${prefix}period`, 'a finite number > 0', period, Number.MIN_VALUE, Number.MAX_VALUE);
   // A bucket of infinite size would switch off a finite capacity.
@@ -103,7 +127,7 @@ function checkRate(rate: Rate, prefix: string): CheckedRate {
     throw invalid(`${prefix}margin`, 'left out without window: "sliding"', margin, RangeError);
   if (window !== undefined && burst !== undefined)
     throw invalid(`${prefix}burst`, 'left out with window: "sliding"', burst, RangeError);
-  const checked = { capacity, period, burst, window, margin };
+  const checked = { name: prefix === '' ? undefined : name, capacity, period, burst, window, margin };
   const speed = capacity / period;
   // A rate that overflows would refill the bucket at once. A rate that underflows would never refill the bucket.
   if (capacity < Infinity && !(speed < Infinity && sizeOf(checked) / speed < Infinity)) {
@@ -112,6 +136,12 @@ function checkRate(rate: Rate, prefix: string): CheckedRate {
     );
   }
   return checked;
+}
+
+/** Throws unless `name` can be the name of a rate. */
+function checkRateName(argument: string, name: unknown): void {
+  if (typeof name !== 'string') throw invalid(argument, 'a string', name);
+  if (name === '' || name === 'cost') throw invalid(argument, 'a non-empty string other than "cost"', name, RangeError);
 }
 
 /** The largest cost that `rate` can grant at once. */
@@ -140,6 +170,33 @@ export function createBudget(
   // One token fits, as by default in a bucket. Otherwise no call with the default cost could be granted.
   const span = capacity < 1 ? period / capacity : period;
   return new SlidingWindow(size, span + margin, now, serial, earlier as SlidingWindow | undefined);
+}
+
+/**
+ * Combines the budgets of a gate; `undefined` without a limit.
+ *
+ * @param own The budget of the main rate.
+ * @param also The budgets of the rates in `also`.
+ */
+export function combineBudgets(
+  own: Budget | undefined,
+  also: readonly (Budget | undefined)[],
+  { also: rates, names }: Settings,
+): Budget | undefined {
+  const budgets: Budget[] = [];
+  const places: number[] = [];
+  [own, ...also].forEach((budget, index) => {
+    if (budget === undefined) return;
+    budgets.push(budget);
+    const name = rates[index - 1]?.name;
+    places.push(name === undefined ? 0 : names.indexOf(name) + 1);
+  });
+  // A budget of one rate does not read vectors.
+  return budgets.length === 1 && places[0] === 0 ? budgets[0] : combined(budgets, places);
+}
+
+function combined(budgets: readonly Budget[], places: readonly number[]): Budget | undefined {
+  return budgets.length === 0 ? undefined : new CombinedBudget(budgets, places);
 }
 
 /** The limits of a gate as messages show them: `10 per 1 s and 500 in any 60 s, 2 at a time`. */

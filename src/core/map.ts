@@ -1,15 +1,16 @@
 /**
  * The `map` and `wrap` methods of gates. `map` has one loop that reads items, and one worker per granted permit.
  */
+import type { Cost } from './cost.js';
 import { checkAcquireOptions, checkCost, checkFunction } from './validation.js';
 import type { Gate } from './gate.js';
 import { openSource, type Source } from './item-source.js';
 import type { Permit } from './permit.js';
 
 /** Settings of `map`. */
-export interface MapOptions<T> {
-  /** Tokens per item, or a function that computes the tokens from the item. Default 1. */
-  cost?: number | ((item: T) => number) | undefined;
+export interface MapOptions<T, Name extends string = string> {
+  /** The cost of each item, or a function that computes the cost from the item. Default 1. */
+  cost?: Cost<Name> | ((item: T) => Cost<Name>) | undefined;
   /** An abort stops `map`: no further item is read or started, and the promise rejects with the signal's `reason`. */
   signal?: AbortSignal | undefined;
 }
@@ -24,7 +25,7 @@ export function mapItems<T, R>(
     checkFunction('fn', fn);
     checkAcquireOptions(options);
     const { cost = 1, signal } = options;
-    if (typeof cost !== 'function') checkCost(cost);
+    if (typeof cost !== 'function' && typeof cost !== 'object') checkCost(cost);
     const source: Source<T> = openSource(items);
 
     const results: R[] = [];
@@ -102,10 +103,10 @@ export function mapItems<T, R>(
 export function wrapFunction<This, Args extends unknown[], R>(
   gate: Pick<Gate, 'run'>,
   fn: (this: This, ...args: Args) => R,
-  cost: number | ((...args: Args) => number),
+  cost: Cost | ((...args: Args) => Cost),
 ): (this: This, ...args: Args) => Promise<Awaited<R>> {
   checkFunction('fn', fn);
-  if (typeof cost !== 'function') checkCost(cost);
+  if (typeof cost !== 'function' && typeof cost !== 'object') checkCost(cost);
   return copyMetadata(fn, async function (this: This, ...args: Args): Promise<Awaited<R>> {
     return gate.run<Awaited<R>>(
       () => fn.apply(this, args) as Awaited<R>,

@@ -3,6 +3,8 @@
  * A permit is the right to do one piece of work. A gate grants a permit; the holder releases the permit.
  */
 import { addDisposal } from './dispose.js';
+import { type Cost, costsByName, type NamedRates, readSettlement, Terms } from './cost.js';
+import type { PermitExpiredError } from './errors.js';
 import { checkCost } from './validation.js';
 
 /**
@@ -19,12 +21,24 @@ import { checkCost } from './validation.js';
  *   permit.release();
  * }
  */
-export interface Permit extends Disposable, AsyncDisposable {
-  /** Tokens: the requested cost; after `settle`, the true cost. */
+export interface Permit<Name extends string = string> extends Disposable, AsyncDisposable {
+  /**
+   * Tokens that the permit cost the main rate and every rate without a name: as requested; after `settle`, the true
+   * cost.
+   */
   readonly cost: number;
+  /** Tokens that the permit cost each named rate: as requested; after `settle`, the true cost. Frozen. */
+  readonly costs: Readonly<Record<Name, number>>;
+  /** The number of slots that the permit took of the concurrency limit. On Redis: the numbers of these slots. */
+  readonly slots: number | readonly number[];
+  /**
+   * Aborts when the permit is lost, with a {@link PermitExpiredError} after the `ttl` of the throttle. Pass the signal
+   * to the work, so that the work stops when its slot is free for another caller.
+   */
+  readonly signal: AbortSignal;
   /** Seconds between the call of `acquire` and the grant. */
   readonly waited: number;
-  /** Whether `release` has been called. */
+  /** Whether the permit no longer holds its slots: `release` has been called, or the permit is lost. */
   readonly released: boolean;
   /**
    * Returns the slot. Further calls have no effect. `using` and `await using` call `release` at the end of the block.
@@ -32,13 +46,15 @@ export interface Permit extends Disposable, AsyncDisposable {
   release(): void;
   /**
    * States the true cost of the work, if it differs from the requested cost. A lower cost returns tokens. A higher
-   * cost leaves a debt, which delays later waiters. Only the first call has an effect, before or after `release`.
+   * cost leaves a debt, which delays later waiters. A number settles every rate. A record settles the rates that it
+   * names, where `cost` names the main rate and every rate without a name. Each rate settles once, before or after
+   * `release`: a later cost of a settled rate has no effect.
    *
    * Afterwards, the bucket holds the tokens that it would hold if the caller had requested the true cost. Tokens that
    * would have overflowed a full bucket in the meantime do not return.
    *
-   * @param cost The true cost in tokens: finite and >= 0. It may exceed `burst`.
-   * @throws {RangeError | TypeError} `cost` is out of range. Nothing changes then.
+   * @param cost The true cost in tokens, or a record of true costs: each finite and >= 0. It may exceed `burst`.
+   * @throws {RangeError | TypeError} `cost` is out of range, or names an unknown rate. Nothing changes then.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -49,20 +65,35 @@ export interface Permit extends Disposable, AsyncDisposable {
    *   permit.settle(answer.tokensUsed);
    * }, 4_000);                                             // 2,800 tokens return to the bucket
    */
-  settle(cost: number): void;
+  settle(cost: Cost<Name>): void;
   /** Calls `settle(0)`: for work that never reached the upstream. */
   refund(): void;
 }
 
-/** The gate that issued a permit. */
-export interface Issuer {
-  onRelease(permit: Grant): void;
-  onSettle(permit: Grant, difference: number): void;
+/** The permit of a {@link Throttle}: a {@link Permit} with a number of slots. */
+export interface ThrottlePermit<Name extends string = string> extends Permit<Name> {
+  /** The number of slots that the permit took of the concurrency limit. */
+  readonly slots: number;
 }
 
-/** Bits of `Grant.#state`. One field holds both bits, because a program creates millions of permits. */
+/** The gate that issued a permit. */
+export interface Issuer {
+  /** The named rates of the gate; absent if a gate has none. */
+  readonly rates?: NamedRates | undefined;
+  onRelease(permit: Grant): void;
+  /** `difference` is the difference of `cost`; `differences`, for named rates, the vector of all differences. */
+  onSettle(permit: Grant, difference: number, differences?: readonly number[]): void;
+  /** The error of a permit that has been held for too long. Absent if the permits of the gate do not expire. */
+  expiredError?(): PermitExpiredError;
+}
+
+/** Bits of `Grant.#state`. One field holds all bits, because a program creates millions of permits. */
 const RELEASED = 1;
 const SETTLED = 2;
+const EXPIRED = 4;
+
+/** The rates of a gate without names. */
+const NO_RATES: NamedRates = { names: [], describe: () => 'this throttle' };
 
 /** The value of `Symbol.dispose` at the creation of the latest permit. A polyfill may define it later. */
 let disposeKey: symbol | undefined;
@@ -71,6 +102,8 @@ let disposeKey: symbol | undefined;
 export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposable> {
   readonly #issuer: Issuer;
   #state = 0;
+  /** `undefined` for a permit with a number as its cost and one slot, until its signal is read. */
+  #terms: Terms | undefined;
   /**
    * A promise that resolves with an object looks up `then`. This property ends the lookup before `Object.prototype`,
    * which saves a tenth of the time of an uncontended `acquire`.
@@ -82,12 +115,30 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
   /** The serial number of the grant: the grants of a gate are numbered in order. */
   readonly serial: number;
 
-  constructor(issuer: Issuer, cost: number, waited: number, serial: number) {
+  constructor(issuer: Issuer, cost: number, waited: number, serial: number, terms?: Terms) {
     this.#issuer = issuer;
+    this.#terms = terms;
     this.cost = cost;
     this.waited = waited;
     this.serial = serial;
     if (disposeKey !== Symbol.dispose || disposeKey === undefined) completePrototype();
+  }
+
+  get costs(): Readonly<Record<string, number>> {
+    return costsByName(this.#issuer.rates?.names ?? [], this.#terms?.costs ?? []);
+  }
+
+  get slots(): number | readonly number[] {
+    return this.#terms === undefined ? 1 : this.#terms.slots;
+  }
+
+  get signal(): AbortSignal {
+    const terms = (this.#terms ??= new Terms(this.cost, undefined, 1));
+    if (terms.controller === undefined) {
+      terms.controller = new AbortController();
+      if ((this.#state & EXPIRED) !== 0) terms.controller.abort(this.#issuer.expiredError?.());
+    }
+    return terms.controller.signal;
   }
 
   get released(): boolean {
@@ -101,13 +152,38 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
     this.#issuer.onRelease(this);
   }
 
-  settle(cost: number): void {
+  settle(cost: Cost): void {
+    const { rates } = this.#issuer;
+    if (rates !== undefined || typeof cost === 'object') return this.#settleByName(cost, rates ?? NO_RATES);
     checkCost(cost);
     if ((this.#state & SETTLED) !== 0) return;
     this.#state |= SETTLED;
     const difference = cost - this.cost;
     this.cost = cost;
     if (difference !== 0) this.#issuer.onSettle(this, difference);
+  }
+
+  #settleByName(cost: Cost, rates: NamedRates): void {
+    const trueCosts = readSettlement(cost, rates);
+    if (rates === NO_RATES) {
+      if (trueCosts[0] !== undefined) this.settle(trueCosts[0]);
+      return;
+    }
+    const differences = (this.#terms as Terms).settle(trueCosts);
+    const [difference] = differences as [number];
+    this.cost += difference;
+    if (differences.some((each) => each !== 0)) this.#issuer.onSettle(this, difference, differences);
+  }
+
+  /** Ends the permit without its holder. The issuer has already counted its slots as free. */
+  expire(): void {
+    this.#state |= RELEASED | EXPIRED;
+  }
+
+  /** Notifies the holder of the expiry. */
+  abortSignal(): void {
+    const controller = this.#terms?.controller;
+    if (controller !== undefined) controller.abort(this.#issuer.expiredError?.());
   }
 
   refund(): void {

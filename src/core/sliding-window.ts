@@ -33,6 +33,8 @@ export class SlidingWindow implements Budget {
   #total = 0;
   /** The serial number of the last grant that is no longer in the window, or that came before the window. */
   #expiredSerial: number;
+  /** The serial number of the last grant before the latest correction; -1 without a correction. */
+  #correctedSerial = -1;
 
   /**
    * @param capacity The largest cost that may start in any `span`.
@@ -57,6 +59,7 @@ export class SlidingWindow implements Budget {
     this.#first = earlier.#first;
     this.#total = earlier.#total;
     this.#expiredSerial = earlier.#expiredSerial;
+    this.#correctedSerial = earlier.#correctedSerial;
   }
 
   level(now: number): number {
@@ -108,8 +111,12 @@ export class SlidingWindow implements Budget {
   settle(now: number, difference: number, serial: number): void {
     this.#expire(now);
     // An expired grant does not count, so a correction of its cost has no effect.
-    if (serial <= this.#expiredSerial) return;
-    const index = this.#indexOf(serial);
+    if (serial <= this.#expiredSerial || serial <= this.#correctedSerial) return;
+    this.#addTo(this.#indexOf(serial), difference);
+  }
+
+  /** Adds `difference` to the cost of the entry at `index`. */
+  #addTo(index: number, difference: number): void {
     (this.#costs[index] as number) += difference;
     this.#total += difference;
     this.#corrections ??= new FenwickTree(this.#times.length);
@@ -129,7 +136,8 @@ export class SlidingWindow implements Budget {
 
   settleEarlier(now: number, earlier: SlidingWindow, difference: number, serial: number): void {
     earlier.#expire(now);
-    if (serial <= earlier.#expiredSerial) return;
+    // A correction of this window came after all grants of `earlier`.
+    if (serial <= earlier.#expiredSerial || serial <= earlier.#correctedSerial || this.#correctedSerial >= 0) return;
     // All grants of `earlier` are older than the grants of this window.
     const time = earlier.#times[earlier.#indexOf(serial)] as number;
     earlier.settle(now, difference, serial);
@@ -140,6 +148,20 @@ export class SlidingWindow implements Budget {
     this.#costs.splice(index, 0, difference);
     this.#serials.splice(index, 0, this.#serials[index - 1] ?? this.#expiredSerial);
     this.#compact();
+  }
+
+  correct(now: number, level: number | undefined, serial: number, onlyLower: boolean): void {
+    if (level === undefined || (onlyLower && level >= this.level(now))) return;
+    this.#expire(now);
+    let excess = this.#total - (this.burst - Math.min(this.burst, level));
+    this.#correctedSerial = serial;
+    // A lower level counts like a grant at this instant. A higher level forgets the oldest grants first.
+    if (excess < 0) return this.#add(now, -excess, serial);
+    for (let index = this.#first; excess > 0 && index < this.#times.length; index++) {
+      const share = Math.min(excess, this.#costs[index] as number);
+      this.#addTo(index, -share);
+      excess -= share;
+    }
   }
 
   fresh(): SlidingWindow {

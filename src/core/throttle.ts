@@ -38,21 +38,40 @@
  * middle of a decision, nothing recurses, and work starts in the asynchronous context of its own caller. Only the
  * subscribers of `events.ts` run synchronously. They run after a decision is complete.
  */
-import { type Budget, CombinedBudget } from './budget.js';
+import type { Budget } from './budget.js';
 import { EventPublisher } from './events.js';
 import { type Clock, readClock } from './clock.js';
-import { QueueFullError, ThrottleClosedError, type ThrottleErrorOptions, ThrottleTimeoutError } from './errors.js';
+import {
+  checkTokens,
+  type Cost,
+  costsByName,
+  describeCost,
+  type NamedRates,
+  readCosts,
+  readLevels,
+  Terms,
+} from './cost.js';
+import {
+  PermitExpiredError,
+  QueueFullError,
+  ThrottleClosedError,
+  type ThrottleErrorOptions,
+  ThrottleTimeoutError,
+} from './errors.js';
+import { Expiry } from './expiry.js';
 import { refusal, printable } from './refusals.js';
 import { checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid } from './validation.js';
-import type { AcquireOptions, Gate } from './gate.js';
+import type { AcquireOptions, CorrectOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
-import { Grant, type Permit, runWithPermit } from './permit.js';
+import { Grant, runWithPermit, type ThrottlePermit } from './permit.js';
+import { Timer } from './timer.js';
 import { type RunCall, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
 import {
   type CheckedLimits,
   checkLimits,
   checkSettings,
+  combineBudgets,
   createBudget,
   describeLimits,
   type Rate,
@@ -67,18 +86,23 @@ export interface ThrottleOwner {
    */
   onIdle(evictableAt: number): void;
   /** The throttle that has replaced this throttle after an eviction. It takes over the debts of this throttle. */
-  currentThrottle(): Throttle;
+  currentThrottle(): Throttle<string>;
 }
 
 /** Settings of a {@link Throttle} beside capacity, concurrency and period. */
-export interface ThrottleOptions extends Pick<Rate, 'burst' | 'window' | 'margin'> {
+export interface ThrottleOptions<Name extends string = string> extends Pick<Rate, 'burst' | 'window' | 'margin'> {
   /** Further rates. A job starts once every rate permits its cost. It then spends its cost from every rate at once. */
-  also?: readonly Rate[] | undefined;
+  also?: readonly Rate<Name>[] | undefined;
   /**
    * The largest number of waiters: an integer >= 0, or `Infinity`, the default. Further calls are refused with a
    * {@link QueueFullError}.
    */
   maxQueue?: number | undefined;
+  /**
+   * Seconds: > 0. A permit that is held longer counts as leaked: its slots are free for other callers, its `signal`
+   * aborts with a {@link PermitExpiredError}, and its release has no effect. Default `Infinity`.
+   */
+  ttl?: number | undefined;
   /** The source of time and timers. Default: the platform's monotonic clock. */
   clock?: Clock | undefined;
   /** A name for error messages and events. */
@@ -99,10 +123,14 @@ export interface Limits {
   burst?: number | undefined;
 }
 
+/** A permit inside a throttle. The names of the rates are known only outside. */
+// eslint-disable-next-line typescript/no-explicit-any
+type AnyPermit = ThrottlePermit<any>;
+
 /**
  * The queue of every throttle that has had no waiter yet. It stays empty. Most throttles never need their own queue.
  */
-const NO_WAITERS: WaitQueue<Permit> = /* @__PURE__ */ new WaitQueue<Permit>(undefined as never);
+const NO_WAITERS: WaitQueue<AnyPermit> = /* @__PURE__ */ new WaitQueue<AnyPermit>(undefined as never);
 
 /**
  * A throttle runs at most `concurrency` jobs at a time, and starts at most `capacity` tokens of work per `period`
@@ -118,7 +146,7 @@ const NO_WAITERS: WaitQueue<Permit> = /* @__PURE__ */ new WaitQueue<Permit>(unde
  * const throttle = new Throttle(10, 2);             // 10 per second, 2 at a time
  * const answers = await Promise.all(['a', 'b', 'c'].map((name) => throttle.run(async () => name.toUpperCase())));
  */
-export class Throttle implements Gate {
+export class Throttle<Name extends string = never> implements Gate {
   /** Calls `close()`, then waits for `idle()`. The constructor adds this method, see `dispose.ts`. */
   declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #settings: Settings;
@@ -127,28 +155,30 @@ export class Throttle implements Gate {
 
   /** The budget of `capacity` per `period`; `undefined` if the capacity is `Infinity`. */
   #ownBudget: Budget | undefined;
-  /** The budgets of the rates in `also`. */
-  readonly #alsoBudgets: readonly Budget[];
+  /** The budgets of the rates in `also`; `undefined` for a rate without a limit. */
+  readonly #alsoBudgets: readonly (Budget | undefined)[];
   /** All budgets combined; `undefined` without a rate limit. */
   #budget: Budget | undefined;
   /** The largest cost that can be granted. */
   #maxCost = 0;
-  /** The upper bound of `#active`: `Infinity` without a limit, 0 once the throttle is closed. */
+  /** The upper bound of `#active`: `Infinity` without a limit, -1 once the throttle is closed. */
   #maxActive = 0;
+  /** The number of occupied slots. */
   #active = 0;
   #pausedUntil = -Infinity;
   /** The serial number of the latest grant. */
   #serial = 0;
   /** The latest instant that the clock has returned or a timer has confirmed. */
   #latestNow = -Infinity;
-  /** The instant at which the timer is due; `Infinity` without a timer. */
-  #timerAt = Infinity;
-  #cancelTimer: (() => void) | undefined;
+  /** The timer of the head. */
+  #timer: Timer | undefined;
+  /** The permits that expire; `undefined` without a `ttl`. */
+  readonly #expiry: Expiry | undefined;
   #closed: { readonly reason: unknown } | undefined;
   #idleListeners: (() => void)[] | undefined;
   /** Whether the throttle has an owner or has ever had an idle listener. */
   #hasIdleListeners: boolean;
-  #queue = NO_WAITERS;
+  #queue: WaitQueue<AnyPermit> = NO_WAITERS;
   readonly #publisher: EventPublisher;
 
   /**
@@ -164,24 +194,24 @@ export class Throttle implements Gate {
    *
    * const api = new Throttle(5_000, 10, 3_600, { burst: 100, name: 'github' });
    */
-  constructor(capacity: number, concurrency?: number, period?: number, options?: ThrottleOptions);
+  constructor(capacity: number, concurrency?: number, period?: number, options?: ThrottleOptions<Name>);
   /** Creates a full throttle with the limits and the settings of `model`, without a new check. @internal */
-  constructor(model: Throttle, owner: ThrottleOwner);
+  constructor(model: Throttle<Name>, owner: ThrottleOwner);
   constructor(
-    capacity: number | Throttle,
+    capacity: number | Throttle<Name>,
     concurrency: number | ThrottleOwner = 0,
     period = 1,
-    options: ThrottleOptions = {},
+    options: ThrottleOptions<Name> = {},
   ) {
     addDisposal(Throttle.prototype, 'asyncDispose', disposeThrottle);
     if (Object(capacity) === capacity && #settings in (capacity as object)) {
-      const model = capacity as Throttle;
+      const model = capacity as Throttle<Name>;
       this.#settings = model.#settings;
       this.#limits = model.#limits;
       this.#owner = concurrency as ThrottleOwner;
       this.#ownBudget = model.#ownBudget?.fresh();
       this.#alsoBudgets =
-        model.#alsoBudgets.length === 0 ? model.#alsoBudgets : model.#alsoBudgets.map((budget) => budget.fresh());
+        model.#alsoBudgets.length === 0 ? model.#alsoBudgets : model.#alsoBudgets.map((budget) => budget?.fresh());
     } else {
       this.#settings = checkSettings(options);
       const { burst, window, margin } = options;
@@ -193,13 +223,13 @@ export class Throttle implements Gate {
         window,
         margin,
       });
-      this.#alsoBudgets = this.#settings.also
-        .map((rate) => createBudget(rate))
-        .filter((budget) => budget !== undefined);
+      this.#alsoBudgets = this.#settings.also.map((rate) => createBudget(rate));
       this.#ownBudget = createBudget(this.#limits);
     }
     this.#hasIdleListeners = this.#owner !== undefined;
-    this.#publisher = new EventPublisher(this.#settings.silent === true ? undefined : this, this.#settings.clock);
+    const { clock, names, silent, ttl } = this.#settings;
+    this.#publisher = new EventPublisher(silent === true ? undefined : this, clock, names);
+    if (ttl < Infinity) this.#expiry = new Expiry(clock, ttl, (now) => this.#onExpiryTimer(now));
     this.#applyLimits();
   }
 
@@ -219,20 +249,33 @@ export class Throttle implements Gate {
   }
 
   /**
-   * The largest cost, and the tokens that an idle throttle can grant at once. With several rates: the smallest burst.
+   * The largest cost, and the tokens that an idle throttle can grant at once. With several rates: the smallest burst of
+   * the rates without a name.
    */
   get burst(): number {
     return Math.min(this.#budget?.burst ?? Infinity, this.#limits.burst ?? Infinity);
   }
 
   /**
-   * The tokens available now. With several rates: the smallest level. Negative while a settled cost has left a debt.
+   * The tokens available now. With several rates: the smallest level of the rates without a name. Negative while a
+   * settled cost has left a debt.
    */
   get tokens(): number {
     return this.#budget?.level(this.#now()) ?? this.burst;
   }
 
-  /** The number of permits that holders have not released yet. */
+  /** The tokens of each named rate that are available now. Empty without named rates. */
+  get levels(): Readonly<Record<Name, number>> {
+    const { also, names } = this.#settings;
+    const now = names.length === 0 ? 0 : this.#now();
+    const levels = [0];
+    also.forEach(({ name }, index) => {
+      if (name !== undefined) levels.push(this.#alsoBudgets[index]?.level(now) ?? Infinity);
+    });
+    return costsByName(names, levels);
+  }
+
+  /** The number of slots that are occupied: one per permit, unless `slots` says otherwise. */
   get active(): number {
     return this.#active;
   }
@@ -280,11 +323,12 @@ export class Throttle implements Gate {
    *   console.log('working');
    * }                                                 // the permit is released here, also after an error
    */
-  acquire(cost = 1, options?: AcquireOptions): Promise<Permit> {
+  acquire(cost: Cost<Name> = 1, options?: AcquireOptions): Promise<ThrottlePermit<Name>> {
     try {
-      this.#validateCall(cost, options);
-      const permit = this.#grantAtOnce(cost);
-      return permit === undefined ? this.#enqueue(cost, options) : Promise.resolve(permit);
+      const terms = this.#validateCall(cost, options);
+      const tokens = terms === undefined ? (cost as number) : terms.cost;
+      const permit = this.#grantAtOnce(tokens, terms);
+      return permit === undefined ? this.#enqueue(tokens, terms, options) : Promise.resolve(permit);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -304,10 +348,11 @@ export class Throttle implements Gate {
    * console.log(permit ? 'in' : 'not now');
    * permit?.release();
    */
-  tryAcquire(cost = 1): Permit | undefined {
-    this.#checkCost(cost);
-    const permit = this.#grantAtOnce(cost);
-    if (permit === undefined) this.#publisher.refused({}, cost, undefined);
+  tryAcquire(cost: Cost<Name> = 1): ThrottlePermit<Name> | undefined {
+    const terms = this.#validateCall(cost);
+    const tokens = terms === undefined ? (cost as number) : terms.cost;
+    const permit = this.#grantAtOnce(tokens, terms);
+    if (permit === undefined) this.#publisher.refused({}, tokens, undefined, undefined, terms);
     return permit;
   }
 
@@ -326,14 +371,19 @@ export class Throttle implements Gate {
    * const throttle = new Throttle(10, 2);
    * const sum = await throttle.run(() => 1 + 1);
    */
-  run<T>(fn: (permit: Permit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
+  run<T>(
+    fn: (permit: ThrottlePermit<Name>) => T | PromiseLike<T>,
+    cost: Cost<Name> = 1,
+    options?: AcquireOptions,
+  ): Promise<T> {
     try {
       checkFunction('fn', fn);
-      this.#validateCall(cost, options);
+      const terms = this.#validateCall(cost, options);
+      const tokens = terms === undefined ? (cost as number) : terms.cost;
       const signal = options?.signal;
-      const permit = this.#grantAtOnce(cost);
+      const permit = this.#grantAtOnce(tokens, terms);
       if (permit !== undefined) return Promise.resolve(permit).then((granted) => runWithPermit(fn, granted, signal));
-      const job = this.#enqueue(cost, options, fn);
+      const job = this.#enqueue(tokens, terms, options, fn);
       return signal === undefined ? job.then(continueRun<T>) : job.then((granted) => continueRun(granted, signal));
     } catch (error) {
       return Promise.reject(error);
@@ -355,9 +405,9 @@ export class Throttle implements Gate {
    */
   wrap<This, Args extends unknown[], R>(
     fn: (this: This, ...args: Args) => R,
-    cost: number | ((...args: Args) => number) = 1,
+    cost: Cost<Name> | ((...args: Args) => Cost<Name>) = 1,
   ): (this: This, ...args: Args) => Promise<Awaited<R>> {
-    return wrapFunction(this, fn, cost);
+    return wrapFunction(this as Gate, fn, cost);
   }
 
   /**
@@ -381,9 +431,9 @@ export class Throttle implements Gate {
   map<T, R>(
     items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
     fn: (item: T, index: number) => R | PromiseLike<R>,
-    options?: MapOptions<T>,
+    options?: MapOptions<T, Name>,
   ): Promise<R[]> {
-    return mapItems(this, items, fn, options);
+    return mapItems(this as Gate, items, fn, options);
   }
 
   /**
@@ -409,7 +459,7 @@ export class Throttle implements Gate {
     this.#notifyIfIdle();
     this.#publisher.paused(this.#pausedUntil - now);
     // Restart the timer from `now`: if the clock has stepped back, the present timer may fire before the pause ends.
-    this.#setTimer(now, Infinity);
+    this.#timer?.set(now, Infinity);
     this.#reschedule(now);
   }
 
@@ -418,6 +468,34 @@ export class Throttle implements Gate {
     this.#pausedUntil = -Infinity;
     this.#publisher.paused(0);
     this.#reschedule();
+  }
+
+  /**
+   * Sets the tokens at hand, up or down, for a quota that the upstream reports or an operator resets. This is the one
+   * way to start more than the rate permits. Waiters that fit are granted before `correct` returns. A later settlement
+   * of a permit from before the correction does not change a corrected rate.
+   *
+   * @param levels A number, or `cost` in a record, sets the main rate and every rate without a name. Another entry of
+   *   a record sets a named rate. A rate that a record does not mention stays as it is. Each level is limited to the
+   *   burst of its rate. A negative level is a debt.
+   * @param options `onlyLower: true` never raises a level.
+   * @throws {RangeError | TypeError} A level is not a number above `-Infinity`, or a name is unknown. Nothing changes
+   *   then.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const llm = new Throttle(500, 20, 60, { also: [{ name: 'tokens', capacity: 200_000, period: 60 }] });
+   * llm.correct({ tokens: 150_000 }, { onlyLower: true });  // the upstream reports 150,000 remaining tokens
+   * console.log(llm.levels.tokens);                         // → 150000
+   */
+  correct(levels: Cost<Name>, options: CorrectOptions = {}): void {
+    checkObject('options', options);
+    const { onlyLower = false } = options;
+    const vector = readLevels(levels, this);
+    const now = this.#now();
+    this.#budget?.correct(now, vector[0], this.#serial, onlyLower, vector);
+    this.#reschedule(now);
   }
 
   /** Resolves once the queue is empty and every permit is released. */
@@ -444,7 +522,7 @@ export class Throttle implements Gate {
   close(reason?: unknown): void {
     if (this.#closed !== undefined) return;
     this.#closed = { reason };
-    this.#maxActive = 0;
+    this.#maxActive = -1;
     // All waiters share one error: 100,000 identical stack traces would take a second.
     const error = this.#closedError();
     this.#queue.refuseAll(() => error);
@@ -458,9 +536,9 @@ export class Throttle implements Gate {
    *
    * @throws {RangeError | TypeError} `cost` is out of range.
    */
-  estimateWait(cost = 1): number {
-    this.#checkCost(cost);
-    return this.#estimateWait(this.#now(), cost);
+  estimateWait(cost: Cost<Name> = 1): number {
+    const terms = this.#validateCall(cost);
+    return this.#estimateWait(this.#now(), terms === undefined ? (cost as number) : terms.cost, terms);
   }
 
   /**
@@ -488,13 +566,14 @@ export class Throttle implements Gate {
     this.#ownBudget = createBudget(checked, this.#now(), this.#serial, this.#ownBudget);
     this.#limits = checked;
     this.#applyLimits();
-    this.#queue.refuseAll((waiter) => (waiter.cost > this.#maxCost ? this.#tooLargeError(waiter.cost) : undefined));
+    this.#queue.refuseAll(({ cost, terms }) =>
+      cost > this.#maxCost ? this.#tooLargeError(cost) : this.#tooManySlotsError(terms?.slots ?? 1),
+    );
     this.#reschedule();
   }
 
   #applyLimits(): void {
-    const budgets = this.#ownBudget === undefined ? this.#alsoBudgets : [this.#ownBudget, ...this.#alsoBudgets];
-    this.#budget = budgets.length > 1 ? new CombinedBudget(budgets) : budgets[0];
+    this.#budget = combineBudgets(this.#ownBudget, this.#alsoBudgets, this.#settings);
     if (this.#closed === undefined) this.#maxActive = this.#limits.concurrency || Infinity;
     this.#maxCost = Math.min(this.burst, Number.MAX_VALUE);
   }
@@ -523,32 +602,47 @@ export class Throttle implements Gate {
   }
 
   /** A permit for a caller that has just called, if no caller waits and the permit can be granted now. */
-  #grantAtOnce(cost: number): Permit | undefined {
+  #grantAtOnce(cost: number, terms: Terms | undefined): AnyPermit | undefined {
     if (this.#queue.size > 0) return undefined;
+    if (this.#expiry !== undefined) return this.#grantWithExpiry(this.#expiry, cost, terms);
     // Without a rate and without a pause, the decision needs no instant. Reading the clock takes as long as the rest.
     const isTimed = this.#budget !== undefined || this.#pausedUntil > -Infinity;
-    return this.#grant(isTimed ? this.#now() : -Infinity, cost);
+    return this.#grant(isTimed ? this.#now() : -Infinity, cost, terms);
+  }
+
+  /** The timer is set before the grant. A clock that throws then changes nothing. */
+  #grantWithExpiry(expiry: Expiry, cost: number, terms: Terms | undefined): AnyPermit | undefined {
+    const now = this.#now();
+    expiry.prepare(now);
+    // A clock of the user may have called the throttle.
+    const permit = this.#queue.size > 0 ? undefined : this.#grant(now, cost, terms);
+    if (permit === undefined) expiry.cancelIfUnused();
+    return permit;
   }
 
   /**
    * The only decision. Returns a permit if a slot is free, no pause is in force and the budget has the tokens. It then
    * takes the slot and the tokens. Otherwise it changes nothing.
    */
-  #grant(now: number, cost: number, waiter?: Waiter<Permit>): Permit | undefined {
-    if (this.#active >= this.#maxActive || now < this.#pausedUntil) return undefined;
-    if (this.#budget !== undefined && !this.#budget.take(now, cost, this.#serial + 1)) return undefined;
-    this.#active++;
+  #grant(now: number, cost: number, terms: Terms | undefined, waiter?: Waiter<AnyPermit>): AnyPermit | undefined {
+    const slots = terms === undefined ? 1 : terms.slots;
+    if (this.#active + slots > this.#maxActive || now < this.#pausedUntil) return undefined;
+    if (this.#budget !== undefined && !this.#budget.take(now, cost, this.#serial + 1, terms?.costs)) return undefined;
+    this.#active += slots;
     this.#serial++;
     if (waiter !== undefined) return this.#grantWaiter(now, waiter);
-    const permit = new Grant(this, cost, 0, this.#serial);
+    const permit = new Grant(this, cost, 0, this.#serial, terms);
+    if (this.#expiry !== undefined) this.#expiry.add(now, permit);
     this.#publisher.granted(permit);
-    return permit;
+    return permit as AnyPermit;
   }
 
   /** Resolves the promise of a waiter with a permit. Kept separate so that `#grant` stays small enough to inline. */
-  #grantWaiter(now: number, waiter: Waiter<Permit>): Permit {
+  #grantWaiter(now: number, waiter: Waiter<AnyPermit>): AnyPermit {
     // A subscriber may call `acquire` during a grant, so `since` can exceed `now`.
-    const permit = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial);
+    const grant = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial, waiter.terms);
+    if (this.#expiry !== undefined) this.#expiry.add(now, grant);
+    const permit = grant as AnyPermit;
     this.#queue.grant(waiter, permit);
     this.#publisher.grantedWaiter(permit, waiter);
     return permit;
@@ -556,37 +650,101 @@ export class Throttle implements Gate {
 
   /** Called once per permit, when its holder releases the permit. @internal */
   onRelease(permit: Grant): void {
-    this.#active--;
+    this.#active -= permit.slots as number;
+    if (this.#expiry !== undefined) this.#expiry.remove(permit);
     if (this.#hasIdleListeners) this.#notifyIfIdle();
     this.#publisher.released(permit);
     if (this.#queue.size > 0) this.#drainQueue(this.#nowOrLatest());
   }
 
   /** Called at most once per permit, when its holder states a different cost. @internal */
-  onSettle({ serial }: Grant, difference: number): void {
+  onSettle({ serial }: Grant, difference: number, differences?: readonly number[]): void {
     // After an eviction, the replacement takes over a debt. A refund has no effect, because an evicted bucket was full.
-    const payer = difference > 0 ? (this.#owner?.currentThrottle() ?? this) : this;
+    const hasDebt = differences === undefined ? difference > 0 : differences.some((each) => each > 0);
+    const payer: Throttle<string> = hasDebt ? (this.#owner?.currentThrottle() ?? this) : this;
     const now = payer.#nowOrLatest();
-    if (payer === this) this.#budget?.settle(now, difference, serial);
-    else if (this.#budget !== undefined) payer.#budget?.settleEarlier(now, this.#budget, difference, serial);
+    if (payer === this) this.#budget?.settle(now, difference, serial, differences);
+    else if (this.#budget !== undefined) {
+      const debts = differences?.map((each) => Math.max(0, each));
+      payer.#budget?.settleEarlier(now, this.#budget, Math.max(0, difference), serial, debts);
+    }
     payer.#reschedule(now);
+  }
+
+  /** Publishes the refusal of a call that the gate of this throttle has refused. @internal */
+  publishRefusal(cost: unknown, error: Error): void {
+    let terms: Terms | undefined;
+    try {
+      terms = this.#validateCall(cost);
+    } catch {
+      // A call with an invalid argument publishes no message.
+      return;
+    }
+    this.#publishRefusal(terms === undefined ? (cost as number) : terms.cost, terms, error);
+  }
+
+  /** The named rates, for permits; `undefined` without named rates. @internal */
+  get rates(): NamedRates | undefined {
+    return this.#settings.names.length === 0 ? undefined : this;
+  }
+
+  /** The names of the named rates. @internal */
+  get names(): readonly string[] {
+    return this.#settings.names;
+  }
+
+  /** The error of a permit that has expired. @internal */
+  expiredError(): PermitExpiredError {
+    return new PermitExpiredError(
+      `a permit of ${this.describe()} was held for more than ${this.#settings.ttl} s (ttl), so its slots were freed; ` +
+        'stop the work when permit.signal aborts, or raise ttl',
+    );
+  }
+
+  /** Frees the slots of the permits that have expired. Grants the waiters, then notifies the holders. */
+  #expirePermits(now: number): void {
+    const expired = this.#expiry?.takeExpired(now) ?? [];
+    for (const permit of expired) {
+      permit.expire();
+      this.#active -= permit.slots as number;
+    }
+    for (const permit of expired) ignoreErrors(() => this.#publisher.released(permit));
+    this.#reschedule();
+    // Sets the timer for the oldest permit. If the clock throws, the next call tries again.
+    ignoreErrors(() => {
+      this.#expiry?.prepare(this.#nowOrLatest());
+      this.#expiry?.cancelIfUnused();
+    });
+    // A listener of the user may call the throttle, so the state is complete before the first one runs.
+    for (const permit of expired) ignoreErrors(() => permit.abortSignal());
+  }
+
+  #onExpiryTimer(now: number): void {
+    if (now > this.#latestNow) this.#latestNow = now;
+    this.#expirePermits(now);
   }
 
   /** Grants the head until the head does not fit. Then sets the timer for the instant at which the head can fit. */
   #drainQueue(now: number): void {
     for (let head = this.#queue.head; head !== undefined; head = this.#queue.head) {
-      if (this.#grant(now, head.cost, head) === undefined && this.#setHeadTimer(now, head)) return;
+      if (this.#expiry !== undefined && !this.#prepareExpiry(this.#expiry, now, head)) continue;
+      if (this.#grant(now, head.cost, head.terms, head) === undefined && this.#setHeadTimer(now, head)) {
+        this.#expiry?.cancelIfUnused();
+        return;
+      }
     }
-    this.#setTimer(now, Infinity);
+    this.#timer?.set(now, Infinity);
+    this.#expiry?.cancelIfUnused();
   }
 
   /**
    * Sets the timer for the head. Returns `true` if that worked. If the clock throws, refuses the head with the error of
    * the clock: without a timer the head might wait forever.
    */
-  #setHeadTimer(now: number, head: Waiter<Permit>): boolean {
+  #setHeadTimer(now: number, head: Waiter<AnyPermit>): boolean {
     try {
-      this.#setTimer(now, this.#active < this.#maxActive ? this.#earliestGrant(now, head.cost) : Infinity);
+      const hasSlots = this.#active + (head.terms?.slots ?? 1) <= this.#maxActive;
+      this.#setTimer(now, hasSlots ? this.#earliestGrant(now, head.cost, head.terms?.costs) : Infinity);
       return true;
     } catch (error) {
       this.#queue.refuse(head, () => error);
@@ -594,16 +752,39 @@ export class Throttle implements Gate {
     }
   }
 
+  /** Sets the timer of the oldest permit, like {@link #setHeadTimer}: the head may wait for the slot of that permit. */
+  #prepareExpiry(expiry: Expiry, now: number, head: Waiter<AnyPermit>): boolean {
+    try {
+      expiry.prepare(now);
+    } catch (error) {
+      if (this.#queue.head === head) this.#queue.refuse(head, () => error);
+    }
+    // A clock of the user may have called the throttle.
+    return this.#queue.head === head;
+  }
+
+  /** Sets the timer for the instant `at`; `Infinity` cancels the timer. */
+  #setTimer(now: number, at: number): void {
+    if (this.#timer === undefined) {
+      if (at === Infinity) return;
+      this.#timer = new Timer(this.#settings.clock, (reached) => {
+        if (reached > this.#latestNow) this.#latestNow = reached;
+        this.#reschedule();
+      });
+    }
+    this.#timer.set(now, at);
+  }
+
   /** The earliest instant at which pause and tokens permit `cost`. */
-  #earliestGrant(now: number, cost: number): number {
+  #earliestGrant(now: number, cost: number, costs: readonly number[] | undefined): number {
     const opens = Math.max(now, this.#pausedUntil);
-    return this.#budget?.readyAt(opens, cost) ?? opens;
+    return this.#budget?.readyAt(opens, cost, costs) ?? opens;
   }
 
   /** Called after every change that may let the head start or leave the throttle idle. */
   #reschedule(now?: number): void {
     if (this.#queue.size > 0) this.#drainQueue(now ?? this.#nowOrLatest());
-    else this.#setTimer(0, Infinity);
+    else this.#timer?.set(0, Infinity);
     this.#notifyIfIdle();
   }
 
@@ -612,9 +793,13 @@ export class Throttle implements Gate {
    * timer from the present instant, the timer counts as due.
    */
   #grantBeforeTimeout(timeout: number): void {
-    if (this.#timerAt - this.#nowOrLatest() <= timeout * ROUNDING)
-      this.#latestNow = Math.max(this.#latestNow, this.#timerAt);
-    this.#reschedule();
+    const now = this.#nowOrLatest();
+    const grantAt = this.#timer?.at ?? Infinity;
+    const expiryAt = this.#expiry?.timerAt ?? Infinity;
+    for (const at of [grantAt, expiryAt])
+      if (at - now <= timeout * ROUNDING) this.#latestNow = Math.max(this.#latestNow, at);
+    if (expiryAt <= this.#latestNow) this.#expirePermits(this.#latestNow);
+    else this.#reschedule();
   }
 
   /** Notifies the idle listeners and the owner if no job runs and no caller waits. */
@@ -628,94 +813,72 @@ export class Throttle implements Gate {
     );
   }
 
-  /** Sets the timer for the instant `at`; `Infinity` cancels the timer. */
-  #setTimer(now: number, at: number): void {
-    if (at === this.#timerAt) return;
-    ignoreErrors(this.#cancelTimer);
-    this.#cancelTimer = undefined;
-    this.#timerAt = Infinity;
-    if (at < Infinity) this.#startTimer(now, at);
-  }
-
-  #startTimer(now: number, at: number): void {
-    const { clock } = this.#settings;
-    const startedAt = clock.now();
-    const delay = at - now;
-    let cancelled = false;
-    const cancel = clock.schedule(delay, () => {
-      // A clock of the user may fire a cancelled timer, or fire a timer twice.
-      if (cancelled) return;
-      cancelled = true;
-      this.#cancelTimer = undefined;
-      this.#timerAt = Infinity;
-      // A timer may fire up to 1 ms early. `#reschedule` then sets a timer for the rest. Otherwise `at` counts as
-      // reached, even if rounding or a clock that stepped back shows an earlier instant, so that no waiter waits
-      // forever.
-      const elapsed = readClock(clock) - startedAt;
-      const reached = elapsed >= 0 && elapsed < delay ? now + elapsed : at;
-      if (reached > this.#latestNow) this.#latestNow = reached;
-      this.#reschedule();
-    });
-    if (cancelled) return;
-    this.#timerAt = at;
-    this.#cancelTimer = () => {
-      cancelled = true;
-      cancel();
-    };
-  }
-
-  /** Checks the arguments of a call. */
-  #validateCall(cost: number, options: AcquireOptions | undefined): void {
-    this.#checkCost(cost);
+  /**
+   * Checks the arguments of a call. Returns `undefined` for a call with a number as its cost and one slot in a throttle
+   * without named rates.
+   */
+  #validateCall(cost: unknown, options?: AcquireOptions): Terms | undefined {
+    const isNumber = typeof cost === 'number' && this.#settings.names.length === 0;
+    if (isNumber && !(cost >= 0 && cost <= this.#maxCost)) throw this.#tooLargeError(cost);
+    if (isNumber && options === undefined) return undefined;
+    const costs = isNumber ? [cost] : readCosts('cost', cost, this, 1, 0, this.#checkEntry);
     if (options !== undefined) checkAcquireOptions(options);
+    const slots = options?.slots ?? 1;
+    const error = this.#tooManySlotsError(slots);
+    if (error !== undefined) throw error;
+    return isNumber && slots === 1 ? undefined : new Terms(costs[0] as number, this.rates && costs, slots);
   }
 
   /** Adds a waiter to the queue. Throws the refusal if the queue is full or the deadline cannot be met. */
-  #enqueue(cost: number, options: AcquireOptions | undefined): Promise<Permit>;
+  #enqueue(cost: number, terms: Terms | undefined, options: AcquireOptions | undefined): Promise<AnyPermit>;
   #enqueue<T>(
     cost: number,
+    terms: Terms | undefined,
     options: AcquireOptions | undefined,
-    fn: RunCall<Permit, T>['fn'],
-  ): Promise<RunCall<Permit, T>>;
+    fn: RunCall<AnyPermit, T>['fn'],
+  ): Promise<RunCall<AnyPermit, T>>;
   #enqueue(
     cost: number,
+    terms: Terms | undefined,
     { signal, timeout = Infinity, stack }: AcquireOptions = {},
-    fn?: RunCall<Permit>['fn'],
+    fn?: RunCall<AnyPermit>['fn'],
   ): Promise<unknown> {
-    if (this.#closed !== undefined) throw this.#publishRefusal(cost, this.#closedError());
+    if (this.#closed !== undefined) throw this.#publishRefusal(cost, terms, this.#closedError());
     const now = this.#now();
     const timeoutError = (at: number): ThrottleTimeoutError =>
       this.#refusal(
         ThrottleTimeoutError,
         at,
         cost,
-        `has no permit for a cost of ${cost} within the timeout of ${timeout} s`,
+        terms,
+        `has no permit for a cost of ${describeCost(cost, this.names, terms)} within the timeout of ${timeout} s`,
         stack,
       );
     // The estimate may be too long by a rounding error. The queue tries a grant before it enforces the deadline.
-    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimateWait(now, cost)))
-      throw this.#publishRefusal(cost, timeoutError(now));
+    if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimateWait(now, cost, terms)))
+      throw this.#publishRefusal(cost, terms, timeoutError(now));
     const { maxQueue } = this.#settings;
     if (this.#queue.size >= maxQueue)
       throw this.#publishRefusal(
         cost,
-        this.#refusal(QueueFullError, now, cost, `allows at most ${maxQueue} waiters`, stack),
+        terms,
+        this.#refusal(QueueFullError, now, cost, terms, `allows at most ${maxQueue} waiters`, stack),
       );
     if (this.#queue === NO_WAITERS) this.#queue = this.#makeQueue();
     const cancel =
       signal === undefined && timeout === Infinity
         ? undefined
         : { signal, timeout, makeTimeoutError: () => timeoutError(this.#nowOrLatest()) };
-    const promise = this.#queue.enqueue(cost, now, cancel, fn);
+    const promise = this.#queue.enqueue(cost, now, cancel, fn, terms);
     // Absent if a method of the clock or of the signal, written by a user, has already led to a grant or a refusal.
     const waiter = this.#queue.tail;
     // Only the head has a timer.
     if (this.#queue.size === 1) this.#drainQueue(now);
-    if (waiter !== undefined) this.#publisher.queued(waiter, cost);
+    if (waiter !== undefined) this.#publisher.queued(waiter, cost, terms);
     return promise;
   }
 
-  #makeQueue(): WaitQueue<Permit> {
+  #makeQueue(): WaitQueue<AnyPermit> {
     const { clock } = this.#settings;
     return new WaitQueue({
       schedule: (seconds, callback) => clock.schedule(seconds, callback),
@@ -724,14 +887,14 @@ export class Throttle implements Gate {
       grantBeforeTimeout: (timeout) => this.#grantBeforeTimeout(timeout),
       onRefused: (waiter, error, reason) => {
         this.#notifyIfIdle();
-        this.#publisher.refused(waiter, waiter.cost, error, reason);
+        this.#publisher.refused(waiter, waiter.cost, error, reason, waiter.terms);
       },
     });
   }
 
   /** Publishes the refusal of a call that never joined the queue. Returns `error`. */
-  #publishRefusal(cost: number, error: Error): Error {
-    this.#publisher.refused({}, cost, error);
+  #publishRefusal(cost: number, terms: Terms | undefined, error: Error): Error {
+    this.#publisher.refused({}, cost, error, undefined, terms);
     return error;
   }
 
@@ -740,55 +903,72 @@ export class Throttle implements Gate {
     Kind: new (message: string, options: ThrottleErrorOptions) => E,
     now: number,
     cost: number,
+    terms: Terms | undefined,
     what: string,
     stack?: false,
   ): E {
     return refusal(
       Kind,
-      `${this.#label()} ${what}`,
-      this.#estimateWait(now, cost),
+      `${this.describe()} ${what}`,
+      this.#estimateWait(now, cost, terms),
       this.#active,
       this.#queue.size,
       stack,
     );
   }
 
-  #estimateWait(now: number, cost: number): number {
-    const opens = this.#earliestGrant(now, this.#queue.cost + cost);
+  #estimateWait(now: number, cost: number, terms: Terms | undefined): number {
+    const costs = terms?.costs && this.#queue.sumWith(terms.costs);
+    const opens = this.#earliestGrant(now, this.#queue.cost + cost, costs);
     let wait = Math.max(0, opens - now);
     // Correct for rounding: `now + wait` must not be earlier than the instant of the grant.
     while (now + wait < opens) wait *= 1 + Number.EPSILON;
     return wait;
   }
 
-  #checkCost(cost: number): void {
-    if (!(cost >= 0 && cost <= this.#maxCost && typeof cost === 'number')) throw this.#tooLargeError(cost);
-  }
+  /** Checks one entry of a cost, see `readCosts`. */
+  readonly #checkEntry = (argument: string, value: unknown, index: number): void => {
+    checkTokens(argument, value);
+    const most = index === 0 ? this.#maxCost : (this.#settings.bursts[index - 1] as number);
+    if ((value as number) > most)
+      throw invalid(
+        argument,
+        `at most ${most}, the burst of ${index === 0 ? '' : `the rate ${printable(this.names[index - 1] as string)} of `}${this.describe()}`,
+        value,
+        RangeError,
+      );
+  };
 
   #tooLargeError(cost: number): Error {
     checkCost(cost);
-    return invalid('cost', `at most ${this.burst}, the burst of ${this.#label()}`, cost, RangeError);
+    return invalid('cost', `at most ${this.burst}, the burst of ${this.describe()}`, cost, RangeError);
+  }
+
+  #tooManySlotsError(slots: number): Error | undefined {
+    const most = this.#limits.concurrency || Infinity;
+    if (slots <= most) return undefined;
+    return invalid('slots', `at most ${most}, the concurrency of ${this.describe()}`, slots, RangeError);
   }
 
   #closedError(): ThrottleClosedError {
-    return new ThrottleClosedError(`${this.#label()} is closed`, { cause: this.#closed?.reason });
+    return new ThrottleClosedError(`${this.describe()} is closed`, { cause: this.#closed?.reason });
   }
 
-  /** The name and the limits of the throttle, for error messages. */
-  #label(): string {
+  /** The name and the limits of the throttle, for error messages. @internal */
+  describe(): string {
     const { name, also } = this.#settings;
     const limits = describeLimits([this.#limits, ...also], this.#limits.concurrency);
     return `Throttle${name === undefined ? '' : ` ${printable(name)}`} (${limits})`;
   }
 }
 
-function disposeThrottle(this: Throttle): Promise<void> {
+function disposeThrottle(this: Throttle<string>): Promise<void> {
   this.close();
   return this.idle();
 }
 
 /** Continues a call of `run` after its grant or its refusal. */
-function continueRun<T>(job: RunCall<Permit, T>, signal?: AbortSignal): Promise<T> {
+function continueRun<T>(job: RunCall<AnyPermit, T>, signal?: AbortSignal): Promise<T> {
   const { permit } = job;
   if (permit === undefined) throw job.error;
   // The job is an old object. Its reference would move the young permit to the old generation of the garbage collector.

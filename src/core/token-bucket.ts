@@ -17,11 +17,14 @@ const MAX_EARLIER = 8;
  */
 const SLACK = 1e-12;
 
-/** The start of a bucket that replaced another limit. */
+/** The start of a bucket that replaced another limit, or whose level was corrected. */
 interface Origin {
   /** The serial number of the last grant before the replacement. */
   readonly serial: number;
-  /** The replaced bucket; `undefined` if the rate was unlimited before; `null` once the replaced bucket is dropped. */
+  /**
+   * The replaced bucket; `undefined` if the grants before do not count: the rate was unlimited, or the level was
+   * corrected; `null` once the replaced bucket is dropped.
+   */
   earlier: TokenBucket | null | undefined;
   /** The number of replacements up to this bucket. */
   readonly depth: number;
@@ -34,9 +37,9 @@ export class TokenBucket implements Budget, BucketLimits {
   #tokens: number;
   /** The instant of `#tokens`; `-Infinity` for a bucket that starts full. */
   #at: number;
-  readonly #log: GrantLog;
-  /** `undefined` for the first bucket of a throttle. */
-  readonly #origin: Origin | undefined;
+  #log: GrantLog;
+  /** `undefined` for the first bucket of a throttle, unless its level has been corrected. */
+  #origin: Origin | undefined;
 
   /**
    * `capacity` tokens per `period` seconds flow in evenly, up to `burst`. Without `earlier`, the bucket starts full.
@@ -131,10 +134,19 @@ export class TokenBucket implements Budget, BucketLimits {
       else earlier.settle(at, difference, serial);
       this.#log.correctBeginning(at, Math.min(this.burst, earlier.level(at)) - before, this);
     }
-    // A grant from a time without a limit is ignored. For a grant of a dropped bucket, only a debt counts.
+    // A grant from a time without a limit, or from before a correction, is ignored. For a grant of a dropped bucket, only a debt counts.
     else if (earlier === null && difference > 0) this.#log.correctBeginning(now, -difference, this);
     else return;
     this.#replay();
+  }
+
+  correct(now: number, level: number | undefined, serial: number, onlyLower: boolean): void {
+    if (level === undefined || (onlyLower && level >= this.level(now))) return;
+    this.#tokens = Math.min(this.burst, level);
+    this.#at = Math.max(this.#at, now);
+    // The history begins again.
+    this.#log = new GrantLog(serial, this.#tokens, this.#at);
+    this.#origin = { serial, earlier: undefined, depth: 1 };
   }
 
   fresh(): TokenBucket {

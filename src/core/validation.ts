@@ -46,10 +46,15 @@ export function checkObject(name: string, value: unknown): void {
 }
 
 /** Throws unless `options` are valid {@link AcquireOptions}. Throws the reason of a signal that has already aborted. */
-export function checkAcquireOptions(options: { signal?: AbortSignal | undefined; timeout?: number | undefined }): void {
+export function checkAcquireOptions(options: {
+  signal?: AbortSignal | undefined;
+  timeout?: number | undefined;
+  slots?: number | undefined;
+}): void {
   checkObject('options', options);
-  const { signal, timeout = 0 } = options;
+  const { signal, timeout = 0, slots = 1 } = options;
   checkNumber('timeout', 'a number >= 0', timeout, 0, Infinity);
+  checkInteger('slots', 'an integer >= 0', slots, 0, Number.MAX_VALUE);
   if (signal === undefined) return;
   if (typeof signal?.addEventListener !== 'function') throw invalid('signal', 'an AbortSignal', signal);
   if (signal.aborted) throw signal.reason;

@@ -4,10 +4,13 @@
  * only stores waiters.
  */
 import { addAbortListener, removeAbortListener } from './abort-listeners.js';
+import type { Terms } from './cost.js';
 import type { ThrottleTimeoutError } from './errors.js';
 
 interface Entry {
   readonly cost: number;
+  /** `undefined` for a waiter with a number as its cost and one slot. */
+  readonly terms: Terms | undefined;
   /** The instant of the call. */
   readonly since: number;
   readonly resolve: (value: unknown) => void;
@@ -82,6 +85,8 @@ export class WaitQueue<Permit> {
   #first = 0;
   #size = 0;
   #cost = 0;
+  /** The sums of the vectors of all waiters; empty without vectors. */
+  #costs: number[] = [];
   readonly #owner: QueueOwner<Permit>;
 
   /** One function per queue, so that the abort of a signal with many waiters reschedules the queue once. */
@@ -98,6 +103,11 @@ export class WaitQueue<Permit> {
   /** The sum of the costs of all waiters. */
   get cost(): number {
     return this.#cost;
+  }
+
+  /** The sum of `costs` and of the vectors of all waiters. */
+  sumWith(costs: readonly number[]): number[] {
+    return costs.map((cost, index) => cost + (this.#costs[index] ?? 0));
   }
 
   /** The waiter that is granted next. */
@@ -121,18 +131,30 @@ export class WaitQueue<Permit> {
     since: number,
     cancel: CancelOptions | undefined,
     fn: RunCall<Permit>['fn'] | undefined,
+    terms?: Terms,
   ): Promise<unknown> {
     const promise = new Promise<unknown>(captureResolvers);
     const index = this.#entries.length;
     const waiter: Waiter<Permit> =
       fn === undefined
-        ? { cost, since, resolve: resolveLast, index, unwatch: undefined, fn, reject: rejectLast }
-        : { cost, since, resolve: resolveLast, index, unwatch: undefined, fn, permit: undefined, error: undefined };
+        ? { cost, terms, since, resolve: resolveLast, index, unwatch: undefined, fn, reject: rejectLast }
+        : {
+            cost,
+            terms,
+            since,
+            resolve: resolveLast,
+            index,
+            unwatch: undefined,
+            fn,
+            permit: undefined,
+            error: undefined,
+          };
     // These references would keep the promise of the waiter in memory.
     resolveLast = rejectLast = noop;
     this.#entries.push(waiter);
     this.#size++;
     this.#cost += cost;
+    if (terms?.costs !== undefined) this.#costs = this.sumWith(terms.costs);
     if (cancel !== undefined) {
       try {
         this.#watch(waiter, cancel);
@@ -185,6 +207,8 @@ export class WaitQueue<Permit> {
     this.#entries[waiter.index] = undefined;
     this.#size--;
     this.#cost -= waiter.cost;
+    const costs = waiter.terms?.costs;
+    if (costs !== undefined) this.#costs = this.sumWith(costs.map((cost) => -cost));
     if (this.#size === 0) this.#compact([]);
     else if (this.#entries.length > 2 * this.#size + 64)
       this.#compact(this.#entries.filter((entry) => entry !== undefined));
@@ -201,7 +225,9 @@ export class WaitQueue<Permit> {
     this.#entries = entries;
     this.#first = 0;
     // Clear the rounding error of the sum.
-    if (entries.length === 0) this.#cost = 0;
+    if (entries.length > 0) return;
+    this.#cost = 0;
+    if (this.#costs.length > 0) this.#costs = [];
   }
 
   /** Sets the timer and the abort listener of a waiter. */

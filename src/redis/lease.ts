@@ -55,7 +55,7 @@ export class Lease extends Grant implements RedisPermit {
     return this.grant.slot;
   }
 
-  get signal(): AbortSignal {
+  override get signal(): AbortSignal {
     this.#leaseIssuer.checkExpiry();
     if (this.#controller === undefined) {
       this.#controller = new AbortController();

@@ -133,6 +133,9 @@ class DelayedGate implements Gate {
         return released;
       },
       waited: remote.waited,
+      costs: remote.costs,
+      slots: remote.slots,
+      signal: remote.signal,
       release,
       settle,
       refund: () => settle(0),

@@ -420,9 +420,9 @@ test('without a subscriber, the publisher reads no clock and creates no message'
   const read = vi.fn(() => 0);
   const publisher = new EventPublisher(new Throttle(1), { now: read });
   publisher.queued({}, 1);
-  publisher.granted({ cost: 1, waited: 0 });
-  publisher.grantedWaiter({ cost: 1, waited: 0 }, {});
-  publisher.released({ cost: 1, waited: 0 });
+  publisher.granted({ cost: 1, waited: 0, costs: {}, slots: 1 });
+  publisher.grantedWaiter({ cost: 1, waited: 0, costs: {}, slots: 1 }, {});
+  publisher.released({ cost: 1, waited: 0, costs: {}, slots: 1 });
   publisher.refused({}, 1, undefined);
   publisher.paused(1);
   expect(read).not.toHaveBeenCalled();

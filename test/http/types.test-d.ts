@@ -8,7 +8,7 @@ import { type Context, Hono } from 'hono';
 import http from 'node:http';
 import http2 from 'node:http2';
 import Koa from 'koa';
-import { type Gate, KeyedThrottle, Limiter, type Permit, Resource, Throttle } from 'headgate';
+import { type Gate, KeyedThrottle, Limiter, type Permit, type ThrottlePermit, Resource, Throttle } from 'headgate';
 import {
   concurrencyLimit,
   express,
@@ -182,7 +182,7 @@ web(() => new Response(), { gate, hold: 'body' });
 declare const fleet: Omit<Gate, 'acquire'> & { acquire(): Promise<Permit & { slot: number }> };
 expectTypeOf(permitOf(new globalThis.Request('http://x/'))).toEqualTypeOf<Permit | undefined>();
 declare const incoming: Request;
-expectTypeOf(permitOf(incoming, keyed)).toEqualTypeOf<Permit | undefined>();
+expectTypeOf(permitOf(incoming, keyed)).toEqualTypeOf<ThrottlePermit<never> | undefined>();
 expectTypeOf(permitOf(incoming, fleet)?.slot).toEqualTypeOf<number | undefined>();
 // @ts-expect-error the second argument is a gate
 permitOf(incoming, 'gate');

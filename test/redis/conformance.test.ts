@@ -1,6 +1,6 @@
 /** Runs the conformance suite against gates on Redis, through each client. */
 import { RedisKeyedThrottle, RedisThrottle, type RedisConnection } from 'headgate/redis';
-import type { Gate } from 'headgate';
+import type { Gate, KeyedGate } from 'headgate';
 import { conformance, realTimeFixture, type Settings, type Subject, TOLERANCE_SECONDS } from '../conformance/index.js';
 import { freshKey, ioredis, nodeRedis, redisUrl, SETTLE_MILLISECONDS } from './support.js';
 
@@ -46,10 +46,11 @@ conformance(
     async () => ({ client: { url: redisUrl() }, close: async () => {} }),
     (client, settings) => {
       const keyed = new RedisKeyedThrottle({ client, ttl: 5, prefix: freshKey(), ...settings });
+      const callable: KeyedGate = keyed;
       const gate: Gate = {
-        acquire: (...call) => keyed.acquire('key', ...call),
-        tryAcquire: (...call) => keyed.tryAcquire('key', ...call),
-        run: (...call) => keyed.run('key', ...call),
+        acquire: (...call) => callable.acquire('key', ...call),
+        tryAcquire: (...call) => callable.tryAcquire('key', ...call),
+        run: (...call) => callable.run('key', ...call),
         pause: (...call) => keyed.pause('key', ...call),
         resume: () => keyed.resume('key'),
         close: (...call) => keyed.close(...call),
