@@ -154,6 +154,11 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
     return this.#template.name;
   }
 
+  /** Seconds after which a permit expires; `Infinity` if permits do not expire. @internal */
+  get ttl(): number {
+    return this.#template.ttl;
+  }
+
   /**
    * Waits for a permit of `key`, like {@link Throttle.acquire}.
    *

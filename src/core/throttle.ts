@@ -688,6 +688,11 @@ export class Throttle<Name extends string = never> implements Gate {
     return this.#settings.names.length === 0 ? undefined : this;
   }
 
+  /** Seconds after which a permit expires; `Infinity` if permits do not expire. @internal */
+  get ttl(): number {
+    return this.#settings.ttl;
+  }
+
   /** The names of the named rates. @internal */
   get names(): readonly string[] {
     return this.#settings.names;

@@ -13,11 +13,11 @@ export const NOT_REFUSED = -1;
  * @returns {@link NOT_REFUSED}; `undefined` for a refusal without a stated wait; else the wait in seconds. A wait of 0
  *   comes from the `refusal` option only: a field that states 0 counts as no stated wait.
  */
-export async function readRefusal<K>(
+export async function readRefusal(
   response: Response,
   request: SentRequest,
-  refusal: Settings<K>['refusal'],
-  statuses: Settings<K>['statuses'],
+  refusal: Settings['refusal'],
+  statuses: Settings['statuses'],
 ): Promise<number | undefined> {
   const result: unknown = await refusal?.(response, request);
   const expected = 'a function that returns a boolean, a finite number >= 0 or undefined';

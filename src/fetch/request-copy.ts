@@ -1,5 +1,7 @@
 /** Describes the request that a caller passes to `fetch`, and makes the copies that are needed to send it again. */
 
+import { isSignal } from './until-aborted.js';
+
 /** The platform's `fetch`. */
 export type Fetch = typeof globalThis.fetch;
 /** The first argument of `fetch`: a URL or a `Request`. */
@@ -60,15 +62,28 @@ export function copyInput(input: FetchInput): FetchInput {
 }
 
 /**
- * The init for a cloned request.
+ * The init for an attempt. If nothing needs to be added, it is the caller's init.
  *
- * - The signal is passed again. In undici's `fetch`, garbage collection disconnects a clone from the original's signal.
- * - The referrer is passed again, because any init resets it.
+ * - The signal of the attempt is added. A cloned request gets it in any case: in undici's `fetch`, garbage collection
+ *   disconnects a clone from the original's signal. An invalid signal of the caller stays, because `fetch` reports it.
+ * - The referrer of a `Request` is added, because any init resets it.
+ *
+ * @param callerSignal The signal of `init` or of the request.
+ * @param isCopy Whether `input` may be a copy of the caller's input.
  */
-export function replayInit(
-  { referrer, referrerPolicy }: Request,
+export function initFor(
+  input: FetchInput,
   init: RequestInit | undefined,
-  signal: AbortSignal | null = null,
-): RequestInit {
+  callerSignal: unknown,
+  attemptSignal: unknown,
+  isCopy: boolean,
+): RequestInit | undefined {
+  const request = asRequest(input);
+  const isAdded =
+    attemptSignal !== callerSignal && (isSignal(callerSignal) || (callerSignal ?? undefined) === undefined);
+  if (!isAdded && !(isCopy && request !== undefined)) return init;
+  const signal = ((isAdded ? attemptSignal : callerSignal) ?? null) as AbortSignal | null;
+  if (request === undefined) return { ...init, signal };
+  const { referrer, referrerPolicy } = request;
   return { referrer, referrerPolicy, ...init, signal };
 }

@@ -1,16 +1,17 @@
 /**
- * The retry loop: each attempt acquires a permit, sends the request, and pauses the gate if the upstream refuses.
+ * The retry loop: each attempt acquires a permit and sends the request. attempt.ts describes a single attempt.
  */
-import { checkCost, invalid } from '../core/validation.js';
-import type { Gate, KeyedGate } from '../core/gate.js';
-import { clonesOf, discard, releaseWhenRead } from '../web/response-body.js';
+import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
+import { type Call, type Client, runAttempt } from './attempt.js';
+import { computeCost, isPromise, isSkipped } from './computed-options.js';
 import { createKeyResolver, originOf } from './key.js';
-import { acquireInOrder, toKeyedGate } from './keyed-gate.js';
+import { acquireInOrder, canLosePermits, toKeyedGate } from './keyed-gate.js';
+import { Learner } from './learn.js';
+import type { RateName } from './names.js';
 import { type FetchLike, resolveOptions, type ThrottledFetchOptions } from './options.js';
 import { PauseLog } from './pause-log.js';
-import { NOT_REFUSED, readRefusal } from './refusal.js';
-import { asRequest, canReplay, copyInit, copyInput, describeRequest, type Fetch, replayInit } from './request-copy.js';
-import { isSignal, sleep, untilAborted } from './until-aborted.js';
+import { asRequest, canReplay, copyInit, copyInput, describeRequest, type Fetch } from './request-copy.js';
+import { isSignal, sleep } from './until-aborted.js';
 
 /**
  * Creates a `fetch` that sends every request through `gate`. When the upstream refuses a request, the gate is paused:
@@ -49,93 +50,77 @@ import { isSignal, sleep, untilAborted } from './until-aborted.js';
  * const response = await limitedFetch('https://api.example/items');   // a 429 at first: waits, then sends it again
  * console.log(await response.text());                                 // → ok
  */
-export function throttledFetch(gate: Gate | KeyedGate, options?: ThrottledFetchOptions): Fetch;
+export function throttledFetch<G extends Gate | KeyedGate>(
+  gate: G,
+  options?: ThrottledFetchOptions<string, Fetch, RateName<G>>,
+): Fetch;
 /** The same for keys of any type. They need a `key` option, because an origin is a string. */
-export function throttledFetch<K>(gate: KeyedGate<K>, options: ThrottledFetchOptions<K> & { key: unknown }): Fetch;
+export function throttledFetch<K, G extends KeyedGate<K>>(
+  gate: G & KeyedGate<K>,
+  options: ThrottledFetchOptions<K, Fetch, RateName<G>> & { key: unknown },
+): Fetch;
 /** The same for the `fetch` of another client, such as undici or node-fetch. */
-export function throttledFetch<F extends FetchLike>(
-  gate: Gate | KeyedGate,
-  options: ThrottledFetchOptions<string, F> & { fetch: F },
+export function throttledFetch<G extends Gate | KeyedGate, F extends FetchLike>(
+  gate: G,
+  options: ThrottledFetchOptions<string, F, RateName<G>> & { fetch: F },
 ): F;
 /** The same for keys of any type and the `fetch` of another client. */
-export function throttledFetch<K, F extends FetchLike>(
-  gate: KeyedGate<K>,
-  options: ThrottledFetchOptions<K, F> & { key: unknown; fetch: F },
+export function throttledFetch<K, G extends KeyedGate<K>, F extends FetchLike>(
+  gate: G & KeyedGate<K>,
+  options: ThrottledFetchOptions<K, F, RateName<G>> & { key: unknown; fetch: F },
 ): F;
 export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledFetchOptions<K> = {}): Fetch {
-  const { fetch, cost, retries, refusal, maxPause, hold, clock, statuses } = resolveOptions(gate, options);
+  const settings = resolveOptions(gate, options);
+  const { fetch, cost, skip, learn, wait, retries, clock } = settings;
   const resolveKey = createKeyResolver(gate, options.key);
   const keyedGate = toKeyedGate(gate);
-  const pauses = new PauseLog<K>();
-
-  /** The key to pause for a refusal. A redirect may lead to another origin, which has its own limit. */
-  const keyToPause = ({ redirected, url }: Response, key: K): K =>
-    (redirected && resolveKey === originOf ? resolveKey(url) : undefined) ?? key;
+  const client: Client<K> = {
+    settings,
+    gate: keyedGate,
+    canLosePermits: canLosePermits(gate),
+    pauses: new PauseLog<K>(),
+    learner: learn && new Learner(keyedGate, learn),
+    keyOf: ({ redirected, url }, key) => (redirected && resolveKey === originOf ? resolveKey(url) : undefined) ?? key,
+  };
 
   return async (callerInput, callerInit) => {
     const send = fetch ?? globalThis.fetch;
-    const key = resolveKey(callerInput, callerInit);
-    if (key === undefined) return send(callerInput, callerInit);
-    const tokens = typeof cost === 'function' ? cost(callerInput, callerInit) : cost;
-    checkCost(tokens);
     // Copied now, as `fetch` does: the caller may change the originals while the request waits.
     const input = callerInput instanceof URL ? new URL(callerInput) : callerInput;
     const init = copyInit(callerInit);
     const { signal = asRequest(input)?.signal, body } = init ?? {};
-    const acquireOptions = isSignal(signal) ? { signal } : undefined;
-    const maxRetries = canReplay(body) ? retries : 0;
     const request = describeRequest(input, init);
 
+    const skipped = isSkipped(skip, request, signal);
+    if (isPromise(skipped) ? await skipped : skipped) return send(callerInput, callerInit);
+    const key = resolveKey(callerInput, callerInit);
+    if (key === undefined) return send(callerInput, callerInit);
+    const computed = computeCost(cost, callerInput, callerInit, signal);
+    const tokens = isPromise(computed) ? await computed : computed;
+
+    const acquireOptions = acquireOptionsOf(signal, wait);
+    const maxRetries = canReplay(body) ? retries : 0;
+    const call: Call<K> = { send, key, input, init, signal, request, maxRetries };
     let nextInput = input;
     /** The key that was paused after the last attempt, if it differs from `key`. */
     let redirectKey: K | undefined;
-    /** Seconds that only this request waits before its next attempt. */
-    let delay = 0;
-    for (let attempt = 0; ; attempt++) {
-      if (delay > 0) await sleep(clock, delay, signal);
-      delay = 0;
+    for (let number = 0; ; number++) {
+      const current = nextInput;
+      if (number < maxRetries && !body) nextInput = copyInput(nextInput);
       const permit = await acquireInOrder(keyedGate, redirectKey, key, tokens, acquireOptions);
-      const flight = pauses.begin();
-      let release = () => permit.release();
-      let isSent = false;
-      /** The responses whose bodies are cancelled when the attempt ends. */
-      let discarded: Response[] = [];
-      try {
-        const current = nextInput;
-        if (attempt < maxRetries && !body) nextInput = copyInput(nextInput);
-        const start = (): Promise<Response> => {
-          isSent = true;
-          return send(current, current === input ? init : replayInit(current as Request, init, signal));
-        };
-        const response = await untilAborted(signal, start, (late) => void discard(late));
-        if (Object(response) !== response) throw invalid('fetch', 'a function that returns a Response', response);
-        discarded = refusal === undefined ? [] : clonesOf(response);
-        discarded.push(response);
-        const stated = await untilAborted(refusal && signal, () => readRefusal(response, request, refusal, statuses));
-        if (stated !== NOT_REFUSED) {
-          const wait = stated ?? Math.min(2 ** attempt, maxPause);
-          const pause = Math.min(wait * (1 + Math.random() / 4), maxPause);
-          const pausedKey = keyToPause(response, key);
-          redirectKey = pausedKey === key ? undefined : pausedKey;
-          if (stated === undefined && response.status >= 500) delay = pause;
-          else if (pause > 0 && (stated !== undefined || !pauses.isLate(flight, pausedKey))) {
-            pauses.pause(pausedKey);
-            // The pause precedes the release: otherwise the next waiter would be granted the slot.
-            await keyedGate.pause(pausedKey, pause);
-          }
-          if (attempt < maxRetries && wait <= maxPause) continue;
-        }
-        discarded = [];
-        if (hold === 'headers') return response;
-        const held = releaseWhenRead(response, release, request.method === 'HEAD');
-        release = () => {};
-        return held;
-      } finally {
-        pauses.end(flight);
-        if (!isSent) permit.refund();
-        release();
-        for (const each of discarded) void discard(each);
-      }
+      const outcome = await runAttempt(client, call, permit, current, number);
+      if (outcome.retry === undefined) return outcome.response;
+      const { pausedKey, delay } = outcome.retry;
+      redirectKey = pausedKey === key ? undefined : pausedKey;
+      if (delay > 0) await sleep(clock, delay, signal);
     }
   };
+}
+
+/** The options of `acquire`, or `undefined` if the caller waits without limit and cannot abort. */
+function acquireOptionsOf(signal: unknown, wait: number): AcquireOptions | undefined {
+  const options: AcquireOptions = {};
+  if (isSignal(signal)) options.signal = signal;
+  if (wait !== Infinity) options.timeout = wait;
+  return Object.keys(options).length === 0 ? undefined : options;
 }

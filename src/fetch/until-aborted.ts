@@ -41,6 +41,13 @@ export async function untilAborted<T>(
   }
 }
 
+/** Waits for a promise that exists already. Its own rejection after an abort is ignored. */
+export function rejectOnAbort<T>(signal: unknown, promiseLike: PromiseLike<T>): Promise<T> {
+  const promise = Promise.resolve(promiseLike);
+  promise.catch(() => {});
+  return untilAborted(signal, () => promise);
+}
+
 /** Waits for so many seconds, and cancels the timer if the signal aborts first. */
 export async function sleep(clock: Clock, seconds: number, signal: unknown): Promise<void> {
   let cancel: (() => void) | undefined;

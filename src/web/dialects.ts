@@ -1,7 +1,8 @@
 /**
- * The names of the header fields in which APIs state how long a refused client must wait. One table lists the fields
- * that state a wait, and one lists the quotas that have a reset. retry-after.ts reads all fields in the same formats,
- * so a dialect needs only names here.
+ * The names of the header fields in which APIs state how long a refused client must wait, and what remains of a quota.
+ * One table lists the fields that state a wait, one lists the quotas that have a reset, and one lists the rates that
+ * the remaining units belong to. retry-after.ts and remaining.ts read all fields in the same formats, so a dialect needs
+ * only names here.
  *
  * Each entry names its source. The cited pages of OpenAI, Anthropic, Microsoft, GitLab, Google and Shopify could not be
  * opened when the tables were written. Their entries rest on secondary pages that quote the fields.
@@ -51,4 +52,29 @@ export const QUOTA_FIELDS: readonly (readonly [remaining: string, ...resets: str
   ...['requests', 'tokens', 'input-tokens', 'output-tokens'].map(
     (unit) => [`anthropic-ratelimit-${unit}-remaining`, `anthropic-ratelimit-${unit}-reset`] as const,
   ),
+];
+
+/**
+ * The remaining units of a rate: the field, then the name of the rate. The main rate, which counts requests, has the
+ * name `cost`, as in the record of a cost. The sources are those of {@link QUOTA_FIELDS}.
+ *
+ * An entry may have a third item: a field that names the resource that the units belong to, with the resource of the
+ * main rate. GitHub has a quota for each resource (docs.github.com, "REST API endpoints for rate limits").
+ */
+export const REMAINING_FIELDS: readonly (readonly [
+  remaining: string,
+  rate: string,
+  resource?: readonly [field: string, main: string],
+])[] = [
+  ['ratelimit-remaining', 'cost'],
+  ['x-ratelimit-remaining', 'cost', ['x-ratelimit-resource', 'core']],
+  ['x-rate-limit-remaining', 'cost'],
+  // OpenAI.
+  ['x-ratelimit-remaining-requests', 'cost'],
+  ['x-ratelimit-remaining-tokens', 'tokens'],
+  // Anthropic. The value for tokens is that of the most restrictive limit, so it may be the limit of the other two.
+  ['anthropic-ratelimit-requests-remaining', 'cost'],
+  ['anthropic-ratelimit-tokens-remaining', 'tokens'],
+  ['anthropic-ratelimit-input-tokens-remaining', 'input-tokens'],
+  ['anthropic-ratelimit-output-tokens-remaining', 'output-tokens'],
 ];

@@ -116,6 +116,21 @@ export async function discard(response: { readonly body?: unknown } | null | und
   }
 }
 
+/**
+ * Ends a copy of a request or of a response, so that the rest of its body is not kept for it. The original can still be
+ * read. The function never throws and never rejects.
+ */
+export async function discardCopy(copy: { readonly body?: unknown }): Promise<void> {
+  try {
+    const body = copy.body as (Partial<ReadableStream> & Partial<NodeStream>) | null | undefined;
+    if (typeof body?.cancel === 'function') await body.cancel();
+    // The source of both copies is piped into each of them, and would stop for a copy that is not read.
+    else body?.resume?.();
+  } catch {
+    // The body has failed, or a reader has it.
+  }
+}
+
 function isNodeStream(body: unknown): body is NodeStream {
   return typeof (body as NodeStream | null | undefined)?.on === 'function';
 }

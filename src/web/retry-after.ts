@@ -48,7 +48,7 @@ export function readWait(headers: HeaderSource, nowMs: number): number | undefin
 }
 
 /** Finds fields by lower-case names, in every form of headers. Several values are joined with commas, as in `fetch`. */
-function createLookup(headers: HeaderSource): (name: string) => string | undefined {
+export function createLookup(headers: HeaderSource): (name: string) => string | undefined {
   if (typeof (headers as HeaderLookup).get === 'function') return (name) => textOf((headers as HeaderLookup).get(name));
   const flat = headers as readonly string[];
   const entries = Array.isArray(headers)
@@ -101,7 +101,7 @@ function isUsedUp(remaining: string | undefined): boolean {
 }
 
 /** The items of a list. A weekday and its date form one item, although a comma separates them. */
-function itemsOf(text: string | undefined): string[] {
+export function itemsOf(text: string | undefined): string[] {
   const items: string[] = [];
   let weekday = '';
   for (const part of text?.split(',') ?? []) {
@@ -118,25 +118,28 @@ function itemsOf(text: string | undefined): string[] {
  * `limit=100, remaining=0, reset=5`. Later drafts have a list, such as `"default";r=0;t=5, "day";r=10;t=3600`.
  */
 export function readRateLimit(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
   let wait: number | undefined;
-  const quota = new Map<string, string>();
-  const finish = (): void => {
-    if (isUsedUp(quota.get('r'))) wait = longest(wait, readNumber(quota.get('t')));
-    quota.clear();
-  };
+  for (const quota of quotasOf(text)) if (isUsedUp(quota.get('r'))) wait = longest(wait, readNumber(quota.get('t')));
+  return wait;
+}
+
+/** The quotas of a `RateLimit` field: the remaining units `r` and the reset `t` of each. */
+export function quotasOf(text: string | undefined): ReadonlyMap<string, string>[] {
+  if (text === undefined) return [];
+  let quota = new Map<string, string>();
+  const quotas = [quota];
   // A quoted name may contain any character. A missing final quote counts as present, so no text is searched twice.
   for (const member of text.replaceAll(/"(?:[^"\\]|\\.?)*(?:"|$)/g, '').split(',')) {
     for (const [index, part] of member.split(';').entries()) {
       const [name = '', value = ''] = part.split('=', 2).map((side) => side.trim());
       const key = name === 'remaining' ? 'r' : name === 'reset' ? 't' : name;
       // Each item begins a quota. In draft 07, consecutive items form one quota until a key repeats.
-      if (index === 0 && (!/^(?:limit|remaining|reset)$/.test(name) || quota.has(key))) finish();
+      if (index === 0 && (!/^(?:limit|remaining|reset)$/.test(name) || quota.has(key)))
+        quotas.push((quota = new Map<string, string>()));
       quota.set(key, value);
     }
   }
-  finish();
-  return wait;
+  return quotas;
 }
 
 /** A time, as seconds from now: a number, an instant since 1970, a duration, an HTTP date or an RFC 3339 date. */
@@ -224,6 +227,6 @@ function readDuration(text: string): number | undefined {
 }
 
 /** A number of digits with an optional fraction. Signs, exponents and spaces are unreadable. */
-function readNumber(text: string | undefined): number | undefined {
+export function readNumber(text: string | undefined): number | undefined {
   return text !== undefined && /^\d+(?:\.\d+)?$/.test(text) ? Math.min(MAX_INTEGER, Number(text)) : undefined;
 }

@@ -45,7 +45,7 @@ interface Case {
   abortAt?: number;
   /** Number of cancelled bodies. Default 0. */
   discards?: number;
-  /** Number of tokens spent: one for each attempt. Default 0. */
+  /** Number of tokens spent: one for each attempt that was sent and not refused. Default 0. */
   spent?: number;
 }
 
@@ -77,10 +77,34 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       options: { cost: () => {} },
       outcome: /cost must be a finite number >= 0, received undefined/,
     }),
-    'settles late': () => ({
-      options: { cost: async () => 1 },
-      outcome: /cost must be a finite number >= 0, received object/,
+    'settles late': (clock) => ({ options: { cost: () => delayValue(clock, 2) }, outcome: 200, spent: 2 }),
+    'settles several times': () => ({
+      options: { cost: () => settleRepeatedly('resolve', 3) },
+      outcome: 200,
+      spent: 3,
     }),
+    rejects: () => ({ options: { cost: async () => fail() }, outcome: BROKEN }),
+    'resolves with undefined': () => ({ options: { cost: async () => {} }, outcome: /received undefined/ }),
+    'never settles, and the signal aborts': () => ({ options: { cost: never }, abortAt: 3, outcome: ABORT }),
+    'rejects after an abort': (clock) => ({
+      options: { cost: () => delayValue(clock, 0).then(fail) },
+      abortAt: 3,
+      outcome: ABORT,
+    }),
+    'rejects, and the signal is aborted before the call': () => ({
+      options: { cost: async () => fail() },
+      init: () => ({ signal: AbortSignal.abort(ABORT) }),
+      outcome: ABORT,
+    }),
+    'has a `then` that throws': () => ({
+      options: { cost: () => Object.defineProperty({}, 'then', { get: fail }) },
+      outcome: BROKEN,
+    }),
+    'is a record with a negative number': () => ({
+      options: { cost: () => ({ tokens: -1 }) },
+      outcome: /cost\.tokens must be a finite number >= 0, received -1/,
+    }),
+    'is a list': () => ({ options: { cost: () => [1] }, outcome: /cost must be a finite number >= 0, received object/ }),
     'returns NaN': () => ({ options: { cost: () => NaN }, outcome: /received NaN/ }),
     'returns a negative number': () => ({ options: { cost: () => -1 }, outcome: /received -1/ }),
     'returns Infinity': () => ({ options: { cost: () => Infinity }, outcome: /received Infinity/ }),
@@ -220,13 +244,12 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       return {
         options: { refusal: async (response: Response) => (await response.text()) === 'ok' && count++ === 0 && 2 },
         outcome: 200,
-        spent: 2,
+        spent: 1,
       };
     },
     'returns a wait for every response: the last one is returned': () => ({
       options: { refusal: () => 1, fetch: async () => endless(202) },
       outcome: 202,
-      spent: 3,
       discards: 2,
     }),
   },
@@ -260,14 +283,12 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       options: { fetch: async () => endless(429, { 'retry-after': '5' }) },
       abortAt: 1,
       outcome: ABORT,
-      spent: 1,
       discards: 1,
     }),
     'aborts during a delay': () => ({
       options: { fetch: async () => endless(503) },
       abortAt: 0.5,
       outcome: ABORT,
-      spent: 1,
       discards: 1,
     }),
     'is aborted before the call': () => ({ init: () => ({ signal: AbortSignal.abort(ABORT) }), outcome: ABORT }),
@@ -276,7 +297,6 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
     'has no header fields': () => ({
       options: { fetch: async () => ({ status: 429 }), retries: 0 },
       outcome: 429,
-      spent: 1,
     }),
     'throws at an access to its status': () => ({
       options: { fetch: async () => Object.defineProperty(endless(), 'status', { get: fail }) },
@@ -293,7 +313,6 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
     'has header fields of other types': () => ({
       options: { fetch: async () => ({ status: 429, headers: { get: () => ({}) } }), retries: 0 },
       outcome: 429,
-      spent: 1,
     }),
     'throws at an access to its body': () => ({
       options: {
@@ -301,7 +320,6 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
         retries: 1,
       },
       outcome: 429,
-      spent: 2,
     }),
     'is frozen': () => ({
       options: { fetch: async () => Object.freeze(endless()), refusal: () => false },
@@ -314,12 +332,10 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
         retries: 1,
       },
       outcome: 429,
-      spent: 2,
     }),
     'has a body that cannot be destroyed': () => ({
       options: { fetch: async () => Object.defineProperty(endless(429), 'body', { value: { on: fail } }), retries: 1 },
       outcome: 429,
-      spent: 2,
     }),
     ...Object.fromEntries(
       [undefined, 'text', 5, {}, []].map((body) => [
@@ -354,14 +370,12 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
     'throws when a delay begins': () => ({
       options: { fetch: async () => endless(503), clock: { now: () => 0, schedule: fail } },
       outcome: BROKEN,
-      spent: 1,
       discards: 1,
     }),
     'never fires a timer, and the signal aborts': () => ({
       options: { fetch: async () => endless(503), clock: { now: () => 0, schedule: () => () => {} } },
       abortAt: 3,
       outcome: ABORT,
-      spent: 1,
       discards: 1,
     }),
     'fires a timer at once, and twice': () => {
@@ -373,7 +387,7 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
           clock: { now: () => 0, schedule },
         },
         outcome: 200,
-        spent: 2,
+        spent: 1,
         discards: 1,
       };
     },

@@ -47,7 +47,7 @@ describe('a refused request', () => {
     const response = limitedFetch(URL_A);
     await clock.advance(0);
     expect(cancelled).toHaveBeenCalledOnce();
-    expect([throttle.active, throttle.waiting, throttle.tokens]).toEqual([0, 1, 99]);
+    expect([throttle.active, throttle.waiting, throttle.tokens]).toEqual([0, 1, 100]);
     await clock.advance(1);
     expect(await (await response).text()).toBe('ok');
   });

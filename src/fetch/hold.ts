@@ -1,0 +1,82 @@
+/** The end of a permit: its slot is released when every holder of the permit has ended. */
+import type { Permit } from '../core/permit.js';
+import { warnOnce } from '../core/warning.js';
+import { discardCopy, releaseWhenRead } from '../web/response-body.js';
+import type { Settings } from './options.js';
+import { isSignal, untilAborted } from './until-aborted.js';
+
+/** A response that is about to be returned, and its permit. */
+export interface Delivery {
+  readonly response: Response;
+  readonly permit: Permit;
+  readonly hold: Settings['hold'];
+  /** Absent for a refusal. */
+  readonly settle: Settings['settle'];
+  /** An abort ends the wait for `settle`. */
+  readonly signal: unknown;
+  /** Whether the method of the request was HEAD, whose response has no body. */
+  readonly isHead: boolean;
+}
+
+/**
+ * Calls `settle`, and calls `release` once when `settle` has ended and, with `hold: 'body'`, the body has been read.
+ *
+ * @returns The response for the caller.
+ */
+export function deliver({ response, permit, hold, settle, signal, isHead }: Delivery, release: () => void): Response {
+  let holders = 1;
+  const endHolder = (): void => {
+    if (--holders === 0) release();
+  };
+  // The clone precedes `releaseWhenRead`, which takes the reader of the body.
+  const copy = settle && copyOf(response);
+  let delivered = response;
+  if (hold === 'body') {
+    holders++;
+    try {
+      delivered = releaseWhenRead(response, endHolder, isHead);
+    } catch (error) {
+      if (copy !== undefined && copy !== response) void discardCopy(copy);
+      throw error;
+    }
+  }
+  if (copy !== undefined) {
+    holders++;
+    void runSettle(settle, copy, permit, signal, () => {
+      if (copy !== response) void discardCopy(copy);
+      endHolder();
+    });
+  }
+  endHolder();
+  return delivered;
+}
+
+/** A clone, or the response itself if it cannot be cloned. Then its header fields can still be read. */
+function copyOf(response: Response): Response {
+  try {
+    return response.clone();
+  } catch {
+    return response;
+  }
+}
+
+/** Calls `settle`, waits for its result, and calls `onEnd`. Never rejects. */
+async function runSettle(
+  settle: Settings['settle'],
+  response: Response,
+  permit: Permit,
+  signal: unknown,
+  onEnd: () => void,
+): Promise<void> {
+  try {
+    await untilAborted(signal, () => settle?.(response, permit));
+  } catch (error) {
+    if (isSignal(signal) && signal.aborted) return;
+    warnOnce(
+      'HEADGATE_SETTLE_FAILED',
+      `The settle function of throttledFetch failed, so a permit keeps the cost of its request: ${String(error)}`,
+    );
+  } finally {
+    onEnd();
+  }
+}
