@@ -60,7 +60,7 @@ export function print(results: Results): void {
   for (const name of names(results)) rates.push([name, ...cells(results, name)]);
   console.log(`\n${source(results)}\n\n${rates.toString()}\n\n${BRACKETS}\n`);
   const tokens = table(['', 'share of the oracle', 'refused', 'requests sent']);
-  for (const [name, outcome] of sorted(both)) tokens.push([name, ...tokenCells(both, outcome)]);
+  for (const [name, each] of sorted(both)) tokens.push([name, ...tokenCells(both, each)]);
   console.log(`${both.title}: ${both.rule}\n${source(both)}\n\n${tokens.toString()}\n`);
 }
 
@@ -103,7 +103,7 @@ function tokenTable({ both }: Results): string {
   return [
     row([`${both.title}: ${both.rule}`, 'share of the oracle', 'requests refused', 'requests sent']),
     row(['---', '---:', '---:', '---:']),
-    ...sorted(both).map(([name, outcome]) => row([name, ...tokenCells(both, outcome)])),
+    ...sorted(both).map(([name, each]) => row([name, ...tokenCells(both, each)])),
     '',
     source(both),
     BRACKETS,
@@ -123,9 +123,9 @@ export function sorted({ clients }: Measured): [string, Outcome][] {
   return Object.entries(clients).toSorted(([, a], [, b]) => a.refused - b.refused || b.share - a.share);
 }
 
-function tokenCells({ jobs }: TokenResults, outcome: Outcome): string[] {
+function tokenCells({ jobs }: TokenResults, measured: Outcome): string[] {
   // The upstream admits each job once, so every further request is a refused one.
-  return [percent(outcome.share), refusals(outcome), String(jobs + outcome.refused)];
+  return [percent(measured.share), refusals(measured), String(jobs + measured.refused)];
 }
 
 const marks = (name: string): { start: string; end: string } => ({

@@ -1,30 +1,13 @@
 /** Real clients of real APIs behind a gate, against a local server that counts and refuses as these APIs do. */
 import { Throttle } from 'headgate';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { ANSWER } from './apis.js';
-import { type Client, recipes } from './recipes.js';
-import { SteppingClock } from './stepping-clock.js';
-import { type Limits, Upstream } from './upstream-server.js';
+import { type Client, type Options, recipes } from './recipes.js';
+import { expectNothingHeld, registerHooks, repeat, startUpstream } from './scene.js';
+import type { SteppingClock } from './stepping-clock.js';
+import type { Upstream } from './upstream-server.js';
 
-const onUnhandledRejection = vi.fn();
-process.on('unhandledRejection', onUnhandledRejection);
-const upstreams: Upstream[] = [];
-beforeEach(() => {
-  vi.spyOn(Math, 'random').mockReturnValue(0);
-  const { fetch } = globalThis;
-  // A client that ignored its base URL would reach the internet.
-  vi.stubGlobal('fetch', (async (input, init) => {
-    const { hostname } = new URL(input instanceof Request ? input.url : input);
-    if (hostname !== '127.0.0.1') throw new Error(`a request to ${hostname}`);
-    return fetch(input, init);
-  }) satisfies typeof fetch);
-});
-afterEach(async () => {
-  vi.unstubAllGlobals();
-  for (const upstream of upstreams.splice(0)) upstream.close();
-  await new Promise((resolve) => void setImmediate(resolve));
-  expect(onUnhandledRejection).not.toHaveBeenCalled();
-});
+registerHooks();
 
 /** Octokit reads whole answers. */
 const streaming = Object.keys(recipes).filter((name) => name !== '@octokit/core');
@@ -40,18 +23,13 @@ interface Scene {
 }
 
 /** A client behind a gate whose limits match the limits of the upstream. */
-async function setUp(name: string, limits: Partial<Limits> = LIMITS): Promise<Scene> {
-  const clock = new SteppingClock();
-  const upstream = await Upstream.start({ ...LIMITS, now: () => clock.now(), ...limits });
-  upstreams.push(upstream);
+async function setUp(name: string, options: Options = {}): Promise<Scene> {
+  const { clock, upstream } = await startUpstream(LIMITS);
   const throttle = new Throttle(LIMITS.requests, LIMITS.slots, LIMITS.period, { window: 'sliding', clock });
-  const client = recipes[name]!(throttle, upstream.url, { clock });
+  const client = recipes[name]!(throttle, upstream.url, { clock, ...options });
   return { clock, upstream, throttle, client };
 }
 
-const repeat = <T>(count: number, send: () => Promise<T>): Promise<T[]> =>
-  Promise.all(Array.from({ length: count }, send));
-const expectNothingHeld = (throttle: Throttle): void => expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
 /** The status of a refusal that a client reports as an error of its own. */
 const statusOf = (error: unknown): unknown => {
   const { status, statusCode, response } = error as {
@@ -106,6 +84,21 @@ describe.each(Object.keys(recipes))('%s', (name) => {
     expect(answers).toEqual(Array.from({ length: 5 }, () => ANSWER));
     expect(upstream.refused).toBeLessThanOrEqual(LIMITS.slots);
     expect(upstream.arrivals.slice(LIMITS.requests).filter((at) => at > 0 && at < 60)).toEqual([]);
+    expectNothingHeld(throttle);
+  });
+
+  test('with learn, a quota that another program has used up draws no refusal', async () => {
+    const { clock, upstream, throttle, client } = await setUp(name, { learn: true });
+    const other = recipes[name]!(new Throttle(Infinity, LIMITS.slots), upstream.url);
+    await repeat(3, () => other.send());
+    const answers = await clock.drive(
+      throttle,
+      repeat(5, () => client.send()),
+    );
+    expect(answers).toEqual(Array.from({ length: 5 }, () => ANSWER));
+    expect(upstream.refused).toBe(0);
+    // The first two requests use what the other program has left.
+    expect(upstream.arrivals.slice(3)).toEqual([0, 0, 60, 60, 60]);
     expectNothingHeld(throttle);
   });
 

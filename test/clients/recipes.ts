@@ -14,7 +14,11 @@ import nodeFetch from 'node-fetch';
 import OpenAI from 'openai';
 import { fetch as undiciFetch } from 'undici';
 
-type Options = Pick<ThrottledFetchOptions, 'clock' | 'hold' | 'retries'>;
+export interface Options extends Pick<ThrottledFetchOptions, 'clock'> {
+  readonly learn?: true;
+}
+/** The options for the APIs of language models. */
+export type ModelOptions = Pick<ThrottledFetchOptions, 'clock' | 'cost' | 'learn' | 'settle'>;
 
 /** A client that sends one request and returns the text of the answer. */
 export interface Client {
@@ -24,7 +28,7 @@ export interface Client {
 }
 
 /** Creates a client of the API at `baseURL`, whose requests wait for `gate`. */
-export type Recipe = (gate: Gate, baseURL: string, options?: Options) => Client;
+export type Recipe<O = Options> = (gate: Gate, baseURL: string, options?: O) => Client;
 
 const apiKey = 'secret';
 const messages = [{ role: 'user' as const, content: 'Count to three.' }];
@@ -64,7 +68,7 @@ const cancelBody = async (error: unknown): Promise<never> => {
 const signalOf = (signal: AbortSignal | undefined): { signal?: AbortSignal } =>
   signal === undefined ? {} : { signal };
 
-export const recipes: Readonly<Record<string, Recipe>> = {
+export const modelRecipes: Readonly<Record<string, Recipe<ModelOptions>>> = {
   openai(gate, baseURL, options) {
     const limitedFetch = throttledFetch(gate, { hold: 'body', ...options });
     const client = new OpenAI({
@@ -137,6 +141,10 @@ export const recipes: Readonly<Record<string, Recipe>> = {
       },
     };
   },
+};
+
+export const recipes: Readonly<Record<string, Recipe>> = {
+  ...modelRecipes,
 
   '@octokit/core'(gate, baseURL, options) {
     const limitedFetch = throttledFetch(gate, {

@@ -77,15 +77,17 @@ export class Upstream {
     const now = this.limits.now();
     const number = this.arrivals.push(now) - 1;
     const estimate = api.estimate(body);
-    const call = (): Call => ({ ...this.#state(this.limits.now()), number, body, tokens: this.tokensOf(number) });
+    /** The window is described at the arrival of the request. */
+    const describe = (): Call => ({ ...this.#state(now), number, body, tokens: this.tokensOf(number) });
     const wait = this.#waitFor(now, estimate);
     if (wait > 0) {
       this.refused++;
-      const { status, headers, answer } = api.refuse(call(), wait);
+      const { status, headers, answer } = api.refuse(describe(), wait);
       return void response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(answer);
     }
     const admitted: Admitted = { at: now, tokens: estimate };
     this.#window.push(admitted);
+    const call = describe();
     this.mostActive = Math.max(this.mostActive, ++this.active);
     let isActive = true;
     const finish = (): void => {
@@ -99,7 +101,7 @@ export class Upstream {
     const isStreamed = body.stream === true || /[?&]stream/.test(request.url ?? '');
     response.writeHead(200, {
       'content-type': isStreamed ? 'text/event-stream' : 'application/json; charset=utf-8',
-      ...api.headers(call()),
+      ...api.headers(call),
     });
     const complete = (text: string): void => {
       // The slot is free before the client can read the last byte.
@@ -107,8 +109,8 @@ export class Upstream {
       finish();
       response.end(text);
     };
-    if (!isStreamed) return complete(api.answer(call()));
-    const events = api.stream(call());
+    if (!isStreamed) return complete(api.answer(call));
+    const events = api.stream(call);
     for (const [index, event] of events.entries()) {
       if (index === events.length - 1) complete(event);
       else response.write(event);
