@@ -1,6 +1,7 @@
 /**
  * `headgate/fetch`: a `fetch` that keeps to the limits of an upstream, and waits when the upstream refuses a request.
  */
+export { anthropic, github, openai, type Preset } from './presets.js';
 export { readWait } from './read-wait.js';
 export { throttledFetch } from './throttled-fetch.js';
 export type { FetchLike, Refusal, ResponseLike, ThrottledFetchOptions } from './options.js';
