@@ -19,6 +19,7 @@ const REFUSED = '#cf222e';
 
 export function chart(results: Results): string {
   const panels = [...results.upstreams, results.both];
+  const dates = new Set([results, results.both].map(({ date }) => date.slice(0, 10)));
   const heights = panels.map(({ clients }) => PANEL_TITLE + Object.keys(clients).length * ROW + PANEL_GAP);
   const height = HEADER + heights.reduce((sum, each) => sum + each, 0) + FOOTER;
   const title = { x: MARGIN, y: 31, text: 'What a strict upstream lets through' };
@@ -30,8 +31,8 @@ export function chart(results: Results): string {
       y += heights[index] ?? 0;
       return drawn;
     }),
-    remark(MARGIN, height - 36, `${results.jobs} jobs; medians of ${results.rounds} rounds, the most in brackets.`),
-    remark(MARGIN, height - 16, `Node ${results.node}, ${results.date.slice(0, 10)}`),
+    remark(MARGIN, height - 36, `Medians of ${results.rounds} rounds, the most in brackets.`),
+    remark(MARGIN, height - 16, `Node ${results.node}, ${[...dates].join(' and ')}`),
   ]);
 }
 
@@ -63,6 +64,11 @@ function row(name: string, outcome: Outcome, middle: number): string[] {
     element('rect', { ...bar, width: BAR, ...size, fill: COLOURS.floor, 'fill-opacity': 0.6 }),
     element('rect', { ...bar, width: share, ...size, fill: ours ? COLOURS.headgate : COLOURS.peer }),
     element('text', { x: left + BAR + 52, ...text, ...style }, percent(outcome.share)),
-    element('text', { x: WIDTH - MARGIN, ...text, ...refusedStyle }, refusals(outcome)),
+    element('text', { x: WIDTH - MARGIN, ...text, ...refusedStyle }, shortRefusals(outcome)),
   ];
+}
+
+/** Thousands of refusals leave no room for the most in brackets. */
+function shortRefusals(outcome: Outcome): string {
+  return outcome.refused < 1000 ? refusals(outcome) : String(outcome.refused);
 }

@@ -87,7 +87,7 @@ const reservoir = (amount: number): ConstructorParameters<typeof Bottleneck>[0] 
 
 /** By name. */
 export const tokenClients: Readonly<Record<string, Setting>> = {
-  'headgate, by name': byName,
+  headgate: byName,
   'headgate, nested': nested,
   bottleneck: bottleneck({ maxConcurrent: SLOTS, ...reservoir(REQUESTS) }, reservoir(TOKENS)),
   'bottleneck, half': bottleneck({ maxConcurrent: SLOTS, ...reservoir(REQUESTS / 2) }, reservoir(TOKENS / 2)),

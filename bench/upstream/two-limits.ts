@@ -15,7 +15,7 @@ export const WINDOW = 12;
 
 export const twoLimits: Upstream = {
   title: 'by requests and tokens',
-  rule: `at most ${REQUESTS} and 20,000 tokens in any ${WINDOW} s, ${SLOTS} at a time`,
+  rule: `${REQUESTS} and 20,000 in any ${WINDOW} s`,
   // One wave: its windows are long, because real windows last much longer than a request.
   waves: [{ first: 15, gap: 9, rest: 225 }],
   rest: 1.1 * WINDOW,

@@ -54,7 +54,7 @@ expectTypeOf(limitedNodeFetch(baseURL, { follow: 3 })).resolves.toEqualTypeOf<No
 // The costs, and the permit that is settled, have the names of the gate's rates.
 const llm = new Throttle(500, 20, 60, { also: [{ name: 'tokens', capacity: 200_000, period: 60 }] });
 const settled = throttledFetch(llm, {
-  cost: async (_, init) => ({ tokens: (init?.body as string).length }),
+  cost: async (input, init) => ({ tokens: (await new Request(input, init).text()).length }),
   settle: async (response, permit) => permit.settle({ tokens: (await response.text()).length }),
 });
 use(new OpenAI({ apiKey, fetch: settled }), new Anthropic({ apiKey, fetch: settled }));
