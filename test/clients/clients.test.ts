@@ -26,7 +26,7 @@ interface Scene {
 async function setUp(name: string, options: Options = {}): Promise<Scene> {
   const { clock, upstream } = await startUpstream(LIMITS);
   const throttle = new Throttle(LIMITS.requests, LIMITS.slots, LIMITS.period, { window: 'sliding', clock });
-  const client = recipes[name]!(throttle, upstream.url, { clock, ...options });
+  const client = recipes[name]!(throttle, upstream.url, { clock, learn: undefined, ...options });
   return { clock, upstream, throttle, client };
 }
 

@@ -56,7 +56,12 @@ async function setUp(name: string, options: ModelOptions, { slots } = LIMITS): P
     also: [{ name: 'tokens', capacity: LIMITS.tokens, period: LIMITS.period, window: 'sliding' }],
     clock,
   });
-  return { clock, upstream, llm, client: modelRecipes[name]!(llm, upstream.url, { clock, ...options }) };
+  return {
+    clock,
+    upstream,
+    llm,
+    client: modelRecipes[name]!(llm, upstream.url, { clock, learn: undefined, ...options }),
+  };
 }
 
 describe.each(Object.keys(modelRecipes))('%s', (name) => {

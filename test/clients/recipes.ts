@@ -8,14 +8,15 @@ import { Octokit } from '@octokit/core';
 import { generateText, streamText } from 'ai';
 import axios from 'axios';
 import type { Gate } from 'headgate';
-import { throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
+import { anthropic, github, openai, throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
 import ky, { isHTTPError } from 'ky';
 import nodeFetch from 'node-fetch';
 import OpenAI from 'openai';
 import { fetch as undiciFetch } from 'undici';
 
 export interface Options extends Pick<ThrottledFetchOptions, 'clock'> {
-  readonly learn?: true;
+  /** The presets of the APIs learn, unless this is `undefined`. */
+  readonly learn?: true | undefined;
 }
 /** The options for the APIs of language models. */
 export type ModelOptions = Pick<ThrottledFetchOptions, 'clock' | 'cost' | 'learn' | 'settle'>;
@@ -70,7 +71,7 @@ const signalOf = (signal: AbortSignal | undefined): { signal?: AbortSignal } =>
 
 export const modelRecipes: Readonly<Record<string, Recipe<ModelOptions>>> = {
   openai(gate, baseURL, options) {
-    const limitedFetch = throttledFetch(gate, { hold: 'body', ...options });
+    const limitedFetch = throttledFetch(gate, { ...openai, hold: 'body', ...options });
     const client = new OpenAI({
       baseURL: `${baseURL}/v1`,
       apiKey,
@@ -99,7 +100,7 @@ export const modelRecipes: Readonly<Record<string, Recipe<ModelOptions>>> = {
   },
 
   '@anthropic-ai/sdk'(gate, baseURL, options) {
-    const limitedFetch = throttledFetch(gate, { hold: 'body', ...options });
+    const limitedFetch = throttledFetch(gate, { ...anthropic, hold: 'body', ...options });
     const client = new Anthropic({ baseURL, apiKey, fetch: limitedFetch, maxRetries: 0, timeout: 2_147_483_647 });
     const request = { model: 'claude', messages, max_tokens: 100 };
     return {
@@ -120,9 +121,9 @@ export const modelRecipes: Readonly<Record<string, Recipe<ModelOptions>>> = {
   },
 
   ai(gate, baseURL, options) {
-    const limitedFetch = throttledFetch(gate, { hold: 'body', ...options });
-    const openai = createOpenAI({ baseURL: `${baseURL}/v1`, apiKey, fetch: limitedFetch });
-    const request = { model: openai.chat('gpt-4.1'), prompt: 'Count to three.', maxOutputTokens: 100, maxRetries: 0 };
+    const limitedFetch = throttledFetch(gate, { ...openai, hold: 'body', ...options });
+    const provider = createOpenAI({ baseURL: `${baseURL}/v1`, apiKey, fetch: limitedFetch });
+    const request = { model: provider.chat('gpt-4.1'), prompt: 'Count to three.', maxOutputTokens: 100, maxRetries: 0 };
     return {
       async send(signal) {
         return (await generateText({ ...request, ...abortSignalOf(signal) })).text;
@@ -147,12 +148,7 @@ export const recipes: Readonly<Record<string, Recipe>> = {
   ...modelRecipes,
 
   '@octokit/core'(gate, baseURL, options) {
-    const limitedFetch = throttledFetch(gate, {
-      hold: 'body',
-      refusal: ({ status, headers }) =>
-        status === 403 ? headers.has('retry-after') || headers.get('x-ratelimit-remaining') === '0' : undefined,
-      ...options,
-    });
+    const limitedFetch = throttledFetch(gate, { ...github, hold: 'body', ...options });
     const octokit = new Octokit({ baseUrl: baseURL, request: { fetch: limitedFetch } });
     return {
       async send(signal) {
