@@ -1,5 +1,7 @@
 /** Real clients of real APIs behind a gate, against a local server that counts and refuses as these APIs do. */
 import { Throttle } from 'headgate';
+import { throttledFetch } from 'headgate/fetch';
+import OpenAI from 'openai';
 import { describe, expect, test, vi } from 'vitest';
 import { ANSWER } from './apis.js';
 import { type Client, type Options, recipes } from './recipes.js';
@@ -131,6 +133,33 @@ describe.each(Object.keys(recipes))('%s', (name) => {
     expect(await clock.drive(throttle, answer)).toBe(ANSWER);
   });
 
+  test('`timeout` of throttledFetch ends an attempt, and does not count the time in the queue', async () => {
+    const { clock, upstream, throttle, client } = await setUp(name, { timeout: 5 });
+    throttle.pause(100);
+    upstream.stallsAt = 'headers';
+    const answer = client.send();
+    const ended = answer.then(
+      () => 'answered',
+      () => clock.now(),
+    );
+    await vi.waitFor(() => expect(throttle.waiting).toBe(1));
+    await clock.advance(100);
+    await vi.waitFor(() => expect(upstream.active).toBe(1));
+    await clock.advance(5);
+    expect(await ended).toBe(105);
+    expectNothingHeld(throttle);
+    upstream.stallsAt = undefined;
+    expect(await clock.drive(throttle, client.send())).toBe(ANSWER);
+  });
+
+  test('`wait` of throttledFetch bounds the time in the queue', async () => {
+    const { upstream, throttle, client } = await setUp(name, { wait: 10 });
+    throttle.pause(100);
+    await expect(client.send()).rejects.toThrow();
+    expect(upstream.arrivals).toEqual([]);
+    expectNothingHeld(throttle);
+  });
+
   test('an abort in the queue leaves the queue, and no request is sent', async () => {
     const { clock, upstream, throttle, client } = await setUp(name);
     throttle.pause(20);
@@ -177,4 +206,19 @@ describe.each(streaming)('a stream of %s', (name) => {
     expect(upstream.arrivals).toEqual([0, 0, 0, 0, 0, 60, 60]);
     expectNothingHeld(throttle);
   });
+});
+
+test("a client's own retries multiply the retries of the gate", async () => {
+  const { clock, upstream } = await startUpstream(LIMITS);
+  const throttle = new Throttle(100, LIMITS.slots, LIMITS.period, { clock });
+  upstream.refusals = { count: Infinity, seconds: 0.02 };
+  const client = new OpenAI({
+    baseURL: `${upstream.url}/v1`,
+    apiKey: 'secret',
+    fetch: throttledFetch(throttle, { clock }),
+    maxRetries: 2,
+  });
+  const answer = client.chat.completions.create({ model: 'gpt-5', messages: [] });
+  await expect(clock.drive(throttle, answer)).rejects.toThrow();
+  expect(upstream.arrivals).toHaveLength(9);
 });

@@ -14,7 +14,7 @@ import nodeFetch from 'node-fetch';
 import OpenAI from 'openai';
 import { fetch as undiciFetch } from 'undici';
 
-export interface Options extends Pick<ThrottledFetchOptions, 'clock'> {
+export interface Options extends Pick<ThrottledFetchOptions, 'clock' | 'timeout' | 'wait'> {
   /** The presets of the APIs learn, unless this is `undefined`. */
   readonly learn?: true | undefined;
 }
