@@ -13,7 +13,7 @@
  */
 import type { Cost } from '../core/cost.js';
 import type { Permit } from '../core/permit.js';
-import { invalid } from '../core/validation.js';
+import { checkNumber, invalid } from '../core/validation.js';
 import { warnOnce } from '../core/warning.js';
 import { readRemaining } from '../web/remaining.js';
 import { isPromise } from './computed-options.js';
@@ -91,12 +91,18 @@ export class Learner<K> {
     const later = [...(this.#inFlight.get(key) ?? [])].filter((request) => request.position > position);
     const sum = (name: string): number =>
       later.reduce((total, { permit }) => total + (name === 'cost' ? permit.cost : (permit.costs?.[name] ?? 0)), 0);
-    if (typeof levels !== 'object' || levels === null) return levels - sum('cost');
+    if (typeof levels !== 'object' || levels === null) return checkedLevel('learn', levels) - sum('cost');
     const entries = Object.entries(levels).flatMap(([name, level]) =>
-      level === undefined ? [] : [[name, level - sum(name)]],
+      level === undefined ? [] : [[name, checkedLevel(`learn.${name}`, level) - sum(name)]],
     );
     return Object.fromEntries(entries) as Cost;
   }
+}
+
+/** Another value would count as a number in a subtraction. A negative level is a debt. */
+function checkedLevel(name: string, level: number): number {
+  checkNumber(name, 'a number above -Infinity', level, -Number.MAX_VALUE, Infinity);
+  return level;
 }
 
 function warn(error: unknown): void {

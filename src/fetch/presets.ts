@@ -35,9 +35,9 @@ interface RefusalRules {
  * import { openai, throttledFetch } from 'headgate/fetch';
  *
  * const llm = new Throttle(500, 20, 60, { also: [{ name: 'tokens', capacity: 200_000, period: 60 }] });
- * const limitedFetch = throttledFetch(llm, { ...openai, cost: { tokens: 4_000 } });
+ * const limitedFetch = throttledFetch(llm, { ...openai, cost: { tokens: 40_000 } });
  * await limitedFetch('https://api.openai.com/v1/responses', { method: 'POST', body: '{}' });
- * console.log(Math.round(llm.levels.tokens / 1_000)); // → 196
+ * console.log(Math.round(llm.levels.tokens / 10_000)); // → 16
  */
 export const openai: Preset = /* @__PURE__ */ createPreset([429, 503], { permanent: 'insufficient_quota' });
 

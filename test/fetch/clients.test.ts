@@ -75,7 +75,10 @@ const createOneConnectionAgent = (): Agent => {
 
 /** Sends a request through a client that has one connection. */
 type SendRequest = (url: string) => Promise<{ status: number; text(): Promise<string> }>;
-const clients: Record<string, (throttle: Throttle, options?: Pick<ThrottledFetchOptions, 'hold'>) => SendRequest> = {
+interface ClientOptions extends Pick<ThrottledFetchOptions, 'hold' | 'timeout'> {
+  settle?: (response: { text(): Promise<string> }) => void | Promise<void>;
+}
+const clients: Record<string, (throttle: Throttle, options?: ClientOptions) => SendRequest> = {
   undici(throttle, options) {
     const limitedFetch = throttledFetch(throttle, { ...options, fetch: undiciFetch });
     const dispatcher = createOneConnectionAgent();
@@ -147,6 +150,54 @@ describe.each(Object.entries(clients))('%s, with one connection', (name, createC
       response.text().catch(() => {});
       await vi.waitFor(() => expectNothingHeld(throttle));
     });
+});
+
+describe.each(Object.entries(clients).slice(0, 2))('settle with %s', (_, createClient) => {
+  const SIZE = 10_000_000;
+  const setUpBig = async (
+    options: ClientOptions,
+  ): Promise<{ throttle: Throttle; sendRequest: () => ReturnType<SendRequest> }> => {
+    const url = await serve((_request, response) => void response.end(Buffer.alloc(SIZE, 'x')));
+    const throttle = new Throttle(100, 1);
+    const send = createClient(throttle, options);
+    return { throttle, sendRequest: () => send(url) };
+  };
+
+  test.each(['headers', 'body'] as const)("that reads nothing lets the caller read 10 MB, hold: '%s'", async (hold) => {
+    const { throttle, sendRequest } = await setUpBig({ hold, settle: () => {} });
+    for (let round = 0; round < 2; round++) expect(await (await sendRequest()).text()).toHaveLength(SIZE);
+    await vi.waitFor(() => expectNothingHeld(throttle));
+  });
+
+  test.each(['headers', 'body'] as const)(
+    "that reads the body reads 10 MB together with the caller, hold: '%s'",
+    async (hold) => {
+      const lengths: number[] = [];
+      const { throttle, sendRequest } = await setUpBig({
+        hold,
+        settle: async (response) => void lengths.push((await response.text()).length),
+      });
+      for (let round = 0; round < 2; round++) expect(await (await sendRequest()).text()).toHaveLength(SIZE);
+      await vi.waitFor(() => expectNothingHeld(throttle));
+      expect(lengths).toEqual([SIZE, SIZE]);
+    },
+  );
+
+  test('a timeout that is not reached lets the body pass', async () => {
+    const { throttle, sendRequest } = await setUpBig({ timeout: 30, hold: 'body' });
+    expect(await (await sendRequest()).text()).toHaveLength(SIZE);
+    await vi.waitFor(() => expectNothingHeld(throttle));
+  });
+
+  test('a timeout closes the connection', async () => {
+    let closed!: () => void;
+    const onClosed = new Promise<void>((resolve) => void (closed = resolve));
+    const url = await serve((request) => void request.once('close', closed));
+    const throttle = new Throttle(100, 1);
+    await expect(createClient(throttle, { timeout: 0.05 })(url)).rejects.toThrow('The attempt exceeded its timeout');
+    await onClosed;
+    expectNothingHeld(throttle);
+  });
 });
 
 describe('an unread clone of the refusal function', () => {

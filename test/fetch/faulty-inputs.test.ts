@@ -104,7 +104,10 @@ const cases: Record<string, Record<string, (clock: ManualClock) => Case>> = {
       options: { cost: () => ({ tokens: -1 }) },
       outcome: /cost\.tokens must be a finite number >= 0, received -1/,
     }),
-    'is a list': () => ({ options: { cost: () => [1] }, outcome: /cost must be a finite number >= 0, received object/ }),
+    'is a list': () => ({
+      options: { cost: () => [1] },
+      outcome: /cost must be a finite number >= 0, received object/,
+    }),
     'returns NaN': () => ({ options: { cost: () => NaN }, outcome: /received NaN/ }),
     'returns a negative number': () => ({ options: { cost: () => -1 }, outcome: /received -1/ }),
     'returns Infinity': () => ({ options: { cost: () => Infinity }, outcome: /received Infinity/ }),

@@ -22,6 +22,17 @@ describe('options', () => {
     ['key must be undefined for a gate without keys, received function', throttle, { key: () => 'a' }],
     ['cost must be a finite number >= 0, received -1', throttle, { cost: -1 }],
     ['cost must be a finite number >= 0, received "1"', throttle, { cost: '1' }],
+    ['cost must be a finite number >= 0, received object', throttle, { cost: [1] }],
+    ['cost.tokens must be a finite number >= 0, received -1', throttle, { cost: { tokens: -1 } }],
+    ['settle must be a function, received true', throttle, { settle: true }],
+    ['skip must be a function, received "/health"', throttle, { skip: '/health' }],
+    ['refundRefused must be a boolean, received "no"', throttle, { refundRefused: 'no' }],
+    ['learn must be true or a function, received false', throttle, { learn: false }],
+    ['learn must be true or a function, received "openai"', throttle, { learn: 'openai' }],
+    ['wait must be a number >= 0, received -1', throttle, { wait: -1 }],
+    ['wait must be a number >= 0, received NaN', throttle, { wait: Number.NaN }],
+    ['timeout must be a number > 0, received 0', throttle, { timeout: 0 }],
+    ['timeout must be a number > 0, received "5"', throttle, { timeout: '5' }],
     ['retries must be an integer >= 0, received 1.5', throttle, { retries: 1.5 }],
     ['retries must be an integer >= 0, received -1', throttle, { retries: -1 }],
     ['retries must be an integer >= 0, received null', throttle, { retries: null }],
@@ -43,7 +54,8 @@ describe('options', () => {
     const create = (): unknown => throttledFetch(gate as Gate, options as ThrottledFetchOptions);
     expect(create).toThrow(message);
     expect(create).toThrow(
-      message.endsWith('"') || /received (undefined|null|object|function|true)|must be an? (object|array)/.test(message)
+      message.endsWith('"') ||
+        /received (undefined|null|object|function|true|false)|must be an? (object|array)/.test(message)
         ? TypeError
         : RangeError,
     );
@@ -57,6 +69,12 @@ describe('options', () => {
       fetch: undefined,
       key: undefined,
       cost: undefined,
+      settle: undefined,
+      refundRefused: undefined,
+      learn: undefined,
+      wait: undefined,
+      timeout: undefined,
+      skip: undefined,
       retries: undefined,
       statuses: undefined,
       refusal: undefined,
