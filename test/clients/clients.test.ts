@@ -208,6 +208,19 @@ describe.each(streaming)('a stream of %s', (name) => {
   });
 });
 
+// Leaving a stream of the AI SDK does not end its request: only its signal does.
+test.each(streaming.filter((name) => name !== 'ai'))(
+  '%s: a caller that leaves a stream early frees its slot',
+  async (name) => {
+    const { clock, upstream, throttle, client } = await setUp(name);
+    upstream.stallsAt = 'stream';
+    await client.peek!();
+    await vi.waitFor(() => expect([upstream.active, throttle.active]).toEqual([0, 0]));
+    upstream.stallsAt = undefined;
+    expect(await clock.drive(throttle, client.send())).toBe(ANSWER);
+  },
+);
+
 test("a client's own retries multiply the retries of the gate", async () => {
   const { clock, upstream } = await startUpstream(LIMITS);
   const throttle = new Throttle(100, LIMITS.slots, LIMITS.period, { clock });

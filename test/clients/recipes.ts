@@ -26,6 +26,8 @@ export interface Client {
   send(signal?: AbortSignal): Promise<string>;
   /** Reads the answer in parts. */
   stream?(signal?: AbortSignal): Promise<string>;
+  /** Reads the first part of an answer, and leaves the rest, which ends the request. */
+  peek?(): Promise<void>;
 }
 
 /** Creates a client of the API at `baseURL`, whose requests wait for `gate`. */
@@ -46,6 +48,11 @@ async function readBody(body: unknown): Promise<string> {
   let text = '';
   for await (const part of body as AsyncIterable<Uint8Array>) text += decoder.decode(part, { stream: true });
   return text;
+}
+
+/** Reads the first part of a stream, and leaves the loop. */
+async function readFirst(parts: unknown): Promise<void> {
+  for await (const _ of parts as AsyncIterable<unknown>) return;
 }
 
 /** Reads the answer as JSON. A response with an error must be read too, because its body holds the slot. */
@@ -80,22 +87,21 @@ export const modelRecipes: Readonly<Record<string, Recipe<ModelOptions>>> = {
       timeout: 2_147_483_647,
     });
     const request = { model: 'gpt-5', messages, max_completion_tokens: 100 };
+    const streamed = { ...request, stream: true, stream_options: { include_usage: true } } as const;
     return {
       async send(signal) {
         const answer = await client.chat.completions.create(request, signalOf(signal));
         return answer.choices[0]?.message.content ?? '';
       },
       async stream(signal) {
-        const chunks = await client.chat.completions.create(
-          { ...request, stream: true, stream_options: { include_usage: true } },
-          signalOf(signal),
-        );
+        const chunks = await client.chat.completions.create(streamed, signalOf(signal));
         let text = '';
         for await (const chunk of chunks) text += chunk.choices[0]?.delta.content ?? '';
         // The client stops without an error when its stream is aborted.
         signal?.throwIfAborted();
         return text;
       },
+      peek: async () => readFirst(await client.chat.completions.create(streamed)),
     };
   },
 
@@ -117,6 +123,7 @@ export const modelRecipes: Readonly<Record<string, Recipe<ModelOptions>>> = {
         signal?.throwIfAborted();
         return text;
       },
+      peek: async () => readFirst(await client.messages.create({ ...request, stream: true })),
     };
   },
 
@@ -171,6 +178,7 @@ export const recipes: Readonly<Record<string, Recipe>> = {
         return text;
       },
       stream: async (signal) => readBody((await client(`${baseURL}/items?stream`, signalOf(signal))).body),
+      peek: async () => readFirst((await client(`${baseURL}/items?stream`)).body),
     };
   },
 
@@ -183,6 +191,8 @@ export const recipes: Readonly<Record<string, Recipe>> = {
         readBody(
           (await client.get<unknown>(`${baseURL}/items?stream`, { responseType: 'stream', ...signalOf(signal) })).data,
         ),
+      peek: async () =>
+        readFirst((await client.get<unknown>(`${baseURL}/items?stream`, { responseType: 'stream' })).data),
     };
   },
 
@@ -191,6 +201,7 @@ export const recipes: Readonly<Record<string, Recipe>> = {
     return {
       send: async (signal) => readText(await limitedFetch(`${baseURL}/items`, signalOf(signal))),
       stream: async (signal) => readBody((await limitedFetch(`${baseURL}/items?stream`, signalOf(signal))).body),
+      peek: async () => readFirst((await limitedFetch(`${baseURL}/items?stream`)).body),
     };
   },
 
@@ -199,6 +210,7 @@ export const recipes: Readonly<Record<string, Recipe>> = {
     return {
       send: async (signal) => readText(await limitedFetch(`${baseURL}/items`, signalOf(signal))),
       stream: async (signal) => readBody((await limitedFetch(`${baseURL}/items?stream`, signalOf(signal))).body),
+      peek: async () => readFirst((await limitedFetch(`${baseURL}/items?stream`)).body),
     };
   },
 };

@@ -114,7 +114,7 @@ export class Upstream {
     for (const [index, event] of events.entries()) {
       if (index === events.length - 1) complete(event);
       else response.write(event);
-      if (this.stallsAt === 'stream') return;
+      if (this.stallsAt === 'stream' && index === Math.min(3, events.length - 2)) return;
       await new Promise((resolve) => void setImmediate(resolve));
     }
   }
