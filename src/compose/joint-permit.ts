@@ -78,7 +78,7 @@ export class JointPermit implements Omit<ResourcesPermit, keyof Disposable | key
   }
 
   get released(): boolean {
-    return this.#released;
+    return this.#released || this.#permits.every(({ permit }) => permit.released);
   }
 
   release(): void {

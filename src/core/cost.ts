@@ -4,7 +4,7 @@
  * named rate after it, in the order of the names. Inside a gate without named rates, every cost is a number.
  */
 import { printable } from './refusals.js';
-import { checkNumber } from './validation.js';
+import { checkNumber, invalid } from './validation.js';
 
 /**
  * A cost in tokens. A number charges every rate. A record charges each named rate its entry.
@@ -25,58 +25,31 @@ export type Cost<Name extends string = string> = number | CostRecord<Name>;
  */
 export type CostRecord<Name extends string = string> = { readonly [N in Name | 'cost']?: number | undefined };
 
-/** What {@link readCosts} needs to know about a gate. */
+/** A gate with named rates, as far as this file needs to know it. */
 export interface NamedRates {
   /** The names of the rates, in the order of the vector. */
   readonly names: readonly string[];
+  /** The largest cost that can be granted, as a vector. */
+  readonly maxCosts: readonly number[];
   /** Describes the gate in an error message. */
   describe(): string;
 }
 
-/** Checks one entry of a cost. `argument` is its name in messages, `index` its index in the vector. */
-type CheckEntry = (argument: string, value: unknown, index: number) => void;
+/** Checks one entry of a vector. `argument` is the name of the entry in error messages. */
+type CheckEntry = (argument: string, value: unknown, index: number, rates: NamedRates) => void;
 
 /** Throws unless `value` is a finite number >= 0. */
 export function checkTokens(argument: string, value: unknown): void {
   checkNumber(argument, 'a finite number >= 0', value, 0, Number.MAX_VALUE);
 }
 
-/**
- * Reads a cost into a vector. A number is the value of every entry. A record is read once: its own enumerable string
- * keys. Entries that the record does not mention become `main` and `named`.
- *
- * @param argument The name of the argument in error messages.
- * @throws {RangeError | TypeError} An entry is out of range, or a name is unknown.
- */
-export function readCosts<Absent>(
-  argument: string,
-  cost: unknown,
-  rates: NamedRates,
-  main: Absent,
-  named: Absent,
-  check: CheckEntry,
-): (number | Absent)[] {
-  const { names } = rates;
-  const costs: (number | Absent)[] = [main];
-  if (typeof cost !== 'object' || cost === null) {
-    check(argument, cost, 0);
-    costs[0] = cost as number;
-    for (let index = 1; index <= names.length; index++) {
-      check(`${argument}.${names[index - 1]}`, cost, index);
-      costs.push(cost as number);
-    }
-    return costs;
-  }
-  for (let index = names.length; index > 0; index--) costs.push(named);
-  for (const key of Object.keys(cost)) {
-    const value = (cost as Readonly<Record<string, unknown>>)[key];
-    const index = key === 'cost' ? 0 : names.indexOf(key) + 1;
-    if (index === 0 && key !== 'cost') throw unknownRate(argument, key, rates);
-    if (value === undefined) continue;
-    check(`${argument}.${key}`, value, index);
-    costs[index] = value as number;
-  }
-  return costs;
+/** Throws unless the gate can grant `value`. */
+function checkRequest(argument: string, value: unknown, index: number, rates: NamedRates): void {
+  const most = rates.maxCosts[index] as number;
+  if (typeof value === 'number' && value >= 0 && value <= most) return;
+  checkTokens(argument, value);
+  const rate = index === 0 ? '' : `the rate ${printable(rates.names[index - 1] as string)} of `;
+  throw invalid(argument, `at most ${most}, the burst of ${rate}${rates.describe()}`, value, RangeError);
 }
 
 /** Throws unless `value` is a number above `-Infinity`. */
@@ -84,17 +57,55 @@ function checkLevel(argument: string, value: unknown): void {
   checkNumber(argument, 'a number above -Infinity', value, -Number.MAX_VALUE, Infinity);
 }
 
-/** The levels that a correction states, as a vector. A number sets only the rates without a name. */
-export function readLevels(levels: unknown, rates: NamedRates): (number | undefined)[] {
-  if (typeof levels === 'object' && levels !== null)
-    return readCosts('levels', levels, rates, undefined, undefined, checkLevel);
-  checkLevel('levels', levels);
-  return [levels as number];
+/**
+ * Reads a cost or levels into a vector. A number is the value of the first `count` entries. A record is read once: its
+ * own enumerable string keys. An entry without a value stays as in `values`.
+ *
+ * @throws {RangeError | TypeError} A value is out of range, or a name is unknown.
+ */
+function readVector<Value>(
+  argument: 'cost' | 'levels',
+  cost: unknown,
+  values: Value[],
+  count: number,
+  rates: NamedRates,
+  check: CheckEntry,
+): Value[] {
+  const { names } = rates;
+  if (typeof cost !== 'object' || cost === null) {
+    for (let index = 0; index < count; index++) {
+      check(argument, cost, index, rates);
+      values[index] = cost as Value;
+    }
+    return values;
+  }
+  for (const key of Object.keys(cost)) {
+    const value = (cost as Readonly<Record<string, unknown>>)[key];
+    const index = key === 'cost' ? 0 : names.indexOf(key) + 1;
+    if (index === 0 && key !== 'cost') throw unknownRate(argument, key, rates);
+    if (value === undefined) continue;
+    check(`${argument}.${key}`, value, index, rates);
+    values[index] = value as Value;
+  }
+  return values;
+}
+
+/** The cost that a call requests, as a vector. */
+export function readCosts(cost: unknown, rates: NamedRates): number[] {
+  const count = rates.names.length + 1;
+  // A literal has room for exactly its entries.
+  const values = count === 2 ? [1, 0] : rates.maxCosts.map((_, index) => (index === 0 ? 1 : 0));
+  return readVector('cost', cost, values, count, rates, checkRequest);
 }
 
 /** The true costs that a settlement states, as a vector; `undefined` for each rate that it does not mention. */
 export function readSettlement(cost: unknown, rates: NamedRates): (number | undefined)[] {
-  return readCosts('cost', cost, rates, undefined, undefined, checkTokens);
+  return readVector<number | undefined>('cost', cost, [], rates.names.length + 1, rates, checkTokens);
+}
+
+/** The levels that a correction states, as a vector. A number sets only the rates without a name. */
+export function readLevels(levels: unknown, rates: NamedRates): (number | undefined)[] {
+  return readVector<number | undefined>('levels', levels, [], 1, rates, checkLevel);
 }
 
 function unknownRate(argument: string, key: string, rates: NamedRates): TypeError {
@@ -121,26 +132,27 @@ export function describeCost(cost: number, names: readonly string[], terms: Term
  * its own state. All objects have one shape, so that the code that reads them stays fast.
  */
 export class Terms {
-  /** The requested cost of the main rate. */
-  readonly cost: number;
-  /** The vector; `undefined` in a gate without named rates. A settlement replaces the array. */
-  costs: readonly number[] | undefined;
+  /** The vector; with one entry in a gate without named rates. A settlement replaces the array. */
+  costs: readonly number[];
   readonly slots: number;
-  /** For each entry of `costs`, whether it has been settled; `undefined` before the first settlement by name. */
-  settled: boolean[] | undefined = undefined;
-  /** Created when the signal of the permit is first read: most holders never read it. */
-  controller: AbortController | undefined = undefined;
+  /** The state of a permit that few permits have. */
+  extra: PermitExtra | undefined = undefined;
 
-  constructor(cost: number, costs: readonly number[] | undefined, slots: number) {
-    this.cost = cost;
+  constructor(costs: readonly number[], slots: number) {
     this.costs = costs;
     this.slots = slots;
   }
 
+  /** The controller of the signal. Created at the first call: most holders never read the signal. */
+  get controller(): AbortController {
+    const extra = (this.extra ??= new PermitExtra());
+    return (extra.controller ??= new AbortController());
+  }
+
   /** Records the true costs that are given, each once. Returns the vector of the differences. */
   settle(trueCosts: readonly (number | undefined)[]): number[] {
-    const before = this.costs ?? [];
-    const settled = (this.settled ??= before.map(() => false));
+    const before = this.costs;
+    const { settled } = (this.extra ??= new PermitExtra());
     const after = before.map((cost, index) => (settled[index] === true ? cost : (trueCosts[index] ?? cost)));
     trueCosts.forEach((cost, index) => {
       if (cost !== undefined) settled[index] = true;
@@ -148,4 +160,11 @@ export class Terms {
     this.costs = after;
     return after.map((cost, index) => cost - (before[index] as number));
   }
+}
+
+/** The state of a permit that has been settled by name, or whose signal has been read. */
+class PermitExtra {
+  /** The entries of the vector that have been settled. */
+  readonly settled: boolean[] = [];
+  controller: AbortController | undefined = undefined;
 }

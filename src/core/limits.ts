@@ -50,7 +50,7 @@ export interface Settings {
   readonly also: readonly CheckedRate[];
   /** The names of the named rates, in the order of `also`. */
   readonly names: readonly string[];
-  /** The largest cost that each named rate can grant; `Infinity` without a limit. */
+  /** The largest cost that each named rate can grant. */
   readonly bursts: readonly number[];
   /** Seconds for which a permit is valid; `Infinity` without a limit. */
   readonly ttl: number;
@@ -97,7 +97,7 @@ export function checkSettings(options: {
   const rates = also.map((rate: Rate, index) => checkRate(rate, `also[${index}].`));
   const named = rates.filter((rate) => rate.name !== undefined);
   const names = named.map((rate) => rate.name as string);
-  const bursts = named.map((rate) => (rate.capacity === Infinity ? Infinity : sizeOf(rate)));
+  const bursts = named.map((rate) => (rate.capacity === Infinity ? Number.MAX_VALUE : sizeOf(rate)));
   rates.forEach((rate, index) => {
     if (rate.name !== undefined && rates.findIndex((other) => other.name === rate.name) < index)
       throw invalid(`also[${index}].name`, 'unique', rate.name, RangeError);

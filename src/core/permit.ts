@@ -93,7 +93,7 @@ const SETTLED = 2;
 const EXPIRED = 4;
 
 /** The rates of a gate without names. */
-const NO_RATES: NamedRates = { names: [], describe: () => 'this throttle' };
+const NO_RATES: NamedRates = { names: [], maxCosts: [], describe: () => 'this throttle' };
 
 /** The value of `Symbol.dispose` at the creation of the latest permit. A polyfill may define it later. */
 let disposeKey: symbol | undefined;
@@ -133,12 +133,9 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
   }
 
   get signal(): AbortSignal {
-    const terms = (this.#terms ??= new Terms(this.cost, undefined, 1));
-    if (terms.controller === undefined) {
-      terms.controller = new AbortController();
-      if ((this.#state & EXPIRED) !== 0) terms.controller.abort(this.#issuer.expiredError?.());
-    }
-    return terms.controller.signal;
+    this.#terms ??= new Terms([this.cost], 1);
+    if ((this.#state & EXPIRED) !== 0) this.abortSignal();
+    return this.#terms.controller.signal;
   }
 
   get released(): boolean {
@@ -180,10 +177,10 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
     this.#state |= RELEASED | EXPIRED;
   }
 
-  /** Notifies the holder of the expiry. */
+  /** Notifies the holder of the expiry, if the holder has read the signal. */
   abortSignal(): void {
     const controller = this.#terms?.controller;
-    if (controller !== undefined) controller.abort(this.#issuer.expiredError?.());
+    if (controller?.signal.aborted === false) controller.abort(this.#issuer.expiredError?.());
   }
 
   refund(): void {

@@ -41,16 +41,7 @@
 import type { Budget } from './budget.js';
 import { EventPublisher } from './events.js';
 import { type Clock, readClock } from './clock.js';
-import {
-  checkTokens,
-  type Cost,
-  costsByName,
-  describeCost,
-  type NamedRates,
-  readCosts,
-  readLevels,
-  Terms,
-} from './cost.js';
+import { type Cost, costsByName, describeCost, type NamedRates, readCosts, readLevels, Terms } from './cost.js';
 import {
   PermitExpiredError,
   QueueFullError,
@@ -161,6 +152,9 @@ export class Throttle<Name extends string = never> implements Gate {
   #budget: Budget | undefined;
   /** The largest cost that can be granted. */
   #maxCost = 0;
+  /** The largest cost that can be granted, as a vector. */
+  #maxCosts: readonly number[] = [];
+  readonly #isNamed: boolean;
   /** The upper bound of `#active`: `Infinity` without a limit, -1 once the throttle is closed. */
   #maxActive = 0;
   /** The number of occupied slots. */
@@ -228,6 +222,7 @@ export class Throttle<Name extends string = never> implements Gate {
     }
     this.#hasIdleListeners = this.#owner !== undefined;
     const { clock, names, silent, ttl } = this.#settings;
+    this.#isNamed = names.length > 0;
     this.#publisher = new EventPublisher(silent === true ? undefined : this, clock, names);
     if (ttl < Infinity) this.#expiry = new Expiry(clock, ttl, (now) => this.#onExpiryTimer(now));
     this.#applyLimits();
@@ -326,7 +321,7 @@ export class Throttle<Name extends string = never> implements Gate {
   acquire(cost: Cost<Name> = 1, options?: AcquireOptions): Promise<ThrottlePermit<Name>> {
     try {
       const terms = this.#validateCall(cost, options);
-      const tokens = terms === undefined ? (cost as number) : terms.cost;
+      const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
       const permit = this.#grantAtOnce(tokens, terms);
       return permit === undefined ? this.#enqueue(tokens, terms, options) : Promise.resolve(permit);
     } catch (error) {
@@ -350,7 +345,7 @@ export class Throttle<Name extends string = never> implements Gate {
    */
   tryAcquire(cost: Cost<Name> = 1): ThrottlePermit<Name> | undefined {
     const terms = this.#validateCall(cost);
-    const tokens = terms === undefined ? (cost as number) : terms.cost;
+    const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
     const permit = this.#grantAtOnce(tokens, terms);
     if (permit === undefined) this.#publisher.refused({}, tokens, undefined, undefined, terms);
     return permit;
@@ -379,7 +374,7 @@ export class Throttle<Name extends string = never> implements Gate {
     try {
       checkFunction('fn', fn);
       const terms = this.#validateCall(cost, options);
-      const tokens = terms === undefined ? (cost as number) : terms.cost;
+      const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
       const signal = options?.signal;
       const permit = this.#grantAtOnce(tokens, terms);
       if (permit !== undefined) return Promise.resolve(permit).then((granted) => runWithPermit(fn, granted, signal));
@@ -538,7 +533,7 @@ export class Throttle<Name extends string = never> implements Gate {
    */
   estimateWait(cost: Cost<Name> = 1): number {
     const terms = this.#validateCall(cost);
-    return this.#estimateWait(this.#now(), terms === undefined ? (cost as number) : terms.cost, terms);
+    return this.#estimateWait(this.#now(), terms === undefined ? (cost as number) : (terms.costs[0] as number), terms);
   }
 
   /**
@@ -576,6 +571,7 @@ export class Throttle<Name extends string = never> implements Gate {
     this.#budget = combineBudgets(this.#ownBudget, this.#alsoBudgets, this.#settings);
     if (this.#closed === undefined) this.#maxActive = this.#limits.concurrency || Infinity;
     this.#maxCost = Math.min(this.burst, Number.MAX_VALUE);
+    this.#maxCosts = [this.#maxCost, ...this.#settings.bursts];
   }
 
   /**
@@ -680,12 +676,17 @@ export class Throttle<Name extends string = never> implements Gate {
       // A call with an invalid argument publishes no message.
       return;
     }
-    this.#publishRefusal(terms === undefined ? (cost as number) : terms.cost, terms, error);
+    this.#publishRefusal(terms === undefined ? (cost as number) : (terms.costs[0] as number), terms, error);
   }
 
   /** The named rates, for permits; `undefined` without named rates. @internal */
   get rates(): NamedRates | undefined {
-    return this.#settings.names.length === 0 ? undefined : this;
+    return this.#isNamed ? this : undefined;
+  }
+
+  /** The largest cost that can be granted, as a vector. @internal */
+  get maxCosts(): readonly number[] {
+    return this.#maxCosts;
   }
 
   /** Seconds after which a permit expires; `Infinity` if permits do not expire. @internal */
@@ -823,15 +824,15 @@ export class Throttle<Name extends string = never> implements Gate {
    * without named rates.
    */
   #validateCall(cost: unknown, options?: AcquireOptions): Terms | undefined {
-    const isNumber = typeof cost === 'number' && this.#settings.names.length === 0;
+    const isNumber = !this.#isNamed && typeof cost === 'number';
     if (isNumber && !(cost >= 0 && cost <= this.#maxCost)) throw this.#tooLargeError(cost);
     if (isNumber && options === undefined) return undefined;
-    const costs = isNumber ? [cost] : readCosts('cost', cost, this, 1, 0, this.#checkEntry);
+    const costs = isNumber ? [cost] : readCosts(cost, this);
     if (options !== undefined) checkAcquireOptions(options);
     const slots = options?.slots ?? 1;
     const error = this.#tooManySlotsError(slots);
     if (error !== undefined) throw error;
-    return isNumber && slots === 1 ? undefined : new Terms(costs[0] as number, this.rates && costs, slots);
+    return isNumber && slots === 1 ? undefined : new Terms(costs, slots);
   }
 
   /** Adds a waiter to the queue. Throws the refusal if the queue is full or the deadline cannot be met. */
@@ -923,26 +924,13 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   #estimateWait(now: number, cost: number, terms: Terms | undefined): number {
-    const costs = terms?.costs && this.#queue.sumWith(terms.costs);
+    const costs = this.#isNamed && terms !== undefined ? this.#queue.sumWith(terms.costs) : undefined;
     const opens = this.#earliestGrant(now, this.#queue.cost + cost, costs);
     let wait = Math.max(0, opens - now);
     // Correct for rounding: `now + wait` must not be earlier than the instant of the grant.
     while (now + wait < opens) wait *= 1 + Number.EPSILON;
     return wait;
   }
-
-  /** Checks one entry of a cost, see `readCosts`. */
-  readonly #checkEntry = (argument: string, value: unknown, index: number): void => {
-    checkTokens(argument, value);
-    const most = index === 0 ? this.#maxCost : (this.#settings.bursts[index - 1] as number);
-    if ((value as number) > most)
-      throw invalid(
-        argument,
-        `at most ${most}, the burst of ${index === 0 ? '' : `the rate ${printable(this.names[index - 1] as string)} of `}${this.describe()}`,
-        value,
-        RangeError,
-      );
-  };
 
   #tooLargeError(cost: number): Error {
     checkCost(cost);

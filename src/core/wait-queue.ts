@@ -110,6 +110,11 @@ export class WaitQueue<Permit> {
     return costs.map((cost, index) => cost + (this.#costs[index] ?? 0));
   }
 
+  #addCosts(costs: readonly number[], sign: 1 | -1): void {
+    for (let index = 0; index < costs.length; index++)
+      this.#costs[index] = (this.#costs[index] ?? 0) + sign * (costs[index] as number);
+  }
+
   /** The waiter that is granted next. */
   get head(): Waiter<Permit> | undefined {
     return this.#entries[this.#first];
@@ -154,7 +159,7 @@ export class WaitQueue<Permit> {
     this.#entries.push(waiter);
     this.#size++;
     this.#cost += cost;
-    if (terms?.costs !== undefined) this.#costs = this.sumWith(terms.costs);
+    if (terms !== undefined) this.#addCosts(terms.costs, 1);
     if (cancel !== undefined) {
       try {
         this.#watch(waiter, cancel);
@@ -207,8 +212,7 @@ export class WaitQueue<Permit> {
     this.#entries[waiter.index] = undefined;
     this.#size--;
     this.#cost -= waiter.cost;
-    const costs = waiter.terms?.costs;
-    if (costs !== undefined) this.#costs = this.sumWith(costs.map((cost) => -cost));
+    if (waiter.terms !== undefined) this.#addCosts(waiter.terms.costs, -1);
     if (this.#size === 0) this.#compact([]);
     else if (this.#entries.length > 2 * this.#size + 64)
       this.#compact(this.#entries.filter((entry) => entry !== undefined));

@@ -21,7 +21,17 @@ import {
   TOLERANCE_SECONDS,
 } from './index.js';
 
-const features: Features = { rate: true, pause: true, earlyRefusal: true };
+const features: Features = {
+  rate: true,
+  pause: true,
+  earlyRefusal: true,
+  names: true,
+  slots: true,
+  correct: true,
+  ttl: true,
+};
+/** A limiter charges by the names of its gates, and its levels are the levels of its gates. */
+const limiterFeatures: Features = { ...features, names: false, correct: false };
 
 type CreateGate = (capacity: number, concurrency: number, period: number, options: ThrottleOptions) => Gate;
 
@@ -29,9 +39,9 @@ type CreateGate = (capacity: number, concurrency: number, period: number, option
 const onManualClock = (createGate: CreateGate, supported: Features = features): Subject => ({
   tolerance: 0,
   features: supported,
-  async create({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Fixture> {
+  async create({ capacity = Infinity, concurrency = 0, period = 1, ...rest }: Settings): Promise<Fixture> {
     const clock = new ManualClock();
-    const gate = createGate(capacity, concurrency, period, { burst, clock });
+    const gate = createGate(capacity, concurrency, period, { ...rest, clock });
     return {
       gate,
       advance: (seconds) => clock.advance(seconds),
@@ -42,11 +52,11 @@ const onManualClock = (createGate: CreateGate, supported: Features = features): 
 });
 
 /** A gate on the system clock whose callers receive every result within `latencyMilliseconds`. */
-const inRealTime = (createGate: CreateGate, latencyMilliseconds = 0): Subject => ({
+const inRealTime = (createGate: CreateGate, latencyMilliseconds = 0, supported: Features = features): Subject => ({
   tolerance: TOLERANCE_SECONDS,
-  features,
-  async create({ capacity = Infinity, concurrency = 0, period = 1, burst }: Settings): Promise<Fixture> {
-    const gate = createGate(capacity, concurrency, period, { burst });
+  features: supported,
+  async create({ capacity = Infinity, concurrency = 0, period = 1, ...rest }: Settings): Promise<Fixture> {
+    const gate = createGate(capacity, concurrency, period, rest);
     return { ...realTimeFixture(gate, latencyMilliseconds), dispose: async () => gate.close() };
   },
 });
@@ -163,6 +173,7 @@ conformance(
       run: (...call) => keyed.run('key', ...call),
       pause: (...call) => keyed.pause('key', ...call),
       resume: () => keyed.resume('key'),
+      correct: (...call) => keyed.correct('key', ...call),
       close: (...call) => keyed.close(...call),
     };
   }),
@@ -170,9 +181,11 @@ conformance(
 
 conformance(
   'a Resource',
-  onManualClock((_, concurrency, __, { clock }) => new Resource(concurrency || 1_000, { clock }), {
+  onManualClock((_, concurrency, __, { clock, ttl }) => new Resource(concurrency || 1_000, { clock, ttl }), {
     ...features,
     rate: false,
+    names: false,
+    correct: false,
   }),
 );
 
@@ -181,20 +194,28 @@ conformance(
   onManualClock((...limits) => {
     const only = throttle(...limits);
     return new Limiter({ timeout: Infinity, resources: [only], clock: limits[3].clock }).resources([only]);
-  }),
+  }, limiterFeatures),
 );
 
 // The resource with the rate comes last: no later resource delays the starts that the rate allowed.
 conformance(
   'a Limiter of a Resource for the slots and a Throttle for the rate',
-  onManualClock((capacity, concurrency, period, options) => {
-    const { clock } = options;
-    const resources = [new Resource(concurrency || 1_000, { clock }), throttle(capacity, 0, period, options)];
-    return new Limiter({ timeout: Infinity, resources, clock }).resources(resources);
-  }),
+  onManualClock(
+    (capacity, concurrency, period, options) => {
+      const { clock } = options;
+      const resources = [new Resource(concurrency || 1_000, { clock }), throttle(capacity, 0, period, options)];
+      return new Limiter({ timeout: Infinity, resources, clock }).resources(resources);
+    },
+    { ...limiterFeatures, ttl: false },
+  ),
 );
 
 conformance(
   'a gate behind a round trip',
-  inRealTime((...limits) => new DelayedGate(throttle(...limits)), 20 * TRIP_MILLISECONDS),
+  inRealTime((...limits) => new DelayedGate(throttle(...limits)), 20 * TRIP_MILLISECONDS, {
+    ...features,
+    names: false,
+    correct: false,
+    ttl: false,
+  }),
 );

@@ -12,6 +12,7 @@
 import { describe } from 'vitest';
 import { invalidArguments } from './arguments.js';
 import { asyncioSemaphore } from './asyncio-semaphore.js';
+import { budgets } from './budgets.js';
 import { concurrency } from './promise-01-concurrency.js';
 import { rate } from './promise-02-rate.js';
 import { fifo } from './promise-03-fifo.js';
@@ -43,6 +44,7 @@ const parts: readonly ((suite: Suite) => void)[] = [
   costOfRunning,
   context,
   numbers,
+  budgets,
   invalidArguments,
   randomHistory,
   asyncioSemaphore,

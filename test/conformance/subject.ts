@@ -1,5 +1,5 @@
 /** A gate under test: how to create one, how to let time pass, and which features the gate has. */
-import type { Gate } from 'headgate';
+import type { Gate, Rate } from 'headgate';
 
 /** The limits of a gate. A limit that is left out does not apply. */
 export interface Settings {
@@ -8,6 +8,10 @@ export interface Settings {
   /** Seconds. Default 1. */
   period?: number;
   burst?: number;
+  /** Further rates, for gates with the feature `names`. */
+  also?: readonly Rate[];
+  /** Seconds, for gates with the feature `ttl`. */
+  ttl?: number;
 }
 
 /** A gate together with its time. */
@@ -29,6 +33,14 @@ export interface Features {
   pause: boolean;
   /** The gate refuses a timeout at once, with `retryAfter`, if tokens or a pause come too late for it. */
   earlyRefusal: boolean;
+  /** The gate has named rates, and its costs and settlements may be records. */
+  names: boolean;
+  /** The option `slots` of a call takes that number of slots. */
+  slots: boolean;
+  /** The gate implements `correct`. */
+  correct: boolean;
+  /** A permit that is held longer than `ttl` expires. */
+  ttl: boolean;
 }
 
 /** A kind of gate under test. */

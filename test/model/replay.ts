@@ -39,6 +39,12 @@ interface Limits {
   readonly fresh: boolean;
 }
 
+/** A correction of the level. A replay of the log passes it, so the grants before it do not matter any more. */
+interface Correction {
+  readonly at: number;
+  readonly corrected: number;
+}
+
 /** The state of a bucket directly after an entry of the log. */
 interface State {
   readonly at: number;
@@ -57,7 +63,7 @@ const refilled = ({ rate, size }: Limits, level: number, seconds: number): numbe
   rate === Infinity ? size : Math.min(size, level + rate * seconds);
 
 export class BucketReplay implements RateReplay {
-  readonly #log: (LoggedGrant | Limits)[];
+  readonly #log: (LoggedGrant | Limits | Correction)[];
   /** The states after the first entries of the log. A settlement drops the states from its grant on. */
   readonly #states: State[] = [];
   readonly #indexes: Map<LoggedGrant, number> = new Map();
@@ -111,6 +117,11 @@ export class BucketReplay implements RateReplay {
     this.#change(now, this.#rate, true);
   }
 
+  /** Sets the level at `now`. A later settlement of an earlier grant has no effect. */
+  setLevel(now: number, level: number): void {
+    this.#log.push({ at: now, corrected: Math.min(this.size, level) });
+  }
+
   #change(now: number, rate: Rate, fresh: boolean): void {
     this.#rate = rate;
     this.#limits = limitsAt(now, rate, fresh);
@@ -119,15 +130,16 @@ export class BucketReplay implements RateReplay {
 
   #latest(): State {
     for (let index = this.#states.length; index < this.#log.length; index++) {
-      this.#states.push(this.#after(this.#states[index - 1], this.#log[index] as LoggedGrant | Limits));
+      this.#states.push(this.#after(this.#states[index - 1], this.#log[index] as LoggedGrant | Limits | Correction));
     }
     return this.#states.at(-1) as State;
   }
 
-  #after(before: State | undefined, entry: LoggedGrant | Limits): State {
+  #after(before: State | undefined, entry: LoggedGrant | Limits | Correction): State {
     const { at } = entry;
     const level = before === undefined ? 0 : refilled(before.limits, before.level, at - before.at);
     if ('size' in entry) return { at, level: entry.fresh ? entry.size : Math.min(entry.size, level), limits: entry };
+    if ('corrected' in entry) return { at, level: entry.corrected, limits: (before as State).limits };
     return { at, level: level - entry.cost, limits: (before as State).limits };
   }
 }
@@ -184,7 +196,20 @@ export class WindowReplay implements RateReplay {
   forget(): void {
     this.#log = [];
   }
+
+  /** A lower level is one more grant at `now`. A higher level forgets the oldest costs first. */
+  setLevel(now: number, level: number): void {
+    let raise = Math.min(this.size, level) - this.level(now);
+    // The copies do not follow later settlements.
+    this.#log = this.#log.filter(({ at }) => at + this.span > now).map(({ at, cost }) => ({ at, cost }));
+    if (raise < 0) this.#log.push({ at: now, cost: -raise });
+    for (const grant of this.#log) {
+      const forgotten = Math.min(Math.max(0, raise), grant.cost);
+      grant.cost -= forgotten;
+      raise -= forgotten;
+    }
+  }
 }
 
-export const replayOf = (rate: Rate, now = 0): RateReplay =>
+export const replayOf = (rate: Rate, now = 0): BucketReplay | WindowReplay =>
   rate.window === 'sliding' ? new WindowReplay(rate) : new BucketReplay(rate, now);

@@ -9,7 +9,17 @@ const onRedis = (
   make: (client: RedisConnection, settings: Settings) => { gate: Gate; ready: () => Promise<unknown> },
 ): Subject => ({
   tolerance: TOLERANCE_SECONDS,
-  features: { rate: true, pause: true, earlyRefusal: true },
+  // The features that gates on Redis lack are false here, and only here.
+  features: {
+    rate: true,
+    pause: true,
+    earlyRefusal: true,
+    names: false,
+    slots: false,
+    correct: false,
+    // Processes renew the leases of their holders, so a permit that is held for long does not expire.
+    ttl: false,
+  },
   async create(settings) {
     const { client, close } = await connect();
     const { gate, ready } = make(client, settings);
