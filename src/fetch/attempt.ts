@@ -91,6 +91,7 @@ export async function runAttempt<K>(
     const stated = await untilAborted(refusal && followed.signal, () =>
       readRefusal(response, request, refusal, statuses),
     );
+    followed.stopTimer();
     const isRefused = stated !== NOT_REFUSED;
     if (isRefused) {
       isUncounted = refundRefused;
@@ -107,7 +108,6 @@ export async function runAttempt<K>(
         return { retry: { pausedKey, delay: isOwnDelay ? pause : 0 } };
       if (isUncounted) permit.refund();
     }
-    followed.stopTimer();
     followed.followFor(response);
     discarded = [];
     const isHead = request.method === 'HEAD';

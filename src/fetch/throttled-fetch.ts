@@ -26,19 +26,25 @@ import { isSignal, sleep } from './until-aborted.js';
  *   refused request waits; the gate stays open.
  * - A refusal is late if the gate was paused after its request was sent. It does not pause the gate again.
  *
- * A refused request queues again, behind all others. Its refusal is returned instead if
+ * A refused request is refunded, and queues again, behind all others. Its refusal is returned instead if
  *   the request was sent again `retries` times already;
  *   its body can be read only once, as a stream can;
+ *   the wait is longer than the option `wait`;
  *   the wait is longer than `maxPause`: then the gate is paused for `maxPause`.
  * The body of a `Request` is kept in memory for as long as the request may be sent again. Any request may reach the
  * upstream more than once: leave 503 out of `statuses` if a refused request may have had an effect.
  *
  * With `hold: 'body'` a response holds its slot until its body has been read or cancelled, or is garbage collected.
+ * With `settle` the slot is held until the true cost of the request is known.
+ *
+ * If a permit can be lost, by the `ttl` of its throttle or with its lease on Redis, `fetch` receives a signal in its
+ * init. The loss of the permit aborts the request, its body included, until the permit is released.
  *
  * @param gate A keyed gate, with a limit for each origin, or a gate without keys, for all origins together.
  * @returns A function with the type of `options.fetch`, by default the type of the global `fetch`. It never throws. It
  *   rejects as `fetch` does; with the signal's reason as soon as the signal aborts, also during a wait for the gate;
- *   with a `ThrottleError` if the gate refuses; and with any other error of the gate. A request that is aborted
+ *   with a `TimeoutError` after the `timeout` of an attempt; with the reason of a lost permit; with a `ThrottleError` if
+ *   the gate refuses; and with any other error of the gate. A request that is aborted
  *   before it was sent is refunded.
  * @throws {RangeError | TypeError} An option is out of range, or a key was given for a gate without keys.
  *

@@ -144,9 +144,9 @@ describe('learn: true', () => {
     const { throttle, clock } = setUpLlm([]);
     const correct = vi.fn<NonNullable<Gate['correct']>>(async () => {});
     const gate: Gate = {
-      acquire: (cost, options) => throttle.acquire(cost as number, options),
+      acquire: (cost, options) => throttle.acquire(cost, options),
       tryAcquire: () => undefined,
-      run: (fn, cost) => throttle.run(fn, cost as number),
+      run: (fn, cost) => throttle.run(fn, cost),
       pause: () => {},
       resume: () => {},
       close: () => {},
@@ -161,7 +161,7 @@ describe('learn: true', () => {
     const { throttle } = setUpLlm([]);
     const gate: Pick<KeyedGate, 'keyed' | 'acquire'> = {
       keyed: true,
-      acquire: (_, cost, options) => throttle.acquire(cost as number, options),
+      acquire: (_, cost, options) => throttle.acquire(cost, options),
     };
     const fetch = async (): Promise<Response> => new Response('ok', { headers: openaiHeaders(50, 500) });
     const response = await throttledFetch(gate as KeyedGate, { fetch, learn: true })(URL_A);
@@ -183,7 +183,7 @@ describe('a learn function', () => {
     const seen: Response[] = [];
     const reply = new Response('ok');
     const { throttle, limitedFetch } = setUpLlm([reply], {
-      learn: (response) => (seen.push(response), result as { tokens: number }),
+      learn: (response) => (seen.push(response), result),
     });
     expect(await (await limitedFetch(URL_A)).text()).toBe('ok');
     expect(seen).toEqual([reply]);

@@ -66,7 +66,7 @@ describe('cost', () => {
     init.method = 'DELETE';
     await clock.advance(0);
     await response;
-    expect([String(upstream.calls[0]!.input), upstream.calls[0]!.init!.method]).toEqual([URL_A, 'POST']);
+    expect([(upstream.calls[0]!.input as URL).href, upstream.calls[0]!.init!.method]).toEqual([URL_A, 'POST']);
   });
 
   test('a clone of a Request that the function does not read is cancelled', async () => {

@@ -206,7 +206,7 @@ describe('settle', () => {
     ],
   ];
   test.each(failures)('a settle function that %s does not affect the request, and warns once', async (_, settle) => {
-    const { clock, throttle, limitedFetch } = setUpLlm([], { settle } as never);
+    const { clock, throttle, limitedFetch } = setUpLlm([], { settle });
     for (let count = 0; count < 2; count++) {
       expect(await (await limitedFetch(URL_A)).text()).toBe('ok');
       await clock.advance(0);

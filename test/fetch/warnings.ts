@@ -10,7 +10,7 @@ export function recordWarnings(): { codes(): string[]; messages(): string[] } {
     (globalThis as { [key: symbol]: Set<string> | undefined })[Symbol.for('headgate.warnings')];
   beforeEach(() => {
     emitted()?.clear();
-    emit = vi.spyOn(process, 'emitWarning').mockImplementation(() => {}) as unknown as MockInstance<EmitWarning>;
+    emit = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
   });
   afterEach(() => {
     emitted()?.clear();

@@ -185,8 +185,8 @@ export const survivors: readonly Survivor[] = [
     reason: 'Equivalent: a list of pairs makes equal headers.',
   },
   {
-    file: 'fetch/throttled-fetch',
-    within: 'throttledFetch',
+    file: 'fetch/attempt',
+    within: 'runAttempt',
     changes: ['[] → ["Stryker was here"]', '[] → ["Stryker was here"]'],
     reason: 'Equivalent: `discard` ignores a value without a body.',
   },
@@ -246,7 +246,7 @@ export const survivors: readonly Survivor[] = [
   },
   {
     file: 'web/retry-after',
-    within: 'readRateLimit',
+    within: 'quotasOf',
     changes: [`'' → "Stryker was here!"`, `'' → "Stryker was here!"`, `'' → "Stryker was here!"`],
     reason:
       'Equivalent: the name of a quota has no effect, and a text in place of a number is as unreadable as no text.',
