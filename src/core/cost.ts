@@ -84,7 +84,9 @@ function readVector<Value>(
     const index = key === 'cost' ? 0 : names.indexOf(key) + 1;
     if (index === 0 && key !== 'cost') throw unknownRate(argument, key, rates);
     if (value === undefined) continue;
-    check(`${argument}.${key}`, value, index, rates);
+    // Any of the checks accepts a cost that can be granted. The name of the entry is needed only for an error.
+    const isOrdinary = typeof value === 'number' && value >= 0 && value <= (rates.maxCosts[index] as number);
+    if (!isOrdinary) check(`${argument}.${key}`, value, index, rates);
     values[index] = value as Value;
   }
   return values;

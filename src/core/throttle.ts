@@ -55,7 +55,7 @@ import { checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject
 import type { AcquireOptions, CorrectOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
-import { Grant, runWithPermit, type ThrottlePermit } from './permit.js';
+import { Grant, type Permit, runWithPermit, type ThrottlePermit } from './permit.js';
 import { Timer } from './timer.js';
 import { type RunCall, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
 import {
@@ -114,14 +114,10 @@ export interface Limits {
   burst?: number | undefined;
 }
 
-/** A permit inside a throttle. The names of the rates are known only outside. */
-// eslint-disable-next-line typescript/no-explicit-any
-type AnyPermit = ThrottlePermit<any>;
-
 /**
  * The queue of every throttle that has had no waiter yet. It stays empty. Most throttles never need their own queue.
  */
-const NO_WAITERS: WaitQueue<AnyPermit> = /* @__PURE__ */ new WaitQueue<AnyPermit>(undefined as never);
+const NO_WAITERS: unknown = /* @__PURE__ */ new WaitQueue<never>(undefined as never);
 
 /**
  * A throttle runs at most `concurrency` jobs at a time, and starts at most `capacity` tokens of work per `period`
@@ -172,7 +168,7 @@ export class Throttle<Name extends string = never> implements Gate {
   #idleListeners: (() => void)[] | undefined;
   /** Whether the throttle has an owner or has ever had an idle listener. */
   #hasIdleListeners: boolean;
-  #queue: WaitQueue<AnyPermit> = NO_WAITERS;
+  #queue: WaitQueue<ThrottlePermit<Name>> = NO_WAITERS as WaitQueue<ThrottlePermit<Name>>;
   readonly #publisher: EventPublisher;
 
   /**
@@ -379,7 +375,9 @@ export class Throttle<Name extends string = never> implements Gate {
       const permit = this.#grantAtOnce(tokens, terms);
       if (permit !== undefined) return Promise.resolve(permit).then((granted) => runWithPermit(fn, granted, signal));
       const job = this.#enqueue(tokens, terms, options, fn);
-      return signal === undefined ? job.then(continueRun<T>) : job.then((granted) => continueRun(granted, signal));
+      return signal === undefined
+        ? job.then(continueRun<ThrottlePermit<Name>, T>)
+        : job.then((granted) => continueRun(granted, signal));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -482,7 +480,7 @@ export class Throttle<Name extends string = never> implements Gate {
    *
    * const llm = new Throttle(500, 20, 60, { also: [{ name: 'tokens', capacity: 200_000, period: 60 }] });
    * llm.correct({ tokens: 150_000 }, { onlyLower: true });  // the upstream reports 150,000 remaining tokens
-   * console.log(llm.levels.tokens);                         // → 150000
+   * console.log(Math.round(llm.levels.tokens));             // → 150000
    */
   correct(levels: Cost<Name>, options: CorrectOptions = {}): void {
     checkObject('options', options);
@@ -598,7 +596,7 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   /** A permit for a caller that has just called, if no caller waits and the permit can be granted now. */
-  #grantAtOnce(cost: number, terms: Terms | undefined): AnyPermit | undefined {
+  #grantAtOnce(cost: number, terms: Terms | undefined): ThrottlePermit<Name> | undefined {
     if (this.#queue.size > 0) return undefined;
     if (this.#expiry !== undefined) return this.#grantWithExpiry(this.#expiry, cost, terms);
     // Without a rate and without a pause, the decision needs no instant. Reading the clock takes as long as the rest.
@@ -607,7 +605,7 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   /** The timer is set before the grant. A clock that throws then changes nothing. */
-  #grantWithExpiry(expiry: Expiry, cost: number, terms: Terms | undefined): AnyPermit | undefined {
+  #grantWithExpiry(expiry: Expiry, cost: number, terms: Terms | undefined): ThrottlePermit<Name> | undefined {
     const now = this.#now();
     expiry.prepare(now);
     // A clock of the user may have called the throttle.
@@ -620,7 +618,12 @@ export class Throttle<Name extends string = never> implements Gate {
    * The only decision. Returns a permit if a slot is free, no pause is in force and the budget has the tokens. It then
    * takes the slot and the tokens. Otherwise it changes nothing.
    */
-  #grant(now: number, cost: number, terms: Terms | undefined, waiter?: Waiter<AnyPermit>): AnyPermit | undefined {
+  #grant(
+    now: number,
+    cost: number,
+    terms: Terms | undefined,
+    waiter?: Waiter<ThrottlePermit<Name>>,
+  ): ThrottlePermit<Name> | undefined {
     const slots = terms === undefined ? 1 : terms.slots;
     if (this.#active + slots > this.#maxActive || now < this.#pausedUntil) return undefined;
     if (this.#budget !== undefined && !this.#budget.take(now, cost, this.#serial + 1, terms?.costs)) return undefined;
@@ -630,15 +633,15 @@ export class Throttle<Name extends string = never> implements Gate {
     const permit = new Grant(this, cost, 0, this.#serial, terms);
     if (this.#expiry !== undefined) this.#expiry.add(now, permit);
     this.#publisher.granted(permit);
-    return permit as AnyPermit;
+    return permit as ThrottlePermit<Name>;
   }
 
   /** Resolves the promise of a waiter with a permit. Kept separate so that `#grant` stays small enough to inline. */
-  #grantWaiter(now: number, waiter: Waiter<AnyPermit>): AnyPermit {
+  #grantWaiter(now: number, waiter: Waiter<ThrottlePermit<Name>>): ThrottlePermit<Name> {
     // A subscriber may call `acquire` during a grant, so `since` can exceed `now`.
     const grant = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial, waiter.terms);
     if (this.#expiry !== undefined) this.#expiry.add(now, grant);
-    const permit = grant as AnyPermit;
+    const permit = grant as ThrottlePermit<Name>;
     this.#queue.grant(waiter, permit);
     this.#publisher.grantedWaiter(permit, waiter);
     return permit;
@@ -747,7 +750,7 @@ export class Throttle<Name extends string = never> implements Gate {
    * Sets the timer for the head. Returns `true` if that worked. If the clock throws, refuses the head with the error of
    * the clock: without a timer the head might wait forever.
    */
-  #setHeadTimer(now: number, head: Waiter<AnyPermit>): boolean {
+  #setHeadTimer(now: number, head: Waiter<ThrottlePermit<Name>>): boolean {
     try {
       const hasSlots = this.#active + (head.terms?.slots ?? 1) <= this.#maxActive;
       this.#setTimer(now, hasSlots ? this.#earliestGrant(now, head.cost, head.terms?.costs) : Infinity);
@@ -759,7 +762,7 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   /** Sets the timer of the oldest permit, like {@link #setHeadTimer}: the head may wait for the slot of that permit. */
-  #prepareExpiry(expiry: Expiry, now: number, head: Waiter<AnyPermit>): boolean {
+  #prepareExpiry(expiry: Expiry, now: number, head: Waiter<ThrottlePermit<Name>>): boolean {
     try {
       expiry.prepare(now);
     } catch (error) {
@@ -836,18 +839,18 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   /** Adds a waiter to the queue. Throws the refusal if the queue is full or the deadline cannot be met. */
-  #enqueue(cost: number, terms: Terms | undefined, options: AcquireOptions | undefined): Promise<AnyPermit>;
+  #enqueue(cost: number, terms: Terms | undefined, options: AcquireOptions | undefined): Promise<ThrottlePermit<Name>>;
   #enqueue<T>(
     cost: number,
     terms: Terms | undefined,
     options: AcquireOptions | undefined,
-    fn: RunCall<AnyPermit, T>['fn'],
-  ): Promise<RunCall<AnyPermit, T>>;
+    fn: RunCall<ThrottlePermit<Name>, T>['fn'],
+  ): Promise<RunCall<ThrottlePermit<Name>, T>>;
   #enqueue(
     cost: number,
     terms: Terms | undefined,
     { signal, timeout = Infinity, stack }: AcquireOptions = {},
-    fn?: RunCall<AnyPermit>['fn'],
+    fn?: RunCall<ThrottlePermit<Name>>['fn'],
   ): Promise<unknown> {
     if (this.#closed !== undefined) throw this.#publishRefusal(cost, terms, this.#closedError());
     const now = this.#now();
@@ -884,7 +887,7 @@ export class Throttle<Name extends string = never> implements Gate {
     return promise;
   }
 
-  #makeQueue(): WaitQueue<AnyPermit> {
+  #makeQueue(): WaitQueue<ThrottlePermit<Name>> {
     const { clock } = this.#settings;
     return new WaitQueue({
       schedule: (seconds, callback) => clock.schedule(seconds, callback),
@@ -961,7 +964,7 @@ function disposeThrottle(this: Throttle<string>): Promise<void> {
 }
 
 /** Continues a call of `run` after its grant or its refusal. */
-function continueRun<T>(job: RunCall<AnyPermit, T>, signal?: AbortSignal): Promise<T> {
+function continueRun<P extends Permit, T>(job: RunCall<P, T>, signal?: AbortSignal): Promise<T> {
   const { permit } = job;
   if (permit === undefined) throw job.error;
   // The job is an old object. Its reference would move the young permit to the old generation of the garbage collector.

@@ -66,8 +66,8 @@ describe('costs of a limiter', () => {
     const { limiter, all, slots, requests, tokens } = setUp();
     for (const call of [
       () => limiter.acquire(all, { cost: cost as never }),
-      () => limiter.resources(all).tryAcquire(cost as never),
-      () => limiter.resources(all).run(() => expect.fail('the function ran'), cost as never),
+      () => limiter.resources(all).tryAcquire(cost),
+      () => limiter.resources(all).run(() => expect.fail('the function ran'), cost),
     ]) {
       const error = await call().catch((reason: unknown) => reason as Error);
       expect(error).toBeInstanceOf(Kind);

@@ -243,7 +243,7 @@ export function budgets({ sectionIf, withGate, features, unit, long, expectBetwe
       ['a record with all rates', { cost: 2, tokens: 0 }, { main: 2, tokens: 0 }],
     ] as const)('%s corrects the rates that it mentions', (_, levels, left) =>
       withGate(spent, async ({ gate }) => {
-        await gate.correct?.(levels as Cost);
+        await gate.correct?.(levels);
         expect(await countOf(gate, { cost: 0, tokens: 1 })).toBe(left.tokens);
         expect(await countOf(gate, { cost: 1 })).toBe(left.main);
       })(),
@@ -274,7 +274,7 @@ export function budgets({ sectionIf, withGate, features, unit, long, expectBetwe
     test(
       'the result of a function that outlives its permit passes through',
       withGate({ concurrency: 1, ttl: unit }, async ({ gate, advance }) => {
-        let end = (_: string): void => {};
+        let end: (result: string) => void = () => {};
         const result = gate.run(() => new Promise<string>((resolve) => (end = resolve)));
         await advance(1.5 * unit);
         const next = await take(gate);

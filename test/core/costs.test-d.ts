@@ -1,4 +1,6 @@
 /** Types of costs by name: the names are inferred from the options, and an unknown name does not compile. */
+import type {
+  PermitExpiredError} from 'headgate';
 import {
   type AcquireOptions,
   type Cost,
@@ -8,7 +10,6 @@ import {
   KeyedThrottle,
   Limiter,
   type Permit,
-  PermitExpiredError,
   type Rate,
   Resource,
   Throttle,

@@ -35,13 +35,13 @@ const rate = fc.oneof(
   }),
 );
 /** The rates of `also`: two named rates, and sometimes a rate without a name. */
-const also = fc
-  .tuple(rate, rate, fc.option(rate, { nil: undefined }))
-  .map(([tokens, out, unnamed]): Rate[] => [
-    { ...tokens, name: 'tokens' },
-    ...(unnamed === undefined ? [] : [unnamed]),
-    { ...out, name: 'out' },
-  ]);
+const also = fc.tuple(rate, rate, fc.option(rate, { nil: undefined })).map(([tokens, out, unnamed]): Rate[] => {
+  const [first, last]: Rate[] = [
+    Object.assign({}, tokens, { name: 'tokens' }),
+    Object.assign({}, out, { name: 'out' }),
+  ];
+  return [first, unnamed, last].filter((each) => each !== undefined);
+});
 const entry = (max: number): fc.Arbitrary<number> => fc.oneof(quarters(1), quarters(max));
 const amounts = (max: number): fc.Arbitrary<Cost> =>
   fc.oneof(
