@@ -23,7 +23,7 @@ export type Cost<Name extends string = string> = number | CostRecord<Name>;
  * A cost for each rate by its name. `cost` is the cost of the main rate and of every rate without a name. A call is
  * charged 1 for a `cost` that is left out, and 0 for a name that is left out.
  */
-export type CostRecord<Name extends string = string> = { readonly [N in Name | 'cost']?: number | undefined };
+export type CostRecord<Name extends string = string> = Readonly<Partial<Record<Name | 'cost', number | undefined>>>;
 
 /** A gate with named rates, as far as this file needs to know it. */
 export interface NamedRates {

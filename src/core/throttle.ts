@@ -22,6 +22,9 @@
  * included. `window: 'sliding'` records each grant for a second. It starts 10 jobs at once, and the next job when the
  * first grant is one second old.
  *
+ * Names. A rate of `also` may have a name, and a call may state a cost for each name, see `cost.ts`. All rates and the
+ * slots of a call are taken in one step, or none of them.
+ *
  * Waiting. A waiter holds no slot while it waits for tokens, and no tokens while it waits for a slot. So a waiter
  * blocks no resource, and cancelling a waiter returns none. A formula gives the instant at which pause and tokens
  * permit the head, and one timer is set for that instant. Without waiters there is no timer. Timers of a platform have
@@ -295,7 +298,9 @@ export class Throttle<Name extends string = never> implements Gate {
    * Waits for a permit. The throttle grants permits in the order of the calls. The caller must release the permit when
    * the work is done; `using` and {@link Throttle.run} release the permit automatically.
    *
-   * @param cost Tokens: finite, from 0 to `burst`. `0` takes a slot and no tokens. Default 1.
+   * @param cost Tokens: finite, from 0 to `burst`. `0` takes a slot and no tokens. Default 1. A record
+   *   charges each named rate its entry, and the other rates `cost`, see {@link CostRecord}.
+   * @param options {@link AcquireOptions}
    * @returns A promise for the permit. It rejects with
    *   a `RangeError` or `TypeError` for an argument out of range;
    *   the `reason` of the signal once the signal aborts;
