@@ -8,6 +8,7 @@ type AcceptedCost<G> = G extends { readonly keyed: true; acquire(key: never, cos
     ? C
     : never;
 
+/** The names in the record form of a cost. */
 type KeyOf<C> = C extends object ? keyof C : never;
 
 /** The names of the rates of a gate: `never` for a gate without named rates, `string` for a gate that accepts any name. */
