@@ -60,8 +60,12 @@ declare module 'bottleneck' {
       reservoirIncreaseAmount?: number;
       reservoirIncreaseInterval?: number;
       reservoirIncreaseMaximum?: number;
+      reservoirRefreshAmount?: number;
+      reservoirRefreshInterval?: number;
     });
     schedule<T>(fn: () => PromiseLike<T>): Promise<T>;
+    schedule<T>(options: { weight: number }, fn: () => PromiseLike<T>): Promise<T>;
+    incrementReservoir(amount: number): Promise<number>;
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * `npm run bench:upstream`: what headgate and its peers get from an upstream that refuses, and how often it refuses.
- * The program writes upstream.json, upstream.svg and the table in bench/README.md, and prints the table. With `--again`
- * it reads upstream.json instead of making a new run.
+ * The program writes upstream.json, upstream.svg and the tables in bench/README.md, and prints the tables. With
+ * `--again` it reads upstream.json instead of making a new run. With `--both` only the upstream with two limits runs.
  *
  * Each trial has an upstream of its own in this process, and a client in a process of its own: this file, started with
  * the names of the upstream and the client. All clients of one kind of upstream run at the same time, because they
@@ -18,11 +18,11 @@ import progress from 'cli-progress';
 import { guarded } from '../test/support/processes.js';
 import { thisRun } from './run.js';
 import { clients } from './upstream/clients.js';
-import { JOBS, WAVES } from './upstream/jobs.js';
-import { type UpstreamId, upstreams } from './upstream/upstreams.js';
-import { fill, outcome, print, type Results, type Trial } from './upstream/report.js';
+import { countJobs } from './upstream/jobs.js';
+import { fill, type Measured, outcome, print, type RateResults, type Results, type Trial } from './upstream/report.js';
 import { serve } from './upstream/server.js';
 import { trial } from './upstream/trial.js';
+import { type UpstreamId, upstreams } from './upstream/upstreams.js';
 
 const ROUNDS = 3;
 /** Seconds between the starts of two clients: a fraction that does not divide a second. */
@@ -31,17 +31,34 @@ const STAGGER = 0.17;
 const RESULTS = new URL('../upstream.json', import.meta.url);
 const PAGE = new URL('../README.md', import.meta.url);
 
+/** The upstreams with one limit, which all have the same jobs. */
+const RATE_IDS = ['window', 'plain', 'bucket', 'concurrency'] as const satisfies UpstreamId[];
+
 const [upstream, client, port] = process.argv.slice(2);
-if (upstream === '--again') await write(JSON.parse(await readFile(RESULTS, 'utf8')) as Results);
-else if (upstream === undefined || client === undefined) await write(await runAll());
+if (upstream === '--again') await write(await readResults());
+else if (upstream === '--both') await write({ ...(await readResults()), both: await runBoth() });
+else if (upstream === undefined || client === undefined) await write({ ...(await runRates()), both: await runBoth() });
 else {
   const startedAt = await trial(upstream as UpstreamId, client, Number(port));
   // Some libraries leave timers behind that would keep the process alive.
   process.stdout.write(JSON.stringify(startedAt), () => process.exit());
 }
 
-async function runAll(): Promise<Results> {
-  const ids = Object.keys(upstreams) as UpstreamId[];
+async function readResults(): Promise<Results> {
+  return JSON.parse(await readFile(RESULTS, 'utf8')) as Results;
+}
+
+async function runRates(): Promise<RateResults> {
+  return { ...thisRun(ROUNDS), jobs: countJobs(upstreams.window.waves), upstreams: await runAll(RATE_IDS) };
+}
+
+async function runBoth(): Promise<Results['both']> {
+  const [measured] = await runAll(['both']);
+  if (measured === undefined) throw new Error('the upstream with two limits has not run');
+  return { ...thisRun(ROUNDS), jobs: countJobs(upstreams.both.waves), ...measured };
+}
+
+async function runAll(ids: readonly UpstreamId[]): Promise<Measured[]> {
   const bar = new progress.SingleBar(
     { format: '{bar} round {round}: {what}', hideCursor: true },
     progress.Presets.shades_classic,
@@ -64,21 +81,18 @@ async function runAll(): Promise<Results> {
     }
   }
   bar.stop();
-  return {
-    ...thisRun(ROUNDS),
-    jobs: JOBS,
-    upstreams: ids.map((id) => {
-      const { title, rule } = upstreams[id];
-      const outcomes = Object.entries(clients).flatMap(([name, settings]) => {
-        const setting = settings[id];
-        return setting === undefined ? [] : [[name, outcome(setting.given, trials[id]?.[name] ?? [])] as const];
-      });
-      return { id, title, rule, clients: Object.fromEntries(outcomes) };
-    }),
-  };
+  return ids.map((id) => {
+    const { title, rule } = upstreams[id];
+    const outcomes = Object.entries(clients).flatMap(([name, settings]) => {
+      const setting = settings[id];
+      return setting === undefined ? [] : [[name, outcome(setting.given, trials[id]?.[name] ?? [])] as const];
+    });
+    return { id, title, rule, clients: Object.fromEntries(outcomes) };
+  });
 }
 
 async function runTrial(id: UpstreamId, name: string): Promise<Trial> {
+  const { waves } = upstreams[id];
   const served = await serve(id);
   try {
     const running = promisify(execFile)(process.execPath, [
@@ -93,7 +107,7 @@ async function runTrial(id: UpstreamId, name: string): Promise<Trial> {
     let least = 0;
     let taken = 0;
     let from = 0;
-    for (const [index, wave] of WAVES.entries()) {
+    for (const [index, wave] of waves.entries()) {
       const to = from + wave.first + wave.rest;
       let last = -Infinity;
       for (let job = from; job < to; job++) last = Math.max(last, served.admitted.get(job) ?? Infinity);
@@ -101,8 +115,8 @@ async function runTrial(id: UpstreamId, name: string): Promise<Trial> {
       taken += last - (startedAt[index] ?? NaN);
       from = to;
     }
-    if (!Number.isFinite(taken) || served.admitted.size !== JOBS)
-      throw new Error(`${name} got ${served.admitted.size} of ${JOBS} jobs done ${upstreams[id].title}`);
+    if (!Number.isFinite(taken) || served.admitted.size !== countJobs(waves))
+      throw new Error(`${name} got ${served.admitted.size} of ${countJobs(waves)} jobs done ${upstreams[id].title}`);
     return { share: least / taken, refused: served.refused() };
   } finally {
     served.close();

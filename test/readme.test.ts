@@ -149,6 +149,19 @@ describe('the strict upstream', () => {
     expect(Math.round(20 * cost) * 5).toBeLessThanOrEqual(20);
   });
 
+  test('by requests and tokens, headgate alone gets almost everything without a refusal, as the text states', () => {
+    const { clients, jobs } = results.both;
+    const share = (name: string): number => clients[name]?.share ?? NaN;
+    const refused = (name: string): number[] => clients[name]?.trials.map((trial) => trial.refused) ?? [];
+    expect(refused('headgate')).toEqual(Array.from({ length: results.both.rounds }, () => 0));
+    expect(share('headgate')).toBeGreaterThanOrEqual(0.97);
+    for (const name of ['headgate, nested', 'p-queue', 'bottleneck', 'own retries'])
+      expect(Math.min(...refused(name)), name).toBeGreaterThan(0);
+    expect(Math.max(...refused('bottleneck, half'))).toBe(0);
+    expect(share('bottleneck, half')).toBeLessThan(0.5);
+    expect(Math.round((clients['own retries']?.refused ?? NaN) / jobs)).toBe(10);
+  });
+
   test('without tuning, every client has refusals, as the text states', () => {
     const clients = results.upstreams.find(({ id }) => id === 'plain')?.clients ?? {};
     for (const { refused } of Object.values(clients)) expect(refused).toBeGreaterThan(0);

@@ -3,7 +3,7 @@
  * narrow column with large letters is legible on a phone.
  */
 import { COLOURS, element, picture, remark } from '../svg.js';
-import { type Outcome, percent, refusals, type Results } from './report.js';
+import { type Measured, type Outcome, percent, refusals, type Results, sorted } from './report.js';
 
 const WIDTH = 440;
 const SHOWN_WIDTH = 560;
@@ -18,30 +18,34 @@ const PANEL_GAP = 14;
 const REFUSED = '#cf222e';
 
 export function chart(results: Results): string {
-  const heights = results.upstreams.map(({ clients }) => PANEL_TITLE + Object.keys(clients).length * ROW + PANEL_GAP);
+  const panels = [...results.upstreams, results.both];
+  const dates = new Set([results, results.both].map(({ date }) => date.slice(0, 10)));
+  const heights = panels.map(({ clients }) => PANEL_TITLE + Object.keys(clients).length * ROW + PANEL_GAP);
   const height = HEADER + heights.reduce((sum, each) => sum + each, 0) + FOOTER;
   const title = { x: MARGIN, y: 31, text: 'What a strict upstream lets through' };
   let y = HEADER;
   return picture({ width: WIDTH, height, shownWidth: SHOWN_WIDTH, fontSize: 14 }, title, [
     remark(MARGIN, 54, 'Bar: share of what it allows. Right: requests refused.'),
-    ...results.upstreams.flatMap((upstream, index) => {
+    ...panels.flatMap((upstream, index) => {
       const drawn = panel(upstream, y);
       y += heights[index] ?? 0;
       return drawn;
     }),
-    remark(MARGIN, height - 36, `${results.jobs} jobs; medians of ${results.rounds} rounds, the most in brackets.`),
-    remark(MARGIN, height - 16, `Node ${results.node}, ${results.date.slice(0, 10)}`),
+    remark(MARGIN, height - 36, `Medians of ${results.rounds} rounds, the most in brackets.`),
+    remark(MARGIN, height - 16, `Node ${results.node}, ${[...dates].join(' and ')}`),
   ]);
 }
 
-function panel({ title, rule, clients }: Results['upstreams'][number], y: number): string[] {
-  const rows = Object.entries(clients).toSorted(([, a], [, b]) => a.refused - b.refused || b.share - a.share);
+function panel(measured: Measured, y: number): string[] {
+  const { title, rule } = measured;
   const heading =
     element('tspan', { 'font-weight': 600 }, title) +
     element('tspan', { fill: COLOURS.muted, 'font-size': 13.5 }, `: ${rule}`);
   return [
     element('text', { x: MARGIN, y: y + 18, 'font-size': 15, fill: COLOURS.text }, heading),
-    ...rows.flatMap(([name, outcome], index) => row(name, outcome, y + PANEL_TITLE + index * ROW + ROW / 2)),
+    ...sorted(measured).flatMap(([name, outcome], index) =>
+      row(name, outcome, y + PANEL_TITLE + index * ROW + ROW / 2),
+    ),
   ];
 }
 
@@ -60,6 +64,11 @@ function row(name: string, outcome: Outcome, middle: number): string[] {
     element('rect', { ...bar, width: BAR, ...size, fill: COLOURS.floor, 'fill-opacity': 0.6 }),
     element('rect', { ...bar, width: share, ...size, fill: ours ? COLOURS.headgate : COLOURS.peer }),
     element('text', { x: left + BAR + 52, ...text, ...style }, percent(outcome.share)),
-    element('text', { x: WIDTH - MARGIN, ...text, ...refusedStyle }, refusals(outcome)),
+    element('text', { x: WIDTH - MARGIN, ...text, ...refusedStyle }, shortRefusals(outcome)),
   ];
+}
+
+/** Thousands of refusals leave no room for the most in brackets. */
+function shortRefusals(outcome: Outcome): string {
+  return outcome.refused < 1000 ? refusals(outcome) : String(outcome.refused);
 }

@@ -4,18 +4,11 @@
  * setting knows the upstream's limit, and that requests can be late by `JITTER`. The `plain` settings are the
  * exception: they are the first example of the documentation for so many requests per second.
  */
-import { inspect } from 'node:util';
 import type Bottleneck from 'bottleneck';
 import { JITTER } from './jobs.js';
+import { type Answer, type Limited, pQueue, type Setting, show } from './setting.js';
+import { tokenClients } from './token-clients.js';
 import { RATE, SLOTS, type UpstreamId } from './upstreams.js';
-
-type Limited = <T>(job: () => Promise<T>) => Promise<T>;
-
-interface Setting {
-  /** The code that a user would write. */
-  readonly given: string;
-  readonly create: () => Promise<Limited>;
-}
 
 /** Milliseconds: the period and the jitter of the network. */
 const PERIOD = 1000 * (1 + JITTER);
@@ -27,9 +20,6 @@ const RESERVE = RATE * JITTER;
  */
 const SMALL_BURST = 2;
 const RATE_WITH_BURST = Math.floor((RATE - SMALL_BURST) / (1 + JITTER));
-
-const show = (options: object): string =>
-  inspect(options, { breakLength: Infinity }).replace('[Function: weight]', '() => 1');
 
 function headgate(
   capacity: number,
@@ -62,8 +52,7 @@ function pThrottle(options: { limit: number; interval: number; strict?: boolean;
     given: `pThrottle(${show(options)})`,
     create: async () => {
       const { default: throttle } = await import('p-throttle');
-      const throttled = throttle(options)((job: () => Promise<unknown>) => job());
-      return throttled as Limited;
+      return throttle(options)((job: () => Promise<Answer>) => job());
     },
   };
 }
@@ -73,18 +62,8 @@ function pLimit(concurrency: number): Setting {
     given: `pLimit(${concurrency})`,
     create: async () => {
       const { default: limit } = await import('p-limit');
-      return limit(concurrency);
-    },
-  };
-}
-
-function pQueue(options: { concurrency?: number; intervalCap?: number; interval?: number; strict?: boolean }): Setting {
-  return {
-    given: `new PQueue(${show(options)})`,
-    create: async () => {
-      const { default: PQueue } = await import('p-queue');
-      const queue = new PQueue(options);
-      return (job) => queue.add(job);
+      const limited = limit(concurrency);
+      return (job) => limited(job);
     },
   };
 }
@@ -138,7 +117,7 @@ function asyncSema(slots: number): Setting {
 const weight = (): number => 1;
 
 /** By name. For a concurrency limit headgate needs no rate, so it is one client instead of two. */
-export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Setting>>>> = {
+const rateClients: Readonly<Record<string, Partial<Record<UpstreamId, Setting>>>> = {
   'headgate, sliding': {
     window: headgate(RATE, 0, { window: 'sliding', margin: JITTER }),
     plain: headgate(RATE, 0, { window: 'sliding' }),
@@ -187,3 +166,11 @@ export const clients: Readonly<Record<string, Partial<Record<UpstreamId, Setting
     concurrency: asyncSema(SLOTS),
   },
 };
+
+/** The clients of all upstreams, by name. */
+export const clients: typeof rateClients = Object.fromEntries(
+  [...new Set([...Object.keys(rateClients), ...Object.keys(tokenClients)])].map((name) => {
+    const both = tokenClients[name];
+    return [name, { ...rateClients[name], ...(both === undefined ? {} : { both }) }];
+  }),
+);

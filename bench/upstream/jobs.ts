@@ -18,7 +18,10 @@ export const WAVES: readonly Wave[] = [
   { first: 10, gap: 0.9, rest: 190 },
   { first: 30, gap: 0.5, rest: 170 },
 ];
-export const JOBS: number = WAVES.reduce((sum, { first, rest }) => sum + first + rest, 0);
+
+export function countJobs(waves: readonly Wave[]): number {
+  return waves.reduce((sum, { first, rest }) => sum + first + rest, 0);
+}
 
 /** Seconds of rest before each wave. After one second, the upstream's limits are unused again. */
 export const REST = 1.3;
@@ -38,11 +41,20 @@ export function work(job: number): number {
 
 /** The seconds that one way takes. They are the same for every client, and differ between attempts. */
 export function journey(job: number, attempt: number, way: 'there' | 'back'): number {
-  let mixed = Math.imul(job * 64 + attempt * 2 + (way === 'there' ? 0 : 1) + 1, 0x9e3779b1);
+  const part = mix(job * 64 + attempt * 2 + (way === 'there' ? 0 : 1) + 1);
+  return JOURNEY.least + (JOURNEY.most - JOURNEY.least) * part;
+}
+
+/** A number from 0 up to 1 that looks random and is the same for every client. Each purpose has numbers of its own. */
+export function fraction(job: number, purpose: number): number {
+  return mix(-(job * 64 + purpose));
+}
+
+function mix(seed: number): number {
+  let mixed = Math.imul(seed, 0x9e3779b1);
   mixed = Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b);
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
-  const fraction = ((mixed ^ (mixed >>> 16)) >>> 0) / 2 ** 32;
-  return JOURNEY.least + (JOURNEY.most - JOURNEY.least) * fraction;
+  return ((mixed ^ (mixed >>> 16)) >>> 0) / 2 ** 32;
 }
 
 /** The seconds of a clock that all processes of the machine share. */

@@ -20,15 +20,28 @@ export interface Outcome extends Trial {
   readonly trials: readonly Trial[];
 }
 
-export interface Results extends Run {
+/** What the clients got from one upstream. */
+export interface Measured {
+  readonly id: string;
+  readonly title: string;
+  readonly rule: string;
+  /** By client. */
+  readonly clients: Readonly<Record<string, Outcome>>;
+}
+
+/** A run against the upstreams with one limit. */
+export interface RateResults extends Run {
   readonly jobs: number;
-  readonly upstreams: readonly {
-    readonly id: string;
-    readonly title: string;
-    readonly rule: string;
-    /** By client. */
-    readonly clients: Readonly<Record<string, Outcome>>;
-  }[];
+  readonly upstreams: readonly Measured[];
+}
+
+/** A run against the upstream with limits for requests and tokens. It has clients and jobs of its own. */
+export interface TokenResults extends Run, Measured {
+  readonly jobs: number;
+}
+
+export interface Results extends RateResults {
+  readonly both: TokenResults;
 }
 
 export function outcome(given: string, trials: readonly Trial[]): Outcome {
@@ -41,30 +54,39 @@ export function outcome(given: string, trials: readonly Trial[]): Outcome {
 }
 
 export function print(results: Results): void {
-  const { date, node, cpu, cpus, rounds, jobs, upstreams } = results;
-  console.log(`\n${date}, Node ${node}, ${cpus} x ${cpu}: medians of ${rounds} rounds of ${jobs} jobs\n`);
+  const { upstreams, both } = results;
   const head = ['share of the allowed, refused', ...upstreams.map(({ title }) => title)];
-  const table = new Table({
-    head,
-    colAligns: ['left', ...upstreams.map(() => 'right' as const)],
-    style: { head: [], border: [] },
-  });
-  for (const name of names(results)) table.push([name, ...cells(results, name)]);
-  console.log(table.toString());
-  console.log('The number in brackets is the most refusals in one round, if it differs.\n');
+  const rates = table(head);
+  for (const name of names(results)) rates.push([name, ...cells(results, name)]);
+  console.log(`\n${source(results)}\n\n${rates.toString()}\n\n${BRACKETS}\n`);
+  const tokens = table(['', 'share of the oracle', 'refused', 'requests sent']);
+  for (const [name, each] of sorted(both)) tokens.push([name, ...tokenCells(both, each)]);
+  console.log(`${both.title}: ${both.rule}\n${source(both)}\n\n${tokens.toString()}\n`);
 }
 
-/** The part of bench/README.md between the marks. */
-function markdown(results: Results): string {
-  const { date, node, cpu, cpus, rounds, jobs, upstreams } = results;
-  const row = (cellsOfRow: readonly string[]): string => `| ${cellsOfRow.join(' | ')} |`;
+function table(head: string[]): InstanceType<typeof Table> {
+  const colAligns = head.map((_, index) => (index === 0 ? ('left' as const) : ('right' as const)));
+  return new Table({ head, colAligns, style: { head: [], border: [] } });
+}
+
+const BRACKETS = 'The number in brackets is the most refusals in one round, if it differs.';
+
+function source({ date, node, cpu, cpus, rounds, jobs }: Run & { readonly jobs: number }): string {
+  return `Medians of ${rounds} rounds of ${jobs} jobs on Node ${node}, ${cpus} × ${cpu}, ${date.slice(0, 10)}.`;
+}
+
+const row = (cellsOfRow: readonly string[]): string => `| ${cellsOfRow.join(' | ')} |`;
+
+/** The table of the upstreams with one limit. */
+function rateTable(results: Results): string {
+  const { upstreams } = results;
   return [
     row(['share of the allowed, requests refused', ...upstreams.map(({ title }) => title)]),
     row(['---', ...upstreams.map(() => '---:')]),
     ...names(results).map((name) => row([name, ...cells(results, name)])),
     '',
-    `Medians of ${rounds} rounds of ${jobs} jobs on Node ${node}, ${cpus} × ${cpu}, ${date.slice(0, 10)}.`,
-    'The number in brackets is the most refusals in one round, if it differs.',
+    source(results),
+    BRACKETS,
     '',
     '<details><summary>The settings of each client</summary>',
     '',
@@ -76,14 +98,52 @@ function markdown(results: Results): string {
   ].join('\n');
 }
 
-const MARKS = { start: '<!-- bench/upstream.json -->', end: '<!-- end of bench/upstream.json -->' } as const;
+/** The table of the upstream with two limits. */
+function tokenTable({ both }: Results): string {
+  return [
+    row([`${both.title}: ${both.rule}`, 'share of the oracle', 'requests refused', 'requests sent']),
+    row(['---', '---:', '---:', '---:']),
+    ...sorted(both).map(([name, each]) => row([name, ...tokenCells(both, each)])),
+    '',
+    source(both),
+    BRACKETS,
+    '',
+    '<details><summary>The settings of each client</summary>',
+    '',
+    row(['', 'setting']),
+    row(['---', '---']),
+    ...sorted(both).map(([name, { given }]) => row([name, `\`${given}\``])),
+    '',
+    '</details>',
+  ].join('\n');
+}
+
+/** The clients from the fewest refusals to the most. */
+export function sorted({ clients }: Measured): [string, Outcome][] {
+  return Object.entries(clients).toSorted(([, a], [, b]) => a.refused - b.refused || b.share - a.share);
+}
+
+function tokenCells({ jobs }: TokenResults, measured: Outcome): string[] {
+  // The upstream admits each job once, so every further request is a refused one.
+  return [percent(measured.share), refusals(measured), String(jobs + measured.refused)];
+}
+
+const marks = (name: string): { start: string; end: string } => ({
+  start: `<!-- ${name} -->`,
+  end: `<!-- end of ${name} -->`,
+});
 
 /** Returns bench/README.md, which is `page`, with the results between the marks. */
 export function fill(page: string, results: Results): string {
-  const start = page.indexOf(MARKS.start);
-  const end = page.indexOf(MARKS.end);
-  if (start < 0 || end < start) throw new Error(`bench/README.md lacks the marks ${MARKS.start} and ${MARKS.end}`);
-  return `${page.slice(0, start)}${MARKS.start}\n\n${markdown(results)}\n\n${page.slice(end)}`;
+  const withRates = replace(page, 'bench/upstream.json', rateTable(results));
+  return replace(withRates, 'bench/upstream.json, both', tokenTable(results));
+}
+
+function replace(page: string, name: string, text: string): string {
+  const { start, end } = marks(name);
+  const [from, to] = [page.indexOf(start), page.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`bench/README.md lacks the marks ${start} and ${end}`);
+  return `${page.slice(0, from)}${start}\n\n${text}\n\n${page.slice(to)}`;
 }
 
 export function percent(share: number): string {
@@ -96,7 +156,7 @@ export function refusals({ refused, trials }: Outcome): string {
 }
 
 /** The names of all rows. The first upstream has a row for each of headgate's two kinds of rate limit. */
-function names({ upstreams }: Results): string[] {
+function names({ upstreams }: RateResults): string[] {
   return Object.keys(upstreams[0]?.clients ?? {});
 }
 
@@ -107,7 +167,7 @@ function find(clients: Readonly<Record<string, Outcome>>, name: string): Outcome
   return found;
 }
 
-function cells({ upstreams }: Results, name: string): string[] {
+function cells({ upstreams }: RateResults, name: string): string[] {
   return upstreams.map(({ clients }) => {
     const found = find(clients, name);
     return `${percent(found.share)}, ${refusals(found)}`;

@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { journey, now, work } from './jobs.js';
+import { tokensOf } from './tokens.js';
 import { type UpstreamId, upstreams } from './upstreams.js';
 
 export interface Served {
@@ -29,7 +30,7 @@ export async function serve(id: UpstreamId): Promise<Served> {
     if (Number.isNaN(job)) return at(now() + 0.02, () => response.end());
     at(now() + journey(job, attempt, 'there'), (arrived) => {
       const back = journey(job, attempt, 'back');
-      const wait = quota.admit(arrived);
+      const wait = quota.admit(arrived, job);
       if (wait > 0) {
         refused++;
         // Fractions of a second, so that a client waits no longer than necessary.
@@ -39,7 +40,8 @@ export async function serve(id: UpstreamId): Promise<Served> {
       admitted.set(job, arrived);
       at(arrived + work(job), (finished) => {
         quota.leave();
-        at(finished + back, () => response.end());
+        // A language model states the tokens in its answer too.
+        at(finished + back, () => response.writeHead(200, { Tokens: tokensOf(job) }).end());
       });
     });
   });

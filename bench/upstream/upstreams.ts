@@ -1,8 +1,10 @@
 /**
- * Three kinds of upstreams. The quotas share no code with headgate, and count each request when it arrives. A refusal
+ * The upstreams: three kinds with one limit, and one with several. The quotas share no code with headgate, and count each request when it arrives. A refusal
  * causes no ban, and uses nothing of the quota.
  */
-import { journey, type Wave, work } from './jobs.js';
+import { journey, REST, type Wave, WAVES, work } from './jobs.js';
+import type { Quota, Upstream } from './quota.js';
+import { twoLimits } from './two-limits.js';
 
 /** Requests per second: in any second for the window, at first and for each second for the bucket. */
 export const RATE = 50;
@@ -10,52 +12,40 @@ export const RATE = 50;
 export const SLOTS = 10;
 
 /** `plain` is `window` for clients whose settings know only the number and the period. */
-export type UpstreamId = 'window' | 'bucket' | 'concurrency' | 'plain';
+export type UpstreamId = 'window' | 'bucket' | 'concurrency' | 'plain' | 'both';
 
-/** The state of an upstream's limit. */
-interface Quota {
-  /** Admits a request and returns 0, or returns the seconds after which a retry can succeed. */
-  admit(now: number): number;
-  /** Records that the work on an admitted request is done. */
-  leave(): void;
-}
-
-export interface Upstream {
-  readonly title: string;
-  readonly rule: string;
-  readonly createQuota: () => Quota;
-  /**
-   * The least number of seconds from the start of a wave's rest until the last job is admitted.
-   * @param from The number of the wave's first job.
-   */
-  readonly least: (wave: Wave, from: number) => number;
-}
+const WORK = { waves: WAVES, rest: REST } as const;
 
 export const upstreams: Readonly<Record<UpstreamId, Upstream>> = {
   window: {
     title: 'by rolling window',
     rule: `at most ${RATE} in any second`,
+    ...WORK,
     createQuota: rollingWindow,
     least: (wave) => leastTimeOf(rollingWindow(), wave),
   },
   plain: {
     title: 'by rolling window, plainly set',
     rule: `“${RATE} per second”`,
+    ...WORK,
     createQuota: rollingWindow,
     least: (wave) => leastTimeOf(rollingWindow(), wave),
   },
   bucket: {
     title: 'by token bucket',
     rule: `a bucket of ${RATE}, refilled at ${RATE} a second`,
+    ...WORK,
     createQuota: tokenBucket,
     least: (wave) => leastTimeOf(tokenBucket(), wave),
   },
   concurrency: {
     title: 'by concurrency',
     rule: `at most ${SLOTS} at a time`,
+    ...WORK,
     createQuota: slots,
     least: leastTimeWithSlots,
   },
+  both: twoLimits,
 };
 
 /** Remembers the instant of each admission. */
@@ -107,10 +97,10 @@ function slots(): Quota {
 
 /** The time in which the quota admits the rest of a wave from a client that sends each job at the earliest instant. */
 function leastTimeOf(quota: Quota, { first, gap, rest }: Wave): number {
-  for (let i = 0; i < first; i++) if (quota.admit(0) > 0) throw new Error('the first jobs of a wave are refused');
+  for (let i = 0; i < first; i++) if (quota.admit(0, i) > 0) throw new Error('the first jobs of a wave are refused');
   let now = gap;
   for (let i = 0; i < rest;) {
-    const wait = quota.admit(now);
+    const wait = quota.admit(now, first + i);
     if (wait === 0) i++;
     else now += Math.max(wait, 1e-9);
   }

@@ -1,46 +1,17 @@
 /** The type tests of the adapters under the compilers of consumers: TypeScript 7 and 5.9, with and without `dom`. */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { CompilerFolder } from '../support/compilers.js';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-mkdirSync(join(root, 'coverage'), { recursive: true });
-const folder = mkdtempSync(join(root, 'coverage', 'compilers-'));
-const declarations = join(folder, 'headgate');
-afterAll(() => rmSync(folder, { recursive: true }));
-
-/** Runs a compiler on a project, and returns its error messages. */
-const compile = (compiler: 'typescript' | 'typescript-5', config: object): string => {
-  const project = join(folder, `tsconfig-${compiler}.json`);
-  writeFileSync(project, JSON.stringify(config));
-  try {
-    return execFileSync(process.execPath, [join(root, 'node_modules', compiler, 'bin/tsc'), '-p', project], {
-      cwd: folder,
-      encoding: 'utf8',
-      stdio: 'pipe',
-    });
-  } catch (error) {
-    return (error as { stdout: string }).stdout;
-  }
-};
+const folder = new CompilerFolder();
+afterAll(() => folder.remove());
 
 beforeAll(() => {
-  // The same declarations as `npm run build` writes.
-  expect(
-    compile('typescript', {
-      extends: join(root, 'tsconfig.build.json'),
-      compilerOptions: { rootDir: join(root, 'src'), outDir: declarations },
-      include: [join(root, 'src')],
-    }),
-  ).toBe('');
+  expect(folder.writeDeclarations()).toBe('');
   // The types of vitest are slow to check, and expect-type exports the same function.
-  writeFileSync(
-    join(folder, 'consumer.mts'),
-    readFileSync(join(root, 'test/http/types.test-d.ts'), 'utf8').replace(`from 'vitest'`, `from 'expect-type'`),
-  );
-  writeFileSync(join(folder, 'bare.mts'), `export * from 'headgate/http';\n`);
+  const types = readFileSync(new URL('types.test-d.ts', import.meta.url), 'utf8');
+  folder.write('consumer.mts', types.replace(`from 'vitest'`, `from 'expect-type'`));
+  folder.write('bare.mts', `export * from 'headgate/http';\n`);
 }, 180_000);
 
 describe.each(['typescript', 'typescript-5'] as const)('%s', (compiler) => {
@@ -64,11 +35,14 @@ describe.each(['typescript', 'typescript-5'] as const)('%s', (compiler) => {
       };
       // The second project checks headgate's own declarations. The declarations of the frameworks are not checked.
       expect(
-        compile(compiler, { compilerOptions: { ...compilerOptions, skipLibCheck: true }, include: ['consumer.mts'] }),
+        folder.compile(compiler, {
+          compilerOptions: { ...compilerOptions, skipLibCheck: true },
+          include: ['consumer.mts'],
+        }),
       ).toBe('');
       const types = lib.includes('dom') ? [] : ['node'];
       expect(
-        compile(compiler, {
+        folder.compile(compiler, {
           compilerOptions: { ...compilerOptions, types, skipLibCheck: false, skipDefaultLibCheck: true },
           include: ['bare.mts'],
         }),
