@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** One permit that holds the permits of several gates. */
-import { checkTokens, type CostRecord, type Cost } from '../core/cost.js';
+import { checkTokens, type Cost } from '../core/cost.js';
 import { addDisposal, dispose } from '../core/dispose.js';
 import type { Permit } from '../core/permit.js';
 import { printable } from '../core/refusals.js';
@@ -151,7 +151,7 @@ export function readEntries(
     }
     const value = cost[key];
     if (value === undefined) continue;
-    entries.set(key, typeof value === 'object' && value !== null ? { ...(value as CostRecord) } : value);
+    entries.set(key, typeof value === 'object' && value !== null ? { ...value } : value);
   }
   return entries;
 }

@@ -136,7 +136,7 @@ export class Limiter {
         result = await fn(permit);
       } catch (error) {
         // The error of `fn` is more useful to the caller than an error of `release`, which is ignored.
-        applyToEach([permit], (held) =>  held.release());
+        applyToEach([permit], (held) => held.release());
         throw error;
       }
       permit.release();

@@ -87,14 +87,14 @@ export async function runAttempt<K>(
     if (Object(response) !== response) throw invalid('fetch', 'a function that returns a Response', response);
     discarded = refusal === undefined ? [] : clonesOf(response);
     discarded.push(response);
-    if (counted) learner?.learn(counted, response, () => keyOf(response, key));
     const stated = await untilAborted(refusal && followed.signal, () =>
       readRefusal(response, request, refusal, statuses),
     );
     followed.stopTimer();
     const isRefused = stated !== NOT_REFUSED;
+    isUncounted = isRefused && refundRefused;
+    let retry: Retry<K> | undefined;
     if (isRefused) {
-      isUncounted = refundRefused;
       const needed = stated ?? Math.min(2 ** number, maxPause);
       const pause = Math.min(needed * (1 + Math.random() / 4), maxPause);
       const pausedKey = keyOf(response, key);
@@ -105,9 +105,12 @@ export async function runAttempt<K>(
         await gate.pause(pausedKey, pause);
       }
       if (number < maxRetries && needed <= maxPause && pause <= wait)
-        return { retry: { pausedKey, delay: isOwnDelay ? pause : 0 } };
+        retry = { pausedKey, delay: isOwnDelay ? pause : 0 };
+      // The upstream has not counted this request, so the refund precedes the level that the upstream reports.
       if (isUncounted) permit.refund();
     }
+    if (counted) learner?.learn(counted, response, () => keyOf(response, key));
+    if (retry !== undefined) return { retry };
     followed.followFor(response);
     discarded = [];
     const isHead = request.method === 'HEAD';

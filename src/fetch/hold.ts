@@ -2,6 +2,7 @@
 import type { Permit } from '../core/permit.js';
 import { warnOnce } from '../core/warning.js';
 import { discardCopy, releaseWhenRead } from '../web/response-body.js';
+import { splitBody } from '../web/split-body.js';
 import type { Settings } from './options.js';
 import { isSignal, untilAborted } from './until-aborted.js';
 
@@ -28,24 +29,36 @@ export function deliver({ response, permit, hold, settle, signal, isHead }: Deli
   const endHolder = (): void => {
     if (--holders === 0) release();
   };
-  // The clone precedes `releaseWhenRead`, which takes the reader of the body.
-  const copy = settle && copyOf(response);
-  let delivered = response;
+  let isCancelled = false;
+  // The copy precedes `releaseWhenRead`, which takes the reader of the body.
+  const split = settle && splitBody(response, () => (isCancelled = true));
+  const copy = split?.copy ?? (settle && copyOf(response));
+  const endCopy = (): void => {
+    if (split !== undefined) split.endCopy();
+    else if (copy !== undefined && copy !== response) void discardCopy(copy);
+  };
+  let delivered = split?.original ?? response;
   if (hold === 'body') {
     holders++;
     try {
-      delivered = releaseWhenRead(response, endHolder, isHead);
+      delivered = releaseWhenRead(delivered, endHolder, isHead);
     } catch (error) {
-      if (copy !== undefined && copy !== response) void discardCopy(copy);
+      endCopy();
       throw error;
     }
   }
   if (copy !== undefined) {
     holders++;
-    void runSettle(settle, copy, permit, signal, () => {
-      if (copy !== response) void discardCopy(copy);
-      endHolder();
-    });
+    const isIgnored = (): boolean => isCancelled || (isSignal(signal) && signal.aborted);
+    void runSettle(
+      () => settle?.(copy, permit),
+      signal,
+      isIgnored,
+      () => {
+        endCopy();
+        endHolder();
+      },
+    );
   }
   endHolder();
   return delivered;
@@ -60,18 +73,21 @@ function copyOf(response: Response): Response {
   }
 }
 
-/** Calls `settle`, waits for its result, and calls `onEnd`. Never rejects. */
+/**
+ * Calls `settle`, waits for its result, and calls `onEnd`. Never rejects.
+ *
+ * @param isIgnored Whether an error is only the effect of an abort or of a cancellation by the caller.
+ */
 async function runSettle(
-  settle: Settings['settle'],
-  response: Response,
-  permit: Permit,
+  settle: () => void | PromiseLike<void>,
   signal: unknown,
+  isIgnored: () => boolean,
   onEnd: () => void,
 ): Promise<void> {
   try {
-    await untilAborted(signal, () => settle?.(response, permit));
+    await untilAborted(signal, settle);
   } catch (error) {
-    if (isSignal(signal) && signal.aborted) return;
+    if (isIgnored()) return;
     warnOnce(
       'HEADGATE_SETTLE_FAILED',
       `The settle function of throttledFetch failed, so a permit keeps the cost of its request: ${String(error)}`,

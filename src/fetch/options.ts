@@ -49,13 +49,15 @@ export interface ThrottledFetchOptions<K = string, F extends FetchLike = Fetch, 
    * function, which may be asynchronous, has ended, or the signal of the request aborts. The caller does not wait for
    * it.
    *
-   * The function receives a response of its own: a clone, made before the caller gets the original. It may read the
+   * The function receives a response of its own: a copy, made before the caller gets the original. It may read the
    * body to the end, for example to find the usage at the end of a stream. Until the caller has read the same bytes,
-   * they are buffered in memory. When the function has ended, the rest of the clone is cancelled. A response that cannot
-   * be cloned is passed itself; then the function must not read its body.
+   * they are buffered in memory. When the function has ended, the rest of the copy is dropped. When the caller cancels
+   * its body, the body of the copy fails. A response that cannot be copied is passed itself; then the function must not
+   * read its body.
    *
    * An error of the function does not affect the request. The first error is reported as a warning of the process,
-   * with the code `HEADGATE_SETTLE_FAILED`. An error after an abort is ignored.
+   * with the code `HEADGATE_SETTLE_FAILED`. An error after an abort, or after the caller has cancelled its body, is
+   * ignored.
    */
   settle?: ((response: Awaited<ReturnType<F>>, permit: Permit<Name>) => void | PromiseLike<void>) | undefined;
   /** Whether a refused attempt is refunded. Default `true`. Use `false` if the upstream counts refused requests, too. */

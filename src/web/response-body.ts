@@ -201,7 +201,7 @@ function releaseAtEnd(body: NodeStream, release: () => void): Collectable & { us
 }
 
 /** Constructs a response of the class of `original`, so that `instanceof` holds for the responses of undici, too. */
-function construct(body: ReadableStream, original: Response): Response {
+export function construct(body: ReadableStream, original: Response): Response {
   try {
     const copy = new (original.constructor as typeof Response)(body, original);
     // The constructor of a subclass may have other parameters.
@@ -213,7 +213,7 @@ function construct(body: ReadableStream, original: Response): Response {
 }
 
 /** Copies the metadata of `original` to `copy` and to its clones. */
-function copyMetadata(copy: Response, original: Response): Response {
+export function copyMetadata(copy: Response, original: Response): Response {
   for (const name of METADATA) {
     if (copy[name] !== original[name]) Object.defineProperty(copy, name, { value: original[name], configurable: true });
   }

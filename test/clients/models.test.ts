@@ -154,3 +154,18 @@ describe.each(Object.keys(modelRecipes))('%s', (name) => {
     expectNothingHeld(llm);
   });
 });
+
+// Leaving a stream of the AI SDK does not end its request: only its signal does.
+test.each(Object.keys(modelRecipes).filter((name) => name !== 'ai'))(
+  '%s: a caller that leaves a stream early ends settle and frees the slot',
+  async (name) => {
+    const { clock, upstream, llm, client } = await setUp(name, { cost, settle });
+    upstream.stallsAt = 'stream';
+    await client.peek!();
+    await expect.poll(() => [upstream.active, llm.active]).toEqual([0, 0]);
+    // The estimate stays, because nobody knows the true number.
+    expect(llm.levels.tokens).toBe(LIMITS.tokens - ESTIMATE);
+    upstream.stallsAt = undefined;
+    expect(await clock.drive(llm, client.send())).toBe(ANSWER);
+  },
+);

@@ -120,7 +120,7 @@ describe('settle', () => {
     expectNothingHeld(throttle);
   });
 
-  test('may read only a header field: the rest of its clone is cancelled, and the caller reads on', async () => {
+  test('may read only a header field: the rest of its copy is dropped, and the caller reads on', async () => {
     const cancelled = vi.fn();
     const { response, write, close } = streamed(cancelled);
     const copies: Response[] = [];
@@ -128,12 +128,36 @@ describe('settle', () => {
     const received = await limitedFetch(URL_A);
     await clock.advance(0);
     expectNothingHeld(throttle);
-    expect(copies[0]!.bodyUsed).toBe(true);
+    expect(await copies[0]!.text()).toBe('');
     write('ok');
     close();
     expect(await received.text()).toBe('ok');
     expect(cancelled).not.toHaveBeenCalled();
   });
+
+  test.each(['headers', 'body'] as const)(
+    'with hold: %j, a caller that cancels its body ends the copy at once, and the estimate stays',
+    async (hold) => {
+      const cancelled = vi.fn();
+      const { response, write } = streamed(cancelled);
+      const seen: unknown[] = [];
+      const settle = async (own: Response): Promise<void> => {
+        await own.text().catch((error: unknown) => {
+          seen.push((error as Error).name);
+          throw error;
+        });
+      };
+      const { throttle, limitedFetch } = setUpLlm([response], { settle, hold });
+      const received = await limitedFetch(URL_A, { method: 'POST' });
+      const reader = received.body!.getReader();
+      write('ok');
+      await reader.read();
+      await reader.cancel('enough');
+      await vi.waitFor(() => expectNothingHeld(throttle));
+      expect([seen, cancelled.mock.calls.length]).toEqual([['AbortError'], 1]);
+      expectNoWarning(warnings);
+    },
+  );
 
   test('the connection is closed when the caller cancels the body after settle has ended', async () => {
     const cancelled = vi.fn();
