@@ -56,7 +56,8 @@ export interface OutboxOwner {
 }
 
 /** Whether a command concerns other processes, or counts once only: it is not stated by the state of the process. */
-export const isKept = ({ kind }: Command): boolean => kind === 'pause' || kind === 'resume' || kind === 'settle';
+export const isKept = ({ kind }: Command): boolean =>
+  kind === 'pause' || kind === 'resume' || kind === 'settle' || kind === 'correct';
 
 /** The serials of the requests among `commands`. */
 export function serialsOf(commands: readonly Command[]): Set<string> {

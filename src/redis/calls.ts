@@ -1,6 +1,8 @@
 /** The pending calls of one throttle object, in call order, with their abort listeners and their timeouts. */
 import { addAbortListener, removeAbortListener } from '../core/abort-listeners.js';
 import type { AcquireOptions } from '../core/gate.js';
+import type { Terms } from '../core/cost.js';
+import type { Charge } from './charge.js';
 import { ignore } from './drivers/driver.js';
 import type { Lease } from './lease.js';
 import type { SteadyClock } from './steady-clock.js';
@@ -9,7 +11,12 @@ import type { SteadyClock } from './steady-clock.js';
 export interface Call {
   /** Unique among the calls of the throttle object. */
   readonly serial: string;
+  /** The cost of the rates without a name. */
   readonly cost: number;
+  /** The costs by name and the slots; `undefined` for a number and one slot. */
+  readonly terms: Terms | undefined;
+  /** The cost as the script reads it. */
+  readonly charge: Charge;
   /** The instant of the call. */
   readonly since: number;
   /** Seconds from `since`. */
@@ -82,11 +89,15 @@ export class PendingCalls {
     tries: boolean,
     resolve: Call['resolve'],
     reject: Call['reject'],
+    terms?: Terms,
+    charge: Charge = cost,
   ): Call {
     const serial = (this.#nextSerial++).toString(36);
     return {
       serial,
       cost,
+      terms,
+      charge,
       since,
       timeout,
       signal,

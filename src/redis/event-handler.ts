@@ -1,7 +1,8 @@
 /** Applies the events of replies and messages: the decisions of Redis on the calls and the leases of one process. */
 import type { Call, PendingCalls } from './calls.js';
 import type { Holdings } from './holdings.js';
-import { oversizeError, queueFullError, timeoutError } from './options.js';
+import { readName } from './charge.js';
+import { labelOf, oversizeError, queueFullError, timeoutError } from './options.js';
 import type { Outbox } from './outbox.js';
 import type { ParticipantParts } from './participant.js';
 import type { Permission } from './permission.js';
@@ -60,7 +61,7 @@ export class EventHandler {
           call.timeout < Infinity ? timeoutError(face, call, 0) : queueFullError(face, maxQueue, 0, 0, 0),
         );
       case 'oversize':
-        return this.#refuse(event.serial, ({ cost }) => oversizeError(face, cost, event.burst));
+        return this.#refuse(event.serial, (call) => this.#oversizeError(call, event.burst, event.rate));
       case 'lease lost': {
         const lease = this.#holdings.leases.get(event.serial);
         this.#holdings.leases.dropLingering(event.serial);
@@ -98,7 +99,14 @@ export class EventHandler {
     if (call.overdue) {
       this.#cancel(call);
       this.#parts.settleWithoutPermit(call, timeoutError(this.#parts.face, call, 0));
-    } else if (isNew) this.#parts.publisher.queued(call, call.cost);
+    } else if (isNew) this.#parts.publisher.queued(call, call.cost, call.terms);
+  }
+
+  #oversizeError({ cost, terms }: Call, burst: number, tag: string): Error {
+    const { face, rates } = this.#parts;
+    const rate = readName(tag);
+    const index = rates?.names.indexOf(rate) ?? -1;
+    return oversizeError(labelOf(face), terms?.costs[index + 1] ?? cost, burst, rate);
   }
 
   #refuse(serial: string, createError: (call: Call) => Error): void {

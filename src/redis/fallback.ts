@@ -1,12 +1,14 @@
 /** The gate that grants permits by itself while Redis fails, for `failOpen`. */
+import { type Cost, costsByName, type NamedRates } from '../core/cost.js';
 import type { EventPublisher } from '../core/events.js';
+import type { CorrectOptions } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import type { Throttle } from '../core/throttle.js';
 import { abortReasonOf, type Call } from './calls.js';
 import { Lease, type RedisGrant } from './lease.js';
 
 /** A throttle of this process: for a key of a keyed gate, the throttle of the key. */
-export type LocalGate = Pick<Throttle, 'acquire' | 'tryAcquire' | 'pause' | 'resume'>;
+export type LocalGate = Pick<Throttle<string>, 'acquire' | 'tryAcquire' | 'pause' | 'resume' | 'correct'>;
 
 /** The grant of a permit that Redis does not know. */
 const NO_GRANT: RedisGrant = { serial: '', slot: 0, item: '' };
@@ -15,6 +17,8 @@ export class Fallback {
   readonly #gate: LocalGate;
   readonly #publisher: EventPublisher;
   readonly #settleWithoutPermit: (call: Call, error: unknown, reason?: 'aborted') => void;
+  /** The named rates; `undefined` without names. */
+  readonly #rates: NamedRates | undefined;
   #held = 0;
   #waiting = 0;
 
@@ -23,8 +27,10 @@ export class Fallback {
     gate: LocalGate,
     publisher: EventPublisher,
     settleWithoutPermit: (call: Call, error: unknown, reason?: 'aborted') => void,
+    rates?: NamedRates,
   ) {
     this.#gate = gate;
+    this.#rates = rates;
     this.#publisher = publisher;
     this.#settleWithoutPermit = settleWithoutPermit;
   }
@@ -43,6 +49,10 @@ export class Fallback {
     this.#gate.pause(seconds);
   }
 
+  correct(levels: Cost, options?: CorrectOptions): void {
+    this.#gate.correct(levels, options);
+  }
+
   resume(): void {
     this.#gate.resume();
   }
@@ -50,10 +60,10 @@ export class Fallback {
   /** Requests the permit of a call. The local gate publishes nothing; this class publishes the events. */
   acquire(call: Call, now: number): void {
     if (call.tries) return this.#tryAcquire(call, now);
-    const { cost, since, timeout, signal } = call;
+    const { since, timeout, signal, terms } = call;
     const left = timeout === Infinity ? Infinity : Math.max(0, timeout - (now - since));
     this.#waiting++;
-    this.#gate.acquire(cost, { signal, timeout: left }).then(
+    this.#gate.acquire(this.#costOf(call), { signal, timeout: left, slots: terms?.slots }).then(
       (permit) => {
         this.#waiting--;
         return this.#grant(call, permit, Math.max(0, now - since) + permit.waited);
@@ -66,9 +76,22 @@ export class Fallback {
     );
   }
 
+  /** The cost of a call, as its caller could have written it. */
+  #costOf({ cost, terms }: Call): Cost {
+    const names = this.#rates?.names ?? [];
+    return terms === undefined ? cost : { ...costsByName(names, terms.costs), cost };
+  }
+
+  /** The true costs of the rates that a settlement has changed. */
+  #settled({ cost, costs }: Lease, differences: readonly number[]): Cost {
+    const names = this.#rates?.names ?? [];
+    const entries = names.map((name, index) => [name, differences[index + 1] === 0 ? undefined : costs[name]]);
+    return { ...Object.fromEntries(entries), cost: differences[0] === 0 ? undefined : cost };
+  }
+
   #tryAcquire(call: Call, now: number): void {
     try {
-      const permit = this.#gate.tryAcquire(call.cost);
+      const permit = this.#gate.tryAcquire(this.#costOf(call));
       if (permit === undefined) this.#settleWithoutPermit(call, undefined);
       else this.#grant(call, permit, Math.max(0, now - call.since));
     } catch (error) {
@@ -83,10 +106,12 @@ export class Fallback {
         this.#publisher.released(lease);
         permit.release();
       },
-      onSettle: () => permit.settle(lease.cost),
+      rates: this.#rates,
+      onSettle: (_: unknown, _difference: number, differences?: readonly number[]) =>
+        permit.settle(differences === undefined ? lease.cost : this.#settled(lease, differences)),
       checkExpiry() {},
     };
-    const lease: Lease = new Lease(issuer, call.cost, waited, NO_GRANT);
+    const lease: Lease = new Lease(issuer, call.cost, waited, NO_GRANT, call.terms);
     this.#held++;
     this.#publisher.grantedWaiter(lease, call);
     call.resolve(lease);

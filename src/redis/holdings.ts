@@ -2,8 +2,10 @@
  * The permits of one throttle object. A released slot goes to the next waiter of this process, stays with the process,
  * or goes back to Redis.
  */
+import type { NamedRates } from '../core/cost.js';
 import type { Grant } from '../core/permit.js';
 import type { Call, PendingCalls } from './calls.js';
+import { type Charge, decodeCharge, encodeCosts, hasOneSlot } from './charge.js';
 import { LeaseLostError } from './errors.js';
 import { HeldLeases } from './held-leases.js';
 import { Lease, type LeaseIssuer, type RedisGrant } from './lease.js';
@@ -40,9 +42,14 @@ export class Holdings implements LeaseIssuer {
     this.#onChange = onChange;
   }
 
+  /** The named rates; `undefined` without names. */
+  get rates(): NamedRates | undefined {
+    return this.#parts.rates;
+  }
+
   /** Gives the caller a permit with a grant of Redis. */
   grant(call: Call, { serial, slot, item }: RedisGrant, now: number): void {
-    const lease = new Lease(this, call.cost, Math.max(0, now - call.since), { serial, slot, item });
+    const lease = new Lease(this, call.cost, Math.max(0, now - call.since), { serial, slot, item }, call.terms);
     this.leases.add(lease);
     this.#calls.remove(call);
     this.#parts.publisher.grantedWaiter(lease, call);
@@ -59,12 +66,24 @@ export class Holdings implements LeaseIssuer {
     this.#release(lease.grant);
   }
 
-  onSettle(permit: Grant): void {
-    const { cost, grant } = permit as Lease;
+  onSettle(permit: Grant, _difference: number, differences?: readonly number[]): void {
+    const { cost, costs, grant } = permit as Lease;
     // The number 0 belongs to a grant without a rate.
     if (grant.item.endsWith(' 0') || this.#parts.isDisposed()) return;
     this.#register();
-    this.#outbox.enqueue({ kind: 'settle', cost, item: grant.item });
+    const { rates } = this.#parts;
+    let charge: Charge = cost;
+    if (rates !== undefined) {
+      // The rates that this call does not settle keep the cost of the grant, also if an earlier call has settled them.
+      const granted = decodeCharge(grant.item.split(' ')[2] ?? '', rates.names);
+      const after = [cost, ...rates.names.map((name) => costs[name])] as number[];
+      const before = [granted.cost, ...rates.names.map((name) => granted.costs?.[name])] as number[];
+      charge = encodeCosts(
+        after.map((each, index) => (differences?.[index] === 0 ? (before[index] as number) : each)),
+        rates.names,
+      );
+    }
+    this.#outbox.enqueue({ kind: 'settle', cost: charge, item: grant.item });
   }
 
   checkExpiry(): void {
@@ -80,10 +99,10 @@ export class Holdings implements LeaseIssuer {
    */
   #handOn(grant: RedisGrant, now: number): boolean {
     const limit = this.#permission.ticketLimit(now);
-    if (limit === 0) return false;
+    if (limit === 0 || !hasOneSlot(grant)) return false;
     const next = this.#calls.first();
-    if (next === undefined || next.ticket === 0 || next.ticket > limit) return false;
-    this.#outbox.enqueue({ kind: 'cancel', serial: next.serial, cost: next.cost });
+    if (next === undefined || next.ticket === 0 || next.ticket > limit || !wantsOneSlot(next)) return false;
+    this.#outbox.enqueue({ kind: 'cancel', serial: next.serial, cost: next.charge });
     this.grant(next, grant, now);
     return true;
   }
@@ -91,7 +110,7 @@ export class Holdings implements LeaseIssuer {
   /** Keeps a released slot for the next call of this process. */
   #letLinger(grant: RedisGrant, now: number): boolean {
     const { linger } = this.#parts;
-    if (linger === 0 || this.#calls.size > 0 || !this.#permission.allowsLinger(now)) return false;
+    if (linger === 0 || this.#calls.size > 0 || !hasOneSlot(grant) || !this.#permission.allowsLinger(now)) return false;
     this.leases.linger(grant, now + linger);
     this.#onChange();
     return true;
@@ -100,6 +119,7 @@ export class Holdings implements LeaseIssuer {
   /** Gives a call a lingering slot, if the permission holds. */
   reuseLingering(call: Call, now: number): boolean {
     if (!this.leases.hasLingering || this.#calls.size > 0 || now >= this.#renewal.safeUntil) return false;
+    if (!wantsOneSlot(call)) return false;
     if (!this.#permission.allowsLinger(now)) return false;
     const grant = this.leases.takeLingering();
     if (grant !== undefined) this.grant(call, grant, now);
@@ -126,6 +146,9 @@ export class Holdings implements LeaseIssuer {
     this.#outbox.enqueue({ kind: 'release', serial });
   }
 }
+
+/** Whether a call requests one slot: only such a call can receive the slot of another permit of this process. */
+const wantsOneSlot = ({ terms }: Call): boolean => (terms?.slots ?? 1) === 1;
 
 /** The parts of a participant that decide on a released slot. */
 interface HoldingsParts {

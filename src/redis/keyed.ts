@@ -4,7 +4,8 @@
  */
 import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/validation.js';
-import type { AcquireOptions, KeyedGate } from '../core/gate.js';
+import type { Cost } from '../core/cost.js';
+import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import type { RedisState } from './inspect.js';
 import type { RedisPermit } from './lease.js';
@@ -24,7 +25,7 @@ import { type InternalOptions, RedisThrottle } from './throttle.js';
  * await perUser.run('ada', () => console.log('hello')); // → hello
  * await perUser.close();
  */
-export class RedisKeyedThrottle implements KeyedGate {
+export class RedisKeyedThrottle<Name extends string = never> implements KeyedGate {
   /** Calls `close()`, then `idle()`. The constructor adds the method, see `dispose.ts`. */
   declare [Symbol.asyncDispose]: () => Promise<void>;
   /** Distinguishes a keyed gate from a gate without keys. */
@@ -33,25 +34,26 @@ export class RedisKeyedThrottle implements KeyedGate {
   readonly #internal: InternalOptions;
   readonly #connection: SharedConnection;
   /** Grants permits while Redis fails. It outlives the throttles of the keys, which are removed when idle. */
-  readonly #local: KeyedThrottle;
+  readonly #local: KeyedThrottle<string, string>;
   /** The throttles of the keys with holders or waiters in this process. */
-  readonly #throttles = new Map<string, RedisThrottle>();
+  readonly #throttles = new Map<string, RedisThrottle<string>>();
   /** Holds the checked options. After `close`, it rejects the calls of every key. */
-  readonly #model: RedisThrottle;
+  readonly #model: RedisThrottle<string>;
 
   /**
    * Checks the options. The first call connects to Redis.
    *
    * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
    */
-  constructor(options: RedisKeyedThrottleOptions);
+  constructor(options: RedisKeyedThrottleOptions<Name>);
   /** @internal */
-  constructor(options: RedisKeyedThrottleOptions, internal: InternalOptions);
-  constructor(options: RedisKeyedThrottleOptions, internal: InternalOptions = {}) {
+  constructor(options: RedisKeyedThrottleOptions<Name>, internal: InternalOptions);
+  constructor(options: RedisKeyedThrottleOptions<Name>, internal: InternalOptions = {}) {
     addDisposal(RedisKeyedThrottle.prototype, 'asyncDispose', disposeRedisKeyedThrottle);
-    this.#model = new RedisThrottle({ ...options, key: 'model' }, { onUnregistered() {} });
-    const { capacity = Infinity, concurrency, period, burst, maxQueue, name, clock } = options;
-    this.#local = new KeyedThrottle(capacity, concurrency, period, { burst, maxQueue, name, clock, silent: true });
+    this.#model = new RedisThrottle<Name>({ ...options, key: 'model' }, { onUnregistered() {} });
+    const { capacity = Infinity, concurrency, period, burst, window, margin, also, maxQueue, name, clock } = options;
+    const settings = { burst, window, margin, also, maxQueue, name, clock, silent: true };
+    this.#local = new KeyedThrottle<string, string>(capacity, concurrency, period, settings);
     this.#options = { ...options };
     this.#internal = internal;
     this.#connection = sharedConnection(options.client);
@@ -99,20 +101,20 @@ export class RedisKeyedThrottle implements KeyedGate {
    * @param key A string that is not empty.
    * @returns A promise that rejects as the promise of {@link RedisThrottle.acquire} does. The method never throws.
    */
-  acquire(key: string, cost?: number, options?: AcquireOptions): Promise<RedisPermit> {
+  acquire(key: string, cost?: Cost<Name>, options?: AcquireOptions): Promise<RedisPermit<Name>> {
     return this.#with(key, (throttle) => throttle.acquire(cost, options));
   }
 
   /** Takes a permit of `key` if one is free now and no caller waits for one. Otherwise it resolves with `undefined`. */
-  tryAcquire(key: string, cost?: number): Promise<RedisPermit | undefined> {
+  tryAcquire(key: string, cost?: Cost<Name>): Promise<RedisPermit<Name> | undefined> {
     return this.#with(key, (throttle) => throttle.tryAcquire(cost));
   }
 
   /** Waits for a permit of `key`, calls `fn` with it and releases it when the result of `fn` has settled. */
   run<T>(
     key: string,
-    fn: (permit: RedisPermit) => T | PromiseLike<T>,
-    cost?: number,
+    fn: (permit: RedisPermit<Name>) => T | PromiseLike<T>,
+    cost?: Cost<Name>,
     options?: AcquireOptions,
   ): Promise<T> {
     return this.#with(key, (throttle) => throttle.run(fn, cost, options));
@@ -121,6 +123,11 @@ export class RedisKeyedThrottle implements KeyedGate {
   /** Pauses `key` in all processes, as {@link RedisThrottle.pause} does. */
   pause(key: string, seconds?: number): Promise<void> {
     return this.#with(key, (throttle) => throttle.pause(seconds));
+  }
+
+  /** Sets the tokens at hand of `key` in all processes, as {@link RedisThrottle.correct} does. */
+  correct(key: string, levels: Cost<Name>, options?: CorrectOptions): Promise<void> {
+    return this.#with(key, (throttle) => throttle.correct(levels, options));
   }
 
   /** Ends every pause of `key` now, in all processes. */
@@ -159,7 +166,7 @@ export class RedisKeyedThrottle implements KeyedGate {
   /**
    * Not an async function: its extra ticks would delay an `acquire` until after the function of a later `run` starts.
    */
-  #with<T>(key: string, call: (throttle: RedisThrottle) => Promise<T>): Promise<T> {
+  #with<T>(key: string, call: (throttle: RedisThrottle<Name>) => Promise<T>): Promise<T> {
     try {
       const throttle = this.#throttles.get(key) ?? this.#add(key);
       const result = call(throttle);
@@ -172,36 +179,40 @@ export class RedisKeyedThrottle implements KeyedGate {
   }
 
   /** As `#with`, for methods that work after `close`: they need the throttle of the key, not the closed model. */
-  async #withOpen<T>(key: string, call: (throttle: RedisThrottle) => Promise<T>): Promise<T> {
+  async #withOpen<T>(key: string, call: (throttle: RedisThrottle<Name>) => Promise<T>): Promise<T> {
     return call(this.#throttles.get(key) ?? this.#create(key));
   }
 
-  #add(key: string): RedisThrottle {
+  #add(key: string): RedisThrottle<Name> {
     if (this.closed) return this.#model;
     const throttle = this.#create(key);
     this.#throttles.set(key, throttle);
     return throttle;
   }
 
-  #create(key: string): RedisThrottle {
+  #create(key: string): RedisThrottle<Name> {
     if (typeof key !== 'string') throw invalid('key', 'a string', key);
     const local = this.#local;
     const fallback: LocalGate = {
       acquire: (cost, options) => local.acquire(key, cost, options),
       tryAcquire: (cost) => local.tryAcquire(key, cost),
       pause: (seconds) => local.pause(key, seconds),
+      correct: (levels, options) => local.correct(key, levels, options),
       resume: () => local.resume(key),
     };
     const onUnregistered = (): void => {
       // A late settlement can use a removed throttle again; the key may have a new throttle by then.
       if (this.#throttles.get(key) === throttle) this.#throttles.delete(key);
     };
-    const throttle = new RedisThrottle({ ...this.#options, key }, { ...this.#internal, fallback, onUnregistered });
+    const throttle = new RedisThrottle<string>(
+      { ...this.#options, key },
+      { ...this.#internal, fallback, onUnregistered },
+    );
     return throttle;
   }
 }
 
-async function disposeRedisKeyedThrottle(this: RedisKeyedThrottle): Promise<void> {
+async function disposeRedisKeyedThrottle(this: RedisKeyedThrottle<string>): Promise<void> {
   await this.close();
   await this.idle();
 }

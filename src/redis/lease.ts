@@ -1,15 +1,23 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The permit of a gate on Redis: a lease, which the process of its holder renews until the release. */
+import type { Terms } from '../core/cost.js';
 import { Grant, type Issuer, type Permit } from '../core/permit.js';
+import { slotsOf } from './charge.js';
 import type { LeaseLostError } from './errors.js';
 
 /** A {@link Permit} of a gate that processes share through Redis. A permit has one holder, in one process. */
-export interface RedisPermit extends Permit {
+export interface RedisPermit<Name extends string = string> extends Permit<Name> {
   /**
-   * A number from 1 to `concurrency` that no other holder has, in any process, while this permit is held. `0` for a
-   * permit that this process granted by itself, because of `failOpen`, while Redis failed.
+   * A number from 1 to `concurrency` that no other holder has, in any process, while this permit is held: the first of
+   * `slots`. `0` for a permit without a slot, and for a permit that this process granted by itself, because of
+   * `failOpen`, while Redis failed.
    */
   readonly slot: number;
+  /**
+   * The numbers of all slots of this permit, in no particular order. Empty for a permit without a slot, and for a permit
+   * that this process granted by itself.
+   */
+  readonly slots: readonly number[];
   /**
    * Aborts with a {@link LeaseLostError} before another holder can get the slot: when the lease could not be renewed in
    * time, or when the throttle was reset. Work that must not run twice at a time should stop then.
@@ -32,7 +40,7 @@ export interface RedisGrant {
   /** The call that Redis granted it to: the name of the lease in Redis. */
   readonly serial: string;
   readonly slot: number;
-  /** The record of the grant: slot, instant, cost and number. */
+  /** The record of the grant: slots, instant, cost and number. */
   readonly item: string;
 }
 
@@ -44,15 +52,21 @@ export class Lease extends Grant implements RedisPermit {
   /** Created when `signal` is first read, since most callers never read it. */
   #controller: AbortController | undefined;
   #lost: LeaseLostError | undefined;
+  /** Created when `slots` is first read. */
+  #slots: readonly number[] | undefined;
 
-  constructor(issuer: LeaseIssuer, cost: number, waited: number, grant: RedisGrant) {
-    super(issuer, cost, waited, 0);
+  constructor(issuer: LeaseIssuer, cost: number, waited: number, grant: RedisGrant, terms?: Terms) {
+    super(issuer, cost, waited, 0, terms);
     this.#leaseIssuer = issuer;
     this.grant = grant;
   }
 
   get slot(): number {
     return this.grant.slot;
+  }
+
+  override get slots(): readonly number[] {
+    return (this.#slots ??= Object.freeze(slotsOf(this.grant.item)));
   }
 
   override get signal(): AbortSignal {

@@ -1,14 +1,15 @@
 /** The options of the gates on Redis: their types, their checks, and the error messages that name a gate. */
 import { type Clock, systemClock } from '../core/clock.js';
+import { describeCost, type Terms } from '../core/cost.js';
 import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from '../core/errors.js';
-import { describeLimits } from '../core/limits.js';
+import { describeLimits, type Rate } from '../core/limits.js';
 import { printable, refusal } from '../core/refusals.js';
 import { checkNumber, checkObject, invalid } from '../core/validation.js';
 import type { RedisConnection } from './client.js';
 import { messageOf, ThrottleBackendError } from './errors.js';
 
 /** Options of a {@link RedisKeyedThrottle}. A {@link RedisThrottle} has the same options and a `key`. */
-export interface RedisKeyedThrottleOptions {
+export interface RedisKeyedThrottleOptions<Name extends string = string> {
   /**
    * The client, one of:
    * - a client of ioredis or node-redis (single, pool, cluster or sentinel). A gate never closes it.
@@ -25,6 +26,19 @@ export interface RedisKeyedThrottleOptions {
   period?: number | undefined;
   /** The size of the bucket: the cost that can start at once after idle time. > 0. Default `max(1, capacity)`. */
   burst?: number | undefined;
+  /**
+   * `'sliding'`: any rolling `period` starts at most `capacity`, while a bucket can start `burst` and the refill of the
+   * period. Redis counts the grants in parts of the period, at most 64, so a window that is always full loses at most
+   * 1/64 of its throughput. Not together with `burst`.
+   */
+  window?: 'sliding' | undefined;
+  /** Seconds that lengthen a sliding window, to allow for variable network delays: >= 0. Default 0. */
+  margin?: number | undefined;
+  /**
+   * Further rates. A job starts once every rate permits its cost. It then spends its cost from every rate at once. A
+   * call can state a cost for each rate that has a `name`.
+   */
+  also?: readonly Rate<Name>[] | undefined;
   /**
    * Seconds, from 0.05 to 2,000,000, after which the permits of a dead process are free again. A running process
    * renews its permits every third of `ttl`, however long its work takes. Default 60.
@@ -61,7 +75,7 @@ export interface RedisKeyedThrottleOptions {
 }
 
 /** Options of a {@link RedisThrottle}. */
-export interface RedisThrottleOptions extends RedisKeyedThrottleOptions {
+export interface RedisThrottleOptions<Name extends string = string> extends RedisKeyedThrottleOptions<Name> {
   /** The name of the shared limits. All throttles with the same `key` and `prefix` share them, in all processes. */
   key: string;
 }
@@ -111,24 +125,28 @@ export interface Labelled {
   readonly period: number;
   readonly held: number;
   readonly waiting: number;
+  /** All rates; absent if there is one only. */
+  readonly rates?: readonly Rate[] | undefined;
 }
 
 /** The throttle and its limits, for messages. */
-export function labelOf({ key, name, capacity, period, concurrency }: Labelled): string {
+export function labelOf({ key, name, capacity, period, concurrency, rates }: Labelled): string {
   const shownName = name === undefined ? '' : ` ${printable(name)}`;
-  const limits = describeLimits([{ capacity, period }], concurrency);
+  const limits = describeLimits(rates ?? [{ capacity, period }], concurrency);
   return `RedisThrottle${shownName} (key ${printable(key)}, ${limits})`;
 }
 
 /** The error of a call that cannot get, or did not get, a permit within its timeout. */
 export function timeoutError(
   throttle: Labelled,
-  { cost, timeout }: { readonly cost: number; readonly timeout: number },
+  { cost, terms, timeout }: { readonly cost: number; readonly terms?: Terms | undefined; readonly timeout: number },
   wait: number,
   running: number = throttle.held,
   waiting: number = throttle.waiting,
 ): ThrottleTimeoutError {
-  const what = `${labelOf(throttle)} has no permit for a cost of ${cost} within the timeout of ${timeout} s`;
+  const names = (throttle.rates ?? []).flatMap((rate) => rate.name ?? []);
+  const shown = describeCost(cost, names, terms);
+  const what = `${labelOf(throttle)} has no permit for a cost of ${shown} within the timeout of ${timeout} s`;
   return refusal(ThrottleTimeoutError, what, wait, running, waiting);
 }
 
@@ -144,9 +162,10 @@ export function queueFullError(
   return refusal(QueueFullError, what, wait, running, waiting);
 }
 
-/** The error of a cost that no bucket of size `burst` can ever hold. */
-export function oversizeError(throttle: Labelled, cost: number, burst: number): Error {
-  return invalid('cost', `at most ${burst}, the burst of ${labelOf(throttle)}`, cost, RangeError);
+/** The error of a cost that no bucket of size `burst` can ever hold. `rate`: the name of its rate, or empty. */
+export function oversizeError(label: string, cost: number, burst: number, rate: string = ''): Error {
+  const whose = rate === '' ? label : `the rate ${printable(rate)} of ${label}`;
+  return invalid(rate === '' ? 'cost' : `cost.${rate}`, `at most ${burst}, the burst of ${whose}`, cost, RangeError);
 }
 
 /** The error of a call that Redis, or its client, failed. */

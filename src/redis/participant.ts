@@ -10,10 +10,12 @@
  * not know this participant any more, `restate` states all leases and waiters anew. So every loss of a message, a
  * connection or a server ends there, and needs no further handling.
  */
+import type { NamedRates, Terms } from '../core/cost.js';
 import type { EventPublisher } from '../core/events.js';
 import type { AcquireOptions } from '../core/gate.js';
 import { Alarm } from './alarm.js';
 import { type Batch, type BatchTerms, type OutboxOwner, serialsOf } from './batch.js';
+import type { Charge } from './charge.js';
 import { abortReasonOf, type Call, type CallSink, PendingCalls } from './calls.js';
 import type { ThrottleBackendError } from './errors.js';
 import { EventHandler } from './event-handler.js';
@@ -38,6 +40,8 @@ export interface ParticipantParts {
   readonly publisher: EventPublisher;
   /** Grants permits while Redis fails; `undefined` without `failOpen`. */
   readonly fallback: Fallback | undefined;
+  /** The named rates; `undefined` without names. */
+  readonly rates?: NamedRates | undefined;
   readonly ttl: number;
   readonly linger: number;
   readonly maxQueue: number;
@@ -109,10 +113,16 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   }
 
   /** Requests a permit. The promise of a refused `tryAcquire` resolves with `undefined`. */
-  acquire(cost: number, options: AcquireOptions, tries: boolean): Promise<Lease | undefined> {
+  acquire(
+    cost: number,
+    options: AcquireOptions,
+    tries: boolean,
+    terms?: Terms,
+    charge?: Charge,
+  ): Promise<Lease | undefined> {
     return new Promise((resolve, reject) => {
       const now = this.#clock.nowOrThrow();
-      const call = this.#calls.create(cost, now, options, tries, resolve, reject);
+      const call = this.#calls.create(cost, now, options, tries, resolve, reject, terms, charge);
       const { fallback, wire } = this.#parts;
       if (fallback !== undefined && wire.isDown(now, () => this.#probe())) {
         // Another throttle on the connection may have failed first, while calls of this one still wait in Redis.
@@ -131,7 +141,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       }
       this.#holdings.returnLingering();
       const timeout = options.timeout ?? Infinity;
-      this.#outbox.enqueue({ kind: 'acquire', serial: call.serial, cost, timeout });
+      this.#outbox.enqueue({ kind: 'acquire', serial: call.serial, cost: call.charge, timeout });
     });
   }
 
@@ -151,6 +161,17 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       this.#holdings.returnLingering();
       this.#outbox.enqueueAndConfirm({ command, onDone, onFailed });
     });
+  }
+
+  /** Refuses the waiters for which `errorOf` returns an error: new limits can never grant them. */
+  refuse(errorOf: (call: Call) => Error | undefined): void {
+    for (const call of this.#calls.list()) {
+      const error = errorOf(call);
+      // A subscriber of a refusal may abort other calls.
+      if (error === undefined || !this.#calls.has(call)) continue;
+      this.#cancel(call);
+      this.#parts.settleWithoutPermit(call, call.tries ? undefined : error);
+    }
   }
 
   /** Ends all calls, and hands nothing on from now on. */
@@ -239,7 +260,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#holdings.checkExpiry();
     const commands = this.#holds();
     for (const call of this.#calls.list()) {
-      const { serial, cost, ticket } = call;
+      const { serial, charge: cost, ticket } = call;
       if (ticket > 0 && ticket < FOREVER) commands.push({ kind: 'wait', serial, cost, ticket });
       else commands.push({ kind: 'acquire', serial, cost, timeout: call.timeout });
     }
@@ -393,7 +414,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   /** Sends the list of all waiters. Redis repeats the grants whose messages were lost. */
   #listWaiters(now: number): void {
     const commands: Command[] = [];
-    for (const { serial, cost, ticket } of this.#calls.list())
+    for (const { serial, charge: cost, ticket } of this.#calls.list())
       if (ticket > 0) commands.push({ kind: 'wait', serial, cost, ticket });
     this.#renewal.listed(now);
     for (let from = 0; from === 0 || from < commands.length; from += WAITERS_PER_BATCH)
@@ -415,6 +436,6 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   #cancel(call: Call): void {
     this.#calls.remove(call);
     if (!this.#outbox.withdraw(call.serial))
-      this.#outbox.enqueue({ kind: 'cancel', serial: call.serial, cost: call.cost });
+      this.#outbox.enqueue({ kind: 'cancel', serial: call.serial, cost: call.charge });
   }
 }

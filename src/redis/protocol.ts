@@ -3,6 +3,8 @@
  * a reply or a message. `scripts/step.lua` describes what the script does with them.
  */
 
+import { type Charge, isCharge } from './charge.js';
+
 /** The microseconds that stand for Infinity: the largest integer that a double holds exactly. */
 export const FOREVER: number = Number.MAX_SAFE_INTEGER;
 /** A span of at least so many microseconds, some thirty years, counts as infinite. */
@@ -11,13 +13,15 @@ const ENDLESS = 1e15;
 /** One command of a batch. Serials are names of calls, unique within a throttle object. Durations are in seconds. */
 export type Command =
   /** Requests a permit. A `timeout` of 0 never waits. */
-  | { readonly kind: 'acquire'; readonly serial: string; readonly cost: number; readonly timeout: number }
+  | { readonly kind: 'acquire'; readonly serial: string; readonly cost: Charge; readonly timeout: number }
   /** Releases the lease that was granted to the call `serial`. */
   | { readonly kind: 'release'; readonly serial: string }
   /** Removes the waiter `serial`, or takes back its grant with its tokens. */
-  | { readonly kind: 'cancel'; readonly serial: string; readonly cost: number }
-  /** States the true cost of a grant. */
-  | { readonly kind: 'settle'; readonly cost: number; readonly item: string }
+  | { readonly kind: 'cancel'; readonly serial: string; readonly cost: Charge }
+  /** States the true cost of a grant. A rate whose cost is that of the grant is not settled. */
+  | { readonly kind: 'settle'; readonly cost: Charge; readonly item: string }
+  /** Sets the levels of rates, as `encodeLevels` returns them. With `onlyLower`, no level becomes higher. */
+  | { readonly kind: 'correct'; readonly levels: string; readonly onlyLower: boolean }
   /** Pauses all processes, for at least `seconds` from the arrival of the command. */
   | { readonly kind: 'pause'; readonly seconds: number }
   /** Ends every pause. */
@@ -27,7 +31,7 @@ export type Command =
   /** States a lease that the process holds. `item` is the record of the grant. */
   | { readonly kind: 'hold'; readonly serial: string; readonly item: string }
   /** States a waiter with its ticket. */
-  | { readonly kind: 'wait'; readonly serial: string; readonly cost: number; readonly ticket: number };
+  | { readonly kind: 'wait'; readonly serial: string; readonly cost: Charge; readonly ticket: number };
 
 /** The settings that every batch carries. */
 export interface BatchSettings {
@@ -38,7 +42,7 @@ export interface BatchSettings {
   readonly ttl: number;
   /** `Infinity` for any number. */
   readonly concurrency: number;
-  /** The rate, as {@link encodeRate} returns it. */
+  /** The rates, as `FleetRates.encode` returns them. */
   readonly rate: string;
   /** Letters, see {@link Flag}. */
   readonly flags: string;
@@ -51,7 +55,7 @@ export interface BatchSettings {
 
 /** The flags of a batch. */
 export const Flag = {
-  /** The rate is new, and replaces the rate in Redis. */
+  /** The rates are new, and replace the rates in Redis. */
   configure: 'c',
   /** The owner ends with this batch. */
   end: 'e',
@@ -67,7 +71,7 @@ export const micros = (seconds: number): string =>
 
 const encodeCount = (count: number): string => (count === Infinity ? '-1' : count.toString());
 
-/** The rate as one argument. A capacity of -1 stands for no limit. */
+/** One rate as words. A capacity of -1 stands for no limit. */
 export function encodeRate(capacity: number, period: number, burst: number): string {
   const [span, size] = [Math.min(period * 1e6, Number.MAX_VALUE), Math.min(burst, Number.MAX_VALUE)];
   return capacity < Infinity ? `${capacity} ${span} ${size}` : `-1 1 ${size}`;
@@ -94,7 +98,12 @@ function appendCommand(args: string[], command: Command): void {
   switch (command.kind) {
     case 'acquire': {
       const { serial, cost, timeout } = command;
-      args.push('A', serial, cost.toString(), timeout === Infinity ? '-1' : micros(timeout));
+      args.push(
+        typeof cost === 'number' ? 'A' : 'B',
+        serial,
+        cost.toString(),
+        timeout === Infinity ? '-1' : micros(timeout),
+      );
       return;
     }
     case 'release':
@@ -108,6 +117,9 @@ function appendCommand(args: string[], command: Command): void {
       args.push('S', command.cost.toString(), requested, granted, number);
       return;
     }
+    case 'correct':
+      args.push('T', command.levels, command.onlyLower ? '1' : '0');
+      return;
     case 'pause':
       args.push('P', micros(command.seconds));
       return;
@@ -127,7 +139,7 @@ function appendCommand(args: string[], command: Command): void {
 
 /** An event for one call or for a whole throttle. Spans are in seconds, instants in microseconds of the server. */
 export type Event =
-  /** A grant. `item` is the record of the grant: slot, instant, cost and number. */
+  /** A grant. `item` is the record of the grant: slots, instant, cost and number. `slot`: the first slot; 0 for none. */
   | {
       readonly kind: 'granted';
       readonly serial: string;
@@ -147,7 +159,8 @@ export type Event =
       readonly active: number;
       readonly waiting: number;
     }
-  | { readonly kind: 'oversize'; readonly serial: string; readonly burst: number }
+  /** `rate`: the name of the rate, as the script prints it; empty for a rate without a name. */
+  | { readonly kind: 'oversize'; readonly serial: string; readonly burst: number; readonly rate: string }
   /** The reply to the first sending of the batch was lost, and it refused the call. */
   | { readonly kind: 'refused earlier'; readonly serial: string }
   | { readonly kind: 'lease lost'; readonly serial: string }
@@ -157,14 +170,14 @@ export type Event =
   | { readonly kind: 'withdrawn'; readonly version: number }
   | { readonly kind: 'reset' };
 
-/** The smallest and the largest number of fields of each kind of event. All fields but serials are numbers. */
+/** The smallest and the largest number of fields of each kind of event. */
 const FIELDS: ReadonlyMap<string, readonly [least: number, most: number]> = new Map([
   ['G', [5, 5]],
   ['g', [5, 5]],
   ['Q', [2, 3]],
   ['L', [4, 4]],
   ['F', [4, 4]],
-  ['O', [2, 2]],
+  ['O', [2, 3]],
   ['N', [1, 1]],
   ['X', [1, 1]],
   ['H', [2, 2]],
@@ -175,20 +188,28 @@ const FIELDS: ReadonlyMap<string, readonly [least: number, most: number]> = new 
 /** Whether a field is a number from 0, such as a script prints it. */
 const isNumber = (field: string): boolean => field !== '' && Number(field) >= 0 && Number(field) < Infinity;
 
+/** Whether a field of an event, other than its serial, can be what it must be. Most fields are numbers. */
+function isField(kind: string, field: string, index: number): boolean {
+  if (kind === 'O' && index === 1) return true;
+  if (kind !== 'G' && kind !== 'g') return isNumber(field);
+  return index === 0 ? field.split(',').every(isNumber) : index === 2 ? isCharge(field) : isNumber(field);
+}
+
 /** Parses one event. Returns `undefined` for a line that is no event: any program may publish on a channel. */
 export function decodeEvent(line: string): Event | undefined {
   const [kind = '', ...all] = line.split(' ');
   const [least, most] = FIELDS.get(kind) ?? [Infinity, 0];
   if (all.length < least || all.length > most) return undefined;
-  const numbers = kind === 'H' || kind === 'V' ? all : all.slice(1);
-  if (!numbers.every(isNumber)) return undefined;
+  const checked = kind === 'H' || kind === 'V' ? all : all.slice(1);
+  if (!checked.every((field, index) => isField(kind, field, index))) return undefined;
   const [serial = '', ...fields] = all;
   const number = (index: number): number => Number(fields[index] ?? 0);
   switch (kind) {
     case 'G':
     case 'g': {
       const item = fields.join(' ');
-      return { kind: 'granted', serial, slot: number(0), grantedAt: number(1), item, isRepeated: kind === 'g' };
+      const slot = Number.parseInt(item, 10);
+      return { kind: 'granted', serial, slot, grantedAt: number(1), item, isRepeated: kind === 'g' };
     }
     case 'Q':
       return { kind: 'queued', serial, ticket: number(0), returnedAt: number(1) };
@@ -198,7 +219,7 @@ export function decodeEvent(line: string): Event | undefined {
       return { kind: kind === 'L' ? 'late' : 'queue full', serial, wait, active: number(1), waiting: number(2) };
     }
     case 'O':
-      return { kind: 'oversize', serial, burst: number(0) };
+      return { kind: 'oversize', serial, burst: number(0), rate: fields[1] ?? '' };
     case 'N':
       return { kind: 'refused earlier', serial };
     case 'X':

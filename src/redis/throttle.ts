@@ -1,21 +1,25 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The gate for many processes and hosts: the public class. `participant.ts` has the part of this process. */
 import { addDisposal } from '../core/dispose.js';
+import type { Cost, Terms } from '../core/cost.js';
 import { EventPublisher } from '../core/events.js';
-import type { AcquireOptions, Gate } from '../core/gate.js';
+import type { AcquireOptions, CorrectOptions, Gate } from '../core/gate.js';
+import type { Rate } from '../core/limits.js';
 import { mapItems, type MapOptions, wrapFunction } from '../core/map.js';
 import { runWithPermit } from '../core/permit.js';
 import { type Limits, Throttle } from '../core/throttle.js';
-import { checkAcquireOptions, checkCost, checkFunction, checkNumber } from '../core/validation.js';
+import { checkAcquireOptions, checkFunction, checkNumber, checkObject } from '../core/validation.js';
 import type { Call } from './calls.js';
+import { encodeCharge } from './charge.js';
 import { ignore } from './drivers/driver.js';
 import { Fallback, type LocalGate } from './fallback.js';
 import { readState, type RedisState, resetState, type RunScript } from './inspect.js';
 import { keyNames } from './key-names.js';
-import type { RedisPermit } from './lease.js';
-import { checkOptions, closedError, oversizeError, type RedisThrottleOptions } from './options.js';
+import type { Lease, RedisPermit } from './lease.js';
+import { checkOptions, closedError, labelOf, type RedisThrottleOptions } from './options.js';
 import { Participant } from './participant.js';
 import type { Command } from './protocol.js';
+import { FleetRates } from './rates.js';
 import { Script } from './script.js';
 import STEP from './scripts/step.lua';
 import { type SharedConnection, sharedConnection } from './shared-connection.js';
@@ -52,14 +56,15 @@ const stepScript = new Script(STEP);
  * await throttle.close();
  * client.destroy();
  */
-export class RedisThrottle implements Gate {
+export class RedisThrottle<Name extends string = never> implements Gate {
   /** Calls `close()`, then `idle()`. The constructor adds the method, see `dispose.ts`. */
   declare [Symbol.asyncDispose]: () => Promise<void>;
   readonly #key: string;
   readonly #internal: InternalOptions;
   readonly #connection: SharedConnection;
   /** Holds the checked limits. Without another fallback, it grants permits while Redis fails. */
-  readonly #local: Throttle;
+  readonly #local: Throttle<string>;
+  readonly #rates: FleetRates;
   readonly #publisher: EventPublisher;
   readonly #fallback: Fallback;
   readonly #failOpen: boolean;
@@ -75,36 +80,41 @@ export class RedisThrottle implements Gate {
    *
    * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
    */
-  constructor(options: RedisThrottleOptions);
+  constructor(options: RedisThrottleOptions<Name>);
   /** @internal */
-  constructor(options: RedisThrottleOptions, internal: InternalOptions);
-  constructor(options: RedisThrottleOptions, internal: InternalOptions = {}) {
+  constructor(options: RedisThrottleOptions<Name>, internal: InternalOptions);
+  constructor(options: RedisThrottleOptions<Name>, internal: InternalOptions = {}) {
     addDisposal(RedisThrottle.prototype, 'asyncDispose', disposeRedisThrottle);
     const { key, ttl, prefix, failOpen, linger, commandTimeout, maxQueue, clock: source } = checkOptions(options);
-    const { capacity = Infinity, concurrency, period, burst, name } = options;
-    this.#local = new Throttle(capacity, concurrency, period, { burst, maxQueue, name, clock: source, silent: true });
+    const { capacity = Infinity, concurrency, period, burst, window, margin, also, name } = options;
+    const settings = { burst, window, margin, maxQueue, name, clock: source, silent: true };
+    this.#local = new Throttle<string>(capacity, concurrency, period, { ...settings, also });
+    const main = also === undefined ? (this.#local as Throttle) : new Throttle(capacity, concurrency, period, settings);
+    this.#rates = new FleetRates(this.#local, main, { also, window, margin }, () => labelOf(this));
+    const rates = this.#rates.names.length === 0 ? undefined : this.#rates;
     const clock = new SteadyClock(source);
-    const publisher = new EventPublisher(this, clock);
+    const publisher = new EventPublisher(this, clock, this.#rates.names);
     this.#publisher = publisher;
     this.#key = key;
     this.#internal = internal;
     this.#failOpen = failOpen;
     this.#connection = sharedConnection(options.client);
     const settleWithoutPermit = (call: Call, error: unknown, reason?: 'aborted'): void => {
-      publisher.refused(call, call.cost, error, reason);
+      publisher.refused(call, call.cost, error, reason, call.terms);
       if (call.tries && error === undefined) call.resolve(undefined);
       else call.reject(error);
     };
-    this.#fallback = new Fallback(internal.fallback ?? this.#local, publisher, settleWithoutPermit);
+    this.#fallback = new Fallback(internal.fallback ?? this.#local, publisher, settleWithoutPermit, rates);
     const { serverTime } = internal;
-    const settings = { face: this, keys: keyNames(prefix, key), ttl, maxQueue, commandTimeout, serverTime };
-    this.#wire = new Wire(settings, this.#connection, stepScript, this.#local, clock);
+    const wireSettings = { face: this, keys: keyNames(prefix, key), ttl, maxQueue, commandTimeout, serverTime };
+    this.#wire = new Wire(wireSettings, this.#connection, stepScript, this.#rates, clock);
     this.#participant = new Participant({
       face: this,
       clock,
       wire: this.#wire,
       publisher,
       fallback: failOpen ? this.#fallback : undefined,
+      rates,
       ttl,
       linger,
       maxQueue,
@@ -136,9 +146,17 @@ export class RedisThrottle implements Gate {
     return this.#local.period;
   }
 
-  /** The size of the bucket: the cost that can start at once after idle time, and the largest cost. */
+  /**
+   * The size of the bucket: the cost that can start at once after idle time, and the largest cost. With several rates:
+   * the smallest burst of the rates without a name.
+   */
   get burst(): number {
     return this.#local.burst;
+  }
+
+  /** All rates, for messages: `undefined` for a throttle with one bucket. @internal */
+  get rates(): readonly Rate[] | undefined {
+    return this.#rates.also.length === 0 && !this.#rates.hasWindow ? undefined : this.#rates.rates;
   }
 
   /** The number of permits held through this object. {@link RedisThrottle.inspect} counts those of all processes. */
@@ -165,7 +183,8 @@ export class RedisThrottle implements Gate {
    * Waits for a permit. The calls of all processes are granted in the order in which they arrive in Redis. Release the
    * permit when the work is done; `using` and {@link RedisThrottle.run} release it by themselves.
    *
-   * @param cost Tokens: finite, from 0 to `burst`. `0` takes a slot and no token. Default 1.
+   * @param cost Tokens: finite, from 0 to `burst`, or a record with the tokens of each named rate. `0` takes a slot and
+   *   no token. Default 1.
    * @returns A promise that rejects as the promise of {@link Throttle.acquire} does, and with a
    *   {@link ThrottleBackendError} when Redis fails. The method never throws.
    *
@@ -182,12 +201,12 @@ export class RedisThrottle implements Gate {
    * }
    * await throttle.close();
    */
-  acquire(cost = 1, options?: AcquireOptions): Promise<RedisPermit> {
+  acquire(cost: Cost<Name> = 1, options?: AcquireOptions): Promise<RedisPermit<Name>> {
     try {
-      this.#checkCost(cost);
+      const terms = this.#rates.read(cost, options?.slots);
       if (options !== undefined) checkAcquireOptions(options);
-      if (this.#closed !== undefined) throw this.#publishRefusal(cost, this.#closedError());
-      return this.#participant.acquire(cost, options ?? {}, false) as Promise<RedisPermit>;
+      if (this.#closed !== undefined) throw this.#publishRefusal(cost, terms, this.#closedError());
+      return this.#request(cost, terms, options ?? {}, false) as Promise<RedisPermit<Name>>;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -197,15 +216,25 @@ export class RedisThrottle implements Gate {
    * Takes a permit if one is free now and no caller waits in any process. Otherwise, and on a closed throttle, it
    * resolves with `undefined`.
    *
-   * @param cost Tokens: finite, from 0 to `burst`. Default 1.
+   * @param cost Tokens: finite, from 0 to `burst`, or a record with the tokens of each named rate. Default 1.
    * @returns A promise that rejects with a `RangeError` or `TypeError` for a `cost` out of range, and with a
    *   {@link ThrottleBackendError} when Redis fails.
    */
-  async tryAcquire(cost = 1): Promise<RedisPermit | undefined> {
-    this.#checkCost(cost);
-    if (this.#closed === undefined) return this.#participant.acquire(cost, { timeout: 0 }, true);
-    this.#publishRefusal(cost, undefined);
+  async tryAcquire(cost: Cost<Name> = 1): Promise<RedisPermit<Name> | undefined> {
+    const terms = this.#rates.read(cost);
+    if (this.#closed === undefined) return this.#request(cost, terms, { timeout: 0 }, true);
+    this.#publishRefusal(cost, terms, undefined);
     return undefined;
+  }
+
+  #request(
+    given: Cost<Name>,
+    terms: Terms | undefined,
+    options: AcquireOptions,
+    tries: boolean,
+  ): Promise<Lease | undefined> {
+    const cost = terms === undefined ? (given as number) : (terms.costs[0] as number);
+    return this.#participant.acquire(cost, options, tries, terms, encodeCharge(cost, terms, this.#rates.names));
   }
 
   /**
@@ -214,7 +243,11 @@ export class RedisThrottle implements Gate {
    * @returns A promise that rejects as the promise of {@link RedisThrottle.acquire} does, or with the error of `fn`.
    *   The method never throws.
    */
-  run<T>(fn: (permit: RedisPermit) => T | PromiseLike<T>, cost = 1, options?: AcquireOptions): Promise<T> {
+  run<T>(
+    fn: (permit: RedisPermit<Name>) => T | PromiseLike<T>,
+    cost: Cost<Name> = 1,
+    options?: AcquireOptions,
+  ): Promise<T> {
     try {
       checkFunction('fn', fn);
       return this.acquire(cost, options).then((permit) => runWithPermit(fn, permit, options?.signal));
@@ -226,18 +259,18 @@ export class RedisThrottle implements Gate {
   /** Returns a function that runs each call of `fn` through the throttle, as {@link Throttle.wrap} does. */
   wrap<This, Args extends unknown[], R>(
     fn: (this: This, ...args: Args) => R,
-    cost: number | ((...args: Args) => number) = 1,
+    cost: Cost<Name> | ((...args: Args) => Cost<Name>) = 1,
   ): (this: This, ...args: Args) => Promise<Awaited<R>> {
-    return wrapFunction(this, fn, cost);
+    return wrapFunction(this as Gate, fn, cost);
   }
 
   /** Calls `fn` for each item through the throttle, as {@link Throttle.map} does. */
   map<T, R>(
     items: Iterable<T | PromiseLike<T>> | AsyncIterable<T>,
     fn: (item: T, index: number) => R | PromiseLike<R>,
-    options?: MapOptions<T>,
+    options?: MapOptions<T, Name>,
   ): Promise<R[]> {
-    return mapItems(this, items, fn, options);
+    return mapItems(this as Gate, items, fn, options);
   }
 
   /**
@@ -255,6 +288,35 @@ export class RedisThrottle implements Gate {
     await this.#confirm({ kind: 'pause', seconds }, () => this.#fallback.pause(seconds));
   }
 
+  /**
+   * Sets the tokens at hand in all processes, up or down, for a quota that the upstream reports or an operator resets,
+   * as {@link Throttle.correct} does. Waiters that fit are granted.
+   *
+   * @param levels A number, or `cost` in a record, sets the rates without a name. Another entry of a record sets a named
+   *   rate. A rate that a record does not mention stays as it is.
+   * @param options `onlyLower: true` never raises a level.
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for a level that is not a number above
+   *   `-Infinity` and for an unknown name, and with a {@link ThrottleBackendError} when Redis fails.
+   *
+   * @example
+   * import { RedisThrottle } from 'headgate/redis';
+   *
+   * const client = { url: process.env.REDIS_URL ?? 'redis://localhost:6379' };
+   * const also = [{ name: 'tokens', capacity: 200_000, period: 60 }] as const;
+   * const llm = new RedisThrottle({ client, key: 'llm', capacity: 500, period: 60, also });
+   * await llm.correct({ tokens: 150_000 }, { onlyLower: true }); // the upstream reports 150,000 remaining tokens
+   * const { levels } = await llm.inspect();
+   * console.log((levels['tokens'] ?? 0) < 151_000);            // → true
+   * await llm.close();
+   */
+  async correct(levels: Cost<Name>, options: CorrectOptions = {}): Promise<void> {
+    checkObject('options', options);
+    const { onlyLower = false } = options;
+    const text = this.#rates.readLevels(levels);
+    const command: Command = { kind: 'correct', levels: text, onlyLower };
+    await this.#confirm(command, () => this.#fallback.correct(levels, options));
+  }
+
   /** Ends every pause now, in all processes. */
   async resume(): Promise<void> {
     this.#publisher.paused(0);
@@ -264,16 +326,17 @@ export class RedisThrottle implements Gate {
   }
 
   /**
-   * Changes limits while the throttle is in use. The new `concurrency` applies to callers of this object. The new rate
-   * applies to all processes, until another throttle configures its own rate. A waiter whose cost can now never be
-   * granted gets a `RangeError`.
+   * Changes limits while the throttle is in use. The new `concurrency` applies to callers of this object. The new main
+   * rate applies to all processes, until another throttle configures its own rates. A waiter whose cost or whose slots
+   * can now never be granted gets a `RangeError`.
    *
    * @returns A promise that rejects with a `RangeError` or `TypeError` for a limit out of range; nothing has changed
    *   then. It rejects with a {@link ThrottleBackendError} when Redis fails; the limits change with the next call then.
    */
   async configure(limits: Limits): Promise<void> {
-    this.#local.configure(limits);
+    this.#rates.configure(limits);
     this.#wire.configure();
+    this.#participant.refuse(({ terms }) => this.#rates.tooManySlots(terms?.slots ?? 1));
     await this.#confirm(undefined, ignore);
   }
 
@@ -326,7 +389,7 @@ export class RedisThrottle implements Gate {
    * await throttle.close();
    */
   async inspect(): Promise<RedisState> {
-    return readState(this.#afterCommands(), this);
+    return readState(this.#afterCommands(), this.#rates);
   }
 
   /**
@@ -372,14 +435,15 @@ export class RedisThrottle implements Gate {
   }
 
   /** Publishes the refusal of a call that is never sent to Redis. Returns the error. */
-  #publishRefusal<E>(cost: number, error: E): E {
-    this.#publisher.refused({}, cost, error);
+  #publishRefusal<E>(cost: Cost<Name>, terms: Terms | undefined, error: E): E {
+    this.#publisher.refused(
+      {},
+      terms === undefined ? (cost as number) : (terms.costs[0] as number),
+      error,
+      undefined,
+      terms,
+    );
     return error;
-  }
-
-  #checkCost(cost: number): void {
-    checkCost(cost);
-    if (cost > this.burst) throw oversizeError(this, cost, this.burst);
   }
 
   #closedError(): Error {
@@ -387,7 +451,7 @@ export class RedisThrottle implements Gate {
   }
 }
 
-async function disposeRedisThrottle(this: RedisThrottle): Promise<void> {
+async function disposeRedisThrottle(this: RedisThrottle<string>): Promise<void> {
   await this.close();
   await this.idle();
 }

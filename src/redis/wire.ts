@@ -1,9 +1,8 @@
 /** The calls of the script for one throttle object: the settings that every batch carries, and the wake-up time. */
-import type { Throttle } from '../core/throttle.js';
 import type { Batch } from './batch.js';
 import { ignore } from './drivers/driver.js';
 import { backendError, type Labelled } from './options.js';
-import { decodeReply, encodeBatch, encodeRate, Flag, micros, type Reply } from './protocol.js';
+import { decodeReply, encodeBatch, Flag, micros, type Reply } from './protocol.js';
 import { SAFE_SHARE } from './renewal.js';
 import type { Script } from './script.js';
 import type { SharedConnection } from './shared-connection.js';
@@ -24,25 +23,33 @@ export interface WireSettings {
   readonly serverTime: (() => number) | undefined;
 }
 
+/** The limits of one throttle object. */
+export interface WireLimits {
+  /** The number of jobs at a time; `0` and `Infinity` mean any number. */
+  readonly concurrency: number;
+  /** The rates, for the script. */
+  encode(): string;
+}
+
 export class Wire {
   readonly connection: SharedConnection;
   readonly wakeup: Wakeup = new Wakeup();
   readonly #settings: WireSettings;
   readonly #script: Script;
   /** The limits of this throttle object. */
-  readonly #limits: Throttle;
+  readonly #limits: WireLimits;
   readonly #clock: SteadyClock;
   #rate = '';
   /** The latest batch whose reply has set the wake-up time. */
   #latest: Batch | undefined;
-  /** Whether Redis has applied the present rate. */
+  /** Whether Redis has applied the present rates. */
   #isConfigured = false;
 
   constructor(
     settings: WireSettings,
     connection: SharedConnection,
     script: Script,
-    limits: Throttle,
+    limits: WireLimits,
     clock: SteadyClock,
   ) {
     this.#settings = settings;
@@ -53,10 +60,9 @@ export class Wire {
     this.configure();
   }
 
-  /** Sends the present limits with the next batch, to replace the rate in Redis. */
+  /** Sends the present limits with the next batch, to replace the rates in Redis. */
   configure(): void {
-    const { capacity, period, burst } = this.#limits;
-    this.#rate = encodeRate(capacity, period, burst);
+    this.#rate = this.#limits.encode();
     this.#isConfigured = false;
   }
 
@@ -65,7 +71,7 @@ export class Wire {
     return this.connection.isDown(this.#settings.keys[0] as string, now, probe);
   }
 
-  /** The rate for the next batch. */
+  /** The rates for the next batch. */
   get rate(): string {
     return this.#rate;
   }

@@ -14,9 +14,9 @@ const onRedis = (
     rate: true,
     pause: true,
     earlyRefusal: true,
-    names: false,
-    slots: false,
-    correct: false,
+    names: true,
+    slots: true,
+    correct: true,
     // Processes renew the leases of their holders, so a permit that is held for long does not expire.
     ttl: false,
   },
@@ -63,6 +63,7 @@ conformance(
         run: (...call) => callable.run('key', ...call),
         pause: (...call) => keyed.pause('key', ...call),
         resume: () => keyed.resume('key'),
+        correct: (...call) => callable.correct?.('key', ...call),
         close: (...call) => keyed.close(...call),
       };
       return { gate, ready: () => keyed.inspect('key') };

@@ -12,12 +12,14 @@ describe('inspect', () => {
       active: [],
       waiting: [],
       tokens: 5,
+      levels: {},
       pausedFor: 0,
     });
     expect(await open({ concurrency: 3 }).inspect()).toEqual({
       active: [],
       waiting: [],
       tokens: Infinity,
+      levels: {},
       pausedFor: 0,
     });
   });

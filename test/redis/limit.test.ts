@@ -279,5 +279,5 @@ test('clean', async () => {
   await alive.reset();
   await until('the signal aborts', () => mine.signal.aborted);
   await alive.idle();
-  expect(await alive.inspect()).toEqual({ active: [], waiting: [], tokens: Infinity, pausedFor: 0 });
+  expect(await alive.inspect()).toEqual({ active: [], waiting: [], tokens: Infinity, levels: {}, pausedFor: 0 });
 });

@@ -99,11 +99,11 @@ expectTypeOf<RedisKeyedThrottle>().toExtend<KeyedGate>();
 
 // Permits
 expectTypeOf<RedisPermit>().toExtend<Permit>();
-expectTypeOf(ioredis.acquire()).toEqualTypeOf<Promise<RedisPermit>>();
-expectTypeOf(ioredis.tryAcquire()).toEqualTypeOf<Promise<RedisPermit | undefined>>();
+expectTypeOf(ioredis.acquire()).toEqualTypeOf<Promise<RedisPermit<never>>>();
+expectTypeOf(ioredis.tryAcquire()).toEqualTypeOf<Promise<RedisPermit<never> | undefined>>();
 expectTypeOf(ioredis.run((permit) => permit.slot)).toEqualTypeOf<Promise<number>>();
 expectTypeOf(ioredis.run(async ({ signal }) => signal)).toEqualTypeOf<Promise<AbortSignal>>();
-expectTypeOf(keyed.acquire('a')).toEqualTypeOf<Promise<RedisPermit>>();
+expectTypeOf(keyed.acquire('a')).toEqualTypeOf<Promise<RedisPermit<never>>>();
 expectTypeOf(keyed.run('a', (permit) => permit.slot, 2, { timeout: 1 })).toEqualTypeOf<Promise<number>>();
 // @ts-expect-error the key is the first argument
 void keyed.run(() => 1);
@@ -111,6 +111,33 @@ void keyed.run(() => 1);
 (await ioredis.acquire()).slot = 2;
 // @ts-expect-error the permit may be undefined
 (await ioredis.tryAcquire()).release();
+
+// Names of rates
+const named = new RedisThrottle({ client: { url: '' }, key: 'k', also: [{ name: 'tokens', capacity: 5 }] });
+expectTypeOf(named).toExtend<Gate>();
+expectTypeOf((await named.acquire({ tokens: 1 })).costs.tokens).toEqualTypeOf<number>();
+expectTypeOf((await named.acquire()).slots).toEqualTypeOf<readonly number[]>();
+// @ts-expect-error an unknown name
+void named.acquire({ tokns: 1 });
+// @ts-expect-error an unknown name
+void named.tryAcquire({ tokns: 1 });
+// @ts-expect-error an unknown name
+void named.run(() => 1, { tokns: 1 });
+// @ts-expect-error an unknown name
+void named.correct({ tokns: 1 });
+// @ts-expect-error an unknown name
+(await named.acquire()).settle({ tokns: 1 });
+// @ts-expect-error an unknown name
+named.wrap(() => 1, { tokns: 1 });
+// @ts-expect-error a throttle without names
+void ioredis.acquire({ tokens: 1 });
+const namedKeys = new RedisKeyedThrottle({ client: { url: '' }, also: [{ name: 'tokens', capacity: 5 }] });
+void namedKeys.acquire('a', { cost: 1, tokens: 2 });
+void namedKeys.correct('a', { tokens: 2 }, { onlyLower: true });
+// @ts-expect-error an unknown name
+void namedKeys.acquire('a', { tokns: 1 });
+// @ts-expect-error an unknown name
+void namedKeys.correct('a', { tokns: 1 });
 
 expectTypeOf(ioredis.inspect()).toEqualTypeOf<Promise<RedisState>>();
 expectTypeOf<RedisState['active'][number]['slot']>().toEqualTypeOf<number>();

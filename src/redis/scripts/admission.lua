@@ -11,7 +11,7 @@ if find(flags, 'p', 1, true) then
   end
 end
 -- The number of words of each command.
-local WORDS = { A = 4, C = 3, E = 2, K = 3, P = 2, R = 2, S = 5, U = 1, W = 4 }
+local WORDS = { A = 4, B = 4, C = 3, E = 2, K = 3, P = 2, R = 2, S = 5, T = 3, U = 1, W = 4 }
 local self = find_owner(owner)
 local is_dying = dying ~= '' and find(dying .. '\n', '\n' .. owner .. '\n', 1, true)
 if not self and (batch ~= 0 or is_dying) then return format('U %016.0f', version) end
@@ -38,7 +38,7 @@ do
     local word = ARGV[index]
     if not WORDS[word] then return redis.error_reply('ERR headgate: no such command: ' .. word) end
     -- A request of a new batch is a new request, so it is searched only in a duplicate.
-    if word == 'C' or word == 'W' or (word == 'A' and is_duplicate) then
+    if word == 'C' or word == 'W' or ((word == 'A' or word == 'B') and is_duplicate) then
       members[#members + 1] = owner .. '.' .. ARGV[index + 1] .. ' ' .. ARGV[index + 2]
     end
     index = index + WORDS[word]

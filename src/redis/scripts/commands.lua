@@ -8,7 +8,7 @@ local index, changed = 10, true
 local reset_at
 while is_duplicate and ARGV[index] do
   local word, serial = ARGV[index], ARGV[index + 1]
-  if word == 'A' or word == 'W' then
+  if word == 'A' or word == 'B' or word == 'W' then
     local id = owner .. '.' .. serial
     local item, place = find_lease(id), find_ticket(id .. ' ' .. ARGV[index + 2], self)
     if item then notify(owner, 'g ' .. serial .. ' ' .. item)
@@ -19,25 +19,26 @@ while is_duplicate and ARGV[index] do
 end
 while ARGV[index] do
   local word, serial = ARGV[index], ARGV[index + 1]
-  if word == 'A' then
+  if word == 'A' or word == 'B' then
     local written, timeout = ARGV[index + 2], tonumber(ARGV[index + 3])
-    local cost = tonumber(written)
+    local costs = parse(written)
     -- A request without a timeout joins behind all waiters, so it needs no drain.
     if changed and waiting > 0 and (timeout >= 0 or max_queue >= 0) then
       drain()
       changed = false
     end
-    if cost > burst then notify(owner, format('O %s %.17g', serial, burst))
-    elseif waiting == 0 and fits(concurrency, cost) then grant(owner, self, serial, written)
+    if waiting == 0 and fits(concurrency, costs) and not is_oversize(costs) then
+      grant(owner, self, serial, written, costs)
+    elseif is_oversize(costs) then notify(owner, oversize_event(serial, costs))
     else
       local opens_at = max(now, paused)
-      local wait = (capacity < 0 and opens_at or ready_at(opens_at, queued + cost)) - now
+      local wait = (rates[1] and all_ready_at(opens_at, costs, true) or opens_at) - now
       local late = timeout == 0 or (timeout > 0 and timeout * (1 + 1e-9) < wait)
       if late or (max_queue >= 0 and waiting >= max_queue) then
         notify(owner, format('%s %s %.0f %d %d', late and 'L' or 'F', serial, wait, active, waiting))
       else
         local place = next_ticket()
-        join_queue(owner .. '.' .. serial .. ' ' .. written, self, cost, place)
+        join_queue(owner .. '.' .. serial .. ' ' .. written, self, costs, place)
         notify(owner, format('Q %s %.0f', serial, place))
       end
     end
@@ -53,18 +54,23 @@ while ARGV[index] do
     local id = owner .. '.' .. serial
     local member = id .. ' ' .. ARGV[index + 2]
     local item = find_lease(id)
-    if find_ticket(member, self) then leave_queue(member, self, tonumber(ARGV[index + 2]))
+    if find_ticket(member, self) then leave_queue(member, self, parse(ARGV[index + 2]))
     elseif item then
       local _, granted, cost, number = match(item, '^(%S+) (%S+) (%S+) (%S+)')
       remove_lease(id, item)
       self.leases = self.leases - 1
-      if settle then settle(0, tonumber(cost), tonumber(granted), tonumber(number)) end
+      if settle then settle('0', cost, tonumber(granted), tonumber(number)) end
     end
     changed = true
   elseif word == 'S' then
     if settle then
-      settle(tonumber(serial), tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]), tonumber(ARGV[index + 4]))
+      settle(serial, ARGV[index + 2], tonumber(ARGV[index + 3]), tonumber(ARGV[index + 4]))
     end
+    changed = true
+  elseif word == 'T' then
+    -- The waiters that fit before the correction are granted by the old level.
+    drain()
+    if correct then correct(serial, ARGV[index + 2] == '1') end
     changed = true
   elseif word == 'P' then
     drain()
@@ -73,7 +79,7 @@ while ARGV[index] do
     paused, changed = 0, true
   elseif word == 'K' then
     local id, item = owner .. '.' .. serial, ARGV[index + 2]
-    local slot, granted = match(item, '^(%d+) (%d+)')
+    local text, granted = match(item, '^(%S+) (%d+)')
     if not reset_at then
       local last = call('ZRANGE', RESET, -1, -1)[1]
       reset_at = tonumber(last and match(last, '^@(%d+)') or -1)
@@ -81,25 +87,28 @@ while ARGV[index] do
     -- The message of the reset may be late, or lost.
     if tonumber(granted) <= reset_at then notify(owner, 'X ' .. serial)
     elseif not find_lease(id) then
-      slot = tonumber(slot)
-      prepare_lease(slot)
-      if occupy_slot(slot) then
-        add_lease(id, item)
+      local numbers, highest = {}, 0
+      for slot in string.gmatch(text, '[1-9]%d*') do
+        numbers[#numbers + 1], highest = tonumber(slot), max(highest, tonumber(slot))
+      end
+      prepare_lease(#numbers, highest)
+      if occupy_slots(numbers) then
+        add_lease(id, item, #numbers)
         self.leases = self.leases + 1
       else notify(owner, 'X ' .. serial) end
     end
   elseif word == 'W' then
     local id, written, place = owner .. '.' .. serial, ARGV[index + 2], tonumber(ARGV[index + 3])
-    local item, member, cost = find_lease(id), id .. ' ' .. written, tonumber(written)
+    local item, member, costs = find_lease(id), id .. ' ' .. written, parse(written)
     local present = find_ticket(member, self)
     if item then notify(owner, 'g ' .. serial .. ' ' .. item)
     elseif present then notify(owner, format('Q %s %.0f', serial, present))
-    elseif cost > burst then notify(owner, format('O %s %.17g', serial, burst))
+    elseif is_oversize(costs) then notify(owner, oversize_event(serial, costs))
     else
       -- A ticket of an earlier life of the state keeps its place. It may be before all, so no row is known any more.
       if place < created_at then ticket, row_owner, is_withdrawn = max(ticket, place), '', true
       else place = next_ticket() end
-      join_queue(member, self, cost, place)
+      join_queue(member, self, costs, place)
       changed = true
       -- This instant voids earlier grants.
       notify(owner, format('Q %s %.0f %.0f', serial, place, now))
@@ -108,7 +117,7 @@ while ARGV[index] do
   index = index + WORDS[word]
 end
 drain()
-if capacity >= 0 then
+if rates[1] then
   flush_log()
   trim_log()
 end

@@ -2,26 +2,35 @@
 --
 -- Needs all above. Defines:
 local MOST_GRANTS = 500
-local head_record, head_cost, head_name, head_ticket
+local head_record, head_costs, head_name, head_ticket
 -- The waiters that were read from the head on: the entries of `row` from `row_from` on.
 local row, row_from
-local function fits(limit, cost)
-  return (limit < 0 or active < limit) and now >= paused and (capacity < 0 or ready_at(now, cost) <= now)
+local function fits(limit, costs)
+  return (limit < 0 or active + costs.slots <= limit) and now >= paused
+    and (not rates[1] or all_ready_at(now, costs) <= now)
 end
-local function grant(recipient, record, serial, cost)
-  prepare_lease()
-  local slot = take_slot()
-  if capacity >= 0 then
-    grants, tokens, since = grants + 1, level(now) - cost, max(now, since)
-    logged[#logged + 1] = struct.pack('>dd', since, cost)
+local function grant(recipient, record, serial, cost, costs)
+  prepare_lease(costs.slots)
+  local slot = take_slots(costs.slots)
+  if rates[1] then
+    grants = grants + 1
+    local entry = ''
+    for index, rate in ipairs(rates) do
+      if rate.lasts then window_take(rate, now, costs[index])
+      else
+        rate.tokens, rate.since = level(rate, now) - costs[index], max(now, rate.since)
+        entry = entry .. struct.pack('>d', costs[index])
+      end
+    end
+    if buckets > 0 then logged[#logged + 1] = struct.pack('>d', now) .. entry else folded = grants end
   end
-  local item = format('%d %.0f %s %.0f', slot, now, cost, capacity < 0 and 0 or grants)
-  add_lease(recipient .. '.' .. serial, item)
+  local item = format('%s %.0f %s %.0f', slot, now, cost, rates[1] and grants or 0)
+  add_lease(recipient .. '.' .. serial, item, costs.slots)
   record.leases, record.is_changed = record.leases + 1, true
   notify(recipient, 'G ' .. serial .. ' ' .. item)
 end
 -- Grants the head of the queue while it fits, and finds the new head. Waiters of removed owners are skipped. At most
--- MOST_GRANTS waiters leave the queue in one call.
+-- MOST_GRANTS waiters leave the queue in one call, fewer if they take several slots each.
 local function drain()
   head_name = nil
   local passed_in_all = 0
@@ -36,20 +45,21 @@ local function drain()
     for index = 1, #found, 2 do
       local member = found[index]
       local name, serial, cost = match(member, '^(.*)%.(%S+) (.*)$')
-      local record = find_owner(name)
+      local record, costs = find_owner(name), parse(cost)
       tickets[member] = tonumber(found[index + 1])
       local is_alive = record and find_ticket(member, record)
-      if is_alive and (passed_in_all >= MOST_GRANTS or not fits(record.limit, tonumber(cost))) then
-        head_record, head_cost, head_name, head_ticket = record, tonumber(cost), name, tickets[member]
+      if is_alive and (passed_in_all >= MOST_GRANTS or not fits(record.limit, costs)) then
+        head_record, head_costs, head_name, head_ticket = record, costs, name, tickets[member]
         row, row_from = found, index
         is_unfinished = is_unfinished or passed_in_all >= MOST_GRANTS
         break
       end
       tickets[member] = false
-      passed, passed_in_all, queue_length = passed + 1, passed_in_all + 1, queue_length - 1
+      passed, passed_in_all, queue_length = passed + 1, passed_in_all + max(1, costs.slots), queue_length - 1
+      add_queued(costs, -1)
       if is_alive then
-        subtract_waiter(record, cost)
-        grant(name, record, serial, cost)
+        subtract_waiter(record, costs)
+        grant(name, record, serial, cost, costs)
       end
     end
     if passed > 0 then call('ZREMRANGEBYRANK', QUEUE, 0, passed - 1) elseif head_name then front = found end

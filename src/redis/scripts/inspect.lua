@@ -3,9 +3,10 @@
 -- KEYS   those of `step.lua`
 -- ARGV   1 the clock of a test (empty: TIME)   2 the part to read: empty at first, then `leases` or `waiters`
 --        3 the last line that the caller has received
--- REPLY  Lines. The first one: `now capacity period burst tokens since paused`, without a state `now` alone. The second
---        one: the arguments 2 and 3 of the next call, or empty at the end. Then `L owner slot granted cost` for each
---        lease, and `W owner ticket cost` for each waiter, in order. An owner that has expired is left out.
+-- REPLY  Lines. The first one: `now paused`, then a word for the level of each rate: `level` or `level;name=`. Without
+--        a state, `now` alone. The second one: the arguments 2 and 3 of the next call, or empty at the end. Then
+--        `L owner slots granted cost` for each lease, and `W owner ticket cost` for each waiter, in order. An owner
+--        that has expired is left out.
 local packed, clock = redis.call('GET', KEYS[1]), tonumber(ARGV[1])
 --- @include state
 local PAGE = 200
@@ -52,5 +53,24 @@ else
   end
   following = #found == 2 * PAGE and 'waiters ' .. found[2 * PAGE] or ''
 end
-local first = format('%.0f %.17g %.17g %.17g %.17g %.0f %.0f', now, capacity, period, burst, tokens, since, paused)
+local first, _ = format('%.0f %.0f', now, paused), nil
+if terms == '' then
+  if capacity >= 0 then first = first .. format(' %.17g', min(burst, tokens + max(0, now - since) * rate)) end
+else
+  local packs, place, index = settlement ~= '' and { cmsgpack.unpack(settlement) } or {}, 1, 0
+  while place <= #levels do
+    local tag
+    tokens, since, rate, burst, _, tag, place = struct.unpack('>ddddds', levels, place)
+    index = index + 1
+    local found, pack = min(burst, tokens + max(0, now - since) * rate), packs[index]
+    if pack and type(pack[1]) == 'table' then
+      -- A window: the counters that still count.
+      found = burst
+      for entry, last in ipairs(pack[1]) do
+        if last + rate > now then found = found - pack[2][entry] end
+      end
+    end
+    first = first .. format(' %.17g', found) .. tag
+  end
+end
 return table.concat({ first, following, unpack(lines) }, '\n')

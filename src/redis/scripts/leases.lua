@@ -1,12 +1,12 @@
--- Leases. The id of a lease is `owner.serial`, and its item is `slot granted cost number`. `leases` is a text of a line
--- for each, which begins with a line feed. More than MOST_INLINE leases, or a higher slot, move into LEASES, a sorted
--- set of `id item` with the score 0: a range of its members is one lease, or all of one owner.
+-- Leases. The id of a lease is `owner.serial`, and its item is `slots granted cost number`. `leases` is a text of a
+-- line for each, which begins with a line feed. More than MOST_INLINE leases, or a higher slot, move into LEASES, a
+-- sorted set of `id item` with the score 0: a range of its members is one lease, or all of one owner.
 --
 -- Needs the slots and `call_in_parts`. Defines:
 local MOST_INLINE, FEW = 64, 32
 -- The item of each id that this batch has read from LEASES (false: none), and the lines to add and to remove.
 local items, added, removed_leases = {}, {}, {}
-local active_before = active
+local count_before = active - surplus
 local function find_lease(id)
   if not leases_apart then
     local from = find(leases, '\n' .. id .. ' ', 1, true)
@@ -20,8 +20,8 @@ local function find_lease(id)
   end
   return item
 end
-local function add_lease(id, item)
-  active = active + 1
+local function add_lease(id, item, count)
+  active, surplus = active + count, surplus + count - 1
   local line = id .. ' ' .. item
   if not leases_apart then
     leases = leases .. '\n' .. line
@@ -30,10 +30,10 @@ local function add_lease(id, item)
   items[id] = item
   if removed_leases[line] then removed_leases[line] = nil else added[line] = true end
 end
--- Makes room for one more lease, before its slot is taken. `slot`: a given one.
-local function prepare_lease(slot)
-  if leases_apart or (active < MOST_INLINE and (slot or 0) <= MOST_INLINE
-    and (#slots < MOST_INLINE or find(slots, '0', 1, true))) then return end
+-- Makes room for one more lease, before its `count` slots are taken. `highest`: the highest of given slots.
+local function prepare_lease(count, highest)
+  if leases_apart or (active - surplus < MOST_INLINE and active + count <= MOST_INLINE
+    and (highest or 0) <= MOST_INLINE) then return end
   local pairs_of_words, place = {}, 1
   for line in string.gmatch(leases, '[^\n]+') do
     pairs_of_words[place], pairs_of_words[place + 1] = 0, line
@@ -41,14 +41,15 @@ local function prepare_lease(slot)
   end
   call('UNLINK', LEASES, SLOTS)
   call_in_parts('ZADD', LEASES, pairs_of_words)
+  call('SETBIT', SLOTS, 0, 0)
   for slot = 1, #slots do
     if sub(slots, slot, slot) == '1' then call('SETBIT', SLOTS, slot - 1, 1) end
   end
   leases, slots, leases_apart, keys_expiry = '', '', true, 0
 end
 local function remove_lease(id, item)
-  active = active - 1
-  free_slot(tonumber(match(item, '^%d+')))
+  local count = free_slots(match(item, '^%S+'))
+  active, surplus = active - count, surplus - count + 1
   local line = id .. ' ' .. item
   if not leases_apart then
     local from, till = find(leases, '\n' .. line, 1, true)
@@ -72,12 +73,17 @@ local function flush_leases()
   added, removed_leases = {}, {}
   flush_slots()
   -- Moves few leases back into the text. The moment is chosen so that a steady number of leases is seldom read.
-  if active > FEW or dying ~= '' or (active > 0 and floor(active / 8) == floor(active_before / 8)) then return end
+  local count = active - surplus
+  if count > FEW or active > MOST_INLINE or dying ~= '' or (count > 0 and floor(count / 8) == floor(count_before / 8))
+    then return end
   local lines, texts, highest = call('ZRANGE', LEASES, 0, -1), {}, 0
   local used = {}
   for index, line in ipairs(lines) do
-    local slot = tonumber(match(line, '^%S+ (%d+)'))
-    used[slot], highest, texts[index] = true, max(highest, slot), '\n' .. line
+    texts[index] = '\n' .. line
+    for slot in string.gmatch(match(line, '^%S+ (%S+)'), '%d+') do
+      slot = tonumber(slot)
+      used[slot], highest = true, max(highest, slot)
+    end
   end
   if highest > MOST_INLINE then return end
   local digits = {}

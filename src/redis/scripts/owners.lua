@@ -1,7 +1,8 @@
 -- Owners. The record of an owner: the number of its `next` batch, its `expiry`, its `limit` of concurrency, the number
--- of its `leases` and `waiters`, the `cost` of its waiters, and its `birth`: the last ticket before it joined. `owners`
--- is a text of a line feed, the name, a space and seven doubles for each. More than MOST_OWNERS move into OWNERS, a
--- hash of the same doubles, and EXPIRIES, a sorted set. A score in EXPIRIES may be too early: a renewal leaves it.
+-- of its `leases` and `waiters`, the main `cost` of its waiters, and its `birth`: the last ticket before it joined.
+-- `owners` is a text of a line feed, the name, a space and seven doubles for each. More than MOST_OWNERS move into
+-- OWNERS, a hash of the same doubles, and EXPIRIES, a sorted set. A score in EXPIRIES may be too early: a renewal
+-- leaves it.
 --
 -- Needs the leases, `waiting`, `queued`. Defines:
 local MOST_OWNERS, FEW_OWNERS, MOST_SWEPT = 16, 8, 200

@@ -21,7 +21,7 @@ if is_withdrawn then
   permissions = ''
 end
 local up_to, lingers = 0, false
-if capacity < 0 and now >= paused and (self.limit < 0 or active <= self.limit) and not has_ended then
+if not rates[1] and now >= paused and (self.limit < 0 or active <= self.limit) and not has_ended then
   if head_name == owner then
     if row_owner ~= owner or row_end < head_ticket then
       row_owner, row_end = owner, head_ticket

@@ -11,23 +11,33 @@ local function find_ticket(member, record)
   if found and found <= record.birth and found >= created_at then return false end
   return found
 end
-local function subtract_waiter(record, cost)
+-- Adds the costs of a waiter that has joined, or with the sign -1 of one that has left, to those of the queue.
+local function add_queued(costs, sign)
+  for index, rate in ipairs(rates) do
+    if rate.tag ~= '' then rate.queued = queue_length > 0 and max(0, rate.queued + sign * costs[index]) or 0 end
+  end
+end
+local function subtract_waiter(record, costs)
+  local cost = costs.main
   record.waiters, record.cost, record.is_changed = record.waiters - 1, record.cost - cost, true
   waiting, queued = waiting - 1, queued - cost
   if record.waiters == 0 then record.cost = 0 end
   if waiting == 0 then queued = 0 end
 end
-local function join_queue(member, record, cost, place)
+local function join_queue(member, record, costs, place)
+  local cost = costs.main
   if queue_length == 0 then keys_expiry = 0 end
   if place < created_at then front = nil end
   if not tickets[member] then queue_length = queue_length + 1 end
   tickets[member], left[member], joined[#joined + 1] = place, nil, member
   record.waiters, record.cost, record.is_changed = record.waiters + 1, record.cost + cost, true
   waiting, queued = waiting + 1, queued + cost
+  add_queued(costs, 1)
 end
-local function leave_queue(member, record, cost)
+local function leave_queue(member, record, costs)
   tickets[member], left[member], queue_length = false, true, queue_length - 1
-  subtract_waiter(record, cost)
+  add_queued(costs, -1)
+  subtract_waiter(record, costs)
 end
 -- Takes the tail of the queue. Waiters at the head of the queue that stand in a row are one row with the next one.
 local function next_ticket()
@@ -56,5 +66,6 @@ local function flush_queue()
   if waiting == 0 and queue_length > 0 then
     call('UNLINK', QUEUE)
     queue_length, front = 0, nil
+    add_queued({}, 0)
   end
 end

@@ -18,7 +18,8 @@ if ARGV[2] ~= 'more' then
   else call('UNLINK', RESET) end
   if packed then
     local at, _, last_expiry, active = struct.unpack('>dddd', packed, 11)
-    if active > 0 then
+    -- A lease may have no slot.
+    if active > 0 or struct.unpack('>I4', packed, 47) > 0 or call('EXISTS', KEYS[4]) == 1 then
       local now = tonumber(ARGV[1])
       if not now then
         local time = call('TIME')

@@ -1,5 +1,6 @@
--- Slot numbers, from 1. The lowest free one is taken. `slots` is a text with a `1` for each slot in use and a `0` for
--- each free one. Slots in a structure of their own are the bitmap SLOTS.
+-- Slot numbers, from 1. The lowest free ones are taken. An item names its slots, separated by commas; `0` stands for
+-- none. `slots` is a text with a `1` for each slot in use and a `0` for each free one. Slots in a structure of their
+-- own are the bitmap SLOTS.
 --
 -- Needs `slots`, `leases_apart`. Defines:
 local freed, sorted, lowest = {}, true, nil
@@ -28,6 +29,26 @@ local function free_slot(slot)
   if leases_apart then freed[#freed + 1], sorted = slot, false
   else slots = sub(slots, 1, slot - 1) .. '0' .. sub(slots, slot + 1) end
 end
+local function take_slots(count)
+  if count == 1 then return take_slot() end
+  local taken = {}
+  for index = 1, count do taken[index] = take_slot() end
+  return count == 0 and '0' or table.concat(taken, ',')
+end
+-- Frees the slots of an item. Returns their number.
+local function free_slots(text)
+  local number = tonumber(text)
+  if number then
+    if number > 0 then free_slot(number) end
+    return min(number, 1)
+  end
+  local count = 0
+  for slot in string.gmatch(text, '%d+') do
+    free_slot(tonumber(slot))
+    count = count + 1
+  end
+  return count
+end
 local function flush_slots()
   for from = 1, #freed, 1000 do
     local words = {}
@@ -39,7 +60,7 @@ local function flush_slots()
   end
   freed, lowest = {}, nil
 end
-local occupy_slot
+local occupy_slot, occupy_slots
 if batch == 0 then
   -- Takes a slot of a given number. Returns whether it was free.
   function occupy_slot(slot)
@@ -50,6 +71,16 @@ if batch == 0 then
     if sub(slots, slot, slot) == '1' then return false end
     if slot > #slots then slots = slots .. string.rep('0', slot - #slots) end
     slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
+    return true
+  end
+  -- Takes all slots of an item or none. Returns whether they were free.
+  function occupy_slots(numbers)
+    for index, slot in ipairs(numbers) do
+      if not occupy_slot(slot) then
+        for taken = 1, index - 1 do free_slot(numbers[taken]) end
+        return false
+      end
+    end
     return true
   end
 end

@@ -1,13 +1,13 @@
 -- The state of a gate, read from its string.
 --
--- The string begins with `headgate1` and a letter for the fast path: `q`, `r`, or `f` for none. Then follow
+-- The string begins with `headgate1` and a letter for the fast path: `q`, `r`, `m`, or `f` for none. Then follow
 --   at, next_expiry, last_expiry, active (doubles), the sizes of the four texts below (integers), version (16 digits),
 --   tokens, since, rate, burst, grants, folded, keys_expiry (doubles),
 --   capacity, period, ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
 --   apart (doubles),
 --   the texts owners, leases, slots, permissions,
---   the names head_owner, row_owner, dying (each ends with a zero byte), offset, grace (doubles), and settlement, see
---   `settlement-log.lua`.
+--   the names head_owner, row_owner, dying (each ends with a zero byte), offset, grace, surplus (doubles), terms (ends
+--   with a zero byte), settlement, see `settlement-log.lua`, and levels, see `rates.lua`.
 --
 -- Needs `packed`, and `clock` unless the time was not read. Defines `now`, `expired_at` (an owner has expired if its
 -- expiry is not later), `known` (whether the state was found), and:
@@ -20,10 +20,13 @@ local owner, batch, ttl, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV
 local flags, max_queue = ARGV[6], tonumber(ARGV[8])
 
 -- `at`: the latest instant. `next_expiry`: no owner expires before it. `last_expiry`: all owners have expired by then.
--- `active`: the number of leases. `keys_expiry`: until when Redis keeps the other keys.
-local at, next_expiry, last_expiry, active, keys_expiry
--- The bucket: the level `tokens` at the instant `since`. A capacity of -1 means no rate.
+-- `active`: the number of slots in use. `surplus`: how many more these are than the leases; most leases have one slot.
+-- `keys_expiry`: until when Redis keeps the other keys.
+local at, next_expiry, last_expiry, active, surplus, keys_expiry
+-- The one bucket of most gates: the level `tokens` at the instant `since`. A capacity of -1 means no such bucket.
 local capacity, period, rate, burst, tokens, since
+-- The limits of a gate that has other rates than one bucket without a name: argument 5 of the step. Empty for others.
+local terms
 -- The number of grants that the log has had since `created_at`, and how many of them it no longer has one by one.
 local grants, folded, created_at
 -- The last ticket, the number of waiters and their cost, and the length of the queue with waiters of removed owners.
@@ -35,7 +38,7 @@ local row_owner, row_end, purge_from
 local paused, version, owner_count
 -- Whether the leases with their slots, and the owners, are in structures of their own.
 local leases_apart, owners_apart
-local owners, leases, slots, permissions, dying, settlement
+local owners, leases, slots, permissions, dying, settlement, levels
 -- While the clock is behind: what is added to it, and the span for which owners live longer.
 local offset, grace = 0, 0
 -- The first waiters with their tickets; nil if they were not read, or may have changed since.
@@ -60,9 +63,13 @@ if packed then
   owners, leases = sub(packed, 235, leases_at - 1), sub(packed, leases_at, slots_at - 1)
   slots = sub(packed, slots_at, permissions_at - 1)
   permissions = sub(packed, permissions_at, permissions_at + permissions_size - 1)
-  head_owner, row_owner, dying, offset, grace, place =
-    struct.unpack('>sssdd', packed, permissions_at + permissions_size)
-  settlement = sub(packed, place)
+  head_owner, row_owner, dying, offset, grace, surplus, terms, place =
+    struct.unpack('>sssddds', packed, permissions_at + permissions_size)
+  if terms == '' then settlement = sub(packed, place)
+  else
+    local levels_at = #packed - 3 - struct.unpack('>I4', packed, #packed - 3)
+    settlement, levels = sub(packed, place, levels_at - 1), sub(packed, levels_at, -5)
+  end
   -- Redis may have evicted a structure. Then all is lost, and every owner states again what it holds.
   if queue_length > 0 then
     front = call('ZRANGE', QUEUE, 0, 2, 'WITHSCORES')
@@ -98,12 +105,12 @@ if packed and at > clock then
 else offset, grace = 0, 0 end
 local expired_at = now - grace
 if not known then
-  at, next_expiry, last_expiry, active, keys_expiry = now, FOREVER, 0, 0, 0
+  at, next_expiry, last_expiry, active, surplus, keys_expiry = now, FOREVER, 0, 0, 0, 0
   capacity, period, rate, burst, tokens, since = -1, 1, -1, 0, 0, 0
   grants, folded, created_at = 0, 0, now
   ticket, waiting, queued, queue_length = 0, 0, 0, 0
   head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
   paused, owner_count, leases_apart, owners_apart, grace = 0, 0, false, false, 0
   version = max(version and version + 1 or 0, now)
-  owners, leases, slots, permissions, dying, settlement, front = '', '', '', '', '', '', nil
+  owners, leases, slots, permissions, dying, settlement, terms, front = '', '', '', '', '', '', '', nil
 end

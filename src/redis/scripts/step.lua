@@ -14,8 +14,8 @@
 --
 -- ARGV
 --   1 owner   2 the number of the batch   3 ttl   4 concurrency (-1: any)
---   5 `capacity period burst` (capacity -1: no rate)
---   6 flags: `c` replace the rate in Redis by argument 5, `e` remove the owner if it holds nothing after the batch,
+--   5 the rates, see `rates.lua`: `capacity period burst` for one bucket (capacity -1: no rate)
+--   6 flags: `c` replace the rates in Redis by argument 5, `e` remove the owner if it holds nothing after the batch,
 --     `l` released slots may linger in the process, `p` check the permission to publish first
 --   7 the server instant that the timer of the process has confirmed (0: none)   8 maxQueue (-1: any)
 --   9 the clock of a test (empty: TIME)   from 10 on the commands:
@@ -23,9 +23,12 @@
 --   `K serial item`           states a lease. Only in batch 0.
 --   `W serial cost ticket`    states a waiter.
 --   `A serial cost timeout`   requests a permit (timeout 0: now or never, -1: without a timeout).
+--   `B serial cost timeout`   the same, with a cost that is not a number.
 --   `R serial`                releases a lease.
+--   `T levels 0|1`            sets the levels of the rates that `levels` mentions (1: never to a higher level).
 --   `C serial cost`           cancels a request: the waiter, or the grant with its tokens.
---   `S cost requested granted number`  states the true cost of a grant.
+--   `S cost requested granted number`  states the true cost of a grant. A rate whose cost is the same is not settled.
+--   A cost is a number, or names its rates and slots: see `rates.lua`.
 --   `P span`                  pauses. `U` resumes.
 --
 -- REPLY
@@ -36,11 +39,11 @@
 --   `upTo`: the caller may hand slots on to its waiters up to this ticket.
 --   `wakeSpan wakeAt`: the owner must call the script again after this span, at this instant.
 --   Then one event on each line:
---   `G serial slot granted cost number`  a grant. `g` with the same words: a grant of an earlier batch.
+--   `G serial slots granted cost number`  a grant. `g` with the same words: a grant of an earlier batch.
 --   `Q serial ticket [now]`              a place in the queue; with `now` if the waiter has returned to the queue.
 --   `L serial wait active waiting`       a refusal: the timeout is too short.
 --   `F serial wait active waiting`       a refusal: the queue is full.
---   `O serial burst`                     a refusal: the cost is too large.
+--   `O serial burst [name]`              a refusal: the cost is too large, for the rate of this name.
 --   `N serial`                           a repeated request that an earlier batch has refused.
 --   `X serial`                           a lease is lost: its slot has another holder.
 --
@@ -55,6 +58,8 @@
 --- @include fast-path
 --- @include state
 --- @include events
+--- @include rates
+--- @include window
 --- @include bucket
 --- @include settlement-log
 --- @include slots

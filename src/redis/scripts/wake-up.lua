@@ -5,9 +5,9 @@
 local wake
 if head_name then
   local instant, limit = max(now, paused), head_record.limit
-  if capacity >= 0 then instant = ready_at(instant, head_cost) end
+  if rates[1] then instant = all_ready_at(instant, head_costs) end
   -- Without a free slot, the head can be due when the next owner expires.
-  if limit >= 0 and active >= limit then instant = max(instant, next_expiry + grace) end
+  if limit >= 0 and active + head_costs.slots > limit then instant = max(instant, next_expiry + grace) end
   instant = max(instant, now + 1)
   wake = instant
   if head_name ~= owner then

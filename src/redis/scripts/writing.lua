@@ -24,14 +24,19 @@ if owners_apart and owner_count <= FEW_OWNERS then
 end
 -- A state that equals a new one is deleted; any other expires when it would equal a new one.
 local needed = max(now, paused, last_expiry + grace)
-if capacity >= 0 and level(now) < burst then needed = max(needed, since + (burst - tokens) / rate) end
-if owner_count == 0 and active == 0 and needed <= now then
+for _, rate in ipairs(rates) do
+  if rate.lasts then needed = max(needed, window_full_at(rate))
+  elseif level(rate, now) < rate.burst then
+    needed = max(needed, rate.since + (rate.burst - rate.tokens) / rate.rate)
+  end
+end
+if owner_count == 0 and active == surplus and needed <= now then
   call('UNLINK', unpack(KEYS, 1, 7))
   return table.concat(reply, '\n')
 end
-if active > 0 and needed <= now then needed = now + ttl end
+if active > surplus and needed <= now then needed = now + ttl end
 needed = min(FOREVER, ceil(needed))
-local has_log = capacity >= 0 and grants > folded
+local has_log = buckets > 0 and grants > folded
 local names = {}
 if queue_length > 0 then names[1] = QUEUE end
 if leases_apart then names[#names + 1], names[#names + 2] = LEASES, SLOTS end
@@ -45,16 +50,37 @@ elseif keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now the
 end
 local kind = 'f'
 if queue_length == 0 and not leases_apart and not owners_apart and paused <= now and dying == '' then
-  kind = capacity < 0 and 'q' or has_log and 'r' or 'f'
+  kind = not rates[1] and 'q' or has_log and not has_windows and (terms == '' and 'r' or 'm') or 'f'
 end
-if base then settlement = capacity < 0 and '' or cmsgpack.pack(base, base_at, base_rate, base_burst, ignored, peaks) end
+if has_windows then read_settlement() end
+if is_read then
+  local packs = {}
+  for index, rate in ipairs(rates) do
+    local memory = rate.memory
+    packs[index] = memory
+      and { memory.base, memory.at, memory.rate, memory.burst, memory.ignored, memory.peaks, memory.folded }
+      or { rate.lasts, rate.sums, rate.start, rate.ignored }
+  end
+  settlement = rates[1] and cmsgpack.pack(unpack(packs)) or ''
+end
+local one = { capacity = -1, period = 1, rate = -1, burst = burst, tokens = 0, since = 0 }
+levels = ''
+if terms == '' then one = rates[1] or one
+else
+  for _, rate in ipairs(rates) do
+    levels = levels .. struct.pack('>ddddds', rate.tokens, rate.since, rate.rate, rate.burst, rate.queued, rate.tag)
+  end
+  levels = levels .. struct.pack('>I4', #levels)
+end
 call('SET', STATE, 'headgate1' .. kind
   .. struct.pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active, #owners, #leases, #slots, #permissions)
   .. version_text
-  .. struct.pack('>dddddddddddddddddddd', tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period,
+  .. struct.pack('>dddddddddddddddddddd', one.tokens, one.since, one.rate, one.burst, grants, folded, keys_expiry,
+    one.capacity, one.period,
     ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
     (leases_apart and 1 or 0) + (owners_apart and 2 or 0))
-  .. owners .. leases .. slots .. permissions .. struct.pack('>sssdd', head_owner, row_owner, dying, offset, grace)
-  .. settlement,
+  .. owners .. leases .. slots .. permissions
+  .. struct.pack('>sssddds', head_owner, row_owner, dying, offset, grace, surplus, terms)
+  .. settlement .. levels,
   'PX', format('%.0f', ceil((needed - now) / 1000) + 1))
 return table.concat(reply, '\n')

@@ -36,6 +36,7 @@ const textOf = (command: Command): string => {
     release: 'R',
     cancel: 'C',
     settle: 'S',
+    correct: 'T',
     pause: 'P',
     resume: 'U',
     replace: 'E',

@@ -4,6 +4,8 @@
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Terms } from '../../../src/core/cost.js';
+import { type Charge, encodeCharge } from '../../../src/redis/charge.js';
 import {
   type Command,
   decodeEvent,
@@ -28,6 +30,9 @@ const settings = {
 
 const secondsOf = (micros: string | undefined): number => (Number(micros) >= FOREVER ? Infinity : Number(micros) / 1e6);
 
+/** A cost is a number if it can be one. */
+const readCharge = (text = ''): Charge => (Number.isNaN(Number(text)) ? text : Number(text));
+
 /** Reads the words of one command from the front of `words`. */
 function decodeCommand(words: string[]): Command {
   const [kind, ...fields] = words;
@@ -37,22 +42,25 @@ function decodeCommand(words: string[]): Command {
   };
   switch (kind) {
     case 'A':
+    case 'B':
       return read(3, (serial = '', cost, timeout) => {
         return {
           kind: 'acquire',
           serial,
-          cost: Number(cost),
+          cost: readCharge(cost),
           timeout: timeout === '-1' ? Infinity : secondsOf(timeout),
         };
       });
     case 'R':
       return read(1, (serial = '') => ({ kind: 'release', serial }));
     case 'C':
-      return read(2, (serial = '', cost) => ({ kind: 'cancel', serial, cost: Number(cost) }));
+      return read(2, (serial = '', cost) => ({ kind: 'cancel', serial, cost: readCharge(cost) }));
     case 'S':
       return read(4, (cost, requested, granted, number) => {
-        return { kind: 'settle', cost: Number(cost), item: `1 ${granted} ${requested} ${number}` };
+        return { kind: 'settle', cost: readCharge(cost), item: `1 ${granted} ${requested} ${number}` };
       });
+    case 'T':
+      return read(2, (levels = '', flag) => ({ kind: 'correct', levels, onlyLower: flag === '1' }));
     case 'P':
       return read(1, (span) => ({ kind: 'pause', seconds: secondsOf(span) }));
     case 'U':
@@ -63,7 +71,7 @@ function decodeCommand(words: string[]): Command {
       return read(2, (serial = '', item = '') => ({ kind: 'hold', serial, item }));
     case 'W':
       return read(3, (serial = '', cost, ticket) => {
-        return { kind: 'wait', serial, cost: Number(cost), ticket: Number(ticket) };
+        return { kind: 'wait', serial, cost: readCharge(cost), ticket: Number(ticket) };
       });
     default:
       throw new Error(`unknown command ${kind}`);
@@ -84,7 +92,7 @@ function encodeEvent(event: Event): string {
         ' ',
       );
     case 'oversize':
-      return `O ${event.serial} ${event.burst}`;
+      return `O ${event.serial} ${event.burst}${event.rate === '' ? '' : ` ${event.rate}`}`;
     case 'refused earlier':
       return `N ${event.serial}`;
     case 'lease lost':
@@ -99,7 +107,16 @@ function encodeEvent(event: Event): string {
 }
 
 const serial = fc.integer({ min: 0, max: 1e9 }).map((number) => number.toString(36));
-const cost = fc.double({ min: 0, noNaN: true, noDefaultInfinity: true });
+const tokens = fc.double({ min: 0, noNaN: true, noDefaultInfinity: true });
+/** A number, or a record of three names, with slots. */
+const cost: fc.Arbitrary<Charge> = fc
+  .record({ tokens, costs: fc.array(tokens, { minLength: 3, maxLength: 3 }), slots: fc.constantFrom(0, 1, 3) })
+  .chain((all) =>
+    fc.constantFrom(undefined, [all.tokens, ...all.costs]).map((costs) => {
+      const terms = costs === undefined && all.slots === 1 ? undefined : new Terms(costs ?? [all.tokens], all.slots);
+      return encodeCharge(all.tokens, terms, ['a', 'é b', 'c=;/']);
+    }),
+  );
 const instant = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
 /** Whole microseconds, or Infinity. */
 const duration = fc.oneof(
@@ -116,6 +133,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   fc.record({ kind: fc.constant('release' as const), serial }),
   fc.record({ kind: fc.constant('cancel' as const), serial, cost }),
   fc.record({ kind: fc.constant('settle' as const), cost, item: item.map((grant) => grant.item.replace(/^\d+/, '1')) }),
+  fc.record({ kind: fc.constant('correct' as const), levels: fc.string(), onlyLower: fc.boolean() }),
   fc.record({ kind: fc.constant('pause' as const), seconds: duration }),
   fc.record({ kind: fc.constant('resume' as const) }),
   fc.record({ kind: fc.constant('replace' as const), owner: serial }),
@@ -142,7 +160,12 @@ const event: fc.Arbitrary<Event> = fc.oneof(
     active: count,
     waiting: count,
   }),
-  fc.record({ kind: fc.constant('oversize' as const), serial, burst: cost }),
+  fc.record({
+    kind: fc.constant('oversize' as const),
+    serial,
+    burst: tokens,
+    rate: fc.constantFrom('', 'tokens', 'a%0020b'),
+  }),
   fc.record({ kind: fc.constantFrom('refused earlier' as const, 'lease lost' as const), serial }),
   fc.record({ kind: fc.constant('wake' as const), span: duration, at: instant }),
   fc.record({ kind: fc.constant('withdrawn' as const), version: instant }),

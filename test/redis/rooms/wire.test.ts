@@ -2,6 +2,7 @@
 import { Throttle } from '../../../src/core/throttle.js';
 import type { Batch } from '../../../src/redis/batch.js';
 import type { ScriptCall } from '../../../src/redis/call-queue.js';
+import { encodeRate } from '../../../src/redis/protocol.js';
 import { Script } from '../../../src/redis/script.js';
 import type { SharedConnection } from '../../../src/redis/shared-connection.js';
 import { SteadyClock } from '../../../src/redis/steady-clock.js';
@@ -31,7 +32,9 @@ class Scene {
     const face = { key: 'k', name: undefined, capacity: 10, concurrency: 2, period: 1, held: 0, waiting: 0 };
     const settings = { face, keys: ['k'], ttl, maxQueue: 5, commandTimeout: 2, serverTime: undefined };
     const connection = this.connection as unknown as SharedConnection;
-    this.wire = new Wire(settings, connection, new Script(''), this.limits, new SteadyClock(this.clock));
+    const { limits: of } = this;
+    const limits = { concurrency: of.concurrency, encode: () => encodeRate(of.capacity, of.period, of.burst) };
+    this.wire = new Wire(settings, connection, new Script(''), limits, new SteadyClock(this.clock));
   }
 
   /** A batch with the present settings, as the outbox creates it. */

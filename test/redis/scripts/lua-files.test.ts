@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import luaparse from 'luaparse';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { readLua } from '../../support/lua-loader.js';
+import { readLua, shortenNames } from '../../support/lua-loader.js';
 import { scriptFile } from './support.js';
 
 /** Writes files into a folder, and returns the path of one of them. */
@@ -61,6 +61,25 @@ describe('the scripts', () => {
     const meaning = (code: string): string =>
       JSON.stringify(luaparse.parse(code, { luaVersion: '5.1', comments: false }));
     expect(meaning(readLua(scriptFile(name)))).toBe(meaning(joined(name)));
+  });
+
+  test.each(['step', 'inspect', 'reset'])('%s.lua means the same with short names', (name) => {
+    /** The meaning, with a number for each local name, in the order of the first uses. */
+    const meaning = (code: string): string => {
+      const numbers = new Map<string, number>();
+      const found = luaparse.parse(code, { luaVersion: '5.1', comments: false, scope: true });
+      return JSON.stringify(found, (key, value: { type?: string; isLocal?: boolean; name?: string } | null) => {
+        if (key === 'globals') return undefined;
+        if (value?.type !== 'Identifier' || value.isLocal !== true) return value;
+        const number = numbers.get(value.name as string) ?? numbers.size;
+        numbers.set(value.name as string, number);
+        return number;
+      });
+    };
+    const code = readLua(scriptFile(name));
+    const short = shortenNames(code);
+    expect(short.length).toBeLessThan(code.length * 0.85);
+    expect(meaning(short)).toBe(meaning(code));
   });
 
   test.each(names)('%s.lua begins with a comment, and has at most 350 lines of at most 120 columns', (name) => {

@@ -17,6 +17,8 @@ const PARTS = [
   'fast-path',
   'state',
   'events',
+  'rates',
+  'window',
   'bucket',
   'settlement-log',
   'slots',
@@ -27,9 +29,13 @@ const PARTS = [
 const ALL_PARTS = [...PARTS, 'queue', 'grants'];
 
 /** Runs lines of Lua on an empty state. `ARGV` is that of the first batch of an owner. */
-const run = (lines: string, parts: readonly string[] = ALL_PARTS): Promise<unknown> => {
+const run = (
+  lines: string,
+  parts: readonly string[] = ALL_PARTS,
+  terms = '- 5 1000000 5 w;=tokens 8 1 8',
+): Promise<unknown> => {
   const keys = keyNames('headgate', freshKey());
-  const args = ['hub.a', '0', '60000000', '-1', '-1 1 1e300', '', '0', '-1', String(START)];
+  const args = ['hub.a', '0', '60000000', '-1', terms, '', '0', '-1', String(START)];
   return client.eval(withParts(parts, lines), keys.length, ...keys, ...args);
 };
 const numbers = async (lines: string, parts?: readonly string[]): Promise<number[]> =>
@@ -37,14 +43,14 @@ const numbers = async (lines: string, parts?: readonly string[]): Promise<number
 
 /** Lua that sets the bucket. Instants are in seconds. */
 const bucketOf = (capacity: number, period: number, burst: number): string =>
-  `capacity, period, burst = ${capacity}, ${period}, ${burst}
-   rate, tokens, since, created_at = capacity / period, burst, 0, 0`;
+  `local bucket = read_terms('${capacity} ${period} ${burst}')[1]
+   rates, buckets, stride, bucket.since, created_at = { bucket }, 1, 16, 0, 0`;
 const text = (value: string): string => `format('%.17g', ${value})`;
 /** Lua that spends tokens as a grant does. */
 const TAKE = `local function take(instant, cost)
-  if ready_at(instant, cost) > instant then return false end
-  tokens, since, grants = level(instant) - cost, max(instant, since), grants + 1
-  logged[#logged + 1] = struct.pack('>dd', since, cost)
+  if ready_at(bucket, instant, cost) > instant then return false end
+  bucket.tokens, bucket.since, grants = level(bucket, instant) - cost, max(instant, bucket.since), grants + 1
+  logged[#logged + 1] = struct.pack('>dd', bucket.since, cost)
   return true
 end`;
 
@@ -56,7 +62,7 @@ describe('bucket.lua', () => {
     const lines = steps.map(
       ({ t, take }) =>
         `found[#found + 1] = take(${t * UNIT}, ${take}) and '1' or '0'
-         found[#found + 1] = ${text(`level(${t * UNIT})`)}`,
+         found[#found + 1] = ${text(`level(bucket, ${t * UNIT})`)}`,
     );
     const found = await numbers(
       [bucketOf(capacity, period * UNIT, burst), TAKE, 'local found = {}', ...lines, 'return found'].join('\n'),
@@ -74,7 +80,7 @@ describe('bucket.lua', () => {
         `${bucketOf(capacity, period * UNIT, burst)}
          ${TAKE}
          take(0, ${spent})
-         return { ${text(`ready_at(${from * UNIT}, ${cost})`)} }`,
+         return { ${text(`ready_at(bucket, ${from * UNIT}, ${cost})`)} }`,
       );
       expect(found! / UNIT).toBeCloseTo(at, 5);
     },
@@ -88,8 +94,8 @@ describe('settlement-log.lua', () => {
        ${TAKE}
        take(0, ${first})
        ${second > 0 ? `take(${t}, ${second})` : ''}
-       settle(${cost}, ${first}, 0, 1)
-       return { ${text(`level(${t})`)} }`,
+       settle('${cost}', '${first}', 0, 1)
+       return { ${text(`level(bucket, ${t})`)} }`,
     );
     expect(found).toBeCloseTo(expected, 9);
   });
@@ -104,17 +110,89 @@ describe('settlement-log.lua', () => {
       end`;
     expect(
       await numbers(`${spend}
-        local before = level(299)
-        settle(0, 2, 99, 100)
-        return { tostring(folded > 1), ${text('level(299) - before')}, tostring(call('STRLEN', LOG) / 16) }`),
+        local before = level(bucket, 299)
+        settle('0', '2', 99, 100)
+        return { tostring(folded > 1), ${text('level(bucket, 299) - before')}, tostring(call('STRLEN', LOG) / 16) }`),
     ).toEqual([NaN, 2, expect.toSatisfy((entries: number) => entries <= 128)]);
     expect(
       await numbers(`${spend}
-        local before = level(299)
+        local before = level(bucket, 299)
         call('DEL', LOG)
-        settle(0, 2, 99, 100)
-        return { ${text('level(299) - before')} }`),
+        settle('0', '2', 99, 100)
+        return { ${text('level(bucket, 299) - before')} }`),
     ).toEqual([0]);
+  });
+});
+
+describe('window.lua', () => {
+  const WINDOW = `local window = read_terms('- 1000000 64000 1000000 w')[1]`;
+
+  test('has at most 64 counters, whatever the distance of the grants', async () => {
+    for (const distance of [1, 500, 1_015, 1_016, 1_017, 2_031])
+      expect(
+        await run(
+          `${WINDOW}
+           local most = 0
+           for instant = 0, 300000, ${distance} do
+             window_take(window, instant, 1)
+             most = max(most, #window.lasts)
+           end
+           return most`,
+        ),
+        String(distance),
+      ).toBeLessThanOrEqual(64);
+  });
+
+  test('a queue waits one more period for each full window ahead of its last cost', async () => {
+    const lines = `local window = read_terms('- 4 64000 4 w')[1]
+      window_take(window, 0, 3)
+      return { window_ready_at(window, 10, 1), window_ready_at(window, 10, 2), window_ready_at(window, 10, 5),
+        window_ready_at(window, 10, 6), window_ready_at(window, 70000, 4) }`;
+    expect(await run(lines)).toEqual([10, 64_000, 64_010, 128_000, 70_000]);
+  });
+
+  test('a grant between two counters settles in its own', async () => {
+    const lines = `now = 5000
+      local window = read_terms('- 100 64000 100 w')[1]
+      window_take(window, 0, 3)
+      window_take(window, 1000, 4)
+      window_take(window, 1100, 5)
+      window_settle(window, -2, 500)
+      window_settle(window, 2, 1000)
+      window_settle(window, 6, 3000)
+      return { #window.lasts, window.sums[1], window.sums[2], window.sums[3], window_level(window, 65000) }`;
+    expect(await run(lines)).toEqual([3, 7, 5, 6, 89]);
+  });
+});
+
+describe('rates.lua', () => {
+  test('reads the rates and their costs', async () => {
+    const lines = `rates = read_terms('- 5 10 6;=a_b.c-%0020d 7 20 8 w;- 1 1 1')
+      local found = {}
+      for _, text in ipairs({ '3', '2;', '2;a_b.c-%0020d=4', '3/2;a_b.c-%0020d=4;other=9', '0/1' }) do
+        local costs = parse(text)
+        found[#found + 1] = table.concat({ costs.slots, costs.main, costs[1], costs[2], costs[3] }, ' ')
+      end
+      local second = rates[2]
+      found[#found + 1] = table.concat({ second.capacity, second.period, second.burst, second.tag, #second.lasts }, ' ')
+      return found`;
+    expect(await run(lines)).toEqual([
+      '1 3 3 3 3',
+      '1 2 2 0 2',
+      '1 2 2 4 2',
+      '3 2 2 4 2',
+      '0 1 1 1 1',
+      '7 20 8 ;a_b.c-%0020d= 0',
+    ]);
+  });
+
+  test.each([
+    ['5 10 6', 1],
+    ['-1 1 6', 0],
+    ['-1e-5 1 6', 0],
+    ['1e-7 1e300 6', 1],
+  ])('the rates of %j are %d', async (terms, count) => {
+    expect(await run(`return #read_terms('${terms}')`)).toBe(count);
   });
 });
 
@@ -132,8 +210,8 @@ describe('slots.lua', () => {
 
 describe('leases.lua', () => {
   const add = (count: number): string => `for index = 1, ${count} do
-    prepare_lease()
-    add_lease('hub.' .. index, take_slot() .. ' 5 1 0')
+    prepare_lease(1)
+    add_lease('hub.' .. index, take_slot() .. ' 5 1 0', 1)
   end`;
 
   test.each([3, 64, 65, 300])('finds, counts and removes each of %d leases', async (count) => {
@@ -157,13 +235,13 @@ describe('leases.lua', () => {
       await run(
         `${add(70)}
          flush_leases()
-         active_before = active
+         count_before = active
          for index = 1, 67 do remove_lease('hub.' .. index, find_lease('hub.' .. index)) end
          flush_leases()
          local high = leases_apart
-         add_lease('hub.x', take_slot() .. ' 5 1 0')
+         add_lease('hub.x', take_slot() .. ' 5 1 0', 1)
          for index = 68, 70 do remove_lease('hub.' .. index, find_lease('hub.' .. index)) end
-         active_before = 9
+         count_before = 9
          flush_leases()
          return { tostring(high), tostring(leases_apart), slots, active, call('EXISTS', LEASES, SLOTS) }`,
       ),
@@ -191,8 +269,8 @@ describe('owners.lua and owner-changes.lua', () => {
         `${add(2)}
          local record = find_owner('hub.1')
          record.leases, record.waiters, record.cost, waiting, queued = 1, 3, 6, 4, 7
-         add_lease('hub.1.x', take_slot() .. ' 5 1 0')
-         add_lease('hub.2.x', take_slot() .. ' 5 1 0')
+         add_lease('hub.1.x', take_slot() .. ' 5 1 0', 1)
+         add_lease('hub.2.x', take_slot() .. ' 5 1 0', 1)
          remove_owner('hub.1')
          return { waiting, queued, active, leases, slots, dying }`,
       ),
@@ -221,9 +299,9 @@ describe('queue.lua', () => {
     expect(
       await run(
         `local record = { waiters = 0, cost = 0, birth = 0 }
-         join_queue('hub.a.x 2', record, 2, 5)
-         join_queue('hub.a.y 3', record, 3, 6)
-         leave_queue('hub.a.x 2', record, 2)
+         join_queue('hub.a.x 2', record, parse('2'), 5)
+         join_queue('hub.a.y 3', record, parse('3'), 6)
+         leave_queue('hub.a.x 2', record, parse('2'))
          flush_queue()
          local present = call('ZRANGE', QUEUE, 0, -1)
          return { present[1], #present, waiting, queued, record.waiters, record.cost, queue_length }`,
@@ -240,7 +318,7 @@ describe('grants.lua', () => {
          records['hub.a'] = record
          for place = 1, 4 do
            local name = place == 2 and 'hub.gone' or 'hub.a'
-           join_queue(name .. '.s' .. place .. ' 1', record, 1, now + place)
+           join_queue(name .. '.s' .. place .. ' 1', record, parse('1'), now + place)
          end
          waiting = 3
          drain()

@@ -104,7 +104,7 @@ export class TestGate {
 
   /** The state, as a user sees it. */
   inspect(at: number): Promise<RedisState> {
-    return readState(({ source }, ...args) => this.#run(source, at, args), { capacity: Infinity, burst: 1 });
+    return readState(({ source }, ...args) => this.#run(source, at, args), { fullTokens: Infinity, fullLevels: {} });
   }
 
   reset(at: number): Promise<void> {
