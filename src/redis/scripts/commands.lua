@@ -70,7 +70,7 @@ while ARGV[index] do
   elseif word == 'T' then
     -- The waiters that fit before the correction are granted by the old level.
     drain()
-    if correct then correct(serial, ARGV[index + 2] == '1') end
+    if correct then (ARGV[index + 2] == '1' and lower or correct)(serial) end
     changed = true
   elseif word == 'P' then
     drain()

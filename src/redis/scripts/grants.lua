@@ -12,18 +12,7 @@ end
 local function grant(recipient, record, serial, cost, costs)
   prepare_lease(costs.slots)
   local slot = take_slots(costs.slots)
-  if rates[1] then
-    grants = grants + 1
-    local entry = ''
-    for index, rate in ipairs(rates) do
-      if rate.lasts then window_take(rate, now, costs[index])
-      else
-        rate.tokens, rate.since = level(rate, now) - costs[index], max(now, rate.since)
-        entry = entry .. struct.pack('>d', costs[index])
-      end
-    end
-    if buckets > 0 then logged[#logged + 1] = struct.pack('>d', now) .. entry else folded = grants end
-  end
+  if rates[1] then spend(costs) end
   local item = format('%s %.0f %s %.0f', slot, now, cost, rates[1] and grants or 0)
   add_lease(recipient .. '.' .. serial, item, costs.slots)
   record.leases, record.is_changed = record.leases + 1, true

@@ -12,7 +12,7 @@
 --
 -- Needs the rates, `level`, `grants`, `folded`, `created_at`, `settlement`. Defines:
 local logged, is_read = {}, false
-local read_settlement, begin_memory, take_over, fold_all, flush_log, trim_log, settle, correct
+local read_settlement, begin_memory, take_over, fold_all, flush_log, trim_log, settle, correct, lower, spend
 local stride = 8 + 8 * buckets
 if has_rates then
   local MOST_LOGGED, MOST_PEAKS = 128, 64
@@ -193,27 +193,54 @@ if has_rates then
       end
     end
   end
-  -- Sets the level of the rates that `text` mentions: a cost, whose first value may be missing.
-  function correct(text, only_lower)
-    read_settlement()
-    local main = tonumber(match(text, '^[^;]*'))
-    for _, rate in ipairs(rates) do
-      local value = main
-      if rate.tag ~= '' then
-        local _, till = find(text, rate.tag, 1, true)
-        value = till and tonumber(match(text, '^[^;]*', till + 1))
-      end
-      value = value and min(value, rate.burst)
-      if value and not (only_lower and level(rate, now) <= value) then
-        if rate.lasts then
-          window_correct(rate, value)
-          rate.ignored = grants
-        else
-          rate.tokens, rate.since = value, now
-          begin_memory(rate, {}, grants)
-        end
+  -- Takes a cost from each rate, as the grant of the next number.
+  function spend(costs)
+    grants = grants + 1
+    local entry = ''
+    for index, rate in ipairs(rates) do
+      if rate.lasts then window_take(rate, now, costs[index])
+      else
+        rate.tokens, rate.since = level(rate, now) - costs[index], max(now, rate.since)
+        entry = entry .. struct.pack('>d', costs[index])
       end
     end
+    if buckets > 0 then logged[#logged + 1] = struct.pack('>d', now) .. entry else folded = grants end
+  end
+  -- Returns the level that `text` states for a rate, or nil. `text` is a cost, whose first value may be missing.
+  local function stated_level(text, rate)
+    local value = match(text, '^[^;]*')
+    if rate.tag ~= '' then
+      local _, till = find(text, rate.tag, 1, true)
+      value = till and match(text, '^[^;]*', till + 1)
+    end
+    value = tonumber(value or nil)
+    return value and min(value, rate.burst)
+  end
+  -- Sets the level of the rates that `text` mentions.
+  function correct(text)
+    read_settlement()
+    for _, rate in ipairs(rates) do
+      local value = stated_level(text, rate)
+      if value and rate.lasts then
+        window_correct(rate, value)
+        rate.ignored = grants
+      elseif value then
+        rate.tokens, rate.since = value, now
+        begin_memory(rate, {}, grants)
+      end
+    end
+  end
+  -- Lowers the levels to those that `text` states, as one grant of the missing tokens would. So a later settlement of
+  -- an earlier grant still counts.
+  function lower(text)
+    read_settlement()
+    local missing, is_lower = {}, false
+    for index, rate in ipairs(rates) do
+      local value, present = stated_level(text, rate), level(rate, now)
+      missing[index] = value and max(0, present - value) or 0
+      is_lower = is_lower or missing[index] > 0
+    end
+    if is_lower then spend(missing) end
   end
   if has_windows then read_settlement() end
 end

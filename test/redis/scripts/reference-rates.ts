@@ -99,7 +99,12 @@ export class ReferenceRates {
     const replay = this.replays[index] as BucketReplay;
     const { burst } = this.buckets[index] as ReferenceBucket;
     const value = Math.min(level, burst);
-    if (onlyLower && replay.level(this.now) <= value) return;
+    if (onlyLower) {
+      // As a grant of the missing tokens to somebody else.
+      const missing = replay.level(this.now) - value;
+      if (missing > 0) replay.add({ at: this.now, cost: missing });
+      return;
+    }
     // Full at this instant, less what is missing.
     replay.forget(this.now);
     replay.add({ at: this.now, cost: burst - value });
