@@ -632,12 +632,7 @@ export class Throttle<Name extends string = never> implements Gate {
    * The only decision. Returns a permit if a slot is free, no pause is in force and the budget has the tokens. It then
    * takes the slot and the tokens. Otherwise it changes nothing.
    */
-  #grant(
-    now: number,
-    cost: number,
-    terms: Terms | undefined,
-    waiter?: Waiter<Grant>,
-  ): Grant | undefined {
+  #grant(now: number, cost: number, terms: Terms | undefined, waiter?: Waiter<Grant>): Grant | undefined {
     const slots = terms === undefined ? 1 : terms.slots;
     if (this.#active + slots > this.#maxActive || now < this.#pausedUntil) return undefined;
     if (this.#budget !== undefined && !this.#budget.take(now, cost, this.#serial + 1, terms?.costs)) return undefined;

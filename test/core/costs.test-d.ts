@@ -1,6 +1,5 @@
 /** Types of costs by name: the names are inferred from the options, and an unknown name does not compile. */
-import type {
-  PermitExpiredError} from 'headgate';
+import type { PermitExpiredError } from 'headgate';
 import {
   type AcquireOptions,
   type Cost,
