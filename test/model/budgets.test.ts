@@ -1,191 +1,7 @@
-/**
- * Random histories of calls with costs by name, weighted slots, settlements by name in any order, corrections and
- * expired permits, on a throttle and on a model (budgets.ts). Both must be equal after every step.
- */
+/** Random histories with costs by name, slots, corrections and expiry: a throttle equals its model (budgets.ts). */
 import fc from 'fast-check';
-import { type Cost, KeyedThrottle, type Rate, Throttle, type ThrottlePermit } from 'headgate';
-import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
-import { BudgetModel, type ModelPermit } from './budgets.js';
-import { quarters } from './operations.js';
-
-type Step =
-  | { do: 'acquire'; cost: Cost; slots: number }
-  | { do: 'tryAcquire'; cost: Cost }
-  | { do: 'release'; which: number }
-  | { do: 'settle'; which: number; cost: Cost }
-  | { do: 'correct'; levels: Cost; onlyLower: boolean }
-  | { do: 'concurrency'; value: number }
-  | { do: 'advance'; seconds: number };
-
-interface History {
-  readonly main: Rate;
-  readonly also: readonly Rate[];
-  readonly concurrency: number;
-  readonly ttl: number;
-  readonly steps: readonly Step[];
-}
-
-const rate = fc.oneof(
-  fc.record({ capacity: fc.constantFrom(1, 2, 4), period: fc.constantFrom(1, 2, 4), burst: fc.constantFrom(2, 4, 8) }),
-  fc.record({
-    capacity: fc.constantFrom(2, 4, 8),
-    period: fc.constantFrom(1, 2),
-    window: fc.constant('sliding' as const),
-  }),
-);
-/** The rates of `also`: two named rates, and sometimes a rate without a name. */
-const also = fc.tuple(rate, rate, fc.option(rate, { nil: undefined })).map(([tokens, out, unnamed]): Rate[] => {
-  const [first, last]: Rate[] = [
-    Object.assign({}, tokens, { name: 'tokens' }),
-    Object.assign({}, out, { name: 'out' }),
-  ];
-  return [first, unnamed, last].filter((each) => each !== undefined);
-});
-const entry = (max: number): fc.Arbitrary<number> => fc.oneof(quarters(1), quarters(max));
-const amounts = (max: number): fc.Arbitrary<Cost> =>
-  fc.oneof(
-    { weight: 1, arbitrary: entry(max) },
-    {
-      weight: 4,
-      arbitrary: fc.record({ cost: entry(max), tokens: entry(max), out: entry(max) }, { requiredKeys: [] }),
-    },
-  );
-const levels = amounts(8).map((cost): Cost => {
-  const shift = (value: number): number => value - 2;
-  if (typeof cost === 'number') return shift(cost);
-  return Object.fromEntries(Object.entries(cost).map(([name, value]) => [name, shift(value as number)]));
-});
-const which = fc.nat(1_000);
-const step: fc.Arbitrary<Step> = fc.oneof(
-  {
-    weight: 10,
-    arbitrary: fc.record({
-      do: fc.constant('acquire' as const),
-      cost: amounts(2),
-      slots: fc.constantFrom(1, 1, 1, 0, 2, 3),
-    }),
-  },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('tryAcquire' as const), cost: amounts(2) }) },
-  { weight: 5, arbitrary: fc.record({ do: fc.constant('release' as const), which }) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('settle' as const), which, cost: amounts(4) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('correct' as const), levels, onlyLower: fc.boolean() }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('concurrency' as const), value: fc.constantFrom(1, 2, 3, 8) }) },
-  { weight: 8, arbitrary: fc.record({ do: fc.constant('advance' as const), seconds: quarters(3) }) },
-);
-const history: fc.Arbitrary<History> = fc.record({
-  main: rate,
-  also,
-  concurrency: fc.constantFrom(2, 3, 8),
-  ttl: fc.constantFrom(Infinity, 1, 2, 4),
-  steps: fc.array(step, { maxLength: 60, size: 'max' }),
-});
-
-/** Counts what the histories contain, so that a test cannot pass without the cases that it is about. */
-type Counts = Map<string, number>;
-const count = (counts: Counts, what: string, times = 1): void => void counts.set(what, (counts.get(what) ?? 0) + times);
-
-/** What a throttle shows of a permit. */
-const show = (permit: ThrottlePermit): unknown => ({
-  cost: permit.cost,
-  costs: permit.costs,
-  slots: permit.slots,
-  released: permit.released,
-  aborted: permit.signal.aborted,
-});
-/** What a throttle should show of a permit. `tokens` and `out` are the first and the last rate of `also`. */
-const expected = ({ entries, slots, released, expired }: ModelPermit): unknown => ({
-  cost: entries[0]?.cost,
-  costs: { tokens: entries[1]?.cost, out: entries.at(-1)?.cost },
-  slots,
-  released,
-  aborted: expired,
-});
-
-async function play(gate: Throttle<string>, clock: ManualClock, settings: History, counts: Counts): Promise<void> {
-  const { main, also: others, concurrency, ttl, steps } = settings;
-  const model = new BudgetModel([main, ...others], concurrency, ttl);
-  const permits = new Map<number, ThrottlePermit>();
-  const refused: number[] = [];
-  let id = 0;
-  const keep = (own: number, permit: ThrottlePermit | undefined): void => {
-    if (permit === undefined) refused.push(own);
-    else permits.set(own, permit);
-  };
-  for (const one of steps) {
-    const permit = 'which' in one ? model.permits[one.which % Math.max(1, model.permits.length)] : undefined;
-    if ('which' in one && permit === undefined) continue;
-    const own = id++;
-    switch (one.do) {
-      case 'acquire':
-        model.acquire(own, one.cost, one.slots);
-        gate.acquire(one.cost, { slots: one.slots }).then(
-          (granted) => permits.set(own, granted),
-          (error: unknown) => {
-            expect(error).toBeInstanceOf(RangeError);
-            refused.push(own);
-          },
-        );
-        break;
-      case 'tryAcquire':
-        model.tryAcquire(own, one.cost);
-        try {
-          keep(own, gate.tryAcquire(one.cost));
-        } catch (error) {
-          expect(error).toBeInstanceOf(RangeError);
-          keep(own, undefined);
-        }
-        break;
-      case 'release':
-        model.release(permit as ModelPermit);
-        permits.get((permit as ModelPermit).id)?.release();
-        break;
-      case 'settle': {
-        const before = (permit as ModelPermit).settled.filter(Boolean).length;
-        model.settle(permit as ModelPermit, one.cost);
-        permits.get((permit as ModelPermit).id)?.settle(one.cost);
-        if (before > 0 && before < others.length + 1) count(counts, 'settled in parts');
-        if ((permit as ModelPermit).expired) count(counts, 'settled after the expiry');
-        break;
-      }
-      case 'correct':
-        model.correct(one.levels, one.onlyLower);
-        gate.correct(one.levels, { onlyLower: one.onlyLower });
-        count(counts, 'corrected');
-        break;
-      case 'concurrency':
-        model.setConcurrency(one.value);
-        gate.configure({ concurrency: one.value });
-        break;
-      case 'advance':
-        model.advance(one.seconds);
-        await clock.advance(one.seconds);
-    }
-    await clock.advance(0);
-    expect([...permits.keys()].toSorted((a, b) => a - b)).toEqual(
-      model.permits.map((each) => each.id).toSorted((a, b) => a - b),
-    );
-    expect(refused.toSorted((a, b) => a - b)).toEqual(model.refused.toSorted((a, b) => a - b));
-    for (const each of model.permits) expect(show(permits.get(each.id) as ThrottlePermit)).toEqual(expected(each));
-    expect(gate).toMatchObject({
-      active: model.active,
-      waiting: model.queue.length,
-      tokens: model.level(),
-      levels: { tokens: model.level('tokens'), out: model.level('out') },
-    });
-    // A window with a queue may need more periods than the model's one wait for the sum of the costs.
-    if (model.queue.length === 0 || [main, ...others].every(({ window }) => window === undefined)) {
-      const cost = { cost: 1, tokens: 0.5, out: 1 };
-      expect(gate.estimateWait(cost)).toBe(model.estimate(model.costsOf(cost)));
-    }
-    const isHeld = model.permits.some(({ released }) => !released);
-    expect(clock.pending).toBeLessThanOrEqual((isHeld && ttl < Infinity ? 1 : 0) + (model.queue.length > 0 ? 1 : 0));
-  }
-  count(counts, 'expired', model.permits.filter((each) => each.expired).length);
-  count(counts, 'with several slots', model.permits.filter((each) => each.slots > 1).length);
-  count(counts, 'with no slot', model.permits.filter((each) => each.slots === 0).length);
-  count(counts, 'granted later', model.permits.filter((each, index) => index > 0 && each.at > 0).length);
-}
+import { budgetHistory, type Counts, createThrottle, createThrottleOfKey, playBudgets } from './budget-histories.js';
 
 describe('costs by name, weighted slots, corrections and expiry', () => {
   const cases = [
@@ -196,30 +12,15 @@ describe('costs by name, weighted slots, corrections and expiry', () => {
     'with several slots',
     'with no slot',
   ];
-  const make: Record<string, (clock: ManualClock, settings: History) => Throttle<string>> = {
-    'a throttle': (clock, { main, also: others, concurrency, ttl }) =>
-      new Throttle(main.capacity, concurrency, main.period, { ...ratesOf(main), also: others, ttl, clock }),
-    'the throttle of a key': (clock, { main, also: others, concurrency, ttl }) => {
-      const keyed = new KeyedThrottle<string, string>(main.capacity, concurrency, main.period, {
-        ...ratesOf(main),
-        also: others,
-        ttl,
-        clock,
-      });
-      const permit = keyed.tryAcquire('key', { cost: 0 });
-      const throttle = keyed.peek('key') as Throttle<string>;
-      permit?.release();
-      return throttle;
-    },
-  };
-  const ratesOf = ({ burst, window }: Rate): Pick<Rate, 'burst' | 'window'> => ({ burst, window });
 
-  test.each(Object.entries(make))('%s equals the model after every step', { timeout: 120_000 }, async (_, create) => {
+  test.each([
+    ['a throttle', createThrottle],
+    ['the throttle of a key', createThrottleOfKey],
+  ])('%s equals the model after every step', { timeout: 120_000 }, async (_, create) => {
     const counts: Counts = new Map();
     await fc.assert(
-      fc.asyncProperty(history, async (settings) => {
-        const clock = new ManualClock();
-        await play(create(clock, settings), clock, settings, counts);
+      fc.asyncProperty(budgetHistory, async (settings) => {
+        await playBudgets(create, settings, counts);
       }),
       { numRuns: 600 },
     );

@@ -1,8 +1,11 @@
 /** Runs programs in their own processes. A program is TypeScript text that imports the sources of the package. */
 import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { onTestFinished } from 'vitest';
+import { removePath, temporaryFolder } from './processes.js';
 
 const source = (path: string): string => fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
 
@@ -27,10 +30,15 @@ export async function runProgram(program: string, flags: string[]): Promise<Chil
     target: 'node20',
     write: false,
   });
-  const child = spawn(process.execPath, [...flags, '--input-type=module', '--eval', outputFiles[0]?.text ?? ''], {
-    stdio: 'pipe',
+  // Linux limits an argument to 128 kB, so the program is a file.
+  const folder = temporaryFolder('headgate-program-');
+  const file = join(folder, 'program.mjs');
+  writeFileSync(file, outputFiles[0]?.text ?? '');
+  const child = spawn(process.execPath, [...flags, file], { stdio: 'pipe' });
+  onTestFinished(() => {
+    child.kill('SIGKILL');
+    removePath(folder);
   });
-  onTestFinished(() => void child.kill('SIGKILL'));
   let output = '';
   let errors = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => void (errors += text));

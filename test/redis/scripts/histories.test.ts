@@ -102,6 +102,8 @@ function* batchesOf(history: readonly Move[], next: (owner: string) => number): 
     }
     for (const { word, pick, span } of words) {
       const call = calls[pick % Math.max(1, calls.length)] ?? 'none';
+      // A process never states a waiter again that it has cancelled in the same batch.
+      if (word === 'W' && commands.some(([earlier, serial]) => earlier === 'C' && serial === call)) continue;
       if (word === 'A') {
         calls.push(`s${++serials}`);
         commands.push(['A', `s${serials}`, '1', String(span < 1 ? span : span * UNIT)]);
