@@ -8,7 +8,7 @@ import type { Rate } from '../core/limits.js';
 import { mapItems, type MapOptions, wrapFunction } from '../core/map.js';
 import { runWithPermit } from '../core/permit.js';
 import { type Limits, Throttle } from '../core/throttle.js';
-import { checkAcquireOptions, checkFunction, checkNumber, checkObject } from '../core/validation.js';
+import { checkAcquireOptions, checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
 import type { Call } from './calls.js';
 import { encodeCharge } from './charge.js';
 import { ignore } from './drivers/driver.js';
@@ -294,7 +294,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
    *
    * @param levels A number, or `cost` in a record, sets the rates without a name. Another entry of a record sets a named
    *   rate. A rate that a record does not mention stays as it is.
-   * @param options `onlyLower: true` never raises a level.
+   * @param options `onlyLower: true` never raises a level: missing tokens count as spent by another client.
    * @returns A promise that rejects with a `RangeError` or `TypeError` for a level that is not a number above
    *   `-Infinity` and for an unknown name, and with a {@link ThrottleBackendError} when Redis fails.
    *
@@ -312,6 +312,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
   async correct(levels: Cost<Name>, options: CorrectOptions = {}): Promise<void> {
     checkObject('options', options);
     const { onlyLower = false } = options;
+    if (typeof onlyLower !== 'boolean') throw invalid('onlyLower', 'a boolean', onlyLower);
     const text = this.#rates.readLevels(levels);
     const command: Command = { kind: 'correct', levels: text, onlyLower };
     await this.#confirm(command, () => this.#fallback.correct(levels, options));

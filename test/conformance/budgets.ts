@@ -189,6 +189,9 @@ export function budgets({ sectionIf, withGate, features, unit, long, expectBetwe
         expect(await takeAll(gate)).toHaveLength(2);
         await gate.correct?.(100);
         await gate.correct?.(3, { onlyLower: true });
+        await expect((async () => gate.correct?.(1, { onlyLower: 1 as never }))()).rejects.toThrow(
+          'onlyLower must be a boolean, received 1',
+        );
         expect(await takeAll(gate)).toHaveLength(3);
       }),
     );
