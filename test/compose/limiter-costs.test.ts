@@ -123,3 +123,45 @@ describe('costs of a limiter', () => {
     expect(costs).toEqual([1, 2, 3]);
   });
 });
+
+describe('costs of gates without names, and of gates of a user', () => {
+  test('a record is refused if no gate has a name', async () => {
+    const gate = new Throttle(10);
+    const limiter = new Limiter({ timeout: 1, resources: [gate] });
+    await expect(limiter.acquire([gate], { cost: { api: 1 } })).rejects.toThrow(
+      'cost.api is not the name of one of the resources: none of them has a name',
+    );
+    expect(gate.active).toBe(0);
+  });
+
+  test('an entry of undefined settles nothing, and a bad entry settles no gate', async () => {
+    const { limiter, all, requests, tokens } = setUp();
+    const permit = await limiter.acquire(all, { cost: { requests: undefined, tokens: 4 } });
+    permit.settle({ requests: undefined, tokens: { input: undefined, cost: 2 } });
+    expect([requests.tokens, tokens.tokens, tokens.levels.input]).toEqual([9, 98, 46]);
+    expect(() => permit.settle({ requests: 0, tokens: { bytes: 1 } })).toThrow(
+      'cost.tokens.bytes is not a rate of that resource',
+    );
+    expect(() => permit.settle({ requests: 0, tokens: { input: -1 } })).toThrow(RangeError);
+    expect(() => permit.settle({ requests: '1' as never })).toThrow(TypeError);
+    expect(requests.tokens).toBe(9);
+  });
+
+  test('a permit of a user may lack costs and a signal', async () => {
+    const inner = new Throttle(10, 0, 1_000, { clock: new ManualClock() });
+    const own = {
+      name: 'own',
+      acquire: async (cost: number) => {
+        const permit = await inner.acquire(cost);
+        return { cost, settle: (trueCost: number) => permit.settle(trueCost), release: () => permit.release() };
+      },
+    } as unknown as Gate;
+    const limiter = new Limiter({ timeout: 1, resources: [own] });
+    const permit = await limiter.acquire([own], { cost: { own: 3 } });
+    expect([permit.signal.aborted, permit.costs]).toEqual([false, { own: 3 }]);
+    expect(() => permit.settle({ own: { input: 1 } })).toThrow(TypeError);
+    permit.settle({ own: 1 });
+    permit.release();
+    expect([inner.tokens, inner.active]).toEqual([9, 0]);
+  });
+});

@@ -3,6 +3,7 @@ import { Throttle } from 'headgate';
 import { web } from 'headgate/http';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
+import { writeLimitFields } from '../../src/http/ratelimit-fields.js';
 import { checkRequestCost, covers, highestCost } from '../../src/http/request-cost.js';
 
 describe('the check of a cost', () => {
@@ -74,5 +75,16 @@ describe('the RateLimit fields', () => {
     expect(refused.status).toBe(429);
     expect(refused.headers.get('retry-after')).toBe('6');
     expect(refused.headers.get('ratelimit')).toBe('"default-tokens";r=2;t=8');
+  });
+
+  test('of a gate of a user need neither a level for each rate nor an estimate', () => {
+    const rate = { name: 'x', capacity: 5 };
+    expect(writeLimitFields({ also: [rate], levels: {} }, 'default', undefined)).toEqual({
+      policy: '"default-x";q=5;w=1',
+      state: '"default-x";r=0',
+    });
+    const paused = { also: [rate], levels: { x: 5 }, estimateWait: () => Infinity };
+    expect(writeLimitFields(paused, 'default', undefined)?.state).toBe('"default-x";r=5');
+    expect(writeLimitFields({ also: [rate] }, 'default', undefined)).toBeUndefined();
   });
 });
