@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** One permit that holds the permits of several gates. */
-import { checkTokens, type Cost } from '../core/cost.js';
+import { checkCostForm, type Cost } from '../core/cost.js';
 import { addDisposal, dispose } from '../core/dispose.js';
 import type { Permit } from '../core/permit.js';
 import { printable } from '../core/refusals.js';
@@ -159,12 +159,11 @@ export function readEntries(
 /** Throws unless `permit` can settle `cost`. */
 function checkEntry(argument: string, cost: Cost | undefined, permit: Permit): void {
   if (cost === undefined) return;
-  if (typeof cost !== 'object' || cost === null) return checkTokens(argument, cost);
-  for (const [key, value] of Object.entries(cost)) {
-    if (key !== 'cost' && !Object.hasOwn(permit.costs ?? {}, key))
-      throw new TypeError(`${argument}.${printable(key).slice(1, -1)} is not a rate of that resource`);
-    if (value !== undefined) checkTokens(`${argument}.${key}`, value);
-  }
+  checkCostForm(argument, cost);
+  if (typeof cost === 'number') return;
+  const unknown = Object.keys(cost).find((key) => key !== 'cost' && !Object.hasOwn(permit.costs ?? {}, key));
+  if (unknown !== undefined)
+    throw new TypeError(`${argument}.${printable(unknown).slice(1, -1)} is not a rate of that resource`);
 }
 
 /** Refunds and releases, the last acquired permit first. Ignores errors: the caller rejects with its own error. */

@@ -43,18 +43,39 @@ export function checkTokens(argument: string, value: unknown): void {
   checkNumber(argument, 'a finite number >= 0', value, 0, Number.MAX_VALUE);
 }
 
+/** Throws unless `cost` has the form of a cost. A gate checks the names, and compares each entry with its rate. */
+export function checkCostForm(argument: string, cost: unknown): asserts cost is Cost {
+  if (typeof cost !== 'object' || cost === null || Array.isArray(cost)) return checkTokens(argument, cost);
+  for (const [name, value] of Object.entries(cost)) if (value !== undefined) checkTokens(`${argument}.${name}`, value);
+}
+
 /** Throws unless the gate can grant `value`. */
 function checkRequest(argument: string, value: unknown, index: number, rates: NamedRates): void {
   const most = rates.maxCosts[index] as number;
   if (typeof value === 'number' && value >= 0 && value <= most) return;
   checkTokens(argument, value);
-  const rate = index === 0 ? '' : `the rate ${printable(rates.names[index - 1] as string)} of `;
-  throw invalid(argument, `at most ${most}, the burst of ${rate}${rates.describe()}`, value, RangeError);
+  throw tooLargeError(argument, value as number, most, rates.describe(), rates.names[index - 1]);
 }
 
-/** Throws unless `value` is a number above `-Infinity`. */
-function checkLevel(argument: string, value: unknown): void {
+/** Throws unless `value` is a number above `-Infinity`. A negative level is a debt. */
+export function checkLevel(argument: string, value: unknown): void {
   checkNumber(argument, 'a number above -Infinity', value, -Number.MAX_VALUE, Infinity);
+}
+
+/** The error of a cost that no rate with this burst can ever grant. `rate`: the name of the rate, if it has one. */
+export function tooLargeError(argument: string, cost: number, burst: number, label: string, rate?: string): Error {
+  const owner = rate === undefined ? label : `the rate ${printable(rate)} of ${label}`;
+  return invalid(argument, `at most ${burst}, the burst of ${owner}`, cost, RangeError);
+}
+
+/** The error of a permit with more slots than the concurrency of a gate; `undefined` if the slots fit. */
+export function tooManySlotsError(
+  slots: number,
+  gate: { readonly concurrency: number; describe(): string },
+): Error | undefined {
+  const most = gate.concurrency || Infinity;
+  if (slots <= most) return undefined;
+  return invalid('slots', `at most ${most}, the concurrency of ${gate.describe()}`, slots, RangeError);
 }
 
 /**
@@ -169,4 +190,9 @@ class PermitExtra {
   /** The entries of the vector that have been settled. */
   readonly settled: boolean[] = [];
   controller: AbortController | undefined = undefined;
+}
+
+/** The cost of the main rate. `terms` are absent if `cost` is a number. */
+export function mainCost(cost: unknown, terms: Terms | undefined): number {
+  return terms === undefined ? (cost as number) : (terms.costs[0] as number);
 }

@@ -3,6 +3,7 @@
  * can be closed while a read of the next item is pending. An iterator of events then removes its listener, and a stream
  * is destroyed.
  */
+import { isPromiseLike } from './promise-like.js';
 import { invalid } from './validation.js';
 
 /** A source of items. */
@@ -102,7 +103,7 @@ function fromSync<T>(items: Iterable<T | PromiseLike<T>>): Source<T> {
 
 /** Prevents an unhandled rejection if `item` is a promise. */
 function ignoreRejection(item: unknown): void {
-  if (typeof (item as { then?: unknown } | null | undefined)?.then === 'function') Promise.resolve(item).catch(noop);
+  if (isPromiseLike(item)) Promise.resolve(item).catch(noop);
 }
 
 /** Calls `fn`, and ignores what it throws or rejects with. */

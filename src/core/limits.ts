@@ -145,8 +145,16 @@ function checkRateName(argument: string, name: unknown): void {
 }
 
 /** The largest cost that `rate` can grant at once. */
-function sizeOf({ burst, capacity }: CheckedRate): number {
+export function sizeOf({ burst, capacity }: Pick<Rate, 'burst' | 'capacity'>): number {
   return burst ?? Math.max(1, capacity);
+}
+
+/**
+ * Seconds for which a sliding window counts a grant. One token fits, as by default in a bucket: otherwise no call with
+ * the default cost could be granted.
+ */
+export function spanOf({ capacity, period, margin = 0 }: CheckedRate): number {
+  return (capacity < 1 ? period / capacity : period) + margin;
 }
 
 /**
@@ -162,14 +170,12 @@ export function createBudget(
   serial: number = 0,
   earlier?: Budget,
 ): Budget | undefined {
-  const { capacity, period, window, margin = 0 } = rate;
+  const { capacity, period, window } = rate;
   if (capacity === Infinity) return undefined;
   const size = sizeOf(rate);
   if (window === undefined)
     return new TokenBucket(capacity, period, size, now, serial, earlier as TokenBucket | undefined);
-  // One token fits, as by default in a bucket. Otherwise no call with the default cost could be granted.
-  const span = capacity < 1 ? period / capacity : period;
-  return new SlidingWindow(size, span + margin, now, serial, earlier as SlidingWindow | undefined);
+  return new SlidingWindow(size, spanOf(rate), now, serial, earlier as SlidingWindow | undefined);
 }
 
 /**
@@ -191,12 +197,9 @@ export function combineBudgets(
     const name = rates[index - 1]?.name;
     places.push(name === undefined ? 0 : names.indexOf(name) + 1);
   });
-  // A budget of one rate does not read vectors.
-  return budgets.length === 1 && places[0] === 0 ? budgets[0] : combined(budgets, places);
-}
-
-function combined(budgets: readonly Budget[], places: readonly number[]): Budget | undefined {
-  return budgets.length === 0 ? undefined : new CombinedBudget(budgets, places);
+  // A budget of one rate does not read vectors, so it serves only a gate whose one rate has no name.
+  const isPlain = places.length < 2 && (places[0] ?? 0) === 0;
+  return isPlain ? budgets[0] : new CombinedBudget(budgets, places);
 }
 
 /** The limits of a gate as messages show them: `10 per 1 s and 500 in any 60 s, 2 at a time`. */

@@ -133,9 +133,9 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
   }
 
   get signal(): AbortSignal {
-    this.#terms ??= new Terms([this.cost], 1);
+    const { controller } = (this.#terms ??= new Terms([this.cost], 1));
     if ((this.#state & EXPIRED) !== 0) this.abortSignal();
-    return this.#terms.controller.signal;
+    return controller.signal;
   }
 
   get released(): boolean {
@@ -151,7 +151,12 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
 
   settle(cost: Cost): void {
     const { rates } = this.#issuer;
-    if (rates !== undefined || typeof cost === 'object') return this.#settleByName(cost, rates ?? NO_RATES);
+    if (rates !== undefined) return this.#settleByName(cost, rates);
+    if (typeof cost === 'object') {
+      const [trueCost] = readSettlement(cost, NO_RATES);
+      if (trueCost !== undefined) this.settle(trueCost);
+      return;
+    }
     checkCost(cost);
     if ((this.#state & SETTLED) !== 0) return;
     this.#state |= SETTLED;
@@ -161,12 +166,7 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
   }
 
   #settleByName(cost: Cost, rates: NamedRates): void {
-    const trueCosts = readSettlement(cost, rates);
-    if (rates === NO_RATES) {
-      if (trueCosts[0] !== undefined) this.settle(trueCosts[0]);
-      return;
-    }
-    const differences = (this.#terms as Terms).settle(trueCosts);
+    const differences = (this.#terms as Terms).settle(readSettlement(cost, rates));
     const [difference] = differences as [number];
     this.cost += difference;
     if (differences.some((each) => each !== 0)) this.#issuer.onSettle(this, difference, differences);
@@ -179,7 +179,7 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
 
   /** Notifies the holder of the expiry, if the holder has read the signal. */
   abortSignal(): void {
-    const controller = this.#terms?.controller;
+    const controller = this.#terms?.extra?.controller;
     if (controller?.signal.aborted === false) controller.abort(this.#issuer.expiredError?.());
   }
 

@@ -44,7 +44,18 @@
 import type { Budget } from './budget.js';
 import { EventPublisher } from './events.js';
 import { type Clock, readClock } from './clock.js';
-import { type Cost, costsByName, describeCost, type NamedRates, readCosts, readLevels, Terms } from './cost.js';
+import {
+  type Cost,
+  costsByName,
+  describeCost,
+  mainCost,
+  type NamedRates,
+  readCosts,
+  readLevels,
+  Terms,
+  tooLargeError,
+  tooManySlotsError,
+} from './cost.js';
 import {
   PermitExpiredError,
   QueueFullError,
@@ -327,7 +338,7 @@ export class Throttle<Name extends string = never> implements Gate {
   acquire(cost: Cost<Name> = 1, options?: AcquireOptions): Promise<ThrottlePermit<Name>> {
     try {
       const terms = this.#validateCall(cost, options);
-      const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
+      const tokens = mainCost(cost, terms);
       const permit = this.#grantAtOnce(tokens, terms);
       const granted = permit === undefined ? this.#enqueue(tokens, terms, options) : Promise.resolve(permit);
       return granted as Promise<ThrottlePermit<Name>>;
@@ -352,7 +363,7 @@ export class Throttle<Name extends string = never> implements Gate {
    */
   tryAcquire(cost: Cost<Name> = 1): ThrottlePermit<Name> | undefined {
     const terms = this.#validateCall(cost);
-    const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
+    const tokens = mainCost(cost, terms);
     const permit = this.#grantAtOnce(tokens, terms);
     if (permit === undefined) this.#publisher.refused({}, tokens, undefined, undefined, terms);
     return permit as ThrottlePermit<Name> | undefined;
@@ -381,7 +392,7 @@ export class Throttle<Name extends string = never> implements Gate {
     try {
       checkFunction('fn', fn);
       const terms = this.#validateCall(cost, options);
-      const tokens = terms === undefined ? (cost as number) : (terms.costs[0] as number);
+      const tokens = mainCost(cost, terms);
       const signal = options?.signal;
       const permit = this.#grantAtOnce(tokens, terms);
       const work = fn as RunCall<Grant, T>['fn'];
@@ -545,7 +556,7 @@ export class Throttle<Name extends string = never> implements Gate {
    */
   estimateWait(cost: Cost<Name> = 1): number {
     const terms = this.#validateCall(cost);
-    return this.#estimateWait(this.#now(), terms === undefined ? (cost as number) : (terms.costs[0] as number), terms);
+    return this.#estimateWait(this.#now(), mainCost(cost, terms), terms);
   }
 
   /**
@@ -574,7 +585,7 @@ export class Throttle<Name extends string = never> implements Gate {
     this.#limits = checked;
     this.#applyLimits();
     this.#queue.refuseAll(({ cost, terms }) =>
-      cost > this.#maxCost ? this.#tooLargeError(cost) : this.#tooManySlotsError(terms?.slots ?? 1),
+      cost > this.#maxCost ? this.#tooLargeError(cost) : tooManySlotsError(terms?.slots ?? 1, this),
     );
     this.#reschedule();
   }
@@ -687,7 +698,7 @@ export class Throttle<Name extends string = never> implements Gate {
       // A call with an invalid argument publishes no message.
       return;
     }
-    this.#publishRefusal(terms === undefined ? (cost as number) : (terms.costs[0] as number), terms, error);
+    this.#publishRefusal(mainCost(cost, terms), terms, error);
   }
 
   /** The named rates, for permits; `undefined` without named rates. @internal */
@@ -841,7 +852,7 @@ export class Throttle<Name extends string = never> implements Gate {
     const costs = isNumber ? [cost] : readCosts(cost, this);
     if (options !== undefined) checkAcquireOptions(options);
     const slots = options?.slots ?? 1;
-    const error = this.#tooManySlotsError(slots);
+    const error = tooManySlotsError(slots, this);
     if (error !== undefined) throw error;
     return isNumber && slots === 1 ? undefined : new Terms(costs, slots);
   }
@@ -945,13 +956,7 @@ export class Throttle<Name extends string = never> implements Gate {
 
   #tooLargeError(cost: number): Error {
     checkCost(cost);
-    return invalid('cost', `at most ${this.burst}, the burst of ${this.describe()}`, cost, RangeError);
-  }
-
-  #tooManySlotsError(slots: number): Error | undefined {
-    const most = this.#limits.concurrency || Infinity;
-    if (slots <= most) return undefined;
-    return invalid('slots', `at most ${most}, the concurrency of ${this.describe()}`, slots, RangeError);
+    return tooLargeError('cost', cost, this.burst, this.describe());
   }
 
   #closedError(): ThrottleClosedError {

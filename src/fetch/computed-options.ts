@@ -1,8 +1,8 @@
 /** The options that are functions of a request: `cost` and `skip`. A result that is no promise is used at once. */
-import type { Cost } from '../core/cost.js';
+import { type Cost, checkCostForm } from '../core/cost.js';
+import { isPromiseLike } from '../core/promise-like.js';
 import { invalid } from '../core/validation.js';
 import { discardCopy } from '../web/response-body.js';
-import { checkCostForm } from './names.js';
 import type { Settings } from './options.js';
 import { copyInput, type FetchInput, type SentRequest } from './request-copy.js';
 import { rejectOnAbort } from './until-aborted.js';
@@ -27,7 +27,7 @@ export function computeCost(
   let result: unknown;
   try {
     result = cost(copy, init);
-    if (isPromise(result)) return rejectOnAbort(signal, result).then(checkedCost).finally(end);
+    if (isPromiseLike(result)) return rejectOnAbort(signal, result).then(checkedCost).finally(end);
   } catch (error) {
     end();
     throw error;
@@ -37,22 +37,17 @@ export function computeCost(
 }
 
 function checkedCost(cost: unknown): Cost {
-  checkCostForm(cost);
+  checkCostForm('cost', cost);
   return cost;
 }
 
 /** Whether a request needs no permit. The promise rejects as the promise of {@link computeCost} does. */
 export function isSkipped(skip: Settings['skip'], request: SentRequest, signal: unknown): boolean | Promise<boolean> {
   const result: unknown = skip?.(request) ?? false;
-  return isPromise(result) ? rejectOnAbort(signal, result).then(checkedSkip) : checkedSkip(result);
+  return isPromiseLike(result) ? rejectOnAbort(signal, result).then(checkedSkip) : checkedSkip(result);
 }
 
 function checkedSkip(result: unknown): boolean {
   if (typeof result !== 'boolean') throw invalid('skip', 'a function that returns a boolean', result);
   return result;
-}
-
-/** Whether a value must be awaited. A request whose options are no promises joins the queue synchronously. */
-export function isPromise(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function';
 }

@@ -1,4 +1,5 @@
 /** The key of a request: the limit that the request counts for, behind a keyed gate. */
+import { isPromiseLike } from '../core/promise-like.js';
 import { invalid } from '../core/validation.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import { isKeyed } from './keyed-gate.js';
@@ -35,8 +36,7 @@ export function createKeyResolver<K>(
     const resolved: K | undefined = (key as (input: FetchInput, init?: RequestInit) => K)(input, init);
     if (resolved === undefined) throw invalid('key', 'a key', resolved);
     // Each promise would be a different key with a limit of its own.
-    if (typeof (resolved as { then?: unknown } | null)?.then === 'function')
-      throw invalid('key', 'no promise', resolved);
+    if (isPromiseLike(resolved)) throw invalid('key', 'no promise', resolved);
     return resolved;
   };
 }

@@ -11,12 +11,12 @@
  *
  * Responses may arrive in any order. Each one can only lower a level, so an old response does no harm to a newer one.
  */
-import type { Cost } from '../core/cost.js';
+import { type Cost, checkLevel } from '../core/cost.js';
 import type { Permit } from '../core/permit.js';
-import { checkNumber, invalid } from '../core/validation.js';
+import { isPromiseLike } from '../core/promise-like.js';
+import { invalid } from '../core/validation.js';
 import { warnOnce } from '../core/warning.js';
 import { readRemaining } from '../web/remaining.js';
-import { isPromise } from './computed-options.js';
 import type { CalledGate } from './keyed-gate.js';
 import type { Settings } from './options.js';
 
@@ -65,7 +65,7 @@ export class Learner<K> {
     this.end(request);
     try {
       const reported = this.#learn === true ? this.#read(request, response) : this.#learn(response);
-      if (isPromise(reported)) {
+      if (isPromiseLike(reported)) {
         reported.then(undefined, () => {});
         throw invalid('learn', 'a function that returns levels or undefined', reported);
       }
@@ -73,7 +73,7 @@ export class Learner<K> {
       const responding = key();
       const levels = this.#withoutLater(request, responding, reported);
       const result: unknown = this.#gate.correct?.(responding, levels, { onlyLower: true });
-      if (isPromise(result)) result.then(undefined, warn);
+      if (isPromiseLike(result)) result.then(undefined, warn);
     } catch (error) {
       warn(error);
     }
@@ -99,9 +99,9 @@ export class Learner<K> {
   }
 }
 
-/** Another value would count as a number in a subtraction. A negative level is a debt. */
+/** Another value would count as a number in a subtraction. */
 function checkedLevel(name: string, level: number): number {
-  checkNumber(name, 'a number above -Infinity', level, -Number.MAX_VALUE, Infinity);
+  checkLevel(name, level);
   return level;
 }
 

@@ -1,12 +1,11 @@
 /** The options of `throttledFetch`: their types, their defaults and their validation. */
 import { type Clock, systemClock } from '../core/clock.js';
 import { checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
-import type { Cost } from '../core/cost.js';
+import { type Cost, checkCostForm } from '../core/cost.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import type { HeaderLookup } from '../web/retry-after.js';
 import { isKeyed } from './keyed-gate.js';
-import { checkCostForm } from './names.js';
 import type { Fetch, SentRequest } from './request-copy.js';
 
 /** The part of a response that `throttledFetch` needs. The responses of the platform, undici and node-fetch have it. */
@@ -159,7 +158,7 @@ export function resolveOptions<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   const { maxPause = isKeyed(gate) ? 300 : 60, hold = 'headers', clock = systemClock } = options;
   for (const [name, value] of Object.entries({ fetch, settle, skip, refusal }))
     if (value !== undefined) checkFunction(name, value);
-  if (typeof cost !== 'function') checkCostForm(cost);
+  if (typeof cost !== 'function') checkCostForm('cost', cost);
   if (typeof refundRefused !== 'boolean') throw invalid('refundRefused', 'a boolean', refundRefused);
   if (learn !== undefined && learn !== true && typeof learn !== 'function')
     throw invalid('learn', 'true or a function', learn);

@@ -2,8 +2,9 @@
  * The retry loop: each attempt acquires a permit and sends the request. attempt.ts describes a single attempt.
  */
 import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
+import { isPromiseLike } from '../core/promise-like.js';
 import { type Call, type Client, runAttempt } from './attempt.js';
-import { computeCost, isPromise, isSkipped } from './computed-options.js';
+import { computeCost, isSkipped } from './computed-options.js';
 import { createKeyResolver, originOf } from './key.js';
 import { acquireInOrder, canLosePermits, toKeyedGate } from './keyed-gate.js';
 import { Learner } from './learn.js';
@@ -98,11 +99,11 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
     const request = describeRequest(input, init);
 
     const skipped = isSkipped(skip, request, signal);
-    if (isPromise(skipped) ? await skipped : skipped) return send(callerInput, callerInit);
+    if (isPromiseLike(skipped) ? await skipped : skipped) return send(callerInput, callerInit);
     const key = resolveKey(callerInput, callerInit);
     if (key === undefined) return send(callerInput, callerInit);
     const computed = computeCost(cost, callerInput, callerInit, signal);
-    const tokens = isPromise(computed) ? await computed : computed;
+    const tokens = isPromiseLike(computed) ? await computed : computed;
 
     const acquireOptions = acquireOptionsOf(signal, wait);
     const maxRetries = canReplay(body) ? retries : 0;

@@ -16,10 +16,6 @@ export function isCallbackTimeout(error: unknown): boolean {
   return Object(error) === error && (error as { code?: unknown }).code === TIMEOUT_CODE;
 }
 
-export function isPromiseLike(value: unknown): value is PromiseLike<unknown> {
-  return Object(value) === value && typeof (value as Partial<PromiseLike<unknown>>).then === 'function';
-}
-
 /**
  * Settles as `result` does, within {@link CALLBACK_TIMEOUT} seconds and while the client is connected. It removes its
  * timer and its listener when it settles, and ignores a rejection of `result` that comes later.

@@ -14,11 +14,12 @@ import {
   type ThrottleError,
 } from '../core/errors.js';
 import { withoutStack } from '../core/refusals.js';
-import type { Cost } from '../core/cost.js';
+import { type Cost, checkCostForm } from '../core/cost.js';
 import type { AcquireOptions } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
+import { isPromiseLike } from '../core/promise-like.js';
 import { writeRetryAfter } from '../web/ratelimit-headers.js';
-import { CLIENT_DISCONNECTED, isPromiseLike, withTimeout } from './callback-timeout.js';
+import { CLIENT_DISCONNECTED, withTimeout } from './callback-timeout.js';
 import type { FrameworkAdapter, Verdict } from './framework-adapter.js';
 import { HeldPermit } from './held-permit.js';
 import { createKeyResolver } from './key.js';
@@ -33,7 +34,7 @@ import {
   writeLimitFields,
 } from './ratelimit-fields.js';
 import { defaultReply, problemReply, RefusalError } from './refusal.js';
-import { checkRequestCost, covers, highestCost } from './request-cost.js';
+import { covers, highestCost } from './request-cost.js';
 import { attachState, findState, type PassedLimit, RequestState } from './request-state.js';
 
 /** A keyed gate that shows the gate of a key. */
@@ -82,7 +83,7 @@ export function createDecision<A extends unknown[]>(
       const requestKey = resolved?.key;
 
       let requestCost = typeof cost === 'function' ? await inTime('cost', cost(...args), state) : cost;
-      checkRequestCost(requestCost);
+      checkCostForm('cost', requestCost);
 
       const turn = adapter.waitForTurn?.(...args);
       if (turn !== undefined) await turn;

@@ -5,7 +5,7 @@
  */
 import { scheduleInBackground } from '../core/clock.js';
 import type { Permit } from '../core/permit.js';
-import { isPromiseLike } from './callback-timeout.js';
+import { isPromiseLike } from '../core/promise-like.js';
 
 /** Seconds. A handler that has not finished this long after its client disconnected counts as leaked. */
 const LEAK_TIMEOUT = 60;

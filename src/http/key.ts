@@ -6,7 +6,7 @@
  */
 import { invalid } from '../core/validation.js';
 import { boundKey } from './bounded-key.js';
-import { isPromiseLike } from './callback-timeout.js';
+import { isPromiseLike } from '../core/promise-like.js';
 import { addressKey } from './platform/address-key.js';
 import { propertyOf } from './platform/node-response.js';
 import { type ConnectionView, MISSING_ADDRESS, warnIfProxyUntrusted } from './platform/untrusted-proxy.js';

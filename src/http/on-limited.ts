@@ -1,5 +1,6 @@
 /** Calls the `onLimited` function of the options. */
-import { CLIENT_DISCONNECTED, isCallbackTimeout, isPromiseLike, withTimeout } from './callback-timeout.js';
+import { isPromiseLike } from '../core/promise-like.js';
+import { CLIENT_DISCONNECTED, isCallbackTimeout, withTimeout } from './callback-timeout.js';
 import type { Answer, Refusal } from './options.js';
 import { defaultReply, type Reply, replyOf } from './refusal.js';
 import type { RequestState } from './request-state.js';

@@ -1,10 +1,9 @@
 /** The options that all adapters share, and their validation. */
 import type { ThrottleError } from '../core/errors.js';
 import { checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
-import type { Cost } from '../core/cost.js';
+import { type Cost, checkCostForm } from '../core/cost.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import type { Key } from './key.js';
-import { checkRequestCost } from './request-cost.js';
 
 /** A refused request. */
 export interface Refusal {
@@ -134,7 +133,7 @@ export function checkOptions<A extends unknown[]>(options: LimitOptions<A>): Che
     throw invalid('gate', 'a Gate, not a KeyedGate', gate);
   if ((key === undefined) !== (keyed === undefined)) throw invalid('key', 'set if and only if keyed is set', key);
   const { wait = (gate as { timeout?: number } | undefined)?.timeout ?? 0 } = options;
-  if (typeof cost !== 'function') checkRequestCost(cost);
+  if (typeof cost !== 'function') checkCostForm('cost', cost);
   checkNumber('wait', 'a number >= 0', wait, 0, Infinity);
   checkInteger('status', 'an integer from 400 to 599', status, 400, 599);
   checkInteger('ipv6Prefix', 'an integer from 1 to 128', ipv6Prefix, 1, 128);

@@ -1,5 +1,7 @@
 /** The `RateLimit` and `RateLimit-Policy` fields of a response, from the numbers that the gates show. */
 import type { Cost } from '../core/cost.js';
+import { sizeOf } from '../core/limits.js';
+import { isPromiseLike } from '../core/promise-like.js';
 import { writeRateLimit } from '../web/ratelimit-headers.js';
 
 /** Header fields, by name. */
@@ -46,8 +48,7 @@ export function writeLimitFields(
 ): LimitFields | undefined {
   // A gate that reads its numbers asynchronously cannot show them in this response. Its rejection must not be
   // unhandled.
-  if (typeof (gate as Partial<Promise<unknown>>).then === 'function')
-    void (gate as Promise<unknown>).then(undefined, () => {});
+  if (isPromiseLike(gate)) void gate.then(undefined, () => {});
   const main = writeMainLimit(gate, defaultName, retryAfter);
   let all = main;
   for (const fields of writeNamedRates(gate, defaultName)) all = all === undefined ? fields : join(all, fields);
@@ -79,8 +80,9 @@ function writeMainLimit(
 
 /** The members of the named rates with a limit. The rate `tokens` of the gate `llm` has the name `llm-tokens`. */
 function writeNamedRates(gate: GateNumbers, defaultName: string): LimitFields[] {
-  return namedRatesOf(gate).map(({ name, capacity, period = 1, burst = Math.max(1, capacity) }) => {
-    const untilFull = gate.estimateWait?.({ cost: 0, [name]: burst });
+  return namedRatesOf(gate).map((rate) => {
+    const { name, capacity, period = 1 } = rate;
+    const untilFull = gate.estimateWait?.({ cost: 0, [name]: sizeOf(rate) });
     return writeRateLimit({
       name: `${gate.name ?? defaultName}-${name}`,
       limit: capacity,

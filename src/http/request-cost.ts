@@ -1,17 +1,5 @@
-/** The cost of a request, and its comparison with the cost of the same gate in another middleware. */
+/** Comparison of the costs of one gate in two middlewares. */
 import type { Cost } from '../core/cost.js';
-import { checkCost, checkNumber } from '../core/validation.js';
-
-/**
- * Throws unless `cost` is a number or a record of numbers, each finite and >= 0. The gate checks the names.
- *
- * @throws {RangeError | TypeError} An entry is out of range.
- */
-export function checkRequestCost(cost: Cost): void {
-  if (typeof cost !== 'object' || cost === null) return checkCost(cost);
-  for (const [name, value] of Object.entries(cost))
-    if (value !== undefined) checkNumber(`cost.${name}`, 'a finite number >= 0', value, 0, Number.MAX_VALUE);
-}
 
 /** Whether `held` is at least `requested` for every rate that one of them names. */
 export function covers(held: Cost, requested: Cost): boolean {

@@ -13,6 +13,7 @@ import {
   type ThrottleMessage,
   type WatchedThrottle,
 } from '../core/events.js';
+import { sizeOf } from '../core/limits.js';
 import { invalid } from '../core/validation.js';
 
 /** The name of a rate; `undefined` for the main rate. */
@@ -90,8 +91,8 @@ class ThrottleGroup {
 
 /** The levels of the main rate and of each named rate, in tokens, with the level of an idle throttle. */
 function levelsOf({ tokens = Infinity, burst, levels = {}, also = [] }: WatchedThrottle): Level[] {
-  const named = also.flatMap(({ name, capacity, burst: size = Math.max(1, capacity) }) =>
-    name === undefined ? [] : [{ rate: name, level: levels[name] ?? Infinity, burst: size }],
+  const named = also.flatMap((rate) =>
+    rate.name === undefined ? [] : [{ rate: rate.name, level: levels[rate.name] ?? Infinity, burst: sizeOf(rate) }],
   );
   return [{ rate: undefined, level: tokens, burst }, ...named];
 }

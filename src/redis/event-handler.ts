@@ -1,8 +1,9 @@
 /** Applies the events of replies and messages: the decisions of Redis on the calls and the leases of one process. */
 import type { Call, PendingCalls } from './calls.js';
 import type { Holdings } from './holdings.js';
+import { tooLargeError } from '../core/cost.js';
 import { readName } from './charge.js';
-import { labelOf, oversizeError, queueFullError, timeoutError } from './options.js';
+import { labelOf, queueFullError, timeoutError } from './options.js';
 import type { Outbox } from './outbox.js';
 import type { ParticipantParts } from './participant.js';
 import type { Permission } from './permission.js';
@@ -104,9 +105,10 @@ export class EventHandler {
 
   #oversizeError({ cost, terms }: Call, burst: number, tag: string): Error {
     const { face, rates } = this.#parts;
+    if (tag === '') return tooLargeError('cost', cost, burst, labelOf(face));
     const rate = readName(tag);
     const index = rates?.names.indexOf(rate) ?? -1;
-    return oversizeError(labelOf(face), terms?.costs[index + 1] ?? cost, burst, rate);
+    return tooLargeError(`cost.${rate}`, terms?.costs[index + 1] ?? cost, burst, labelOf(face), rate);
   }
 
   #refuse(serial: string, createError: (call: Call) => Error): void {

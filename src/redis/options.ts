@@ -162,12 +162,6 @@ export function queueFullError(
   return refusal(QueueFullError, what, wait, running, waiting);
 }
 
-/** The error of a cost that no bucket of size `burst` can ever hold. `rate`: the name of its rate, or empty. */
-export function oversizeError(label: string, cost: number, burst: number, rate: string = ''): Error {
-  const whose = rate === '' ? label : `the rate ${printable(rate)} of ${label}`;
-  return invalid(rate === '' ? 'cost' : `cost.${rate}`, `at most ${burst}, the burst of ${whose}`, cost, RangeError);
-}
-
 /** The error of a call that Redis, or its client, failed. */
 export function backendError(throttle: Labelled, cause: unknown): ThrottleBackendError {
   return new ThrottleBackendError(`${labelOf(throttle)}: Redis failed: ${messageOf(cause)}`, { cause });

@@ -89,8 +89,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
     const { capacity = Infinity, concurrency, period, burst, window, margin, also, name } = options;
     const settings = { burst, window, margin, maxQueue, name, clock: source, silent: true };
     this.#local = new Throttle<string>(capacity, concurrency, period, { ...settings, also });
-    const main = also === undefined ? (this.#local as Throttle) : new Throttle(capacity, concurrency, period, settings);
-    this.#rates = new FleetRates(this.#local, main, { also, window, margin }, () => labelOf(this));
+    this.#rates = new FleetRates(this.#local, { burst, window, margin }, () => labelOf(this));
     const rates = this.#rates.names.length === 0 ? undefined : this.#rates;
     const clock = new SteadyClock(source);
     const publisher = new EventPublisher(this, clock, this.#rates.names);
@@ -156,7 +155,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
 
   /** All rates, for messages: `undefined` for a throttle with one bucket. @internal */
   get rates(): readonly Rate[] | undefined {
-    return this.#rates.also.length === 0 && !this.#rates.hasWindow ? undefined : this.#rates.rates;
+    return this.#rates.isSimple ? undefined : this.#rates.list;
   }
 
   /** The number of permits held through this object. {@link RedisThrottle.inspect} counts those of all processes. */

@@ -12,7 +12,7 @@ import {
   type ThrottleMessage,
   type WatchedThrottle,
 } from '../core/events.js';
-import type { Rate } from '../core/limits.js';
+import { type Rate, sizeOf } from '../core/limits.js';
 import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/validation.js';
 import type { Resource } from '../compose/resource.js';
@@ -194,8 +194,9 @@ function finiteOrNull(value: number): number | null {
   return value < Infinity ? value : null;
 }
 
-function tracedRate({ capacity, period = 1, burst = Math.max(1, capacity) }: Rate): TracedRate {
-  return { capacity: finiteOrNull(capacity), period, burst: finiteOrNull(burst) };
+function tracedRate(rate: Rate): TracedRate {
+  const { capacity, period = 1 } = rate;
+  return { capacity: finiteOrNull(capacity), period, burst: finiteOrNull(sizeOf(rate)) };
 }
 
 function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): TracedLimits {

@@ -72,20 +72,30 @@ export function passOn(
   const reader = body.getReader();
   // `closed` settles once: at the end, after a cancellation, or after a failure, even if no chunk is requested.
   void reader.closed.then(release, release);
-  const stream = new ReadableStream<Uint8Array<ArrayBuffer>>(
+  const stream = streamOf(reader, (reason) => reader.cancel(reason));
+  // `reader` refers to the stream only while a chunk is awaited. At other times the stream can be collected.
+  watch?.(stream, { abandon: () => reader.cancel().catch(() => {}) });
+  return stream;
+}
+
+/** A stream that requests a chunk of `reader` for each chunk that is requested of the stream. */
+export function streamOf(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  cancel: (reason: unknown) => void | Promise<void>,
+  start: (controller: ReadableStreamDefaultController) => void = () => {},
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  return new ReadableStream<Uint8Array<ArrayBuffer>>(
     {
+      start,
       async pull(controller) {
         const { done, value } = await reader.read();
         if (done) controller.close();
         else controller.enqueue(value as Uint8Array<ArrayBuffer>);
       },
-      cancel: (reason) => reader.cancel(reason),
+      cancel,
     },
     { highWaterMark: 0 },
   );
-  // `reader` refers to the stream only while a chunk is awaited. At other times the stream can be collected.
-  watch?.(stream, { abandon: () => reader.cancel().catch(() => {}) });
-  return stream;
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Two readers of one response. */
-import { construct, copyMetadata, isUnread } from './response-body.js';
+import { construct, copyMetadata, isUnread, streamOf } from './response-body.js';
 
 /** A response and its copy. Each has a body of its own. */
 export interface SplitResponse {
@@ -26,7 +26,7 @@ export function splitBody(response: Response, onCancel: () => void): SplitRespon
   const [first, second] = response.body.tee();
   const reader = first.getReader();
   const copyReader = second.getReader();
-  let copyController: ReadableStreamDefaultController<Uint8Array> | undefined;
+  let copyController: ReadableStreamDefaultController | undefined;
   const endCopy = (reason?: unknown): void => void copyReader.cancel(reason).catch(ignore);
   const original = streamOf(reader, (reason) => {
     onCancel();
@@ -38,24 +38,4 @@ export function splitBody(response: Response, onCancel: () => void): SplitRespon
   const copy = streamOf(copyReader, endCopy, (controller) => (copyController = controller));
   const withBody = (body: ReadableStream<Uint8Array>): Response => copyMetadata(construct(body, response), response);
   return { original: withBody(original), copy: withBody(copy), endCopy };
-}
-
-/** A stream that requests a chunk of `reader` for each chunk that is requested of the stream. */
-function streamOf(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  cancel: (reason: unknown) => void | Promise<void>,
-  start: (controller: ReadableStreamDefaultController<Uint8Array>) => void = ignore,
-): ReadableStream<Uint8Array> {
-  return new ReadableStream<Uint8Array>(
-    {
-      start,
-      async pull(controller) {
-        const { done, value } = await reader.read();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      cancel,
-    },
-    { highWaterMark: 0 },
-  );
 }

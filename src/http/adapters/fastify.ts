@@ -1,6 +1,6 @@
 /** A plugin for Fastify. */
 import { checkObject, invalid } from '../../core/validation.js';
-import { isPromiseLike } from '../callback-timeout.js';
+import { isPromiseLike } from '../../core/promise-like.js';
 import { createDecision } from '../decide.js';
 import type { FrameworkAdapter } from '../framework-adapter.js';
 import type { LimitOptions } from '../options.js';
