@@ -1,16 +1,12 @@
 /** The types of the clients under the compilers of consumers: TypeScript 7 and 5.9. */
-import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { CompilerFolder } from '../support/compilers.js';
+import { CompilerFolder, STRICT_OPTIONS } from '../support/compilers.js';
 
 const folder = new CompilerFolder();
 afterAll(() => folder.remove());
 
 beforeAll(() => {
-  expect(folder.writeDeclarations()).toBe('');
-  // The types of vitest are slow to check, and expect-type exports the same function.
-  const types = readFileSync(new URL('types.test-d.ts', import.meta.url), 'utf8');
-  folder.write('consumer.mts', types.replace(`from 'vitest'`, `from 'expect-type'`));
+  folder.writeTypeTests(new URL('types.test-d.ts', import.meta.url));
 }, 180_000);
 
 test.each([
@@ -19,12 +15,7 @@ test.each([
   ['TypeScript 5.9', 'typescript-5', ['es2022', 'dom', 'dom.iterable', 'dom.asynciterable']],
 ] as const)('%s accepts a limited fetch in every client without a cast', { timeout: 180_000 }, (_, compiler, lib) => {
   const compilerOptions = {
-    target: 'es2022',
-    module: 'nodenext',
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    noUncheckedIndexedAccess: true,
-    noEmit: true,
+    ...STRICT_OPTIONS,
     // The declarations of the clients are not checked.
     skipLibCheck: true,
     lib,

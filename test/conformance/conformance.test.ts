@@ -11,6 +11,7 @@ import {
 } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import {
+  ALL_FEATURES,
   conformance,
   type Features,
   type Fixture,
@@ -21,22 +22,13 @@ import {
   TOLERANCE_SECONDS,
 } from './index.js';
 
-const features: Features = {
-  rate: true,
-  pause: true,
-  earlyRefusal: true,
-  names: true,
-  slots: true,
-  correct: true,
-  ttl: true,
-};
 /** A limiter charges by the names of its gates, and its levels are the levels of its gates. */
-const limiterFeatures: Features = { ...features, names: false, correct: false };
+const limiterFeatures: Features = { ...ALL_FEATURES, names: false, correct: false };
 
 type CreateGate = (capacity: number, concurrency: number, period: number, options: ThrottleOptions) => Gate;
 
 /** A gate on a clock that the suite moves. */
-const onManualClock = (createGate: CreateGate, supported: Features = features): Subject => ({
+const onManualClock = (createGate: CreateGate, supported: Features = ALL_FEATURES): Subject => ({
   tolerance: 0,
   features: supported,
   async create({ capacity = Infinity, concurrency = 0, period = 1, ...rest }: Settings): Promise<Fixture> {
@@ -52,7 +44,7 @@ const onManualClock = (createGate: CreateGate, supported: Features = features): 
 });
 
 /** A gate on the system clock whose callers receive every result within `latencyMilliseconds`. */
-const inRealTime = (createGate: CreateGate, latencyMilliseconds = 0, supported: Features = features): Subject => ({
+const inRealTime = (createGate: CreateGate, latencyMilliseconds = 0, supported: Features = ALL_FEATURES): Subject => ({
   tolerance: TOLERANCE_SECONDS,
   features: supported,
   async create({ capacity = Infinity, concurrency = 0, period = 1, ...rest }: Settings): Promise<Fixture> {
@@ -182,7 +174,7 @@ conformance(
 conformance(
   'a Resource',
   onManualClock((_, concurrency, __, { clock, ttl }) => new Resource(concurrency || 1_000, { clock, ttl }), {
-    ...features,
+    ...ALL_FEATURES,
     rate: false,
     names: false,
     correct: false,
@@ -213,7 +205,7 @@ conformance(
 conformance(
   'a gate behind a round trip',
   inRealTime((...limits) => new DelayedGate(throttle(...limits)), 20 * TRIP_MILLISECONDS, {
-    ...features,
+    ...ALL_FEATURES,
     names: false,
     correct: false,
     ttl: false,

@@ -43,6 +43,16 @@ export interface Features {
   ttl: boolean;
 }
 
+export const ALL_FEATURES: Features = {
+  rate: true,
+  pause: true,
+  earlyRefusal: true,
+  names: true,
+  slots: true,
+  correct: true,
+  ttl: true,
+};
+
 /** A kind of gate under test. */
 export interface Subject {
   create(settings: Settings): Promise<Fixture>;

@@ -289,6 +289,11 @@ describe('timeout', () => {
 });
 
 describe('a permit that is lost', () => {
+  /** A fetch that answers each request, and the signals of the requests. */
+  const answering = (): { fetch: typeof globalThis.fetch; signals: AbortSignal[] } => {
+    const signals: AbortSignal[] = [];
+    return { signals, fetch: async (_, init) => (signals.push(init!.signal!), new Response('ok')) };
+  };
   const setUpLosing = (fetch: typeof globalThis.fetch, hold: 'headers' | 'body' = 'headers') => {
     const { clock, throttle } = setUp(100, 1, 1e9, { ttl: 5 });
     return { clock, throttle, limitedFetch: throttledFetch(throttle, { fetch, clock, hold }) };
@@ -306,11 +311,7 @@ describe('a permit that is lost', () => {
   });
 
   test("aborts the body with hold: 'body', and not after the body has been read", async () => {
-    const signals: AbortSignal[] = [];
-    const fetch = async (_: unknown, init?: RequestInit): Promise<Response> => (
-      signals.push(init!.signal!),
-      new Response('ok')
-    );
+    const { fetch, signals } = answering();
     const { clock, throttle, limitedFetch } = setUpLosing(fetch, 'body');
     const response = await limitedFetch(URL_A);
     await response.text();
@@ -322,11 +323,7 @@ describe('a permit that is lost', () => {
   });
 
   test("does not abort the body with hold: 'headers', because the permit is released", async () => {
-    const signals: AbortSignal[] = [];
-    const fetch = async (_: unknown, init?: RequestInit): Promise<Response> => (
-      signals.push(init!.signal!),
-      new Response('ok')
-    );
+    const { fetch, signals } = answering();
     const { clock, limitedFetch } = setUpLosing(fetch);
     const response = await limitedFetch(URL_A);
     await clock.advance(10);

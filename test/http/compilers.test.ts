@@ -1,16 +1,12 @@
 /** The type tests of the adapters under the compilers of consumers: TypeScript 7 and 5.9, with and without `dom`. */
-import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CompilerFolder } from '../support/compilers.js';
+import { CompilerFolder, STRICT_OPTIONS } from '../support/compilers.js';
 
 const folder = new CompilerFolder();
 afterAll(() => folder.remove());
 
 beforeAll(() => {
-  expect(folder.writeDeclarations()).toBe('');
-  // The types of vitest are slow to check, and expect-type exports the same function.
-  const types = readFileSync(new URL('types.test-d.ts', import.meta.url), 'utf8');
-  folder.write('consumer.mts', types.replace(`from 'vitest'`, `from 'expect-type'`));
+  folder.writeTypeTests(new URL('types.test-d.ts', import.meta.url));
   folder.write('bare.mts', `export * from 'headgate/http';\n`);
 }, 180_000);
 
@@ -23,12 +19,7 @@ describe.each(['typescript', 'typescript-5'] as const)('%s', (compiler) => {
     { timeout: 180_000 },
     (_, lib) => {
       const compilerOptions = {
-        target: 'es2022',
-        module: 'nodenext',
-        strict: true,
-        exactOptionalPropertyTypes: true,
-        noUncheckedIndexedAccess: true,
-        noEmit: true,
+        ...STRICT_OPTIONS,
         lib,
         types: ['node'],
         paths: { headgate: ['./headgate/index.d.ts'], 'headgate/http': ['./headgate/http/index.d.ts'] },

@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { type Cost, KeyedThrottle, type Rate, Throttle, type ThrottlePermit } from 'headgate';
+import { type Cost, KeyedThrottle, type Permit, type Rate, Throttle, type ThrottlePermit } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { BudgetModel, type ModelPermit } from './budgets.js';
 import { quarters } from './operations.js';
@@ -44,19 +44,25 @@ const also = fc.tuple(rate, rate, fc.option(rate, { nil: undefined })).map(([tok
   return [first, unnamed, last].filter((each) => each !== undefined);
 });
 const entry = (max: number): fc.Arbitrary<number> => fc.oneof(quarters(1), quarters(max));
-const amounts = (max: number): fc.Arbitrary<Cost> =>
-  fc.oneof(
-    { weight: 1, arbitrary: entry(max) },
-    {
-      weight: 4,
-      arbitrary: fc.record({ cost: entry(max), tokens: entry(max), out: entry(max) }, { requiredKeys: [] }),
-    },
-  );
-const levels = amounts(8).map((cost): Cost => {
-  const shift = (value: number): number => value - 2;
-  if (typeof cost === 'number') return shift(cost);
-  return Object.fromEntries(Object.entries(cost).map(([name, value]) => [name, shift(value as number)]));
-});
+/** Costs up to `max`: numbers, and records of two rates with these names. */
+export const costsOf =
+  (first: string, second: string) =>
+  (max: number): fc.Arbitrary<Cost> =>
+    fc.oneof(
+      { weight: 1, arbitrary: entry(max) },
+      {
+        weight: 4,
+        arbitrary: fc.record({ cost: entry(max), [first]: entry(max), [second]: entry(max) }, { requiredKeys: [] }),
+      },
+    );
+/** Levels between -2 and 6 tokens. */
+export const levelsOf = (amounts: (max: number) => fc.Arbitrary<Cost>): fc.Arbitrary<Cost> =>
+  amounts(8).map((cost): Cost => {
+    if (typeof cost === 'number') return cost - 2;
+    return Object.fromEntries(Object.entries(cost).map(([name, value]) => [name, (value as number) - 2]));
+  });
+const amounts = costsOf('tokens', 'out');
+const levels = levelsOf(amounts);
 const which = fc.nat(1_000);
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -84,7 +90,8 @@ export const budgetHistory: fc.Arbitrary<BudgetHistory> = fc.record({
 
 /** Counts what the histories contain, so that a test cannot pass without the cases that it is about. */
 export type Counts = Map<string, number>;
-const count = (counts: Counts, what: string, times = 1): void => void counts.set(what, (counts.get(what) ?? 0) + times);
+export const count = (counts: Counts, what: string, times = 1): void =>
+  void counts.set(what, (counts.get(what) ?? 0) + times);
 
 /** What a throttle shows of a permit. */
 const show = (permit: ThrottlePermit): unknown => ({
@@ -102,6 +109,27 @@ const expected = ({ entries, slots, released, expired }: ModelPermit): unknown =
   released,
   aborted: expired,
 });
+
+/** Releases or settles a permit, in the model and in the gate. */
+export function playOnPermit(
+  step: { do: 'release' } | { do: 'settle'; cost: Cost },
+  model: BudgetModel,
+  permit: ModelPermit,
+  permits: ReadonlyMap<number, Permit>,
+  counts: Counts,
+): void {
+  const granted = permits.get(permit.id);
+  if (step.do === 'release') {
+    model.release(permit);
+    granted?.release();
+    return;
+  }
+  const before = permit.settled.filter(Boolean).length;
+  model.settle(permit, step.cost);
+  granted?.settle(step.cost);
+  if (before > 0 && before < permit.entries.length) count(counts, 'settled in parts');
+  if (permit.expired) count(counts, 'settled after the expiry');
+}
 
 const sorted = (ids: Iterable<number>): number[] => [...ids].toSorted((a, b) => a - b);
 
@@ -165,17 +193,9 @@ export async function playBudgets(
         }
         break;
       case 'release':
-        model.release(permit as ModelPermit);
-        permits.get((permit as ModelPermit).id)?.release();
+      case 'settle':
+        playOnPermit(one, model, permit as ModelPermit, permits, counts);
         break;
-      case 'settle': {
-        const before = (permit as ModelPermit).settled.filter(Boolean).length;
-        model.settle(permit as ModelPermit, one.cost);
-        permits.get((permit as ModelPermit).id)?.settle(one.cost);
-        if (before > 0 && before < others.length + 1) count(counts, 'settled in parts');
-        if ((permit as ModelPermit).expired) count(counts, 'settled after the expiry');
-        break;
-      }
       case 'correct':
         model.correct(one.levels, one.onlyLower);
         gate.correct(one.levels, { onlyLower: one.onlyLower });

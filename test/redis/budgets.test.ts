@@ -3,11 +3,12 @@
  * name in any order, and corrections. The model is that of the core (model/budgets.ts): it replays every rate.
  */
 import fc from 'fast-check';
-import type { Cost, Rate } from 'headgate';
+import type { Rate } from 'headgate';
 import type { RedisPermit } from 'headgate/redis';
 import { describe, expect, test } from 'vitest';
 import { keyNames } from '../../src/redis/key-names.js';
 import { BudgetModel, type ModelPermit } from '../model/budgets.js';
+import { type Counts, costsOf, count, levelsOf, playOnPermit } from '../model/budget-histories.js';
 import { quarters } from '../model/operations.js';
 import { client, Microseconds, openOn, ProcessClient, settler, UNIT } from './history-site.js';
 import { freshKey } from './support.js';
@@ -23,19 +24,8 @@ const also = fc
   .map(([tokens, out, unnamed]): Rate[] =>
     [{ ...tokens, name: 'tokens' }, unnamed, { ...out, name: 'out=;/ é' }].filter((each) => each !== undefined),
   );
-const entry = (max: number): fc.Arbitrary<number> => fc.oneof(quarters(1), quarters(max));
-const amounts = (max: number): fc.Arbitrary<Cost> =>
-  fc.oneof(
-    { weight: 1, arbitrary: entry(max) },
-    {
-      weight: 4,
-      arbitrary: fc.record({ cost: entry(max), tokens: entry(max), 'out=;/ é': entry(max) }, { requiredKeys: [] }),
-    },
-  );
-const levels = amounts(8).map((cost): Cost => {
-  if (typeof cost === 'number') return cost - 2;
-  return Object.fromEntries(Object.entries(cost).map(([name, value]) => [name, (value as number) - 2]));
-});
+const amounts = costsOf('tokens', 'out=;/ é');
+const levels = levelsOf(amounts);
 const caller = fc.constantFrom(0 as const, 1 as const);
 const which = fc.nat(1_000);
 const step = fc.oneof(
@@ -62,8 +52,7 @@ const history = fc.record({
 });
 type History = typeof history extends fc.Arbitrary<infer H> ? H : never;
 
-const counts = new Map<string, number>();
-const count = (what: string, times = 1): void => void counts.set(what, (counts.get(what) ?? 0) + times);
+const counts: Counts = new Map();
 
 const inSeconds = <R extends Rate>(given: R): R => ({ ...given, period: ((given.period ?? 1) * UNIT) / 1e6 });
 
@@ -104,20 +93,13 @@ async function play({ main, also: others, concurrency, steps }: History): Promis
         }, refuse);
         break;
       case 'release':
-        model.release(permit as ModelPermit);
-        permits.get((permit as ModelPermit).id)?.release();
+      case 'settle':
+        playOnPermit(one, model, permit as ModelPermit, permits, counts);
         break;
-      case 'settle': {
-        const before = (permit as ModelPermit).settled.filter(Boolean).length;
-        model.settle(permit as ModelPermit, one.cost);
-        permits.get((permit as ModelPermit).id)?.settle(one.cost);
-        if (before > 0 && before < others.length + 1) count('settled in parts');
-        break;
-      }
       case 'correct':
         model.correct(one.levels, one.onlyLower);
         void gates[one.caller].correct(one.levels, { onlyLower: one.onlyLower });
-        count('corrected');
+        count(counts, 'corrected');
         break;
       case 'advance':
         model.advance(one.seconds);
@@ -147,9 +129,9 @@ async function play({ main, also: others, concurrency, steps }: History): Promis
     );
     expect(state.active.flatMap(({ slots }) => slots).length).toBe(model.active);
   }
-  count('with several slots', model.permits.filter((each) => each.slots > 1).length);
-  count('with no slot', model.permits.filter((each) => each.slots === 0).length);
-  count('granted later', model.permits.filter((each, index) => index > 0 && each.at > 0).length);
+  count(counts, 'with several slots', model.permits.filter((each) => each.slots > 1).length);
+  count(counts, 'with no slot', model.permits.filter((each) => each.slots === 0).length);
+  count(counts, 'granted later', model.permits.filter((each, index) => index > 0 && each.at > 0).length);
   await Promise.allSettled(gates.map((gate) => gate.close()));
   await client.del(keyNames('headgate', key));
 }

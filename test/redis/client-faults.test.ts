@@ -22,19 +22,12 @@ import {
   ThrottleBackendError,
 } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
-import type { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { luaForEsbuild } from '../support/lua-loader.js';
 import { systemClock } from '../../src/core/clock.js';
 import { SteadyClock } from '../../src/redis/steady-clock.js';
-import { evalThrough, freshKey, ioredis, sleep, until } from './support.js';
-
-let commands: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client: commands, close: end } = ioredis());
-});
-afterAll(() => end());
+import { client as commands } from './shared-client.js';
+import { evalThrough, freshKey, sleep, until } from './support.js';
 
 const opened: { close(): Promise<void> }[] = [];
 afterEach(async () => {

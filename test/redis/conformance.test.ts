@@ -1,7 +1,14 @@
 /** Runs the conformance suite against gates on Redis, through each client. */
 import { RedisKeyedThrottle, RedisThrottle, type RedisConnection } from 'headgate/redis';
 import type { Gate, KeyedGate } from 'headgate';
-import { conformance, realTimeFixture, type Settings, type Subject, TOLERANCE_SECONDS } from '../conformance/index.js';
+import {
+  ALL_FEATURES,
+  conformance,
+  realTimeFixture,
+  type Settings,
+  type Subject,
+  TOLERANCE_SECONDS,
+} from '../conformance/index.js';
 import { freshKey, ioredis, nodeRedis, redisUrl, SETTLE_MILLISECONDS } from './support.js';
 
 const onRedis = (
@@ -10,16 +17,8 @@ const onRedis = (
 ): Subject => ({
   tolerance: TOLERANCE_SECONDS,
   // The features that gates on Redis lack are false here, and only here.
-  features: {
-    rate: true,
-    pause: true,
-    earlyRefusal: true,
-    names: true,
-    slots: true,
-    correct: true,
-    // Processes renew the leases of their holders, so a permit that is held for long does not expire.
-    ttl: false,
-  },
+  // Processes renew the leases of their holders, so a permit that is held for long does not expire.
+  features: { ...ALL_FEATURES, ttl: false },
   async create(settings) {
     const { client, close } = await connect();
     const { gate, ready } = make(client, settings);

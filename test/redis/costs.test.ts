@@ -2,16 +2,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { GrantedMessage, RefusedMessage } from 'headgate';
 import { RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import type { Redis } from 'ioredis';
-import { freshKey, ioredis, later, until } from './support.js';
-
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client, close: end } = ioredis());
-});
-afterAll(() => end());
+import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
+import { client } from './shared-client.js';
+import { freshKey, later, until } from './support.js';
 
 const opened: RedisThrottle<string>[] = [];
 afterEach(async () => {

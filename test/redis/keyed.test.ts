@@ -2,16 +2,9 @@
 import { ThrottleClosedError } from 'headgate';
 import { type RedisCommands, RedisKeyedThrottle, type RedisKeyedThrottleOptions, RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
-import type { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { withoutMessages, freshKey, ioredis, until } from './support.js';
-
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client, close: end } = ioredis());
-});
-afterAll(() => end());
+import { afterEach, describe, expect, test } from 'vitest';
+import { client } from './shared-client.js';
+import { withoutMessages, freshKey, until } from './support.js';
 
 const opened: RedisKeyedThrottle[] = [];
 afterEach(async () => {

@@ -3,18 +3,10 @@
  * of grants with their true costs (model/replay.ts). The replay has no bounded memory, unlike the script (FAULTS 8).
  */
 import fc from 'fast-check';
-import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { client } from './shared-client.js';
 import { BucketReplay, type LoggedGrant } from '../model/replay.js';
 import { acquire, release, TestGate } from './scripts/support.js';
-import { ioredis } from './support.js';
-
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client, close: end } = ioredis());
-});
-afterAll(() => end());
 
 /** The microseconds in one unit of time: a power of two, so all levels are exact. */
 const UNIT = 2 ** 20;

@@ -1,11 +1,21 @@
 /** The compilers of consumers, TypeScript 7 and 5.9, on projects in a folder of their own. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { removePath, temporaryFolder } from './processes.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** The options of a consumer that checks as much as possible. */
+export const STRICT_OPTIONS = {
+  target: 'es2022',
+  module: 'nodenext',
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  noUncheckedIndexedAccess: true,
+  noEmit: true,
+} as const;
 
 /** `typescript` is version 7. */
 export type Compiler = 'typescript' | 'typescript-5';
@@ -30,6 +40,14 @@ export class CompilerFolder {
       compilerOptions: { rootDir: join(root, 'src'), outDir: join(this.#path, 'headgate') },
       include: [join(root, 'src')],
     });
+  }
+
+  /** Prepares a project: the declarations of headgate, and the type tests of `file` as `consumer.mts`. */
+  writeTypeTests(file: URL): void {
+    const errors = this.writeDeclarations();
+    if (errors !== '') throw new Error(errors);
+    // The types of vitest are slow to check, and expect-type exports the same function.
+    this.write('consumer.mts', readFileSync(file, 'utf8').replace(`from 'vitest'`, `from 'expect-type'`));
   }
 
   /** Runs a compiler on a project, and returns its error messages. */

@@ -74,55 +74,20 @@ describe('record', () => {
     });
     using trace = record(throttle);
     const permit = throttle.tryAcquire({ tokens: 30 });
-    const heavy = throttle.acquire({ cost: 0, tokens: 80, free: 7 }, { slots: 3 });
+    const second = throttle.acquire({ cost: 0, tokens: 80, free: 7 }, { slots: 3 });
     permit?.settle({ tokens: 20 });
     permit?.release();
-    (await heavy).release();
+    (await second).release();
     const rate = { capacity: 100, period: 10, burst: 100 };
     expect(trace.rates).toEqual({ tokens: rate, free: { capacity: null, period: 1, burst: null } });
+    const light = { at: 100, id: 1, cost: 1, tokens: 1 };
+    const heavy = { at: 100, id: 2, cost: 0, tokens: 1, costs: { tokens: 80, free: 7 }, slots: 3 };
     expect(renumber(trace.events)).toEqual([
-      {
-        kind: 'granted',
-        at: 100,
-        id: 1,
-        cost: 1,
-        costs: { tokens: 30, free: 0 },
-        waited: 0,
-        tokens: 1,
-        levels: { tokens: 70 },
-      },
-      {
-        kind: 'queued',
-        at: 100,
-        id: 2,
-        cost: 0,
-        costs: { tokens: 80, free: 7 },
-        slots: 3,
-        tokens: 1,
-        levels: { tokens: 70 },
-      },
-      {
-        kind: 'granted',
-        at: 100,
-        id: 2,
-        cost: 0,
-        costs: { tokens: 80, free: 7 },
-        slots: 3,
-        waited: 0,
-        tokens: 1,
-        levels: { tokens: 0 },
-      },
-      { kind: 'released', at: 100, id: 1, cost: 1, costs: { tokens: 20, free: 0 }, tokens: 1, levels: { tokens: 0 } },
-      {
-        kind: 'released',
-        at: 100,
-        id: 2,
-        cost: 0,
-        costs: { tokens: 80, free: 7 },
-        slots: 3,
-        tokens: 1,
-        levels: { tokens: 0 },
-      },
+      { kind: 'granted', ...light, costs: { tokens: 30, free: 0 }, waited: 0, levels: { tokens: 70 } },
+      { kind: 'queued', ...heavy, levels: { tokens: 70 } },
+      { kind: 'granted', ...heavy, waited: 0, levels: { tokens: 0 } },
+      { kind: 'released', ...light, costs: { tokens: 20, free: 0 }, levels: { tokens: 0 } },
+      { kind: 'released', ...heavy, levels: { tokens: 0 } },
     ]);
     expect(structuredClone({ ...trace })).toEqual({ ...trace });
     using plain = record(new Throttle(2, 4, 1, { also: [{ capacity: 50 }] }));

@@ -1,15 +1,8 @@
 /** The step while the clock of the server is behind, because it was set back. */
-import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ioredis } from '../support.js';
-import { acquire, type Answer, START, TestGate } from './support.js';
+import { describe, expect, test } from 'vitest';
+import { client } from '../shared-client.js';
 
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client, close: end } = ioredis());
-});
-afterAll(() => end());
+import { acquire, type Answer, START, TestGate } from './support.js';
 
 const TTL = 3_000_000;
 const RENEWAL = TTL / 3;

@@ -1,17 +1,10 @@
 /** Random histories of several owners, against a reference, and the fast path against the full step. */
 import fc from 'fast-check';
-import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ioredis } from '../support.js';
+import { expect, test } from 'vitest';
+import { client } from '../shared-client.js';
+
 import { ReferenceStep } from './reference-step.js';
 import { type Answer, LISTED_FULL_STEP, START, TestGate } from './support.js';
-
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client, close: end } = ioredis());
-});
-afterAll(() => end());
 
 /** Instants are multiples of this, since the keys live as long in real time. */
 const UNIT = 60_000;

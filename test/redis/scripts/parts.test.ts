@@ -1,17 +1,10 @@
 /** The functions of the parts, each called alone on a real server. */
-import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { client } from '../shared-client.js';
 import { keyNames } from '../../../src/redis/key-names.js';
 import { BUCKET_SCENARIOS, READY_TABLE, SETTLE_TABLE } from '../../core/token-bucket-tables.js';
-import { freshKey, ioredis } from '../support.js';
+import { freshKey } from '../support.js';
 import { START, withParts } from './support.js';
-
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client, close: end } = ioredis());
-});
-afterAll(() => end());
 
 const PARTS = [
   'fast-path',

@@ -1,10 +1,10 @@
 /** Several rates, sliding windows, weighted slots and corrections in the script, on a real server. */
 import fc from 'fast-check';
-import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { client } from '../shared-client.js';
 import { Terms } from '../../../src/core/cost.js';
 import { type Charge, encodeCharge, encodeCosts, encodeLevels } from '../../../src/redis/charge.js';
-import { ioredis } from '../support.js';
+
 import {
   costFor,
   type ReferenceBucket,
@@ -13,13 +13,6 @@ import {
   ReferenceRates,
 } from './reference-rates.js';
 import { type Answer, LISTED_FULL_STEP, LISTED_STEP, START, TestGate } from './support.js';
-
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client, close: end } = ioredis());
-});
-afterAll(() => end());
 
 /** The microseconds in one unit of time: a power of two, so all levels are exact. */
 const UNIT = 2 ** 20;

@@ -1,15 +1,8 @@
 /** The step by its commands: what each word does, and what it must not do. */
-import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { client } from '../shared-client.js';
 import { ioredis } from '../support.js';
 import { acquire, type BatchOptions, release, START, TestGate, TTL } from './support.js';
-
-let client: Redis;
-let end: () => Promise<void>;
-beforeAll(() => {
-  ({ client, close: end } = ioredis());
-});
-afterAll(() => end());
 
 const open = (defaults: BatchOptions = {}): TestGate => new TestGate(client, defaults);
 const range = (count: number, prefix = 's'): string[] => Array.from({ length: count }, (_, index) => prefix + index);

@@ -18,31 +18,13 @@ import {
 describe('the panels of named rates', () => {
   test('each rate has a panel with its own scale, and the slots in use are drawn', () => {
     const rate = { capacity: 100, period: 10, burst: 100 };
+    const call = { id: 1, cost: 1, costs: { tokens: 60, free: 2 }, slots: 3 };
     const trace = {
       limits: { ...limits, capacity: 4, concurrency: 5, period: 1, burst: 4 },
       rates: { tokens: rate, free: { capacity: null, period: 1, burst: null } },
       events: [
-        {
-          kind: 'granted',
-          at: 0,
-          id: 1,
-          cost: 1,
-          costs: { tokens: 60, free: 2 },
-          slots: 3,
-          waited: 0,
-          tokens: 3,
-          levels: { tokens: 40 },
-        },
-        {
-          kind: 'released',
-          at: 2,
-          id: 1,
-          cost: 1,
-          costs: { tokens: 60, free: 2 },
-          slots: 3,
-          tokens: 4,
-          levels: { tokens: 60 },
-        },
+        { kind: 'granted', at: 0, ...call, waited: 0, tokens: 3, levels: { tokens: 40 } },
+        { kind: 'released', at: 2, ...call, tokens: 4, levels: { tokens: 60 } },
       ],
     } as const;
     const text = toSVG(trace, { until: 2 });
