@@ -112,21 +112,21 @@ const expected = ({ entries, slots, released, expired }: ModelPermit): unknown =
 
 /** Releases or settles a permit, in the model and in the gate. */
 export function playOnPermit(
-  step: { do: 'release' } | { do: 'settle'; cost: Cost },
+  action: { do: 'release' } | { do: 'settle'; cost: Cost },
   model: BudgetModel,
   permit: ModelPermit,
   permits: ReadonlyMap<number, Permit>,
   counts: Counts,
 ): void {
   const granted = permits.get(permit.id);
-  if (step.do === 'release') {
+  if (action.do === 'release') {
     model.release(permit);
     granted?.release();
     return;
   }
   const before = permit.settled.filter(Boolean).length;
-  model.settle(permit, step.cost);
-  granted?.settle(step.cost);
+  model.settle(permit, action.cost);
+  granted?.settle(action.cost);
   if (before > 0 && before < permit.entries.length) count(counts, 'settled in parts');
   if (permit.expired) count(counts, 'settled after the expiry');
 }
