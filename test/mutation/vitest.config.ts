@@ -11,7 +11,7 @@ import { GROUP } from './group.js';
 /**
  * The folders of `test` that run against a folder of `src`, cheap ones first: Stryker stops at the first failed test of
  * a mutant. Each further folder costs the time of its imports for each mutant. The folder `mutation` has random
- * histories, in place of test/model/model.test.ts.
+ * histories, in place of test/model/{model,budgets}.test.ts.
  */
 const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   core: ['core', 'regressions', 'conformance', 'model', 'mutation'],
@@ -22,7 +22,11 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
 const ORDER = FOLDERS[process.env[GROUP] ?? ''] ?? [...new Set(Object.values(FOLDERS).flat())];
 
 /** Tests with real servers, tests of the model itself and of this folder, and histories that are too many here. */
-const EXCLUDED = ['test/fetch/clients*.test.ts', 'test/model/{model,recipe,wrong}*.test.ts', 'test/mutation/*.test.ts'];
+const EXCLUDED = [
+  'test/fetch/clients*.test.ts',
+  'test/model/{budgets,model,recipe,wrong}*.test.ts',
+  'test/mutation/*.test.ts',
+];
 
 const position = ({ moduleId }: TestSpecification): number =>
   ORDER.findIndex((folder) => moduleId.includes(`/test/${folder}/`));
