@@ -50,10 +50,9 @@ class Reference {
         this.#file(entry),
         joined([
           `# ${entry.name} {#top}`,
-          ...sections.flatMap(([title, found]) => [
-            `## ${title} {#${title.toLowerCase()}}`,
-            ...found.map((item) => this.#symbol(entry, item)),
-          ]),
+          ...sections.map(([title, found]) =>
+            joined([`## ${title} {#${title.toLowerCase()}}`, ...found.map((item) => this.#symbol(entry, item))]),
+          ),
         ]),
       );
     }
@@ -158,7 +157,7 @@ class Reference {
     ]);
   }
 
-  /** The declaration as code. */
+  /** The declaration as code. Its long lines wrap on the page. */
   #signature({ kind, excerptTokens = [] }: Item, owner?: Item): string {
     let code = excerptTokens
       .map(({ text }) => text)
@@ -169,7 +168,7 @@ class Reference {
     if (kind === 'Constructor') code = code.replace(/^constructor/, `new ${owner?.name ?? ''}`);
     // The declaration of a member is indented.
     if (owner !== undefined) code = code.replaceAll(/^ {4}/gm, '');
-    return `\`\`\`ts\n${code}\n\`\`\``;
+    return `<div class="signature">\n\n\`\`\`ts\n${code}\n\`\`\`\n\n</div>`;
   }
 
   /** Links to the symbols that the declaration names. */

@@ -44,11 +44,12 @@ const state: fc.Arbitrary<State> = fc
     time: fc.integer({ min: MIN_TIME, max: MAX_TIME }),
     pauses: fc.array(fc.integer({ min: 0, max: MIN_TIME * 4 }), { maxLength: 4 }),
   })
-  .map((made) => ({
-    ...made,
-    burst: made.window === 'sliding' ? 0 : made.burst,
-    pauses: made.pauses.map((quarter) => quarter / 4).toSorted((a, b) => a - b),
-  }));
+  .map((made): State =>
+    Object.assign(made, {
+      burst: made.window === 'sliding' ? 0 : made.burst,
+      pauses: made.pauses.map((quarter) => quarter / 4).toSorted((a, b) => a - b),
+    }),
+  );
 
 describe('an address', () => {
   test('with any values gives a state that the controls can show', () => {
@@ -112,7 +113,7 @@ describe('an address', () => {
 describe('the code', () => {
   /** The throttle that the code constructs. */
   const constructed = (code: string): Throttle =>
-    // oxlint-disable-next-line no-new-func -- the code is the playground's own
+    // oxlint-disable-next-line typescript/no-implied-eval -- the code is the playground's own
     new Function('Throttle', `return ${code}`)(Throttle) as Throttle;
 
   test('constructs a throttle with the limits of the simulated throttle', () => {
@@ -163,7 +164,7 @@ describe('the code', () => {
 });
 
 /** The events of a simulation. The throttles of a process share the numbers of their calls. */
-const eventsOf = ({ trace }: Simulation): object[] => trace.events.map((event) => ({ ...event, id: 0 }));
+const eventsOf = ({ trace }: Simulation): object[] => trace.events.map((event) => Object.assign({}, event, { id: 0 }));
 
 describe('a simulation', () => {
   test('keeps the limits, ends at its time, and is the same each time', async () => {

@@ -4,6 +4,7 @@
  */
 import { toSVG } from 'headgate/testing';
 import { type Control, copyButton, create, radios, slider, withTheme } from './controls.js';
+// oxlint-disable-next-line import/no-unassigned-import -- a style sheet
 import './playground.css';
 import { simulate, type Simulation, summarize } from './simulation.js';
 import {
