@@ -33,7 +33,11 @@ export function configure({
     base,
     outDir,
     head: [['link', { rel: 'icon', href: 'data:,' }]],
-    markdown: { anchor: { slugify } },
+    markdown: {
+      anchor: { slugify },
+      // Themes with a contrast of at least 4.5 on the background of code.
+      theme: { light: 'github-light-high-contrast', dark: 'github-dark-high-contrast' },
+    },
     themeConfig: {
       nav: [
         { text: 'Guide', link: '/' },

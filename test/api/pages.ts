@@ -70,9 +70,13 @@ class Reference {
             .replaceAll(/(?<!\\)\|/g, String.raw`\|`);
           return `| [\`${item.name ?? ''}\`](${this.#address(item, '')}) | ${about} |`;
         });
-      return `## [${entry.name}](${this.#file(entry)})\n\n${['| name | |', '| --- | --- |', ...rows].join('\n')}`;
+      return `## [${entry.name}](${this.#file(entry)})\n\n${['| name | purpose |', '| --- | --- |', ...rows].join('\n')}`;
     });
-    return joined([`# API reference {#top}`, `Of ${this.#api.name} ${this.#api.version}.`, ...tables]);
+    return joined([
+      `# API reference {#top}`,
+      `Every export of ${this.#api.name} ${this.#api.version}, by entry point.`,
+      ...tables,
+    ]);
   }
 
   /** Each entry point with the items of its page: its exports, and the unexported types that they use. */

@@ -33,7 +33,7 @@ export async function checkPlayground(site: Site): Promise<string[]> {
       await until(page, `${CODE}.includes('new Throttle(5, 3)')`);
       await until(page, `location.search === '?capacity=5'`);
       if ((await page.evaluate<string>(PICTURE)) === before) fail('the picture is the same after a change');
-      const output = await page.locator('.pg-slider output').textContent();
+      const output = await page.locator('.pg-slider output[for=pg-capacity]').textContent();
       if (output === null || !output.includes('5 tokens per period')) fail(`the output is ${output}`);
       const spoken = await page.locator('#pg-capacity').getAttribute('aria-valuetext');
       if (spoken !== '5 tokens per period') fail(`a screen reader speaks ${spoken}`);

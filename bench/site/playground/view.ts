@@ -29,7 +29,7 @@ const FRAME_MS = 60;
 /** The seconds that the picture shows: the last ones of a longer run. */
 const SHOWN = 12;
 const MIN_WIDTH = 360;
-const MAX_WIDTH = 760;
+const MAX_WIDTH = 900;
 
 /** Puts the playground into `root`. Returns a function that stops it. */
 export function mount(root: Element): () => void {
@@ -56,18 +56,21 @@ class Playground {
 
   constructor(root: Element) {
     const change = (part: Partial<State>): void => this.#change(part);
-    this.#controls = [
-      ...RANGES.map((range) => slider(range, change)),
+    const sliders = RANGES.map((range) => slider(range, change));
+    const choices = [
       radios('window', WINDOWS, { bucket: 'token bucket', sliding: 'sliding window' }, change),
       radios('workload', WORKLOADS, WORKLOAD_TEXT, change),
     ];
+    this.#controls = [...sliders, ...choices];
     const startOver = create('button', { type: 'button' }, 'Start over');
     this.#pause.addEventListener('click', () => this.#pauseNow());
     this.#runOn.addEventListener('click', () => this.#runMore());
     startOver.addEventListener('click', () => this.#change({ time: MIN_TIME, pauses: [] }));
     const form = create('form', { class: 'pg-controls', 'aria-label': 'Settings of the gate' });
     form.addEventListener('submit', (event) => event.preventDefault());
-    form.append(...this.#controls.map(({ element }) => element));
+    const group = create('div', { class: 'pg-sliders' });
+    group.append(...sliders.map(({ element }) => element));
+    form.append(group, ...choices.map(({ element }) => element));
     const buttons = create('div', { class: 'pg-buttons' });
     buttons.append(this.#pause, this.#runOn, startOver);
     const code = create('pre', { tabindex: '0', 'aria-label': 'The code of this gate' });
@@ -78,9 +81,11 @@ class Playground {
       copyButton('Copy a link to this state', () => location.href),
     );
     const result = create('div', { class: 'pg-result' });
-    result.append(buttons, this.#picture, this.#summary, code, copies);
+    result.append(buttons, this.#picture, this.#summary);
+    const program = create('div', { class: 'pg-program' });
+    program.append(code, copies);
     const grid = create('div', { class: 'pg' });
-    grid.append(form, result);
+    grid.append(form, result, program);
     root.replaceChildren(grid);
 
     const theme = new MutationObserver(() => this.#draw());
