@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { build, type DefaultTheme } from 'vitepress';
 import { faults, readApi } from '../../test/api/model.js';
 import { pages } from '../../test/api/pages.js';
-import { type Chapter, findChapters } from './chapters.js';
+import { type Chapter, findChapters, referenceOf } from './chapters.js';
 import type { Site } from './config.js';
 import { pictureOf, rewriteLinks, sourcePages, type Targets } from './links.js';
 import { serveSite } from './serve.js';
@@ -71,14 +71,22 @@ function sidebarOf(chapters: readonly Chapter[], apiPages: readonly string[]): D
 rmSync(prepared, { recursive: true, force: true });
 const chapters = findChapters(root);
 const targets: Targets = { pictures: new Set(), sources: new Set() };
-for (const chapter of chapters) write(chapter.page, rewriteLinks(chapter, chapters, root, targets));
+const api = readApi(root);
+const reference = pages(api);
+for (const chapter of chapters) {
+  const text = rewriteLinks(chapter, chapters, root, targets);
+  const file = referenceOf(chapter.source, reference);
+  write(chapter.page, file === undefined ? text : `${text}\nEvery symbol: [API reference](/api/${file}).\n`);
+}
 for (const [file, text] of sourcePages(root, targets.sources)) write(file, text);
 for (const picture of targets.pictures) cpSync(join(root, picture), join(prepared, 'public', pictureOf(picture)));
 write('playground.md', readFileSync(join(root, 'bench/site/playground/playground.md'), 'utf8'));
 
-const api = readApi(root);
-const reference = pages(api);
-for (const [file, text] of reference) write(`api/${file}`, text);
+for (const [file, text] of reference) {
+  const about = chapters.filter(({ source }) => referenceOf(source, reference) === file);
+  const links = about.map(({ title, page }) => `[${title}](/${page})`).join(', ');
+  write(`api/${file}`, links === '' ? text : text.replace('\n\n', `\n\nWith examples: ${links}.\n\n`));
+}
 
 const site: Site = {
   description: manifest.description,

@@ -50,6 +50,16 @@ export function pageOf(source: string): string {
     .toLowerCase();
 }
 
+/**
+ * The page of the API reference about the code beside a chapter, if `reference` has one: `headgate-fetch.md` for
+ * `src/fetch/README.md`. A folder without an entry point of its own belongs to the main one.
+ */
+export function referenceOf(source: string, reference: ReadonlyMap<string, string>): string | undefined {
+  const [, folder] = /^src\/([^/]+)\/README\.md$/.exec(source) ?? [];
+  if (folder === undefined) return undefined;
+  return [`headgate-${folder}.md`, 'headgate.md'].find((file) => reference.has(file));
+}
+
 /** The first heading without its markup. */
 function titleOf(text: string, source: string): string {
   const [, title] = /^# (.+)$/m.exec(text) ?? [];

@@ -1,7 +1,7 @@
 /**
  * `npm run test:site` checks the finished site of `npm run docs` in Chromium: every page on narrow and on wide screens
  * in both themes, the search, and the playground. The browser reaches only this machine. `-- --screenshots FOLDER`
- * also writes pictures of the pages.
+ * also writes pictures of the pages, and `-- api/headgate.html` opens only this page.
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -21,7 +21,7 @@ import { checkSearch } from './search.js';
 /** The limit for all checks together, on a busy machine. */
 const LIMIT_MS = 300_000;
 
-const { values } = parseArgs({ options: { screenshots: { type: 'string' } } });
+const { values, positionals } = parseArgs({ options: { screenshots: { type: 'string' } }, allowPositionals: true });
 
 async function main(): Promise<string[]> {
   const folder = resolve('docs');
@@ -46,9 +46,11 @@ async function main(): Promise<string[]> {
     const site: Site = { browser, url: served.url, screenshots };
     // Pages that show source have one layout, so one of them stands for all.
     const source = pagesOf(folder).filter((page) => page.startsWith('source/'));
-    const pages = pagesOf(folder).filter((page) => page !== '404.html' && !source.slice(1).includes(page));
-    failures.push(...(await checkPages(site, pages)), ...(await checkSearch(site)), ...(await checkPlayground(site)));
-    console.log(`${pages.length} pages, the search and the playground in Chromium ${browser.version()}`);
+    const all = pagesOf(folder).filter((page) => page !== '404.html' && !source.slice(1).includes(page));
+    const pages = positionals.length === 0 ? all : positionals;
+    failures.push(...(await checkPages(site, pages)));
+    if (positionals.length === 0) failures.push(...(await checkSearch(site)), ...(await checkPlayground(site)));
+    console.log(`${pages.length} of ${all.length} pages in Chromium ${browser.version()}`);
     return failures;
   } finally {
     await browser.close();

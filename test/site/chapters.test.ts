@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
-import { type Chapter, findChapters, pageOf, slugify } from '../../bench/site/chapters.js';
+import { type Chapter, findChapters, pageOf, referenceOf, slugify } from '../../bench/site/chapters.js';
 import { rewriteLinks, sourcePages, type Targets } from '../../bench/site/links.js';
 
 const root = mkdtempSync(join(tmpdir(), 'headgate-site-'));
@@ -47,6 +47,16 @@ describe('the chapters', () => {
     const pages = findChapters(fileURLToPath(new URL('../..', import.meta.url))).map(({ page }) => page);
     expect(pages.length).toBeGreaterThan(10);
     expect(new Set([...pages, 'playground.md']).size).toBe(pages.length + 1);
+  });
+
+  test.each([
+    ['src/fetch/README.md', 'headgate-fetch.md'],
+    ['src/compose/README.md', 'headgate.md'],
+    ['src/fetch/more.md', undefined],
+    ['README.md', undefined],
+  ])('%s belongs to the page %s of the API reference', (source, page) => {
+    const reference = new Map(['headgate.md', 'headgate-fetch.md', 'index.md'].map((file) => [file, '']));
+    expect(referenceOf(source, reference)).toBe(page);
   });
 
   test.each([
