@@ -7,8 +7,9 @@ import { serveSite } from '../../bench/site/serve.js';
 import { contrast } from './contrast.js';
 import { deadLinks, pagesOf } from './links.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'headgate-links-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+const parent = mkdtempSync(join(tmpdir(), 'headgate-links-'));
+const folder = join(parent, 'site');
+afterAll(() => rmSync(parent, { recursive: true }));
 
 const SITE: Readonly<Record<string, string>> = {
   'index.html': '<h1 id="top"></h1><a href="/a/"></a><a href="/b#x.y"></a><img src="/p.svg"><a href="#top"></a>',
@@ -55,12 +56,13 @@ test.each([
 
 describe('the server', () => {
   test('sends pages with and without their ending, and nothing outside of its folder', async () => {
+    writeFileSync(join(parent, 'outside.svg'), '<svg/>');
     const served = await serveSite(folder, '/docs/');
     const status = async (path: string): Promise<number> => (await fetch(new URL(path, served.url))).status;
     try {
       expect(await (await fetch(served.url)).text()).toBe(SITE['index.html']);
       for (const path of ['b', 'b.html', 'a/', 'p.svg']) expect(await status(path)).toBe(200);
-      for (const path of ['gone', '/b', '..%2f..%2fetc%2fpasswd', '%', '..%2f'.repeat(9)])
+      for (const path of ['gone', '/b', '..%2foutside.svg', '%', '..%2f'.repeat(9)])
         expect(await status(path), path).toBe(404);
     } finally {
       served.close();

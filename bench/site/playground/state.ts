@@ -90,9 +90,9 @@ function clamped(
 ): number {
   const value = text === null || text.trim() === '' ? NaN : Number(text);
   if (Number.isNaN(value)) return initial;
-  const inRange = Math.min(max, Math.max(min, value));
-  // Steps are tenths at least, so a rounding error is far below a hundredth.
-  return Math.min(max, Math.round((min + Math.round((inRange - min) / step) * step) * 100) / 100);
+  const steps = Math.round((Math.max(min, value) - min) / step);
+  // Steps are hundredths at least, so this rounding removes only errors of the arithmetic.
+  return Math.min(max, Math.round((min + steps * step) * 100) / 100);
 }
 
 const oneOf = <T extends string>(known: readonly T[], text: string | null, initial: T): T =>
