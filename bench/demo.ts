@@ -114,8 +114,8 @@ async function trial(title: string, request: (url: string) => Promise<Response>)
 
 console.log(
   [
-    `The server allows ${RATE} requests per second and ${AT_A_TIME} at a time. A client that exceeds a limit receives 429`,
-    `for ${BAN_SECONDS === 1 ? 'a second' : `${BAN_SECONDS} seconds`}, whatever the client sends. The demo sends ${REQUESTS} requests twice: all at once, and`,
+    `The server allows ${RATE} requests per second and ${AT_A_TIME} at a time. A client that exceeds a limit receives`,
+    `429 for ${BAN_SECONDS} s, whatever the client sends. The demo sends ${REQUESTS} requests twice: all at once, and`,
     'then through a throttle that knows the limits.',
   ].join('\n'),
 );

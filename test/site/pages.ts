@@ -1,10 +1,13 @@
 /** Every page on a narrow and on a wide screen in both themes: no error, no horizontal scroll, text with contrast. */
 import { join } from 'node:path';
+import { Throttle } from 'headgate';
 import { contrast } from './contrast.js';
 import { type Page, type Site, STEP_MS, withPage } from './playwright.js';
 
 const WIDTHS = [360, 1280] as const;
 const THEMES = ['light', 'dark'] as const;
+/** More pages would only share the processors of a small machine. */
+const PAGES_AT_A_TIME = 3;
 /** The least contrast of text in WCAG 2.2, level AA. */
 const LEAST_CONTRAST = 4.5;
 
@@ -61,39 +64,43 @@ const WIDE = `(() => {
 
 /** Opens all pages of the site, and returns the failures. */
 export async function checkPages(site: Site, pages: readonly string[]): Promise<string[]> {
-  const failures: string[] = [];
-  for (const name of pages)
-    failures.push(
-      ...(await withPage(site, name, async (page, fail) => {
-        await open(page, `${site.url}${name}`);
-        for (const width of WIDTHS)
-          for (const theme of THEMES) {
-            await page.setViewportSize({ width, height: width === 360 ? 780 : 900 });
-            await page.emulateMedia({ colorScheme: theme });
-            await page.waitForFunction(
-              `document.documentElement.classList.contains('dark') === ${theme === 'dark'}`,
-              undefined,
-              { timeout: STEP_MS },
-            );
-            const wide = await page.evaluate<string[]>(WIDE);
-            if (wide.length > 0) fail(`scrolls horizontally at ${width} px: ${wide.join(', ')}`);
-            const texts = await page.evaluate<ShownText[]>(COLLECT);
-            if (texts.length < 3) fail(`has ${texts.length} colours of text at ${width} px`);
-            for (const { text, colour, background } of texts) {
-              const found = contrast(colour, background);
-              if (!(found >= LEAST_CONTRAST))
-                fail(`a contrast of ${found.toFixed(2)} in the ${theme} theme: "${text}", ${colour} on ${background}`);
-            }
-            if (site.screenshots !== undefined)
-              await page.screenshot({
-                path: join(site.screenshots, `${name.replaceAll('/', '-')}-${width}-${theme}.png`),
-                clip: { x: 0, y: 0, width, height: width === 360 ? 1600 : 1100 },
-                fullPage: true,
-              });
-          }
-      })),
-    );
-  return [...new Set(failures)];
+  const failures = await new Throttle(Infinity, PAGES_AT_A_TIME).map(pages, (name) =>
+    withPage(site, name, async (page, fail) => {
+      await open(page, `${site.url}${name}`);
+      for (const width of WIDTHS) for (const theme of THEMES) await checkPage(site, page, name, width, theme, fail);
+    }),
+  );
+  return [...new Set(failures.flat())];
+}
+
+/** Checks a page at one width in one theme. */
+async function checkPage(
+  site: Site,
+  page: Page,
+  name: string,
+  width: (typeof WIDTHS)[number],
+  theme: (typeof THEMES)[number],
+  fail: (what: string) => void,
+): Promise<void> {
+  await page.setViewportSize({ width, height: width === 360 ? 780 : 900 });
+  await page.emulateMedia({ colorScheme: theme });
+  const applied = `document.documentElement.classList.contains('dark') === ${theme === 'dark'}`;
+  await page.waitForFunction(applied, undefined, { timeout: STEP_MS });
+  const wide = await page.evaluate<string[]>(WIDE);
+  if (wide.length > 0) fail(`scrolls horizontally at ${width} px: ${wide.join(', ')}`);
+  const texts = await page.evaluate<ShownText[]>(COLLECT);
+  if (texts.length < 3) fail(`has ${texts.length} colours of text at ${width} px`);
+  for (const { text, colour, background } of texts) {
+    const found = contrast(colour, background);
+    if (!(found >= LEAST_CONTRAST))
+      fail(`a contrast of ${found.toFixed(2)} in the ${theme} theme: "${text}", ${colour} on ${background}`);
+  }
+  if (site.screenshots === undefined) return;
+  await page.screenshot({
+    path: join(site.screenshots, `${name.replaceAll('/', '-')}-${width}-${theme}.png`),
+    clip: { x: 0, y: 0, width, height: width === 360 ? 1600 : 1100 },
+    fullPage: true,
+  });
 }
 
 /** Opens a page, and waits until its program runs. Transitions would show colours between two themes. */
