@@ -1,11 +1,12 @@
 /**
- * The chart of the README: for each scenario, the time of each library as a multiple of headgate's time. The chart has
- * a background of its own, so that it is legible on a dark page.
+ * The chart of the README: for each scenario, the time of each library as a multiple of headgate's time. Bars and
+ * numbers show the same statistic, the median of the ratios within each round. The letters are legible if a page shows
+ * the chart 400 pixels wide.
  */
 import { FLOOR, HEADGATE } from './job-runners.js';
-import { amount, multiple, type Outcome, type Results } from './report.js';
+import { multiple, type Outcome, type Results } from './report.js';
 import type { ScenarioId } from './scenarios.js';
-import { COLOURS, element, picture, remark } from './svg.js';
+import { element, fill, picture, remark, stroke } from './svg.js';
 
 const SHOWN: readonly ScenarioId[] = [
   'acquire',
@@ -17,39 +18,31 @@ const SHOWN: readonly ScenarioId[] = [
   'abortEach',
 ];
 
-const WIDTH = 880;
-const MARGIN = 24;
-const COLUMN = 404;
-const HEADER = 72;
-const FOOTER = 46;
-const LABEL = 88;
-const BAR = 190;
-const ROW = 20;
-const PANEL_TITLE = 26;
+const WIDTH = 640;
+const MARGIN = 20;
+const COLUMN = 286;
+const HEADER = 92;
+const FOOTER = 80;
+const LABEL = 108;
+const BAR = 104;
+const ROW = 23;
+const PANEL_TITLE = 30;
 const PANEL_GAP = 18;
 /** Longer bars are cut: on a scale that shows a long bar whole, all other bars would look the same. */
-const LONGEST = 6;
+const LONGEST = 5;
 
 export function chart(results: Results): string {
   const { date, node, cpu, cpus, rounds } = results;
   const columns = balance(SHOWN.map((id) => results.scenarios[id]));
   const height = HEADER + Math.max(...columns.map(heightOf)) + FOOTER;
-  const machine = `Node ${node}, ${cpus} × ${cpu}, ${date.slice(0, 10)}`;
-  const title = { x: MARGIN, y: 32, text: "Time per operation, as a multiple of headgate's" };
-  return picture({ width: WIDTH, height, fontSize: 12 }, title, [
-    remark(MARGIN, 52, `Shorter is faster; headgate = 1×. Medians of up to ${rounds} rounds on ${machine}.`),
+  const title = { x: MARGIN, y: 34, text: "Time per operation, as a multiple of headgate's" };
+  return picture({ width: WIDTH, height, fontSize: 15 }, title, [
+    remark(MARGIN, 58, 'Shorter is faster; headgate is 1×. Each number is a median of the ratios'),
+    remark(MARGIN, 78, `in up to ${rounds} rounds. Node ${node}, ${cpus} × ${cpu}, ${date.slice(0, 10)}.`),
     ...columns.flatMap((column, index) => drawColumn(column, MARGIN + index * (WIDTH - 2 * MARGIN - COLUMN))),
-    remark(
-      MARGIN,
-      height - 34,
-      `Bars longer than ${LONGEST}× are cut. headgate has both its limits on, rate and concurrency. ` +
-        'bottleneck gets fewer jobs.',
-    ),
-    remark(
-      MARGIN,
-      height - 16,
-      `“${FLOOR}” is an async function that does nothing: the floor under everything that returns a promise.`,
-    ),
+    remark(MARGIN, height - 58, `Bars longer than ${LONGEST}× are cut. bottleneck gets fewer jobs.`),
+    remark(MARGIN, height - 38, `“${FLOOR}” is an async function that does nothing: the floor under`),
+    remark(MARGIN, height - 18, 'everything that returns a promise.'),
   ]);
 }
 
@@ -61,7 +54,7 @@ function balance(panels: Outcome[]): [Outcome[], Outcome[]] {
 }
 
 function heightOf(column: Outcome[]): number {
-  return column.reduce((sum, { medians }) => sum + PANEL_TITLE + Object.keys(medians).length * ROW + PANEL_GAP, 0);
+  return column.reduce((sum, { ratios }) => sum + PANEL_TITLE + Object.keys(ratios).length * ROW + PANEL_GAP, 0);
 }
 
 function drawColumn(column: Outcome[], x: number): string[] {
@@ -73,29 +66,28 @@ function drawColumn(column: Outcome[], x: number): string[] {
   });
 }
 
-function drawPanel({ title, unit, medians, ratios }: Outcome, x: number, y: number): string[] {
+function drawPanel({ title, ratios }: Outcome, x: number, y: number): string[] {
   const rows = Object.entries(ratios).toSorted(([, a], [, b]) => a - b);
   const left = x + LABEL;
   const one = left + BAR / LONGEST;
   const top = y + PANEL_TITLE;
   return [
-    element('text', { x, y: y + 16, 'font-size': 13, 'font-weight': 600, fill: COLOURS.text }, title),
+    element('text', { x, y: y + 20, 'font-size': 14.5, 'font-weight': 600, ...fill('text') }, title),
     ...rows.flatMap(([name, times], index) => {
       const middle = top + index * ROW + ROW / 2;
       const length = (Math.min(times, LONGEST) / LONGEST) * BAR;
-      const fill = name === HEADGATE ? COLOURS.headgate : name === FLOOR ? COLOURS.floor : COLOURS.peer;
-      const style = name === HEADGATE ? { 'font-weight': 600, fill: COLOURS.headgate } : { fill: COLOURS.text };
+      const colour = name === HEADGATE ? 'headgate' : name === FLOOR ? 'floor' : 'peer';
+      const style = name === HEADGATE ? { 'font-weight': 600, ...fill('headgate') } : fill('text');
       const endsAt = (end: number): { x: number; y: number; 'text-anchor': 'end' } => ({
         x: end,
-        y: middle + 4,
+        y: middle + 5,
         'text-anchor': 'end',
       });
       return [
         element('text', { ...endsAt(left - 8), ...style }, name),
-        element('rect', { x: left, y: middle - 7, width: length.toFixed(1), height: 14, rx: 2, fill }),
-        times > LONGEST ? cut(left + BAR - 18, middle) : '',
-        element('text', { ...endsAt(left + BAR + 60), ...style }, multiple(times)),
-        element('text', { ...endsAt(left + BAR + 122), fill: COLOURS.muted }, amount(medians[name] ?? NaN, unit)),
+        element('rect', { x: left, y: middle - 8, width: length.toFixed(1), height: 16, rx: 2, ...fill(colour) }),
+        times > LONGEST ? cut(left + BAR - 20, middle) : '',
+        element('text', { ...endsAt(x + COLUMN), ...style }, multiple(times)),
       ];
     }),
     element('line', {
@@ -103,7 +95,7 @@ function drawPanel({ title, unit, medians, ratios }: Outcome, x: number, y: numb
       x2: one,
       y1: top,
       y2: top + rows.length * ROW,
-      stroke: COLOURS.headgate,
+      ...stroke('headgate'),
       'stroke-dasharray': '2 3',
     }),
   ];
@@ -112,8 +104,9 @@ function drawPanel({ title, unit, medians, ratios }: Outcome, x: number, y: numb
 /** Two slanted gaps, which show that a bar is longer than drawn. */
 function cut(x: number, middle: number): string {
   return element('path', {
-    d: `M${x} ${middle + 9}l5 -18m3 0l-5 18`,
-    stroke: COLOURS.page,
+    d: `M${x} ${middle + 10}l5 -20m3 0l-5 20`,
+    fill: 'none',
+    ...stroke('page'),
     'stroke-width': 2,
   });
 }

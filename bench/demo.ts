@@ -1,7 +1,7 @@
 /**
  * `npm run demo`: ten seconds that show the purpose of a throttle. A server allows 20 requests per second and 4 at a
  * time, and bans a client for a second that exceeds a limit. The demo sends the same 200 requests twice: all at once,
- * then through a throttle. It fails if the server refused a throttled request, or if the throttle used too little of
+ * then through a throttle. It states the limits first. It fails if the server refused a throttled request, or if the throttle used too little of
  * the allowed rate. It draws what the throttle did, and the picture of the README.
  */
 import { once } from 'node:events';
@@ -112,6 +112,13 @@ async function trial(title: string, request: (url: string) => Promise<Response>)
   return { ...answers, seconds, share: answers.delivered / (RATE + RATE * seconds) };
 }
 
+console.log(
+  [
+    `The server allows ${RATE} requests per second and ${AT_A_TIME} at a time. A client that exceeds a limit receives`,
+    `429 for ${BAN_SECONDS} s, whatever the client sends. The demo sends ${REQUESTS} requests twice: all at once, and`,
+    'then through a throttle that knows the limits.',
+  ].join('\n'),
+);
 const rush = await trial(`${REQUESTS} requests at once: Promise.all(urls.map(get))`, get);
 const trace = record(throttle);
 const calm = await trial(

@@ -1,5 +1,6 @@
 /**
  * `npm run bench`: measures headgate beside its peers. It writes results.json and chart.svg, and prints both as tables.
+ * With `--again` it reads results.json instead of making a new run.
  *
  * Each measurement is a process of its own: this file, started with the names of a scenario and of a candidate. The
  * process prints one number. A round measures each candidate once, so that a slow phase of the machine slows all
@@ -7,14 +8,14 @@
  */
 // oxlint-disable no-await-in-loop -- two measurements at a time would disturb each other
 import { execFile } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import progress from 'cli-progress';
 import { guarded } from '../test/support/processes.js';
 import { startRedis } from '../test/support/redis-server.js';
 import { chart } from './chart.js';
-import { evaluate, print, type Samples } from './report.js';
+import { evaluate, print, type Results, type Samples } from './report.js';
 import { SLOW } from './job-runners.js';
 import { REDIS_URL, type ScenarioId, scenarios } from './scenarios.js';
 
@@ -38,8 +39,11 @@ const BRIEF: ReadonlySet<ScenarioId> = new Set([
   'redisHandover',
 ]);
 
+const RESULTS = new URL('../results.json', import.meta.url);
+
 const [scenario, candidate] = process.argv.slice(2);
-if (scenario === undefined || candidate === undefined) await measureAll();
+if (scenario === '--again') await write(JSON.parse(await readFile(RESULTS, 'utf8')) as Results);
+else if (scenario === undefined || candidate === undefined) await measureAll();
 else if (scenario === 'wait') await (await import('./redis.js')).waitElsewhere(candidate);
 else {
   const measureCandidate = scenarios[scenario as ScenarioId]?.candidates[candidate];
@@ -70,7 +74,11 @@ async function measureAll(): Promise<void> {
   await redis.stop();
 
   const results = evaluate(samples, ROUNDS);
-  await writeFile(new URL('../results.json', import.meta.url), `${JSON.stringify(results, undefined, 2)}\n`);
+  await writeFile(RESULTS, `${JSON.stringify(results, undefined, 2)}\n`);
+  await write(results);
+}
+
+async function write(results: Results): Promise<void> {
   await writeFile(new URL('../chart.svg', import.meta.url), chart(results));
   print(results);
 }

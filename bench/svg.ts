@@ -1,17 +1,21 @@
 /**
- * Parts that the charts of both benches share: elements of SVG, colours and the font. A chart has a background of its
- * own, so that it is legible on a dark page.
+ * Parts that the charts of both benches share: elements of SVG, colours and the font. A chart has the colours of a
+ * light page and of a dark page, and follows the reader's setting.
  */
 
-export const COLOURS = {
-  page: '#ffffff',
-  border: '#d0d7de',
-  text: '#1f2328',
-  muted: '#59636e',
-  peer: '#a9b6c6',
-  headgate: '#1a7f37',
-  floor: '#dfe4ea',
+/** The colour on a light page and on a dark page. */
+const COLOURS = {
+  page: ['#ffffff', '#0d1117'],
+  border: ['#d0d7de', '#30363d'],
+  text: ['#1f2328', '#f0f6fc'],
+  muted: ['#59636e', '#a5adb8'],
+  peer: ['#a9b6c6', '#6b7683'],
+  headgate: ['#1a7f37', '#4ac26b'],
+  floor: ['#dfe4ea', '#2f363f'],
+  refused: ['#cf222e', '#ff7b72'],
 } as const;
+
+export type Colour = keyof typeof COLOURS;
 
 const FONT = `system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif`;
 
@@ -21,6 +25,22 @@ type Attributes = Readonly<Record<string, string | number>>;
 export function element(name: string, attributes: Attributes, content?: string): string {
   const text = Object.entries(attributes).map(([key, value]) => ` ${key}="${value}"`);
   return `<${name}${text.join('')}${content === undefined ? '/>' : `>${content}</${name}>`}`;
+}
+
+/** The attributes of a filled element. The light colour is an attribute too, for programs that ignore style sheets. */
+export function fill(colour: Colour): Attributes {
+  return { class: colour, fill: COLOURS[colour][0] };
+}
+
+/** The attributes of a drawn line. */
+export function stroke(colour: Colour): Attributes {
+  return { class: `${colour}-line`, stroke: COLOURS[colour][0] };
+}
+
+function rules(theme: 0 | 1): string {
+  return Object.entries(COLOURS)
+    .map(([name, colours]) => `.${name}{fill:${colours[theme]}}.${name}-line{stroke:${colours[theme]}}`)
+    .join('');
 }
 
 /** The size of a drawing: its own units, and the pixels that a page shows. */
@@ -51,13 +71,15 @@ export function picture(
     },
     '\n',
   ).replace('\n</svg>', '');
-  const frame = { x: 0.5, y: 0.5, width: width - 1, height: height - 1, rx: 8, fill: COLOURS.page };
+  const frame = { x: 0.5, y: 0.5, width: width - 1, height: height - 1, rx: 8 };
   return [
     opened,
-    element('rect', { ...frame, stroke: COLOURS.border }),
+    `<style>${rules(0)}@media (prefers-color-scheme:dark){${rules(1)}}</style>`,
+    element('rect', { ...frame, ...fill('page') }),
+    element('rect', { ...frame, ...stroke('border'), fill: 'none' }),
     element(
       'text',
-      { id: 'title', x: title.x, y: title.y, 'font-size': 18, 'font-weight': 600, fill: COLOURS.text },
+      { id: 'title', x: title.x, y: title.y, 'font-size': 18, 'font-weight': 600, ...fill('text') },
       title.text,
     ),
     ...content,
@@ -67,5 +89,5 @@ export function picture(
 
 /** Text in the colour of remarks. */
 export function remark(x: number, y: number, text: string): string {
-  return element('text', { x, y, fill: COLOURS.muted }, text);
+  return element('text', { x, y, ...fill('muted') }, text);
 }

@@ -2,7 +2,7 @@
  * The picture of bench/README.md: how much each client gets from each upstream, and how often the upstream refuses. One
  * narrow column with large letters is legible on a phone.
  */
-import { COLOURS, element, picture, remark } from '../svg.js';
+import { element, fill, picture, remark } from '../svg.js';
 import { type Measured, type Outcome, percent, refusals, type Results, sorted } from './report.js';
 
 const WIDTH = 440;
@@ -15,7 +15,6 @@ const BAR = 116;
 const ROW = 24;
 const PANEL_TITLE = 30;
 const PANEL_GAP = 14;
-const REFUSED = '#cf222e';
 
 export function chart(results: Results): string {
   const panels = [...results.upstreams, results.both];
@@ -40,9 +39,9 @@ function panel(measured: Measured, y: number): string[] {
   const { title, rule } = measured;
   const heading =
     element('tspan', { 'font-weight': 600 }, title) +
-    element('tspan', { fill: COLOURS.muted, 'font-size': 13.5 }, `: ${rule}`);
+    element('tspan', { ...fill('muted'), 'font-size': 13.5 }, `: ${rule}`);
   return [
-    element('text', { x: MARGIN, y: y + 18, 'font-size': 15, fill: COLOURS.text }, heading),
+    element('text', { x: MARGIN, y: y + 18, 'font-size': 15, ...fill('text') }, heading),
     ...sorted(measured).flatMap(([name, outcome], index) =>
       row(name, outcome, y + PANEL_TITLE + index * ROW + ROW / 2),
     ),
@@ -52,17 +51,17 @@ function panel(measured: Measured, y: number): string[] {
 function row(name: string, outcome: Outcome, middle: number): string[] {
   const left = MARGIN + LABEL;
   const ours = name.startsWith('headgate');
-  const style = ours ? { 'font-weight': 600, fill: COLOURS.headgate } : { fill: COLOURS.text };
+  const style = ours ? { 'font-weight': 600, ...fill('headgate') } : fill('text');
   const wasRefused = outcome.trials.some((trial) => trial.refused > 0);
-  const refusedStyle = wasRefused ? { 'font-weight': 600, fill: REFUSED } : { fill: COLOURS.muted };
+  const refusedStyle = wasRefused ? { 'font-weight': 600, ...fill('refused') } : fill('muted');
   const bar = { x: left, y: middle - 8 };
   const size = { height: 16, rx: 2 };
   const share = (Math.min(outcome.share, 1) * BAR).toFixed(1);
   const text = { y: middle + 5, 'text-anchor': 'end' };
   return [
     element('text', { x: left - 8, ...text, ...style }, name),
-    element('rect', { ...bar, width: BAR, ...size, fill: COLOURS.floor, 'fill-opacity': 0.6 }),
-    element('rect', { ...bar, width: share, ...size, fill: ours ? COLOURS.headgate : COLOURS.peer }),
+    element('rect', { ...bar, width: BAR, ...size, ...fill('floor') }),
+    element('rect', { ...bar, width: share, ...size, ...fill(ours ? 'headgate' : 'peer') }),
     element('text', { x: left + BAR + 52, ...text, ...style }, percent(outcome.share)),
     element('text', { x: WIDTH - MARGIN, ...text, ...refusedStyle }, shortRefusals(outcome)),
   ];

@@ -55,28 +55,30 @@ describe('the API', () => {
     const made = pages(api);
     expect(made.size).toBe(api.entries.length + 1);
     const anchors = new Map(
-      [...made].map(([file, html]) => [file, [...html.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id)]),
+      [...made].map(([file, page]) => [file, [...page.matchAll(/^#+ .* \{#(\S+)\}$/gm)].map(([, id]) => id)]),
     );
-    for (const [file, html] of made) {
+    for (const [file, page] of made) {
       expect(new Set(anchors.get(file)).size, file).toBe(anchors.get(file)?.length);
-      for (const [, address = ''] of html.matchAll(/ href="([^"]*)"/g)) {
+      for (const [, address = ''] of prose(page).matchAll(/\]\((\S+)\)/g)) {
         if (address.startsWith('https://')) continue;
         const [target, anchor] = address.split('#');
         expect(anchors.get(target || file), `${address} in ${file}`).toEqual(
           anchor === undefined ? expect.anything() : expect.arrayContaining([anchor]),
         );
       }
-      // Outside of code, the pages contain no markup of comments.
-      expect(html.replaceAll(/<pre.*?<\/pre>|<code.*?<\/code>/gs, ''), file).not.toMatch(
-        /undefined|\{@|[`\\]|@\w+|&amp;\w+;/,
-      );
+      // Outside of code, the pages contain no markup of comments, no tag of HTML and no template.
+      expect(prose(page).replaceAll(/`[^`]*`/g, ''), file).not.toMatch(/undefined|\{@|@\w+|<|\{\{|&amp;\w+;/);
     }
     for (const { name, items } of api.entries) {
-      const html = made.get(`${name.replaceAll('/', '-')}.html`);
-      for (const item of items) expect(html).toContain(`>${item.name}`);
+      const page = made.get(`${name.replaceAll('/', '-')}.md`);
+      for (const item of items) expect(page).toContain(`### ${item.name?.replaceAll('_', String.raw`\_`)}`);
     }
   });
 });
+
+/** A page without its fenced code. */
+const prose = (page: string): string =>
+  page.replaceAll(/^```.*?^```$/gms, '').replaceAll(/^<div class="signature">\s*<\/div>$/gm, '');
 
 test('the public surface is the surface of the committed reports; `npm run api:update` writes them', async () => {
   const made = await reports(root);
@@ -218,9 +220,9 @@ describe('the check of comments', () => {
       'example: Options: an object type: only an interface has comments on members',
       'not exported: Unexported: no comment',
     ]);
-    expect(pages(api).get('example-more.html')).toContain('<a href="example.html#Gate"><code>the gate</code></a>');
-    expect(pages(api).get('example.html')).toContain('<small>interface, not exported</small>');
-    expect(pages(api).get('example.html')).not.toContain('hidden');
+    expect(pages(api).get('example-more.md')).toContain('[`the gate`](example.md#Gate)');
+    expect(pages(api).get('example.md')).toContain('*interface, not exported*');
+    expect(pages(api).get('example.md')).not.toContain('hidden');
   });
 
   test('keeps code, lists and tags of a comment on the page', () => {
@@ -258,20 +260,19 @@ describe('the check of comments', () => {
       '@example',
       '@example',
     ]);
-    const html = pages(api).get('example.html') ?? '';
+    const page = pages(api).get('example.md') ?? '';
     for (const part of [
-      '<code>function make(size: number): Array&lt;number&gt;</code>',
-      '<p>Makes <code>a &lt; b &amp;&amp; &quot;c&quot;</code> of 1 &lt; 2:</p><ul><li>the first,',
-      'two lines</li><li>the <a href="#make"><code>second</code></a></li></ul>',
-      '<dt><code>size</code></dt><dd><p>Its size, &gt;= 0.</p></dd>',
-      '<dt>Returns</dt><dd><p>What was made.</p></dd>',
-      '<dt>Throws</dt><dd><p><code>RangeError</code> or <code>TypeError</code>: It is too large.</p></dd>',
+      '```ts\nfunction make(size: number): Array<number>\n```',
+      'Makes `a < b && "c"` of 1 &lt; 2:\n- the first,\n on two lines\n- the [`second`](#make)\n',
+      '**Parameters**\n\n- `size`: Its size, &gt;= 0.',
+      '**Returns** What was made.',
+      '**Throws** `RangeError` or `TypeError`: It is too large.',
       [
-        "<pre><code>import { make } from 'example';\n\nclass Made {\n",
-        '  @decorated({ size: 1 })\n  made = make(1) &lt; 2; // → `true`\n}</code></pre>',
+        "```ts\nimport { make } from 'example';\n\nclass Made {\n",
+        '  @decorated({ size: 1 })\n  made = make(1) < 2; // → `true`\n}\n```',
       ].join(''),
-      '<pre><code>make(2);</code></pre>',
+      '```ts\nmake(2);\n```',
     ])
-      expect(html).toContain(part);
+      expect(page).toContain(part);
   });
 });

@@ -1,6 +1,7 @@
 /**
- * The API reference as pages of HTML: one page for each entry point, and an index of all symbols. The pages show the
- * paragraphs, lists, code and links of the doc comments.
+ * The API reference as pages of Markdown for the site of `npm run docs`: one page for each entry point, and an index of
+ * all symbols. Each symbol and each member has a heading with an anchor of its own, so that the search finds it. The
+ * pages keep the paragraphs, lists, code and links of the doc comments.
  */
 import { type Api, commentOf, type Entry, find, type Item } from './model.js';
 
@@ -14,52 +15,19 @@ const KINDS: [kind: string, title: string, one: string][] = [
   ['Enum', 'Enumerations', 'enumeration'],
 ];
 
-const STYLE = `
-:root {
-  color-scheme: light dark;
-  --soft: light-dark(#f4f5f7, #22262b);
-  --line: light-dark(#d9dce1, #3a4048);
-  --faint: light-dark(#59616b, #a3abb5);
-  --link: light-dark(#0b57b0, #7db4ff);
-}
-body {
-  font: 16px/1.55 system-ui, sans-serif;
-  margin: 0 auto;
-  padding: 1.5rem 1rem 5rem;
-  max-width: 54rem;
-  overflow-wrap: break-word;
-}
-a { color: var(--link); text-decoration: none; }
-a:hover, a:focus { text-decoration: underline; }
-code {
-  font: 0.875em/1.5 ui-monospace, monospace;
-  background: var(--soft);
-  border-radius: 3px;
-  padding: 0.1em 0.25em;
-}
-pre { background: var(--soft); border-radius: 6px; padding: 0.7rem 0.9rem; overflow-x: auto; }
-pre code { background: none; padding: 0; }
-pre.signature { white-space: pre-wrap; border-left: 3px solid var(--link); border-radius: 0 6px 6px 0; }
-h2 { border-bottom: 1px solid var(--line); margin-top: 3rem; }
-h3 { margin-top: 2.75rem; font-size: 1.3rem; }
-h4 { margin: 2rem 0 0.5rem; font-size: 1.05rem; }
-h3 small { color: var(--faint); font-weight: normal; font-size: 0.9rem; }
-.member { border-left: 1px solid var(--line); padding-left: 1rem; }
-dl { margin: 0.75rem 0; }
-dt { font-weight: 600; }
-dd { margin: 0 0 0.5rem 1.5rem; }
-dd p { margin: 0.25rem 0; }
-nav ul { columns: 14rem; margin: 0 0 1rem; padding-left: 1.2rem; }
-.symbols td { padding: 0.2rem 1rem 0.2rem 0; vertical-align: top; }
-`;
-
 /** The pages, by the names of their files. */
 export function pages(api: Api): Map<string, string> {
   return new Reference(api).pages();
 }
 
+/** Text of a comment, in which Markdown and the page's templates find no markup. A hyphen starts a list, as in TSDoc. */
 const escaped = (text: string): string =>
-  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+  text
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&gt;')
+    .replaceAll('{', '&#123;')
+    .replaceAll(/[\\`*_[\]|~]/g, String.raw`\$&`);
 
 class Reference {
   readonly #api: Api;
@@ -73,49 +41,42 @@ class Reference {
   }
 
   pages(): Map<string, string> {
-    const { name, version } = this.#api;
     const made = new Map<string, string>();
     for (const [entry, items] of this.#sections()) {
-      const kinds = KINDS.map(([kind, title]) => ({ title, found: items.filter((item) => item.kind === kind) })).filter(
-        ({ found }) => found.length > 0,
-      );
-      // Each overload has a section of its own. The list shows a function once.
-      const list = kinds.map(
-        ({ title, found }) =>
-          `<b>${title}</b><ul>${found
-            .filter((item) => (item.overloadIndex ?? 1) === 1)
-            .map((item) => `<li><a href="#${this.#anchors.get(item)}">${escaped(item.name ?? '')}</a></li>`)
-            .join('')}</ul>`,
-      );
-      const sections = kinds.map(
-        ({ title, found }) => `<h2>${title}</h2>\n${found.map((item) => this.#symbol(entry, item)).join('\n')}`,
-      );
+      const sections = KINDS.map(
+        ([kind, title]) => [title, items.filter((item) => item.kind === kind)] as const,
+      ).filter(([, found]) => found.length > 0);
       made.set(
         this.#file(entry),
-        this.#page(entry.name, [
-          `<p><a href="index.html">${escaped(name)} ${escaped(version)}</a></p>`,
-          `<h1>${escaped(entry.name)}</h1>`,
-          `<nav>${list.join('')}</nav>`,
-          ...sections,
+        joined([
+          `# ${entry.name} {#top}`,
+          ...sections.map(([title, found]) =>
+            joined([`## ${title} {#${title.toLowerCase()}}`, ...found.map((item) => this.#symbol(entry, item))]),
+          ),
         ]),
       );
     }
-    const overview = this.#api.entries.map((entry) => {
+    made.set('index.md', this.#overview());
+    return made;
+  }
+
+  #overview(): string {
+    const tables = this.#api.entries.map((entry) => {
       const rows = entry.items
         .filter((item) => (item.overloadIndex ?? 1) === 1)
-        .map(
-          (item) =>
-            `<tr><td><a href="${this.#address(item, '')}"><code>${escaped(item.name ?? '')}</code></a></td>` +
-            `<td>${this.#inline(firstSentence(commentOf(item).summary), entry, '')}</td></tr>`,
-        );
-      const title = `<h2><a href="${this.#file(entry)}">${escaped(entry.name)}</a></h2>`;
-      return `${title}\n<table class="symbols">${rows.join('\n')}</table>`;
+        .map((item) => {
+          const about = this.#inline(firstSentence(commentOf(item).summary), entry, '')
+            .replaceAll('\n', ' ')
+            .replaceAll(/(?<!\\)\|/g, String.raw`\|`);
+          return `| [\`${item.name ?? ''}\`](${this.#address(item, '')}) | ${about} |`;
+        });
+      return `## [${entry.name}](${this.#file(entry)})\n\n${['| name | purpose |', '| --- | --- |', ...rows].join('\n')}`;
     });
-    made.set(
-      'index.html',
-      this.#page(`${name} ${version}`, [`<h1>${escaped(name)} ${escaped(version)}</h1>`, ...overview]),
-    );
-    return made;
+    return joined([
+      `# API reference {#top}`,
+      `Every export of ${this.#api.name} ${this.#api.version}, by entry point.`,
+      ...tables,
+    ]);
   }
 
   /** Each entry point with the items of its page: its exports, and the unexported types that they use. */
@@ -134,7 +95,7 @@ class Reference {
   }
 
   #file(entry: Entry): string {
-    return `${entry.name.replaceAll('/', '-')}.html`;
+    return `${entry.name.replaceAll('/', '-')}.md`;
   }
 
   #place(items: Item[], file: string, within: string): void {
@@ -151,23 +112,7 @@ class Reference {
 
   /** The address of `item` on the page `file`. */
   #address({ canonicalReference }: Item, file: string): string {
-    const address = this.#addresses.get(canonicalReference) ?? '';
-    return address.startsWith(`${file}#`) ? address.slice(file.length) : address;
-  }
-
-  #page(title: string, body: string[]): string {
-    return [
-      '<!doctype html>',
-      '<html lang="en">',
-      '<meta charset="utf-8">',
-      '<meta name="viewport" content="width=device-width, initial-scale=1">',
-      `<title>${escaped(title)}</title>`,
-      `<style>${STYLE}</style>`,
-      '<body>',
-      ...body,
-      '</body>',
-      '</html>\n',
-    ].join('\n');
+    return within(file, this.#addresses.get(canonicalReference) ?? '');
   }
 
   #symbol(entry: Entry, item: Item): string {
@@ -180,13 +125,15 @@ class Reference {
           member.kind === 'Constructor'
             ? `new ${item.name}`
             : member.name || (member.kind === 'CallSignature' ? `${item.name}(…)` : '[…]');
-        const title = `<h4 id="${this.#anchors.get(member)}">${escaped(name)}${overloadOf(member)}</h4>`;
-        return `<div class="member">${title}\n${this.#body(entry, member, item)}</div>`;
+        const title = `#### ${escaped(name)}${overloadOf(member)} {#${this.#anchors.get(member)}}`;
+        return joined([title, this.#body(entry, member, item)]);
       });
-    const title = `${escaped(item.name ?? '')}${overloadOf(item)} <small>${kind}${hidden}</small>`;
-    return [`<h3 id="${this.#anchors.get(item)}">${title}</h3>`, this.#body(entry, item), members.join('\n')].join(
-      '\n',
-    );
+    return joined([
+      `### ${escaped(item.name ?? '')}${overloadOf(item)} {#${this.#anchors.get(item)}}`,
+      `*${kind}${hidden}*`,
+      this.#body(entry, item),
+      ...members,
+    ]);
   }
 
   #body(entry: Entry, item: Item, owner?: Item): string {
@@ -196,65 +143,54 @@ class Reference {
       .filter(({ tag }) => tag === '@param')
       .map(({ text }) => {
         const [, name = '', rest = ''] = /^(\w+)\s*(?:- )?(.*)$/s.exec(text) ?? [];
-        return `<dt><code>${escaped(name)}</code></dt><dd>${this.#text(rest, entry, file)}</dd>`;
+        return `- \`${name}\`: ${indented(this.#text(rest, entry, file))}`;
       });
     const others = blocks
       .filter(({ tag }) => tag !== '@param')
       .map(({ tag, text }) => {
-        if (tag === '@remarks') return this.#text(text, entry, file);
-        if (tag === '@example') return this.#text(text, entry, file);
-        const title = { '@returns': 'Returns', '@throws': 'Throws' }[tag] ?? tag.slice(1);
-        return `<dl><dt>${escaped(title)}</dt><dd>${this.#text(text, entry, file)}</dd></dl>`;
+        const shown = this.#text(text, entry, file);
+        if (tag === '@remarks' || tag === '@example') return shown;
+        return `**${{ '@returns': 'Returns', '@throws': 'Throws' }[tag] ?? tag.slice(1)}** ${shown}`;
       });
-    return [
-      this.#signature(item, file, owner),
+    return joined([
+      this.#signature(item, owner),
+      this.#types(item, file),
       this.#text(summary, entry, file),
-      parameters.length > 0 ? `<dl>${parameters.join('\n')}</dl>` : '',
+      parameters.length > 0 ? `**Parameters**\n\n${parameters.join('\n')}` : '',
       ...others,
-    ]
-      .filter((part) => part !== '')
-      .join('\n');
+    ]);
   }
 
-  /** The declaration, in which each name links to its symbol. */
-  #signature({ kind, excerptTokens = [] }: Item, file: string, owner?: Item): string {
-    let html = '';
-    for (const { text, canonicalReference } of excerptTokens) {
-      const address = canonicalReference === undefined ? undefined : this.#addresses.get(canonicalReference);
-      html +=
-        address === undefined
-          ? escaped(text)
-          : `<a href="${address.startsWith(`${file}#`) ? address.slice(file.length) : address}">${escaped(text)}</a>`;
-    }
-    html = html
+  /** The declaration as code. Its long lines wrap on the page. */
+  #signature({ kind, excerptTokens = [] }: Item, owner?: Item): string {
+    let code = excerptTokens
+      .map(({ text }) => text)
+      .join('')
       .trim()
       .replace(/^(?:export )?(?:declare )?/, '')
       .replace(/;$/, '');
-    if (kind === 'Constructor') html = html.replace(/^constructor/, `new ${owner?.name ?? ''}`);
+    if (kind === 'Constructor') code = code.replace(/^constructor/, `new ${owner?.name ?? ''}`);
     // The declaration of a member is indented.
-    if (owner !== undefined) html = html.replaceAll(/^ {4}/gm, '');
-    return `<pre class="signature"><code>${html}</code></pre>`;
+    if (owner !== undefined) code = code.replaceAll(/^ {4}/gm, '');
+    return `<div class="signature">\n\n\`\`\`ts\n${code}\n\`\`\`\n\n</div>`;
+  }
+
+  /** Links to the symbols that the declaration names. */
+  #types({ excerptTokens = [], canonicalReference }: Item, file: string): string {
+    const links = excerptTokens.flatMap(({ text, canonicalReference: named }) => {
+      const address = named === undefined || named === canonicalReference ? undefined : this.#addresses.get(named);
+      return address === undefined ? [] : [`[\`${text.trim()}\`](${within(file, address)})`];
+    });
+    return links.length === 0 ? '' : `Types: ${[...new Set(links)].join(', ')}`;
   }
 
   /** Paragraphs, lists and fenced code. */
   #text(text: string, entry: Entry, file: string): string {
     return text
-      .split(/^(```.*?^```)$/gms)
-      .flatMap((part) => {
-        if (part.startsWith('```'))
-          return [`<pre><code>${escaped(part.replace(/^```.*\n/, '').replace(/\n?```$/, ''))}</code></pre>`];
-        return part.split(/\n\s*\n/).map((paragraph) => this.#paragraph(paragraph.trim(), entry, file));
-      })
+      .split(/^(```.*?^```$)/gms)
+      .map((part) => (part.startsWith('```') ? part : this.#inline(part.trim(), entry, file)))
       .filter((part) => part !== '')
-      .join('\n');
-  }
-
-  #paragraph(text: string, entry: Entry, file: string): string {
-    const [lead = '', ...points] = text.split(/^- /gm).map((part) => this.#inline(part.trim(), entry, file));
-    return (
-      (lead === '' ? '' : `<p>${lead}</p>`) +
-      (points.length === 0 ? '' : `<ul>${points.map((point) => `<li>${point}</li>`).join('')}</ul>`)
-    );
+      .join('\n\n');
   }
 
   /** Text with code and links. */
@@ -262,19 +198,25 @@ class Reference {
     return text
       .split(/(`[^`]+`|\{@link[^}]*\}|https?:\/\/[^\s)`]*[\w/])/)
       .map((part) => {
-        if (part.startsWith('`') && part.length > 1)
-          return `<code>${escaped(part.slice(1, -1).replaceAll(/\s+/g, ' '))}</code>`;
-        if (/^https?:/.test(part)) return `<a href="${escaped(part)}">${escaped(part)}</a>`;
+        if (part.startsWith('`') && part.length > 1) return part.replaceAll(/\s+/g, ' ');
+        if (/^https?:/.test(part)) return `[${escaped(part)}](${part})`;
         const [, name = '', shown = name] = /^\{@link\s+([^\s|}]+)\s*(?:\|\s*([^}]*?)\s*)?\}$/.exec(part) ?? [];
         if (name === '') return escaped(part);
         const item = find(this.#api, entry, name);
-        return item === undefined
-          ? `<code>${escaped(shown)}</code>`
-          : `<a href="${this.#address(item, file)}"><code>${escaped(shown)}</code></a>`;
+        return item === undefined ? `\`${shown}\`` : `[\`${shown}\`](${this.#address(item, file)})`;
       })
       .join('');
   }
 }
+
+const joined = (parts: readonly string[]): string => `${parts.filter((part) => part !== '').join('\n\n')}\n`;
+
+/** An address without its file, if the page is that file. */
+const within = (file: string, address: string): string =>
+  address.startsWith(`${file}#`) ? address.slice(file.length) : address;
+
+/** The text of a list item: further lines are indented. */
+const indented = (text: string): string => text.replaceAll(/\n(?!\n)/g, '\n  ');
 
 /** The number of an overload after the first, in brackets. */
 function overloadOf({ overloadIndex = 1 }: Item): string {

@@ -5,26 +5,23 @@
  * Each runtime is downloaded once, in the version of runtimes.ts, into `.cache` beside this file. A runtime that
  * cannot be downloaded or started, or that sends no report, is a failure.
  */
-import { execFile, type ExecFileException, type ExecFileOptions } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { cpus } from 'node:os';
-import { basename, join, relative, sep } from 'node:path';
+import { basename, join, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { promisify } from 'node:util';
 import { build } from 'esbuild';
-import { endProcess, guarded, startProcess, temporaryFolder } from '../support/processes.js';
+import { endProcess, startProcess, temporaryFolder } from '../support/processes.js';
 import { requireProgram } from '../support/programs.js';
 import type { Outcome, Report } from './checks.js';
-import { CHROMIUM, type Download, type Runtime, runtimes } from './runtimes.js';
+import { cache, env, execute, fetched, npm } from './downloads.js';
+import { CHROMIUM, type Runtime, runtimes } from './runtimes.js';
 
 /** npm runs scripts where package.json is. */
 const root = process.cwd();
 const source = join(root, 'test/runtimes');
-const cache = join(source, '.cache');
 /** An empty project with the package and the script. */
 const project = join(cache, 'project');
 
@@ -32,8 +29,6 @@ const project = join(cache, 'project');
 const LIMIT_MS = 300_000;
 /** The limit for a process to end after its report. A timer that kept it alive would take an hour. */
 const END_MS = 60_000;
-/** The limit for a download on a slow network. */
-const FETCH_MS = 900_000;
 
 /** The number of characters of an error that are shown. */
 const MAX_CHARACTERS = 1_000;
@@ -48,37 +43,8 @@ interface Result {
   readonly seconds: number;
 }
 
-/** The environment without the variables that npm sets for its scripts. */
-const env = Object.fromEntries(
-  Object.entries(process.env).filter(
-    ([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name),
-  ),
-);
-
 /** The environment of runtimes and the browser, with a separate home folder. */
 let ownEnv: NodeJS.ProcessEnv = env;
-
-/** Runs a command to its end. The error of a failed command names the step. */
-async function execute(step: string, command: string, args: string[], options: ExecFileOptions = {}): Promise<string> {
-  const running = promisify(execFile)(command, args, {
-    env,
-    timeout: FETCH_MS,
-    maxBuffer: 1e8,
-    ...options,
-    encoding: 'utf8',
-  });
-  guarded(running.child);
-  try {
-    return (await running).stdout;
-  } catch (error) {
-    const { message, killed } = error as ExecFileException;
-    throw new Error(`${step}: ${killed === true ? `took more than ${FETCH_MS / 1000} s. ` : ''}${message.trim()}`, {
-      cause: error,
-    });
-  }
-}
-
-const npm = (step: string, cwd: string, ...args: string[]): Promise<string> => execute(step, 'npm', args, { cwd });
 
 const withLimit = async <T>(milliseconds: number, what: string, promise: Promise<T>): Promise<T> => {
   let timer: NodeJS.Timeout | undefined;
@@ -127,44 +93,6 @@ async function prepare(): Promise<void> {
     target: 'esnext',
     logLevel: 'error',
   });
-}
-
-/** Downloads a package into a folder, which has a temporary name until the download is complete. */
-async function download(name: string, folder: string): Promise<void> {
-  const partial = `${folder}.partial`;
-  await rm(partial, { recursive: true, force: true });
-  await mkdir(partial, { recursive: true });
-  console.log(`Downloading ${name}`);
-  await npm(
-    `downloading ${name} from the npm registry`,
-    partial,
-    'install',
-    '--prefix',
-    partial,
-    '--ignore-scripts',
-    '--no-audit',
-    '--no-fund',
-    '--no-package-lock',
-    name,
-  );
-  await rename(partial, folder);
-}
-
-/** The downloads in progress: two runtimes may need the same package. */
-const downloads = new Map<string, Promise<void>>();
-
-/** The path of the file of a download. Downloads the package if it is missing. */
-async function fetched({ package: name, version, file }: Download): Promise<string> {
-  const folder = join(cache, `${name.replace('/', '-')}-${version}`);
-  if (downloads.has(folder) || !existsSync(folder)) {
-    const done = downloads.get(folder) ?? download(`${name}@${version}`, folder);
-    downloads.set(folder, done);
-    await done;
-  }
-  const path = join(folder, 'node_modules', name, file);
-  if (!existsSync(path))
-    throw new Error(`${relative(root, path)} is missing: remove ${relative(root, folder)} to fetch it anew`);
-  return path;
 }
 
 /** Runs a script that prints its report and must end by itself. */
