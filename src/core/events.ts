@@ -6,6 +6,7 @@
  * A publisher checks `hasSubscribers` first. Without a subscriber, no message object is created.
  */
 import { costsByName, type Terms } from './cost.js';
+import { development } from './development.js';
 import type { Rate } from './limits.js';
 
 /** The public state of a `Throttle` or a `RedisThrottle`. Read it while a subscriber handles a message. */
@@ -240,6 +241,7 @@ export class EventPublisher {
   /** `waiter` identifies the call. */
   queued(waiter: object, cost: number, terms?: Terms): void {
     const throttle = this.#throttle;
+    development.aids?.queued(throttle, waiter, terms?.slots ?? 1);
     if (queued.hasSubscribers && throttle !== undefined)
       queued.publish({
         throttle,
@@ -258,14 +260,16 @@ export class EventPublisher {
   }
 
   /** `permit` identifies the call. */
-  granted(permit: GrantedPermit): void {
+  granted(permit: GrantedPermit, waiter?: object): void {
+    // Before a subscriber, because a subscriber may release the permit.
+    development.aids?.granted(this.#throttle, permit, waiter);
     if (granted.hasSubscribers) this.#granted(permit);
   }
 
   /** `waiter` has identified the call so far; `permit` identifies the call from now on. */
   grantedWaiter(permit: GrantedPermit, waiter: object): void {
     if (granted.hasSubscribers || released.hasSubscribers) idOf(permit, waiter);
-    this.granted(permit);
+    this.granted(permit, waiter);
   }
 
   // Every call runs `granted` and `released`. The message is built in a separate method, so that both stay inlinable.
@@ -285,6 +289,7 @@ export class EventPublisher {
   }
 
   released(permit: GrantedPermit): void {
+    development.aids?.released(permit);
     if (released.hasSubscribers) this.#released(permit);
   }
 
@@ -308,6 +313,7 @@ export class EventPublisher {
    */
   refused(key: object, cost: number, error: unknown, reason: RefusalReason = reasonOf(error), terms?: Terms): void {
     const throttle = this.#throttle;
+    development.aids?.refused(key);
     if (refused.hasSubscribers && throttle !== undefined)
       refused.publish({
         throttle,
