@@ -57,8 +57,9 @@ export class Aids implements DevelopmentAids {
     const known = this.#calls.get(call);
     if (known === undefined) {
       const hold = this.#createHold(gate, slots, this.#capture());
-      hold.gate.waiting.add(hold);
-      if (slots > 1) hold.gate.heavy.add(hold);
+      const { waiting, waitingBySlots } = hold.gate;
+      waiting.add(hold);
+      waitingBySlots.set(slots, (waitingBySlots.get(slots) ?? 0) + 1);
       this.#calls.set(call, hold);
     } else if (known.frames.length === 0) known.frames = this.#capture();
   }
@@ -78,10 +79,10 @@ export class Aids implements DevelopmentAids {
       hold = this.#createHold(gate, 0, call === undefined ? this.#capture() : []);
       if (call !== undefined) this.#calls.set(call, hold);
     }
+    stopWaiting(hold);
     const { slots } = permit as { slots: number | readonly number[] };
     hold.slots = typeof slots === 'number' ? slots : slots.length;
     hold.isOut = true;
-    stopWaiting(hold);
     hold.gate.held.add(hold);
     this.#holds.set(permit, [hold]);
     this.#collected?.register(permit, hold, hold);
@@ -111,7 +112,7 @@ export class Aids implements DevelopmentAids {
     if (holds.length === 0) return;
     const own = holds.reduce((sum, hold) => sum + hold.slots, 0);
     // A call waits for the calls ahead, too. If one of them cannot start before the job has ended, neither can the call.
-    const needed = Math.max(slots, ...Array.from(record.heavy, (waiter) => waiter.slots));
+    const needed = Math.max(slots, ...record.waitingBySlots.keys());
     const { concurrency } = gate as { concurrency: number };
     if (own + needed <= (concurrency || Infinity)) return;
     const frames = this.#capture();
@@ -155,7 +156,7 @@ export class Aids implements DevelopmentAids {
         isLimited: isFinite((gate as { concurrency: number }).concurrency || Infinity),
         held: new Set(),
         waiting: new Set(),
-        heavy: new Set(),
+        waitingBySlots: new Map(),
         lost: new Map(),
       };
       this.#records.set(gate, record);
@@ -183,6 +184,9 @@ export class Aids implements DevelopmentAids {
 }
 
 function stopWaiting(hold: Hold): void {
-  hold.gate.waiting.delete(hold);
-  hold.gate.heavy.delete(hold);
+  const { waiting, waitingBySlots } = hold.gate;
+  if (!waiting.delete(hold)) return;
+  const others = (waitingBySlots.get(hold.slots) ?? 0) - 1;
+  if (others > 0) waitingBySlots.set(hold.slots, others);
+  else waitingBySlots.delete(hold.slots);
 }

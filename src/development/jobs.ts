@@ -25,8 +25,8 @@ export interface GateRecord {
   readonly held: Set<Hold>;
   /** The calls that wait. */
   readonly waiting: Set<Hold>;
-  /** The calls among them that wait for more than one slot. */
-  readonly heavy: Set<Hold>;
+  /** How many of them wait for a number of slots, by that number. */
+  readonly waitingBySlots: Map<number, number>;
   /** The permits that were collected without a release, summed by place. */
   readonly lost: Map<string, Hold>;
 }

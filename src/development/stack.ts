@@ -7,6 +7,12 @@ const KEPT = 10;
 /** The longest text of a frame. A module from a `data:` URL has its whole text in its address. */
 const MAX_LENGTH = 240;
 
+/** The most stacks that are remembered. */
+const REMEMBERED = 1_000;
+
+/** The frames of earlier calls, by the positions of their functions. A source map makes the text of a stack slow. */
+const remembered = new Map<string, readonly string[]>();
+
 /** The frames of the present call, without the frames of headgate; the innermost frame first. */
 export function captureFrames(): readonly string[] {
   const { stackTraceLimit } = Error;
@@ -16,13 +22,59 @@ export function captureFrames(): readonly string[] {
     stackTraceLimit < CAPTURED &&
     Reflect.set(Error, 'stackTraceLimit', CAPTURED);
   try {
-    return callerFrames(new Error().stack);
+    const positions = capturePositions();
+    if (positions === '') return callerFrames(new Error().stack);
+    const known = remembered.get(positions);
+    if (known !== undefined) return known;
+    const frames = callerFrames(new Error().stack);
+    if (remembered.size >= REMEMBERED) remembered.clear();
+    remembered.set(positions, frames);
+    return frames;
   } catch {
     // A program may have replaced `Error.prepareStackTrace` by a function that throws.
     return [];
   } finally {
     if (isRaised) Reflect.set(Error, 'stackTraceLimit', stackTraceLimit);
   }
+}
+
+/** The part of a `CallSite` of V8 that is used. `getPosition` is the offset in the file. */
+interface CallSite {
+  getFileName?(): string | null | undefined;
+  getPosition?(): number;
+  isNative(): boolean;
+}
+
+/** Positions that identify the present stack. Empty on other engines than V8, and if a function has no file. */
+function capturePositions(): string {
+  const errors = Error as { prepareStackTrace?: unknown };
+  const { prepareStackTrace } = errors;
+  const hasOwn = Object.hasOwn(errors, 'prepareStackTrace');
+  const toPositions = (_: unknown, sites: unknown): string => (Array.isArray(sites) ? positionsOf(sites) : '');
+  if (!('captureStackTrace' in Error) || !Reflect.set(errors, 'prepareStackTrace', toPositions)) return '';
+  try {
+    const { stack } = new Error();
+    // An engine that ignores `prepareStackTrace` returns the text.
+    return stack?.startsWith(MARK) === true ? stack : '';
+  } finally {
+    if (hasOwn) Reflect.set(errors, 'prepareStackTrace', prepareStackTrace);
+    else Reflect.deleteProperty(errors, 'prepareStackTrace');
+  }
+}
+
+/** The first characters of positions. */
+const MARK = 'positions ';
+
+function positionsOf(sites: readonly CallSite[]): string {
+  let text = MARK;
+  for (const site of sites) {
+    const file = site.getFileName?.();
+    const position = site.getPosition?.();
+    // Two functions from `eval` can have the same position.
+    if (position === undefined || (typeof file !== 'string' && !site.isNative())) return '';
+    text += `${file}:${position};`;
+  }
+  return text;
 }
 
 /** One line of a stack. */
