@@ -8,8 +8,9 @@ import { rename } from '../core/errors.js';
  *
  * @example
  * import { Throttle } from 'headgate';
- * import { NestedAcquireError } from 'headgate/development';
+ * import { configureDevelopment, NestedAcquireError } from 'headgate/development';
  *
+ * configureDevelopment({ nested: 'reject' }); // the default
  * const throttle = new Throttle(Infinity, 1);
  * const outer = throttle.run(() => throttle.run(() => 'never'));
  * await outer.catch((error: unknown) => console.log(error instanceof NestedAcquireError)); // → true
