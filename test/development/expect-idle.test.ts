@@ -1,6 +1,6 @@
 /** `expectIdle` with the development aids. test/testing/expect-idle.test.ts has the cases without them. */
 import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
-import 'headgate/development';
+import { configureDevelopment } from 'headgate/development';
 import { RedisThrottle } from 'headgate/redis';
 import { expectIdle } from 'headgate/testing';
 import { expect, inject, test } from 'vitest';
@@ -13,6 +13,8 @@ const messageOf = (gate: Parameters<typeof expectIdle>[0]): string => {
   }
   throw new Error('the gate is idle');
 };
+
+configureDevelopment({ nested: 'reject' });
 
 test('the message has the stack of each permit that is out and of each call that waits', async () => {
   const throttle = new Throttle(Infinity, 3, 1, { name: 'db' });

@@ -3,7 +3,8 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Gate, KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
 import { configureDevelopment, NestedAcquireError } from 'headgate/development';
 import { ManualClock } from 'headgate/testing';
-import { afterEach, describe, expect, test } from 'vitest';
+import { RedisKeyedThrottle, RedisThrottle } from 'headgate/redis';
+import { afterEach, describe, expect, inject, test } from 'vitest';
 import { warningsOf } from './warnings.js';
 
 const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, milliseconds));
@@ -276,6 +277,28 @@ test('a gate of a user that delegates to a throttle is judged by the throttle', 
     run: (fn, cost, options) => throttle.run(fn, cost, options),
   };
   expect((await errorOf(gate.run(() => gate.acquire()))).code).toBe('ERR_THROTTLE_NESTED');
+});
+
+test('on Redis, a nested call rejects, and a call that can be granted is untouched', async () => {
+  const client = { url: inject('redisUrl') };
+  const prefix = `nested-${Math.random()}`;
+  const one = new RedisThrottle({ client, key: 'one', prefix, concurrency: 1 });
+  const two = new RedisThrottle({ client, key: 'two', prefix, concurrency: 2 });
+  const keyed = new RedisKeyedThrottle({ client, prefix, concurrency: 1 });
+  for (const call of [
+    one.run(() => one.acquire()),
+    one.map([1], () => one.run(() => 0)),
+    keyed.run('ada', () => keyed.acquire('ada')),
+    two.run(() => two.run(() => two.acquire())),
+  ]) {
+    const error = await errorOf(call);
+    expect(error.code).toBe('ERR_THROTTLE_NESTED');
+    expect(error.message).toMatch(/the call at .*nested\.test\.ts:\d+.* of the calls? at .*nested\.test\.ts:\d+/);
+  }
+  expect(await two.run(() => two.run(() => 'granted'))).toBe('granted');
+  expect(await keyed.run('ada', () => keyed.run('bob', () => 'another key'))).toBe('another key');
+  await one.run(async () => expect(await one.tryAcquire()).toBeUndefined());
+  await Promise.all([one.close(), two.close(), keyed.close()]);
 });
 
 describe('a job that adds jobs without waiting for them', () => {

@@ -1,4 +1,5 @@
 /** The place of a call, from the stacks of different engines, packages and bundles. */
+import { runInThisContext } from 'node:vm';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { callerFrames, captureFrames } from '../../src/development/stack.js';
 
@@ -151,9 +152,9 @@ describe('captureFrames', () => {
   });
 
   test('forgets old places, and finds them again', () => {
-    const make = (index: number): (() => readonly string[]) =>
+    const make = (index: number): typeof captureFrames =>
       // Each function has a file of its own.
-      new Function('capture', `return () => capture();\n//# sourceURL=/app/file-${index}.js`)(captureFrames) as never;
+      runInThisContext('(capture) => () => capture()', { filename: `/app/file-${index}.js` })(captureFrames);
     const functions = Array.from({ length: 1_100 }, (_, index) => make(index));
     for (const [index, call] of functions.entries())
       expect(call().find((frame) => frame.includes('/app/'))).toContain(`/app/file-${index}.js:`);
@@ -163,10 +164,10 @@ describe('captureFrames', () => {
   test('functions from `eval` at the same position are not mistaken for each other', () => {
     const [a, b] = ['a', 'b'].map(
       (name) =>
-        new Function('capture', `return function ${name}() { return capture(); }`)(
+        runInThisContext(`(capture) => eval("(function ${name}() { return capture(); })")`)(
           captureFrames,
         ) as typeof captureFrames,
-    ) as [() => readonly string[], () => readonly string[]];
+    ) as [typeof captureFrames, typeof captureFrames];
     expect([a()[0]?.slice(0, 2), b()[0]?.slice(0, 2)]).toEqual(['a ', 'b ']);
   });
 
