@@ -13,6 +13,7 @@ import { isQueueFullError, QueueFullError } from '../core/errors.js';
 import { printable } from '../core/refusals.js';
 import { checkCount, invalid } from '../core/validation.js';
 import type { Cost } from '../core/cost.js';
+import type { WatchedThrottle } from '../core/events.js';
 import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js';
 import type { ThrottlePermit } from '../core/permit.js';
 import { Throttle, type ThrottleOptions, type ThrottleOwner } from '../core/throttle.js';
@@ -152,6 +153,11 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
   /** The name given in the options. */
   get name(): string | undefined {
     return this.#template.name;
+  }
+
+  /** The throttles of the live keys, for `expectIdle` of `headgate/testing`. @internal */
+  get watchedByKey(): ReadonlyMap<unknown, WatchedThrottle> {
+    return new Map(Array.from(this.#entries, ([key, { throttle }]) => [key, throttle]));
   }
 
   /** Seconds after which a permit expires; `Infinity` if permits do not expire. @internal */

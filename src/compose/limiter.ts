@@ -8,6 +8,7 @@
  * deadlock.
  */
 import { type Clock, systemClock } from '../core/clock.js';
+import { callFrom, development, runJob } from '../core/development.js';
 import { isTimeoutError, ServerBusyError } from '../core/errors.js';
 import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
@@ -112,6 +113,11 @@ export class Limiter {
     this.#clock = clock;
   }
 
+  /** The resources, for `expectIdle` of `headgate/testing`. @internal */
+  get watchedGates(): readonly Gate[] {
+    return [...this.#order.keys()];
+  }
+
   /**
    * Selects the resources of a handler. Call it where the handler is defined, so that a mistake throws at once.
    *
@@ -122,7 +128,7 @@ export class Limiter {
   resources(resources: readonly Gate[]): Resources {
     this.#checkOrder(resources);
     const gates = [...resources];
-    const acquire: Resources['acquire'] = (cost, options) => this.#acquire(gates, cost, options);
+    const acquire: Resources['acquire'] = (cost, options) => callFrom(() => this.#acquire(gates, cost, options));
     const run: Resources['run'] = async (fn, cost, options) => {
       checkFunction('fn', fn);
       const permit = await acquire(cost, options);
@@ -133,7 +139,7 @@ export class Limiter {
           permit.refund();
           throw options.signal.reason;
         }
-        result = await fn(permit);
+        result = await runJob(fn, permit);
       } catch (error) {
         // The error of `fn` is more useful to the caller than an error of `release`, which is ignored.
         applyToEach([permit], (held) => held.release());
@@ -163,6 +169,7 @@ export class Limiter {
       resume: () => forEachGate(gates, (gate) => gate.resume()),
       close: (reason?: unknown) => forEachGate(gates, (gate) => gate.close(reason)),
       timeout: this.#timeout,
+      watchedGates: gates,
     });
   }
 
@@ -195,7 +202,7 @@ export class Limiter {
     this.#checkOrder(resources);
     checkObject('options', options);
     const { cost, ...acquireOptions } = options;
-    return this.#acquire([...resources], cost, acquireOptions);
+    return callFrom(() => this.#acquire([...resources], cost, acquireOptions));
   }
 
   #checkOrder(resources: readonly Gate[]): void {
@@ -286,7 +293,12 @@ function joinPermits(
   slots?: number,
 ): ResourcesPermit {
   const number = typeof cost === 'number' ? cost : (permits[0] as NamedPermit).permit.cost;
-  return new JointPermit(permits, number, waited, slots);
+  const joint = new JointPermit(permits, number, waited, slots);
+  development.aids?.joined(
+    joint,
+    permits.map(({ permit }) => permit),
+  );
+  return joint;
 }
 
 async function forEachGate(gates: readonly Gate[], action: (gate: Gate) => void | Promise<void>): Promise<void> {

@@ -6,6 +6,7 @@
  * A publisher checks `hasSubscribers` first. Without a subscriber, no message object is created.
  */
 import { costsByName, type Terms } from './cost.js';
+import { development } from './development.js';
 import type { Rate } from './limits.js';
 
 /** The public state of a `Throttle` or a `RedisThrottle`. Read it while a subscriber handles a message. */
@@ -184,6 +185,9 @@ export const released: Channel<ReleasedMessage> = /* @__PURE__ */ channel('headg
 export const refused: Channel<RefusedMessage> = /* @__PURE__ */ channel('headgate:refused');
 export const paused: Channel<PausedMessage> = /* @__PURE__ */ channel('headgate:paused');
 
+/** A constant of this module: a compiler loads an import more slowly. */
+const hooks = development;
+
 /** The number of each published call. The key is the waiter of the call, or its permit. */
 const ids: WeakMap<object, number> = /* @__PURE__ */ new WeakMap();
 let latestId = 0;
@@ -240,6 +244,7 @@ export class EventPublisher {
   /** `waiter` identifies the call. */
   queued(waiter: object, cost: number, terms?: Terms): void {
     const throttle = this.#throttle;
+    hooks.aids?.queued(throttle, waiter, terms?.slots ?? 1);
     if (queued.hasSubscribers && throttle !== undefined)
       queued.publish({
         throttle,
@@ -258,20 +263,22 @@ export class EventPublisher {
   }
 
   /** `permit` identifies the call. */
-  granted(permit: GrantedPermit): void {
-    if (granted.hasSubscribers) this.#granted(permit);
+  granted(permit: GrantedPermit, waiter?: object): void {
+    if (granted.hasSubscribers || hooks.aids !== undefined) this.#granted(permit, waiter);
   }
 
   /** `waiter` has identified the call so far; `permit` identifies the call from now on. */
   grantedWaiter(permit: GrantedPermit, waiter: object): void {
     if (granted.hasSubscribers || released.hasSubscribers) idOf(permit, waiter);
-    this.granted(permit);
+    this.granted(permit, waiter);
   }
 
   // Every call runs `granted` and `released`. The message is built in a separate method, so that both stay inlinable.
-  #granted(permit: GrantedPermit): void {
+  #granted(permit: GrantedPermit, waiter: object | undefined): void {
     const throttle = this.#throttle;
-    if (throttle !== undefined)
+    // Before a subscriber, because a subscriber may release the permit.
+    hooks.aids?.granted(throttle, permit, waiter);
+    if (granted.hasSubscribers && throttle !== undefined)
       granted.publish({
         throttle,
         name: throttle.name,
@@ -285,12 +292,13 @@ export class EventPublisher {
   }
 
   released(permit: GrantedPermit): void {
-    if (released.hasSubscribers) this.#released(permit);
+    if (released.hasSubscribers || hooks.aids !== undefined) this.#released(permit);
   }
 
   #released(permit: GrantedPermit): void {
     const throttle = this.#throttle;
-    if (throttle !== undefined)
+    hooks.aids?.released(permit);
+    if (released.hasSubscribers && throttle !== undefined)
       released.publish({
         throttle,
         name: throttle.name,
@@ -308,6 +316,7 @@ export class EventPublisher {
    */
   refused(key: object, cost: number, error: unknown, reason: RefusalReason = reasonOf(error), terms?: Terms): void {
     const throttle = this.#throttle;
+    hooks.aids?.refused(key);
     if (refused.hasSubscribers && throttle !== undefined)
       refused.publish({
         throttle,

@@ -2,6 +2,7 @@
  * The `map` and `wrap` methods of gates. `map` has one loop that reads items, and one worker per granted permit.
  */
 import type { Cost } from './cost.js';
+import { callFrom, runJob } from './development.js';
 import { checkAcquireOptions, checkCost, checkFunction } from './validation.js';
 import type { Gate } from './gate.js';
 import { openSource, type Source } from './item-source.js';
@@ -64,7 +65,7 @@ export function mapItems<T, R>(
           permit.refund();
           throw signal.reason;
         }
-        results[index] = await fn(item, index);
+        results[index] = await runJob(() => fn(item, index), permit);
       } catch (error) {
         // Stop before the release: the release could grant the next item.
         fail(error);
@@ -93,7 +94,7 @@ export function mapItems<T, R>(
     } catch (error) {
       fail(error);
     }
-    readItems().then(done, fail);
+    callFrom(readItems).then(done, fail);
   });
 }
 

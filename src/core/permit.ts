@@ -4,6 +4,7 @@
  */
 import { addDisposal } from './dispose.js';
 import { type Cost, costsByName, type NamedRates, readSettlement, Terms } from './cost.js';
+import { runJob } from './development.js';
 import type { PermitExpiredError } from './errors.js';
 import { checkCost } from './validation.js';
 
@@ -218,7 +219,7 @@ export function runWithPermit<P extends Permit, T>(
       permit.refund();
       throw signal.reason;
     }
-    result = fn(permit);
+    result = runJob(fn, permit);
   } catch (error) {
     permit.release();
     throw error;

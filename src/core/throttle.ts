@@ -44,6 +44,7 @@
 import type { Budget } from './budget.js';
 import { EventPublisher } from './events.js';
 import { type Clock, readClock } from './clock.js';
+import { development } from './development.js';
 import {
   type Cost,
   costsByName,
@@ -885,6 +886,7 @@ export class Throttle<Name extends string = never> implements Gate {
     // The estimate may be too long by a rounding error. The queue tries a grant before it enforces the deadline.
     if (timeout === 0 || (timeout < Infinity && timeout * (1 + ROUNDING) < this.#estimateWait(now, cost, terms)))
       throw this.#publishRefusal(cost, terms, timeoutError(now));
+    development.aids?.checkNested(this, terms?.slots ?? 1);
     const { maxQueue } = this.#settings;
     if (this.#queue.size >= maxQueue)
       throw this.#publishRefusal(

@@ -5,7 +5,12 @@ const EMITTED: unique symbol = Symbol.for('headgate.warnings') as never;
 
 interface Platform {
   [EMITTED]?: Set<string>;
-  process?: { emitWarning?(message: string, options: { type: string; code: string }): void };
+  process?: { emitWarning?(message: string, options: { type: string; code: string; detail?: string }): void };
+}
+
+interface WarningOptions {
+  readonly key?: string;
+  readonly detail?: string;
 }
 
 const platform = globalThis as Platform;
@@ -15,11 +20,16 @@ export function hasWarned(code: string): boolean {
   return platform[EMITTED]?.has(code) === true;
 }
 
-/** Emits a warning by `process.emitWarning`, or to the console if that is missing. A repeated code is ignored. */
-export function warnOnce(code: string, message: string): void {
-  if (hasWarned(code)) return;
-  (platform[EMITTED] ??= new Set()).add(code);
+/**
+ * Emits a warning by `process.emitWarning`, or to the console if that is missing. A repeated code is ignored.
+ *
+ * @param options `key`: the warning is repeated for another key, although the code is the same. `detail`: further lines.
+ */
+export function warnOnce(code: string, message: string, { key = code, detail }: WarningOptions = {}): void {
+  if (hasWarned(key)) return;
+  (platform[EMITTED] ??= new Set()).add(key);
   const { process } = platform;
-  if (typeof process?.emitWarning === 'function') process.emitWarning(message, { type: 'HeadgateWarning', code });
-  else console.warn(`${code}: ${message}`);
+  if (typeof process?.emitWarning === 'function')
+    process.emitWarning(message, { type: 'HeadgateWarning', code, ...(detail !== undefined && { detail }) });
+  else console.warn(`${code}: ${message}${detail === undefined ? '' : `\n${detail}`}`);
 }

@@ -5,6 +5,7 @@
 import { addDisposal } from '../core/dispose.js';
 import { invalid } from '../core/validation.js';
 import type { Cost } from '../core/cost.js';
+import type { WatchedThrottle } from '../core/events.js';
 import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import type { RedisState } from './inspect.js';
@@ -63,6 +64,11 @@ export class RedisKeyedThrottle<Name extends string = never> implements KeyedGat
   /** The number of keys with holders or waiters in this process. */
   get size(): number {
     return this.#throttles.size;
+  }
+
+  /** The throttles of these keys, for `expectIdle` of `headgate/testing`. @internal */
+  get watchedByKey(): ReadonlyMap<unknown, WatchedThrottle> {
+    return this.#throttles;
   }
 
   /** Tokens per period, for each key, as configured in this object. */

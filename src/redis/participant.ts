@@ -11,6 +11,7 @@
  * connection or a server ends there, and needs no further handling.
  */
 import type { NamedRates, Terms } from '../core/cost.js';
+import { development } from '../core/development.js';
 import type { EventPublisher } from '../core/events.js';
 import type { AcquireOptions } from '../core/gate.js';
 import { Alarm } from './alarm.js';
@@ -127,9 +128,11 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       if (fallback !== undefined && wire.isDown(now, () => this.#probe())) {
         // Another throttle on the connection may have failed first, while calls of this one still wait in Redis.
         this.#moveWaiters(fallback, now);
+        development.aids?.queued(this.#parts.face, call, terms?.slots ?? 1);
         return fallback.acquire(call, now);
       }
       if (this.#holdings.reuseLingering(call, now)) return;
+      if (options.timeout !== 0) development.aids?.checkNested(this.#parts.face, terms?.slots ?? 1);
       this.#register(now);
       if (this.#calls.size === 0) this.#renewal.listed(now);
       try {
@@ -139,6 +142,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
         reject(error);
         return this.onChange();
       }
+      development.aids?.queued(this.#parts.face, call, terms?.slots ?? 1);
       this.#holdings.returnLingering();
       const timeout = options.timeout ?? Infinity;
       this.#outbox.enqueue({ kind: 'acquire', serial: call.serial, cost: call.charge, timeout });

@@ -1,4 +1,8 @@
-/** `headgate/testing`: a manual clock, a recorder of a throttle's events, and a picture of a recording. */
+/**
+ * `headgate/testing`: a manual clock, a recorder of a throttle's events, a picture of a recording, and a check that a
+ * gate is idle.
+ */
+export { expectIdle } from './expect-idle.js';
 export { ManualClock } from './manual-clock.js';
 export {
   type GrantedEvent,
