@@ -19,7 +19,7 @@ row(
     );
   },
   async ({ job }) => {
-    const gate = new Throttle(Infinity, 3);
+    const gate = new Throttle({ concurrency: 3 });
     await Promise.all(items.map((item, index) => gate.run(() => job(item, 10 + index))));
   },
 );
@@ -40,7 +40,7 @@ row(
     );
   },
   async ({ job }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     await Promise.all(
       items.map(async (item, index) => {
         const permit = await gate.acquire();
@@ -63,7 +63,7 @@ row(
     note('granted', sema.tryAcquire() !== undefined);
   },
   async ({ note }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const permits = [];
     for (let call = 0; call < 4; call++) {
       permits.push(gate.tryAcquire());
@@ -90,7 +90,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const all = items.map((item) => gate.run(() => job(item)));
     for (let step = 0; step < 6; step++) {
       note('waiting', gate.waiting);
@@ -118,7 +118,7 @@ row(
     await Promise.all([...before, ...after]);
   },
   async ({ job, note }) => {
-    const gate = new Throttle(Infinity, 3);
+    const gate = new Throttle({ concurrency: 3 });
     const start = async (item: string, index: number): Promise<string> => gate.run(() => job(item, 10 + index));
     const before = items.map(start);
     const drained = gate.acquire(1, { slots: 3 });
@@ -177,7 +177,7 @@ row(
     await Promise.all(all);
   },
   async ({ job }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     await gate.map(items, (item) => job(item));
   },
 );
@@ -194,7 +194,7 @@ row(
     );
   },
   async ({ job }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     await Promise.all(items.map((item) => gate.run(() => job(item))));
   },
 );
@@ -211,7 +211,7 @@ row(
     );
   },
   async ({ job }) => {
-    const gate = new Throttle(2, 0, 60, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, period: 60, window: 'sliding' });
     await Promise.all(items.map((item) => gate.run(() => job(item))));
   },
 );
@@ -228,7 +228,7 @@ row(
     );
   },
   async ({ job }) => {
-    const gate = new Throttle(1, 0, 1 / 4);
+    const gate = new Throttle({ capacity: 1, period: 1 / 4 });
     await Promise.all(items.map((item) => gate.run(() => job(item))));
   },
 );

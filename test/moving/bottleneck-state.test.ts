@@ -27,7 +27,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, follow, note, sleep }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const all = items.map((item) =>
       follow(
         item,
@@ -69,7 +69,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, follow, sleep }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const message = 'shutting down';
     const reason = (error: unknown): string => (error as { cause: Error }).cause.message;
     const all = items.map((item) =>
@@ -99,8 +99,8 @@ row(
     await Promise.all(items.map((item) => limiter.schedule(() => job(item, 40))));
   },
   async ({ job }) => {
-    const other = new Throttle(Infinity, 2);
-    const gate = new Throttle(1, 0, 0.02);
+    const other = new Throttle({ concurrency: 2 });
+    const gate = new Throttle({ capacity: 1, period: 0.02 });
     await Promise.all(
       items.map((item) => {
         const fn = async (): Promise<string> => job(item, 40);
@@ -123,7 +123,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const all = items.map((item) => gate.run(() => job(item)));
     for (let step = 0; step < 6; step++) {
       await sleep(step === 0 ? 10 : 20);
@@ -145,7 +145,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(Infinity, 3);
+    const gate = new Throttle({ concurrency: 3 });
     const all = items.map((item) => gate.run(() => job(item)));
     for (let step = 0; step < 8; step++) {
       await sleep(step === 0 ? 10 : 20);
@@ -168,7 +168,7 @@ row(
     await sleep(40);
   },
   async ({ note, job, sleep }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     for (const item of items.slice(0, 3)) {
       const permit = gate.tryAcquire();
       if (permit) void job(item, 30).then(() => permit.release());
@@ -197,7 +197,7 @@ row(
     for (const item of items) await limiter.schedule(() => job(item));
   },
   async ({ job, note }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const stops = [
       listen(gate, 'headgate:granted', () => note('executing')),
       listen(gate, 'headgate:released', () => note('done')),
@@ -219,7 +219,7 @@ row(
     await sleep(50);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(Infinity, 1, 1, { maxQueue: 1 });
+    const gate = new Throttle({ concurrency: 1, maxQueue: 1 });
     const stop = listen(gate, 'headgate:refused', () => note('dropped'));
     for (const item of items) {
       gate.run(() => job(item)).catch(() => {});
@@ -240,7 +240,7 @@ row(
     note('idle');
   },
   async ({ job, note }) => {
-    const gate = new Throttle(Infinity, 3);
+    const gate = new Throttle({ concurrency: 3 });
     for (const item of items) void gate.run(() => job(item));
     await gate.idle();
     note('idle');
@@ -261,7 +261,7 @@ row(
     await Promise.all([follow('fn', limiter.schedule(fn)), limiter.schedule(() => job('next'))]);
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     let calls = 0;
     const fn = async (): Promise<string> => {
       await job(`attempt ${++calls}`);
@@ -292,7 +292,7 @@ row(
     await group.disconnect();
   },
   async ({ job }) => {
-    const keyed = new KeyedThrottle(Infinity, 1);
+    const keyed = new KeyedThrottle({ concurrency: 1 });
     await Promise.all(
       items.map((item, index) => {
         const key = index % 2 === 0 ? 'even' : 'odd';
@@ -313,7 +313,7 @@ row(
     await group.disconnect();
   },
   async ({ job, note }) => {
-    const keyed = new KeyedThrottle(Infinity, 1);
+    const keyed = new KeyedThrottle({ concurrency: 1 });
     const all = items.map((item) => keyed.run(item, () => job(item)));
     note('keys', [keyed.size, keyed.size]);
     await Promise.all(all);
@@ -333,10 +333,70 @@ row(
   },
   async ({ follow, sleep }) => {
     const batches: string[][] = [];
-    const batcher = new Batcher<string>(new Throttle(1, 0, 0.1), 3, (batch) => batches.push(batch));
+    const batcher = new Batcher<string>(new Throttle({ capacity: 1, period: 0.1 }), 3, (batch) => batches.push(batch));
     await Promise.all(items.map((item) => batcher.add(item)));
     await sleep(1_000);
     await Promise.all(items.slice(0, 4).map((item) => batcher.add(item)));
     await follow('batches', Promise.resolve(batches));
+  },
+);
+
+row(
+  "limiter.on('empty', …)",
+  async ({ job, note }) => {
+    const limiter = new Bottleneck({ maxConcurrent: 3 });
+    const all = items.map((item) => limiter.schedule(() => job(item)));
+    await new Promise<void>((resolve) => limiter.once('empty', resolve));
+    note('empty');
+    await Promise.all(all);
+  },
+  async ({ job, note }) => {
+    const gate = new Throttle({ concurrency: 3 });
+    const all = items.map((item) => gate.run(() => job(item)));
+    await gate.idle({ below: 1 });
+    note('empty');
+    await Promise.all(all);
+  },
+);
+
+row(
+  'await limiter.stop({ dropWaitingJobs: false })',
+  async ({ job, follow, note, sleep }) => {
+    const limiter = new Bottleneck({ maxConcurrent: 2 });
+    const all = items.map((item) =>
+      follow(
+        item,
+        limiter.schedule(() => job(item)),
+      ),
+    );
+    await sleep(10);
+    const stopped = limiter.stop({ dropWaitingJobs: false });
+    await follow(
+      'later',
+      limiter.schedule(() => job('later')),
+    );
+    await stopped;
+    note('stopped');
+    await Promise.all(all);
+  },
+  async ({ job, follow, note, sleep }) => {
+    const gate = new Throttle({ concurrency: 2 });
+    const all = items.map((item) =>
+      follow(
+        item,
+        gate.run(() => job(item)),
+      ),
+    );
+    await sleep(10);
+    const stopped = (async () => {
+      await gate.drain();
+    })();
+    await follow(
+      'later',
+      gate.run(() => job('later')),
+    );
+    await stopped;
+    note('stopped');
+    await Promise.all(all);
   },
 );

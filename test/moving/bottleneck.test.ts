@@ -2,7 +2,7 @@
 import { promisify } from 'node:util';
 import Bottleneck from 'bottleneck';
 import { Throttle } from 'headgate';
-import { LeakyGate, PrioritizedGate } from './recipes.js';
+import { BlockingGate, LeakyGate, PrioritizedGate } from './recipes.js';
 import { coarseRow as row, type Scene } from './scene.js';
 
 const items = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
@@ -14,7 +14,7 @@ row(
     await Promise.all(items.map((item, index) => limiter.schedule(() => job(item, 20 * (index + 2)))));
   },
   async ({ job }) => {
-    const gate = new Throttle(Infinity, 3);
+    const gate = new Throttle({ concurrency: 3 });
     await Promise.all(items.map((item, index) => gate.run(() => job(item, 20 * (index + 2)))));
   },
 );
@@ -28,7 +28,7 @@ row(
     await Promise.all(items.map((item) => limiter.schedule(() => job(item))));
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(1, 0, 0.25);
+    const gate = new Throttle({ capacity: 1, period: 0.25 });
     await Promise.all(items.map((item) => gate.run(() => job(item))));
     await sleep(2_000);
     await Promise.all(items.map((item) => gate.run(() => job(item))));
@@ -43,7 +43,7 @@ row(
     await limiter.disconnect();
   },
   async ({ job }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     await Promise.all(items.map((item) => gate.run(() => job(item))));
   },
 );
@@ -76,7 +76,7 @@ row(
     await limiter.disconnect();
   },
   async (scene) => {
-    const gate = new Throttle(2, 0, 1, { burst: 4 });
+    const gate = new Throttle({ capacity: 2, burst: 4 });
     await countStarts(scene, (fn) => gate.run(fn));
   },
   // bottleneck adds two at the end of a second, and headgate one at the end of each half.
@@ -93,7 +93,7 @@ row(
     await sleep(1_000);
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(3, 0, 31_536_000);
+    const gate = new Throttle({ capacity: 3, period: 31_536_000 });
     for (const item of items) void gate.run(() => job(item));
     await sleep(1_000);
     gate.correct(gate.tokens + 2);
@@ -112,7 +112,7 @@ row(
     await limiter.disconnect();
   },
   async ({ job, note }) => {
-    const gate = new Throttle(5, 0, 60, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 5, period: 60, window: 'sliding' });
     for (const item of items.slice(0, 4)) {
       await gate.run(() => job(item));
       note('left', gate.tokens);
@@ -137,7 +137,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, follow, sleep }) => {
-    const gate = new Throttle(Infinity, 1, 1, { maxQueue: 2 });
+    const gate = new Throttle({ concurrency: 1, maxQueue: 2 });
     const all: Promise<void>[] = [];
     for (const item of items) {
       all.push(
@@ -169,7 +169,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, follow, sleep }) => {
-    const gate = new LeakyGate(new Throttle(Infinity, 1), 2);
+    const gate = new LeakyGate(new Throttle({ concurrency: 1 }), 2);
     const all: Promise<void>[] = [];
     for (const item of items) {
       all.push(
@@ -179,6 +179,39 @@ row(
         ),
       );
       await sleep(2);
+    }
+    await Promise.all(all);
+  },
+);
+
+row(
+  'highWater: 2, strategy: Bottleneck.strategy.BLOCK, penalty: 500',
+  async ({ job, follow, sleep }) => {
+    const { BLOCK } = Bottleneck.strategy;
+    const limiter = new Bottleneck({ maxConcurrent: 1, highWater: 2, strategy: BLOCK, penalty: 500 });
+    const all: Promise<void>[] = [];
+    for (const [index, pause] of [2, 2, 2, 2, 400, 400, 600, 2].entries()) {
+      all.push(
+        follow(
+          `${index}`,
+          limiter.schedule(() => job(`${index}`)),
+        ),
+      );
+      await sleep(pause);
+    }
+    await Promise.all(all);
+  },
+  async ({ job, follow, sleep }) => {
+    const gate = new BlockingGate(new Throttle({ concurrency: 1 }), 2, 0.5);
+    const all: Promise<void>[] = [];
+    for (const [index, pause] of [2, 2, 2, 2, 400, 400, 600, 2].entries()) {
+      all.push(
+        follow(
+          `${index}`,
+          gate.run(() => job(`${index}`)),
+        ),
+      );
+      await sleep(pause);
     }
     await Promise.all(all);
   },
@@ -200,7 +233,7 @@ row(
     await Promise.all(calls.map((args) => follow(args[0], limiter.schedule(fn, ...args), String)));
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const fn = async (name: string, ms: number): Promise<string> => {
       if (ms === 0) throw new Error(name);
       return job(name, ms);
@@ -243,7 +276,7 @@ row(
     );
   },
   async ({ job, note }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const fn = (name: string, done: Callback): void => void job(name).then((result) => done(null, result));
     await Promise.all(items.map(async (...args) => note('result', await gate.run(() => promisify(fn)(args[0])))));
   },
@@ -258,7 +291,7 @@ row(
     await Promise.all(items.map((item, index) => follow(item, wrapped(item, 20 * index + 20))));
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const fn = async (item: string, ms: number): Promise<string> => job(item, ms);
     const wrapped = gate.wrap(fn);
     await Promise.all(items.map((item, index) => follow(item, wrapped(item, 20 * index + 20))));
@@ -271,12 +304,13 @@ row(
     const limiter = new Bottleneck({ maxConcurrent: 3, reservoir: 6 });
     const all = items.slice(0, 3).map((item) => {
       const fn = async (): Promise<string> => job(item);
-      return item === 'c' ? limiter.wrap(fn).withOptions({ weight: 2 }) : limiter.schedule({ weight: 2 }, fn);
+      const wrapped = limiter.wrap(fn);
+      return item === 'c' ? wrapped.withOptions({ weight: 2 }) : limiter.schedule({ weight: 2 }, fn);
     });
     await Promise.all(all);
   },
   async ({ job }) => {
-    const gate = new Throttle(6, 3, 31_536_000);
+    const gate = new Throttle({ capacity: 6, concurrency: 3, period: 31_536_000 });
     await Promise.all(
       items.slice(0, 3).map((item) => {
         const fn = async (): Promise<string> => job(item);
@@ -304,7 +338,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, follow, sleep }) => {
-    const gate = new PrioritizedGate(new Throttle(Infinity, 1));
+    const gate = new PrioritizedGate(new Throttle({ concurrency: 1 }));
     const all = [
       follow(
         'a',
@@ -337,7 +371,7 @@ row(
     ]);
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 1, 1, { ttl: 0.06 });
+    const gate = new Throttle({ concurrency: 1, ttl: 0.06 });
     await Promise.all([
       follow(
         'slow',
@@ -363,7 +397,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const all = items.map((item) => gate.run(() => job(item, 40)));
     await sleep(10);
     gate.configure({ concurrency: 4 });

@@ -56,12 +56,12 @@ function row(
 
 /** The options that every limit of express-rate-limit has here. */
 const base = { windowMs: 60_000, limit: 2, legacyHeaders: false };
-const perMinute = (limit = 2): KeyedThrottle => new KeyedThrottle(limit, 0, 60, { window: 'sliding' });
+const perMinute = (limit = 2): KeyedThrottle => new KeyedThrottle({ capacity: limit, period: 60, window: 'sliding' });
 
 row(
   'rateLimit({ windowMs: 60_000, limit: 2 })',
   () => rateLimit({ windowMs: 60_000, limit: 2 }),
-  () => express({ keyed: new KeyedThrottle(2, 0, 60, { window: 'sliding' }), key: 'ip' }),
+  () => express({ keyed: new KeyedThrottle({ capacity: 2, period: 60, window: 'sliding' }), key: 'ip' }),
 );
 
 const ada = { 'x-user': 'ada' };
@@ -129,7 +129,7 @@ row(
   "standardHeaders: 'draft-8', identifier: 'api'",
   () => rateLimit({ ...base, standardHeaders: 'draft-8', identifier: 'api' }),
   () => {
-    const keyed = new KeyedThrottle(2, 0, 60, { window: 'sliding', name: 'api' });
+    const keyed = new KeyedThrottle({ capacity: 2, period: 60, window: 'sliding', name: 'api' });
     return express({ keyed, key: 'ip', headers: true });
   },
   PLAIN.slice(0, 2),

@@ -17,7 +17,7 @@ row(
     );
   },
   async ({ job }) => {
-    const gate = new Throttle(2, 0, 60, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, period: 60, window: 'sliding' });
     await Promise.all(items.map((item) => gate.run(() => job(item))));
   },
 );
@@ -35,7 +35,7 @@ row(
     await Promise.all(items.map(start));
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(8, 0, 1, { burst: 4 });
+    const gate = new Throttle({ capacity: 8, burst: 4 });
     gate.correct(0);
     const start = async (item: string): Promise<string> => gate.run(() => job(item));
     await Promise.all(items.map(start));
@@ -58,7 +58,7 @@ row(
     );
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(8, 0, 1, { also: [{ capacity: 2, burst: 4 }] });
+    const gate = new Throttle({ capacity: 8, also: [{ capacity: 2, burst: 4 }] });
     gate.correct(0);
     await sleep(1_000);
     await Promise.all(items.map((item) => gate.run(() => job(item), 2)));
@@ -75,7 +75,7 @@ row(
     }
   },
   async ({ note }) => {
-    const gate = new Throttle(4, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 4, window: 'sliding' });
     for (const n of [3, 1, 4, 2, 2, 1, 3]) {
       (await gate.acquire(n)).release();
       note('granted', n);
@@ -86,15 +86,15 @@ row(
 row(
   'limiter.tryRemoveTokens(n)',
   async ({ note, sleep }) => {
-    const bucket = new TokenBucket({ bucketSize: 4, tokensPerInterval: 8, interval: 'second' });
+    const limiter = new TokenBucket({ bucketSize: 4, tokensPerInterval: 8, interval: 'second' });
     await sleep(1_000);
     for (const n of [2, 1, 2, 1, 1, 4]) {
-      note(`${n}`, bucket.tryRemoveTokens(n));
+      note(`${n}`, limiter.tryRemoveTokens(n));
       await sleep(125);
     }
   },
   async ({ note, sleep }) => {
-    const gate = new Throttle(8, 0, 1, { burst: 4 });
+    const gate = new Throttle({ capacity: 8, burst: 4 });
     await sleep(1_000);
     for (const n of [2, 1, 2, 1, 1, 4]) {
       const permit = gate.tryAcquire(n);
@@ -115,7 +115,7 @@ row(
     }
   },
   async ({ note, sleep }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     for (let call = 0; call < 12; call++) {
       const permit = gate.tryAcquire(1);
       permit?.release();
@@ -128,17 +128,17 @@ row(
 row(
   'limiter.getWaitTime(n)',
   async ({ note, sleep }) => {
-    const bucket = new TokenBucket({ bucketSize: 4, tokensPerInterval: 8, interval: 'second' });
+    const limiter = new TokenBucket({ bucketSize: 4, tokensPerInterval: 8, interval: 'second' });
     await sleep(1_000);
     for (const n of [1, 2, 3, 4]) {
-      note('milliseconds', bucket.getWaitTime(n));
-      bucket.tryRemoveTokens(2);
-      note('milliseconds', bucket.getWaitTime(n));
+      note('milliseconds', limiter.getWaitTime(n));
+      limiter.tryRemoveTokens(2);
+      note('milliseconds', limiter.getWaitTime(n));
       await sleep(125);
     }
   },
   async ({ note, sleep }) => {
-    const gate = new Throttle(8, 0, 1, { burst: 4 });
+    const gate = new Throttle({ capacity: 8, burst: 4 });
     await sleep(1_000);
     for (const n of [1, 2, 3, 4]) {
       note('milliseconds', gate.estimateWait(n) * 1_000);
@@ -160,7 +160,7 @@ row(
     }
   },
   async ({ note, sleep }) => {
-    const gate = new Throttle(8);
+    const gate = new Throttle({ capacity: 8 });
     for (const n of [2, 1, 4]) {
       (await gate.acquire(n)).release();
       note('tokens', gate.tokens);

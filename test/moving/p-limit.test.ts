@@ -14,9 +14,9 @@ row(
     await Promise.all(items.map((item, index) => other(() => job(item, 10 + index))));
   },
   async ({ job }) => {
-    const gate = new Throttle(Infinity, 3);
+    const gate = new Throttle({ concurrency: 3 });
     await Promise.all(items.map((item, index) => gate.run(() => job(item, 10 + index))));
-    const other = new Throttle(Infinity, 3);
+    const other = new Throttle({ concurrency: 3 });
     await Promise.all(items.map((item, index) => other.run(() => job(item, 10 + index))));
   },
 );
@@ -37,7 +37,7 @@ row(
     await Promise.all(calls.map((args) => follow(args[0], limit(fn, ...args), String)));
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const fn = async (name: string, ms: number): Promise<string> => {
       if (ms === 0) throw new Error(name);
       return job(name, ms);
@@ -67,7 +67,7 @@ row(
     await follow('results', limit.map(items, fn));
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const fn = async (item: string, index: number): Promise<string> => `${index} ${await job(item, 20 - index)}`;
     await follow('results', gate.map(items, fn));
   },
@@ -81,7 +81,7 @@ row(
     await Promise.all(items.map((item) => follow(item, limited(item))));
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const fn = async (name: string): Promise<string> => job(name);
     const limited = gate.wrap(fn);
     await Promise.all(items.map((item) => follow(item, limited(item))));
@@ -100,7 +100,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const all = items.map((item, index) => gate.run(() => job(item, 10 + index)));
     for (let step = 0; step < 12; step++) {
       note('counts', [gate.active, gate.waiting]);
@@ -122,12 +122,50 @@ row(
     await Promise.all(all);
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const all = items.map((item) => gate.run(() => job(item, 20)));
     await sleep(5);
     gate.configure({ concurrency: 4 });
     await sleep(18);
     gate.configure({ concurrency: 1 });
+    await Promise.all(all);
+  },
+);
+
+row(
+  'rejectOnClear: true, limit.clearQueue()',
+  async ({ job, follow, note, sleep }) => {
+    const limit = pLimit({ concurrency: 2, rejectOnClear: true });
+    const all = items.map((item) =>
+      follow(
+        item,
+        limit(() => job(item)),
+      ),
+    );
+    await sleep(5);
+    limit.clearQueue();
+    note('waiting', limit.pendingCount);
+    await follow(
+      'later',
+      limit(() => job('later')),
+    );
+    await Promise.all(all);
+  },
+  async ({ job, follow, note, sleep }) => {
+    const gate = new Throttle({ concurrency: 2 });
+    const all = items.map((item) =>
+      follow(
+        item,
+        gate.run(() => job(item)),
+      ),
+    );
+    await sleep(5);
+    gate.clear();
+    note('waiting', gate.waiting);
+    await follow(
+      'later',
+      gate.run(() => job('later')),
+    );
     await Promise.all(all);
   },
 );

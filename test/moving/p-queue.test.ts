@@ -2,7 +2,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Throttle, type ThrottleMessage } from 'headgate';
 import PQueue from 'p-queue';
-import { PrioritizedGate } from './recipes.js';
 import { row } from './scene.js';
 
 const items = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
@@ -14,7 +13,7 @@ row(
     await Promise.all(items.map((item, index) => queue.add(() => job(item, 10 + index))));
   },
   async ({ job }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     await Promise.all(items.map((item, index) => gate.run(() => job(item, 10 + index))));
   },
 );
@@ -32,7 +31,7 @@ row(
     ]);
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const fn = async (): Promise<string> => job('a');
     const failing = async (): Promise<string> => Promise.reject(new Error('failed'));
     await Promise.all([
@@ -51,7 +50,7 @@ row(
     await follow('results', queue.addAll(fns));
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const fns = items.map((item, index) => async () => job(item, 20 - index));
     await follow(
       'results',
@@ -67,7 +66,7 @@ row(
     await Promise.all(items.map((item) => queue.add(() => job(item))));
   },
   async ({ job }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     await Promise.all(items.map((item) => gate.run(() => job(item))));
   },
 );
@@ -82,7 +81,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     gate.pause();
     const all = items.map((item) => gate.run(() => job(item)));
     await sleep(30);
@@ -106,7 +105,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const all = items.map((item) => gate.run(() => job(item)));
     await sleep(15);
     note('paused', gate.pausedFor > 0);
@@ -131,7 +130,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(Infinity, 3);
+    const gate = new Throttle({ concurrency: 3 });
     const all = items.map((item, index) => gate.run(() => job(item, 10 + index)));
     for (let step = 0; step < 10; step++) {
       note('counts', [gate.waiting, gate.active]);
@@ -151,7 +150,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const all = items.map((item) => gate.run(() => job(item, 20)));
     await sleep(5);
     gate.configure({ concurrency: 4 });
@@ -168,7 +167,7 @@ row(
     note('idle');
   },
   async ({ job, note }) => {
-    const gate = new Throttle(Infinity, 3);
+    const gate = new Throttle({ concurrency: 3 });
     for (const item of items) void gate.run(() => job(item));
     await gate.idle();
     note('idle');
@@ -198,7 +197,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, follow, sleep }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const controller = new AbortController();
     const { signal } = controller;
     const fn = async (): Promise<string> => job('b');
@@ -235,7 +234,7 @@ row(
     ]);
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(Infinity, 1, 1, { ttl: 0.05 });
+    const gate = new Throttle({ concurrency: 1, ttl: 0.05 });
     await Promise.all([
       follow(
         'slow',
@@ -249,42 +248,6 @@ row(
   },
   // p-queue leaves the job running.
   { parts: ['starts', 'results'] },
-);
-
-row(
-  'queue.add(fn, { priority: 1 })',
-  async ({ job, follow, sleep }) => {
-    const queue = new PQueue({ concurrency: 1 });
-    const all = [
-      follow(
-        'a',
-        queue.add(() => job('a')),
-      ),
-    ];
-    await sleep(1);
-    for (const [index, item] of items.entries()) {
-      const fn = async (): Promise<string> => job(item);
-      if (index % 2 === 1) all.push(follow(item, queue.add(fn, { priority: 1 })));
-      else all.push(follow(item, queue.add(fn, { priority: -index })));
-    }
-    await Promise.all(all);
-  },
-  async ({ job, follow, sleep }) => {
-    const queue = new PrioritizedGate(new Throttle(Infinity, 1));
-    const all = [
-      follow(
-        'a',
-        queue.run(() => job('a')),
-      ),
-    ];
-    await sleep(1);
-    for (const [index, item] of items.entries()) {
-      const fn = async (): Promise<string> => job(item);
-      if (index % 2 === 1) all.push(follow(item, queue.run(fn, 1)));
-      else all.push(follow(item, queue.run(fn, -index)));
-    }
-    await Promise.all(all);
-  },
 );
 
 /** Counts the messages of a gate. */
@@ -304,7 +267,7 @@ row(
     await Promise.all(items.map((item) => queue.add(() => job(item))));
   },
   async ({ job, note }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const listener = (message: unknown): void => {
       if ((message as ThrottleMessage).throttle === gate) note('active');
     };
@@ -322,7 +285,7 @@ row(
     await Promise.all(items.map((item) => queue.add(() => job(item))));
   },
   async ({ job, note }) => {
-    const gate = new Throttle(Infinity, 2);
+    const gate = new Throttle({ concurrency: 2 });
     const stop = count(gate, 'headgate:released', () => note('next'));
     await Promise.all(items.map((item) => gate.run(() => job(item))));
     stop();
@@ -347,7 +310,7 @@ row(
     ]);
   },
   async ({ job, note, follow }) => {
-    const gate = new Throttle(Infinity, 1);
+    const gate = new Throttle({ concurrency: 1 });
     const onCompleted = (result: unknown): void => note('completed', result);
     const onError = (error: unknown): void => note('error', String(error));
     const add = async (fn: () => Promise<string>): Promise<string> => {

@@ -14,7 +14,7 @@ row(
     await Promise.all(items.map((item) => throttled(item)));
   },
   async ({ job }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     const throttled = gate.wrap((item: string) => job(item));
     await Promise.all(items.map((item) => throttled(item)));
   },
@@ -32,7 +32,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, sleep }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     const throttled = gate.wrap((item: string) => job(item));
     const all: Promise<string>[] = [];
     for (const item of items) {
@@ -52,7 +52,7 @@ row(
     await Promise.all(items.map((item, index) => follow(item, throttled(item, 5 * index))));
   },
   async ({ job, follow }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     const fn = async (item: string, ms: number): Promise<string> => job(item, ms);
     const throttled = gate.wrap(fn);
     await Promise.all(items.map((item, index) => follow(item, throttled(item, 5 * index))));
@@ -69,7 +69,7 @@ row(
   },
   async ({ job }) => {
     const weight = (_item: string, cost: number): number => cost;
-    const gate = new Throttle(4, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 4, window: 'sliding' });
     const throttled = gate.wrap((item: string, _cost: number) => job(item), weight);
     await Promise.all(items.map((item, index) => throttled(item, [2, 2, 4, 1, 3, 4, 1][index] ?? 1)));
   },
@@ -89,7 +89,7 @@ row(
   async ({ job, follow, sleep }) => {
     const controller = new AbortController();
     const { signal } = controller;
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     const all = items.map((item) => {
       const fn = async (): Promise<string> => job(item);
       return follow(item, gate.run(fn, 1, { signal }), String);
@@ -113,7 +113,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     const onDelay = (message: unknown): void => {
       if ((message as ThrottleMessage).throttle === gate) note('delayed');
     };
@@ -143,7 +143,7 @@ row(
     await Promise.all(all);
   },
   async ({ job, note, sleep }) => {
-    const gate = new Throttle(2, 0, 1, { window: 'sliding' });
+    const gate = new Throttle({ capacity: 2, window: 'sliding' });
     const throttled = gate.wrap((item: string) => job(item));
     const all = items.map((item) => throttled(item));
     for (let step = 0; step < 5; step++) {

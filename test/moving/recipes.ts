@@ -2,7 +2,7 @@
  * The recipes of the chapter for what headgate lacks. Each exported declaration is in the chapter word for word: a test
  * compares them.
  */
-import { type Gate, Resource } from 'headgate';
+import { type Gate, Resource, type Throttle } from 'headgate';
 
 /** Starts the waiting job with the highest priority first. Jobs of one priority keep their order. */
 export class PrioritizedGate {
@@ -53,26 +53,29 @@ export class Pool<Item> {
 /** At most `size` jobs wait. A new job replaces the job that has waited longest, which rejects. */
 export class LeakyGate {
   readonly waiting: Set<AbortController> = new Set();
-  readonly gate: Gate;
+  readonly gate: Throttle;
   readonly size: number;
 
-  constructor(gate: Gate, size: number) {
+  constructor(gate: Throttle, size: number) {
     this.gate = gate;
     this.size = size;
   }
 
   run<T>(fn: () => T | PromiseLike<T>): Promise<T> {
     const [oldest] = this.waiting;
-    if (this.waiting.size >= this.size) oldest?.abort(new Error('a newer job has replaced this job'));
+    if (this.gate.waiting >= this.size) oldest?.abort(new Error('a newer job has replaced this job'));
     const controller = new AbortController();
-    this.waiting.add(controller);
+    const { signal } = controller;
+    const leave = (): boolean => this.waiting.delete(controller);
+    signal.addEventListener('abort', leave);
+    const before = this.gate.waiting;
     const start = (): T | PromiseLike<T> => {
-      this.waiting.delete(controller);
+      leave();
       return fn();
     };
-    const { signal } = controller;
-    signal.addEventListener('abort', () => this.waiting.delete(controller));
-    return this.gate.run(start, 1, { signal });
+    const result = this.gate.run(start, 1, { signal });
+    if (this.gate.waiting > before) this.waiting.add(controller);
+    return result;
   }
 }
 
@@ -113,5 +116,28 @@ export class Batcher<Item> {
     }
     this.open.items.push(item);
     await this.open.sent;
+  }
+}
+
+/** Refuses all waiters when `size` jobs wait already, and then all calls until `seconds` have passed without a call. */
+export class BlockingGate {
+  readonly gate: Throttle;
+  readonly size: number;
+  readonly seconds: number;
+  blockedUntil = 0;
+
+  constructor(gate: Throttle, size: number, seconds: number) {
+    this.gate = gate;
+    this.size = size;
+    this.seconds = seconds;
+  }
+
+  async run<T>(fn: () => T | PromiseLike<T>): Promise<T> {
+    const now = performance.now() / 1_000;
+    if (this.gate.waiting < this.size && now >= this.blockedUntil) return this.gate.run(fn);
+    this.blockedUntil = now + this.seconds;
+    const error = new Error('the gate is blocked');
+    this.gate.clear(error);
+    throw error;
   }
 }
