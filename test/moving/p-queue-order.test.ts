@@ -86,7 +86,7 @@ row(
     await sleep(1);
     for (const [index, item] of items.entries()) all.push(queue.run(() => job(item), index % 2));
     for (let step = 0; step < 4; step++) {
-      note('waiting', queue.jobs.filter((job) => job.priority === 1).length);
+      note('waiting', queue.jobs.filter(({ priority }) => priority === 1).length);
       await sleep(25);
     }
     await Promise.all(all);
