@@ -38,7 +38,7 @@ describe('the package', () => {
   test('contains every needed file and no other', () => {
     const extra = packed.filter((path) => !/^dist\/(?:[\w-]+\/)*[\w.-]+\.(js|d\.ts)$/.test(path));
     const chapters = readdirSync(join(root, 'src'))
-      .map((name) => `src/${name}/README.md`)
+      .flatMap((name) => [`src/${name}/COMING-FROM.md`, `src/${name}/README.md`])
       .filter((path) => existsSync(join(root, path)));
     expect(extra).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', ...chapters]);
     for (const target of Object.values(manifest.exports)) {

@@ -46,6 +46,7 @@ const pages = [
   ...['bench', 'test', ...readdirSync(join(root, 'src')).map((name) => `src/${name}`)].map(
     (name) => `${name}/README.md`,
   ),
+  'src/core/COMING-FROM.md',
 ].filter((path) => existsSync(join(root, path)));
 for (const page of pages) {
   const text = readFileSync(join(root, page), 'utf8');

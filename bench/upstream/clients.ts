@@ -36,7 +36,7 @@ function headgate(
   };
 }
 
-function bottleneck(options: ConstructorParameters<typeof Bottleneck>[0]): Setting {
+function bottleneck(options: NonNullable<ConstructorParameters<typeof Bottleneck>[0]>): Setting {
   return {
     given: `new Bottleneck(${show(options)})`,
     create: async () => {
