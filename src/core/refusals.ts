@@ -13,6 +13,9 @@ export function printable(text: string): string {
   );
 }
 
+/** The state of a gate after `drain`, in the message of its error. */
+export const DRAINS = 'draining: it finishes the calls that it has accepted, and refuses new calls';
+
 /**
  * Creates the error of a refused call, with advice on when to retry.
  *
