@@ -89,7 +89,7 @@ export interface Issuer {
   /** `difference` is the difference of `cost`; `differences`, for named rates, the vector of all differences. */
   onSettle(permit: Grant, difference: number, differences?: readonly number[]): void;
   /** The present instant. It may throw the error of a clock. */
-  now?(): number;
+  now?: (() => number) | undefined;
   /** The error of a permit that has been held for too long. Absent if the permits of the gate do not expire. */
   expiredError?(): PermitExpiredError;
 }

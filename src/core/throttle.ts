@@ -67,7 +67,7 @@ import {
 import { Expiry } from './expiry.js';
 import { IdleListeners, type IdleOptions, readBelow } from './idle.js';
 import { addInspection, readFields, type ThrottleData } from './inspect.js';
-import { DRAINS, refusal, printable } from './refusals.js';
+import { clearedMessage, DRAINS, refusal, printable } from './refusals.js';
 import { checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid } from './validation.js';
 import type { AcquireOptions, CorrectOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
@@ -595,10 +595,7 @@ export class Throttle<Name extends string = never> implements Gate {
   clear(reason?: unknown): void {
     const queue = this.#queue;
     if (queue.size === 0) return;
-    const error = new QueueClearedError(
-      `clear() removed this call from the queue of ${this.describe()}; call again to wait again`,
-      { cause: reason },
-    );
+    const error = new QueueClearedError(clearedMessage(this.describe()), { cause: reason });
     // A subscriber may release a permit or call again before the last waiter is refused.
     this.#queue = NO_WAITERS;
     queue.refuseAll(() => error);
