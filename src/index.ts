@@ -15,6 +15,7 @@ export type { Clock } from './core/clock.js';
 export type { Cost, CostRecord } from './core/cost.js';
 export {
   PermitExpiredError,
+  QueueClearedError,
   QueueFullError,
   ServerBusyError,
   ThrottleClosedError,
@@ -23,11 +24,19 @@ export {
   ThrottleTimeoutError,
 } from './core/errors.js';
 export type { AcquireOptions, CorrectOptions, Gate, KeyedGate } from './core/gate.js';
-export { KeyedThrottle, type KeyedThrottleOptions } from './compose/keyed-throttle.js';
+export { KeyedThrottle, type KeyedThrottleData, type KeyedThrottleOptions } from './compose/keyed-throttle.js';
 export type { JointCost, ResourcesPermit } from './compose/joint-permit.js';
-export { Limiter, type LimiterAcquireOptions, type LimiterOptions, type Resources } from './compose/limiter.js';
+export {
+  Limiter,
+  type LimiterAcquireOptions,
+  type LimiterData,
+  type LimiterOptions,
+  type Resources,
+} from './compose/limiter.js';
 export { Resource } from './compose/resource.js';
 export type { MapOptions } from './core/map.js';
+export type { IdleOptions } from './core/idle.js';
+export type { PermitData, ThrottleData } from './core/inspect.js';
 export type { Permit, ThrottlePermit } from './core/permit.js';
 export type { Rate } from './core/limits.js';
 export { type Limits, Throttle, type ThrottleOptions } from './core/throttle.js';

@@ -2,6 +2,7 @@
 /** One permit that holds the permits of several gates. */
 import { checkCostForm, type Cost } from '../core/cost.js';
 import { addDisposal, dispose } from '../core/dispose.js';
+import { addInspection, type PermitData, readFields } from '../core/inspect.js';
 import type { Permit } from '../core/permit.js';
 import { printable } from '../core/refusals.js';
 import { checkCost } from '../core/validation.js';
@@ -24,6 +25,8 @@ export interface ResourcesPermit extends Permit {
    * @throws {RangeError | TypeError} `cost` is out of range, or names an unknown gate or rate. Nothing changes then.
    */
   settle(cost: JointCost): void;
+  /** The permit as plain data, for logs. `console.log` shows the same. */
+  toJSON(): PermitData;
 }
 
 /** A permit, and the name of the gate that granted it. */
@@ -42,15 +45,27 @@ export class JointPermit implements Omit<ResourcesPermit, keyof Disposable | key
   #signal: AbortSignal | undefined;
   readonly waited: number;
   readonly slots: number;
+  readonly #readAge: (() => number) | undefined;
 
-  /** @param permits In the order in which they were acquired. */
-  constructor(permits: readonly NamedPermit[], cost: number, waited: number, slots: number = 1) {
+  /**
+   * @param permits In the order in which they were acquired.
+   * @param readAge Returns the seconds since the grant.
+   */
+  constructor(
+    permits: readonly NamedPermit[],
+    cost: number,
+    waited: number,
+    slots: number = 1,
+    readAge?: () => number,
+  ) {
     addDisposal(JointPermit.prototype, 'dispose', function () {
       this.release();
     });
     addDisposal(JointPermit.prototype, 'asyncDispose', function () {
       return this.#dispose();
     });
+    addInspection(JointPermit.prototype, 'ResourcesPermit');
+    this.#readAge = readAge;
     this.#permits = permits.toReversed();
     this.#cost = cost;
     this.waited = waited;
@@ -79,6 +94,15 @@ export class JointPermit implements Omit<ResourcesPermit, keyof Disposable | key
 
   get released(): boolean {
     return this.#released || this.#permits.every(({ permit }) => permit.released);
+  }
+
+  /** Seconds since the grant; `undefined` after `tryAcquire`, which does not read the clock. */
+  get age(): number | undefined {
+    return this.#readAge?.();
+  }
+
+  toJSON(): PermitData {
+    return readFields(this, 'cost costs slots age released');
   }
 
   release(): void {

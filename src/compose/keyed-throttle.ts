@@ -15,6 +15,8 @@ import { checkCount, invalid } from '../core/validation.js';
 import type { Cost } from '../core/cost.js';
 import type { WatchedThrottle } from '../core/events.js';
 import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js';
+import { IdleListeners, type IdleOptions, readBelow } from '../core/idle.js';
+import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
 import type { ThrottlePermit } from '../core/permit.js';
 import { Throttle, type ThrottleOptions, type ThrottleOwner } from '../core/throttle.js';
 import { type HeapItem, IndexedHeap } from './indexed-heap.js';
@@ -31,6 +33,14 @@ export interface KeyedThrottleOptions<Name extends string = string> extends Thro
 
 /** The default bound: clients may choose the keys, and a client can send any number of different keys. */
 const DEFAULT_MAX_KEYS = 100_000;
+
+/** The state of a {@link KeyedThrottle}: the limits of each key, and the sums over all live keys. */
+export interface KeyedThrottleData extends Omit<ThrottleData, 'tokens' | 'levels' | 'pausedFor'> {
+  /** The number of live keys. The keys are left out, because a key may be a secret. */
+  size: number;
+  /** The maximum number of live keys. */
+  maxKeys: number;
+}
 
 /** The record of one live key. */
 class Entry<K, Name extends string> implements ThrottleOwner, HeapItem {
@@ -52,6 +62,10 @@ class Entry<K, Name extends string> implements ThrottleOwner, HeapItem {
     this.#owner.onEntryIdle(this);
   }
 
+  onResize(change: 1 | -1): void {
+    this.#owner.onResize(change);
+  }
+
   /** A permit of an evicted throttle may settle late. The current throttle of the key takes that debt. */
   currentThrottle(): Throttle<string> {
     return this.#owner.currentEntry(this).throttle;
@@ -61,6 +75,7 @@ class Entry<K, Name extends string> implements ThrottleOwner, HeapItem {
 /** The private methods of a {@link KeyedThrottle} that its entries call. */
 interface EntryOwner<K, Name extends string> {
   onEntryIdle(entry: Entry<K, Name>): void;
+  onResize(change: 1 | -1): void;
   /** The live entry for the key of `entry`. If there is none, `entry` becomes live again. */
   currentEntry(entry: Entry<K, Name>): Entry<K, Name>;
 }
@@ -88,6 +103,10 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
   /** The entries that were idle when last seen, by the instant at which they may be evicted. */
   readonly #evictionQueue = new IndexedHeap<Entry<K, Name>>();
   readonly #entryOwner: EntryOwner<K, Name>;
+  /** The number of waiters of all keys. */
+  #waiting = 0;
+  /** The callers that wait until the queues of all keys are short. */
+  readonly #idleListeners = new IdleListeners();
   #callCount = 0;
 
   /**
@@ -100,12 +119,17 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
   constructor(capacity: number, concurrency = 0, period = 1, options: KeyedThrottleOptions<Name> = {}) {
     this.#template = new Throttle<Name>(capacity, concurrency, period, options);
     addDisposal(KeyedThrottle.prototype, 'asyncDispose', disposeKeyedThrottle);
+    addInspection(KeyedThrottle.prototype, 'KeyedThrottle');
     const { maxKeys = DEFAULT_MAX_KEYS, clock = systemClock } = options;
     checkCount('maxKeys', maxKeys, 1);
     this.#clock = clock;
     this.#maxKeys = maxKeys;
     this.#entryOwner = {
       onEntryIdle: (entry) => this.#onEntryIdle(entry),
+      onResize: (change) => {
+        this.#waiting += change;
+        this.#idleListeners.notify(false, this.#waiting);
+      },
       currentEntry: (entry) => {
         const current = this.#entries.get(entry.key) ?? entry;
         this.#entries.set(entry.key, current);
@@ -145,7 +169,19 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
     return this.#maxKeys;
   }
 
-  /** Whether `close` was called. */
+  /** The number of permits out, in slots: the sum over all live keys, in O(keys) time. */
+  get active(): number {
+    let sum = 0;
+    for (const { throttle } of this.#entries.values()) sum += throttle.active;
+    return sum;
+  }
+
+  /** The number of waiters of all keys. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Whether `close` or `drain` was called. */
   get closed(): boolean {
     return this.#template.closed;
   }
@@ -264,9 +300,43 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
     return undefined;
   }
 
-  /** Resolves when each key that is live now has no waiter and no permit out. */
-  async idle(): Promise<void> {
-    await Promise.all(Array.from(this.#entries.values(), ({ throttle }) => throttle.idle()));
+  /**
+   * Resolves when each key that is live now has no waiter and no permit out. With `below`, resolves once fewer than
+   * `below` callers wait for all keys together.
+   *
+   * @param options {@link IdleOptions}
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for a `below` that is not an integer >= 1.
+   */
+  async idle(options: IdleOptions = {}): Promise<void> {
+    const below = readBelow(options);
+    if (below === 0) await Promise.all(this.#throttles().map((throttle) => throttle.idle()));
+    else if (this.#waiting >= below) await this.#idleListeners.add(below);
+  }
+
+  /**
+   * Drains all keys, like {@link Throttle.drain}: refuses later calls for every key, and finishes the waiting and the
+   * running work.
+   *
+   * @returns A promise that resolves once no key has a waiter or a permit out. It never rejects.
+   */
+  async drain(): Promise<void> {
+    void this.#template.drain();
+    await Promise.all(this.#throttles().map((throttle) => throttle.drain()));
+  }
+
+  /** Refuses the waiters of all keys, and stays open, like {@link Throttle.clear}. */
+  clear(reason?: unknown): void {
+    for (const throttle of this.#throttles()) throttle.clear(reason);
+  }
+
+  /** The throttles of all live keys. A copy: a key may come or go meanwhile. */
+  #throttles(): Throttle<Name>[] {
+    return Array.from(this.#entries.values(), ({ throttle }) => throttle);
+  }
+
+  /** The state as plain data, for logs, without the keys. `console.log` shows the same. */
+  toJSON(): KeyedThrottleData {
+    return readFields(this, 'name capacity concurrency period burst size maxKeys active waiting closed');
   }
 
   /**

@@ -12,6 +12,7 @@ import { callFrom, development, runJob } from '../core/development.js';
 import { isTimeoutError, ServerBusyError } from '../core/errors.js';
 import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
+import { addInspection } from '../core/inspect.js';
 import { copyMetadata } from '../core/map.js';
 import { withoutStack } from '../core/refusals.js';
 import { checkAcquireOptions, checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
@@ -49,7 +50,7 @@ export interface LimiterAcquireOptions extends AcquireOptions {
 
 /**
  * Some of a limiter's resources, acquired together. The object wraps a handler, decorates a method, and is a
- * {@link Gate} itself. `pause`, `resume` and `close` apply to each of the resources.
+ * {@link Gate} itself. `pause`, `resume`, `clear` and `close` apply to each of the resources.
  */
 export interface Resources extends Gate {
   /**
@@ -71,8 +72,23 @@ export interface Resources extends Gate {
   tryAcquire(cost?: JointCost): Promise<ResourcesPermit | undefined>;
   /** Waits for all of the resources, calls `fn` with the permit, and releases it when the result has settled. */
   run<T>(fn: (permit: ResourcesPermit) => T | PromiseLike<T>, cost?: JointCost, options?: AcquireOptions): Promise<T>;
+  /**
+   * Drains the resources one after another, in the order of acquisition: a handler that waits for the first resource
+   * still gets the others. A gate of a user without `drain` is left as it is.
+   */
+  drain(): Promise<void>;
+  /** Refuses the waiters of each of the resources: {@link Throttle.clear}. */
+  clear(reason?: unknown): Promise<void>;
   /** Seconds: the limiter's timeout. It applies if `acquire` and `run` get no timeout. */
   readonly timeout: number;
+}
+
+/** The settings of a {@link Limiter}, and the state of its resources. */
+export interface LimiterData {
+  /** Seconds for all resources of a handler together. */
+  timeout: number;
+  /** The state of each resource, in the order of acquisition. Empty for a gate of a user without `toJSON`. */
+  resources: object[];
 }
 
 /**
@@ -111,6 +127,18 @@ export class Limiter {
     if (this.#order.size < resources.length) throw new RangeError('resources must list each gate once');
     this.#timeout = timeout;
     this.#clock = clock;
+    // The resources appear with the names of their classes.
+    addInspection(Limiter.prototype, 'Limiter', (limiter) => limiter.#view());
+  }
+
+  #view(): LimiterData {
+    return { timeout: this.#timeout, resources: [...this.#order.keys()] };
+  }
+
+  /** The settings and the state of the resources as plain data, for logs. `console.log` shows the same. */
+  toJSON(): LimiterData {
+    const { timeout, resources } = this.#view();
+    return { timeout, resources: resources.map((gate) => dataOf(gate)) };
   }
 
   /** The resources, for `expectIdle` of `headgate/testing`. @internal */
@@ -168,6 +196,10 @@ export class Limiter {
       pause: (seconds?: number) => forEachGate(gates, (gate) => gate.pause(seconds)),
       resume: () => forEachGate(gates, (gate) => gate.resume()),
       close: (reason?: unknown) => forEachGate(gates, (gate) => gate.close(reason)),
+      clear: (reason?: unknown) => forEachGate(gates, (gate) => gate.clear?.(reason)),
+      drain: async () => {
+        for (const gate of gates) await gate.drain?.();
+      },
       timeout: this.#timeout,
       watchedGates: gates,
     });
@@ -242,7 +274,9 @@ export class Limiter {
         };
         permits.push({ permit: await gate.acquire(costs[index], each), name: nameOf(gate) });
       }
-      return joinPermits(permits, cost, Math.max(0, this.#clock.now() - start), slots);
+      const grantedAt = this.#clock.now();
+      const readAge = (): number => Math.max(0, this.#clock.now() - grantedAt);
+      return joinPermits(permits, cost, Math.max(0, grantedAt - start), slots, readAge);
     } catch (error) {
       refundAndRelease(permits);
       if (!isTimeoutError(error) || error === signal?.reason) throw error;
@@ -271,6 +305,15 @@ export class Limiter {
   }
 }
 
+/** The state of a gate. A gate of a user may lack `toJSON`, or throw. */
+function dataOf(gate: object): object {
+  try {
+    return (gate as { toJSON?(): object }).toJSON?.() ?? {};
+  } catch {
+    return {};
+  }
+}
+
 /** The name of a gate, as in its options. */
 function nameOf(gate: Gate): string | undefined {
   const { name } = gate as { name?: unknown };
@@ -291,9 +334,10 @@ function joinPermits(
   cost: JointCost,
   waited: number,
   slots?: number,
+  readAge?: () => number,
 ): ResourcesPermit {
   const number = typeof cost === 'number' ? cost : (permits[0] as NamedPermit).permit.cost;
-  const joint = new JointPermit(permits, number, waited, slots);
+  const joint = new JointPermit(permits, number, waited, slots, readAge);
   development.aids?.joined(
     joint,
     permits.map(({ permit }) => permit),
@@ -301,6 +345,9 @@ function joinPermits(
   return joint;
 }
 
-async function forEachGate(gates: readonly Gate[], action: (gate: Gate) => void | Promise<void>): Promise<void> {
+async function forEachGate(
+  gates: readonly Gate[],
+  action: (gate: Gate) => void | Promise<void> | undefined,
+): Promise<void> {
   await Promise.all(gates.map(async (gate) => action(gate)));
 }

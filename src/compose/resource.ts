@@ -4,6 +4,8 @@ import { addDisposal } from '../core/dispose.js';
 import type { WatchedThrottle } from '../core/events.js';
 import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
+import type { IdleOptions } from '../core/idle.js';
+import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
 import type { MapOptions } from '../core/map.js';
 import type { ThrottlePermit } from '../core/permit.js';
 import { Throttle, type ThrottleOptions } from '../core/throttle.js';
@@ -33,6 +35,7 @@ export class Resource implements Gate {
     checkObject('options', options);
     const { name, maxQueue, ttl, clock } = options;
     addDisposal(Resource.prototype, 'asyncDispose', disposeResource);
+    addInspection(Resource.prototype, 'Resource');
     this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, ttl, clock });
   }
 
@@ -56,7 +59,7 @@ export class Resource implements Gate {
     return this.#throttle.waiting;
   }
 
-  /** Whether `close` was called. */
+  /** Whether `close` or `drain` was called. */
   get closed(): boolean {
     return this.#throttle.closed;
   }
@@ -96,8 +99,18 @@ export class Resource implements Gate {
   }
 
   /** Like {@link Throttle.idle}. */
-  idle(): Promise<void> {
-    return this.#throttle.idle();
+  idle(options?: IdleOptions): Promise<void> {
+    return this.#throttle.idle(options);
+  }
+
+  /** Like {@link Throttle.drain}. */
+  drain(): Promise<void> {
+    return this.#throttle.drain();
+  }
+
+  /** Like {@link Throttle.clear}. */
+  clear(reason?: unknown): void {
+    this.#throttle.clear(reason);
   }
 
   /** Like {@link Throttle.close}. */
@@ -130,6 +143,31 @@ export class Resource implements Gate {
     options?: MapOptions<T, never>,
   ): Promise<R[]> {
     return this.#throttle.map(items, fn, options);
+  }
+
+  /**
+   * Changes the maximum number in use at a time, like {@link Throttle.configure}. A lower number revokes no permit.
+   *
+   * @param limits `capacity`: an integer >= 1. Absent: it stays as it is.
+   * @throws {RangeError | TypeError} `capacity` is out of range. Nothing changes then.
+   *
+   * @example
+   * import { Resource } from 'headgate';
+   *
+   * const workers = new Resource(2);
+   * workers.configure({ capacity: 4 });
+   * console.log(workers.capacity);                          // → 4
+   */
+  configure(limits: { capacity?: number | undefined }): void {
+    checkObject('limits', limits);
+    const { capacity = this.capacity } = limits;
+    checkInteger('capacity', 'an integer >= 1', capacity, 1, Number.MAX_VALUE);
+    this.#throttle.configure({ concurrency: capacity });
+  }
+
+  /** The state as plain data, for logs. `console.log` shows the same. A field whose clock throws is left out. */
+  toJSON(): Omit<ThrottleData, 'concurrency' | 'period' | 'burst' | 'tokens' | 'levels'> {
+    return readFields(this, 'name capacity active waiting pausedFor closed');
   }
 
   /** The throttle that publishes this resource's events, for `record` of `headgate/testing`. @internal */

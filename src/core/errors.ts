@@ -147,7 +147,27 @@ export class QueueFullError extends ThrottleError {
   }
 }
 
-/** The gate is closed permanently. The `cause` is the argument of `close`. */
+/** `clear` has removed the call from the queue. The gate stays open. The `cause` is the argument of `clear`. */
+export class QueueClearedError extends ThrottleError {
+  /**
+   * @param message A description of the refusal, with advice for the caller.
+   * @param options {@link ThrottleErrorOptions}
+   */
+  constructor(message: string, options?: ThrottleErrorOptions) {
+    super('ERR_THROTTLE_CLEARED', message, options);
+  }
+
+  /** The name of the class, unless a program has assigned another name. */
+  override get name(): string {
+    return 'QueueClearedError';
+  }
+
+  override set name(value: string) {
+    rename(this, value);
+  }
+}
+
+/** The gate is closed permanently, by `close` or by `drain`. The `cause` is the argument of `close`. */
 export class ThrottleClosedError extends ThrottleError {
   /**
    * @param message A description of the refusal, with advice for the caller.

@@ -71,10 +71,10 @@ export interface ReleasedMessage extends CallMessage {}
 
 /**
  * The reason of a refusal. `timeout`: no permit was available in time. `queue full`: too many callers wait, or too many
- * keys are in use. `closed`: the throttle is closed. `aborted`: the signal of the caller has aborted. `cost`: after a
+ * keys are in use. `closed`: the throttle is closed, or it drains. `cleared`: `clear` was called. `aborted`: the signal of the caller has aborted. `cost`: after a
  * change of the limits, the cost exceeds the burst. `busy`: `tryAcquire` found no permit. `backend`: Redis failed.
  */
-export type RefusalReason = 'timeout' | 'queue full' | 'closed' | 'aborted' | 'cost' | 'busy' | 'backend';
+export type RefusalReason = 'timeout' | 'queue full' | 'closed' | 'cleared' | 'aborted' | 'cost' | 'busy' | 'backend';
 
 /**
  * `headgate:refused`: a call has ended without a permit. A call with an invalid argument, or with a signal that has
@@ -203,6 +203,7 @@ const REASONS: Readonly<Record<string, RefusalReason>> = {
   ERR_THROTTLE_TIMEOUT: 'timeout',
   ERR_THROTTLE_QUEUE_FULL: 'queue full',
   ERR_THROTTLE_CLOSED: 'closed',
+  ERR_THROTTLE_CLEARED: 'cleared',
   ERR_THROTTLE_BACKEND: 'backend',
 };
 

@@ -86,6 +86,17 @@ export interface Gate {
    * @param reason The `cause` of the error.
    */
   close(reason?: unknown): void | Promise<void>;
+  /**
+   * Refuses every later call with a `ThrottleClosedError`. Resolves when the queue is empty and every permit is
+   * released. Optional.
+   */
+  drain?(): Promise<void>;
+  /**
+   * Refuses every waiter with a `QueueClearedError`, and stays open. Optional.
+   *
+   * @param reason The `cause` of the error.
+   */
+  clear?(reason?: unknown): void | Promise<void>;
 }
 
 /** A gate for each key. The methods of {@link Gate} take the key as their first parameter. `close` closes all gates. */
@@ -106,4 +117,8 @@ export interface KeyedGate<K = string> {
   correct?(key: K, levels: Cost, options?: CorrectOptions): void | Promise<void>;
   /** Closes the gates of all present and future keys: {@link Gate.close}. */
   close(reason?: unknown): void | Promise<void>;
+  /** Drains the gates of all keys: {@link Gate.drain}. */
+  drain?(): Promise<void>;
+  /** Refuses the waiters of all keys: {@link Gate.clear}. */
+  clear?(reason?: unknown): void | Promise<void>;
 }

@@ -6,6 +6,7 @@ import { addDisposal } from './dispose.js';
 import { type Cost, costsByName, type NamedRates, readSettlement, Terms } from './cost.js';
 import { runJob } from './development.js';
 import type { PermitExpiredError } from './errors.js';
+import { addInspection, type PermitData, readFields } from './inspect.js';
 import { checkCost } from './validation.js';
 
 /**
@@ -69,12 +70,16 @@ export interface Permit<Name extends string = string> extends Disposable, AsyncD
   settle(cost: Cost<Name>): void;
   /** Calls `settle(0)`: for work that never reached the upstream. */
   refund(): void;
+  /** The permit as plain data, for logs. A permit of a gate that a user wrote may lack this method. */
+  toJSON?(): PermitData;
 }
 
 /** The permit of a {@link Throttle}: a {@link Permit} with a number of slots. */
 export interface ThrottlePermit<Name extends string = string> extends Permit<Name> {
   /** The number of slots that the permit took of the concurrency limit. */
   readonly slots: number;
+  /** The permit as plain data, for logs. `console.log` shows the same. */
+  toJSON(): PermitData;
 }
 
 /** The gate that issued a permit. */
@@ -84,6 +89,8 @@ export interface Issuer {
   onRelease(permit: Grant): void;
   /** `difference` is the difference of `cost`; `differences`, for named rates, the vector of all differences. */
   onSettle(permit: Grant, difference: number, differences?: readonly number[]): void;
+  /** The present instant. It may throw the error of a clock. */
+  now?: (() => number) | undefined;
   /** The error of a permit that has been held for too long. Absent if the permits of the gate do not expire. */
   expiredError?(): PermitExpiredError;
 }
@@ -102,6 +109,8 @@ let disposeKey: symbol | undefined;
 /** The permit of a {@link Throttle}. */
 export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposable> {
   readonly #issuer: Issuer;
+  /** The instant of the grant; `-Infinity` if the gate did not read its clock. */
+  readonly #grantedAt: number;
   #state = 0;
   /** `undefined` for a permit with a number as its cost and one slot, until its signal is read. */
   #terms: Terms | undefined;
@@ -116,8 +125,16 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
   /** The serial number of the grant: the grants of a gate are numbered in order. */
   readonly serial: number;
 
-  constructor(issuer: Issuer, cost: number, waited: number, serial: number, terms?: Terms) {
+  constructor(
+    issuer: Issuer,
+    cost: number,
+    waited: number,
+    serial: number,
+    terms?: Terms,
+    grantedAt: number = -Infinity,
+  ) {
     this.#issuer = issuer;
+    this.#grantedAt = grantedAt;
     this.#terms = terms;
     this.cost = cost;
     this.waited = waited;
@@ -141,6 +158,16 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
 
   get released(): boolean {
     return (this.#state & RELEASED) !== 0;
+  }
+
+  /** Seconds since the grant; `undefined` if the gate did not read its clock. */
+  get age(): number | undefined {
+    const now = this.#grantedAt > -Infinity ? this.#issuer.now?.() : undefined;
+    return now === undefined ? undefined : Math.max(0, now - this.#grantedAt);
+  }
+
+  toJSON(): PermitData {
+    return readFields(this, 'cost costs slot slots age released');
   }
 
   release(): void {
@@ -202,6 +229,7 @@ function completePrototype(): void {
   addDisposal(Grant.prototype, 'asyncDispose', async function () {
     this.release();
   });
+  addInspection(Grant.prototype, 'Permit');
 }
 
 /**

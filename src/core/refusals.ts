@@ -13,6 +13,14 @@ export function printable(text: string): string {
   );
 }
 
+/** The state of a gate after `drain`, in the message of its error. */
+export const DRAINS = 'draining: it finishes the calls that it has accepted, and refuses new calls';
+
+/** The message of a {@link QueueClearedError}. */
+export function clearedMessage(label: string): string {
+  return `clear() removed this call from the queue of ${label}; call again to wait again`;
+}
+
 /**
  * Creates the error of a refused call, with advice on when to retry.
  *

@@ -59,13 +59,16 @@ import {
 } from './cost.js';
 import {
   PermitExpiredError,
+  QueueClearedError,
   QueueFullError,
   ThrottleClosedError,
   type ThrottleErrorOptions,
   ThrottleTimeoutError,
 } from './errors.js';
 import { Expiry } from './expiry.js';
-import { refusal, printable } from './refusals.js';
+import { IdleListeners, type IdleOptions, readBelow } from './idle.js';
+import { addInspection, readFields, type ThrottleData } from './inspect.js';
+import { clearedMessage, DRAINS, refusal, printable } from './refusals.js';
 import { checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid } from './validation.js';
 import type { AcquireOptions, CorrectOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
@@ -93,6 +96,8 @@ export interface ThrottleOwner {
   onIdle(evictableAt: number): void;
   /** The throttle that has replaced this throttle after an eviction. It takes over the debts of this throttle. */
   currentThrottle(): Throttle<string>;
+  /** Called when a caller has joined the queue (1) or has left it (-1). It runs no code of a user. */
+  onResize(change: 1 | -1): void;
 }
 
 /** Settings of a {@link Throttle} beside capacity, concurrency and period. */
@@ -133,6 +138,12 @@ export interface Limits {
  * The queue of every throttle that has had no waiter yet. It stays empty. Most throttles never need their own queue.
  */
 const NO_WAITERS: WaitQueue<Grant> = /* @__PURE__ */ new WaitQueue<Grant>(undefined as never);
+
+/** The value of `#closed` between `drain` and `close`: the waiters are still granted. */
+const DRAINING = { reason: undefined };
+
+/** The fields that `toJSON` shows. */
+const FIELDS = 'name capacity concurrency period burst tokens levels active waiting pausedFor closed';
 
 /**
  * A throttle runs at most `concurrency` jobs at a time, and starts at most `capacity` tokens of work per `period`
@@ -180,7 +191,7 @@ export class Throttle<Name extends string = never> implements Gate {
   /** The permits that expire; `undefined` without a `ttl`. */
   readonly #expiry: Expiry | undefined;
   #closed: { readonly reason: unknown } | undefined;
-  #idleListeners: (() => void)[] | undefined;
+  #idleListeners: IdleListeners | undefined;
   /** Whether the throttle has an owner or has ever had an idle listener. */
   #hasIdleListeners: boolean;
   #queue = NO_WAITERS;
@@ -209,6 +220,7 @@ export class Throttle<Name extends string = never> implements Gate {
     options: ThrottleOptions<Name> = {},
   ) {
     addDisposal(Throttle.prototype, 'asyncDispose', disposeThrottle);
+    addInspection(Throttle.prototype, 'Throttle');
     if (Object(capacity) === capacity && #settings in (capacity as object)) {
       const model = capacity as Throttle<Name>;
       this.#settings = model.#settings;
@@ -301,7 +313,7 @@ export class Throttle<Name extends string = never> implements Gate {
     return Math.max(0, this.#pausedUntil - this.#now());
   }
 
-  /** Whether `close` has been called. */
+  /** Whether `close` or `drain` has been called. */
   get closed(): boolean {
     return this.#closed !== undefined;
   }
@@ -517,19 +529,84 @@ export class Throttle<Name extends string = never> implements Gate {
     this.#reschedule(now);
   }
 
-  /** Resolves once the queue is empty and every permit is released. */
-  idle(): Promise<void> {
-    return new Promise((resolve) => {
-      (this.#idleListeners ??= []).push(resolve);
+  /**
+   * Resolves once the queue is empty and every permit is released. With `below`, resolves once fewer than `below` callers
+   * wait, so that a producer can stop before the queue grows long. A later call may have joined the queue by the time
+   * the caller continues.
+   *
+   * @param options {@link IdleOptions}
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for a `below` that is not an integer >= 1. The
+   *   method itself never throws.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(1_000, 2);
+   * for (let page = 1; page <= 10; page++) {
+   *   await throttle.idle({ below: 4 });              // at most 4 calls wait
+   *   void throttle.run(async () => `page ${page}`);
+   * }
+   * await throttle.idle();
+   */
+  idle(options: IdleOptions = {}): Promise<void> {
+    try {
+      const promise = (this.#idleListeners ??= new IdleListeners()).add(readBelow(options));
       this.#hasIdleListeners = true;
       this.#notifyIfIdle();
-    });
+      return promise;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Refuses every later call with a {@link ThrottleClosedError}, and finishes the work that it has accepted: waiters are
+   * granted as before, and running work continues. `closed` is `true` from now on. A pause also holds the waiters of a
+   * throttle that drains. To give up before the end, call {@link Throttle.close}, which refuses the remaining waiters.
+   *
+   * @returns A promise that resolves once the queue is empty and every permit is released. It never rejects.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(1_000, 1);
+   * const jobs = ['a', 'b'].map((name) => throttle.run(async () => console.log(name)));
+   * await throttle.drain();                           // → a
+   *                                                   // → b
+   */
+  drain(): Promise<void> {
+    this.#closed ??= DRAINING;
+    return this.idle();
+  }
+
+  /**
+   * Refuses every waiter with a {@link QueueClearedError}, whose `cause` is `reason`. Running work continues, and later
+   * calls are accepted. A cleared waiter spends no tokens.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const throttle = new Throttle(Infinity, 1);
+   * const permit = await throttle.acquire();
+   * const waiting = throttle.acquire().catch((error: Error) => error.name);
+   * throttle.clear('the user has left');
+   * console.log(await waiting);                       // → QueueClearedError
+   * permit.release();
+   */
+  clear(reason?: unknown): void {
+    const queue = this.#queue;
+    if (queue.size === 0) return;
+    const error = new QueueClearedError(clearedMessage(this.describe()), { cause: reason });
+    // A subscriber may release a permit or call again before the last waiter is refused.
+    this.#queue = NO_WAITERS;
+    queue.refuseAll(() => error);
+    this.#reschedule();
   }
 
   /**
    * Closes the throttle permanently. Every waiter and every later call is refused with a {@link ThrottleClosedError},
    * with `reason` as its `cause`. Running work continues; await {@link Throttle.idle} to wait for its end. Only the
-   * first call has an effect.
+   * first call has an effect, also after {@link Throttle.drain}.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -539,7 +616,7 @@ export class Throttle<Name extends string = never> implements Gate {
    * await throttle.idle();
    */
   close(reason?: unknown): void {
-    if (this.#closed !== undefined) return;
+    if (this.#isShut) return;
     this.#closed = { reason };
     this.#maxActive = -1;
     // All waiters share one error: 100,000 identical stack traces would take a second.
@@ -591,9 +668,14 @@ export class Throttle<Name extends string = never> implements Gate {
     this.#reschedule();
   }
 
+  /** Whether waiters are refused, too: not while the throttle drains. */
+  get #isShut(): boolean {
+    return this.#closed !== undefined && this.#closed !== DRAINING;
+  }
+
   #applyLimits(): void {
     this.#budget = combineBudgets(this.#ownBudget, this.#alsoBudgets, this.#settings);
-    if (this.#closed === undefined) this.#maxActive = this.#limits.concurrency || Infinity;
+    if (!this.#isShut) this.#maxActive = this.#limits.concurrency || Infinity;
     this.#maxCost = Math.min(this.burst, Number.MAX_VALUE);
     this.#maxCosts = [this.#maxCost, ...this.#settings.bursts];
   }
@@ -623,7 +705,7 @@ export class Throttle<Name extends string = never> implements Gate {
 
   /** A permit for a caller that has just called, if no caller waits and the permit can be granted now. */
   #grantAtOnce(cost: number, terms: Terms | undefined): Grant | undefined {
-    if (this.#queue.size > 0) return undefined;
+    if (this.#queue.size > 0 || this.#closed !== undefined) return undefined;
     if (this.#expiry !== undefined) return this.#grantWithExpiry(this.#expiry, cost, terms);
     // Without a rate and without a pause, the decision needs no instant. Reading the clock takes as long as the rest.
     const isTimed = this.#budget !== undefined || this.#pausedUntil > -Infinity;
@@ -651,7 +733,7 @@ export class Throttle<Name extends string = never> implements Gate {
     this.#active += slots;
     this.#serial++;
     if (waiter !== undefined) return this.#grantWaiter(now, waiter);
-    const permit = new Grant(this, cost, 0, this.#serial, terms);
+    const permit = new Grant(this, cost, 0, this.#serial, terms, now);
     if (this.#expiry !== undefined) this.#expiry.add(now, permit);
     this.#publisher.granted(permit);
     return permit;
@@ -660,7 +742,7 @@ export class Throttle<Name extends string = never> implements Gate {
   /** Resolves the promise of a waiter with a permit. Kept separate so that `#grant` stays small enough to inline. */
   #grantWaiter(now: number, waiter: Waiter<Grant>): Grant {
     // A subscriber may call `acquire` during a grant, so `since` can exceed `now`.
-    const permit = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial, waiter.terms);
+    const permit = new Grant(this, waiter.cost, Math.max(0, now - waiter.since), this.#serial, waiter.terms, now);
     if (this.#expiry !== undefined) this.#expiry.add(now, permit);
     this.#queue.grant(waiter, permit);
     this.#publisher.grantedWaiter(permit, waiter);
@@ -722,6 +804,11 @@ export class Throttle<Name extends string = never> implements Gate {
     return this.#settings.names;
   }
 
+  /** The present instant, for the age of a permit. @internal */
+  now(): number {
+    return this.#now();
+  }
+
   /** The error of a permit that has expired. @internal */
   expiredError(): PermitExpiredError {
     return new PermitExpiredError(
@@ -776,7 +863,8 @@ export class Throttle<Name extends string = never> implements Gate {
       this.#setTimer(now, hasSlots ? this.#earliestGrant(now, head.cost, head.terms?.costs) : Infinity);
       return true;
     } catch (error) {
-      this.#queue.refuse(head, () => error);
+      // A clock of the user may have called the throttle.
+      if (this.#queue.head === head) this.#queue.refuse(head, () => error);
       return false;
     }
   }
@@ -833,10 +921,9 @@ export class Throttle<Name extends string = never> implements Gate {
 
   /** Notifies the idle listeners and the owner if no job runs and no caller waits. */
   #notifyIfIdle(): void {
-    if (this.#active > 0 || this.#queue.size > 0) return;
-    const listeners = this.#idleListeners;
-    this.#idleListeners = undefined;
-    if (listeners !== undefined) for (const resolve of listeners) resolve();
+    const isIdle = this.#active <= 0 && this.#queue.size === 0;
+    this.#idleListeners?.notify(isIdle, this.#queue.size);
+    if (!isIdle) return;
     this.#owner?.onIdle(
       this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity,
     );
@@ -915,6 +1002,10 @@ export class Throttle<Name extends string = never> implements Gate {
       now: () => readClock(clock),
       reschedule: () => this.#reschedule(),
       grantBeforeTimeout: (timeout) => this.#grantBeforeTimeout(timeout),
+      onResize: (change) => {
+        this.#owner?.onResize(change);
+        this.#idleListeners?.notify(false, this.#queue.size);
+      },
       onRefused: (waiter, error, reason) => {
         this.#notifyIfIdle();
         this.#publisher.refused(waiter, waiter.cost, error, reason, waiter.terms);
@@ -962,7 +1053,14 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   #closedError(): ThrottleClosedError {
-    return new ThrottleClosedError(`${this.describe()} is closed`, { cause: this.#closed?.reason });
+    return new ThrottleClosedError(`${this.describe()} is ${this.#isShut ? 'closed' : DRAINS}`, {
+      cause: this.#closed?.reason,
+    });
+  }
+
+  /** The state as plain data, for logs. `console.log` shows the same. A field whose clock throws is left out. */
+  toJSON(): ThrottleData {
+    return readFields(this, FIELDS);
   }
 
   /** The name and the limits of the throttle, for error messages. @internal */

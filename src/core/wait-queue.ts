@@ -59,6 +59,8 @@ export interface QueueOwner<Permit> {
   reschedule(): void;
   /** Grants every waiter that fits, before a deadline is enforced: a permit that is due at the deadline is granted. */
   grantBeforeTimeout(timeout: number): void;
+  /** Called when a waiter has joined the queue (1) or has left it (-1). It runs no code of a user. */
+  onResize(change: 1 | -1): void;
   /** Publishes a refusal. `reason` is given if `error` comes from the caller's signal and cannot show the reason. */
   onRefused(waiter: Waiter<Permit>, error: unknown, reason: 'aborted' | undefined): void;
 }
@@ -160,6 +162,7 @@ export class WaitQueue<Permit> {
     this.#size++;
     this.#cost += cost;
     if (terms !== undefined) this.#addCosts(terms.costs, 1);
+    this.#owner.onResize(1);
     if (cancel !== undefined) {
       try {
         this.#watch(waiter, cancel);
@@ -217,6 +220,7 @@ export class WaitQueue<Permit> {
     else if (this.#entries.length > 2 * this.#size + 64)
       this.#compact(this.#entries.filter((entry) => entry !== undefined));
     else while (this.#entries[this.#first] === undefined) this.#first++;
+    this.#owner.onResize(-1);
     waiter.unwatch?.();
   }
 

@@ -48,15 +48,18 @@ export interface CallSink {
 export class PendingCalls {
   readonly #clock: SteadyClock;
   readonly #sink: CallSink;
+  /** Called with 1 for each added call, and with -1 for each removed call. */
+  readonly #onResize: (change: 1 | -1) => void;
   readonly #calls = new Map<string, Call>();
   /** The ends of the list of calls. To find the first entry, a map passes all entries that were removed before it. */
   #first: Call | undefined;
   #last: Call | undefined;
   #nextSerial = 0;
 
-  constructor(clock: SteadyClock, sink: CallSink) {
+  constructor(clock: SteadyClock, sink: CallSink, onResize: (change: 1 | -1) => void = ignore) {
     this.#clock = clock;
     this.#sink = sink;
+    this.#onResize = onResize;
   }
 
   get size(): number {
@@ -125,6 +128,7 @@ export class PendingCalls {
     if (this.#last === undefined) this.#first = call;
     else this.#last.next = call;
     this.#last = call;
+    this.#onResize(1);
     try {
       if (call.signal !== undefined || (call.timeout > 0 && call.timeout < Infinity)) this.#watch(call);
     } catch (error) {
@@ -147,6 +151,7 @@ export class PendingCalls {
     if (next === undefined) this.#last = previous;
     else next.previous = previous;
     call.previous = call.next = undefined;
+    this.#onResize(-1);
     call.disconnect?.();
   }
 

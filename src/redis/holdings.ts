@@ -47,9 +47,14 @@ export class Holdings implements LeaseIssuer {
     return this.#parts.rates;
   }
 
+  /** The present instant, for the age of a permit. */
+  now(): number {
+    return this.#parts.clock.now();
+  }
+
   /** Gives the caller a permit with a grant of Redis. */
   grant(call: Call, { serial, slot, item }: RedisGrant, now: number): void {
-    const lease = new Lease(this, call.cost, Math.max(0, now - call.since), { serial, slot, item }, call.terms);
+    const lease = new Lease(this, call.cost, Math.max(0, now - call.since), { serial, slot, item }, call.terms, now);
     this.leases.add(lease);
     this.#calls.remove(call);
     this.#parts.publisher.grantedWaiter(lease, call);

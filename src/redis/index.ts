@@ -8,8 +8,8 @@ export {
   type RedisConnection,
 } from './client.js';
 export { LeaseLostError, ThrottleBackendError } from './errors.js';
-export { RedisKeyedThrottle } from './keyed.js';
+export { RedisKeyedThrottle, type RedisKeyedThrottleData } from './keyed.js';
 export { type RedisPermit } from './lease.js';
 export { type RedisKeyedThrottleOptions, type RedisThrottleOptions } from './options.js';
 export { type RedisState } from './inspect.js';
-export { RedisThrottle } from './throttle.js';
+export { RedisThrottle, type RedisThrottleData } from './throttle.js';

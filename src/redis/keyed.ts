@@ -7,13 +7,21 @@ import { invalid } from '../core/validation.js';
 import type { Cost } from '../core/cost.js';
 import type { WatchedThrottle } from '../core/events.js';
 import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js';
+import { IdleListeners, type IdleOptions, readBelow } from '../core/idle.js';
+import { addInspection, readFields } from '../core/inspect.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import type { RedisState } from './inspect.js';
 import type { RedisPermit } from './lease.js';
 import type { RedisKeyedThrottleOptions } from './options.js';
 import { type SharedConnection, sharedConnection } from './shared-connection.js';
 import type { LocalGate } from './fallback.js';
-import { type InternalOptions, RedisThrottle } from './throttle.js';
+import { type InternalOptions, RedisThrottle, type RedisThrottleData } from './throttle.js';
+
+/** The state of a {@link RedisKeyedThrottle} in this process: the limits of each key, and the sums over all keys. */
+export interface RedisKeyedThrottleData extends Omit<RedisThrottleData, 'key'> {
+  /** The number of keys with holders or waiters in this process. The keys are left out: a key may be a secret. */
+  size: number;
+}
 
 /**
  * A {@link RedisThrottle} for each key: each user, each host, each API token.
@@ -38,8 +46,13 @@ export class RedisKeyedThrottle<Name extends string = never> implements KeyedGat
   readonly #local: KeyedThrottle<string, string>;
   /** The throttles of the keys with holders or waiters in this process. */
   readonly #throttles = new Map<string, RedisThrottle<string>>();
-  /** Holds the checked options. After `close`, it rejects the calls of every key. */
+  /** Holds the checked options. After `close` or `drain`, it rejects the calls of every key. */
   readonly #model: RedisThrottle<string>;
+  /** Whether the connection is released once all keys are idle. */
+  #isLeaving = false;
+  readonly #idleListeners = new IdleListeners();
+  /** The number of waiters of all keys in this process. */
+  #waiting = 0;
 
   /**
    * Checks the options. The first call connects to Redis.
@@ -51,6 +64,7 @@ export class RedisKeyedThrottle<Name extends string = never> implements KeyedGat
   constructor(options: RedisKeyedThrottleOptions<Name>, internal: InternalOptions);
   constructor(options: RedisKeyedThrottleOptions<Name>, internal: InternalOptions = {}) {
     addDisposal(RedisKeyedThrottle.prototype, 'asyncDispose', disposeRedisKeyedThrottle);
+    addInspection(RedisKeyedThrottle.prototype, 'RedisKeyedThrottle');
     this.#model = new RedisThrottle<Name>({ ...options, key: 'model' }, { onUnregistered() {} });
     const { capacity = Infinity, concurrency, period, burst, window, margin, also, maxQueue, name, clock } = options;
     const settings = { burst, window, margin, also, maxQueue, name, clock, silent: true };
@@ -91,7 +105,19 @@ export class RedisKeyedThrottle<Name extends string = never> implements KeyedGat
     return this.#model.burst;
   }
 
-  /** Whether `close` was called. */
+  /** The number of permits of all keys that are held through this object. */
+  get held(): number {
+    let sum = 0;
+    for (const { held } of this.#throttles.values()) sum += held;
+    return sum;
+  }
+
+  /** The number of callers of this object that wait, for all keys. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Whether `close` or `drain` was called. */
   get closed(): boolean {
     return this.#model.closed;
   }
@@ -153,20 +179,63 @@ export class RedisKeyedThrottle<Name extends string = never> implements KeyedGat
 
   /**
    * Resolves when no caller of this object waits, the last permit of this object is released, and Redis has confirmed
-   * the release.
+   * the release. With `below`, resolves once fewer than `below` callers of this object wait, for all keys together.
+   *
+   * @param options {@link IdleOptions}
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for a `below` that is not an integer >= 1.
    */
-  async idle(): Promise<void> {
-    await Promise.all([this.#local.idle(), ...Array.from(this.#throttles.values(), (throttle) => throttle.idle())]);
+  async idle(options: IdleOptions = {}): Promise<void> {
+    const below = readBelow(options);
+    if (below > 0) return this.#waiting < below ? undefined : this.#idleListeners.add(below);
+    await this.#forEach((throttle) => throttle.idle());
+    // A key leaves the map while its permits are those of the fallback.
+    await this.#local.idle();
   }
 
   /** Closes all keys for good, in this process only, as {@link RedisThrottle.close} does. */
   async close(reason?: unknown): Promise<void> {
-    if (this.closed) return;
     await this.#model.close(reason);
     this.#local.close(reason);
-    const closing = Array.from(this.#throttles.values(), (throttle) => throttle.close(reason));
-    void this.idle().then(() => this.#connection.release());
-    await Promise.all(closing);
+    const closing = this.#forEach((throttle) => throttle.close(reason));
+    this.#leave();
+    await closing;
+  }
+
+  /**
+   * Drains all keys, in this process only, as {@link RedisThrottle.drain} does: refuses later calls, and finishes the
+   * waiting and the running work.
+   */
+  async drain(): Promise<void> {
+    const draining = [this.#model.drain(), this.#forEach((throttle) => throttle.drain())];
+    this.#leave();
+    await Promise.all(draining);
+    await this.#local.idle();
+  }
+
+  /** Refuses the waiters of all keys, in this process only, and stays open, as {@link RedisThrottle.clear} does. */
+  async clear(reason?: unknown): Promise<void> {
+    this.#local.clear(reason);
+    await this.#forEach((throttle) => throttle.clear(reason));
+  }
+
+  /** The state in this process as plain data, for logs, without the keys. `console.log` shows the same. */
+  toJSON(): RedisKeyedThrottleData {
+    return readFields(this, 'name capacity concurrency period burst size held waiting closed');
+  }
+
+  #leave(): void {
+    if (!this.#isLeaving) void this.idle().then(() => this.#connection.release());
+    this.#isLeaving = true;
+  }
+
+  /** Calls `action` with the throttles of all keys. */
+  async #forEach(action: (throttle: RedisThrottle<string>) => Promise<void>): Promise<void> {
+    await Promise.all(Array.from(this.#throttles.values(), action));
+  }
+
+  #onResize(change: 1 | -1): void {
+    this.#waiting += change;
+    if (!this.#idleListeners.isEmpty) queueMicrotask(() => this.#idleListeners.notify(false, this.#waiting));
   }
 
   /**
@@ -212,7 +281,7 @@ export class RedisKeyedThrottle<Name extends string = never> implements KeyedGat
     };
     const throttle = new RedisThrottle<string>(
       { ...this.#options, key },
-      { ...this.#internal, fallback, onUnregistered },
+      { ...this.#internal, fallback, onUnregistered, onResize: (change) => this.#onResize(change) },
     );
     return throttle;
   }

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The permit of a gate on Redis: a lease, which the process of its holder renews until the release. */
 import type { Terms } from '../core/cost.js';
+import { addInspection, type PermitData } from '../core/inspect.js';
 import { Grant, type Issuer, type Permit } from '../core/permit.js';
 import { slotsOf } from './charge.js';
 import type { LeaseLostError } from './errors.js';
@@ -27,6 +28,8 @@ export interface RedisPermit<Name extends string = string> extends Permit<Name> 
    * variable.
    */
   readonly signal: AbortSignal;
+  /** The permit as plain data, for logs. `console.log` shows the same. */
+  toJSON(): PermitData;
 }
 
 /** The throttle object that issued a lease. */
@@ -55,8 +58,9 @@ export class Lease extends Grant implements RedisPermit {
   /** Created when `slots` is first read. */
   #slots: readonly number[] | undefined;
 
-  constructor(issuer: LeaseIssuer, cost: number, waited: number, grant: RedisGrant, terms?: Terms) {
-    super(issuer, cost, waited, 0, terms);
+  constructor(issuer: LeaseIssuer, cost: number, waited: number, grant: RedisGrant, terms?: Terms, grantedAt?: number) {
+    super(issuer, cost, waited, 0, terms, grantedAt);
+    addInspection(Lease.prototype, 'RedisPermit');
     this.#leaseIssuer = issuer;
     this.grant = grant;
   }

@@ -1,9 +1,9 @@
 /** The options of the gates on Redis: their types, their checks, and the error messages that name a gate. */
 import { type Clock, systemClock } from '../core/clock.js';
 import { describeCost, type Terms } from '../core/cost.js';
-import { QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from '../core/errors.js';
+import { QueueClearedError, QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from '../core/errors.js';
 import { describeLimits, type Rate } from '../core/limits.js';
-import { printable, refusal } from '../core/refusals.js';
+import { clearedMessage, DRAINS, printable, refusal } from '../core/refusals.js';
 import { checkNumber, checkObject, invalid } from '../core/validation.js';
 import type { RedisConnection } from './client.js';
 import { messageOf, ThrottleBackendError } from './errors.js';
@@ -167,7 +167,12 @@ export function backendError(throttle: Labelled, cause: unknown): ThrottleBacken
   return new ThrottleBackendError(`${labelOf(throttle)}: Redis failed: ${messageOf(cause)}`, { cause });
 }
 
-/** The error of a call on a closed throttle. */
-export function closedError(throttle: Labelled, reason: unknown): ThrottleClosedError {
-  return new ThrottleClosedError(`${labelOf(throttle)} is closed`, { cause: reason });
+/** The error of a call on a throttle that is closed, or that drains. */
+export function closedError(throttle: Labelled, reason: unknown, drains: boolean): ThrottleClosedError {
+  return new ThrottleClosedError(`${labelOf(throttle)} is ${drains ? DRAINS : 'closed'}`, { cause: reason });
+}
+
+/** The error of a waiter that `clear` has removed from the queue. */
+export function clearedError(throttle: Labelled, reason: unknown): QueueClearedError {
+  return new QueueClearedError(clearedMessage(labelOf(throttle)), { cause: reason });
 }

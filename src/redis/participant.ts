@@ -44,6 +44,7 @@ export interface ParticipantParts {
   /** The named rates; `undefined` without names. */
   readonly rates?: NamedRates | undefined;
   readonly ttl: number;
+  /** Seconds; 0 once the throttle object accepts no calls. */
   readonly linger: number;
   readonly maxQueue: number;
   /** Called when nothing is held, no call waits and Redis has confirmed everything. */
@@ -52,6 +53,8 @@ export interface ParticipantParts {
   readonly isLeaving: () => boolean;
   /** Whether the throttle object is closed and idle. */
   readonly isDisposed: () => boolean;
+  /** Called with 1 when a call waits, and with -1 when it does not wait any more. */
+  readonly onResize?: (change: 1 | -1) => void;
   /** Ends a call that gets no permit. */
   readonly settleWithoutPermit: (call: Call, error: unknown, reason?: 'aborted') => void;
 }
@@ -81,7 +84,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   constructor(parts: ParticipantParts) {
     this.#parts = parts;
     this.#clock = parts.clock;
-    this.#calls = new PendingCalls(parts.clock, this);
+    this.#calls = new PendingCalls(parts.clock, this, parts.onResize);
     this.#outbox = new Outbox(this, parts.ttl);
     this.#renewal = new Renewal(parts.ttl);
     this.#permission = new Permission(parts.ttl);
@@ -167,7 +170,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     });
   }
 
-  /** Refuses the waiters for which `errorOf` returns an error: new limits can never grant them. */
+  /** Refuses the waiters for which `errorOf` returns an error. Redis takes back a grant that is on its way to one. */
   refuse(errorOf: (call: Call) => Error | undefined): void {
     for (const call of this.#calls.list()) {
       const error = errorOf(call);

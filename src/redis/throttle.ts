@@ -4,6 +4,8 @@ import { addDisposal } from '../core/dispose.js';
 import type { Cost, Terms } from '../core/cost.js';
 import { EventPublisher } from '../core/events.js';
 import type { AcquireOptions, CorrectOptions, Gate } from '../core/gate.js';
+import { IdleListeners, type IdleOptions, readBelow } from '../core/idle.js';
+import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
 import type { Rate } from '../core/limits.js';
 import { mapItems, type MapOptions, wrapFunction } from '../core/map.js';
 import { runWithPermit } from '../core/permit.js';
@@ -16,7 +18,7 @@ import { Fallback, type LocalGate } from './fallback.js';
 import { readState, type RedisState, resetState, type RunScript } from './inspect.js';
 import { keyNames } from './key-names.js';
 import type { Lease, RedisPermit } from './lease.js';
-import { checkOptions, closedError, labelOf, type RedisThrottleOptions } from './options.js';
+import { checkOptions, clearedError, closedError, labelOf, type RedisThrottleOptions } from './options.js';
 import { Participant } from './participant.js';
 import type { Command } from './protocol.js';
 import { FleetRates } from './rates.js';
@@ -30,12 +32,22 @@ import { Wire } from './wire.js';
 export interface InternalOptions {
   /** Called when the throttle is idle. A keyed throttle sets it, and retains the shared connection by itself. */
   onUnregistered?(): void;
+  /** Called with 1 when a caller waits, and with -1 when it does not wait any more. */
+  onResize?(change: 1 | -1): void;
   readonly fallback?: LocalGate;
   /** Replaces the clock of the server, in seconds. */
   readonly serverTime?: (() => number) | undefined;
 }
 
 const stepScript = new Script(STEP);
+
+/** The state of a {@link RedisThrottle} in this process. Redis knows the tokens and the pause: see `inspect`. */
+export interface RedisThrottleData extends Omit<ThrottleData, 'tokens' | 'levels' | 'active' | 'pausedFor'> {
+  /** The name of the shared limits. */
+  key: string;
+  /** The number of permits held through this object. */
+  held: number;
+}
 
 /**
  * A throttle that any number of processes and hosts share through Redis 6.2 or later, Valkey, or a Redis Cluster. At
@@ -70,10 +82,10 @@ export class RedisThrottle<Name extends string = never> implements Gate {
   readonly #failOpen: boolean;
   readonly #wire: Wire;
   readonly #participant: Participant;
-  #closed: { readonly reason: unknown } | undefined;
+  #closed: { readonly reason: unknown; readonly drains: boolean } | undefined;
   /** Whether the throttle is closed and idle. */
   #disposed = false;
-  #idleListeners: (() => void)[] = [];
+  readonly #idleListeners = new IdleListeners();
 
   /**
    * Checks the options. The first call connects to Redis.
@@ -85,6 +97,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
   constructor(options: RedisThrottleOptions<Name>, internal: InternalOptions);
   constructor(options: RedisThrottleOptions<Name>, internal: InternalOptions = {}) {
     addDisposal(RedisThrottle.prototype, 'asyncDispose', disposeRedisThrottle);
+    addInspection(RedisThrottle.prototype, 'RedisThrottle');
     const { key, ttl, prefix, failOpen, linger, commandTimeout, maxQueue, clock: source } = checkOptions(options);
     const { capacity = Infinity, concurrency, period, burst, window, margin, also, name } = options;
     const settings = { burst, window, margin, maxQueue, name, clock: source, silent: true };
@@ -103,7 +116,10 @@ export class RedisThrottle<Name extends string = never> implements Gate {
       if (call.tries && error === undefined) call.resolve(undefined);
       else call.reject(error);
     };
-    this.#fallback = new Fallback(internal.fallback ?? this.#local, publisher, settleWithoutPermit, rates);
+    const onResize = (change: 1 | -1): void => this.#onResize(change);
+    const hooks = { onResize, now: () => clock.now() };
+    this.#fallback = new Fallback(internal.fallback ?? this.#local, publisher, settleWithoutPermit, rates, hooks);
+    const isClosed = (): boolean => this.#closed !== undefined;
     const { serverTime } = internal;
     const wireSettings = { face: this, keys: keyNames(prefix, key), ttl, maxQueue, commandTimeout, serverTime };
     this.#wire = new Wire(wireSettings, this.#connection, stepScript, this.#rates, clock);
@@ -115,10 +131,13 @@ export class RedisThrottle<Name extends string = never> implements Gate {
       fallback: failOpen ? this.#fallback : undefined,
       rates,
       ttl,
-      linger,
+      get linger() {
+        return isClosed() ? 0 : linger;
+      },
       maxQueue,
+      onResize,
       onIdle: () => this.#onIdle(),
-      isLeaving: () => internal.onUnregistered !== undefined || this.#closed !== undefined,
+      isLeaving: () => internal.onUnregistered !== undefined || isClosed(),
       isDisposed: () => this.#disposed,
       settleWithoutPermit,
     });
@@ -168,7 +187,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
     return this.#participant.waiting + this.#fallback.waiting;
   }
 
-  /** Whether `close` was called. */
+  /** Whether `close` or `drain` was called. */
   get closed(): boolean {
     return this.#closed !== undefined;
   }
@@ -342,16 +361,50 @@ export class RedisThrottle<Name extends string = never> implements Gate {
 
   /**
    * Resolves when no caller of this object waits, the last permit of this object is released, and Redis has confirmed
-   * the release.
+   * the release. With `below`, resolves once fewer than `below` callers of this object wait.
+   *
+   * @param options {@link IdleOptions}
+   * @returns A promise that rejects with a `RangeError` or `TypeError` for a `below` that is not an integer >= 1.
    */
-  async idle(): Promise<void> {
-    await Promise.all([
-      this.#local.idle(),
-      new Promise<void>((resolve) => {
-        this.#idleListeners.push(resolve);
-        this.#participant.awaitIdle();
-      }),
-    ]);
+  async idle(options: IdleOptions = {}): Promise<void> {
+    const below = readBelow(options);
+    if (below > 0) return this.waiting < below ? undefined : this.#idleListeners.add(below);
+    do {
+      await this.#fallback.idle();
+      const idle = this.#idleListeners.add(0);
+      this.#participant.awaitIdle();
+      await idle;
+      // While Redis fails, waiters move to the fallback.
+    } while (!this.#fallback.isIdle);
+  }
+
+  /**
+   * Refuses later calls of this object with a {@link ThrottleClosedError}, and finishes the calls that it has accepted,
+   * as {@link Throttle.drain} does. Other processes go on.
+   *
+   * @returns A promise that resolves when the last permit of this object is released, and Redis has confirmed the
+   *   release or failed. It never rejects.
+   */
+  async drain(): Promise<void> {
+    if (this.#closed === undefined) {
+      this.#closed = { reason: undefined, drains: true };
+      await this.#leave();
+    }
+    await this.idle();
+  }
+
+  /**
+   * Refuses every waiter of this object with a {@link QueueClearedError} whose `cause` is `reason`, and stays open. Redis
+   * takes back a permit that is on its way to a waiter.
+   *
+   * @returns A promise that resolves when Redis has replied or failed. It never rejects.
+   */
+  async clear(reason?: unknown): Promise<void> {
+    const wasWaiting = this.#participant.waiting > 0;
+    this.#local.clear(reason);
+    const error = clearedError(this, reason);
+    this.#participant.refuse(({ tries }) => (tries ? undefined : error));
+    if (wasWaiting) await this.#confirm(undefined, ignore).catch(ignore);
   }
 
   /**
@@ -363,10 +416,15 @@ export class RedisThrottle<Name extends string = never> implements Gate {
    * @returns A promise that resolves when Redis has replied or failed. It never rejects.
    */
   async close(reason?: unknown): Promise<void> {
-    if (this.#closed !== undefined) return;
-    this.#closed = { reason };
+    if (this.#closed?.drains === false) return;
+    this.#closed = { reason, drains: false };
     this.#local.close(reason);
     this.#participant.close(this.#closedError());
+    await this.#leave();
+  }
+
+  /** Informs Redis that this object accepts no more calls: its last release then ends it. */
+  async #leave(): Promise<void> {
     if (this.#participant.isKnown) await this.#confirm(undefined, ignore).catch(ignore);
     else this.#onIdle();
   }
@@ -426,9 +484,16 @@ export class RedisThrottle<Name extends string = never> implements Gate {
     }
   }
 
+  #onResize(change: 1 | -1): void {
+    this.#internal.onResize?.(change);
+    if (this.#idleListeners.isEmpty) return;
+    // Calls may be on their way from Redis to the fallback.
+    queueMicrotask(() => this.#idleListeners.notify(false, this.waiting));
+  }
+
   #onIdle(): void {
     this.#internal.onUnregistered?.();
-    for (const resolve of this.#idleListeners.splice(0)) resolve();
+    this.#idleListeners.notify(true, this.waiting);
     if (this.#closed === undefined || this.#disposed) return;
     this.#disposed = true;
     if (this.#internal.onUnregistered === undefined) this.#connection.release();
@@ -447,7 +512,12 @@ export class RedisThrottle<Name extends string = never> implements Gate {
   }
 
   #closedError(): Error {
-    return closedError(this, this.#closed?.reason);
+    return closedError(this, this.#closed?.reason, this.#closed?.drains === true);
+  }
+
+  /** The state in this process as plain data, for logs. `console.log` shows the same. */
+  toJSON(): RedisThrottleData {
+    return readFields(this, 'name key capacity concurrency period burst held waiting closed');
   }
 }
 

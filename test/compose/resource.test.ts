@@ -1,10 +1,61 @@
 /** A resource: a gate with a concurrency limit and no rate. */
-import { QueueFullError, Resource } from 'headgate';
-import { ManualClock } from 'headgate/testing';
+import { QueueFullError, Resource, Throttle } from 'headgate';
+import { ManualClock, record } from 'headgate/testing';
 import { describe, expect, test } from 'vitest';
 import { Outcomes } from '../support/support.js';
 
+/** The public members of a throttle that a gate without a rate cannot have, or that only headgate uses. */
+const OF_RATES = ['period', 'burst', 'tokens', 'levels', 'also', 'correct'];
+const INTERNAL = [
+  'onRelease',
+  'onSettle',
+  'publishRefusal',
+  'rates',
+  'maxCosts',
+  'ttl',
+  'names',
+  'now',
+  'expiredError',
+  'describe',
+];
+
 describe('Resource', () => {
+  test('has every member of a throttle, unless the member is about rates', () => {
+    const membersOf = (prototype: object): string[] => Reflect.ownKeys(prototype).map(String).toSorted();
+    void [new Throttle(1), new Resource(1)];
+    const expected = membersOf(Throttle.prototype).filter((name) => ![...OF_RATES, ...INTERNAL].includes(name));
+    expect(membersOf(Resource.prototype).filter((name) => name !== 'watched')).toEqual(expected);
+  });
+
+  test('can be recorded, drained, cleared and configured', async () => {
+    const resource = new Resource(1, { name: 'workers' });
+    using trace = record(resource);
+    const permit = await resource.acquire();
+    const waiting = [resource.acquire().catch((error: Error) => error.name), resource.acquire().catch(() => {})];
+    await resource.idle({ below: 3 });
+    resource.clear('reason');
+    expect(await waiting[0]).toBe('QueueClearedError');
+    resource.configure({ capacity: 2 });
+    resource.configure({});
+    expect(resource.capacity).toBe(2);
+    for (const capacity of [0, 1.5, Infinity, '2'])
+      expect(() => resource.configure({ capacity: capacity as number })).toThrow(/^capacity must be an integer >= 1/);
+    expect(() => resource.configure(2 as never)).toThrow('limits must be an object, received 2');
+    const drained = resource.drain();
+    await expect(resource.acquire()).rejects.toThrow(/draining/);
+    permit.release();
+    await drained;
+    expect(trace.events.map((event) => (event.kind === 'refused' ? event.reason : event.kind))).toEqual([
+      'granted',
+      'queued',
+      'queued',
+      'cleared',
+      'cleared',
+      'closed',
+      'released',
+    ]);
+  });
+
   test.each<[unknown, typeof RangeError | typeof TypeError]>([
     [0, RangeError],
     [-1, RangeError],

@@ -102,7 +102,15 @@ class DelayedGate implements Gate {
     return this.#send(() => this.#gate.close(reason));
   }
 
-  async #send(message: () => void | Promise<void>): Promise<void> {
+  async drain(): Promise<void> {
+    return this.#send(() => this.#gate.drain?.());
+  }
+
+  async clear(reason?: unknown): Promise<void> {
+    return this.#send(() => this.#gate.clear?.(reason));
+  }
+
+  async #send(message: () => void | Promise<void> | undefined): Promise<void> {
     await sleep(TRIP_MILLISECONDS);
     await message();
     await sleep(TRIP_MILLISECONDS);
@@ -167,6 +175,8 @@ conformance(
       resume: () => keyed.resume('key'),
       correct: (...call) => keyed.correct('key', ...call),
       close: (...call) => keyed.close(...call),
+      drain: () => keyed.drain(),
+      clear: (...call) => keyed.clear(...call),
     };
   }),
 );

@@ -13,6 +13,7 @@ import { describe } from 'vitest';
 import { invalidArguments } from './arguments.js';
 import { asyncioSemaphore } from './asyncio-semaphore.js';
 import { budgets } from './budgets.js';
+import { drainAndClear } from './drain-and-clear.js';
 import { concurrency } from './promise-01-concurrency.js';
 import { rate } from './promise-02-rate.js';
 import { fifo } from './promise-03-fifo.js';
@@ -41,6 +42,7 @@ const parts: readonly ((suite: Suite) => void)[] = [
   pause,
   cancellation,
   close,
+  drainAndClear,
   costOfRunning,
   context,
   numbers,

@@ -10,6 +10,7 @@ const setUp = (): WaitQueue<string> =>
     reschedule() {},
     grantBeforeTimeout() {},
     onRefused() {},
+    onResize() {},
   });
 
 describe('WaitQueue', () => {

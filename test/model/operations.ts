@@ -38,7 +38,8 @@ export type Operation = (
   | { do: 'settle'; which: number; cost: number }
   | { do: 'abort'; signal: number }
   | { do: 'pause'; seconds: number }
-  | { do: 'resume' | 'close' }
+  | { do: 'resume' | 'clear' | 'drain' | 'close' }
+  | { do: 'idle'; below: number }
   | { do: 'configure'; limits: Limits }
   | { do: 'advance'; seconds: number }
 ) & {
@@ -84,6 +85,9 @@ export const anyOperation: fc.Arbitrary<Operation> = fc.oneof(
     arbitrary: fc.record({ do: fc.constant('pause' as const), seconds: fc.oneof(quarters(4), fc.constant(Infinity)) }),
   },
   { weight: 2, arbitrary: sometimesAborted(fc.constant({ do: 'resume' as const })) },
+  { weight: 2, arbitrary: fc.constant({ do: 'clear' as const }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('idle' as const), below: fc.integer({ min: 1, max: 4 }) }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'drain' as const }) },
   { weight: 1, arbitrary: fc.constant({ do: 'close' as const }) },
   { weight: 2, arbitrary: configure },
   { weight: 10, arbitrary: advance },
@@ -107,14 +111,17 @@ export const backlogOperation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 1, arbitrary: configure },
 );
 
-/** Histories that close the gate late or never, because a closed gate only refuses calls. */
+/** Histories that drain or close the gate late or never, because it then refuses all calls. */
 export const longHistory = <O>(
   maxLength: number,
   of: (operation: fc.Arbitrary<Operation>) => fc.Arbitrary<O>,
 ): fc.Arbitrary<O[]> =>
   fc
     .tuple(
-      fc.array(of(anyOperation.filter((operation) => operation.do !== 'close')), { maxLength, size: 'max' }),
+      fc.array(of(anyOperation.filter((operation) => operation.do !== 'close' && operation.do !== 'drain')), {
+        maxLength,
+        size: 'max',
+      }),
       fc.array(of(anyOperation), { maxLength: 40, size: 'max' }),
     )
     .map(([first, last]) => first.concat(last));

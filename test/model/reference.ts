@@ -3,7 +3,14 @@
  * grants in plain arrays. It computes every rate by a replay of all grants at their true costs (replay.ts). All numbers
  * are sums of powers of two, so that the model and a gate compute equal results.
  */
-import { type Limits, QueueFullError, type Rate, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
+import {
+  type Limits,
+  QueueClearedError,
+  QueueFullError,
+  type Rate,
+  ThrottleClosedError,
+  ThrottleTimeoutError,
+} from 'headgate';
 import { expect } from 'vitest';
 import type { Operation } from './operations.js';
 import { type RateReplay, replayOf, WindowReplay } from './replay.js';
@@ -22,7 +29,7 @@ export {
   slowBuckets,
 } from './operations.js';
 
-export type Outcome = 'granted' | 'timeout' | 'full' | 'closed' | 'aborted' | 'oversize';
+export type Outcome = 'granted' | 'timeout' | 'full' | 'closed' | 'cleared' | 'aborted' | 'oversize';
 
 export interface Waiting {
   id: number;
@@ -70,6 +77,7 @@ export class Reference {
   time = 0;
   active = 0;
   pausedUntil = 0;
+  /** Whether new calls are refused: after `drain` or `close`. Only `close` also dismisses the waiters. */
   closed = false;
   queue: Waiting[] = [];
   grants: Held[] = [];
@@ -232,6 +240,11 @@ export class Reference {
     this.drain();
   }
 
+  /** Whether no permit is held and no call waits. */
+  get isIdle(): boolean {
+    return this.active === 0 && this.queue.length === 0;
+  }
+
   /** Aborts a signal: refuses its waiters, and each granted `run` whose function has not started. */
   abort(signal: number): void {
     this.dismiss((one) => one.signal === signal, 'aborted');
@@ -345,6 +358,7 @@ export const outcomeOf = (error: unknown, aborts: readonly unknown[]): Outcome =
   if (error instanceof ThrottleTimeoutError) return 'timeout';
   if (error instanceof QueueFullError) return 'full';
   if (error instanceof ThrottleClosedError) return 'closed';
+  if (error instanceof QueueClearedError) return 'cleared';
   if (error instanceof RangeError) return 'oversize';
   throw error;
 };

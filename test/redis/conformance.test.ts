@@ -64,6 +64,8 @@ conformance(
         resume: () => keyed.resume('key'),
         correct: (...call) => callable.correct?.('key', ...call),
         close: (...call) => keyed.close(...call),
+        drain: () => keyed.drain(),
+        clear: (...call) => keyed.clear(...call),
       };
       return { gate, ready: () => keyed.inspect('key') };
     },

@@ -332,6 +332,16 @@ class Pair {
         void this.throttles[(1 - caller) as 0 | 1].configure(inSeconds(rate));
         break;
       }
+      case 'clear':
+        void throttle.clear();
+        model.dismiss((one) => model.callerOf[one.id] === caller, 'cleared');
+        break;
+      case 'idle':
+        break;
+      case 'drain':
+        void throttle.drain();
+        model.shut[caller] = true;
+        break;
       case 'close':
         void throttle.close();
         model.close(caller);
@@ -469,6 +479,7 @@ describe('a random history of two objects on one key', () => {
       'timeout',
       'full',
       'closed',
+      'cleared',
       'aborted',
       'oversize',
       'settle',

@@ -16,7 +16,7 @@ import {
   Reference,
 } from '../model/reference.js';
 import { type Part, playSeed, type Tally, turn } from './part.js';
-import { ComparedGate, checkRate, World } from './model-comparison.js';
+import { AwaitedPromises, ComparedGate, checkRate, World } from './model-comparison.js';
 
 const KEYS = ['ada', 'bob', 'cy', 'dot', 'eve'];
 
@@ -83,6 +83,8 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
       return count - (lifeOf.get(held) ?? count) + (live ? 0 : 1) > 1;
     };
 
+    const awaited = new AwaitedPromises();
+    const waiting = (): number => gates.reduce((sum, { model }) => sum + model.queue.length, 0);
     let step = 0;
     for (const [index, operation] of operations) {
       step++;
@@ -94,6 +96,22 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
       switch (operation.do) {
         case 'abort':
           world.abort(operation.signal);
+          await world.turn();
+          break;
+        case 'clear':
+          keyed.clear();
+          for (const each of gates) each.model.dismiss(() => true, 'cleared');
+          await world.turn();
+          break;
+        case 'idle': {
+          const { below } = operation;
+          awaited.follow(`below ${below}`, keyed.idle({ below }), () => waiting() < below);
+          await world.turn();
+          break;
+        }
+        case 'drain':
+          awaited.follow('drain', keyed.drain(), () => gates.every(({ model: each }) => each.isIdle));
+          for (const each of gates) each.model.closed = true;
           await world.turn();
           break;
         case 'close':
@@ -156,6 +174,12 @@ async function playKeyed(seed: number, tally: Tally): Promise<void> {
         if (throttle !== undefined) each.compareNumbers(throttle);
       });
       if (step % 8 === 0) assert.equal(keyed.size, gates.filter(({ model: each }) => isLive(each)).length, 'live keys');
+      assert.deepEqual(
+        [keyed.waiting, keyed.active],
+        [waiting(), gates.reduce((sum, { model: each }) => sum + each.active, 0)],
+        'waiting and active',
+      );
+      awaited.compare();
       world.compareTimers();
       world.compareListeners();
     }

@@ -73,6 +73,25 @@ export type GateCalls = Pick<Gate, 'acquire' | 'run'> & {
   estimateWait?(cost: number): number;
 };
 
+/** Promises of `idle` and `drain`. Each resolves at the first instant at which its condition holds, and not before. */
+export class AwaitedPromises {
+  readonly #entries: { readonly name: string; readonly isDue: () => boolean; expected: boolean; done: boolean }[] = [];
+
+  follow(name: string, promise: Promise<void>, isDue: () => boolean): void {
+    const entry = { name, isDue, expected: isDue(), done: false };
+    this.#entries.push(entry);
+    void promise.then(() => (entry.done = true));
+  }
+
+  /** Called after each operation. Within one operation, a queue does not grow again after it has become shorter. */
+  compare(): void {
+    for (const entry of this.#entries) {
+      entry.expected ||= entry.isDue();
+      assert.equal(entry.done, entry.expected, entry.name);
+    }
+  }
+}
+
 export class ComparedGate {
   readonly model: Reference;
   readonly #gate: GateCalls;
@@ -161,6 +180,9 @@ export class ComparedGate {
         break;
       }
       case 'abort':
+      case 'clear':
+      case 'idle':
+      case 'drain':
       case 'close':
       case 'advance':
         throw new Error(`${operation.do} concerns the world`);
@@ -278,12 +300,30 @@ export async function playHistory(
   const throttle = new Throttle(capacity, concurrency, period, { burst, window, margin, also, maxQueue, clock });
   const model = new Reference(capacity, concurrency, period, burst, maxQueue, { window, margin, also });
   const gate = new ComparedGate(model, throttle, world);
+  const awaited = new AwaitedPromises();
   for (const operation of operations) {
     if (!model.exact) break;
     tally.operations++;
     switch (operation.do) {
       case 'abort':
         world.abort(operation.signal);
+        await world.turn();
+        break;
+      case 'clear':
+        throttle.clear();
+        model.dismiss(() => true, 'cleared');
+        await world.turn();
+        break;
+      case 'idle': {
+        const { below } = operation;
+        awaited.follow(`below ${below}`, throttle.idle({ below }), () => model.queue.length < below);
+        awaited.follow('idle', throttle.idle(), () => model.isIdle);
+        await world.turn();
+        break;
+      }
+      case 'drain':
+        awaited.follow('drain', throttle.drain(), () => model.isIdle);
+        model.closed = true;
         await world.turn();
         break;
       case 'close':
@@ -303,6 +343,7 @@ export async function playHistory(
     }
     gate.compareOutcomes();
     gate.compareNumbers(throttle);
+    awaited.compare();
     world.compareTimers();
     world.compareListeners();
   }

@@ -324,6 +324,7 @@ async function execute(
         throttle.configure(window === undefined ? operation.limits : { ...operation.limits, burst: undefined });
         break;
       case 'advance':
+      case 'idle':
         break;
       default:
         throttle[operation.do]();
