@@ -1,6 +1,5 @@
 /** The limits of one application: found by name, applied to requests, and drained at shutdown. */
 import { type ExecutionContext, Logger } from '@nestjs/common';
-import { scheduleInBackground } from '../core/clock.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import { type Admission, createAdmission } from './admission.js';
 import {
@@ -38,6 +37,8 @@ export class LimitRegistry {
   /** Whether a {@link LimitGuard} exists in the application. */
   guardExists = false;
   readonly #module: CheckedModule;
+  /** An application may be closed twice. Its gates are drained once. */
+  #drained: Promise<void> | undefined;
   /** The created limits, by name or by reference. A request that passes one limit twice counts once. */
   readonly #admissions = new Map<string | LimitReference, Admission>();
 
@@ -86,24 +87,21 @@ export class LimitRegistry {
   }
 
   /** Refuses new calls, and waits for the queued and running work of all gates, for the time of the option `drain`. */
-  async drain(): Promise<void> {
-    const seconds = this.#module.drain;
-    if (seconds === false) return;
-    await this.#forEachGate(async (gate, name) => {
+  drain(): Promise<void> {
+    this.#drained ??= this.#forEachGate(async (gate, name, seconds) => {
       if (typeof gate.drain !== 'function') return;
       if (!(await settlesWithin(seconds, () => gate.drain?.())))
         logger.warn(`The work of the limit "${name}" has not finished within ${seconds} s of the shutdown`);
       await settlesWithin(seconds, () => gate.close('the application shuts down'));
     });
+    return this.#drained;
   }
 
   /** Closes all gates. */
-  async close(): Promise<void> {
-    const seconds = this.#module.drain;
-    if (seconds === false) return;
-    await this.#forEachGate(
-      async (gate) => void (await settlesWithin(seconds, () => gate.close('the application has shut down'))),
-    );
+  close(): Promise<void> {
+    return this.#forEachGate(async (gate, _, seconds) => {
+      await settlesWithin(seconds, () => gate.close('the application has shut down'));
+    });
   }
 
   #find(name: string): NamedLimit {
@@ -130,10 +128,13 @@ export class LimitRegistry {
     );
   }
 
-  async #forEachGate(action: (gate: DrainableGate, name: string) => Promise<void>): Promise<void> {
+  /** Calls `action` for each gate, with the time that a shutdown may take. */
+  async #forEachGate(action: (gate: DrainableGate, name: string, seconds: number) => Promise<void>): Promise<void> {
+    const { limits, drain } = this.#module;
+    if (drain === false) return;
     const names = new Map<DrainableGate, string>();
-    for (const [name, { gate }] of this.#module.limits) names.set(gate, name);
-    await Promise.all([...names].map(([gate, name]) => action(gate, name)));
+    for (const [name, { gate }] of limits) names.set(gate, name);
+    await Promise.all([...names].map(([gate, name]) => action(gate, name, drain)));
   }
 }
 
@@ -150,9 +151,10 @@ function withOverrides(settings: LimitSettings, overrides: LimitOverrides = {}):
  */
 function settlesWithin(seconds: number, action: () => unknown): Promise<boolean> {
   return new Promise((resolve) => {
-    const cancel = scheduleInBackground(seconds * 1_000, () => resolve(false));
+    // The timer keeps the process alive, so that the later hooks of the application run.
+    const timer: unknown = setTimeout(() => resolve(false), seconds * 1_000);
     const settled = (): void => {
-      cancel();
+      clearTimeout(timer as number);
       resolve(true);
     };
     Promise.resolve()
