@@ -29,8 +29,7 @@ const logger = new Logger('headgate');
 /** The adapter of the platform, by the request: Fastify wraps Node's request, and Express extends it. */
 function platformOf({ request }: HttpMessages): PlatformAdapter {
   const { raw } = request as { raw?: unknown };
-  const adapterOfPlatform: FrameworkAdapter<never> = Object(raw) === raw ? fastifyAdapter : expressAdapter;
-  return adapterOfPlatform as PlatformAdapter;
+  return Object(raw) === raw ? fastifyAdapter : expressAdapter;
 }
 
 const adapter: FrameworkAdapter<[Call]> = {

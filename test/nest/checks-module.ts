@@ -9,7 +9,7 @@ import {
   type HeadgateOptions,
   InjectGate,
   Limit,
-  LimitException,
+  type LimitException,
   SkipLimit,
 } from 'headgate/nest';
 import { call, get, Latch, until } from '../support/http-client.js';
@@ -317,7 +317,7 @@ export const moduleChecks: Check[] = [
         const creator = app.get(ExternalContextCreator);
         const create = (name: 'plain' | 'limited') => {
           const method = creator.create(
-            instance as never,
+            instance,
             instance[name],
             name,
             undefined,
@@ -348,7 +348,7 @@ export const moduleChecks: Check[] = [
 
       const counted = await callers({
         limits: limits(),
-        http: (context) => context.getArgByIndex(2) as { request: object; response: object },
+        http: (context) => context.getArgByIndex<{ request: object; response: object }>(2),
       });
       assert.equal(await counted.limited(), 'limited');
       assert.match(sent['RateLimit-Policy'] ?? '', /"default"/);

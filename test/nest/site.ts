@@ -2,7 +2,6 @@
  * Applications of Nest for the checks. The checks use no test runner, so a program can run them with any version of
  * Nest: see `program.ts`.
  */
-import 'reflect-metadata';
 import {
   type CanActivate,
   type ExecutionContext,
@@ -47,8 +46,8 @@ export async function runCheck({ run }: Check, platform: Platform): Promise<void
   const apps: INestApplication[] = [];
   try {
     await run(async (metadata, { trustProxy = false, configure } = {}) => {
+      @Module(metadata)
       class AppModule {}
-      Module(metadata)(AppModule);
       const logged: unknown[] = [];
       const adapter = platform === 'express' ? new ExpressAdapter() : new FastifyAdapter({ trustProxy });
       const app = await NestFactory.create(AppModule, adapter, {
