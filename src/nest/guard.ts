@@ -57,9 +57,9 @@ export class LimitGuard implements CanActivate {
   readonly #registry: LimitRegistry;
 
   /** @param registry The limits of the application. Nest injects them. */
-  constructor(registry: LimitRegistry) {
-    this.#registry = registry;
-    registry.guardExists = true;
+  constructor(registry: object) {
+    this.#registry = registry as LimitRegistry;
+    this.#registry.guardExists = true;
   }
 
   /**
@@ -162,12 +162,12 @@ export function InjectGate(name?: string): ParameterDecorator & PropertyDecorato
 }
 
 /** Creates the guard of one decorator. Nest creates guards by their classes. */
-function createGuard(reference: LimitReference, isOnMethod: boolean): new (registry: LimitRegistry) => CanActivate {
+function createGuard(reference: LimitReference, isOnMethod: boolean): new (registry: object) => CanActivate {
   class RouteLimitGuard implements CanActivate {
     readonly #registry: LimitRegistry;
 
-    constructor(registry: LimitRegistry) {
-      this.#registry = registry;
+    constructor(registry: object) {
+      this.#registry = registry as LimitRegistry;
     }
 
     async canActivate(context: ExecutionContext): Promise<boolean> {
@@ -185,7 +185,7 @@ function skips(target: object, { limit }: LimitReference): boolean {
 }
 
 /** Declares the constructor's parameter, as `@Injectable()` and `@Inject(REGISTRY)` do. */
-function makeInjectable(guard: new (registry: LimitRegistry) => CanActivate): void {
+function makeInjectable(guard: new (registry: object) => CanActivate): void {
   Injectable()(guard);
   Inject(REGISTRY)(guard, undefined, 0);
 }

@@ -37,8 +37,8 @@ export class HeadgateModule
    * @param discovery Lists the controllers and providers.
    * @param scanner Lists the methods of a class.
    */
-  constructor(registry: LimitRegistry, discovery: DiscoveryService, scanner: MetadataScanner) {
-    this.#registry = registry;
+  constructor(registry: object, discovery: DiscoveryService, scanner: MetadataScanner) {
+    this.#registry = registry as LimitRegistry;
     this.#discovery = discovery;
     this.#scanner = scanner;
   }
