@@ -103,10 +103,9 @@ describe('the package', () => {
         .filter((specifier) => !/^headgate(\/|$)/.test(specifier ?? ''));
       // `redis` is imported on demand, and Nest by the entry point for Nest.
       const optional = { 'dist/redis/index.js': ['redis'], 'dist/nest/index.js': ['@nestjs/common', '@nestjs/core'] };
-      expect(
-        new Set(specifiers.filter((specifier) => !/^\.\.?\//.test(specifier ?? ''))),
-        path,
-      ).toEqual(new Set(optional[path as keyof typeof optional]));
+      expect(new Set(specifiers.filter((specifier) => !/^\.\.?\//.test(specifier ?? ''))), path).toEqual(
+        new Set(optional[path as keyof typeof optional]),
+      );
     }
     const code = `
       const fail = (what) => () => { throw new Error(what + ' at import'); };
