@@ -10,12 +10,20 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
   plugins: [
     luaForVitest,
     {
-      // Node 20 has no decorators, and vite does not translate them.
+      // Node 20 has no decorators, and vite does not translate them. The decorators of Nest are those of TypeScript.
       name: 'decorators',
       enforce: 'pre',
       transform: (code, id) =>
-        /^\s*@\w+[.(]/m.test(code) && id.endsWith('.ts')
-          ? transform(code, { loader: 'ts', target: 'es2022', sourcemap: 'inline', sourcefile: id })
+        /^\s*@\w+[.(]|\(@\w+\(/m.test(code) && id.endsWith('.ts')
+          ? transform(code, {
+              loader: 'ts',
+              target: 'es2022',
+              sourcemap: 'inline',
+              sourcefile: id,
+              tsconfigRaw: {
+                compilerOptions: { experimentalDecorators: /from '(@nestjs\/\w+|headgate\/nest)'/.test(code) },
+              },
+            })
           : undefined,
     },
   ],

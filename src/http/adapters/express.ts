@@ -64,6 +64,8 @@ const adapter: FrameworkAdapter<[ExpressRequest, NodeResponse]> = {
   logError: (error) => console.error(error),
 };
 
+export { adapter as expressAdapter };
+
 /**
  * Creates middleware that admits requests through a gate. A permit is held until the response has been sent or the
  * client has disconnected. If a later handler fails, the permit is held until the error response has been sent.

@@ -118,6 +118,8 @@ const adapter: FrameworkAdapter<[FastifyRequest, FastifyReply]> = {
   logError: (error, request) => request.log.error(error),
 };
 
+export { adapter as fastifyAdapter };
+
 /**
  * Creates a plugin that admits requests through a gate: the requests of the instance that registers the plugin, and of
  * the instances inside it. A permit is held until the response has been sent or the client has disconnected.
