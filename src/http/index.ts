@@ -3,12 +3,15 @@ export type { Answer, CommonOptions, GatePerKey, LimitOptions, Refusal, SharedGa
 export { express, type ExpressMiddleware, type ExpressRequest } from './adapters/express.js';
 export {
   fastify,
+  type FastifyAdapter,
   type FastifyHook,
   type FastifyInstance,
   type FastifyOptions,
   type FastifyPlugin,
   type FastifyReply,
   type FastifyRequest,
+  type FastifyRoute,
+  type FastifyRouteHook,
 } from './adapters/fastify.js';
 export { hono, type HonoContext, type HonoMiddleware, type HonoRequest } from './adapters/hono.js';
 export type { Key, KeyValue } from './key.js';
