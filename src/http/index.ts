@@ -18,6 +18,8 @@ export type { Key, KeyValue } from './key.js';
 export { koa, type KoaContext, type KoaMiddleware } from './adapters/koa.js';
 export { type BackendNeeds, concurrencyLimit, type ConcurrencyLimitOptions } from './concurrency-limit.js';
 export type { NodeRequest, NodeResponse } from './platform/node-response.js';
+export { limitUpgrade, type UpgradeLimit, type UpgradeRequest } from './adapters/upgrade.js';
+export type { UpgradeSocket } from './platform/upgrade-socket.js';
 export { RefusalError } from './refusal.js';
 export { permitOf } from './request-state.js';
 export { web, type WebHandler } from './adapters/web.js';

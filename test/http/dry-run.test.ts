@@ -34,7 +34,10 @@ describe.each(sites)('%s', (_name, serve) => {
 
   test.each([new ServerBusyError(), new QueueFullError('full')])('%s is reported with status 503', async (error) => {
     const onLimited = vi.fn((_refusal: Refusal) => {});
-    const gate = { acquire: () => Promise.reject(error) } as unknown as Gate;
+    const acquire = async (): Promise<never> => {
+      throw error;
+    };
+    const gate = { acquire } as unknown as Gate;
     const site = await serve({ gate, block: false, onLimited });
     expect((await get(site)).status).toBe(200);
     expect(onLimited.mock.calls[0]![0]).toMatchObject({ status: 503, dryRun: true, error });
@@ -49,7 +52,7 @@ describe.each(sites)('%s', (_name, serve) => {
       true,
     ],
     ['rejects', () => Promise.reject(new Error('broken')), true],
-    ['rejects with undefined', () => Promise.reject(undefined as unknown as Error), true],
+    ['rejects with undefined', () => Promise.reject(undefined), true],
     ['never settles', () => new Promise(() => {}), false],
     [
       'returns a getter that throws',

@@ -1,5 +1,5 @@
 /** The hook for single routes of Fastify (FAULTS 32). */
-import createFastify, { type FastifyInstance } from 'fastify';
+import createFastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
 import type net from 'node:net';
 import { KeyedThrottle, Throttle } from 'headgate';
 import { concurrencyLimit, fastify, permitOf, RefusalError } from 'headgate/http';
@@ -47,11 +47,12 @@ describe('fastify.route', () => {
   test.each(STAGES)('as %s, an admitted request has the body, the fields and a permit', async (stage) => {
     const gate = new Throttle(10, 1, 60);
     const server = createServer();
-    server.post('/', { [stage]: fastify.route({ gate }) }, async (request) => {
+    const handler = async (request: FastifyRequest): Promise<object> => {
       const permit = permitOf(request);
       permit?.settle(3);
       return { body: request.body, cost: permit?.cost, active: gate.active, same: permitOf(request.raw) === permit };
-    });
+    };
+    server.post('/', { [stage]: fastify.route({ gate }) }, handler);
     const seen = await server.inject({ method: 'POST', url: '/', payload: { a: 1 } });
     expect(seen.json()).toEqual({ body: { a: 1 }, cost: 3, active: 1, same: true });
     expect(seen.headers['ratelimit-policy']).toBe('"default";q=10;w=60');
@@ -208,7 +209,7 @@ describe('with hold: handler, a handler whose client has disconnected has finish
     const server = createServer();
     server.get('/', { preHandler: fastify.route({ gate, hold: 'handler' }) }, (_request, reply) => {
       started.open();
-      return work(latch.opened, reply) as Promise<string>;
+      return work(latch.opened, reply);
     });
     const dropped = call(await listen(server));
     await started.opened;
