@@ -52,7 +52,7 @@ describe('fastify.route', () => {
       permit?.settle(3);
       return { body: request.body, cost: permit?.cost, active: gate.active, same: permitOf(request.raw) === permit };
     };
-    server.post('/', { [stage]: fastify.route({ gate }) }, handler);
+    server.route({ method: 'POST', url: '/', [stage]: fastify.route({ gate }), handler });
     const seen = await server.inject({ method: 'POST', url: '/', payload: { a: 1 } });
     expect(seen.json()).toEqual({ body: { a: 1 }, cost: 3, active: 1, same: true });
     expect(seen.headers['ratelimit-policy']).toBe('"default";q=10;w=60');
