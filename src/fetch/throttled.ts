@@ -178,7 +178,7 @@ async function runCall<A extends unknown[], R, K>(
       }
     }
     if ('error' in outcome) throw outcome.error;
-    const result = outcome.result as R;
+    const { result } = outcome;
     if (settle !== undefined && stated === NOT_REFUSED) {
       isSettling = true;
       const isAborted = (): boolean => isSignal(signal) && signal.aborted;

@@ -90,7 +90,7 @@ export class UndiciAttempt<K> implements DispatchHandler {
     }
     this.#waiting = [pass];
     target.pause();
-    const lookup = createLookup(headers as Record<string, string>);
+    const lookup = createLookup(headers);
     const response = { status, headers: { get: (name: string) => lookup(name.toLowerCase()) } };
     this.#judge(response).then(
       (retry) => this.#continue(target, retry),

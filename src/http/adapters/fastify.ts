@@ -204,7 +204,7 @@ export interface FastifyAdapter {
  */
 export interface FastifyRoute {
   /**
-   * Creates the hook.
+   * Creates the hook: {@link FastifyRoute}.
    *
    * @param options The gate and further settings: {@link LimitOptions}. Functions receive `(request, reply)`.
    * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
