@@ -14,9 +14,24 @@ import { type Refusal, resolveOptions } from './options.js';
 import { NOT_REFUSED } from './refusal.js';
 import { isSignal, rejectOnAbort, untilAborted } from './until-aborted.js';
 
-/** The outcome of one call of the wrapped function: its result, or the error that it threw or rejected with. */
-export type SendOutcome<R> =
-  { readonly result: R; readonly error?: undefined } | { readonly result?: undefined; readonly error: unknown };
+/** A call of the wrapped function that has returned. */
+export interface SendResult<R> {
+  /** The result, after its promise has settled. */
+  readonly result: R;
+  /** Absent. */
+  readonly error?: undefined;
+}
+
+/** A call of the wrapped function that has failed. */
+export interface SendFailure {
+  /** Absent. */
+  readonly result?: undefined;
+  /** The value that the function threw or rejected with. */
+  readonly error: unknown;
+}
+
+/** The outcome of one call of the wrapped function. */
+export type SendOutcome<R> = SendResult<R> | SendFailure;
 
 /**
  * The options of `throttled`, for a function with the parameters `A` and the result `R`, keys of type `K`, and rates
