@@ -5,11 +5,9 @@ export interface UpgradeSocket {
   /** Whether the socket is closed. */
   readonly destroyed: boolean;
   /** Calls `listener` at each event of that name. */
-  on(event: 'close' | 'end' | 'error' | 'finish' | 'readable', listener: () => void): unknown;
+  on(event: 'close' | 'end' | 'error' | 'finish', listener: () => void): unknown;
   /** Removes the listener. */
-  removeListener(event: 'close' | 'end' | 'error' | 'finish' | 'readable', listener: () => void): unknown;
-  /** Reads from the socket. With 0, it takes no data. */
-  read(size: number): unknown;
+  removeListener(event: 'close' | 'end' | 'error' | 'finish', listener: () => void): unknown;
   /** Sends the last data, and ends the connection in this direction. */
   end(data: string | Uint8Array): unknown;
   /** Closes the connection. */
@@ -18,18 +16,15 @@ export interface UpgradeSocket {
 
 /**
  * Destroys the socket as soon as its client ends the connection, until the returned function is called. Node's server
- * keeps a connection open that its client has ended, and reports the end only to a reader. No data is taken: it belongs
- * to the protocol that takes the socket over. While data is buffered, the end stays unnoticed.
+ * keeps a connection open that its client has ended. No data is taken: it belongs to the protocol that takes the socket
+ * over. While data is buffered, the end stays unnoticed.
  */
 export function watchForEnd(socket: UpgradeSocket): () => void {
-  const readEnd = (): void => void socket.read(0);
   const destroy = (): void => void socket.destroy();
   socket.on('end', destroy);
   // Without a listener, an error of the socket would end the process.
   socket.on('error', destroy);
-  socket.on('readable', readEnd);
   return () => {
-    socket.removeListener('readable', readEnd);
     socket.removeListener('end', destroy);
     socket.removeListener('error', destroy);
   };
