@@ -7,21 +7,14 @@ import { invalid } from '../core/validation.js';
 import { clonesOf, discard } from '../web/response-body.js';
 import { type AttemptSignal, createAttemptSignal } from './attempt-signal.js';
 import { deliver } from './hold.js';
-import type { CalledGate } from './keyed-gate.js';
+import { type Engine, type Outcome, pauseAfterRefusal, type Retry } from './engine.js';
 import type { Learner } from './learn.js';
-import type { Settings } from './options.js';
-import type { PauseLog } from './pause-log.js';
 import { NOT_REFUSED, readRefusal } from './refusal.js';
 import { type Fetch, type FetchInput, initFor, type SentRequest } from './request-copy.js';
 import { untilAborted } from './until-aborted.js';
 
 /** What all requests of a `throttledFetch` share. */
-export interface Client<K> {
-  readonly settings: Settings;
-  readonly gate: CalledGate<K>;
-  /** Whether a permit may be lost before its release. */
-  readonly canLosePermits: boolean;
-  readonly pauses: PauseLog<K>;
+export interface Client<K> extends Engine<K> {
   readonly learner: Learner<K> | undefined;
   /** The key of the origin that responded. It differs from the key of the request after a redirect. */
   readonly keyOf: (response: Response, key: K) => K;
@@ -39,17 +32,6 @@ export interface Call<K> {
   readonly maxRetries: number;
 }
 
-/** The result of an attempt that is to be repeated. */
-export interface Retry<K> {
-  /** The key that was paused, or would have been. */
-  readonly pausedKey: K;
-  /** Seconds that only this request waits before its next attempt. */
-  readonly delay: number;
-}
-
-/** The result of an attempt: a response for the caller, or a retry. */
-export type Outcome<K> = { readonly response: Response; readonly retry?: never } | { readonly retry: Retry<K> };
-
 /**
  * Sends a request once. The permit is released in every case, and refunded if the request did not count.
  *
@@ -57,14 +39,15 @@ export type Outcome<K> = { readonly response: Response; readonly retry?: never }
  * @param number The number of earlier attempts.
  */
 export async function runAttempt<K>(
-  { settings, gate, canLosePermits, pauses, learner, keyOf }: Client<K>,
+  client: Client<K>,
   call: Call<K>,
   permit: Permit,
   input: FetchInput,
   number: number,
-): Promise<Outcome<K>> {
+): Promise<Outcome<K, Response>> {
+  const { settings, canLosePermits, pauses, learner, keyOf } = client;
   const { send, key, init, signal, request, maxRetries } = call;
-  const { settle, refundRefused, wait, timeout, refusal, statuses, maxPause, hold, clock } = settings;
+  const { settle, refundRefused, timeout, refusal, statuses, hold, clock } = settings;
   const flight = pauses.begin();
   const counted = learner?.begin(key, permit);
   let followed: AttemptSignal | undefined;
@@ -95,17 +78,9 @@ export async function runAttempt<K>(
     isUncounted = isRefused && refundRefused;
     let retry: Retry<K> | undefined;
     if (isRefused) {
-      const needed = stated ?? Math.min(2 ** number, maxPause);
-      const pause = Math.min(needed * (1 + Math.random() / 4), maxPause);
       const pausedKey = keyOf(response, key);
-      const isOwnDelay = stated === undefined && response.status >= 500;
-      if (!isOwnDelay && pause > 0 && (stated !== undefined || !pauses.isLate(flight, pausedKey))) {
-        pauses.pause(pausedKey);
-        // The pause precedes the release: otherwise the next waiter would be granted the slot.
-        await gate.pause(pausedKey, pause);
-      }
-      if (number < maxRetries && needed <= maxPause && pause <= wait)
-        retry = { pausedKey, delay: isOwnDelay ? pause : 0 };
+      const isServerError = response.status >= 500;
+      retry = await pauseAfterRefusal(client, { flight, pausedKey, stated, isServerError, number, maxRetries });
       // The upstream has not counted this request, so the refund precedes the level that the upstream reports.
       if (isUncounted) permit.refund();
     }
@@ -117,7 +92,7 @@ export async function runAttempt<K>(
     const held = { response, permit, hold, settle: isRefused ? undefined : settle, signal: followed.signal, isHead };
     const delivered = deliver(held, release);
     isDelivered = true;
-    return { response: delivered };
+    return { value: delivered };
   } finally {
     pauses.end(flight);
     if (counted) learner?.end(counted);

@@ -78,7 +78,7 @@ function copyOf(response: Response): Response {
  *
  * @param isIgnored Whether an error is only the effect of an abort or of a cancellation by the caller.
  */
-async function runSettle(
+export async function runSettle(
   settle: () => void | PromiseLike<void>,
   signal: unknown,
   isIgnored: () => boolean,
@@ -90,7 +90,7 @@ async function runSettle(
     if (isIgnored()) return;
     warnOnce(
       'HEADGATE_SETTLE_FAILED',
-      `The settle function of throttledFetch failed, so a permit keeps the cost of its request: ${String(error)}`,
+      `The settle function of a request failed, so a permit keeps the cost of the request: ${String(error)}`,
     );
   } finally {
     onEnd();

@@ -1,8 +1,7 @@
 /** Whether a response is a refusal, and the wait that it states. */
 import { checkNumber, invalid } from '../core/validation.js';
 import { readWait } from '../web/retry-after.js';
-import type { Settings } from './options.js';
-import type { SentRequest } from './request-copy.js';
+import type { Refusal, ResponseLike, Settings } from './options.js';
 
 /** The result of {@link readRefusal} for a response that is not a refusal. */
 export const NOT_REFUSED = -1;
@@ -13,10 +12,10 @@ export const NOT_REFUSED = -1;
  * @returns {@link NOT_REFUSED}; `undefined` for a refusal without a stated wait; else the wait in seconds. A wait of 0
  *   comes from the `refusal` option only: a field that states 0 counts as no stated wait.
  */
-export async function readRefusal(
-  response: Response,
-  request: SentRequest,
-  refusal: Settings['refusal'],
+export async function readRefusal<Res extends ResponseLike, Req>(
+  response: Res,
+  request: Req,
+  refusal: ((response: Res, request: Req) => Refusal | PromiseLike<Refusal>) | undefined,
   statuses: Settings['statuses'],
 ): Promise<number | undefined> {
   const result: unknown = await refusal?.(response, request);

@@ -1,18 +1,16 @@
 /**
- * The retry loop: each attempt acquires a permit and sends the request. attempt.ts describes a single attempt.
+ * `throttledFetch`: engine.ts repeats the attempts, and attempt.ts describes a single attempt.
  */
-import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
+import type { Gate, KeyedGate } from '../core/gate.js';
 import { isPromiseLike } from '../core/promise-like.js';
 import { type Call, type Client, runAttempt } from './attempt.js';
 import { computeCost, isSkipped } from './computed-options.js';
+import { createEngine, sendWithRetries } from './engine.js';
 import { createKeyResolver, originOf } from './key.js';
-import { acquireInOrder, canLosePermits, toKeyedGate } from './keyed-gate.js';
 import { Learner } from './learn.js';
 import type { RateName } from './names.js';
 import { type FetchLike, resolveOptions, type ThrottledFetchOptions } from './options.js';
-import { PauseLog } from './pause-log.js';
 import { asRequest, canReplay, copyInit, copyInput, describeRequest, type Fetch } from './request-copy.js';
-import { isSignal, sleep } from './until-aborted.js';
 
 /**
  * Creates a `fetch` that sends every request through `gate`. When the upstream refuses a request, the gate is paused:
@@ -78,15 +76,12 @@ export function throttledFetch<K, G extends KeyedGate<K>, F extends FetchLike>(
 ): F;
 export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledFetchOptions<K> = {}): Fetch {
   const settings = resolveOptions(gate, options);
-  const { fetch, cost, skip, learn, wait, retries, clock } = settings;
+  const { fetch, cost, skip, learn, retries } = settings;
   const resolveKey = createKeyResolver(gate, options.key);
-  const keyedGate = toKeyedGate(gate);
+  const engine = createEngine(gate, settings);
   const client: Client<K> = {
-    settings,
-    gate: keyedGate,
-    canLosePermits: canLosePermits(gate),
-    pauses: new PauseLog<K>(),
-    learner: learn && new Learner(keyedGate, learn),
+    ...engine,
+    learner: learn && new Learner(engine.gate, learn),
     keyOf: ({ redirected, url }, key) => (redirected && resolveKey === originOf ? resolveKey(url) : undefined) ?? key,
   };
 
@@ -105,29 +100,13 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
     const computed = computeCost(cost, callerInput, callerInit, signal);
     const tokens = isPromiseLike(computed) ? await computed : computed;
 
-    const acquireOptions = acquireOptionsOf(signal, wait);
     const maxRetries = canReplay(body) ? retries : 0;
     const call: Call<K> = { send, key, input, init, signal, request, maxRetries };
     let nextInput = input;
-    /** The key that was paused after the last attempt, if it differs from `key`. */
-    let redirectKey: K | undefined;
-    for (let number = 0; ; number++) {
+    return sendWithRetries(client, key, tokens, signal, (number) => {
       const current = nextInput;
       if (number < maxRetries && !body) nextInput = copyInput(nextInput);
-      const permit = await acquireInOrder(keyedGate, redirectKey, key, tokens, acquireOptions);
-      const outcome = await runAttempt(client, call, permit, current, number);
-      if (outcome.retry === undefined) return outcome.response;
-      const { pausedKey, delay } = outcome.retry;
-      redirectKey = pausedKey === key ? undefined : pausedKey;
-      if (delay > 0) await sleep(clock, delay, signal);
-    }
+      return (permit) => runAttempt(client, call, permit, current, number);
+    });
   };
-}
-
-/** The options of `acquire`, or `undefined` if the caller waits without limit and cannot abort. */
-function acquireOptionsOf(signal: unknown, wait: number): AcquireOptions | undefined {
-  const options: AcquireOptions = {};
-  if (isSignal(signal)) options.signal = signal;
-  if (wait !== Infinity) options.timeout = wait;
-  return Object.keys(options).length === 0 ? undefined : options;
 }

@@ -24,7 +24,7 @@ import type { FrameworkAdapter, Verdict } from './framework-adapter.js';
 import { HeldPermit } from './held-permit.js';
 import { createKeyResolver } from './key.js';
 import { acquireForKey } from './max-keys.js';
-import { answerRefusal } from './on-limited.js';
+import { answerRefusal, reportRefusal } from './on-limited.js';
 import { checkOptions, type LimitOptions, type Refusal } from './options.js';
 import {
   type GateNumbers,
@@ -194,16 +194,21 @@ export function createDecision<A extends unknown[]>(
     const retryAfter = writeRetryAfter(error.retryAfter ?? 1);
     const earlier = state.limits;
     const ownFields = limitFields(requestKey, defaultNameAfter(earlier), Number(retryAfter));
-    if (!block) return allow(state, args, requestKey, 0, undefined, () => ownFields);
-    state.refundPermits();
-    const fields = { 'Retry-After': retryAfter, ...joinLimitFields(earlier, ownFields) };
     const isBusy = isServerBusyError(error) || !isTimeoutError(error);
     const refusal: Refusal = {
       status: isBusy ? 503 : status,
       retryAfter: Number(retryAfter),
       ...(requestKey !== undefined && { key: requestKey }),
+      ...(!block && { dryRun: true }),
       error,
     };
+    if (!block) {
+      const verdict = allow(state, args, requestKey, 0, undefined, () => ownFields);
+      reportRefusal(onLimited, refusal, args, (failure) => logError(failure, args));
+      return verdict;
+    }
+    state.refundPermits();
+    const fields = { 'Retry-After': retryAfter, ...joinLimitFields(earlier, ownFields) };
     adapter.setHeaders(fields, ...args);
     if (onLimited === 'throw') throw withoutStack(() => new RefusalError(refusal, fields));
     const hasResponded = adapter.prepareRefusal(refusal.status, ...args);

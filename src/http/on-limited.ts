@@ -35,6 +35,26 @@ export async function answerRefusal<A extends unknown[]>(
   return hasResponded() ? undefined : (reply ?? defaultReply(refusal));
 }
 
+/**
+ * Reports a refusal that has no effect, because `block` is `false`. The request does not wait for `onLimited`, and the
+ * result of `onLimited` is ignored. An error goes to the framework's log.
+ */
+export function reportRefusal<A extends unknown[]>(
+  onLimited: 'throw' | ((refusal: Refusal, ...args: A) => Answer | PromiseLike<Answer>) | undefined,
+  refusal: Refusal,
+  args: A,
+  logError: (error: unknown) => void,
+): void {
+  if (typeof onLimited !== 'function') return;
+  try {
+    const result: unknown = onLimited(refusal, ...args);
+    // The reply of Fastify is thenable, and its `then` has effects.
+    if (!args.includes(result) && isPromiseLike(result)) Promise.resolve(result).then(undefined, logError);
+  } catch (error) {
+    logError(error);
+  }
+}
+
 async function replyFrom(
   answer: Answer | PromiseLike<Answer>,
   status: number,

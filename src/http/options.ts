@@ -15,6 +15,8 @@ export interface Refusal {
    * The key whose limit refused the request. Absent if one gate serves all requests. A client may have written it.
    */
   readonly key?: string;
+  /** `true` with `block: false`: the request runs, and the refusal is only reported. Absent otherwise. */
+  readonly dryRun?: true;
   /** The error of the gate. */
   readonly error: ThrottleError;
 }
@@ -36,7 +38,10 @@ export interface CommonOptions<A extends unknown[]> {
    * The longest time in the queue, in seconds, >= 0; `0` refuses at once. Default: the `timeout` of the gate, else 0.
    */
   wait?: number | undefined;
-  /** With `false`, a request over the limit or without a key runs without a permit. Default `true`. */
+  /**
+   * With `false`, a request over the limit or without a key runs without a permit, and `onLimited` reports the refusals
+   * of a dry run. Default `true`.
+   */
   block?: boolean | undefined;
   /** The HTTP status for a client over its limit: an integer from 400 to 599. Default 429. */
   status?: number | undefined;
@@ -45,7 +50,11 @@ export interface CommonOptions<A extends unknown[]> {
    * JSON). With `undefined`, the default body is sent. It may also respond by the framework's own means before it
    * settles. `Retry-After` and `RateLimit` are set before the call, and the function may replace them. If it throws, or
    * does not settle within 10 s, the error goes to the framework's log and the default body is sent. It is not called
-   * for a request without a key, nor with `block: false`.
+   * for a request without a key.
+   *
+   * With `block: false`, the function only reports: `dryRun` of the refusal is `true`, and the handler runs. The handler
+   * does not wait for the function. The result of the function is ignored, and an error goes to the framework's log. The
+   * function must not respond itself. `'throw'` has no effect then.
    *
    * `'throw'` passes the refusal to the framework's error handler, as a {@link RefusalError}.
    */

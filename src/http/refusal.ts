@@ -55,14 +55,20 @@ export async function replyOf(answer: Answer, status: number): Promise<Reply | u
   return { status: response.status!, headers, body: body.byteLength === 0 ? '' : body };
 }
 
-/** A reply as a `Response`. */
-export function responseOf({ status, headers, body }: Reply, fields: Fields, isHead: boolean): Response {
+/** The header fields of a reply, and those of `fields` that the reply does not have. */
+export function headersOf(reply: Reply, fields: Fields): Headers {
   const all = new Headers(fields);
-  for (const [name, values] of Object.entries(headers)) {
+  for (const [name, values] of Object.entries(reply.headers)) {
     all.delete(name);
     for (const value of [values].flat()) all.append(name, value);
   }
-  return new Response(isHead ? null : body || null, { status, headers: all });
+  return all;
+}
+
+/** A reply as a `Response`. */
+export function responseOf(reply: Reply, fields: Fields, isHead: boolean): Response {
+  const { status, body } = reply;
+  return new Response(isHead ? null : body || null, { status, headers: headersOf(reply, fields) });
 }
 
 /**

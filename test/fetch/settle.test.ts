@@ -238,7 +238,7 @@ describe('settle', () => {
     }
     expect(throttle.levels.tokens).toBeCloseTo(800, 3);
     expect(warnings.codes()).toEqual(['HEADGATE_SETTLE_FAILED']);
-    expect(warnings.messages()[0]).toMatch(/^The settle function of throttledFetch failed, .*: \w*Error/);
+    expect(warnings.messages()[0]).toMatch(/^The settle function of a request failed, .*: \w*Error/);
   });
 
   test('a body that fails ends a settle function that reads it', async () => {

@@ -3,7 +3,7 @@
  * compiles it, and fails where an expected error is missing.
  */
 import createExpress, { type Request, type Response as ExpressResponse } from 'express';
-import createFastify from 'fastify';
+import createFastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { type Context, Hono } from 'hono';
 import http from 'node:http';
 import http2 from 'node:http2';
@@ -130,6 +130,31 @@ void server.register(fastify({ gate, onLimited: (_refusal, _request, reply) => r
 void server.register(fastify(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })));
 // @ts-expect-error onSend is too late for the decision
 fastify({ gate, hook: 'onSend' });
+const ofRoute = fastify.route({ gate, wait: 5 });
+server.get('/one', { onRequest: ofRoute, preHandler: [ofRoute, fastify.route({ keyed, key: 'ip' })] }, async () => '');
+server.get('/two', { preValidation: ofRoute, preParsing: ofRoute }, async () => '');
+server.get('/limit', { preHandler: fastify.route(concurrencyLimit({ key: 'ip', maxConcurrent: 5 })) }, async () => '');
+server.route({ method: 'GET', url: '/three', preHandler: ofRoute, handler: async () => '' });
+interface OneProject {
+  Params: { project: string };
+  Body: { name: string };
+}
+server.post<OneProject>('/p/:project', { preHandler: ofRoute }, async ({ params, body }) => params.project + body.name);
+server.post<OneProject>(
+  '/q/:project',
+  {
+    preHandler: fastify.route({
+      keyed,
+      key: ({ params, body }: FastifyRequest<OneProject>) => params.project + body.name,
+      onLimited: (_refusal, request, reply: FastifyReply) => reply.send(request.params.project),
+    }),
+  },
+  async ({ params }) => params.project,
+);
+// @ts-expect-error the route names the hook
+fastify.route({ gate, hook: 'preHandler' });
+// @ts-expect-error gate or keyed is missing
+fastify.route({});
 
 // Hono
 const typed = new Hono<{ Variables: { user: { id: string } }; Bindings: { secret: string } }>();

@@ -120,40 +120,38 @@ const adapter: FrameworkAdapter<[FastifyRequest, FastifyReply]> = {
 
 export { adapter as fastifyAdapter };
 
-/**
- * Creates a plugin that admits requests through a gate: the requests of the instance that registers the plugin, and of
- * the instances inside it. A permit is held until the response has been sent or the client has disconnected.
- *
- * @param options The gate and further settings: {@link LimitOptions}. Functions receive `(request, reply)`; an
- *   `onLimited` that sends the reply itself returns the reply. `hook` selects the hook that decides: {@link
- *   FastifyHook}.
- * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
- *
- * @example
- * import createServer from 'fastify';
- * import { Throttle } from 'headgate';
- * import { fastify } from 'headgate/http';
- *
- * const server = createServer();
- * // 100 per second, 20 at a time. The others queue for up to 5 s.
- * await server.register(fastify({ gate: new Throttle(100, 20), wait: 5 }));
- * server.get('/', async () => 'hello');
- */
-export function fastify(
-  options: FastifyOptions<FastifyRequest, FastifyReply>,
-): FastifyPlugin<FastifyRequest, FastifyReply>;
-/** The overload for options whose functions declare the types of the request and the reply. */
-export function fastify<Request extends FastifyRequest = FastifyRequest, Reply extends FastifyReply = FastifyReply>(
-  options: FastifyOptions<Request, Reply>,
-): FastifyPlugin<Request, Reply>;
-export function fastify<Request extends FastifyRequest, Reply extends FastifyReply>(
+/** Creates the hook that decides. Its result is the reply if the handler must not run. */
+function createHook<Request extends FastifyRequest, Reply extends FastifyReply>(
+  options: LimitOptions<[request: Request, reply: Reply]>,
+): FastifyRouteHook<Request, Reply> {
+  const decide = createDecision<[Request, Reply]>(options, adapter);
+  return async function headgate(request, reply) {
+    const verdict = await decide(request, reply);
+    if (verdict.allowed) {
+      reply.headers(verdict.fields);
+      return undefined;
+    }
+    if (verdict.reply !== undefined) {
+      reply.code(verdict.reply.status);
+      reply.headers(verdict.reply.headers);
+      const { body } = verdict.reply;
+      reply.send(typeof body === 'string' ? body : new Uint8Array(body));
+    } else if (adapter.isClosed(request, reply)) {
+      // The client has disconnected. Without the hijack, Fastify would call the handler.
+      reply.hijack();
+    }
+    return reply;
+  };
+}
+
+function createPlugin<Request extends FastifyRequest, Reply extends FastifyReply>(
   options: FastifyOptions<Request, Reply>,
 ): FastifyPlugin<Request, Reply> {
   checkObject('options', options);
   const { hook = 'onRequest' } = options;
   if (!['onRequest', 'preValidation', 'preHandler'].includes(hook))
     throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
-  const decide = createDecision<[Request, Reply]>(options, adapter);
+  const decide = createHook(options);
   const headgate = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
     if (options.hold === 'handler') {
       const routes = instance as unknown as {
@@ -161,25 +159,87 @@ export function fastify<Request extends FastifyRequest, Reply extends FastifyRep
       };
       routes.addHook('onRoute', (route) => void (route.handler = observe(route.handler)));
     }
-    instance.addHook(hook as 'onRequest', async (request, reply) => {
-      const verdict = await decide(request, reply);
-      if (verdict.allowed) {
-        reply.headers(verdict.fields);
-        return undefined;
-      }
-      if (verdict.reply !== undefined) {
-        reply.code(verdict.reply.status);
-        reply.headers(verdict.reply.headers);
-        const { body } = verdict.reply;
-        reply.send(typeof body === 'string' ? body : new Uint8Array(body));
-      } else if (adapter.isClosed(request, reply)) {
-        // The client has disconnected. Without the hijack, Fastify would call the handler.
-        reply.hijack();
-      }
-      return reply;
-    });
+    instance.addHook(hook as 'onRequest', decide);
   };
   // Without encapsulation: the hook of an encapsulated plugin would receive only the requests of the plugin's own
   // routes.
   return Object.assign(headgate, { [Symbol.for('skip-override')]: true });
 }
+
+/** The plugin for Fastify, and the hook for a single route. */
+export interface FastifyAdapter {
+  /**
+   * Creates a plugin that admits requests through a gate: the requests of the instance that registers the plugin, and
+   * of the instances inside it. A permit is held until the response has been sent or the client has disconnected.
+   *
+   * @param options The gate and further settings: {@link LimitOptions}. Functions receive `(request, reply)`; an
+   *   `onLimited` that sends the reply itself returns the reply. `hook` selects the hook that decides: {@link
+   *   FastifyHook}.
+   * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
+   *
+   * @example
+   * import createServer from 'fastify';
+   * import { Throttle } from 'headgate';
+   * import { fastify } from 'headgate/http';
+   *
+   * const server = createServer();
+   * // 100 per second, 20 at a time. The others queue for up to 5 s.
+   * await server.register(fastify({ gate: new Throttle(100, 20), wait: 5 }));
+   * server.get('/', async () => 'hello');
+   */
+  (options: FastifyOptions<FastifyRequest, FastifyReply>): FastifyPlugin<FastifyRequest, FastifyReply>;
+  /** The overload for options whose functions declare the types of the request and the reply. */
+  <Request extends FastifyRequest = FastifyRequest, Reply extends FastifyReply = FastifyReply>(
+    options: FastifyOptions<Request, Reply>,
+  ): FastifyPlugin<Request, Reply>;
+  /** Creates a hook that admits the requests of single routes: {@link FastifyRoute}. */
+  readonly route: FastifyRoute;
+}
+
+/**
+ * Creates a hook that admits the requests of the routes that list it. The name of the hook in the route decides when:
+ * `onRequest` before the body is read, `preHandler` after authentication and with the parsed body. The same hook may
+ * belong to any number of routes, which then share its limit. A route may list several hooks.
+ *
+ * With `hold: 'handler'`, the handler of the route has finished when it has ended the response. The plugin also observes
+ * the promise of a handler that replies first and goes on working: such a handler needs the plugin.
+ */
+export interface FastifyRoute {
+  /**
+   * Creates the hook: {@link FastifyRoute}.
+   *
+   * @param options The gate and further settings: {@link LimitOptions}. Functions receive `(request, reply)`.
+   * @throws {RangeError | TypeError} An option is out of range; the message names it and the value received.
+   *
+   * @example
+   * import createServer from 'fastify';
+   * import { Throttle } from 'headgate';
+   * import { fastify } from 'headgate/http';
+   *
+   * const server = createServer();
+   * const exports = fastify.route({ gate: new Throttle(Infinity, 2), hold: 'handler' }); // two exports at a time
+   * server.get('/export', { preHandler: exports }, async () => 'all of it');
+   */
+  (
+    options: LimitOptions<[request: FastifyRequest, reply: FastifyReply]>,
+  ): FastifyRouteHook<FastifyRequest, FastifyReply>;
+  /** The overload for options whose functions declare the types of the request and the reply. */
+  <Request extends FastifyRequest = FastifyRequest, Reply extends FastifyReply = FastifyReply>(
+    options: LimitOptions<[request: Request, reply: Reply]>,
+  ): FastifyRouteHook<Request, Reply>;
+}
+
+/** A hook of a route: `onRequest`, `preParsing`, `preValidation` or `preHandler`. */
+export type FastifyRouteHook<Request, Reply> = (request: Request, reply: Reply) => Promise<unknown>;
+
+/** The adapter for Fastify: a plugin, and `fastify.route` for single routes. */
+export const fastify: FastifyAdapter = /* @__PURE__ */ Object.assign(
+  <Request extends FastifyRequest, Reply extends FastifyReply>(
+    options: FastifyOptions<Request, Reply>,
+  ): FastifyPlugin<Request, Reply> => createPlugin(options),
+  {
+    route: <Request extends FastifyRequest, Reply extends FastifyReply>(
+      options: LimitOptions<[request: Request, reply: Reply]>,
+    ): FastifyRouteHook<Request, Reply> => createHook(options),
+  },
+);

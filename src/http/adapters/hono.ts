@@ -5,13 +5,14 @@ import type { LimitOptions } from '../options.js';
 import { propertyOf } from '../platform/node-response.js';
 import { CLIENT_CLOSED_REQUEST, watchResponse } from '../platform/web-response.js';
 import {
+  endsWithBody,
   isFetchClosed,
   isFetchSent,
-  nodeConnection,
   onFetchClose,
   remoteAddress,
   requestObjectsOf,
   waitForFetchTurn,
+  watchUpgrade,
 } from '../platform/runtime.js';
 
 /** A request of Hono. */
@@ -104,21 +105,27 @@ export function hono<C extends HonoContext = HonoContext>(options: LimitOptions<
 export function hono<C extends HonoContext>(options: LimitOptions<[c: C]>): HonoMiddleware<C> {
   const decide = createDecision<[C]>(options, adapter);
   return async function headgate(c, next) {
+    const stopWatching = watchUpgrade(c.env);
     const verdict = await decide(c);
+    stopWatching?.();
     if (!verdict.allowed) {
       const { status, headers, body } = verdict.reply ?? CLIENT_CLOSED_REQUEST;
       return c.body(body || null, status, headers);
     }
-    const responseClosed = nodeConnection(c.env) === undefined ? verdict.responseClosed : undefined;
     try {
       await next();
     } catch (error) {
-      responseClosed?.();
+      if (endsWithBody(c.env, 500)) verdict.responseClosed?.();
       throw error;
     } finally {
       verdict.handlerFinished?.();
     }
-    const response = watchResponse(c.req.raw, c.res, verdict.fields, responseClosed);
+    const response = watchResponse(
+      c.req.raw,
+      c.res,
+      verdict.fields,
+      endsWithBody(c.env, c.res.status) ? verdict.responseClosed : undefined,
+    );
     if (response !== c.res) c.res = response;
     return undefined;
   };

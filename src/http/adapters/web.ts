@@ -6,13 +6,14 @@ import type { LimitOptions } from '../options.js';
 import { propertyOf } from '../platform/node-response.js';
 import { CLIENT_CLOSED_REQUEST, watchResponse } from '../platform/web-response.js';
 import {
+  endsWithBody,
   isFetchClosed,
   isFetchSent,
-  nodeConnection,
   onFetchClose,
   remoteAddress,
   requestObjectsOf,
   waitForFetchTurn,
+  watchUpgrade,
 } from '../platform/runtime.js';
 import { responseOf } from '../refusal.js';
 
@@ -79,16 +80,22 @@ export function web<Handler extends WebHandler>(
   const decide = createDecision<WebArguments<Handler>>(options, adapter);
   return async function headgate(...args) {
     const [request, connection] = args as [Request, ...unknown[]];
+    const stopWatching = watchUpgrade(connection);
     const verdict = await decide(...args);
+    stopWatching?.();
     if (!verdict.allowed) {
       return responseOf(verdict.reply ?? CLIENT_CLOSED_REQUEST, verdict.fields, request.method === 'HEAD');
     }
-    const responseClosed = nodeConnection(connection) === undefined ? verdict.responseClosed : undefined;
     try {
       const response = await handler(...(args as [Request, ...unknown[]]));
-      return watchResponse(request, response, verdict.fields, responseClosed);
+      return watchResponse(
+        request,
+        response,
+        verdict.fields,
+        endsWithBody(connection, response.status) ? verdict.responseClosed : undefined,
+      );
     } catch (error) {
-      responseClosed?.();
+      if (endsWithBody(connection, 500)) verdict.responseClosed?.();
       throw error;
     } finally {
       verdict.handlerFinished?.();
