@@ -23,11 +23,11 @@ export {
   ThrottleTimeoutError,
 } from './core/errors.js';
 export type { AcquireOptions, CorrectOptions, Gate, KeyedGate } from './core/gate.js';
-export { KeyedThrottle, type KeyedThrottleOptions } from './compose/keyed-throttle.js';
+export { KeyedThrottle, type KeyedThrottleOptions, type KeyedThrottleSettings } from './compose/keyed-throttle.js';
 export type { JointCost, ResourcesPermit } from './compose/joint-permit.js';
 export { Limiter, type LimiterAcquireOptions, type LimiterOptions, type Resources } from './compose/limiter.js';
 export { Resource } from './compose/resource.js';
 export type { MapOptions } from './core/map.js';
 export type { Permit, ThrottlePermit } from './core/permit.js';
 export type { Rate } from './core/limits.js';
-export { type Limits, Throttle, type ThrottleOptions } from './core/throttle.js';
+export { type Limits, Throttle, type ThrottleOptions, type ThrottleSettings } from './core/throttle.js';
