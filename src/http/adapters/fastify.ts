@@ -93,6 +93,7 @@ function observe(handler: Handler): Handler {
 }
 
 const adapter: FrameworkAdapter<[FastifyRequest, FastifyReply]> = {
+  name: 'fastify',
   ip: (request) => request.ip,
   socketAddress: (request) => request.raw.socket.remoteAddress,
   user: (request) => request.user,
@@ -151,7 +152,7 @@ export function fastify<Request extends FastifyRequest, Reply extends FastifyRep
   const { hook = 'onRequest' } = options;
   if (!['onRequest', 'preValidation', 'preHandler'].includes(hook))
     throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
-  const decide = createDecision<[Request, Reply]>(options, adapter);
+  const decide = createDecision<[Request, Reply]>(options, adapter, ['hook']);
   const headgate = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
     if (options.hold === 'handler') {
       const routes = instance as unknown as {
