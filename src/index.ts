@@ -24,7 +24,12 @@ export {
   ThrottleTimeoutError,
 } from './core/errors.js';
 export type { AcquireOptions, CorrectOptions, Gate, KeyedGate } from './core/gate.js';
-export { KeyedThrottle, type KeyedThrottleData, type KeyedThrottleOptions } from './compose/keyed-throttle.js';
+export {
+  KeyedThrottle,
+  type KeyedThrottleData,
+  type KeyedThrottleOptions,
+  type KeyedThrottleSettings,
+} from './compose/keyed-throttle.js';
 export type { JointCost, ResourcesPermit } from './compose/joint-permit.js';
 export {
   Limiter,
@@ -39,4 +44,4 @@ export type { IdleOptions } from './core/idle.js';
 export type { PermitData, ThrottleData } from './core/inspect.js';
 export type { Permit, ThrottlePermit } from './core/permit.js';
 export type { Rate } from './core/limits.js';
-export { type Limits, Throttle, type ThrottleOptions } from './core/throttle.js';
+export { type Limits, Throttle, type ThrottleOptions, type ThrottleSettings } from './core/throttle.js';

@@ -34,6 +34,21 @@ void new Throttle(10, undefined, undefined, {
 });
 // @ts-expect-error capacity is required
 void new Throttle();
+
+// One object with all settings
+expectTypeOf(new Throttle({ concurrency: 5 })).toEqualTypeOf<Throttle>();
+void new Throttle({ capacity: undefined, concurrency: undefined, period: undefined, burst: undefined });
+// @ts-expect-error a misspelled setting
+void new Throttle({ capactiy: 5 });
+// @ts-expect-error a setting of the wrong type
+void new Throttle({ capacity: '5' });
+// @ts-expect-error one object stands alone
+void new Throttle({ capacity: 10 }, 2);
+// @ts-expect-error only a keyed throttle has maxKeys
+void new Throttle({ maxKeys: 5 });
+expectTypeOf(new KeyedThrottle({ concurrency: 5, maxKeys: 5 })).toEqualTypeOf<KeyedThrottle>();
+// @ts-expect-error a misspelled setting
+void new KeyedThrottle({ maxKey: 5 });
 // @ts-expect-error capacity is a number
 void new Throttle('10');
 // @ts-expect-error a misspelled option

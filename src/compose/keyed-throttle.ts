@@ -11,6 +11,8 @@ import { type Clock, systemClock } from '../core/clock.js';
 import { addDisposal } from '../core/dispose.js';
 import { isQueueFullError, QueueFullError } from '../core/errors.js';
 import { printable } from '../core/refusals.js';
+import { pickOptions } from '../core/option-names.js';
+import { readSettings, THROTTLE_SETTINGS } from '../core/settings.js';
 import { checkCount, invalid } from '../core/validation.js';
 import type { Cost } from '../core/cost.js';
 import type { WatchedThrottle } from '../core/events.js';
@@ -18,7 +20,7 @@ import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js'
 import { IdleListeners, type IdleOptions, readBelow } from '../core/idle.js';
 import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
 import type { ThrottlePermit } from '../core/permit.js';
-import { Throttle, type ThrottleOptions, type ThrottleOwner } from '../core/throttle.js';
+import { Throttle, type ThrottleOptions, type ThrottleOwner, type ThrottleSettings } from '../core/throttle.js';
 import { type HeapItem, IndexedHeap } from './indexed-heap.js';
 
 /** Options of a {@link KeyedThrottle}: the options of each key's throttle, and a bound on the number of keys. */
@@ -30,6 +32,10 @@ export interface KeyedThrottleOptions<Name extends string = string> extends Thro
    */
   maxKeys?: number | undefined;
 }
+
+/** All settings of a {@link KeyedThrottle} by name: the limits of each key, and the {@link KeyedThrottleOptions}. */
+export interface KeyedThrottleSettings<Name extends string = string>
+  extends ThrottleSettings<Name>, Pick<KeyedThrottleOptions<Name>, 'maxKeys'> {}
 
 /** The default bound: clients may choose the keys, and a client can send any number of different keys. */
 const DEFAULT_MAX_KEYS = 100_000;
@@ -110,17 +116,33 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
   #callCount = 0;
 
   /**
+   * @param settings {@link KeyedThrottleSettings}: the limits and the options by name, as for a {@link Throttle}.
+   * @throws {RangeError | TypeError} A setting is out of range, or has an unknown name. The message contains its name
+   *   and the received value, or the nearest known name.
+   *
+   * @example
+   * import { KeyedThrottle } from 'headgate';
+   *
+   * const exports = new KeyedThrottle({ concurrency: 2, maxKeys: 10_000 }); // each key: any rate, 2 at a time
+   */
+  constructor(settings: KeyedThrottleSettings<Name>);
+  /**
    * @param capacity Tokens per `period` for each key: > 0; `Infinity` for no rate limit.
    * @param concurrency Jobs at a time for each key: an integer >= 0; `0` (the default) and `Infinity` for no limit.
    * @param period Seconds: > 0, finite. Default 1.
    * @param options {@link KeyedThrottleOptions}
-   * @throws {RangeError | TypeError} An argument is out of range. The message names it and the received value.
+   * @throws {RangeError | TypeError} An argument is out of range, or an option has an unknown name. The message contains
+   *   its name and the received value, or the nearest known name.
    */
-  constructor(capacity: number, concurrency = 0, period = 1, options: KeyedThrottleOptions<Name> = {}) {
-    this.#template = new Throttle<Name>(capacity, concurrency, period, options);
+  constructor(capacity: number, concurrency?: number, period?: number, options?: KeyedThrottleOptions<Name>);
+  constructor(...args: readonly unknown[]) {
+    const names = [...THROTTLE_SETTINGS, 'maxKeys'] as const;
+    const settings = readSettings('KeyedThrottle', names, args) as KeyedThrottleSettings<Name>;
+    const { maxKeys = DEFAULT_MAX_KEYS, ...each } = pickOptions(settings, names);
+    this.#template = new Throttle<Name>(each);
     addDisposal(KeyedThrottle.prototype, 'asyncDispose', disposeKeyedThrottle);
     addInspection(KeyedThrottle.prototype, 'KeyedThrottle');
-    const { maxKeys = DEFAULT_MAX_KEYS, clock = systemClock } = options;
+    const { clock = systemClock } = each;
     checkCount('maxKeys', maxKeys, 1);
     this.#clock = clock;
     this.#maxKeys = maxKeys;

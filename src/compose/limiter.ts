@@ -14,8 +14,16 @@ import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, Gate } from '../core/gate.js';
 import { addInspection } from '../core/inspect.js';
 import { copyMetadata } from '../core/map.js';
+import { checkOptionNames, pickOptions } from '../core/option-names.js';
 import { withoutStack } from '../core/refusals.js';
-import { checkAcquireOptions, checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
+import {
+  ACQUIRE_OPTIONS,
+  checkAcquireOptions,
+  checkFunction,
+  checkObject,
+  checkSeconds,
+  invalid,
+} from '../core/validation.js';
 import {
   applyToEach,
   type JointCost,
@@ -113,12 +121,14 @@ export class Limiter {
 
   /**
    * @param options {@link LimiterOptions}
-   * @throws {RangeError | TypeError} An option is out of range, a resource is not a gate, or a gate is listed twice.
+   * @throws {RangeError | TypeError} An option is out of range or unknown, a resource is not a gate, or a gate is listed
+   *   twice.
    */
   constructor(options: LimiterOptions) {
     checkObject('options', options);
+    checkOptionNames('new Limiter', options, ['timeout', 'resources', 'clock']);
     const { timeout, resources, clock = systemClock } = options;
-    checkNumber('timeout', 'a number >= 0', timeout, 0, Infinity);
+    checkSeconds('timeout', 'a number >= 0', timeout, 0, Infinity);
     if (!Array.isArray(resources)) throw invalid('resources', 'an array of gates', resources);
     resources.forEach((gate: Partial<Gate> | undefined, index) => {
       if (typeof gate?.acquire !== 'function' || 'keyed' in gate) throw invalid(`resources[${index}]`, 'a Gate', gate);
@@ -233,8 +243,9 @@ export class Limiter {
   async acquire(resources: readonly Gate[], options: LimiterAcquireOptions = {}): Promise<ResourcesPermit> {
     this.#checkOrder(resources);
     checkObject('options', options);
-    const { cost, ...acquireOptions } = options;
-    return callFrom(() => this.#acquire([...resources], cost, acquireOptions));
+    checkOptionNames('acquire', options, ['cost', ...ACQUIRE_OPTIONS]);
+    const acquireOptions = pickOptions(options, ACQUIRE_OPTIONS);
+    return callFrom(() => this.#acquire([...resources], options.cost, acquireOptions));
   }
 
   #checkOrder(resources: readonly Gate[]): void {

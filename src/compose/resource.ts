@@ -9,6 +9,7 @@ import { addInspection, readFields, type ThrottleData } from '../core/inspect.js
 import type { MapOptions } from '../core/map.js';
 import type { ThrottlePermit } from '../core/permit.js';
 import { Throttle, type ThrottleOptions } from '../core/throttle.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { checkInteger, checkObject } from '../core/validation.js';
 
 /**
@@ -28,15 +29,17 @@ export class Resource implements Gate {
   /**
    * @param capacity The maximum number in use at a time: an integer >= 1.
    * @param options `name`, `maxQueue`, `ttl` and `clock` of {@link ThrottleOptions}.
-   * @throws {RangeError | TypeError} An argument is out of range. The message names it and the received value.
+   * @throws {RangeError | TypeError} An argument is out of range, or an option has an unknown name. The message contains
+   *   its name and the received value, or the nearest known name.
    */
   constructor(capacity: number, options: Pick<ThrottleOptions, 'name' | 'maxQueue' | 'ttl' | 'clock'> = {}) {
     checkInteger('capacity', 'an integer >= 1', capacity, 1, Number.MAX_VALUE);
     checkObject('options', options);
+    checkOptionNames('new Resource', options, ['name', 'maxQueue', 'ttl', 'clock']);
     const { name, maxQueue, ttl, clock } = options;
     addDisposal(Resource.prototype, 'asyncDispose', disposeResource);
     addInspection(Resource.prototype, 'Resource');
-    this.#throttle = new Throttle(Infinity, capacity, 1, { name, maxQueue, ttl, clock });
+    this.#throttle = new Throttle({ concurrency: capacity, name, maxQueue, ttl, clock });
   }
 
   /** The maximum number in use at a time. */

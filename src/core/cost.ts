@@ -4,7 +4,7 @@
  * named rate after it, in the order of the names. Inside a gate without named rates, every cost is a number.
  */
 import { printable } from './refusals.js';
-import { checkNumber, invalid } from './validation.js';
+import { ACQUIRE_OPTIONS, checkNumber, invalid } from './validation.js';
 
 /**
  * A cost in tokens. A number charges every rate. A record charges each named rate its entry.
@@ -133,9 +133,11 @@ export function readLevels(levels: unknown, rates: NamedRates): (number | undefi
 
 function unknownRate(argument: string, key: string, rates: NamedRates): TypeError {
   const names = rates.names.map(printable).join(', ');
+  const isOption = argument === 'cost' && (ACQUIRE_OPTIONS as readonly string[]).includes(key);
   return new TypeError(
     `${argument}.${printable(key).slice(1, -1)} is not a rate of ${rates.describe()}: ` +
-      (names === '' ? 'it has no named rates' : `its named rates are ${names}`),
+      (names === '' ? 'it has no named rates' : `its named rates are ${names}`) +
+      (isOption ? `; the options follow the cost: acquire(1, { ${key} }) or run(fn, 1, { ${key} })` : ''),
   );
 }
 

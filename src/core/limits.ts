@@ -1,9 +1,11 @@
 /** The limits and settings of a gate: their checks, their budgets, and their description in messages. */
 import { type Budget, CombinedBudget } from './budget.js';
 import { type Clock, systemClock } from './clock.js';
+import { warnIfMilliseconds } from './milliseconds.js';
+import { checkOptionNames } from './option-names.js';
 import { SlidingWindow } from './sliding-window.js';
 import { TokenBucket } from './token-bucket.js';
-import { checkCount, checkNumber, checkObject, invalid } from './validation.js';
+import { checkCount, checkNumber, checkObject, checkSeconds, invalid } from './validation.js';
 
 /** A rate limit: `capacity` tokens per `period`. */
 export interface Rate<Name extends string = string> {
@@ -40,6 +42,11 @@ export interface CheckedRate {
   readonly margin: number | undefined;
 }
 
+/** A rate that is not checked yet. The main rate of a gate needs no capacity. */
+type GivenRate = { [Key in keyof Rate]?: Rate[Key] | undefined };
+
+const RATE_OPTIONS = ['name', 'capacity', 'period', 'burst', 'window', 'margin'] as const;
+
 /** The limits of a gate that {@link checkLimits} has checked. */
 export interface CheckedLimits extends CheckedRate {
   readonly concurrency: number;
@@ -61,11 +68,11 @@ export interface Settings {
 }
 
 /**
- * Checks the main rate and the concurrency of a gate, and fills in the defaults.
+ * Checks the main rate and the concurrency of a gate, and fills in the defaults. The default `capacity` is `Infinity`.
  *
  * @throws {RangeError | TypeError} A limit is out of range.
  */
-export function checkLimits(limits: Rate & { concurrency?: number | undefined }): CheckedLimits {
+export function checkLimits(limits: GivenRate & { concurrency?: number | undefined }): CheckedLimits {
   const { concurrency = 0 } = limits;
   checkCount('concurrency', concurrency);
   const { capacity, period, burst, window, margin } = checkRate(limits, '');
@@ -86,10 +93,9 @@ export function checkSettings(options: {
   name?: string | undefined;
   silent?: boolean | undefined;
 }): Settings {
-  checkObject('options', options);
   const { also = [], maxQueue = Infinity, ttl = Infinity, clock = systemClock, name, silent } = options;
   checkCount('maxQueue', maxQueue);
-  checkNumber('ttl', 'a number > 0', ttl, Number.MIN_VALUE, Infinity);
+  checkSeconds('ttl', 'a number > 0', ttl, Number.MIN_VALUE, Infinity);
   if (typeof clock?.now !== 'function' || typeof clock.schedule !== 'function')
     throw invalid('clock', 'a Clock', clock);
   if (name !== undefined && typeof name !== 'string') throw invalid('name', 'a string', name);
@@ -110,11 +116,15 @@ export function checkSettings(options: {
  *
  * @param prefix The text before the name of each argument in errors, such as `also[0].`.
  */
-function checkRate(rate: Rate, prefix: string): CheckedRate {
-  checkObject(prefix.slice(0, -1), rate);
-  const { name, capacity, period = 1, burst, window, margin } = rate;
-  // The main rate has no name. `prefix` is empty for the main rate.
-  if (prefix !== '' && name !== undefined) checkRateName(`${prefix}name`, name);
+function checkRate(rate: GivenRate, prefix: string): CheckedRate {
+  // `prefix` is empty for the main rate. The main rate has no name, and its caller has checked the names of its options.
+  const isMain = prefix === '';
+  const where = prefix.slice(0, -1);
+  checkObject(where, rate);
+  if (!isMain) checkOptionNames(where, rate, RATE_OPTIONS);
+  const { capacity = isMain ? Infinity : undefined!, period = 1, burst, window, margin } = rate;
+  const name = isMain ? undefined : rate.name;
+  if (name !== undefined) checkRateName(`${prefix}name`, name);
   checkNumber(`${prefix}capacity`, 'a number > 0', capacity, Number.MIN_VALUE, Infinity);
   checkNumber(`${prefix}period`, 'a finite number > 0', period, Number.MIN_VALUE, Number.MAX_VALUE);
   // A bucket of infinite size would switch off a finite capacity.
@@ -127,7 +137,7 @@ function checkRate(rate: Rate, prefix: string): CheckedRate {
     throw invalid(`${prefix}margin`, 'left out without window: "sliding"', margin, RangeError);
   if (window !== undefined && burst !== undefined)
     throw invalid(`${prefix}burst`, 'left out with window: "sliding"', burst, RangeError);
-  const checked = { name: prefix === '' ? undefined : name, capacity, period, burst, window, margin };
+  const checked = { name, capacity, period, burst, window, margin };
   const speed = capacity / period;
   // A rate that overflows would refill the bucket at once. A rate that underflows would never refill the bucket.
   if (capacity < Infinity && !(speed < Infinity && sizeOf(checked) / speed < Infinity)) {
@@ -135,6 +145,8 @@ function checkRate(rate: Rate, prefix: string): CheckedRate {
       `${prefix}capacity / ${prefix}period must fill the burst in finite time, received ${capacity} / ${period}`,
     );
   }
+  warnIfMilliseconds(`${prefix}period`, period);
+  if (margin !== undefined) warnIfMilliseconds(`${prefix}margin`, margin);
   return checked;
 }
 

@@ -3,7 +3,8 @@
  */
 import type { Cost } from './cost.js';
 import { callFrom, runJob } from './development.js';
-import { checkAcquireOptions, checkCost, checkFunction } from './validation.js';
+import { checkOptionNames } from './option-names.js';
+import { checkCost, checkFunction, checkObject, checkSignal } from './validation.js';
 import type { Gate } from './gate.js';
 import { openSource, type Source } from './item-source.js';
 import type { Permit } from './permit.js';
@@ -24,8 +25,10 @@ export function mapItems<T, R>(
 ): Promise<R[]> {
   return new Promise((resolve, reject) => {
     checkFunction('fn', fn);
-    checkAcquireOptions(options);
+    checkObject('options', options);
+    checkOptionNames('map', options, ['cost', 'signal']);
     const { cost = 1, signal } = options;
+    checkSignal(signal);
     if (typeof cost !== 'function' && typeof cost !== 'object') checkCost(cost);
     const source: Source<T> = openSource(items);
 

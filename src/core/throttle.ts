@@ -73,7 +73,9 @@ import { checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject
 import type { AcquireOptions, CorrectOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
+import { checkOptionNames } from './option-names.js';
 import { Grant, runWithPermit, type ThrottlePermit } from './permit.js';
+import { readSettings, THROTTLE_SETTINGS } from './settings.js';
 import { Timer } from './timer.js';
 import { type RunCall, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
 import {
@@ -120,6 +122,24 @@ export interface ThrottleOptions<Name extends string = string> extends Pick<Rate
   name?: string | undefined;
   /** `true`: the throttle publishes no events, because the gate that uses the throttle publishes them. @internal */
   silent?: boolean | undefined;
+}
+
+/**
+ * All settings of a {@link Throttle} by name: the limits, and the {@link ThrottleOptions}.
+ *
+ * @example
+ * import { Throttle, type ThrottleSettings } from 'headgate';
+ *
+ * const settings: ThrottleSettings = { capacity: 100, period: 60, window: 'sliding', name: 'mail' };
+ * console.log(new Throttle(settings).concurrency); // → 0
+ */
+export interface ThrottleSettings<Name extends string = string> extends ThrottleOptions<Name> {
+  /** Tokens per period: > 0. Default `Infinity`, for no rate limit. */
+  capacity?: number | undefined;
+  /** The largest number of jobs at a time: an integer >= 0. `0`, the default, and `Infinity` for no limit. */
+  concurrency?: number | undefined;
+  /** Seconds: > 0, finite. Default 1. */
+  period?: number | undefined;
 }
 
 /** The limits that {@link Throttle.configure} can change. A limit that is left out stays as it is. */
@@ -198,12 +218,25 @@ export class Throttle<Name extends string = never> implements Gate {
   readonly #publisher: EventPublisher;
 
   /**
+   * @param settings {@link ThrottleSettings}: the limits and the options by name. The object may be frozen or inherit
+   *   its settings, and is read once.
+   * @throws {RangeError | TypeError} A setting is out of range, or has an unknown name. The message contains its name
+   *   and the received value, or the nearest known name.
+   *
+   * @example
+   * import { Throttle } from 'headgate';
+   *
+   * const pool = new Throttle({ concurrency: 5 });    // any rate, 5 at a time
+   */
+  constructor(settings: ThrottleSettings<Name>);
+  /**
    * @param capacity Tokens per `period`: > 0; `Infinity` for no rate limit.
    * @param concurrency The largest number of jobs at a time: an integer >= 0; `0` (the default) and `Infinity` for no
    *   limit.
    * @param period Seconds: > 0, finite. Default 1.
    * @param options {@link ThrottleOptions}
-   * @throws {RangeError | TypeError} An argument is out of range. The message contains its name and the received value.
+   * @throws {RangeError | TypeError} An argument is out of range, or an option has an unknown name. The message contains
+   *   its name and the received value, or the nearest known name.
    *
    * @example
    * import { Throttle } from 'headgate';
@@ -213,33 +246,21 @@ export class Throttle<Name extends string = never> implements Gate {
   constructor(capacity: number, concurrency?: number, period?: number, options?: ThrottleOptions<Name>);
   /** Creates a full throttle with the limits and the settings of `model`, without a new check. @internal */
   constructor(model: Throttle<Name>, owner: ThrottleOwner);
-  constructor(
-    capacity: number | Throttle<Name>,
-    concurrency: number | ThrottleOwner = 0,
-    period = 1,
-    options: ThrottleOptions<Name> = {},
-  ) {
+  constructor(...args: readonly unknown[]) {
     addDisposal(Throttle.prototype, 'asyncDispose', disposeThrottle);
     addInspection(Throttle.prototype, 'Throttle');
-    if (Object(capacity) === capacity && #settings in (capacity as object)) {
-      const model = capacity as Throttle<Name>;
+    if (Object(args[1]) === args[1] && Object(args[0]) === args[0] && #settings in (args[0] as object)) {
+      const model = args[0] as Throttle<Name>;
       this.#settings = model.#settings;
       this.#limits = model.#limits;
-      this.#owner = concurrency as ThrottleOwner;
+      this.#owner = args[1] as ThrottleOwner;
       this.#ownBudget = model.#ownBudget?.fresh();
       this.#alsoBudgets =
         model.#alsoBudgets.length === 0 ? model.#alsoBudgets : model.#alsoBudgets.map((budget) => budget?.fresh());
     } else {
-      this.#settings = checkSettings(options);
-      const { burst, window, margin } = options;
-      this.#limits = checkLimits({
-        capacity: capacity as number,
-        concurrency: concurrency as number,
-        period,
-        burst,
-        window,
-        margin,
-      });
+      const settings = readSettings('Throttle', THROTTLE_SETTINGS, args) as ThrottleSettings<Name>;
+      this.#settings = checkSettings(settings);
+      this.#limits = checkLimits(settings);
       this.#alsoBudgets = this.#settings.also.map((rate) => createBudget(rate));
       this.#ownBudget = createBudget(this.#limits);
     }
@@ -520,6 +541,7 @@ export class Throttle<Name extends string = never> implements Gate {
    */
   correct(levels: Cost<Name>, options: CorrectOptions = {}): void {
     checkObject('options', options);
+    checkOptionNames('correct', options, ['onlyLower']);
     const { onlyLower = false } = options;
     if (typeof onlyLower !== 'boolean') throw invalid('onlyLower', 'a boolean', onlyLower);
     const vector = readLevels(levels, this);
@@ -654,6 +676,7 @@ export class Throttle<Name extends string = never> implements Gate {
    */
   configure(limits: Limits): void {
     checkObject('limits', limits);
+    checkOptionNames('configure', limits, ['capacity', 'concurrency', 'period', 'burst']);
     const current = this.#limits;
     const { capacity = current.capacity, concurrency = current.concurrency, period = current.period } = limits;
     const burst = 'burst' in limits ? limits.burst : current.burst;
@@ -937,12 +960,13 @@ export class Throttle<Name extends string = never> implements Gate {
     const isNumber = !this.#isNamed && typeof cost === 'number';
     if (isNumber && !(cost >= 0 && cost <= this.#maxCost)) throw this.#tooLargeError(cost);
     if (isNumber && options === undefined) return undefined;
-    const costs = isNumber ? [cost] : readCosts(cost, this);
+    const costs = isNumber ? undefined : readCosts(cost, this);
     if (options !== undefined) checkAcquireOptions(options);
     const slots = options?.slots ?? 1;
+    if (isNumber && slots === 1) return undefined;
     const error = tooManySlotsError(slots, this);
     if (error !== undefined) throw error;
-    return isNumber && slots === 1 ? undefined : new Terms(costs, slots);
+    return new Terms(costs ?? [cost as number], slots);
   }
 
   /** Adds a waiter to the queue. Throws the refusal if the queue is full or the deadline cannot be met. */

@@ -1,4 +1,7 @@
 /** Checks of arguments. Each check throws an error that contains the name of the argument and the received value. */
+import { warnIfMilliseconds } from './milliseconds.js';
+import { checkOptionNames } from './option-names.js';
+import { isPromiseLike } from './promise-like.js';
 
 /** Creates the error for an argument: a `TypeError` for a wrong type, a `RangeError` for a number out of range. */
 export function invalid(name: string, expected: string, value: unknown, Kind: ErrorConstructor = TypeError): Error {
@@ -37,13 +40,28 @@ export function checkCount(name: string, value: unknown, min: number = 0): void 
 
 /** Throws unless `value` is a function. */
 export function checkFunction(name: string, value: unknown): void {
-  if (typeof value !== 'function') throw invalid(name, 'a function', value);
+  if (typeof value === 'function') return;
+  throw invalid(name, isPromiseLike(value) ? 'a function that returns the promise: () => work()' : 'a function', value);
 }
 
 /** Throws unless `value` is an object. */
 export function checkObject(name: string, value: unknown): void {
   if (typeof value !== 'object' || value === null) throw invalid(name, 'an object', value);
 }
+
+/** Throws unless `value` is a duration in seconds from `min` to `max`. Warns if it looks like milliseconds. */
+export function checkSeconds(name: string, expected: string, value: unknown, min: number, max: number): void {
+  checkNumber(name, expected, value, min, max);
+  warnIfMilliseconds(name, value as number);
+}
+
+/** The options of `acquire` and `run`. */
+export const ACQUIRE_OPTIONS: readonly ['signal', 'timeout', 'slots', 'stack'] = [
+  'signal',
+  'timeout',
+  'slots',
+  'stack',
+];
 
 /** Throws unless `options` are valid {@link AcquireOptions}. Throws the reason of a signal that has already aborted. */
 export function checkAcquireOptions(options: {
@@ -52,9 +70,17 @@ export function checkAcquireOptions(options: {
   slots?: number | undefined;
 }): void {
   checkObject('options', options);
-  const { signal, timeout = 0, slots = 1 } = options;
-  checkNumber('timeout', 'a number >= 0', timeout, 0, Infinity);
-  checkInteger('slots', 'an integer >= 0', slots, 0, Number.MAX_VALUE);
+  // A plain comparison of the usual names takes less time than the full check.
+  for (const name in options)
+    if (name !== 'timeout' && name !== 'signal') checkOptionNames('acquire or run', options, ACQUIRE_OPTIONS);
+  const { signal, timeout, slots } = options;
+  if (timeout !== undefined) checkSeconds('timeout', 'a number >= 0', timeout, 0, Infinity);
+  if (slots !== undefined) checkInteger('slots', 'an integer >= 0', slots, 0, Number.MAX_VALUE);
+  checkSignal(signal);
+}
+
+/** Throws unless `signal` is an `AbortSignal`. Throws the reason of a signal that has already aborted. */
+export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal === undefined) return;
   if (typeof signal?.addEventListener !== 'function') throw invalid('signal', 'an AbortSignal', signal);
   if (signal.aborted) throw signal.reason;

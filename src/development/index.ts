@@ -3,6 +3,7 @@
  * headgate in the process.
  */
 import { development } from '../core/development.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { checkObject, invalid } from '../core/validation.js';
 import { Aids, type DevelopmentOptions } from './aids.js';
 
@@ -45,11 +46,10 @@ const SETTINGS: Readonly<Record<string, readonly unknown[]>> = {
  */
 export function configureDevelopment(options: DevelopmentOptions): void {
   checkObject('options', options);
+  checkOptionNames('configureDevelopment', options, Object.keys(SETTINGS));
   const values = { ...options } as Record<string, unknown>;
-  for (const [name, value] of Object.entries(values)) {
-    const allowed = Object.hasOwn(SETTINGS, name) ? SETTINGS[name] : undefined;
-    if (allowed === undefined)
-      throw new TypeError(`unknown option "${name}" of configureDevelopment; the options are nested and leaks`);
+  for (const [name, allowed] of Object.entries(SETTINGS)) {
+    const value = values[name];
     if (!allowed.includes(value))
       throw invalid(name, name === 'leaks' ? 'a boolean' : "'reject', 'warn' or 'ignore'", value);
   }

@@ -1,6 +1,6 @@
 /** The options of `throttledFetch`: their types, their defaults and their validation. */
 import { type Clock, systemClock } from '../core/clock.js';
-import { checkCount, checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
+import { checkCount, checkFunction, checkInteger, checkObject, checkSeconds, invalid } from '../core/validation.js';
 import { type Cost, checkCostForm } from '../core/cost.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
@@ -162,12 +162,12 @@ export function resolveOptions<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   if (typeof refundRefused !== 'boolean') throw invalid('refundRefused', 'a boolean', refundRefused);
   if (learn !== undefined && learn !== true && typeof learn !== 'function')
     throw invalid('learn', 'true or a function', learn);
-  checkNumber('wait', 'a number >= 0', wait, 0, Infinity);
-  checkNumber('timeout', 'a number > 0', timeout, Number.MIN_VALUE, Infinity);
+  checkSeconds('wait', 'a number >= 0', wait, 0, Infinity);
+  checkSeconds('timeout', 'a number > 0', timeout, Number.MIN_VALUE, Infinity);
   checkCount('retries', retries);
   if (!Array.isArray(statuses)) throw invalid('statuses', 'an array', statuses);
   for (const status of statuses) checkInteger('statuses', 'integers from 100 to 999', status, 100, 999);
-  checkNumber('maxPause', 'a number > 0', maxPause, Number.MIN_VALUE, Infinity);
+  checkSeconds('maxPause', 'a number > 0', maxPause, Number.MIN_VALUE, Infinity);
   if (hold !== 'headers' && hold !== 'body') throw invalid('hold', '"headers" or "body"', hold);
   if (typeof clock?.schedule !== 'function') throw invalid('clock', 'a Clock', clock);
   return {

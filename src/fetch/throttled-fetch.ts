@@ -2,6 +2,7 @@
  * `throttledFetch`: engine.ts repeats the attempts, and attempt.ts describes a single attempt.
  */
 import type { Gate, KeyedGate } from '../core/gate.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { isPromiseLike } from '../core/promise-like.js';
 import { type Call, type Client, runAttempt } from './attempt.js';
 import { computeCost, isSkipped } from './computed-options.js';
@@ -11,6 +12,24 @@ import { Learner } from './learn.js';
 import type { RateName } from './names.js';
 import { type FetchLike, resolveOptions, type ThrottledFetchOptions } from './options.js';
 import { asRequest, canReplay, copyInit, copyInput, describeRequest, type Fetch } from './request-copy.js';
+
+const NAMES: readonly (keyof ThrottledFetchOptions)[] = [
+  'fetch',
+  'key',
+  'cost',
+  'settle',
+  'refundRefused',
+  'learn',
+  'wait',
+  'timeout',
+  'skip',
+  'retries',
+  'statuses',
+  'refusal',
+  'maxPause',
+  'hold',
+  'clock',
+];
 
 /**
  * Creates a `fetch` that sends every request through `gate`. When the upstream refuses a request, the gate is paused:
@@ -76,6 +95,7 @@ export function throttledFetch<K, G extends KeyedGate<K>, F extends FetchLike>(
 ): F;
 export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledFetchOptions<K> = {}): Fetch {
   const settings = resolveOptions(gate, options);
+  checkOptionNames('throttledFetch', options, NAMES);
   const { fetch, cost, skip, learn, retries } = settings;
   const resolveKey = createKeyResolver(gate, options.key);
   const engine = createEngine(gate, settings);

@@ -2,6 +2,7 @@
 import { type Cost, checkCostForm } from '../core/cost.js';
 import type { Clock } from '../core/clock.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
+import { checkOptionNames } from '../core/option-names.js';
 import type { Permit } from '../core/permit.js';
 import { isPromiseLike } from '../core/promise-like.js';
 import { checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
@@ -13,6 +14,19 @@ import type { RateName } from './names.js';
 import { type Refusal, resolveOptions } from './options.js';
 import { NOT_REFUSED } from './refusal.js';
 import { isSignal, rejectOnAbort, untilAborted } from './until-aborted.js';
+
+const NAMES: readonly (keyof ThrottledOptions<never, never>)[] = [
+  'key',
+  'cost',
+  'refusal',
+  'settle',
+  'signal',
+  'wait',
+  'retries',
+  'maxPause',
+  'refundRefused',
+  'clock',
+];
 
 /** A call of the wrapped function that has returned. */
 export interface SendResult<R> {
@@ -120,6 +134,7 @@ export function throttled<K, A extends unknown[], R>(
 ): (...args: A) => Promise<R> {
   checkFunction('send', send);
   checkObject('options', options);
+  checkOptionNames('throttled', options, NAMES);
   const { cost = 1, refusal, settle, signal: signalOf, wait, retries, maxPause, refundRefused, clock } = options;
   for (const [name, value] of Object.entries({ refusal, settle, signal: signalOf }))
     if (value !== undefined) checkFunction(name, value);

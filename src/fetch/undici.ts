@@ -2,6 +2,7 @@
 import { checkCostForm, type Cost } from '../core/cost.js';
 import type { Clock } from '../core/clock.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { isPromiseLike } from '../core/promise-like.js';
 import { checkFunction, checkObject, invalid } from '../core/validation.js';
 import { createEngine, sendWithRetries } from './engine.js';
@@ -12,6 +13,19 @@ import { canReplay } from './request-copy.js';
 import { UndiciAttempt } from './undici-attempt.js';
 import { type DispatchHandler, RequestController } from './undici-controller.js';
 import { rejectOnAbort } from './until-aborted.js';
+
+const NAMES: readonly (keyof UndiciThrottleOptions)[] = [
+  'key',
+  'cost',
+  'refusal',
+  'statuses',
+  'wait',
+  'retries',
+  'maxPause',
+  'refundRefused',
+  'hold',
+  'clock',
+];
 
 /** A request of undici: the first argument of `dispatch`. */
 export interface UndiciRequest {
@@ -108,6 +122,7 @@ export function undiciThrottle<K>(
   options: UndiciThrottleOptions<K> = {},
 ): UndiciInterceptor {
   checkObject('options', options);
+  checkOptionNames('undiciThrottle', options, NAMES);
   const { cost = 1, refusal, statuses, wait, retries, maxPause, refundRefused, hold, clock } = options;
   if (refusal !== undefined) checkFunction('refusal', refusal);
   const common = { statuses, wait, retries, maxPause, refundRefused, hold, clock };

@@ -1,10 +1,11 @@
 /** The short form for the most common limit: a maximum number of simultaneous requests for each client. */
-import { checkInteger, invalid } from '../core/validation.js';
+import { checkOptionNames, pickOptions } from '../core/option-names.js';
+import { checkInteger, checkObject, invalid } from '../core/validation.js';
 import type { KeyedGate } from '../core/gate.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import type { Key } from './key.js';
 import { DEFAULT_MAX_KEYS } from './max-keys.js';
-import { checkKeyed, checkTtl, type CommonOptions, type GatePerKey } from './options.js';
+import { checkKeyed, checkTtl, COMMON_OPTIONS, type CommonOptions, type GatePerKey } from './options.js';
 
 /** The argument of a function that creates a backend. */
 export interface BackendNeeds {
@@ -73,7 +74,10 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
 export function concurrencyLimit<A extends unknown[]>(
   options: ConcurrencyLimitOptions<A>,
 ): CommonOptions<A> & GatePerKey<A> {
-  const { maxConcurrent, maxKeys, backend, ttl, hold = 'handler', ...rest } = options;
+  checkObject('options', options);
+  const names = ['key', 'maxConcurrent', 'backend', 'maxKeys', ...COMMON_OPTIONS] as const;
+  checkOptionNames('concurrencyLimit', options, names);
+  const { maxConcurrent, maxKeys, backend, ttl, hold = 'handler', ...rest } = pickOptions(options, names);
   checkInteger('maxConcurrent', 'an integer >= 1', maxConcurrent, 1, Number.MAX_VALUE);
   if (maxKeys !== undefined && backend !== undefined)
     throw invalid('maxKeys', 'undefined where backend is set', maxKeys);
@@ -82,7 +86,7 @@ export function concurrencyLimit<A extends unknown[]>(
   const isCreated = typeof backend === 'function';
   const keyed = isCreated
     ? backend({ concurrency: maxConcurrent, ttl })
-    : (backend ?? new KeyedThrottle(Infinity, maxConcurrent, 1, { maxKeys: maxKeys ?? DEFAULT_MAX_KEYS }));
+    : (backend ?? new KeyedThrottle({ concurrency: maxConcurrent, maxKeys: maxKeys ?? DEFAULT_MAX_KEYS }));
   checkKeyed('backend', keyed);
   checkConcurrency(keyed, maxConcurrent);
   // A created backend applies `ttl` alone: the adapter cannot distinguish a slow request from a leaked one.

@@ -50,14 +50,16 @@ const DROP: Verdict = { allowed: false, fields: NO_FIELDS };
 /**
  * Creates the decision function of one middleware.
  *
+ * @param ownOptions The names of the options that the caller itself reads.
  * @throws {RangeError | TypeError} An option is out of range.
  */
 export function createDecision<A extends unknown[]>(
   options: LimitOptions<A>,
   adapter: FrameworkAdapter<A>,
+  ownOptions: readonly string[] = [],
 ): (...args: A) => Promise<Verdict> {
   const { gate, keyed, key, cost, wait, block, status, onLimited, headers, skip, failOpen, ipv6Prefix, hold, ttl } =
-    checkOptions(options);
+    checkOptions(adapter.name, options, ownOptions);
   const resolveKey = key === undefined ? undefined : createKeyResolver(key, adapter, ipv6Prefix);
   const holdUntilFinished = hold === 'handler';
   /** The identity of this middleware. */

@@ -10,6 +10,8 @@ import type { Reply } from './refusal.js';
  * A response is *closed* when it was sent completely, or when its client has disconnected.
  */
 export interface FrameworkAdapter<A extends unknown[]> extends RequestView<A> {
+  /** The function of the public API that uses the adapter, for messages. */
+  readonly name: string;
   /** Returns the objects that represent the request: see `findState`. */
   requestObjects(...args: A): readonly object[];
   /** Waits for the response's turn on the connection. `undefined` if it is already the response's turn. */

@@ -1,6 +1,7 @@
 /** The options that all adapters share, and their validation. */
 import type { ThrottleError } from '../core/errors.js';
-import { checkFunction, checkInteger, checkNumber, checkObject, invalid } from '../core/validation.js';
+import { checkOptionNames } from '../core/option-names.js';
+import { checkFunction, checkInteger, checkObject, checkSeconds, invalid } from '../core/validation.js';
 import { type Cost, checkCostForm } from '../core/cost.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import type { Key } from './key.js';
@@ -118,9 +119,35 @@ export type CheckedOptions<A extends unknown[]> = Pick<
     >;
   }>;
 
-/** Checks the options and adds the defaults. @throws {RangeError | TypeError} An option is out of range. */
-export function checkOptions<A extends unknown[]>(options: LimitOptions<A>): CheckedOptions<A> {
+/** The names of {@link CommonOptions}. */
+export const COMMON_OPTIONS: readonly (keyof CommonOptions<never>)[] = [
+  'cost',
+  'wait',
+  'block',
+  'status',
+  'onLimited',
+  'headers',
+  'skip',
+  'failOpen',
+  'ipv6Prefix',
+  'hold',
+  'ttl',
+];
+
+/**
+ * Checks the options and adds the defaults.
+ *
+ * @param where The function that received the options.
+ * @param ownOptions The names of its options beside {@link LimitOptions}.
+ * @throws {RangeError | TypeError} An option is out of range or unknown.
+ */
+export function checkOptions<A extends unknown[]>(
+  where: string,
+  options: LimitOptions<A>,
+  ownOptions: readonly string[] = [],
+): CheckedOptions<A> {
   checkObject('options', options);
+  checkOptionNames(where, options, ['gate', 'keyed', 'key', ...COMMON_OPTIONS, ...ownOptions]);
   const {
     gate,
     keyed,
@@ -143,7 +170,7 @@ export function checkOptions<A extends unknown[]>(options: LimitOptions<A>): Che
   if ((key === undefined) !== (keyed === undefined)) throw invalid('key', 'set if and only if keyed is set', key);
   const { wait = (gate as { timeout?: number } | undefined)?.timeout ?? 0 } = options;
   if (typeof cost !== 'function') checkCostForm('cost', cost);
-  checkNumber('wait', 'a number >= 0', wait, 0, Infinity);
+  checkSeconds('wait', 'a number >= 0', wait, 0, Infinity);
   checkInteger('status', 'an integer from 400 to 599', status, 400, 599);
   checkInteger('ipv6Prefix', 'an integer from 1 to 128', ipv6Prefix, 1, 128);
   checkTtl(ttl);
@@ -165,5 +192,5 @@ export function checkKeyed(name: string, value: unknown): asserts value is Keyed
 
 /** Throws if `ttl` is out of range. The upper bound is the longest delay of a timer: 2^31 milliseconds. */
 export function checkTtl(ttl: unknown): void {
-  if (ttl !== undefined) checkNumber('ttl', 'a number > 0, up to 2147483', ttl, Number.MIN_VALUE, 2_147_483);
+  if (ttl !== undefined) checkSeconds('ttl', 'a number > 0, up to 2147483', ttl, Number.MIN_VALUE, 2_147_483);
 }

@@ -33,6 +33,7 @@ function platformOf({ request }: HttpMessages): PlatformAdapter {
 }
 
 const adapter: FrameworkAdapter<[Call]> = {
+  name: 'a limit of HeadgateModule',
   ip: ({ platform, request, response }) => platform.ip(request, response),
   socketAddress: ({ platform, request, response }) => platform.socketAddress?.(request, response),
   user: ({ platform, request, response }) => platform.user(request, response),

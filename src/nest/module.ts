@@ -11,6 +11,7 @@ import {
   type OnModuleInit,
 } from '@nestjs/common';
 import { DiscoveryModule, DiscoveryService, MetadataScanner } from '@nestjs/core';
+import { checkOptionNames } from '../core/option-names.js';
 import { checkFunction, checkObject } from '../core/validation.js';
 import { getGateToken, referencesOf } from './guard.js';
 import { type HeadgateAsyncOptions, type HeadgateOptions, limitNames } from './options.js';
@@ -91,6 +92,7 @@ export class HeadgateModule
    */
   static forRootAsync(options: HeadgateAsyncOptions): DynamicModule {
     checkObject('options', options);
+    checkOptionNames('HeadgateModule.forRootAsync', options, ['imports', 'inject', 'useFactory', 'names', 'global']);
     const { imports, inject = [], useFactory, names = [], global } = options;
     checkFunction('useFactory', useFactory);
     return dynamicModule(

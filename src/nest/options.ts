@@ -1,8 +1,9 @@
 /** The options of `HeadgateModule`, and their validation. */
 import type { ExecutionContext, FactoryProvider, ModuleMetadata } from '@nestjs/common';
 import type { Gate, KeyedGate } from '../core/gate.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
-import type { CommonOptions, LimitOptions } from '../http/options.js';
+import { COMMON_OPTIONS, type CommonOptions, type LimitOptions } from '../http/options.js';
 import type { Key } from '../http/key.js';
 
 /**
@@ -91,9 +92,21 @@ export interface CheckedModule {
 /** The name of the limit that applies to every route behind the guard. */
 export const DEFAULT_LIMIT = 'default';
 
+const MODULE_OPTIONS: readonly string[] = [
+  'limits',
+  'drain',
+  'http',
+  'global',
+  'gate',
+  'keyed',
+  'key',
+  ...COMMON_OPTIONS,
+];
+
 /** Checks the options of the module. @throws {RangeError | TypeError} An option is out of range. */
 export function checkModuleOptions(options: HeadgateOptions): CheckedModule {
   checkObject('options', options);
+  checkOptionNames('HeadgateModule.forRoot', options, MODULE_OPTIONS);
   // `global` belongs to `forRoot`.
   const { limits = {}, drain = 10, http, global: _, ...rest } = options as HeadgateOptions & { global?: unknown };
   checkObject('limits', limits);

@@ -3,7 +3,8 @@
  * one of its callers waits for a permit of the key or holds one.
  */
 import { addDisposal } from '../core/dispose.js';
-import { invalid } from '../core/validation.js';
+import { checkOptionNames, pickOptions } from '../core/option-names.js';
+import { checkObject, invalid } from '../core/validation.js';
 import type { Cost } from '../core/cost.js';
 import type { WatchedThrottle } from '../core/events.js';
 import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js';
@@ -12,7 +13,7 @@ import { addInspection, readFields } from '../core/inspect.js';
 import { KeyedThrottle } from '../compose/keyed-throttle.js';
 import type { RedisState } from './inspect.js';
 import type { RedisPermit } from './lease.js';
-import type { RedisKeyedThrottleOptions } from './options.js';
+import { KEYED_OPTIONS, type RedisKeyedThrottleOptions } from './options.js';
 import { type SharedConnection, sharedConnection } from './shared-connection.js';
 import type { LocalGate } from './fallback.js';
 import { type InternalOptions, RedisThrottle, type RedisThrottleData } from './throttle.js';
@@ -65,13 +66,15 @@ export class RedisKeyedThrottle<Name extends string = never> implements KeyedGat
   constructor(options: RedisKeyedThrottleOptions<Name>, internal: InternalOptions = {}) {
     addDisposal(RedisKeyedThrottle.prototype, 'asyncDispose', disposeRedisKeyedThrottle);
     addInspection(RedisKeyedThrottle.prototype, 'RedisKeyedThrottle');
-    this.#model = new RedisThrottle<Name>({ ...options, key: 'model' }, { onUnregistered() {} });
-    const { capacity = Infinity, concurrency, period, burst, window, margin, also, maxQueue, name, clock } = options;
-    const settings = { burst, window, margin, also, maxQueue, name, clock, silent: true };
-    this.#local = new KeyedThrottle<string, string>(capacity, concurrency, period, settings);
-    this.#options = { ...options };
+    checkObject('options', options);
+    checkOptionNames('new RedisKeyedThrottle', options, KEYED_OPTIONS);
+    this.#options = pickOptions<RedisKeyedThrottleOptions, keyof RedisKeyedThrottleOptions>(options, KEYED_OPTIONS);
+    this.#model = new RedisThrottle<string>({ ...this.#options, key: 'model' }, { onUnregistered() {} });
+    const { capacity, concurrency, period, burst, window, margin, also, maxQueue, name, clock } = this.#options;
+    const limits = { capacity, concurrency, period, burst, window, margin, also };
+    this.#local = new KeyedThrottle<string, string>({ ...limits, maxQueue, name, clock, silent: true });
     this.#internal = internal;
-    this.#connection = sharedConnection(options.client);
+    this.#connection = sharedConnection(this.#options.client);
     this.#connection.retain();
   }
 

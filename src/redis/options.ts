@@ -4,7 +4,8 @@ import { describeCost, type Terms } from '../core/cost.js';
 import { QueueClearedError, QueueFullError, ThrottleClosedError, ThrottleTimeoutError } from '../core/errors.js';
 import { describeLimits, type Rate } from '../core/limits.js';
 import { clearedMessage, DRAINS, printable, refusal } from '../core/refusals.js';
-import { checkNumber, checkObject, invalid } from '../core/validation.js';
+import { checkOptionNames } from '../core/option-names.js';
+import { checkObject, checkSeconds, invalid } from '../core/validation.js';
 import type { RedisConnection } from './client.js';
 import { messageOf, ThrottleBackendError } from './errors.js';
 
@@ -92,9 +93,30 @@ interface CheckedOptions {
   readonly clock: Clock;
 }
 
-/** @throws {RangeError | TypeError} An option is out of range. */
+/** The names of {@link RedisKeyedThrottleOptions}. */
+export const KEYED_OPTIONS: readonly (keyof RedisKeyedThrottleOptions)[] = [
+  'client',
+  'capacity',
+  'concurrency',
+  'period',
+  'burst',
+  'window',
+  'margin',
+  'also',
+  'ttl',
+  'prefix',
+  'failOpen',
+  'linger',
+  'commandTimeout',
+  'maxQueue',
+  'name',
+  'clock',
+];
+
+/** @throws {RangeError | TypeError} An option is out of range or unknown. */
 export function checkOptions(options: RedisThrottleOptions): CheckedOptions {
   checkObject('options', options);
+  checkOptionNames('new RedisThrottle', options, ['key', ...KEYED_OPTIONS]);
   const {
     key,
     ttl = 60,
@@ -109,9 +131,9 @@ export function checkOptions(options: RedisThrottleOptions): CheckedOptions {
   if (key === '') throw invalid('key', 'a string that is not empty', key, RangeError);
   if (typeof prefix !== 'string') throw invalid('prefix', 'a string', prefix);
   if (/[{}]/.test(prefix)) throw invalid('prefix', 'a string without braces', prefix, RangeError);
-  checkNumber('ttl', 'a number from 0.05 to 2000000', ttl, 0.05, 2_000_000);
-  checkNumber('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
-  checkNumber('linger', 'a finite number >= 0', linger, 0, Number.MAX_VALUE);
+  checkSeconds('ttl', 'a number from 0.05 to 2000000', ttl, 0.05, 2_000_000);
+  checkSeconds('commandTimeout', 'a finite number > 0', commandTimeout, Number.MIN_VALUE, Number.MAX_VALUE);
+  checkSeconds('linger', 'a finite number >= 0', linger, 0, Number.MAX_VALUE);
   if (typeof failOpen !== 'boolean') throw invalid('failOpen', 'a boolean', failOpen);
   return { key, ttl, prefix, failOpen, linger, commandTimeout, maxQueue, clock };
 }

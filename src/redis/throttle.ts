@@ -8,6 +8,7 @@ import { IdleListeners, type IdleOptions, readBelow } from '../core/idle.js';
 import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
 import type { Rate } from '../core/limits.js';
 import { mapItems, type MapOptions, wrapFunction } from '../core/map.js';
+import { checkOptionNames } from '../core/option-names.js';
 import { runWithPermit } from '../core/permit.js';
 import { type Limits, Throttle } from '../core/throttle.js';
 import { checkAcquireOptions, checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
@@ -99,9 +100,9 @@ export class RedisThrottle<Name extends string = never> implements Gate {
     addDisposal(RedisThrottle.prototype, 'asyncDispose', disposeRedisThrottle);
     addInspection(RedisThrottle.prototype, 'RedisThrottle');
     const { key, ttl, prefix, failOpen, linger, commandTimeout, maxQueue, clock: source } = checkOptions(options);
-    const { capacity = Infinity, concurrency, period, burst, window, margin, also, name } = options;
-    const settings = { burst, window, margin, maxQueue, name, clock: source, silent: true };
-    this.#local = new Throttle<string>(capacity, concurrency, period, { ...settings, also });
+    const { capacity, concurrency, period, burst, window, margin, also, name } = options;
+    const settings = { capacity, concurrency, period, burst, window, margin, also };
+    this.#local = new Throttle<string>({ ...settings, maxQueue, name, clock: source, silent: true });
     this.#rates = new FleetRates(this.#local, { burst, window, margin }, () => labelOf(this));
     const rates = this.#rates.names.length === 0 ? undefined : this.#rates;
     const clock = new SteadyClock(source);
@@ -329,6 +330,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
    */
   async correct(levels: Cost<Name>, options: CorrectOptions = {}): Promise<void> {
     checkObject('options', options);
+    checkOptionNames('correct', options, ['onlyLower']);
     const { onlyLower = false } = options;
     if (typeof onlyLower !== 'boolean') throw invalid('onlyLower', 'a boolean', onlyLower);
     const text = this.#rates.readLevels(levels);

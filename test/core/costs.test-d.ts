@@ -14,6 +14,7 @@ import {
   Throttle,
   type ThrottleError,
   type ThrottleOptions,
+  type ThrottleSettings,
 } from 'headgate';
 import { expectTypeOf } from 'vitest';
 
@@ -25,6 +26,18 @@ const llm = new Throttle(500, 20, 60, {
 expectTypeOf(llm).toEqualTypeOf<Throttle<'input' | 'output'>>();
 expectTypeOf(new Throttle(1)).toEqualTypeOf<Throttle>();
 expectTypeOf(new Throttle(1, 2, 3, { burst: 4, also: [{ capacity: 1 }] })).toEqualTypeOf<Throttle>();
+expectTypeOf(
+  new Throttle({
+    capacity: 500,
+    also: [{ name: 'input', capacity: 5 }, { capacity: 5 }, { name: 'output', capacity: 1 }],
+  }),
+).toEqualTypeOf<Throttle<'input' | 'output'>>();
+expectTypeOf(new Throttle({ burst: 4, also: [{ capacity: 1 }] })).toEqualTypeOf<Throttle>();
+expectTypeOf(new KeyedThrottle({ also: [{ name: 'tokens', capacity: 5 }], maxKeys: 3 })).toEqualTypeOf<
+  KeyedThrottle<string, 'tokens'>
+>();
+declare const someSettings: ThrottleSettings;
+expectTypeOf(new Throttle(someSettings)).toEqualTypeOf<Throttle<string>>();
 expectTypeOf(llm.levels).toEqualTypeOf<Readonly<Record<'input' | 'output', number>>>();
 declare const someOptions: ThrottleOptions;
 expectTypeOf(new Throttle(1, 0, 1, someOptions)).toEqualTypeOf<Throttle<string>>();

@@ -40,6 +40,7 @@ export type ExpressMiddleware<Req, Res> = (
 ) => void;
 
 const adapter: FrameworkAdapter<[ExpressRequest, NodeResponse]> = {
+  name: 'express',
   ip: (req) => req.ip ?? req.socket.remoteAddress,
   socketAddress: (req) => req.socket.remoteAddress,
   user: (req) => req.user,

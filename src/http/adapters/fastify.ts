@@ -93,6 +93,7 @@ function observe(handler: Handler): Handler {
 }
 
 const adapter: FrameworkAdapter<[FastifyRequest, FastifyReply]> = {
+  name: 'fastify',
   ip: (request) => request.ip,
   socketAddress: (request) => request.raw.socket.remoteAddress,
   user: (request) => request.user,
@@ -123,8 +124,9 @@ export { adapter as fastifyAdapter };
 /** Creates the hook that decides. Its result is the reply if the handler must not run. */
 function createHook<Request extends FastifyRequest, Reply extends FastifyReply>(
   options: LimitOptions<[request: Request, reply: Reply]>,
+  ownOptions: readonly string[] = [],
 ): FastifyRouteHook<Request, Reply> {
-  const decide = createDecision<[Request, Reply]>(options, adapter);
+  const decide = createDecision<[Request, Reply]>(options, adapter, ownOptions);
   return async function headgate(request, reply) {
     const verdict = await decide(request, reply);
     if (verdict.allowed) {
@@ -151,7 +153,7 @@ function createPlugin<Request extends FastifyRequest, Reply extends FastifyReply
   const { hook = 'onRequest' } = options;
   if (!['onRequest', 'preValidation', 'preHandler'].includes(hook))
     throw invalid('hook', "'onRequest', 'preValidation' or 'preHandler'", hook);
-  const decide = createHook(options);
+  const decide = createHook(options, ['hook']);
   const headgate = async (instance: FastifyInstance<Request, Reply>): Promise<void> => {
     if (options.hold === 'handler') {
       const routes = instance as unknown as {

@@ -59,6 +59,7 @@ export interface HonoContext {
 export type HonoMiddleware<C> = (c: C, next: () => Promise<void>) => Promise<Response | undefined>;
 
 const adapter: FrameworkAdapter<[HonoContext]> = {
+  name: 'hono',
   ip: (c) => remoteAddress(c.req.raw, c.env),
   user: (c) => propertyOf(c.var, 'user'),
   params: (c) => c.req.param(),

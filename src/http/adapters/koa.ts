@@ -51,6 +51,7 @@ export interface KoaContext {
 export type KoaMiddleware<Ctx> = (ctx: Ctx, next: () => Promise<unknown>) => Promise<void>;
 
 const adapter: FrameworkAdapter<[KoaContext]> = {
+  name: 'koa',
   ip: (ctx) => ctx.ip,
   socketAddress: (ctx) => ctx.req.socket.remoteAddress,
   user: (ctx) => ctx.state.user,

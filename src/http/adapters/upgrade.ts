@@ -18,6 +18,7 @@ export interface UpgradeRequest extends NodeRequest {
 export type UpgradeLimit<Req, Socket> = (req: Req, socket: Socket, next: () => void) => void;
 
 const adapter: FrameworkAdapter<[UpgradeRequest, UpgradeSocket]> = {
+  name: 'limitUpgrade',
   ip: (req) => req.socket.remoteAddress,
   socketAddress: (req) => req.socket.remoteAddress,
   user: (req) => req.user,

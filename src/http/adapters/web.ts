@@ -33,6 +33,7 @@ export type WebArguments<Handler extends WebHandler> =
     : [request: Request];
 
 const adapter: FrameworkAdapter<[request: Request, ...rest: unknown[]]> = {
+  name: 'web',
   ip: (request, connection) => remoteAddress(request, connection),
   user: (request) => (request as { user?: unknown }).user,
   params: () => undefined,

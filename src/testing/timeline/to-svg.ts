@@ -3,6 +3,7 @@
  * the pauses. `read.ts` reads the events, `lines.ts` and `layout.ts` compute values and positions, `summary.ts` words,
  * and `draw.ts` writes elements of `svg.ts`. No DOM and no clock: the same trace gives the same text on every platform.
  */
+import { checkOptionNames } from '../../core/option-names.js';
 import { checkInteger, checkNumber, checkObject, invalid } from '../../core/validation.js';
 import type { Trace } from '../recorder.js';
 import { drawTimeline } from './draw.js';
@@ -64,6 +65,7 @@ export function toSVG(trace: Trace, options: TimelineOptions = {}): string {
   if (!Array.isArray(trace?.events) || typeof trace.limits?.period !== 'number')
     throw invalid('trace', 'a trace from record()', trace);
   checkObject('options', options);
+  checkOptionNames('toSVG', options, ['title', 'since', 'until', 'width']);
   const { title = trace.name ?? 'Throttle', since = 0, width = 560 } = options;
   if (typeof title !== 'string') throw invalid('title', 'a string', title);
   checkNumber('since', 'a finite number >= 0', since, 0, Number.MAX_VALUE);
