@@ -163,6 +163,7 @@ export class Resource implements Gate {
    */
   configure(limits: { capacity?: number | undefined }): void {
     checkObject('limits', limits);
+    checkOptionNames('configure', limits, ['capacity']);
     const { capacity = this.capacity } = limits;
     checkInteger('capacity', 'an integer >= 1', capacity, 1, Number.MAX_VALUE);
     this.#throttle.configure({ concurrency: capacity });

@@ -1,4 +1,5 @@
 /** The callers that wait until a gate is idle, or until its queue is short. */
+import { checkOptionNames } from './option-names.js';
 import { checkInteger, checkObject } from './validation.js';
 
 /** Settings of `idle`. */
@@ -13,6 +14,7 @@ export interface IdleOptions {
 /** Throws unless `options` are valid {@link IdleOptions}. Returns `below`, or 0 for a gate that must be idle. */
 export function readBelow(options: IdleOptions): number {
   checkObject('options', options);
+  checkOptionNames('idle', options, ['below']);
   const { below } = options;
   if (below !== undefined) checkInteger('below', 'an integer >= 1', below, 1, Number.MAX_VALUE);
   return below ?? 0;

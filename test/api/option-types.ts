@@ -9,6 +9,10 @@ import { entryPoints } from '../support/entry-points.js';
 /** The parameters that hold options, by their names in the source. */
 const PARAMETERS = new Set(['options', 'settings', 'limits']);
 
+/** The kinds of exports that have calls. A function with methods is a variable. */
+const CALLABLE: ts.SymbolFlags =
+  ts.SymbolFlags.Function | ts.SymbolFlags.Class | ts.SymbolFlags.Interface | ts.SymbolFlags.Variable;
+
 /** The options of one call. */
 export interface CallOptions {
   /** `Throttle.acquire(options)`: the function or the class with its method, and the parameter. */
@@ -53,7 +57,7 @@ export function readCallOptions(): CallOptions[] {
     const module = checker.getSymbolAtLocation(program.getSourceFile(file) as ts.SourceFile) as ts.Symbol;
     for (const exported of checker.getExportsOfModule(module)) {
       const symbol = exported.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported;
-      if (!(symbol.flags & (ts.SymbolFlags.Function | ts.SymbolFlags.Class | ts.SymbolFlags.Interface))) continue;
+      if (!(symbol.flags & CALLABLE)) continue;
       const type = checker.getTypeOfSymbol(symbol);
       for (const signature of type.getCallSignatures()) addSignature(exported.name, signature);
       for (const signature of type.getConstructSignatures()) addSignature(`new ${exported.name}`, signature);

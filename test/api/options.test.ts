@@ -3,8 +3,9 @@
  * and their options, so a new call without a check fails here, and so does a new option that the check does not know.
  */
 import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
-import { throttledFetch } from 'headgate/fetch';
-import { concurrencyLimit, express, fastify, hono, koa, web } from 'headgate/http';
+import { configureDevelopment } from 'headgate/development';
+import { throttled, throttledFetch, undiciThrottle } from 'headgate/fetch';
+import { concurrencyLimit, express, fastify, hono, koa, limitUpgrade, web } from 'headgate/http';
 import { RedisKeyedThrottle, RedisThrottle } from 'headgate/redis';
 import { ManualClock, record, toSVG } from 'headgate/testing';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -49,6 +50,7 @@ const CALLS: Record<string, [call: Call, required?: object]> = {
   'Throttle.map(options)': [(options) => gate.map([1], work, options)],
   'Throttle.correct(options)': [(options) => gate.correct(1e9, options)],
   'Throttle.configure(limits)': [(limits) => gate.configure(limits)],
+  'Throttle.idle(options)': [(options) => gate.idle(options)],
   'new KeyedThrottle(settings)': [(settings) => new KeyedThrottle(settings)],
   'new KeyedThrottle(settings).also[0]': [rates((settings) => new KeyedThrottle(settings)), { capacity: 1 }],
   'new KeyedThrottle(options)': [(options) => new KeyedThrottle(1, 0, 1, options)],
@@ -56,17 +58,25 @@ const CALLS: Record<string, [call: Call, required?: object]> = {
   'KeyedThrottle.acquire(options)': [(options) => keyed.acquire('ada', 1, options)],
   'KeyedThrottle.run(options)': [(options) => keyed.run('ada', work, 1, options)],
   'KeyedThrottle.correct(options)': [(options) => keyed.correct('ada', 1e9, options)],
+  'KeyedThrottle.idle(options)': [(options) => keyed.idle(options)],
   'new Resource(options)': [(options) => new Resource(1, options)],
   'Resource.acquire(options)': [(options) => resource.acquire(1, options)],
   'Resource.run(options)': [(options) => resource.run(work, 1, options)],
   'Resource.map(options)': [(options) => resource.map([1], work, options)],
+  'Resource.idle(options)': [(options) => resource.idle(options)],
+  'Resource.configure(limits)': [(limits) => resource.configure(limits)],
   'new Limiter(options)': [(options) => new Limiter(options), { timeout: 1, resources: [] }],
   'Limiter.acquire(options)': [(options) => limiter.acquire([resource], options)],
   'Resources.acquire(options)': [(options) => joint.acquire(1, options)],
   'Resources.run(options)': [(options) => joint.run(work, 1, options)],
   'throttledFetch(options)': [(options) => throttledFetch(keyed, options)],
+  'throttled(options)': [(options) => throttled(keyed, work, options), { key: 'ada' }],
+  'undiciThrottle(options)': [(options) => undiciThrottle(keyed, options)],
+  'configureDevelopment(options)': [(options) => configureDevelopment(options)],
   'express(options)': [(options) => express(options), { gate }],
   'fastify(options)': [(options) => fastify(options), { gate }],
+  'FastifyAdapter.route(options)': [(options) => fastify.route(options), { gate }],
+  'limitUpgrade(options)': [(options) => limitUpgrade(options), { gate }],
   'hono(options)': [(options) => hono(options), { gate }],
   'koa(options)': [(options) => koa(options), { gate }],
   'web(options)': [(options) => web(untyped(work), options), { gate }],
@@ -81,6 +91,7 @@ const CALLS: Record<string, [call: Call, required?: object]> = {
   'RedisThrottle.map(options)': [(options) => redis.map([1], work, options)],
   'RedisThrottle.correct(options)': [(options) => redis.correct(5, options)],
   'RedisThrottle.configure(limits)': [(limits) => redis.configure(limits)],
+  'RedisThrottle.idle(options)': [(options) => redis.idle(options)],
   'new RedisKeyedThrottle(options)': [(options) => new RedisKeyedThrottle(options), { client }],
   'new RedisKeyedThrottle(options).also[0]': [
     rates((options) => new RedisKeyedThrottle({ ...options, client })),
@@ -89,6 +100,7 @@ const CALLS: Record<string, [call: Call, required?: object]> = {
   'RedisKeyedThrottle.acquire(options)': [(options) => redisKeyed.acquire('ada', 1, options)],
   'RedisKeyedThrottle.run(options)': [(options) => redisKeyed.run('ada', work, 1, options)],
   'RedisKeyedThrottle.correct(options)': [(options) => redisKeyed.correct('ada', 5, options)],
+  'RedisKeyedThrottle.idle(options)': [(options) => redisKeyed.idle(options)],
   'toSVG(options)': [(options) => toSVG(trace, options)],
 };
 
