@@ -316,11 +316,11 @@ interface Browser {
 /** Serves the project to a page. An import map, made from the exports of the package, resolves the package. */
 async function serveProject(): Promise<Server> {
   const { exports } = JSON.parse(await readFile(join(project, 'node_modules/headgate/package.json'), 'utf8')) as {
-    exports: Record<string, string | { default: string }>;
+    exports: Record<string, string | { import: { default: string } }>;
   };
   const imports = Object.entries(exports).map(([name, target]) => [
     `headgate${name.slice(1)}`,
-    `/node_modules/headgate${(typeof target === 'string' ? target : target.default).slice(1)}`,
+    `/node_modules/headgate${(typeof target === 'string' ? target : target.import.default).slice(1)}`,
   ]);
   const importMap = JSON.stringify({ imports: Object.fromEntries(imports) });
   const page = `<!doctype html><link rel="icon" href="data:,"><script type="importmap">${importMap}</script>`;
