@@ -144,8 +144,8 @@ describe('the package', () => {
         `import * as all from '${file}'; console.log(JSON.stringify(Object.keys(all)));`,
       ),
     ) as string[];
-    const added = ['__esModule', 'default', 'module.exports'];
-    expect(listed.filter((key) => !added.includes(key))).toEqual(esm.map(([key]) => key));
+    const added = new Set(['__esModule', 'default', 'module.exports']);
+    expect(listed.filter((key) => !added.has(key))).toEqual(esm.map(([key]) => key));
   });
 
   test('imports no module of Node and has no effect on import', () => {

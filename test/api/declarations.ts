@@ -37,7 +37,10 @@ export function withDeclarations<T>(root: string, use: (declarations: Declaratio
   mkdirSync(join(root, 'coverage'), { recursive: true });
   const folder = temporaryFolder('api-', join(root, 'coverage'));
   try {
-    cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true, filter: (path) => !path.endsWith('.js') });
+    cpSync(join(root, 'dist'), join(folder, 'dist'), {
+      recursive: true,
+      filter: (path) => !path.endsWith('.js') && path !== join(root, 'dist/cjs'),
+    });
     for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
       if (!path.endsWith('.d.ts')) continue;
       const file = join(folder, path);
