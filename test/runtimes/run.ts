@@ -5,7 +5,6 @@
  * Each runtime is downloaded once, in the version of runtimes.ts, into `.cache` beside this file. A runtime that
  * cannot be downloaded or started, or that sends no report, is a failure.
  */
-import { execFile, type ExecFileException, type ExecFileOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -14,9 +13,9 @@ import type { AddressInfo } from 'node:net';
 import { cpus } from 'node:os';
 import { basename, join, relative, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { promisify } from 'node:util';
 import { build } from 'esbuild';
-import { endProcess, guarded, startProcess, temporaryFolder } from '../support/processes.js';
+import { commandEnv, execute, npm, packPackage } from '../support/commands.js';
+import { endProcess, startProcess, temporaryFolder } from '../support/processes.js';
 import { requireProgram } from '../support/programs.js';
 import type { Outcome, Report } from './checks.js';
 import { CHROMIUM, type Download, type Runtime, runtimes } from './runtimes.js';
@@ -32,9 +31,6 @@ const project = join(cache, 'project');
 const LIMIT_MS = 300_000;
 /** The limit for a process to end after its report. A timer that kept it alive would take an hour. */
 const END_MS = 60_000;
-/** The limit for a download on a slow network. */
-const FETCH_MS = 900_000;
-
 /** The number of characters of an error that are shown. */
 const MAX_CHARACTERS = 1_000;
 
@@ -48,37 +44,8 @@ interface Result {
   readonly seconds: number;
 }
 
-/** The environment without the variables that npm sets for its scripts. */
-const env = Object.fromEntries(
-  Object.entries(process.env).filter(
-    ([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name),
-  ),
-);
-
 /** The environment of runtimes and the browser, with a separate home folder. */
-let ownEnv: NodeJS.ProcessEnv = env;
-
-/** Runs a command to its end. The error of a failed command names the step. */
-async function execute(step: string, command: string, args: string[], options: ExecFileOptions = {}): Promise<string> {
-  const running = promisify(execFile)(command, args, {
-    env,
-    timeout: FETCH_MS,
-    maxBuffer: 1e8,
-    ...options,
-    encoding: 'utf8',
-  });
-  guarded(running.child);
-  try {
-    return (await running).stdout;
-  } catch (error) {
-    const { message, killed } = error as ExecFileException;
-    throw new Error(`${step}: ${killed === true ? `took more than ${FETCH_MS / 1000} s. ` : ''}${message.trim()}`, {
-      cause: error,
-    });
-  }
-}
-
-const npm = (step: string, cwd: string, ...args: string[]): Promise<string> => execute(step, 'npm', args, { cwd });
+let ownEnv: NodeJS.ProcessEnv = commandEnv;
 
 const withLimit = async <T>(milliseconds: number, what: string, promise: Promise<T>): Promise<T> => {
   let timer: NodeJS.Timeout | undefined;
@@ -99,17 +66,7 @@ async function prepare(): Promise<void> {
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'runtimes', private: true, type: 'module' }));
   // Otherwise Bun, and esbuild for workers, follow the `paths` of the repository to the sources.
   await writeFile(join(project, 'tsconfig.json'), '{}');
-  const packed = await npm(
-    'packing headgate',
-    root,
-    'pack',
-    '--ignore-scripts',
-    '--json',
-    '--pack-destination',
-    project,
-  );
-  const [tarball] = JSON.parse(packed) as { filename: string }[];
-  if (tarball === undefined) throw new Error('npm pack made nothing');
+  const tarball = await packPackage(project);
   await npm(
     'installing headgate into an empty project',
     project,
@@ -118,7 +75,7 @@ async function prepare(): Promise<void> {
     '--ignore-scripts',
     '--no-audit',
     '--no-fund',
-    join(project, tarball.filename),
+    tarball,
   );
   await build({
     entryPoints: ['main', 'worker', 'checks', 'using'].map((name) => join(source, `${name}.ts`)),
@@ -455,7 +412,7 @@ async function main(args: readonly string[]): Promise<boolean> {
   const temporary = temporaryFolder('headgate-runtimes-');
   // A killed browser leaves its profile behind, so the profile is in a folder that is always removed.
   process.env['TMPDIR'] = temporary;
-  ownEnv = { ...env, HOME: temporary, TMPDIR: temporary };
+  ownEnv = { ...commandEnv, HOME: temporary, TMPDIR: temporary };
   await prepare();
   const chosen = runtimes.filter(({ name }) => names.length === 0 || names.includes(name));
   const results = new Map<Runtime, Result>();
