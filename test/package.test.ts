@@ -10,12 +10,15 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { entryPoints } from './support/entry-points.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
   version: string;
-  exports: Record<string, string | { types: string; default: string }>;
+  exports: Record<string, string | Record<'import' | 'require', { types: string; default: string }>>;
 };
+/** The names that users import, such as `headgate/fetch`. */
+const names = Object.keys(entryPoints);
 const project = mkdtempSync(join(tmpdir(), 'headgate-package-'));
 afterAll(() => rmSync(project, { recursive: true }));
 
@@ -40,10 +43,28 @@ describe('the package', () => {
     const chapters = readdirSync(join(root, 'src'))
       .flatMap((name) => [`src/${name}/COMING-FROM.md`, `src/${name}/README.md`])
       .filter((path) => existsSync(join(root, path)));
-    expect(extra).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', ...chapters]);
+    const others = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/cjs/package.json', 'package.json'];
+    expect(extra).toEqual([...others, ...chapters]);
     for (const target of Object.values(manifest.exports)) {
-      for (const path of typeof target === 'string' ? [target] : Object.values(target))
-        expect(packed).toContain(path.replace('./', ''));
+      const paths = typeof target === 'string' ? [target] : Object.values(target).flatMap(Object.values<string>);
+      for (const path of paths) expect(packed).toContain(path.replace('./', ''));
+    }
+  });
+
+  test('has every file of the ESM build in CommonJS too', () => {
+    const built = packed.filter((path) => path.startsWith('dist/') && !path.endsWith('package.json'));
+    const [cjs, esm] = [true, false].map((inCjs) => built.filter((path) => path.startsWith('dist/cjs/') === inCjs));
+    expect(esm?.length).toBeGreaterThan(50);
+    expect(cjs).toEqual(esm?.map((path) => path.replace('dist/', 'dist/cjs/')).toSorted());
+    for (const [path, target] of Object.entries(manifest.exports)) {
+      if (typeof target === 'string') continue;
+      const name = path === '.' ? 'index' : `${path.slice(2)}/index`;
+      const files = (folder: string): object => ({
+        types: `./${folder}/${name}.d.ts`,
+        default: `./${folder}/${name}.js`,
+      });
+      // In a condition, the first match counts, so `types` comes first.
+      expect(JSON.stringify(target)).toBe(JSON.stringify({ import: files('dist'), require: files('dist/cjs') }));
     }
   });
 
@@ -84,27 +105,60 @@ describe('the package', () => {
 
   test('can be required from CommonJS', () => {
     const code = `
-      const { Throttle } = require('headgate');
+      const { RedisThrottle } = require('headgate/redis');
       const { ManualClock } = require('headgate/testing');
-      const exports = [
-        require('headgate/fetch').throttledFetch, require('headgate/http').express,
-        require('headgate/otel').instrument, require('headgate/redis').RedisThrottle,
-      ];
-      if (!exports.every(Boolean)) throw new Error('exports are missing');
-      new Throttle(10, 2, 1, { clock: new ManualClock() }).run(() => 'done').then(console.log);`;
-    expect(node('--no-warnings', '--input-type=commonjs', '-e', code)).toBe('done');
+      const { Throttle } = require('headgate');
+      const named = (error) => error.code === 'ERR_THROTTLE_BACKEND' && error.message.includes('npm install redis');
+      const fleet = new RedisThrottle({ client: { url: 'redis://127.0.0.1:1' }, key: 'key', concurrency: 1 });
+      const missing = fleet.acquire().catch(named);
+      const done = new Throttle(10, 2, 1, { clock: new ManualClock() }).run(() => 'done');
+      Promise.all([done, missing]).then((results) => console.log(...results));`;
+    // Node 20 warns about ESM that is loaded by `require`.
+    const warnings = `process.on('warning', ({ message }) => console.log(message));`;
+    expect(node('--no-warnings', '--input-type=commonjs', '-e', warnings + code)).toBe('done true');
+  });
+
+  test.each(names)('%s has the same exports in both formats, and CommonJS has plain ones', (name) => {
+    const code = `
+      const esm = await import('${name}');
+      const cjs = createRequire(import.meta.url)('${name}');
+      const properties = Object.values(Object.getOwnPropertyDescriptors(cjs));
+      console.log(JSON.stringify({
+        esm: Object.entries(esm).map(([key, value]) => [key, typeof value]),
+        cjs: Object.entries(cjs).map(([key, value]) => [key, typeof value]).sort(([one], [other]) => one < other ? -1 : 1),
+        module: cjs.__esModule,
+        separate: Object.keys(esm).some((key) => typeof esm[key] === 'function' && esm[key] !== cjs[key]),
+        getters: properties.filter(({ get }) => get !== undefined).length,
+      }));`;
+    writeFileSync(join(project, 'both.mjs'), `import { createRequire } from 'node:module';${code}`);
+    const { esm, cjs, ...rest } = JSON.parse(node('both.mjs')) as Record<'esm' | 'cjs', [string, string][]>;
+    expect(esm.length).toBeGreaterThan(0);
+    expect(cjs).toEqual(esm);
+    expect(rest).toEqual({ module: true, separate: true, getters: 0 });
+    // Node finds the names of the exports without running the file.
+    const file = join(project, 'node_modules/headgate/dist/cjs', name === 'headgate' ? '' : name.slice(9), 'index.js');
+    const listed = JSON.parse(
+      node(
+        '--input-type=module',
+        '-e',
+        `import * as all from '${file}'; console.log(JSON.stringify(Object.keys(all)));`,
+      ),
+    ) as string[];
+    const added = new Set(['__esModule', 'default', 'module.exports']);
+    expect(listed.filter((key) => !added.has(key))).toEqual(esm.map(([key]) => key));
   });
 
   test('imports no module of Node and has no effect on import', () => {
     for (const path of packed.filter((name) => name.endsWith('.js'))) {
       const code = readFileSync(join(project, 'node_modules/headgate', path), 'utf8');
-      const specifiers = [...code.matchAll(/(?:from|import\(?)\s*["']([^"']+)["']/g)]
+      const specifiers = [...code.matchAll(/(?:from|import\(?|\brequire\()\s*["']([^"']+)["']/g)]
         .map(([, specifier]) => specifier)
         .filter((specifier) => !/^headgate(\/|$)/.test(specifier ?? ''));
       // `redis` is imported on demand, and Nest by the entry point for Nest.
-      const optional = { 'dist/redis/index.js': ['redis'], 'dist/nest/index.js': ['@nestjs/common', '@nestjs/core'] };
+      const optional = { 'redis/index.js': ['redis'], 'nest/index.js': ['@nestjs/common', '@nestjs/core'] };
+      const name = path.replace(/^dist\/(cjs\/)?/, '');
       expect(new Set(specifiers.filter((specifier) => !/^\.\.?\//.test(specifier ?? ''))), path).toEqual(
-        new Set(optional[path as keyof typeof optional]),
+        new Set(optional[name as keyof typeof optional]),
       );
     }
     const code = `
@@ -112,7 +166,10 @@ describe('the package', () => {
       globalThis.setTimeout = fail('a timer'); globalThis.queueMicrotask = fail('a microtask');
       Math.random = fail('a random number');
       performance.now = fail('the clock'); globalThis.addEventListener = fail('a listener');
-      for (const name of ['', '/fetch', '/http', '/otel', '/redis', '/testing']) await import('headgate' + name);
+      for (const name of ${JSON.stringify(names)}) {
+        await import(name);
+        process.getBuiltinModule('node:module').createRequire(process.cwd() + '/')(name);
+      }
       const { KeyedThrottle, Limiter, Resource, Throttle } = await import('headgate');
       const { concurrencyLimit, express, web } = await import('headgate/http');
       const resource = new Resource(1);
@@ -131,14 +188,38 @@ describe('the package', () => {
     expect(node('--input-type=module', '-e', code)).toBe('quiet');
   });
 
+  /** The error messages of a compiler for `file` with the given text. */
+  const compile = (compiler: string, file: string, code: string, options: object): string => {
+    writeFileSync(join(project, file), code);
+    const compilerOptions = {
+      target: 'es2022',
+      typeRoots: [join(root, 'node_modules/@types')],
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      skipLibCheck: false,
+      noEmit: true,
+      ...options,
+    };
+    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }));
+    try {
+      return node(join(root, 'node_modules', compiler, 'bin/tsc'), '-p', project);
+    } catch (error) {
+      return (error as { stdout: string }).stdout;
+    }
+  };
+
   test.each([
-    { module: 'nodenext', moduleResolution: 'nodenext', file: 'stranger.mts', lib: ['es2022', 'dom'], types: [] },
-    { module: 'nodenext', moduleResolution: 'nodenext', file: 'stranger.cts', lib: ['es2022', 'dom'], types: [] },
-    { module: 'esnext', moduleResolution: 'bundler', file: 'stranger.ts', lib: ['es2022', 'dom'], types: [] },
-    { module: 'nodenext', moduleResolution: 'nodenext', file: 'stranger.mts', lib: ['es2022'], types: ['node'] },
+    { compiler: 'typescript', module: 'nodenext', file: 'stranger.mts', lib: ['es2022', 'dom'], types: [] },
+    { compiler: 'typescript', module: 'nodenext', file: 'stranger.cts', lib: ['es2022', 'dom'], types: [] },
+    { compiler: 'typescript', module: 'esnext', file: 'stranger.ts', lib: ['es2022', 'dom'], types: [] },
+    { compiler: 'typescript', module: 'nodenext', file: 'stranger.mts', lib: ['es2022'], types: ['node'] },
+    { compiler: 'typescript-5', module: 'node16', file: 'stranger.cts', lib: ['es2022', 'dom'], types: [] },
+    { compiler: 'typescript-5', module: 'node16', file: 'stranger.mts', lib: ['es2022', 'dom'], types: [] },
+    // With this module, version 5 resolves imports as Node 10 did, without `exports`.
+    { compiler: 'typescript-5', module: 'commonjs', file: 'stranger.ts', lib: ['es2022', 'dom'], types: [] },
   ])(
-    'has types under $moduleResolution, in a $file, with $lib and types of $types',
-    ({ module, moduleResolution, file, lib, types }) => {
+    'has types for $compiler under $module, in a $file, with $lib and types of $types',
+    ({ compiler, module, file, lib, types }) => {
       const code = `
       import { KeyedThrottle, Limiter, Resource, Throttle, ThrottleError } from 'headgate';
       import type { Gate, Permit, ThrottleMessages } from 'headgate';
@@ -182,29 +263,39 @@ describe('the package', () => {
       ThrottleError('code', 'message');
       // @ts-expect-error unknown export
       import { Semaphore } from 'headgate';`;
-      writeFileSync(join(project, file), code);
-      const compilerOptions = {
-        module,
-        moduleResolution,
-        target: 'es2022',
-        lib,
-        types,
-        typeRoots: [join(root, 'node_modules/@types')],
-        strict: true,
-        exactOptionalPropertyTypes: true,
-        skipLibCheck: false,
-        noEmit: true,
-      };
-      writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }));
-      let printed = '';
-      try {
-        printed = node(join(root, 'node_modules/typescript/bin/tsc'), '-p', project);
-      } catch (error) {
-        printed = (error as { stdout: string }).stdout;
-      }
-      expect(printed).toBe('');
+      expect(compile(compiler, file, code, { module, lib, types })).toBe('');
     },
   );
+
+  test.each(['typescript', 'typescript-5'])('gates of both formats have compatible types for %s', (compiler) => {
+    const code = `
+      import { type Gate, type KeyedGate, Limiter, type Permit } from 'headgate';
+      import { throttledFetch } from 'headgate/fetch';
+      import { express, permitOf, web } from 'headgate/http';
+      import { record } from 'headgate/testing';
+      import type * as required from 'headgate' with { 'resolution-mode': 'require' };
+      import type * as redis from 'headgate/redis' with { 'resolution-mode': 'require' };
+      export function compose(
+        throttle: required.Throttle,
+        resource: required.Resource,
+        keyed: required.KeyedThrottle<string>,
+        fleet: redis.RedisThrottle,
+      ): void {
+        const limiter = new Limiter({ timeout: 1, resources: [throttle, resource, fleet] });
+        limiter.resources([throttle, resource, fleet])(() => 1);
+        for (const gate of [throttle, resource]) record(gate);
+        const gates: Gate[] = [throttle, resource, fleet];
+        const byKey: KeyedGate<string> = keyed;
+        const permit: Promise<Permit> = throttle.acquire();
+        for (const gate of gates) [express({ gate }), web(() => new Response(), { gate }), throttledFetch(gate)];
+        throttledFetch(byKey);
+        void [permit, permitOf];
+      }
+      // @ts-expect-error the classes are separate
+      export const imported = (throttle: required.Throttle): import('headgate').Throttle => throttle;`;
+    const options = { module: 'nodenext', lib: ['es2022', 'dom'], types: [] };
+    expect(compile(compiler, 'stranger.mts', code, options)).toBe('');
+  });
 });
 
 describe('sizes, minified and gzipped', () => {

@@ -96,7 +96,7 @@ const site: Site = {
   base,
   entryPoints: Object.fromEntries(
     Object.entries(manifest.exports).flatMap(([path, target]) =>
-      typeof target === 'string' ? [] : [[`headgate${path.slice(1)}`, target.default]],
+      typeof target === 'string' ? [] : [[`headgate${path.slice(1)}`, target.import.default]],
     ),
   ),
 };

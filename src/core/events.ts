@@ -47,7 +47,7 @@ export interface ThrottleMessage {
 
 /** The properties of every message about a call of `acquire`, `run` or `tryAcquire`. */
 export interface CallMessage extends ThrottleMessage {
-  /** The number of the call, shared by all messages about the call and its permit. Unique in this copy of headgate. */
+  /** The number of the call, shared by all messages about the call and its permit. Unique in this process. */
   readonly id: number;
   /** Tokens of the main rate: the requested cost; after `settle`, the true cost. */
   readonly cost: number;
@@ -190,11 +190,15 @@ const hooks = development;
 
 /** The number of each published call. The key is the waiter of the call, or its permit. */
 const ids: WeakMap<object, number> = /* @__PURE__ */ new WeakMap();
-let latestId = 0;
+
+/** The key of the latest number. All copies of the package in a process count together, because channels are shared. */
+const CALLS: unique symbol = Symbol.for('headgate.calls') as never;
+let calls: { latest: number } | undefined;
 
 /** The number of a call. A call that `previousKey` has identified so far keeps its number under `key`. */
 function idOf(key: object, previousKey: object = key): number {
-  const id = ids.get(previousKey) ?? ++latestId;
+  calls ??= (globalThis as { [CALLS]?: { latest: number } })[CALLS] ??= { latest: 0 };
+  const id = ids.get(previousKey) ?? ++calls.latest;
   ids.set(key, id);
   return id;
 }

@@ -98,7 +98,10 @@ function levelsOf({ tokens = Infinity, burst, levels = {}, also = [] }: WatchedT
 }
 
 /** The instrumented providers, with the function that ends the instrumentation of each. */
-const instrumented = new WeakMap<MeterProvider, () => void>();
+type Instrumented = WeakMap<MeterProvider, () => void>;
+
+/** The key of the instrumented providers. All copies of the package in a process share them, as they share channels. */
+const INSTRUMENTED: unique symbol = Symbol.for('headgate.instrumented') as never;
 
 /**
  * Measures every throttle of this process, including the throttles of all keys and the throttles on Redis. Metrics
@@ -134,6 +137,7 @@ const instrumented = new WeakMap<MeterProvider, () => void>();
  */
 export function instrument(meterProvider: MeterProvider): () => void {
   if (typeof meterProvider?.getMeter !== 'function') throw invalid('meterProvider', 'a MeterProvider', meterProvider);
+  const instrumented = ((globalThis as { [INSTRUMENTED]?: Instrumented })[INSTRUMENTED] ??= new WeakMap());
   const current = instrumented.get(meterProvider);
   if (current !== undefined) return current;
 

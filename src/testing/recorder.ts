@@ -228,7 +228,10 @@ function limitsOf({ capacity, concurrency, period, burst }: WatchedThrottle): Tr
  * trace.stop();
  * console.log(trace.events.map(({ kind }) => kind).join(', ')); // → granted, released
  */
-export function record(throttle: WatchedThrottle | Resource): Recording {
+export function record(
+  // A `Resource` of any copy of the package: the private members of a class differ between copies.
+  throttle: WatchedThrottle | Pick<Resource, 'acquire' | 'active' | 'capacity' | 'closed' | 'waiting'>,
+): Recording {
   // The messages of a resource name the throttle inside it.
   const watched = (throttle as Partial<Resource> | undefined)?.watched ?? (throttle as WatchedThrottle);
   if (typeof watched?.capacity !== 'number' || typeof watched.burst !== 'number' || 'keyed' in watched)

@@ -19,10 +19,10 @@ afterAll(() => rmSync(written, { recursive: true }));
 const packageOf = (entries: Record<string, string>): Api => {
   const folder = mkdtempSync(join(written, 'package-'));
   mkdirSync(join(folder, 'dist'));
-  const exports: Record<string, { types: string }> = {};
+  const exports: Record<string, { import: { types: string } }> = {};
   for (const [path, declarations] of Object.entries(entries)) {
     const types = `./dist/${path === '.' ? 'index' : path.slice(2)}.d.ts`;
-    exports[path] = { types };
+    exports[path] = { import: { types } };
     writeFileSync(join(folder, types), declarations);
   }
   writeFileSync(

@@ -32,12 +32,15 @@ export function withDeclarations<T>(root: string, use: (declarations: Declaratio
   const { name, version, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     name: string;
     version: string;
-    exports: Record<string, string | { types: string }>;
+    exports: Record<string, string | { import: { types: string } }>;
   };
   mkdirSync(join(root, 'coverage'), { recursive: true });
   const folder = temporaryFolder('api-', join(root, 'coverage'));
   try {
-    cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true, filter: (path) => !path.endsWith('.js') });
+    cpSync(join(root, 'dist'), join(folder, 'dist'), {
+      recursive: true,
+      filter: (path) => !path.endsWith('.js') && path !== join(root, 'dist/cjs'),
+    });
     for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
       if (!path.endsWith('.d.ts')) continue;
       const file = join(folder, path);
@@ -45,7 +48,7 @@ export function withDeclarations<T>(root: string, use: (declarations: Declaratio
     }
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ name, version, type: 'module' }));
     const entryPoints = Object.entries(exports).flatMap(([path, target]) =>
-      typeof target === 'string' ? [] : [{ name: path.replace('.', name), file: target.types }],
+      typeof target === 'string' ? [] : [{ name: path.replace('.', name), file: target.import.types }],
     );
     return use({ folder, name, version, entryPoints });
   } finally {

@@ -2,12 +2,10 @@
  * Programs and libraries of the npm registry that only some checks need. Each is downloaded once, in a fixed version,
  * into `.cache` beside this file.
  */
-import { execFile, type ExecFileException, type ExecFileOptions } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { promisify } from 'node:util';
-import { guarded } from '../support/processes.js';
+import { npm } from '../support/commands.js';
 import type { Download } from './runtimes.js';
 
 /** npm runs scripts where package.json is. */
@@ -15,45 +13,6 @@ const root = process.cwd();
 
 /** The folder of the downloads. */
 export const cache: string = join(root, 'test/runtimes/.cache');
-
-/** The limit for a download on a slow network. */
-const FETCH_MS = 900_000;
-
-/** The environment without the variables that npm sets for its scripts. */
-export const env: NodeJS.ProcessEnv = Object.fromEntries(
-  Object.entries(process.env).filter(
-    ([name]) => !/^npm_(?:config_(?:local_|global_)?prefix|package_|lifecycle_)/.test(name),
-  ),
-);
-
-/** Runs a command to its end. The error of a failed command names the step. */
-export async function execute(
-  step: string,
-  command: string,
-  args: string[],
-  options: ExecFileOptions = {},
-): Promise<string> {
-  const running = promisify(execFile)(command, args, {
-    env,
-    timeout: FETCH_MS,
-    maxBuffer: 1e8,
-    ...options,
-    encoding: 'utf8',
-  });
-  guarded(running.child);
-  try {
-    return (await running).stdout;
-  } catch (error) {
-    const { message, killed } = error as ExecFileException;
-    throw new Error(`${step}: ${killed === true ? `took more than ${FETCH_MS / 1000} s. ` : ''}${message.trim()}`, {
-      cause: error,
-    });
-  }
-}
-
-/** Runs npm in the folder `cwd`. */
-export const npm = (step: string, cwd: string, ...args: string[]): Promise<string> =>
-  execute(step, 'npm', args, { cwd });
 
 /** Downloads a package into a folder, which has a temporary name until the download is complete. */
 async function download(name: string, folder: string): Promise<void> {

@@ -13,10 +13,11 @@ import { cpus } from 'node:os';
 import { basename, join, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
+import { commandEnv, execute, npm, packPackage } from '../support/commands.js';
 import { endProcess, startProcess, temporaryFolder } from '../support/processes.js';
 import { requireProgram } from '../support/programs.js';
 import type { Outcome, Report } from './checks.js';
-import { cache, env, execute, fetched, npm } from './downloads.js';
+import { cache, fetched } from './downloads.js';
 import { CHROMIUM, type Runtime, runtimes } from './runtimes.js';
 
 /** npm runs scripts where package.json is. */
@@ -44,7 +45,7 @@ interface Result {
 }
 
 /** The environment of runtimes and the browser, with a separate home folder. */
-let ownEnv: NodeJS.ProcessEnv = env;
+let ownEnv: NodeJS.ProcessEnv = commandEnv;
 
 const withLimit = async <T>(milliseconds: number, what: string, promise: Promise<T>): Promise<T> => {
   let timer: NodeJS.Timeout | undefined;
@@ -65,17 +66,7 @@ async function prepare(): Promise<void> {
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'runtimes', private: true, type: 'module' }));
   // Otherwise Bun, and esbuild for workers, follow the `paths` of the repository to the sources.
   await writeFile(join(project, 'tsconfig.json'), '{}');
-  const packed = await npm(
-    'packing headgate',
-    root,
-    'pack',
-    '--ignore-scripts',
-    '--json',
-    '--pack-destination',
-    project,
-  );
-  const [tarball] = JSON.parse(packed) as { filename: string }[];
-  if (tarball === undefined) throw new Error('npm pack made nothing');
+  const tarball = await packPackage(project);
   await npm(
     'installing headgate into an empty project',
     project,
@@ -84,7 +75,7 @@ async function prepare(): Promise<void> {
     '--ignore-scripts',
     '--no-audit',
     '--no-fund',
-    join(project, tarball.filename),
+    tarball,
   );
   await build({
     entryPoints: ['main', 'worker', 'checks', 'using'].map((name) => join(source, `${name}.ts`)),
@@ -244,11 +235,11 @@ interface Browser {
 /** Serves the project to a page. An import map, made from the exports of the package, resolves the package. */
 async function serveProject(): Promise<Server> {
   const { exports } = JSON.parse(await readFile(join(project, 'node_modules/headgate/package.json'), 'utf8')) as {
-    exports: Record<string, string | { default: string }>;
+    exports: Record<string, string | { import: { default: string } }>;
   };
   const imports = Object.entries(exports).map(([name, target]) => [
     `headgate${name.slice(1)}`,
-    `/node_modules/headgate${(typeof target === 'string' ? target : target.default).slice(1)}`,
+    `/node_modules/headgate${(typeof target === 'string' ? target : target.import.default).slice(1)}`,
   ]);
   const importMap = JSON.stringify({ imports: Object.fromEntries(imports) });
   const page = `<!doctype html><link rel="icon" href="data:,"><script type="importmap">${importMap}</script>`;
@@ -383,7 +374,7 @@ async function main(args: readonly string[]): Promise<boolean> {
   const temporary = temporaryFolder('headgate-runtimes-');
   // A killed browser leaves its profile behind, so the profile is in a folder that is always removed.
   process.env['TMPDIR'] = temporary;
-  ownEnv = { ...env, HOME: temporary, TMPDIR: temporary };
+  ownEnv = { ...commandEnv, HOME: temporary, TMPDIR: temporary };
   await prepare();
   const chosen = runtimes.filter(({ name }) => names.length === 0 || names.includes(name));
   const results = new Map<Runtime, Result>();

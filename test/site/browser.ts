@@ -8,7 +8,8 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { serveSite } from '../../bench/site/serve.js';
-import { env, fetched } from '../runtimes/downloads.js';
+import { fetched } from '../runtimes/downloads.js';
+import { commandEnv } from '../support/commands.js';
 import { CHROMIUM, runtimes } from '../runtimes/runtimes.js';
 import { removePath, temporaryFolder } from '../support/processes.js';
 import { requireProgram } from '../support/programs.js';
@@ -38,7 +39,7 @@ async function main(): Promise<string[]> {
   // A killed browser leaves its profile behind, so the profile is in a folder that is always removed.
   process.env['TMPDIR'] = home;
   const served = await serveSite(folder);
-  const options = { executablePath, args: CHROMIUM.args, env: { ...env, HOME: home, TMPDIR: home } };
+  const options = { executablePath, args: CHROMIUM.args, env: { ...commandEnv, HOME: home, TMPDIR: home } };
   const browser = await chromium.launch({ ...options, timeout: LIMIT_MS });
   try {
     const { screenshots } = values;

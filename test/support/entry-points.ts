@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 
 const { exports } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-  exports: Record<string, string | { default: string }>;
+  exports: Record<string, string | { import: { default: string } }>;
 };
 
 /** The source file of each entry point, by the name that users import: `headgate/fetch` is `src/fetch/index.ts`. */
@@ -10,6 +10,6 @@ export const entryPoints: Readonly<Record<string, string>> = Object.fromEntries(
   Object.entries(exports).flatMap(([path, target]) =>
     typeof target === 'string'
       ? []
-      : [[`headgate${path.slice(1)}`, target.default.replace('./dist/', 'src/').replace(/\.js$/, '.ts')]],
+      : [[`headgate${path.slice(1)}`, target.import.default.replace('./dist/', 'src/').replace(/\.js$/, '.ts')]],
   ),
 );
