@@ -100,7 +100,6 @@ test.each(Object.entries(pairs))('%s: random jobs start and end alike', async (_
       expect(found.starts).toEqual(expected.starts);
       // Jobs that end in the same instant may do so in any order.
       expect(found.ends.toSorted()).toEqual(expected.ends.toSorted());
-      if (grain === 1) expect(found.peak).toBe(expected.peak);
     }),
     { numRuns: 25 },
   );
