@@ -27,7 +27,7 @@ if (!/^\/(?:[\w.-]+\/)*$/.test(base))
 
 interface Manifest {
   readonly description: string;
-  readonly exports: Readonly<Record<string, string | { readonly default: string }>>;
+  readonly exports: Readonly<Record<string, string | { readonly import: { readonly default: string } }>>;
 }
 
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Manifest;
