@@ -15,6 +15,7 @@ import { entryPoints } from './support/entry-points.js';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
   version: string;
+  typesVersions: object;
   exports: Record<string, string | Record<'import' | 'require', { types: string; default: string }>>;
 };
 /** The names that users import, such as `headgate/fetch`. */
@@ -66,6 +67,11 @@ describe('the package', () => {
       // In a condition, the first match counts, so `types` comes first.
       expect(JSON.stringify(target)).toBe(JSON.stringify({ import: files('dist'), require: files('dist/cjs') }));
     }
+    // Compilers that ignore `exports` read `types` and `typesVersions`.
+    const subpaths = names.filter((name) => name !== 'headgate').map((name) => name.slice(9));
+    expect(manifest.typesVersions).toEqual({
+      '*': Object.fromEntries(subpaths.map((path) => [path, [`./dist/cjs/${path}/index.d.ts`]])),
+    });
   });
 
   test('installs no dependency', () => {
