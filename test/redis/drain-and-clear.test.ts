@@ -85,12 +85,15 @@ describe('drain', () => {
     const outcomes = new Outcomes();
     for (const name of ['a', 'b']) outcomes.follow(name, throttle.acquire());
     await untilKnown(watch(it, throttle), [1], 2);
-    await it.hang();
     outcomes.follow('drain', throttle.drain());
-    await until('the first waiter is granted', () => outcomes.order.includes('a'));
+    await throttle.inspect();
+    await it.hang();
     holder.release();
+    await until('the first waiter is granted', () => outcomes.order.includes('a'));
     outcomes.permit('a').release();
     await until('the second waiter is granted', () => outcomes.order.includes('b'));
+    await until('Redis is given up', () => !throttle.registered);
+    await new Promise(setImmediate);
     expect(outcomes.order).toEqual(['a', 'b']);
     outcomes.permit('b').release();
     await until('the drain', () => outcomes.order.includes('drain'));
@@ -112,10 +115,14 @@ describe('drain', () => {
 
   scene('released slots do not linger during a drain', async (it) => {
     const throttle = it.throttle(await connect(it), { concurrency: 2, linger: 60, ttl: 200 });
-    const holder = await throttle.acquire();
+    const holders = [await throttle.acquire(), await throttle.acquire()];
     const start = performance.now();
     const drained = throttle.drain();
-    holder.release();
+    await throttle.inspect();
+    // The reply to this release could permit the next slot to linger.
+    holders[0]?.release();
+    await untilKnown(watch(it, throttle), [2], 0);
+    holders[1]?.release();
     await drained;
     expect(performance.now() - start).toBeLessThan(20_000);
     await untilKnown(watch(it, throttle), [], 0);
