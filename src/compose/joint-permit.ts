@@ -102,7 +102,7 @@ export class JointPermit implements Omit<ResourcesPermit, keyof Disposable | key
   }
 
   toJSON(): PermitData {
-    return readFields(this, 'cost costs slots age released');
+    return readFields(this, 'cost costs slots age released') as PermitData;
   }
 
   release(): void {

@@ -358,7 +358,10 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
 
   /** The state as plain data, for logs, without the keys. `console.log` shows the same. */
   toJSON(): KeyedThrottleData {
-    return readFields(this, 'name capacity concurrency period burst size maxKeys active waiting closed');
+    return readFields(
+      this,
+      'name capacity concurrency period burst size maxKeys active waiting closed',
+    ) as KeyedThrottleData;
   }
 
   /**

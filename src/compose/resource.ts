@@ -171,7 +171,7 @@ export class Resource implements Gate {
 
   /** The state as plain data, for logs. `console.log` shows the same. A field whose clock throws is left out. */
   toJSON(): Omit<ThrottleData, 'concurrency' | 'period' | 'burst' | 'tokens' | 'levels'> {
-    return readFields(this, 'name capacity active waiting pausedFor closed');
+    return readFields(this, 'name capacity active waiting pausedFor closed') as ReturnType<Resource['toJSON']>;
   }
 
   /** The throttle that publishes this resource's events, for `record` of `headgate/testing`. @internal */

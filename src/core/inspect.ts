@@ -66,7 +66,7 @@ function rounded(value: unknown): unknown {
  * Reads properties of `source` in the order of `names`, which are separated by spaces. Leaves out `undefined`, empty
  * records, the values of the normal case, and a property whose getter throws.
  */
-export function readFields<Data>(source: object, names: string): Data {
+export function readFields(source: object, names: string): object {
   const fields: Record<string, unknown> = {};
   for (const name of names.split(' ')) {
     try {
@@ -78,7 +78,7 @@ export function readFields<Data>(source: object, names: string): Data {
       // A clock of a user may throw. The other fields are still of use.
     }
   }
-  return fields as Data;
+  return fields;
 }
 
 /** The key of the method that `console.log` and `util.inspect` call, on Node, Deno and Bun. */

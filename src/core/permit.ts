@@ -167,7 +167,7 @@ export class Grant implements Omit<Permit, keyof Disposable | keyof AsyncDisposa
   }
 
   toJSON(): PermitData {
-    return readFields(this, 'cost costs slot slots age released');
+    return readFields(this, 'cost costs slot slots age released') as PermitData;
   }
 
   release(): void {

@@ -1084,7 +1084,7 @@ export class Throttle<Name extends string = never> implements Gate {
 
   /** The state as plain data, for logs. `console.log` shows the same. A field whose clock throws is left out. */
   toJSON(): ThrottleData {
-    return readFields(this, FIELDS);
+    return readFields(this, FIELDS) as ThrottleData;
   }
 
   /** The name and the limits of the throttle, for error messages. @internal */

@@ -95,7 +95,7 @@ export class Fallback {
       (permit) => {
         this.#waiting--;
         this.#grant(call, permit, Math.max(0, now - since) + permit.waited);
-        this.#hooks.onResize?.(-1);
+        return this.#hooks.onResize?.(-1);
       },
       (error: unknown) => {
         this.#waiting--;

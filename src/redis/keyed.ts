@@ -223,7 +223,10 @@ export class RedisKeyedThrottle<Name extends string = never> implements KeyedGat
 
   /** The state in this process as plain data, for logs, without the keys. `console.log` shows the same. */
   toJSON(): RedisKeyedThrottleData {
-    return readFields(this, 'name capacity concurrency period burst size held waiting closed');
+    return readFields(
+      this,
+      'name capacity concurrency period burst size held waiting closed',
+    ) as RedisKeyedThrottleData;
   }
 
   #leave(): void {

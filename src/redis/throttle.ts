@@ -519,7 +519,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
 
   /** The state in this process as plain data, for logs. `console.log` shows the same. */
   toJSON(): RedisThrottleData {
-    return readFields(this, 'name key capacity concurrency period burst held waiting closed');
+    return readFields(this, 'name key capacity concurrency period burst held waiting closed') as RedisThrottleData;
   }
 }
 

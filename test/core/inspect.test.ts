@@ -76,7 +76,7 @@ describe('a throttle', () => {
   });
 
   test('escapes control characters of a name', () => {
-    expect(inspect(new Throttle(1, 0, 1, { name: '\u001B[2J\n' }))).not.toMatch(/\u001B|\n\n/);
+    expect(inspect(new Throttle(1, 0, 1, { name: '\u001B[2J\n' }))).not.toContain('\u001B');
   });
 
   test('never throws while the clock does, and leaves out what needs the clock', () => {
@@ -151,7 +151,7 @@ describe('compositions', () => {
   test('a limiter shows its timeout and the state of its resources', async () => {
     const clock = new ManualClock();
     const database = new Resource(3, { name: 'database', clock });
-    const own = { ...new Throttle(1), acquire: async () => {}, name: 'own' };
+    const own = { acquire: async () => {}, name: 'own' };
     const limiter = new Limiter({ timeout: 5, resources: [database, own as never], clock });
     const permit = await limiter.acquire([database]);
     await clock.advance(2);

@@ -10,9 +10,10 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 /** The example of a chapter that handles SIGTERM, with another deadline in milliseconds. */
 const recipe = (chapter: string, deadline: number): string => {
   const text = readFileSync(join(root, 'src', chapter, 'README.md'), 'utf8');
-  const [code = ''] = [...text.matchAll(/^```ts\n(.*?)^```$/gms)]
+  const code = [...text.matchAll(/^```ts\n(.*?)^```$/gms)]
     .map(([, block = '']) => block)
-    .filter((block) => block.includes("process.once('SIGTERM'"));
+    .find((block) => block.includes("process.once('SIGTERM'"));
+  if (code === undefined) return expect.fail(`the chapter ${chapter} has no recipe for SIGTERM`);
   expect(code).toContain('20_000');
   return code.replace('20_000', String(deadline));
 };

@@ -1,4 +1,5 @@
 /** The recognition of refusals, and the delay after a refusal without a stated wait. */
+import { QueueClearedError, ThrottleClosedError } from 'headgate';
 import { throttledFetch, type ThrottledFetchOptions } from 'headgate/fetch';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Outcomes, setUp } from '../support/support.js';
@@ -267,4 +268,19 @@ describe('the refusal option', () => {
     await both;
     expect(upstream.times[1]! - upstream.times[0]!).toBeGreaterThanOrEqual(5);
   });
+});
+
+test('the errors of a cleared and of a draining gate reach the caller, and nothing is sent', async () => {
+  const { clock, throttle, limitedFetch, upstream } = setUpFetch([], {}, [100, 1]);
+  const holder = throttle.tryAcquire();
+  const waiting = limitedFetch(URL_A);
+  const cleared = expect(waiting).rejects.toThrow(QueueClearedError);
+  await clock.advance(0);
+  throttle.clear('reason');
+  await cleared;
+  const drained = throttle.drain();
+  await expect(limitedFetch(URL_A)).rejects.toThrow(ThrottleClosedError);
+  holder?.release();
+  await drained;
+  expect([upstream.times, throttle.active]).toEqual([[], 0]);
 });

@@ -45,6 +45,23 @@ describe.each(sites)('%s', (_name, serve) => {
       expect([site.failures, site.logged]).toEqual([[], []]);
     });
 
+    test.each(['clear', 'drain', 'close'] as const)('is a 503 with Retry-After after %s', async (how) => {
+      const handler = vi.fn(() => 'done');
+      const gate = fullGate();
+      const site = await serve({ gate, wait: 60 }, { handler });
+      const waiting = get(site);
+      await until(() => gate.waiting === 1);
+      void gate[how]();
+      if (how === 'drain') {
+        expect((await get(site)).status).toBe(503);
+        gate.close();
+      }
+      const seen = await waiting;
+      expect([seen.status, seen.headers['retry-after'], seen.headers['content-type']]).toEqual([503, '1', PROBLEM]);
+      expect([JSON.parse(seen.body), site.failures]).toMatchObject([{ status: 503 }, []]);
+      expect(handler).not.toHaveBeenCalled();
+    });
+
     test('has the `status` of the options', async () => {
       const site = await serve({ gate: fullGate(), status: 420 });
       const seen = await get(site);

@@ -327,7 +327,7 @@ async function execute(
       case 'idle':
         break;
       default:
-        throttle[operation.do]();
+        void throttle[operation.do]();
     }
   };
   for (const [id, operation] of operations.entries()) {
