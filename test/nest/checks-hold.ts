@@ -1,5 +1,6 @@
 /** How long a request holds its permit. */
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import { Readable } from 'node:stream';
 import { Controller, Get, type MessageEvent, Res, Sse, StreamableFile, UseGuards } from '@nestjs/common';
 import { Observable } from 'rxjs';
@@ -98,6 +99,44 @@ export const holdChecks: Check[] = [
       dropped.hangUp();
       await until(() => gate.active === 0);
       finish.open();
+    },
+  },
+  {
+    name: 'a request behind another one on its connection takes its permit when its response is next',
+    async run(start) {
+      const gate = new Resource(1);
+      const finish = new Latch();
+      let running = 0;
+      @Controller()
+      class PipelinedController {
+        @Get('slow')
+        async slow(): Promise<string> {
+          running++;
+          await finish.opened;
+          return 'slow';
+        }
+
+        @Get('limited')
+        @Limit({ gate })
+        async limited(): Promise<string> {
+          running++;
+          return 'limited';
+        }
+      }
+      const site = await start({ imports: [HeadgateModule.forRoot()], controllers: [PipelinedController] });
+      const socket = net.connect(site.port, '127.0.0.1');
+      let received = '';
+      socket.on('data', (data) => void (received += String(data)));
+      const request = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`;
+      socket.write(request('/slow') + request('/limited'));
+      await until(() => running === 1);
+      await pause(50);
+      assert.equal(gate.active, 0);
+      assert.equal(running, 1);
+      finish.open();
+      await until(() => received.includes('limited'));
+      await until(() => gate.active === 0);
+      socket.destroy();
     },
   },
   ...(['response', 'handler'] as const).flatMap((hold): Check[] => [

@@ -145,6 +145,7 @@ export const moduleChecks: Check[] = [
       @Controller()
       class UnknownController {
         @Get()
+        @Limit('exports')
         @Limit('exprts')
         get(): string {
           return 'unknown';
@@ -259,7 +260,7 @@ export const moduleChecks: Check[] = [
       await busy.acquire();
       const waiter = assert.rejects(
         busy.run(() => 1),
-        { code: 'ERR_THROTTLE_CLOSED' },
+        { code: 'ERR_THROTTLE_CLOSED', cause: 'the application shuts down' },
       );
       const { app, logged } = await start({
         imports: [HeadgateModule.forRoot({ limits: { busy, faulty }, drain: 0.05 })],
