@@ -18,14 +18,14 @@ import { expectNoWarning, recordWarnings } from './warnings.js';
 registerHooks();
 const warnings = recordWarnings();
 
-const also = [{ name: 'tokens' as const, capacity: 1_000, period: 1e12 }];
+const also = [{ name: 'tokens' as const, capacity: 1_000, period: 1e12 + 1 }];
 /** 100 requests and 1,000 tokens. The rates refill nothing during a test. */
 const setUpLlm = (
   replies: Reply[],
   options: ThrottledFetchOptions<string, typeof fetch, 'tokens'> = {},
 ): { clock: ManualClock; throttle: Throttle<'tokens'>; limitedFetch: typeof fetch } => {
   const clock = new ManualClock();
-  const throttle = new Throttle(100, 0, 1e12, { clock, also });
+  const throttle = new Throttle(100, 0, 1e12 + 1, { clock, also });
   const { fetch } = new FakeUpstream(clock, ...replies);
   const limitedFetch = throttledFetch(throttle, { fetch, clock, learn: true, cost: { tokens: 10 }, ...options });
   return { clock, throttle, limitedFetch };
@@ -62,7 +62,7 @@ describe('learn: true', () => {
 
   test('the lower level precedes the release: the next waiter does not start', async () => {
     const clock = new ManualClock();
-    const throttle = new Throttle(100, 1, 1e12, { clock });
+    const throttle = new Throttle(100, 1, 1e12 + 1, { clock });
     const upstream = new FakeUpstream(clock, new Response('', { headers: { 'x-ratelimit-remaining': '0' } }));
     const limitedFetch = throttledFetch(throttle, { fetch: upstream.fetch, learn: true });
     const controller = new AbortController();
@@ -75,7 +75,7 @@ describe('learn: true', () => {
 
   test('ignores fields of rates that the gate does not have, and unreadable fields', async () => {
     const clock = new ManualClock();
-    const throttle = new Throttle(100, 0, 1e12, { clock });
+    const throttle = new Throttle(100, 0, 1e12 + 1, { clock });
     const headers = { 'x-ratelimit-remaining-tokens': '5', 'x-ratelimit-remaining-requests': 'many' };
     const limitedFetch = throttledFetch(throttle, { fetch: async () => new Response('', { headers }), learn: true });
     await limitedFetch(URL_A);
@@ -116,7 +116,7 @@ describe('learn: true', () => {
 
   test('keeps the keys of a keyed gate apart', async () => {
     const clock = new ManualClock();
-    const gate = new KeyedThrottle(100, 0, 1e12, { clock, also });
+    const gate = new KeyedThrottle(100, 0, 1e12 + 1, { clock, also });
     const [first, second] = [deferResponse(), deferResponse()];
     const { fetch } = new FakeUpstream(clock, first.promise, second.promise);
     const limitedFetch = throttledFetch(gate, { fetch, learn: true, cost: { tokens: 10 } });
@@ -132,7 +132,7 @@ describe('learn: true', () => {
 
   test('after a redirect, lowers the levels of the origin that responded', async () => {
     const clock = new ManualClock();
-    const gate = new KeyedThrottle(100, 0, 1e12, { clock, also });
+    const gate = new KeyedThrottle(100, 0, 1e12 + 1, { clock, also });
     const response = new Response('', { headers: openaiHeaders(50, 500) });
     Object.defineProperties(response, { redirected: { value: true }, url: { value: 'https://b.example/' } });
     await throttledFetch(gate, { fetch: async () => response, learn: true })(URL_A);
@@ -239,7 +239,7 @@ describe('a quota that other clients use, too', () => {
 
   const simulate = async (steps: Step[], withOthers: boolean): Promise<void> => {
     const clock = new ManualClock();
-    const throttle = new Throttle(1_000, 0, 1e12, { clock, also: [{ ...also[0]!, capacity: 1_000 }] });
+    const throttle = new Throttle(1_000, 0, 1e12 + 1, { clock, also: [{ ...also[0]!, capacity: 1_000 }] });
     let remaining = 1_000;
     let sent = 0;
     const open: { cost: number; reported: number; sentBefore: number; resolve: (response: Response) => void }[] = [];

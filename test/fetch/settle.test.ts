@@ -30,8 +30,8 @@ const setUpLlm = (
   more: Pick<ThrottleOptions, 'ttl'> = {},
 ): Scene => {
   const clock = new ManualClock();
-  const also = [{ name: 'tokens' as const, capacity: 1_000, period: 1e9 }];
-  const throttle = new Throttle(500, 1, 1e9, { clock, also, ...more });
+  const also = [{ name: 'tokens' as const, capacity: 1_000, period: 1e9 + 1 }];
+  const throttle = new Throttle(500, 1, 1e9 + 1, { clock, also, ...more });
   const upstream = new FakeUpstream(clock, ...replies);
   const limitedFetch = throttledFetch(throttle, { fetch: upstream.fetch, clock, cost: { tokens: 100 }, ...options });
   return { clock, throttle, upstream, limitedFetch };
