@@ -73,11 +73,13 @@ describe('unusable clients', () => {
     ['a function', () => {}],
   ] as const) {
     test(`${what}: a TypeError names the argument and the received value`, () => {
-      for (const Kind of [RedisThrottle, RedisKeyedThrottle] as unknown as (typeof RedisThrottle)[]) {
-        expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(TypeError);
-        expect(() => new Kind({ client: value as unknown as RedisConnection, key: 'key' })).toThrow(
-          /client must be .*received/,
-        );
+      const client = value as unknown as RedisConnection;
+      for (const create of [
+        () => new RedisThrottle({ client, key: 'key' }),
+        () => new RedisKeyedThrottle({ client }),
+      ]) {
+        expect(create).toThrow(TypeError);
+        expect(create).toThrow(/client must be .*received/);
       }
     });
   }
