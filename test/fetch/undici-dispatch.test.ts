@@ -78,7 +78,7 @@ describe('the controller of a request', () => {
     const controller = new RequestController(makeHandler());
     expect([controller.rawHeaders, controller.rawTrailers, controller.reason]).toEqual([null, null, null]);
     const target = makeTarget();
-    controller.connect(target as DispatchController);
+    controller.connect(target);
     expect([controller.rawHeaders, controller.rawTrailers]).toEqual([
       ['a', '1'],
       ['b', '2'],
@@ -92,12 +92,12 @@ describe('the controller of a request', () => {
     const controller = new RequestController(makeHandler());
     controller.pause();
     const [first, second] = [makeTarget(), makeTarget()];
-    controller.connect(first as DispatchController);
+    controller.connect(first);
     expect(first.pause).toHaveBeenCalledOnce();
     controller.resume();
     expect(first.resume).toHaveBeenCalledOnce();
     controller.abort('stop');
-    controller.connect(second as DispatchController);
+    controller.connect(second);
     expect([second.abort.mock.calls, second.pause.mock.calls]).toEqual([[['stop']], []]);
   });
 
