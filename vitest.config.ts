@@ -37,7 +37,8 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: source('test/support/global-setup.ts'),
     setupFiles: source('test/support/worker-setup.ts'),
-    testTimeout: 60_000,
+    // A busy machine takes several times as long as a quiet one.
+    testTimeout: 150_000,
     // Hooks start several servers at a time.
     hookTimeout: 180_000,
     teardownTimeout: 60_000,
