@@ -15,6 +15,9 @@ describe('a call whose reply is lost', () => {
     const throttle = it.throttle(it.ioredis({}, net.url), { concurrency: 2, commandTimeout: 2, ttl: 10 });
     const other = it.throttle(it.admin, { key: throttle.key, concurrency: 2, ttl: 10 });
     const first = await throttle.acquire();
+    // A caller waits in Redis only once its process is subscribed, and the reply to SUBSCRIBE must not be lost.
+    await until('it is subscribed', async () => (await it.admin.pubsub('CHANNELS', 'headgate:*')).length > 0);
+    await sleep(100);
     net.dropsReplies = true;
     const second = throttle.acquire();
     await until('the server has applied the call', async () => (await other.inspect()).active.length === 2);
