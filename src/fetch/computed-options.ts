@@ -24,16 +24,20 @@ export function computeCost(
   const end = (): void => {
     if (copy !== input) void discardCopy(copy as Request);
   };
-  let result: unknown;
   try {
-    result = cost(copy, init);
-    if (isPromiseLike(result)) return rejectOnAbort(signal, result).then(checkedCost).finally(end);
+    const result = readCost(cost(copy, init), signal);
+    if (isPromiseLike(result)) return result.finally(end);
+    end();
+    return result;
   } catch (error) {
     end();
     throw error;
   }
-  end();
-  return checkedCost(result);
+}
+
+/** Checks the result of a `cost` function. The promise rejects with the reason of the signal as soon as it aborts. */
+export function readCost(result: unknown, signal: unknown): Cost | Promise<Cost> {
+  return isPromiseLike(result) ? rejectOnAbort(signal, result).then(checkedCost) : checkedCost(result);
 }
 
 function checkedCost(cost: unknown): Cost {

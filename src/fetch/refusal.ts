@@ -18,13 +18,16 @@ export async function readRefusal<Res extends ResponseLike, Req>(
   refusal: ((response: Res, request: Req) => Refusal | PromiseLike<Refusal>) | undefined,
   statuses: Settings['statuses'],
 ): Promise<number | undefined> {
-  const result: unknown = await refusal?.(response, request);
-  const expected = 'a function that returns a boolean, a finite number >= 0 or undefined';
-  if (typeof result === 'number') {
-    checkNumber('refusal', expected, result, 0, Number.MAX_VALUE);
-    return result;
-  }
-  if (result !== undefined && typeof result !== 'boolean') throw invalid('refusal', expected, result);
+  const result = checkRefusal(await refusal?.(response, request));
+  if (typeof result === 'number') return result;
   if (!(result ?? statuses.has(response.status))) return NOT_REFUSED;
   return (response.headers && readWait(response.headers, Date.now())) || undefined;
+}
+
+/** Checks the result of a `refusal` function. */
+export function checkRefusal(result: unknown): Refusal {
+  const expected = 'a function that returns a boolean, a finite number >= 0 or undefined';
+  if (typeof result === 'number') checkNumber('refusal', expected, result, 0, Number.MAX_VALUE);
+  else if (result !== undefined && typeof result !== 'boolean') throw invalid('refusal', expected, result);
+  return result;
 }

@@ -97,7 +97,7 @@ export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledF
   const settings = resolveOptions(gate, options);
   checkOptionNames('throttledFetch', options, NAMES);
   const { fetch, cost, skip, learn, retries } = settings;
-  const resolveKey = createKeyResolver(gate, options.key);
+  const resolveKey = createKeyResolver(gate, options.key, originOf as (...args: Parameters<Fetch>) => K | undefined);
   const engine = createEngine(gate, settings);
   const client: Client<K> = {
     ...engine,

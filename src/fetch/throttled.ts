@@ -1,19 +1,20 @@
 /** A limit for any function that sends requests: the client of a library, an RPC, a queue. */
-import { type Cost, checkCostForm } from '../core/cost.js';
+import type { Cost } from '../core/cost.js';
 import type { Clock } from '../core/clock.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import { checkOptionNames } from '../core/option-names.js';
 import type { Permit } from '../core/permit.js';
 import { isPromiseLike } from '../core/promise-like.js';
-import { checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
+import { checkFunction, checkObject } from '../core/validation.js';
 import { discard } from '../web/response-body.js';
+import { readCost } from './computed-options.js';
 import { createEngine, type Engine, type Outcome, pauseAfterRefusal, type Retry, sendWithRetries } from './engine.js';
 import { runSettle } from './hold.js';
-import { isKeyed } from './keyed-gate.js';
+import { createKeyResolver } from './key.js';
 import type { RateName } from './names.js';
 import { type Refusal, resolveOptions } from './options.js';
-import { NOT_REFUSED } from './refusal.js';
-import { isSignal, rejectOnAbort, untilAborted } from './until-aborted.js';
+import { checkRefusal, NOT_REFUSED } from './refusal.js';
+import { isSignal, untilAborted } from './until-aborted.js';
 
 const NAMES: readonly (keyof ThrottledOptions<never, never>)[] = [
   'key',
@@ -135,38 +136,19 @@ export function throttled<K, A extends unknown[], R>(
   checkFunction('send', send);
   checkObject('options', options);
   checkOptionNames('throttled', options, NAMES);
-  const { cost = 1, refusal, settle, signal: signalOf, wait, retries, maxPause, refundRefused, clock } = options;
+  const { cost, refusal, settle, signal: signalOf, wait, retries, maxPause, refundRefused, clock } = options;
   for (const [name, value] of Object.entries({ refusal, settle, signal: signalOf }))
     if (value !== undefined) checkFunction(name, value);
-  const common = { wait, retries, maxPause, refundRefused, clock };
-  const engine = createEngine(gate, resolveOptions(gate, typeof cost === 'function' ? common : { ...common, cost }));
-  const keyOf = createKeyResolver(gate, options.key);
+  const common = { cost: cost as Cost | undefined, wait, retries, maxPause, refundRefused, clock };
+  const engine = createEngine(gate, resolveOptions(gate, common));
+  const keyOf = createKeyResolver<K, A>(gate, options.key);
   return async function (this: unknown, ...args) {
     const signal = signalOf?.(...args);
-    const key = keyOf(args);
-    const computed = typeof cost === 'function' ? cost(...args) : engine.settings.cost;
-    const tokens: unknown = isPromiseLike(computed) ? await rejectOnAbort(signal, computed) : computed;
-    checkCostForm('cost', tokens);
+    const key = keyOf(...args);
+    const computed = typeof cost === 'function' ? readCost(cost(...args), signal) : (engine.settings.cost as Cost);
+    const tokens = isPromiseLike(computed) ? await computed : computed;
     const call = { send: () => send.apply(this, args), args, key, signal, refusal, settle };
     return sendWithRetries(engine, key, tokens, signal, (number) => (permit) => runCall(engine, call, permit, number));
-  };
-}
-
-function createKeyResolver<K, A extends unknown[]>(
-  gate: Gate | KeyedGate<K>,
-  key: K | ((...args: A) => K) | undefined,
-): (args: A) => K {
-  if (!isKeyed(gate)) {
-    if (key !== undefined) throw invalid('key', 'undefined for a gate without keys', key);
-    return () => '' as K;
-  }
-  if (key === undefined) throw invalid('key', 'a key or a function for a keyed gate', key);
-  if (typeof key !== 'function') return () => key;
-  return (args) => {
-    const resolved: K | undefined = (key as (...values: A) => K)(...args);
-    // Each promise would be a different key with a limit of its own.
-    if (resolved === undefined || isPromiseLike(resolved)) throw invalid('key', 'a key, and no promise', resolved);
-    return resolved;
   };
 }
 
@@ -243,12 +225,7 @@ async function readOutcome<A extends unknown[], R>(
   outcome: SendOutcome<R>,
   args: A,
 ): Promise<number | undefined> {
-  const result: unknown = await refusal(outcome, ...args);
-  const expected = 'a function that returns a boolean, a finite number >= 0 or undefined';
-  if (typeof result === 'number') {
-    checkNumber('refusal', expected, result, 0, Number.MAX_VALUE);
-    return result;
-  }
-  if (result !== undefined && typeof result !== 'boolean') throw invalid('refusal', expected, result);
+  const result = checkRefusal(await refusal(outcome, ...args));
+  if (typeof result === 'number') return result;
   return result === true ? undefined : NOT_REFUSED;
 }

@@ -147,10 +147,10 @@ export class UndiciAttempt<K> implements DispatchHandler {
 
   /** Passes the response on, or discards it. */
   #continue(target: DispatchController, retry: Retry<K> | undefined): void {
-    const waiting = this.#waiting ?? [];
+    if (this.#state === 'end') return;
+    const waiting = this.#waiting as (() => void)[];
     this.#waiting = undefined;
     const { controller } = this.#attempt;
-    if (this.#state === 'end') return;
     if (retry !== undefined) {
       this.#state = 'discarding';
       controller.connect(undefined);

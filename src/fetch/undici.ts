@@ -1,18 +1,18 @@
 /** An interceptor for the dispatchers of undici 7, and so for Node's own `fetch`. */
-import { checkCostForm, type Cost } from '../core/cost.js';
+import type { Cost } from '../core/cost.js';
 import type { Clock } from '../core/clock.js';
 import type { Gate, KeyedGate } from '../core/gate.js';
 import { checkOptionNames } from '../core/option-names.js';
 import { isPromiseLike } from '../core/promise-like.js';
-import { checkFunction, checkObject, invalid } from '../core/validation.js';
+import { checkFunction, checkObject } from '../core/validation.js';
+import { readCost } from './computed-options.js';
 import { createEngine, sendWithRetries } from './engine.js';
-import { isKeyed } from './keyed-gate.js';
+import { createKeyResolver } from './key.js';
 import type { RateName } from './names.js';
 import { type Refusal, resolveOptions, type ResponseLike } from './options.js';
 import { canReplay } from './request-copy.js';
 import { UndiciAttempt } from './undici-attempt.js';
 import { type DispatchHandler, RequestController } from './undici-controller.js';
-import { rejectOnAbort } from './until-aborted.js';
 
 const NAMES: readonly (keyof UndiciThrottleOptions)[] = [
   'key',
@@ -123,19 +123,18 @@ export function undiciThrottle<K>(
 ): UndiciInterceptor {
   checkObject('options', options);
   checkOptionNames('undiciThrottle', options, NAMES);
-  const { cost = 1, refusal, statuses, wait, retries, maxPause, refundRefused, hold, clock } = options;
+  const { cost, refusal, statuses, wait, retries, maxPause, refundRefused, hold, clock } = options;
   if (refusal !== undefined) checkFunction('refusal', refusal);
-  const common = { statuses, wait, retries, maxPause, refundRefused, hold, clock };
-  const settings = resolveOptions(gate, typeof cost === 'function' ? common : { ...common, cost });
+  const common = { cost: cost as Cost | undefined, statuses, wait, retries, maxPause, refundRefused, hold, clock };
+  const settings = resolveOptions(gate, common);
   const engine = createEngine(gate, settings);
-  const keyOf = createKeyResolver(gate, options.key);
+  const keyOf = createKeyResolver(gate, options.key, originOf as (request: UndiciRequest) => K);
 
   async function send(dispatch: Dispatch, request: UndiciRequest, controller: RequestController): Promise<void> {
     const { signal } = controller;
     const key = keyOf(request);
-    const computed = typeof cost === 'function' ? cost(request) : settings.cost;
-    const tokens: unknown = isPromiseLike(computed) ? await rejectOnAbort(signal, computed) : computed;
-    checkCostForm('cost', tokens);
+    const computed = typeof cost === 'function' ? readCost(cost(request), signal) : (settings.cost as Cost);
+    const tokens = isPromiseLike(computed) ? await computed : computed;
     const maxRetries = canReplay(request.body) ? settings.retries : 0;
     await sendWithRetries(engine, key, tokens, signal, (number) => (permit) => {
       const attempt = new UndiciAttempt(engine, { key, request, refusal, controller, number, maxRetries }, permit);
@@ -154,20 +153,7 @@ export function undiciThrottle<K>(
   return interceptor as unknown as UndiciInterceptor;
 }
 
-function createKeyResolver<K>(
-  gate: Gate | KeyedGate<K>,
-  key: K | ((request: UndiciRequest) => K) | undefined,
-): (request: UndiciRequest) => K {
-  if (!isKeyed(gate)) {
-    if (key !== undefined) throw invalid('key', 'undefined for a gate without keys', key);
-    return () => '' as K;
-  }
-  if (key === undefined) return ({ origin }) => (origin === undefined ? '' : new URL(origin).origin) as K;
-  if (typeof key !== 'function') return () => key;
-  return (request) => {
-    const resolved: K | undefined = (key as (value: UndiciRequest) => K)(request);
-    // Each promise would be a different key with a limit of its own.
-    if (resolved === undefined || isPromiseLike(resolved)) throw invalid('key', 'a key, and no promise', resolved);
-    return resolved;
-  };
+/** The origin of a request; `''` for a request of a `Client` that does not state its origin. */
+function originOf({ origin }: UndiciRequest): string {
+  return origin === undefined ? '' : new URL(origin).origin;
 }

@@ -85,9 +85,12 @@ describe('a call', () => {
     expect(await third).toBe('c1');
   });
 
-  test.each([undefined, Promise.resolve('a')])('of a keyed gate rejects for the key %o', async (key) => {
+  test.each([
+    [undefined, 'key must be a key, received undefined'],
+    [Promise.resolve('a'), 'key must be no promise, received object'],
+  ])('of a keyed gate rejects for the key %o', async (key, message) => {
     const limited = throttled(new KeyedThrottle(1), () => 1, { key: () => key as never });
-    await expect(limited()).rejects.toThrow('key must be a key, and no promise');
+    await expect(limited()).rejects.toThrow(message);
   });
 });
 
