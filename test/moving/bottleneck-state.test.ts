@@ -9,14 +9,9 @@ const items = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
 
 row(
   'await limiter.stop()',
-  async ({ job, follow, note, sleep }) => {
+  async ({ job, follow, note, sleep, followAll }) => {
     const limiter = new Bottleneck({ maxConcurrent: 2 });
-    const all = items.map((item) =>
-      follow(
-        item,
-        limiter.schedule(() => job(item, 40)),
-      ),
-    );
+    const all = followAll(items, (item) => limiter.schedule(() => job(item, 40)));
     await sleep(10);
     await limiter.stop();
     note('stopped');
@@ -24,16 +19,11 @@ row(
       'later',
       limiter.schedule(() => job('later')),
     );
-    await Promise.all(all);
+    await all;
   },
-  async ({ job, follow, note, sleep }) => {
+  async ({ job, follow, note, sleep, followAll }) => {
     const gate = new Throttle({ concurrency: 2 });
-    const all = items.map((item) =>
-      follow(
-        item,
-        gate.run(() => job(item, 40)),
-      ),
-    );
+    const all = followAll(items, (item) => gate.run(() => job(item, 40)));
     await sleep(10);
     gate.close();
     await gate.idle();
@@ -42,23 +32,17 @@ row(
       'later',
       gate.run(() => job('later')),
     );
-    await Promise.all(all);
+    await all;
   },
 );
 
 row(
   'dropErrorMessage, enqueueErrorMessage',
-  async ({ job, follow, sleep }) => {
+  async ({ job, follow, sleep, followAll }) => {
     const limiter = new Bottleneck({ maxConcurrent: 1 });
     const message = 'shutting down';
     const reason = (error: unknown): string => (error as Error).message;
-    const all = items.map((item) =>
-      follow(
-        item,
-        limiter.schedule(() => job(item)),
-        reason,
-      ),
-    );
+    const all = followAll(items, (item) => limiter.schedule(() => job(item)), { describe: reason });
     await sleep(10);
     await limiter.stop({ dropErrorMessage: message, enqueueErrorMessage: message });
     await follow(
@@ -66,19 +50,13 @@ row(
       limiter.schedule(() => job('later')),
       reason,
     );
-    await Promise.all(all);
+    await all;
   },
-  async ({ job, follow, sleep }) => {
+  async ({ job, follow, sleep, followAll }) => {
     const gate = new Throttle({ concurrency: 1 });
     const message = 'shutting down';
     const reason = (error: unknown): string => (error as { cause: Error }).cause.message;
-    const all = items.map((item) =>
-      follow(
-        item,
-        gate.run(() => job(item)),
-        reason,
-      ),
-    );
+    const all = followAll(items, (item) => gate.run(() => job(item)), { describe: reason });
     await sleep(10);
     gate.close(new Error(message));
     await follow(
@@ -86,7 +64,7 @@ row(
       gate.run(() => job('later')),
       reason,
     );
-    await Promise.all(all);
+    await all;
   },
 );
 
@@ -361,14 +339,9 @@ row(
 
 row(
   'await limiter.stop({ dropWaitingJobs: false })',
-  async ({ job, follow, note, sleep }) => {
+  async ({ job, follow, note, sleep, followAll }) => {
     const limiter = new Bottleneck({ maxConcurrent: 2 });
-    const all = items.map((item) =>
-      follow(
-        item,
-        limiter.schedule(() => job(item)),
-      ),
-    );
+    const all = followAll(items, (item) => limiter.schedule(() => job(item)));
     await sleep(10);
     const stopped = limiter.stop({ dropWaitingJobs: false });
     await follow(
@@ -377,16 +350,11 @@ row(
     );
     await stopped;
     note('stopped');
-    await Promise.all(all);
+    await all;
   },
-  async ({ job, follow, note, sleep }) => {
+  async ({ job, follow, note, sleep, followAll }) => {
     const gate = new Throttle({ concurrency: 2 });
-    const all = items.map((item) =>
-      follow(
-        item,
-        gate.run(() => job(item)),
-      ),
-    );
+    const all = followAll(items, (item) => gate.run(() => job(item)));
     await sleep(10);
     const stopped = (async () => {
       await gate.drain();
@@ -397,6 +365,6 @@ row(
     );
     await stopped;
     note('stopped');
-    await Promise.all(all);
+    await all;
   },
 );

@@ -3,7 +3,7 @@ import { promisify } from 'node:util';
 import Bottleneck from 'bottleneck';
 import { Throttle } from 'headgate';
 import { BlockingGate, LeakyGate, PrioritizedGate } from './recipes.js';
-import { coarseRow as row, type Scene } from './scene.js';
+import { CALLS, failing, coarseRow as row, type Scene } from './scene.js';
 
 const items = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
 
@@ -122,129 +122,65 @@ row(
 
 row(
   'highWater: 2, strategy: Bottleneck.strategy.OVERFLOW',
-  async ({ job, follow, sleep }) => {
+  async ({ job, followAll }) => {
     const limiter = new Bottleneck({ maxConcurrent: 1, highWater: 2, strategy: Bottleneck.strategy.OVERFLOW });
-    const all: Promise<void>[] = [];
-    for (const item of items) {
-      all.push(
-        follow(
-          item,
-          limiter.schedule(() => job(item)),
-        ),
-      );
-      await sleep(2);
-    }
-    await Promise.all(all);
+    await followAll(items, (item) => limiter.schedule(() => job(item)), { pauses: items.map(() => 2) });
   },
-  async ({ job, follow, sleep }) => {
+  async ({ job, followAll }) => {
     const gate = new Throttle({ concurrency: 1, maxQueue: 2 });
-    const all: Promise<void>[] = [];
-    for (const item of items) {
-      all.push(
-        follow(
-          item,
-          gate.run(() => job(item)),
-        ),
-      );
-      await sleep(2);
-    }
-    await Promise.all(all);
+    await followAll(items, (item) => gate.run(() => job(item)), { pauses: items.map(() => 2) });
   },
 );
 
 row(
   'highWater: 2, strategy: Bottleneck.strategy.LEAK',
-  async ({ job, follow, sleep }) => {
+  async ({ job, followAll }) => {
     const limiter = new Bottleneck({ maxConcurrent: 1, highWater: 2, strategy: Bottleneck.strategy.LEAK });
-    const all: Promise<void>[] = [];
-    for (const item of items) {
-      all.push(
-        follow(
-          item,
-          limiter.schedule(() => job(item)),
-        ),
-      );
-      await sleep(2);
-    }
-    await Promise.all(all);
+    await followAll(items, (item) => limiter.schedule(() => job(item)), { pauses: items.map(() => 2) });
   },
-  async ({ job, follow, sleep }) => {
+  async ({ job, followAll }) => {
     const gate = new LeakyGate(new Throttle({ concurrency: 1 }), 2);
-    const all: Promise<void>[] = [];
-    for (const item of items) {
-      all.push(
-        follow(
-          item,
-          gate.run(() => job(item)),
-        ),
-      );
-      await sleep(2);
-    }
-    await Promise.all(all);
+    await followAll(items, (item) => gate.run(() => job(item)), { pauses: items.map(() => 2) });
   },
 );
 
 row(
   'highWater: 2, strategy: Bottleneck.strategy.BLOCK, penalty: 500',
-  async ({ job, follow, sleep }) => {
+  async ({ job, followAll }) => {
     const { BLOCK } = Bottleneck.strategy;
     const limiter = new Bottleneck({ maxConcurrent: 1, highWater: 2, strategy: BLOCK, penalty: 500 });
-    const all: Promise<void>[] = [];
-    for (const [index, pause] of [2, 2, 2, 2, 400, 400, 600, 2].entries()) {
-      all.push(
-        follow(
-          `${index}`,
-          limiter.schedule(() => job(`${index}`)),
-        ),
-      );
-      await sleep(pause);
-    }
-    await Promise.all(all);
+    const pauses = [2, 2, 2, 2, 400, 400, 600, 2];
+    await followAll(
+      pauses.map((_, index) => `${index}`),
+      (item) => limiter.schedule(() => job(item)),
+      { pauses },
+    );
   },
-  async ({ job, follow, sleep }) => {
+  async ({ job, followAll }) => {
     const gate = new BlockingGate(new Throttle({ concurrency: 1 }), 2, 0.5);
-    const all: Promise<void>[] = [];
-    for (const [index, pause] of [2, 2, 2, 2, 400, 400, 600, 2].entries()) {
-      all.push(
-        follow(
-          `${index}`,
-          gate.run(() => job(`${index}`)),
-        ),
-      );
-      await sleep(pause);
-    }
-    await Promise.all(all);
+    const pauses = [2, 2, 2, 2, 400, 400, 600, 2];
+    await followAll(
+      pauses.map((_, index) => `${index}`),
+      (item) => gate.run(() => job(item)),
+      { pauses },
+    );
   },
 );
 
 row(
   'limiter.schedule(fn, ...args)',
-  async ({ job, follow }) => {
+  async (scene) => {
+    const { follow } = scene;
     const limiter = new Bottleneck({ maxConcurrent: 1 });
-    const fn = async (name: string, ms: number): Promise<string> => {
-      if (ms === 0) throw new Error(name);
-      return job(name, ms);
-    };
-    const calls: [string, number][] = [
-      ['a', 20],
-      ['b', 0],
-      ['c', 40],
-    ];
-    await Promise.all(calls.map((args) => follow(args[0], limiter.schedule(fn, ...args), String)));
+    const fn = failing(scene);
+    await Promise.all(CALLS.map((args) => follow(args[0], limiter.schedule(fn, ...args), String)));
   },
-  async ({ job, follow }) => {
+  async (scene) => {
+    const { follow } = scene;
     const gate = new Throttle({ concurrency: 1 });
-    const fn = async (name: string, ms: number): Promise<string> => {
-      if (ms === 0) throw new Error(name);
-      return job(name, ms);
-    };
-    const calls: [string, number][] = [
-      ['a', 20],
-      ['b', 0],
-      ['c', 40],
-    ];
+    const fn = failing(scene);
     await Promise.all(
-      calls.map((args) =>
+      CALLS.map((args) =>
         follow(
           args[0],
           gate.run(() => fn(...args)),

@@ -1,7 +1,7 @@
 /** Each row of the table for p-limit, with both packages. */
 import { Throttle } from 'headgate';
 import pLimit, { limitFunction } from 'p-limit';
-import { row } from './scene.js';
+import { CALLS, failing, row } from './scene.js';
 
 const items = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
 
@@ -23,32 +23,18 @@ row(
 
 row(
   'limit(fn, ...args)',
-  async ({ job, follow }) => {
+  async (scene) => {
+    const { follow } = scene;
     const limit = pLimit(1);
-    const fn = async (name: string, ms: number): Promise<string> => {
-      if (ms === 0) throw new Error(name);
-      return job(name, ms);
-    };
-    const calls: [string, number][] = [
-      ['a', 5],
-      ['b', 0],
-      ['c', 7],
-    ];
-    await Promise.all(calls.map((args) => follow(args[0], limit(fn, ...args), String)));
+    const fn = failing(scene);
+    await Promise.all(CALLS.map((args) => follow(args[0], limit(fn, ...args), String)));
   },
-  async ({ job, follow }) => {
+  async (scene) => {
+    const { follow } = scene;
     const gate = new Throttle({ concurrency: 1 });
-    const fn = async (name: string, ms: number): Promise<string> => {
-      if (ms === 0) throw new Error(name);
-      return job(name, ms);
-    };
-    const calls: [string, number][] = [
-      ['a', 5],
-      ['b', 0],
-      ['c', 7],
-    ];
+    const fn = failing(scene);
     await Promise.all(
-      calls.map((args) =>
+      CALLS.map((args) =>
         follow(
           args[0],
           gate.run(() => fn(...args)),
@@ -134,14 +120,9 @@ row(
 
 row(
   'rejectOnClear: true, limit.clearQueue()',
-  async ({ job, follow, note, sleep }) => {
+  async ({ job, follow, note, sleep, followAll }) => {
     const limit = pLimit({ concurrency: 2, rejectOnClear: true });
-    const all = items.map((item) =>
-      follow(
-        item,
-        limit(() => job(item)),
-      ),
-    );
+    const all = followAll(items, (item) => limit(() => job(item)));
     await sleep(5);
     limit.clearQueue();
     note('waiting', limit.pendingCount);
@@ -149,16 +130,11 @@ row(
       'later',
       limit(() => job('later')),
     );
-    await Promise.all(all);
+    await all;
   },
-  async ({ job, follow, note, sleep }) => {
+  async ({ job, follow, note, sleep, followAll }) => {
     const gate = new Throttle({ concurrency: 2 });
-    const all = items.map((item) =>
-      follow(
-        item,
-        gate.run(() => job(item)),
-      ),
-    );
+    const all = followAll(items, (item) => gate.run(() => job(item)));
     await sleep(5);
     gate.clear();
     note('waiting', gate.waiting);
@@ -166,6 +142,6 @@ row(
       'later',
       gate.run(() => job('later')),
     );
-    await Promise.all(all);
+    await all;
   },
 );

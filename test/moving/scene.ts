@@ -28,7 +28,28 @@ export interface Scene {
   note(text: string, value?: unknown): void;
   /** Follows a promise until it settles. An error counts by `describe`, which returns `rejected` by default. */
   follow(name: string, promise: PromiseLike<unknown>, describe?: (error: unknown) => string): Promise<void>;
+  /** Follows the promise that `start` returns for each name. Waits for so many milliseconds after each start, if given. */
+  followAll(
+    names: readonly string[],
+    start: (name: string) => PromiseLike<unknown>,
+    options?: { pauses?: readonly number[]; describe?: (error: unknown) => string },
+  ): Promise<void>;
 }
+
+/** The arguments of three calls of {@link failing}. The second call fails. */
+export const CALLS: readonly [name: string, ms: number][] = [
+  ['a', 20],
+  ['b', 0],
+  ['c', 40],
+];
+
+/** A function that runs a job for `ms` milliseconds, and fails at once for 0. */
+export const failing =
+  ({ job }: Scene) =>
+  async (name: string, ms: number): Promise<string> => {
+    if (ms === 0) throw new Error(name);
+    return job(name, ms);
+  };
 
 export type Script = (scene: Scene) => unknown;
 
@@ -73,6 +94,14 @@ export async function observe(script: Script, grain = 1): Promise<Observation> {
         } catch (error) {
           results[name] = describe(error);
         }
+      },
+      async followAll(names, start, { pauses, describe } = {}) {
+        const all: Promise<void>[] = [];
+        for (const [index, name] of names.entries()) {
+          all.push(scene.follow(name, start(name), describe));
+          if (pauses !== undefined) await scene.sleep(pauses[index] as number);
+        }
+        await Promise.all(all);
       },
     };
     const progress = { done: false };
