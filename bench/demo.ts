@@ -1,8 +1,8 @@
 /**
  * `npm run demo`: ten seconds that show the purpose of a throttle. A server allows 20 requests per second and 4 at a
  * time, and bans a client for a second that exceeds a limit. The demo sends the same 200 requests twice: all at once,
- * then through a throttle. It states the limits first. It fails if the server refused a throttled request, or if the throttle used too little of
- * the allowed rate. It draws what the throttle did, and the picture of the README.
+ * then through a throttle. It states the limits first. It fails if the server refused a throttled request, or if the
+ * throttle used too little of the allowed rate. It draws what the throttle did, and the picture of the README.
  */
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';

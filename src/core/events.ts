@@ -71,8 +71,9 @@ export interface ReleasedMessage extends CallMessage {}
 
 /**
  * The reason of a refusal. `timeout`: no permit was available in time. `queue full`: too many callers wait, or too many
- * keys are in use. `closed`: the throttle is closed, or it drains. `cleared`: `clear` was called. `aborted`: the signal of the caller has aborted. `cost`: after a
- * change of the limits, the cost exceeds the burst. `busy`: `tryAcquire` found no permit. `backend`: Redis failed.
+ * keys are in use. `closed`: the throttle is closed, or it drains. `cleared`: `clear` was called. `aborted`: the signal
+ * of the caller has aborted. `cost`: after a change of the limits, the cost exceeds the burst. `busy`: `tryAcquire`
+ * found no permit. `backend`: Redis failed.
  */
 export type RefusalReason = 'timeout' | 'queue full' | 'closed' | 'cleared' | 'aborted' | 'cost' | 'busy' | 'backend';
 

@@ -6,7 +6,7 @@ import { checkOptionNames } from './option-names.js';
 import { checkObject, invalid } from './validation.js';
 
 /** The settings of a {@link Throttle}. The first three are the arguments of the form with numbers. */
-export const THROTTLE_SETTINGS: readonly [
+export const THROTTLE_SETTINGS = [
   'capacity',
   'concurrency',
   'period',
@@ -19,20 +19,7 @@ export const THROTTLE_SETTINGS: readonly [
   'clock',
   'name',
   'silent',
-] = [
-  'capacity',
-  'concurrency',
-  'period',
-  'burst',
-  'window',
-  'margin',
-  'also',
-  'maxQueue',
-  'ttl',
-  'clock',
-  'name',
-  'silent',
-];
+] as const;
 
 /**
  * Reads the arguments of a constructor. The result is the object of the caller, or an object with the properties of

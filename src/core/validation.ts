@@ -56,12 +56,7 @@ export function checkSeconds(name: string, expected: string, value: unknown, min
 }
 
 /** The options of `acquire` and `run`. */
-export const ACQUIRE_OPTIONS: readonly ['signal', 'timeout', 'slots', 'stack'] = [
-  'signal',
-  'timeout',
-  'slots',
-  'stack',
-];
+export const ACQUIRE_OPTIONS = ['signal', 'timeout', 'slots', 'stack'] as const;
 
 /** Throws unless `options` are valid {@link AcquireOptions}. Throws the reason of a signal that has already aborted. */
 export function checkAcquireOptions(options: {

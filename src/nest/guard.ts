@@ -23,7 +23,7 @@ function readList(key: string, decorated: object): readonly unknown[] {
   return reflector.get<unknown[] | undefined>(key, decorated as Decorated) ?? [];
 }
 
-/** Returns the references of the decorators of a class or a method refer to: limits, and names of limits. */
+/** Returns what the decorators of a class or a method refer to: limits, and the names of skipped limits. */
 export function referencesOf(decorated: object): { limits: readonly LimitReference[]; skipped: readonly string[] } {
   return {
     limits: readList(LIMITS, decorated) as LimitReference[],

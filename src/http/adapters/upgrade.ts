@@ -4,7 +4,7 @@ import { createDecision } from '../decide.js';
 import type { FrameworkAdapter } from '../framework-adapter.js';
 import type { LimitOptions } from '../options.js';
 import { type NodeRequest, propertyOf } from '../platform/node-response.js';
-import { type UpgradeSocket, watchForEnd } from '../platform/upgrade-socket.js';
+import { onSocketClose, type UpgradeSocket, watchForEnd } from '../platform/upgrade-socket.js';
 import { type Fields, NO_FIELDS } from '../ratelimit-fields.js';
 import { headersOf, problemReply, type Reply } from '../refusal.js';
 
@@ -30,10 +30,7 @@ const adapter: FrameworkAdapter<[UpgradeRequest, UpgradeSocket]> = {
   requestObjects: (req) => [req],
   isClosed: (_req, socket) => socket.destroyed,
   isSent: () => true,
-  onClose(listener, _req, socket) {
-    socket.on('close', listener);
-    return () => socket.removeListener('close', listener);
-  },
+  onClose: (listener, _req, socket) => onSocketClose(socket, listener),
   setHeaders: () => {},
   prepareRefusal: () => () => false,
   logError: (error) => console.error(error),

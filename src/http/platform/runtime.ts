@@ -1,6 +1,6 @@
 /** The second argument of a `fetch` handler: it contains the client's address, and on Node the connection. */
 import { isClosed, isSent, type NodeRequest, type NodeResponse, onClose, waitForTurn } from './node-response.js';
-import { type UpgradeSocket, watchForEnd } from './upgrade-socket.js';
+import { onSocketClose, type UpgradeSocket, watchForEnd } from './upgrade-socket.js';
 
 /** Node's own request and response, if `@hono/node-server` runs the handler. */
 export interface NodeConnection {
@@ -97,9 +97,4 @@ export function onFetchClose(listener: () => void, { signal }: Request, connecti
   if (socket !== undefined) return onSocketClose(socket, listener);
   signal.addEventListener('abort', listener);
   return () => signal.removeEventListener('abort', listener);
-}
-
-function onSocketClose(socket: UpgradeSocket, listener: () => void): () => void {
-  socket.on('close', listener);
-  return () => socket.removeListener('close', listener);
 }

@@ -29,3 +29,9 @@ export function watchForEnd(socket: UpgradeSocket): () => void {
     socket.removeListener('error', destroy);
   };
 }
+
+/** Calls `listener` when the socket is closed. The returned function removes the listener. */
+export function onSocketClose(socket: UpgradeSocket, listener: () => void): () => void {
+  socket.on('close', listener);
+  return () => socket.removeListener('close', listener);
+}
