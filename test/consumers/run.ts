@@ -9,7 +9,7 @@
 import { createHash } from 'node:crypto';
 import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { commandEnv, execute, npm, packPackage } from '../support/commands.js';
+import { commandEnv, execute, exitAfter, npm, packPackage } from '../support/commands.js';
 import { removePath, temporaryFolder } from '../support/processes.js';
 import { startRedis } from '../support/redis-server.js';
 
@@ -163,11 +163,4 @@ async function main(names: readonly string[]): Promise<boolean> {
   }
 }
 
-main(process.argv.slice(2)).then(
-  (passed) => (process.exitCode = passed ? 0 : 1),
-  (error: Error) => {
-    console.error(error.message);
-    console.log('0 passed, 1 failed');
-    process.exitCode = 1;
-  },
-);
+exitAfter(main(process.argv.slice(2)));

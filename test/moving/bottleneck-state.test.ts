@@ -1,9 +1,8 @@
 /** The rows of the chapter for bottleneck about its state, events, groups and batches, with both packages. */
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import Bottleneck from 'bottleneck';
-import { KeyedThrottle, Throttle, type ThrottleMessage } from 'headgate';
+import { KeyedThrottle, Throttle } from 'headgate';
 import { Batcher, retry } from './recipes.js';
-import { coarseRow as row } from './scene.js';
+import { coarseRow as row, onMessages } from './scene.js';
 
 const items = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
 
@@ -157,15 +156,6 @@ row(
   },
 );
 
-/** Calls a listener for each message of a gate. */
-function listen(gate: Throttle, channel: string, listener: () => void): () => void {
-  const onMessage = (message: unknown): void => {
-    if ((message as ThrottleMessage).throttle === gate) listener();
-  };
-  subscribe(channel, onMessage);
-  return () => unsubscribe(channel, onMessage);
-}
-
 row(
   "limiter.on('executing', …), limiter.on('done', …)",
   async ({ job, note }) => {
@@ -177,8 +167,8 @@ row(
   async ({ job, note }) => {
     const gate = new Throttle({ concurrency: 1 });
     const stops = [
-      listen(gate, 'headgate:granted', () => note('executing')),
-      listen(gate, 'headgate:released', () => note('done')),
+      onMessages(gate, 'headgate:granted', () => note('executing')),
+      onMessages(gate, 'headgate:released', () => note('done')),
     ];
     for (const item of items) await gate.run(() => job(item));
     for (const stop of stops) stop();
@@ -198,7 +188,7 @@ row(
   },
   async ({ job, note, sleep }) => {
     const gate = new Throttle({ concurrency: 1, maxQueue: 1 });
-    const stop = listen(gate, 'headgate:refused', () => note('dropped'));
+    const stop = onMessages(gate, 'headgate:refused', () => note('dropped'));
     for (const item of items) {
       gate.run(() => job(item)).catch(() => {});
       await sleep(5);

@@ -2,7 +2,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Throttle, type ThrottleMessage } from 'headgate';
 import PQueue from 'p-queue';
-import { row } from './scene.js';
+import { onMessages, row } from './scene.js';
 
 const items = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
 
@@ -250,15 +250,6 @@ row(
   { parts: ['starts', 'results'] },
 );
 
-/** Counts the messages of a gate. */
-function count(gate: Throttle, channel: string, listener: () => void): () => void {
-  const onMessage = (message: unknown): void => {
-    if ((message as ThrottleMessage).throttle === gate) listener();
-  };
-  subscribe(channel, onMessage);
-  return () => unsubscribe(channel, onMessage);
-}
-
 row(
   "queue.on('active', …)",
   async ({ job, note }) => {
@@ -286,7 +277,7 @@ row(
   },
   async ({ job, note }) => {
     const gate = new Throttle({ concurrency: 2 });
-    const stop = count(gate, 'headgate:released', () => note('next'));
+    const stop = onMessages(gate, 'headgate:released', () => note('next'));
     await Promise.all(items.map((item) => gate.run(() => job(item))));
     stop();
   },

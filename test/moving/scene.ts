@@ -2,6 +2,8 @@
  * Plays the same script with another library and with headgate, on fake timers, and compares what happened. The
  * observation of the other library is the expectation. No outcome is written by hand.
  */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { Throttle, ThrottleMessage } from 'headgate';
 import { expect, test, vi } from 'vitest';
 
 /** What a script did. An instant is a number of milliseconds since the start. */
@@ -50,6 +52,15 @@ export const failing =
     if (ms === 0) throw new Error(name);
     return job(name, ms);
   };
+
+/** Calls `listener` for each message of a gate on a channel. Returns the function that ends this. */
+export function onMessages(gate: Throttle, channel: string, listener: () => void): () => void {
+  const onMessage = (message: unknown): void => {
+    if ((message as ThrottleMessage).throttle === gate) listener();
+  };
+  subscribe(channel, onMessage);
+  return () => unsubscribe(channel, onMessage);
+}
 
 export type Script = (scene: Scene) => unknown;
 

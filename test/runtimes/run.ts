@@ -13,7 +13,7 @@ import { cpus } from 'node:os';
 import { basename, join, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
-import { commandEnv, execute, npm, packPackage } from '../support/commands.js';
+import { commandEnv, execute, exitAfter, npm, packPackage } from '../support/commands.js';
 import { endProcess, startProcess, temporaryFolder } from '../support/processes.js';
 import { requireProgram } from '../support/programs.js';
 import type { Outcome, Report } from './checks.js';
@@ -397,11 +397,4 @@ async function main(args: readonly string[]): Promise<boolean> {
   return failed === 0 && total > 0;
 }
 
-main(process.argv.slice(2)).then(
-  (passed) => (process.exitCode = passed ? 0 : 1),
-  (error: Error) => {
-    console.error(error.message);
-    console.log('0 passed, 1 failed');
-    process.exitCode = 1;
-  },
-);
+exitAfter(main(process.argv.slice(2)));

@@ -50,3 +50,15 @@ export async function packPackage(folder: string): Promise<string> {
   if (tarball === undefined) throw new Error('npm pack made nothing');
   return join(folder, tarball.filename);
 }
+
+/** Ends the process of a program after its checks: with exit code 0 if all of them have passed. */
+export function exitAfter(checks: Promise<boolean>): void {
+  checks.then(
+    (passed) => (process.exitCode = passed ? 0 : 1),
+    (error: Error) => {
+      console.error(error.message);
+      console.log('0 passed, 1 failed');
+      process.exitCode = 1;
+    },
+  );
+}
