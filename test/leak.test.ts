@@ -25,119 +25,111 @@ const heapUsed = async (): Promise<number> => {
 
 const ignore = (): void => {};
 
-test(
-  'a million granted, aborted, late and refused calls leave no waiter, listener, timer or memory',
-  { timeout: 60_000 },
-  async () => {
-    const { clock, throttle } = setUp(Infinity, 4, 1, { maxQueue: 64 });
-    const rated = new Throttle(4_000, 0, 1, { clock, burst: 2 });
-    // A signal that never aborts. Granted, refused and late calls share it.
-    const longLived = new AbortController().signal;
+test('a million granted, aborted, late and refused calls leave no waiter, listener, timer or memory', async () => {
+  const { clock, throttle } = setUp(Infinity, 4, 1, { maxQueue: 64 });
+  const rated = new Throttle(4_000, 0, 1, { clock, burst: 2 });
+  // A signal that never aborts. Granted, refused and late calls share it.
+  const longLived = new AbortController().signal;
 
-    /** Makes 50 calls that all settle within the round. */
-    const round = async (): Promise<void> => {
-      const stop = new AbortController();
-      const holders = [take(throttle), take(throttle), take(throttle), take(throttle)];
-      const settled: Promise<unknown>[] = [];
-      for (let index = 0; index < 4; index++) {
-        settled.push(
-          // Granted after a wait, with and without a timeout and a signal.
-          throttle.acquire().then((permit) => permit.release()),
-          throttle.acquire(1, { signal: longLived, timeout: 60 }).then((permit) => permit.release()),
-          throttle.run(ignore, 1, { signal: longLived }),
-          throttle.run(() => Promise.reject(new Error('no')), 1).catch(ignore),
-          // Aborted or late after a wait.
-          throttle.acquire(1, { signal: stop.signal, timeout: 60 }).catch(ignore),
-          throttle.run(ignore, 1, { signal: stop.signal }).catch(ignore),
-          throttle.acquire(1, { signal: longLived, timeout: 0.001 }).catch(ignore),
-          throttle.run(ignore, 1, { timeout: 0.001 }).catch(ignore),
-          // Refused at once.
-          throttle.acquire(1, { signal: longLived, timeout: 0 }).catch(ignore),
-          throttle.acquire(1, { signal: AbortSignal.abort(0) }).catch(ignore),
-          // Two of the four calls wait for tokens.
-          rated.acquire(1, { signal: longLived, timeout: 60 }).then((permit) => permit.release()),
-        );
-      }
-      settled.push(throttle.acquire(-1).catch(ignore), throttle.map([1], ignore, { signal: longLived }).catch(ignore));
-      stop.abort(0);
-      await clock.advance(0.001);
-      for (const holder of holders) {
-        holder.release();
-        holder.release();
-      }
-      await Promise.all(settled);
-    };
+  /** Makes 50 calls that all settle within the round. */
+  const round = async (): Promise<void> => {
+    const stop = new AbortController();
+    const holders = [take(throttle), take(throttle), take(throttle), take(throttle)];
+    const settled: Promise<unknown>[] = [];
+    for (let index = 0; index < 4; index++) {
+      settled.push(
+        // Granted after a wait, with and without a timeout and a signal.
+        throttle.acquire().then((permit) => permit.release()),
+        throttle.acquire(1, { signal: longLived, timeout: 60 }).then((permit) => permit.release()),
+        throttle.run(ignore, 1, { signal: longLived }),
+        throttle.run(() => Promise.reject(new Error('no')), 1).catch(ignore),
+        // Aborted or late after a wait.
+        throttle.acquire(1, { signal: stop.signal, timeout: 60 }).catch(ignore),
+        throttle.run(ignore, 1, { signal: stop.signal }).catch(ignore),
+        throttle.acquire(1, { signal: longLived, timeout: 0.001 }).catch(ignore),
+        throttle.run(ignore, 1, { timeout: 0.001 }).catch(ignore),
+        // Refused at once.
+        throttle.acquire(1, { signal: longLived, timeout: 0 }).catch(ignore),
+        throttle.acquire(1, { signal: AbortSignal.abort(0) }).catch(ignore),
+        // Two of the four calls wait for tokens.
+        rated.acquire(1, { signal: longLived, timeout: 60 }).then((permit) => permit.release()),
+      );
+    }
+    settled.push(throttle.acquire(-1).catch(ignore), throttle.map([1], ignore, { signal: longLived }).catch(ignore));
+    stop.abort(0);
+    await clock.advance(0.001);
+    for (const holder of holders) {
+      holder.release();
+      holder.release();
+    }
+    await Promise.all(settled);
+  };
 
-    for (let index = 0; index < 2_000; index++) await round();
-    const before = await heapUsed();
-    for (let index = 0; index < 18_000; index++) await round();
-    const after = await heapUsed();
+  for (let index = 0; index < 2_000; index++) await round();
+  const before = await heapUsed();
+  for (let index = 0; index < 18_000; index++) await round();
+  const after = await heapUsed();
 
-    expect({
-      active: throttle.active + rated.active,
-      waiting: throttle.waiting + rated.waiting,
-      listeners: getEventListeners(longLived, 'abort').length,
-      timers: clock.pending,
-    }).toEqual({ active: 0, waiting: 0, listeners: 0, timers: 0 });
-    expect(after - before).toBeLessThan(2 * MEGABYTE);
-  },
-);
+  expect({
+    active: throttle.active + rated.active,
+    waiting: throttle.waiting + rated.waiting,
+    listeners: getEventListeners(longLived, 'abort').length,
+    timers: clock.pending,
+  }).toEqual({ active: 0, waiting: 0, listeners: 0, timers: 0 });
+  expect(after - before).toBeLessThan(2 * MEGABYTE);
+});
 
-test(
-  'calls on keys, windows and resources leave no key, waiter, listener, timer or memory',
-  { timeout: 60_000 },
-  async () => {
-    const { clock, throttle } = setUp(8, 0, 1, { window: 'sliding', also: [{ capacity: 60, period: 10 }] });
-    const keyed = new KeyedThrottle<number>(40, 2, 1, { clock, maxQueue: 4, maxKeys: 20 });
-    const resources = [new Resource(3, { clock }), new Resource(1, { clock }), throttle];
-    const limiter = new Limiter({ timeout: 0.5, resources, clock });
-    const all = limiter.resources(resources);
-    const longLived = new AbortController().signal;
-    let key = 0;
+test('calls on keys, windows and resources leave no key, waiter, listener, timer or memory', async () => {
+  const { clock, throttle } = setUp(8, 0, 1, { window: 'sliding', also: [{ capacity: 60, period: 10 }] });
+  const keyed = new KeyedThrottle<number>(40, 2, 1, { clock, maxQueue: 4, maxKeys: 20 });
+  const resources = [new Resource(3, { clock }), new Resource(1, { clock }), throttle];
+  const limiter = new Limiter({ timeout: 0.5, resources, clock });
+  const all = limiter.resources(resources);
+  const longLived = new AbortController().signal;
+  let key = 0;
 
-    const round = async (): Promise<void> => {
-      const stop = new AbortController();
-      const settled: Promise<unknown>[] = [];
-      for (let index = 0; index < 6; index++) {
-        // More keys than `maxKeys`, and more waiters of one key than `maxQueue`.
-        key++;
-        settled.push(
-          keyed.run(key, ignore, 1, { signal: longLived, timeout: 60 }).catch(ignore),
-          keyed.run(0, ignore, 1, { signal: stop.signal }).catch(ignore),
-          keyed.acquire(key, 5).then((permit) => permit[Symbol.asyncDispose](), ignore),
-          all.run(ignore, 1, { signal: longLived }).catch(ignore),
-          all.acquire(1, { signal: stop.signal }).then((permit) => permit.release(), ignore),
-          all.acquire(1, { timeout: 0 }).then((permit) => permit.release(), ignore),
-          all.tryAcquire().then((permit) => permit?.refund() ?? permit?.release()),
-          limiter
-            .resources([resources[1] as Resource])(() => Promise.reject(new Error('its own')))()
-            .catch(ignore),
-        );
-      }
-      stop.abort(0);
-      await clock.runAll();
-      await Promise.all(settled);
-    };
+  const round = async (): Promise<void> => {
+    const stop = new AbortController();
+    const settled: Promise<unknown>[] = [];
+    for (let index = 0; index < 6; index++) {
+      // More keys than `maxKeys`, and more waiters of one key than `maxQueue`.
+      key++;
+      settled.push(
+        keyed.run(key, ignore, 1, { signal: longLived, timeout: 60 }).catch(ignore),
+        keyed.run(0, ignore, 1, { signal: stop.signal }).catch(ignore),
+        keyed.acquire(key, 5).then((permit) => permit[Symbol.asyncDispose](), ignore),
+        all.run(ignore, 1, { signal: longLived }).catch(ignore),
+        all.acquire(1, { signal: stop.signal }).then((permit) => permit.release(), ignore),
+        all.acquire(1, { timeout: 0 }).then((permit) => permit.release(), ignore),
+        all.tryAcquire().then((permit) => permit?.refund() ?? permit?.release()),
+        limiter
+          .resources([resources[1] as Resource])(() => Promise.reject(new Error('its own')))()
+          .catch(ignore),
+      );
+    }
+    stop.abort(0);
+    await clock.runAll();
+    await Promise.all(settled);
+  };
 
-    for (let index = 0; index < 400; index++) await round();
-    await clock.advance(10);
-    const before = await heapUsed();
-    for (let index = 0; index < 4_000; index++) await round();
-    await clock.advance(10);
-    const after = await heapUsed();
-    const gates = [...resources, ...Array.from({ length: key + 1 }, (_, name) => keyed.peek(name))];
-    expect(
-      gates.map((gate) => (gate === undefined ? 0 : gate.active + gate.waiting)).filter((count) => count > 0),
-    ).toEqual([]);
-    expect({
-      keys: keyed.size,
-      tokens: throttle.tokens,
-      listeners: getEventListeners(longLived, 'abort').length,
-      timers: clock.pending,
-    }).toEqual({ keys: 0, tokens: 8, listeners: 0, timers: 0 });
-    expect(after - before).toBeLessThan(MEGABYTE);
-  },
-);
+  for (let index = 0; index < 400; index++) await round();
+  await clock.advance(10);
+  const before = await heapUsed();
+  for (let index = 0; index < 4_000; index++) await round();
+  await clock.advance(10);
+  const after = await heapUsed();
+  const gates = [...resources, ...Array.from({ length: key + 1 }, (_, name) => keyed.peek(name))];
+  expect(
+    gates.map((gate) => (gate === undefined ? 0 : gate.active + gate.waiting)).filter((count) => count > 0),
+  ).toEqual([]);
+  expect({
+    keys: keyed.size,
+    tokens: throttle.tokens,
+    listeners: getEventListeners(longLived, 'abort').length,
+    timers: clock.pending,
+  }).toEqual({ keys: 0, tokens: 8, listeners: 0, timers: 0 });
+  expect(after - before).toBeLessThan(MEGABYTE);
+});
 
 test('a million aborted waiters behind a blocked head use no memory', async () => {
   const { clock, throttle } = setUp(Infinity, 1);

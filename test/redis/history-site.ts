@@ -1,5 +1,4 @@
 /** Two objects on one key, as in two processes, with one clock in whole microseconds that only the test moves. */
-import { readFileSync } from 'node:fs';
 import { type Clock } from 'headgate';
 import { type RedisCommands, type RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import type { Redis } from 'ioredis';
@@ -9,7 +8,7 @@ import INSPECT from '../../src/redis/scripts/inspect.lua';
 import RESET from '../../src/redis/scripts/reset.lua';
 import STEP from '../../src/redis/scripts/step.lua';
 import { RedisThrottle as Gate } from '../../src/redis/throttle.js';
-import { scriptFile } from './scripts/support.js';
+import { FIXED_LIFETIMES, scriptFile } from './scripts/support.js';
 import { evalThrough, ioredis, subscribeThrough } from './support.js';
 
 /** The microseconds in a second of a history. */
@@ -73,14 +72,10 @@ afterAll(async () => {
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-/** The state expires by the real time, but the histories have their own. So the state lives for one minute here. */
-const WRITING = readFileSync(scriptFile('writing'), 'utf8');
-const WRITING_WITH_FIXED_LIFETIME = WRITING.replace(/'PX', format\(.*\)$/m, "'PX', '60000')");
-if (WRITING_WITH_FIXED_LIFETIME === WRITING) throw new Error('writing.lua sets the lifetime in another way');
-const stepWithFixedLifetime = readLua(scriptFile('step'), { writing: WRITING_WITH_FIXED_LIFETIME });
+const stepWithFixedLifetimes = readLua(scriptFile('step'), FIXED_LIFETIMES);
 
-function withFixedLifetime(script: string): string {
-  if (script === STEP) return stepWithFixedLifetime;
+function withFixedLifetimes(script: string): string {
+  if (script === STEP) return stepWithFixedLifetimes;
   if (script === INSPECT || script === RESET) return script;
   throw new Error('The throttle has run an unknown script, so the lifetime of its keys cannot be replaced.');
 }
@@ -97,7 +92,7 @@ export class ProcessClient implements RedisCommands {
     if (this.dead) return new Promise(() => {});
     this.calls++;
     if (script === STEP) this.batches++;
-    const answer = evalThrough(client)(withFixedLifetime(script), keys, args);
+    const answer = evalThrough(client)(withFixedLifetimes(script), keys, args);
     this.#open.add(answer);
     return answer.finally(() => this.#open.delete(answer));
   }

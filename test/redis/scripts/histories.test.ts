@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { client } from '../shared-client.js';
 
 import { ReferenceStep } from './reference-step.js';
-import { type Answer, LISTED_FULL_STEP, START, TestGate } from './support.js';
+import { type Answer, HISTORY_FULL_STEP, HISTORY_STEP, START, TestGate } from './support.js';
 
 /** Instants are multiples of this, since the keys live as long in real time. */
 const UNIT = 60_000;
@@ -140,7 +140,7 @@ async function notePresence(gate: TestGate): Promise<void> {
 }
 
 async function compare(history: readonly Move[]): Promise<void> {
-  const gate = new TestGate(client);
+  const gate = new TestGate(client, {}, HISTORY_STEP);
   const reference = new ReferenceStep();
   let version = -1;
   let withdrawals = 0;
@@ -206,7 +206,7 @@ test('the step follows the reference: few owners, few slots', async () => {
 
 test('the step follows the reference: more leases and owners than the text of the state holds', async () => {
   await fc.assert(fc.asyncProperty(moves(30, 30, [70, 90, 120, -1], GROWING_WORDS), compare), {
-    numRuns: 40,
+    numRuns: 80,
   });
   expect(Object.keys(seen)).toEqual(expect.arrayContaining(['with leases', 'with owners', 'with slots', 'with queue']));
 });
@@ -217,7 +217,7 @@ test('the fast path and the full step reply and leave the same', async () => {
       moves(2, 4, [3, 3, 3, -1]),
       fc.constantFrom('-1 1 1e300', '2 60000000 8', '0.5 6000000 4'),
       async (history, rate) => {
-        const gates = [new TestGate(client), new TestGate(client, {}, LISTED_FULL_STEP)] as const;
+        const gates = [new TestGate(client, {}, HISTORY_STEP), new TestGate(client, {}, HISTORY_FULL_STEP)] as const;
         const numbers = new Map<string, number>();
         let last = 0;
         for (const { owner, number, at, limit, flags, maxQueue, commands } of batchesOf(

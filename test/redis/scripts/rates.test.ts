@@ -12,7 +12,7 @@ import {
   type ReferenceGrant,
   ReferenceRates,
 } from './reference-rates.js';
-import { type Answer, LISTED_FULL_STEP, LISTED_STEP, START, TestGate } from './support.js';
+import { type Answer, HISTORY_FULL_STEP, HISTORY_STEP, START, TestGate } from './support.js';
 
 /** The microseconds in one unit of time: a power of two, so all levels are exact. */
 const UNIT = 2 ** 20;
@@ -250,8 +250,8 @@ class Scene {
 }
 
 describe.each([
-  ['with the fast path', LISTED_STEP],
-  ['by the full step alone', LISTED_FULL_STEP],
+  ['with the fast path', HISTORY_STEP],
+  ['by the full step alone', HISTORY_FULL_STEP],
 ])('several buckets and weighted slots, %s', (_name, script) => {
   test('random histories follow the reference: costs by name, slots, settlements in any order, corrections', async () => {
     await fc.assert(

@@ -18,11 +18,32 @@ const LISTED = WAKE_UP.replace(
 );
 if (LISTED === WAKE_UP) throw new Error('wake-up.lua publishes in another way than this test expects');
 
+/** A part of the script in which the keys live for ten minutes. */
+function withFixedLifetime(part: string): string {
+  const lua = readFileSync(scriptFile(part), 'utf8');
+  const fixed = lua.replaceAll(/(?:math\.)?ceil\(\(\w+ - now\) \/ 1000\) \+ 1/g, '600000');
+  if (fixed.match(/600000/g)?.length !== 2 || /\/ 1000\b/.test(fixed))
+    throw new Error(`${part}.lua sets the lifetimes of the keys in another way than this test expects`);
+  return fixed;
+}
+
+/** For histories with a clock of their own: Redis would expire the keys by the real time. */
+export const FIXED_LIFETIMES: Replacements = {
+  writing: withFixedLifetime('writing'),
+  'fast-path': withFixedLifetime('fast-path'),
+};
+
 /** The script as users run it, and the full step without the fast path. */
 export const STEP: string = readLua(scriptFile('step'));
 export const NO_FAST_PATH: Replacements = { 'fast-path': "local packed, clock = redis.call('GET', KEYS[1]), nil" };
 export const LISTED_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED });
-export const LISTED_FULL_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED, ...NO_FAST_PATH });
+/** The script for histories with a clock of their own. */
+export const HISTORY_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED, ...FIXED_LIFETIMES });
+export const HISTORY_FULL_STEP: string = readLua(scriptFile('step'), {
+  'wake-up': LISTED,
+  ...FIXED_LIFETIMES,
+  ...NO_FAST_PATH,
+});
 
 /** Some lines of Lua after a list of parts of the step. The lines see what the parts define. */
 export const withParts = (parts: readonly string[], lines: string): string =>
