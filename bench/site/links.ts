@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join, posix } from 'node:path';
 import type { Chapter } from './chapters.js';
 
-/** Where the links of the chapters lead, apart from the chapters. */
+/** The targets of links in chapters that are no chapters themselves. */
 export interface Targets {
   /** The pictures, by their path in the repository. */
   readonly pictures: Set<string>;

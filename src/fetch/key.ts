@@ -5,7 +5,7 @@ import type { Gate, KeyedGate } from '../core/gate.js';
 import { isKeyed } from './keyed-gate.js';
 import { asRequest, type FetchInput } from './request-copy.js';
 
-/** The origin of a URL, or `undefined` for a URL without one: `fetch` reports its error, so it needs no permit. */
+/** The origin of a URL, or `undefined` for a URL without one: `fetch` rejects it, so the request needs no permit. */
 export function originOf(input: FetchInput): string | undefined {
   try {
     return new URL(asRequest(input)?.url ?? (input as string | URL), globalThis.location?.href).origin;

@@ -65,8 +65,8 @@ export class Simulation {
 }
 
 /**
- * A simulation of `state` with its pauses, up to the instant `until`. Each pause comes after what else happens at its
- * instant, so a state has the same simulation each time.
+ * A simulation of `state` with its pauses, up to the instant `until`. At the instant of a pause, all other events precede
+ * the pause. So a state has the same simulation each time.
  */
 export async function simulate(state: State, until: number = state.time): Promise<Simulation> {
   const simulation = new Simulation(state);

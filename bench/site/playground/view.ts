@@ -128,7 +128,7 @@ class Playground {
     void this.#work();
   }
 
-  /** Works until the picture shows the newest state. */
+  /** Advances the simulation and draws it, until the picture shows the newest state. */
   async #work(): Promise<void> {
     if (this.#busy) return;
     this.#busy = true;
