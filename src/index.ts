@@ -44,4 +44,5 @@ export type { IdleOptions } from './core/idle.js';
 export type { PermitData, ThrottleData } from './core/inspect.js';
 export type { Permit, ThrottlePermit } from './core/permit.js';
 export type { Rate } from './core/limits.js';
-export { type Limits, Throttle, type ThrottleOptions, type ThrottleSettings } from './core/throttle.js';
+export { Throttle } from './core/throttle.js';
+export type { Limits, ThrottleOptions, ThrottleSettings } from './core/throttle-options.js';

@@ -20,7 +20,8 @@ import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js'
 import { IdleListeners, type IdleOptions, readBelow } from '../core/idle.js';
 import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
 import type { ThrottlePermit } from '../core/permit.js';
-import { Throttle, type ThrottleOptions, type ThrottleOwner, type ThrottleSettings } from '../core/throttle.js';
+import { Throttle, type ThrottleOwner } from '../core/throttle.js';
+import type { ThrottleOptions, ThrottleSettings } from '../core/throttle-options.js';
 import { type HeapItem, IndexedHeap } from './indexed-heap.js';
 
 /** Options of a {@link KeyedThrottle}: the options of each key's throttle, and a bound on the number of keys. */

@@ -8,7 +8,8 @@ import type { IdleOptions } from '../core/idle.js';
 import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
 import type { MapOptions } from '../core/map.js';
 import type { ThrottlePermit } from '../core/permit.js';
-import { Throttle, type ThrottleOptions } from '../core/throttle.js';
+import { Throttle } from '../core/throttle.js';
+import type { ThrottleOptions } from '../core/throttle-options.js';
 import { checkOptionNames } from '../core/option-names.js';
 import { checkInteger, checkObject } from '../core/validation.js';
 

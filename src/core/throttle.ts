@@ -41,22 +41,10 @@
  * middle of a decision, nothing recurses, and work starts in the asynchronous context of its own caller. Only the
  * subscribers of `events.ts` run synchronously. They run after a decision is complete.
  */
-import type { Budget } from './budget.js';
 import { EventPublisher } from './events.js';
-import { type Clock, readClock } from './clock.js';
+import { readClock } from './clock.js';
 import { development } from './development.js';
-import {
-  type Cost,
-  costsByName,
-  describeCost,
-  mainCost,
-  type NamedRates,
-  readCosts,
-  readLevels,
-  Terms,
-  tooLargeError,
-  tooManySlotsError,
-} from './cost.js';
+import { type Cost, describeCost, mainCost, type NamedRates, readLevels, type Terms } from './cost.js';
 import {
   PermitExpiredError,
   QueueClearedError,
@@ -68,26 +56,19 @@ import {
 import { Expiry } from './expiry.js';
 import { IdleListeners, type IdleOptions, readBelow } from './idle.js';
 import { addInspection, readFields, type ThrottleData } from './inspect.js';
-import { clearedMessage, DRAINS, refusal, printable } from './refusals.js';
-import { checkAcquireOptions, checkCost, checkFunction, checkNumber, checkObject, invalid } from './validation.js';
+import { checkLimits, checkSettings, type Rate, type Settings } from './limits.js';
+import { clearedMessage, DRAINS, refusal } from './refusals.js';
+import { checkFunction, checkNumber, checkObject, invalid } from './validation.js';
 import type { AcquireOptions, CorrectOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
 import { checkOptionNames } from './option-names.js';
 import { Grant, runWithPermit, type ThrottlePermit } from './permit.js';
 import { readSettings, THROTTLE_SETTINGS } from './settings.js';
+import { ThrottleLimits } from './throttle-limits.js';
+import type { Limits, ThrottleOptions, ThrottleSettings } from './throttle-options.js';
 import { Timer } from './timer.js';
 import { type RunCall, ignoreErrors, ROUNDING, type Waiter, WaitQueue } from './wait-queue.js';
-import {
-  type CheckedLimits,
-  checkLimits,
-  checkSettings,
-  combineBudgets,
-  createBudget,
-  describeLimits,
-  type Rate,
-  type Settings,
-} from './limits.js';
 
 /** The collection that a throttle belongs to. It evicts the throttle when a new throttle would behave the same. */
 export interface ThrottleOwner {
@@ -100,58 +81,6 @@ export interface ThrottleOwner {
   currentThrottle(): Throttle<string>;
   /** Called when a caller has joined the queue (1) or has left it (-1). It runs no code of a user. */
   onResize(change: 1 | -1): void;
-}
-
-/** Settings of a {@link Throttle} beside capacity, concurrency and period. */
-export interface ThrottleOptions<Name extends string = string> extends Pick<Rate, 'burst' | 'window' | 'margin'> {
-  /** Further rates. A job starts once every rate permits its cost. It then spends its cost from every rate at once. */
-  also?: readonly Rate<Name>[] | undefined;
-  /**
-   * The largest number of waiters: an integer >= 0, or `Infinity`, the default. Further calls are refused with a
-   * {@link QueueFullError}.
-   */
-  maxQueue?: number | undefined;
-  /**
-   * Seconds: > 0. A permit that is held longer counts as leaked: its slots are free for other callers, its `signal`
-   * aborts with a {@link PermitExpiredError}, and its release has no effect. Default `Infinity`.
-   */
-  ttl?: number | undefined;
-  /** The source of time and timers. Default: the platform's monotonic clock. */
-  clock?: Clock | undefined;
-  /** A name for error messages and events. */
-  name?: string | undefined;
-  /** `true`: the throttle publishes no events, because the gate that uses the throttle publishes them. @internal */
-  silent?: boolean | undefined;
-}
-
-/**
- * All settings of a {@link Throttle} by name: the limits, and the {@link ThrottleOptions}.
- *
- * @example
- * import { Throttle, type ThrottleSettings } from 'headgate';
- *
- * const settings: ThrottleSettings = { capacity: 100, period: 60, window: 'sliding', name: 'mail' };
- * console.log(new Throttle(settings).concurrency); // → 0
- */
-export interface ThrottleSettings<Name extends string = string> extends ThrottleOptions<Name> {
-  /** Tokens per period: > 0. Default `Infinity`, for no rate limit. */
-  capacity?: number | undefined;
-  /** The largest number of jobs at a time: an integer >= 0. `0`, the default, and `Infinity` for no limit. */
-  concurrency?: number | undefined;
-  /** Seconds: > 0, finite. Default 1. */
-  period?: number | undefined;
-}
-
-/** The limits that {@link Throttle.configure} can change. A limit that is left out stays as it is. */
-export interface Limits {
-  /** Tokens per period: > 0; `Infinity` for no rate limit. */
-  capacity?: number | undefined;
-  /** The largest number of jobs at a time: an integer >= 0; `0` and `Infinity` for no limit. */
-  concurrency?: number | undefined;
-  /** Seconds: > 0, finite. */
-  period?: number | undefined;
-  /** The size of the bucket: > 0. An explicit `undefined` restores the default. Not for a sliding window. */
-  burst?: number | undefined;
 }
 
 /**
@@ -182,21 +111,9 @@ const FIELDS = 'name capacity concurrency period burst tokens levels active wait
 export class Throttle<Name extends string = never> implements Gate {
   /** Calls `close()`, then waits for `idle()`. The constructor adds this method, see `dispose.ts`. */
   declare [Symbol.asyncDispose]: () => Promise<void>;
+  readonly #limits: ThrottleLimits;
   readonly #settings: Settings;
-  #limits: CheckedLimits;
   readonly #owner: ThrottleOwner | undefined;
-
-  /** The budget of `capacity` per `period`; `undefined` if the capacity is `Infinity`. */
-  #ownBudget: Budget | undefined;
-  /** The budgets of the rates in `also`; `undefined` for a rate without a limit. */
-  readonly #alsoBudgets: readonly (Budget | undefined)[];
-  /** All budgets combined; `undefined` without a rate limit. */
-  #budget: Budget | undefined;
-  /** The largest cost that can be granted. */
-  #maxCost = 0;
-  /** The largest cost that can be granted, as a vector. */
-  #maxCosts: readonly number[] = [];
-  readonly #isNamed: boolean;
   /** The upper bound of `#active`: `Infinity` without a limit, -1 once the throttle is closed. */
   #maxActive = 0;
   /** The number of occupied slots. */
@@ -250,41 +167,33 @@ export class Throttle<Name extends string = never> implements Gate {
     addDisposal(Throttle.prototype, 'asyncDispose', disposeThrottle);
     addInspection(Throttle.prototype, 'Throttle');
     if (Object(args[1]) === args[1] && Object(args[0]) === args[0] && #settings in (args[0] as object)) {
-      const model = args[0] as Throttle<Name>;
-      this.#settings = model.#settings;
-      this.#limits = model.#limits;
+      this.#limits = (args[0] as Throttle<Name>).#limits.fresh();
       this.#owner = args[1] as ThrottleOwner;
-      this.#ownBudget = model.#ownBudget?.fresh();
-      this.#alsoBudgets =
-        model.#alsoBudgets.length === 0 ? model.#alsoBudgets : model.#alsoBudgets.map((budget) => budget?.fresh());
     } else {
       const settings = readSettings('Throttle', THROTTLE_SETTINGS, args) as ThrottleSettings<Name>;
-      this.#settings = checkSettings(settings);
-      this.#limits = checkLimits(settings);
-      this.#alsoBudgets = this.#settings.also.map((rate) => createBudget(rate));
-      this.#ownBudget = createBudget(this.#limits);
+      this.#limits = new ThrottleLimits(checkSettings(settings), checkLimits(settings));
     }
+    this.#settings = this.#limits.settings;
+    this.#maxActive = this.concurrency || Infinity;
     this.#hasIdleListeners = this.#owner !== undefined;
     const { clock, names, silent, ttl } = this.#settings;
-    this.#isNamed = names.length > 0;
     this.#publisher = new EventPublisher(silent === true ? undefined : this, clock, names);
     if (ttl < Infinity) this.#expiry = new Expiry(clock, ttl, (now) => this.#onExpiryTimer(now));
-    this.#applyLimits();
   }
 
   /** Tokens per period. */
   get capacity(): number {
-    return this.#limits.capacity;
+    return this.#limits.current.capacity;
   }
 
   /** The largest number of jobs at a time, as configured: `0` and `Infinity` mean no limit. */
   get concurrency(): number {
-    return this.#limits.concurrency;
+    return this.#limits.current.concurrency;
   }
 
   /** The period of the capacity, in seconds. */
   get period(): number {
-    return this.#limits.period;
+    return this.#limits.current.period;
   }
 
   /**
@@ -292,7 +201,7 @@ export class Throttle<Name extends string = never> implements Gate {
    * the rates without a name.
    */
   get burst(): number {
-    return Math.min(this.#budget?.burst ?? Infinity, this.#limits.burst ?? Infinity);
+    return this.#limits.burst;
   }
 
   /**
@@ -300,18 +209,12 @@ export class Throttle<Name extends string = never> implements Gate {
    * settled cost has left a debt.
    */
   get tokens(): number {
-    return this.#budget?.level(this.#now()) ?? this.burst;
+    return this.#limits.budget?.level(this.#now()) ?? this.burst;
   }
 
   /** The tokens of each named rate that are available now. Empty without named rates. */
   get levels(): Readonly<Record<Name, number>> {
-    const { also, names } = this.#settings;
-    const now = names.length === 0 ? 0 : this.#now();
-    const levels = [0];
-    also.forEach(({ name }, index) => {
-      if (name !== undefined) levels.push(this.#alsoBudgets[index]?.level(now) ?? Infinity);
-    });
-    return costsByName(names, levels);
+    return this.#limits.levelsByName(this.#limits.isNamed ? this.#now() : 0);
   }
 
   /** The further rates, as checked: with their `period`, and without a `burst` that follows `capacity`. */
@@ -371,7 +274,7 @@ export class Throttle<Name extends string = never> implements Gate {
    */
   acquire(cost: Cost<Name> = 1, options?: AcquireOptions): Promise<ThrottlePermit<Name>> {
     try {
-      const terms = this.#validateCall(cost, options);
+      const terms = this.#limits.readCall(cost, options);
       const tokens = mainCost(cost, terms);
       const permit = this.#grantAtOnce(tokens, terms);
       const granted = permit === undefined ? this.#enqueue(tokens, terms, options) : Promise.resolve(permit);
@@ -396,7 +299,7 @@ export class Throttle<Name extends string = never> implements Gate {
    * permit?.release();
    */
   tryAcquire(cost: Cost<Name> = 1): ThrottlePermit<Name> | undefined {
-    const terms = this.#validateCall(cost);
+    const terms = this.#limits.readCall(cost);
     const tokens = mainCost(cost, terms);
     const permit = this.#grantAtOnce(tokens, terms);
     if (permit === undefined) this.#publisher.refused({}, tokens, undefined, undefined, terms);
@@ -425,7 +328,7 @@ export class Throttle<Name extends string = never> implements Gate {
   ): Promise<T> {
     try {
       checkFunction('fn', fn);
-      const terms = this.#validateCall(cost, options);
+      const terms = this.#limits.readCall(cost, options);
       const tokens = mainCost(cost, terms);
       const signal = options?.signal;
       const permit = this.#grantAtOnce(tokens, terms);
@@ -544,10 +447,10 @@ export class Throttle<Name extends string = never> implements Gate {
     checkOptionNames('correct', options, ['onlyLower']);
     const { onlyLower = false } = options;
     if (typeof onlyLower !== 'boolean') throw invalid('onlyLower', 'a boolean', onlyLower);
-    const vector = readLevels(levels, this);
+    const vector = readLevels(levels, this.#limits);
     const now = this.#now();
-    if (onlyLower) this.#budget?.lower(now, vector[0], ++this.#serial, vector);
-    else this.#budget?.correct(now, vector[0], this.#serial, vector);
+    if (onlyLower) this.#limits.budget?.lower(now, vector[0], ++this.#serial, vector);
+    else this.#limits.budget?.correct(now, vector[0], this.#serial, vector);
     this.#reschedule(now);
   }
 
@@ -655,7 +558,7 @@ export class Throttle<Name extends string = never> implements Gate {
    * @throws {RangeError | TypeError} `cost` is out of range.
    */
   estimateWait(cost: Cost<Name> = 1): number {
-    const terms = this.#validateCall(cost);
+    const terms = this.#limits.readCall(cost);
     return this.#estimateWait(this.#now(), mainCost(cost, terms), terms);
   }
 
@@ -675,32 +578,16 @@ export class Throttle<Name extends string = never> implements Gate {
    * throttle.configure({ capacity: 100, period: 60 });
    */
   configure(limits: Limits): void {
-    checkObject('limits', limits);
-    checkOptionNames('configure', limits, ['capacity', 'concurrency', 'period', 'burst']);
-    const current = this.#limits;
-    const { capacity = current.capacity, concurrency = current.concurrency, period = current.period } = limits;
-    const burst = 'burst' in limits ? limits.burst : current.burst;
-    // Check all limits before the first change.
-    const checked = checkLimits({ ...current, capacity, concurrency, period, burst });
-    this.#ownBudget = createBudget(checked, this.#now(), this.#serial, this.#ownBudget);
-    this.#limits = checked;
-    this.#applyLimits();
-    this.#queue.refuseAll(({ cost, terms }) =>
-      cost > this.#maxCost ? this.#tooLargeError(cost) : tooManySlotsError(terms?.slots ?? 1, this),
-    );
+    const checked = this.#limits.check(limits);
+    this.#limits.replace(checked, this.#now(), this.#serial);
+    if (!this.#isShut) this.#maxActive = checked.concurrency || Infinity;
+    this.#queue.refuseAll((waiter) => this.#limits.refusalOf(waiter));
     this.#reschedule();
   }
 
   /** Whether waiters are refused, too: not while the throttle drains. */
   get #isShut(): boolean {
     return this.#closed !== undefined && this.#closed !== DRAINING;
-  }
-
-  #applyLimits(): void {
-    this.#budget = combineBudgets(this.#ownBudget, this.#alsoBudgets, this.#settings);
-    if (!this.#isShut) this.#maxActive = this.#limits.concurrency || Infinity;
-    this.#maxCost = Math.min(this.burst, Number.MAX_VALUE);
-    this.#maxCosts = [this.#maxCost, ...this.#settings.bursts];
   }
 
   /**
@@ -731,7 +618,7 @@ export class Throttle<Name extends string = never> implements Gate {
     if (this.#queue.size > 0 || this.#closed !== undefined) return undefined;
     if (this.#expiry !== undefined) return this.#grantWithExpiry(this.#expiry, cost, terms);
     // Without a rate and without a pause, the decision needs no instant. Reading the clock takes as long as the rest.
-    const isTimed = this.#budget !== undefined || this.#pausedUntil > -Infinity;
+    const isTimed = this.#limits.budget !== undefined || this.#pausedUntil > -Infinity;
     return this.#grant(isTimed ? this.#now() : -Infinity, cost, terms);
   }
 
@@ -752,7 +639,8 @@ export class Throttle<Name extends string = never> implements Gate {
   #grant(now: number, cost: number, terms: Terms | undefined, waiter?: Waiter<Grant>): Grant | undefined {
     const slots = terms === undefined ? 1 : terms.slots;
     if (this.#active + slots > this.#maxActive || now < this.#pausedUntil) return undefined;
-    if (this.#budget !== undefined && !this.#budget.take(now, cost, this.#serial + 1, terms?.costs)) return undefined;
+    if (this.#limits.budget !== undefined && !this.#limits.budget.take(now, cost, this.#serial + 1, terms?.costs))
+      return undefined;
     this.#active += slots;
     this.#serial++;
     if (waiter !== undefined) return this.#grantWaiter(now, waiter);
@@ -787,10 +675,10 @@ export class Throttle<Name extends string = never> implements Gate {
     const hasDebt = differences === undefined ? difference > 0 : differences.some((each) => each > 0);
     const payer: Throttle<string> = hasDebt ? (this.#owner?.currentThrottle() ?? this) : this;
     const now = payer.#nowOrLatest();
-    if (payer === this) this.#budget?.settle(now, difference, serial, differences);
-    else if (this.#budget !== undefined) {
+    if (payer === this) this.#limits.budget?.settle(now, difference, serial, differences);
+    else if (this.#limits.budget !== undefined) {
       const debts = differences?.map((each) => Math.max(0, each));
-      payer.#budget?.settleEarlier(now, this.#budget, Math.max(0, difference), serial, debts);
+      payer.#limits.budget?.settleEarlier(now, this.#limits.budget, Math.max(0, difference), serial, debts);
     }
     payer.#reschedule(now);
   }
@@ -799,7 +687,7 @@ export class Throttle<Name extends string = never> implements Gate {
   publishRefusal(cost: unknown, error: Error): void {
     let terms: Terms | undefined;
     try {
-      terms = this.#validateCall(cost);
+      terms = this.#limits.readCall(cost);
     } catch {
       // A call with an invalid argument publishes no message.
       return;
@@ -809,12 +697,12 @@ export class Throttle<Name extends string = never> implements Gate {
 
   /** The named rates, for permits; `undefined` without named rates. @internal */
   get rates(): NamedRates | undefined {
-    return this.#isNamed ? this : undefined;
+    return this.#limits.isNamed ? this.#limits : undefined;
   }
 
   /** The largest cost that can be granted, as a vector. @internal */
   get maxCosts(): readonly number[] {
-    return this.#maxCosts;
+    return this.#limits.maxCosts;
   }
 
   /** Seconds after which a permit expires; `Infinity` if permits do not expire. @internal */
@@ -918,7 +806,7 @@ export class Throttle<Name extends string = never> implements Gate {
   /** The earliest instant at which pause and tokens permit `cost`. */
   #earliestGrant(now: number, cost: number, costs: readonly number[] | undefined): number {
     const opens = Math.max(now, this.#pausedUntil);
-    return this.#budget?.readyAt(opens, cost, costs) ?? opens;
+    return this.#limits.budget?.readyAt(opens, cost, costs) ?? opens;
   }
 
   /** Called after every change that may let the head start or leave the throttle idle. */
@@ -948,25 +836,8 @@ export class Throttle<Name extends string = never> implements Gate {
     this.#idleListeners?.notify(isIdle, this.#queue.size);
     if (!isIdle) return;
     this.#owner?.onIdle(
-      this.#closed === undefined ? Math.max(this.#pausedUntil, this.#budget?.fullAt() ?? -Infinity) : Infinity,
+      this.#closed === undefined ? Math.max(this.#pausedUntil, this.#limits.budget?.fullAt() ?? -Infinity) : Infinity,
     );
-  }
-
-  /**
-   * Checks the arguments of a call. Returns `undefined` for a call with a number as its cost and one slot in a throttle
-   * without named rates.
-   */
-  #validateCall(cost: unknown, options?: AcquireOptions): Terms | undefined {
-    const isNumber = !this.#isNamed && typeof cost === 'number';
-    if (isNumber && !(cost >= 0 && cost <= this.#maxCost)) throw this.#tooLargeError(cost);
-    if (isNumber && options === undefined) return undefined;
-    const costs = isNumber ? undefined : readCosts(cost, this);
-    if (options !== undefined) checkAcquireOptions(options);
-    const slots = options?.slots ?? 1;
-    if (isNumber && slots === 1) return undefined;
-    const error = tooManySlotsError(slots, this);
-    if (error !== undefined) throw error;
-    return new Terms(costs ?? [cost as number], slots);
   }
 
   /** Adds a waiter to the queue. Throws the refusal if the queue is full or the deadline cannot be met. */
@@ -1063,17 +934,12 @@ export class Throttle<Name extends string = never> implements Gate {
   }
 
   #estimateWait(now: number, cost: number, terms: Terms | undefined): number {
-    const costs = this.#isNamed && terms !== undefined ? this.#queue.sumWith(terms.costs) : undefined;
+    const costs = this.#limits.isNamed && terms !== undefined ? this.#queue.sumWith(terms.costs) : undefined;
     const opens = this.#earliestGrant(now, this.#queue.cost + cost, costs);
     let wait = Math.max(0, opens - now);
     // Correct for rounding: `now + wait` must not be earlier than the instant of the grant.
     while (now + wait < opens) wait *= 1 + Number.EPSILON;
     return wait;
-  }
-
-  #tooLargeError(cost: number): Error {
-    checkCost(cost);
-    return tooLargeError('cost', cost, this.burst, this.describe());
   }
 
   #closedError(): ThrottleClosedError {
@@ -1089,9 +955,7 @@ export class Throttle<Name extends string = never> implements Gate {
 
   /** The name and the limits of the throttle, for error messages. @internal */
   describe(): string {
-    const { name, also } = this.#settings;
-    const limits = describeLimits([this.#limits, ...also], this.#limits.concurrency);
-    return `Throttle${name === undefined ? '' : ` ${printable(name)}`} (${limits})`;
+    return this.#limits.describe();
   }
 }
 

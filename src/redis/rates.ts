@@ -9,7 +9,8 @@ import {
   tooManySlotsError,
 } from '../core/cost.js';
 import { type CheckedRate, type Rate, sizeOf, spanOf } from '../core/limits.js';
-import type { Limits, Throttle } from '../core/throttle.js';
+import type { Throttle } from '../core/throttle.js';
+import type { Limits } from '../core/throttle-options.js';
 import { checkCost, checkInteger, invalid } from '../core/validation.js';
 import { encodeLevels, escapeName } from './charge.js';
 import { encodeRate } from './protocol.js';
