@@ -18,19 +18,25 @@ const recipe = (chapter: string, deadline: number): string => {
   return code.replace('20_000', String(deadline));
 };
 
-/** Ten jobs for two slots. The program prints a line for each job that ends, and one line when it exits by itself. */
+/**
+ * Ten jobs for two slots. The program prints a line when two jobs run, one for each job that ends, and one when it exits
+ * by itself.
+ */
 const jobs = (milliseconds: number): string => `
+  let started = 0;
   throttle.configure({ concurrency: 2 });
   for (let job = 1; job <= 10; job++) {
     throttle
-      .run(() => new Promise((resolve) => setTimeout(resolve, ${milliseconds})))
+      .run(() => {
+        if (++started === 2) console.log('ready');
+        return new Promise((resolve) => setTimeout(resolve, ${milliseconds}));
+      })
       .then(() => console.log('finished'), (error) => console.log(error.name));
   }
   process.once('SIGTERM', () => {
     throttle.acquire().catch((error) => console.log('late:', error.name));
   });
   process.on('exit', () => console.log('exit'));
-  setTimeout(() => console.log('ready'), 50);
 `;
 
 const count = (output: string, line: string): number => output.split('\n').filter((each) => each === line).length;
