@@ -21,8 +21,12 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
 };
 const ORDER = FOLDERS[process.env[GROUP] ?? ''] ?? [...new Set(Object.values(FOLDERS).flat())];
 
-/** Tests with real servers, tests of the model itself and of this folder, and histories that are too many here. */
+/**
+ * Tests with child processes or real servers, tests of the model itself and of this folder, and histories that are too
+ * many here.
+ */
 const EXCLUDED = [
+  'test/core/shutdown.test.ts',
   'test/fetch/clients*.test.ts',
   'test/model/{budgets,model,recipe,wrong}*.test.ts',
   'test/mutation/*.test.ts',
