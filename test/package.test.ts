@@ -44,7 +44,9 @@ describe('the package', () => {
     const chapters = readdirSync(join(root, 'src'))
       .flatMap((name) => [`src/${name}/COMING-FROM.md`, `src/${name}/README.md`])
       .filter((path) => existsSync(join(root, path)));
-    const others = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/cjs/package.json', 'package.json'];
+    const pictures = readdirSync(join(root, 'bench')).filter((name) => name.endsWith('.svg'));
+    const bench = ['README.md', ...pictures].map((name) => `bench/${name}`);
+    const others = ['CHANGELOG.md', 'LICENSE', 'README.md', ...bench, 'dist/cjs/package.json', 'package.json'];
     expect(extra).toEqual([...others, ...chapters]);
     for (const target of Object.values(manifest.exports)) {
       const paths = typeof target === 'string' ? [target] : Object.values(target).flatMap(Object.values<string>);

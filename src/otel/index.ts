@@ -153,7 +153,7 @@ export function instrument(meterProvider: MeterProvider): () => void {
   });
   const active = meter.createObservableUpDownCounter('headgate.active', {
     unit: '{permit}',
-    description: 'Permits held',
+    description: 'Slots in use',
   });
   const waiting = meter.createObservableUpDownCounter('headgate.queue.length', {
     unit: '{call}',
