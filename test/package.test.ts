@@ -325,6 +325,12 @@ describe('sizes, minified and gzipped', () => {
   };
   const core = `export { Throttle } from './index.js';`;
 
+  test('the README states the size of Throttle', async () => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8');
+    const [, stated] = /`Throttle` adds ([\d.]+) kB/.exec(readme) ?? [];
+    expect(stated).toBe(((await size(core)) / 1000).toFixed(1));
+  });
+
   test.each([
     { what: 'throttledFetch', from: './fetch/index.js', limit: 6_900 },
     ...['express', 'koa', 'fastify', 'hono', 'web'].map((what) => ({ what, from: './http/index.js', limit: 8_300 })),

@@ -9,6 +9,7 @@
 import { createHash } from 'node:crypto';
 import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { build } from 'esbuild';
 import { commandEnv, execute, exitAfter, npm, packPackage } from '../support/commands.js';
 import { removePath, temporaryFolder } from '../support/processes.js';
 import { startRedis } from '../support/redis-server.js';
@@ -17,6 +18,8 @@ interface Step {
   readonly name: string;
   /** The arguments of Node. */
   readonly args: readonly string[];
+  /** A program of `test`, which is bundled as `program.mjs`. It finds its packages in the project. */
+  readonly program?: string;
   /** The expected output. Without it, any output will do. */
   readonly prints?: readonly string[];
 }
@@ -71,6 +74,7 @@ const projects: Readonly<Record<string, readonly Step[]>> = {
     jest('unit tests, module nodenext'),
     jest('unit tests, module commonjs', '--config', 'jest-commonjs.json'),
     jest('end-to-end tests', '--config', 'test/jest-e2e.json'),
+    { name: 'the checks of headgate/nest', args: ['program.mjs'], program: 'test/nest/program.ts' },
   ],
 };
 
@@ -107,6 +111,12 @@ async function prepare(project: string, tarball: string): Promise<string> {
   return folder;
 }
 
+/** Bundles a program of the tests. The bundle contains no package. */
+async function bundleProgram(program: string, outfile: string): Promise<void> {
+  const format = { platform: 'node', target: 'node20', format: 'esm' } as const;
+  await build({ entryPoints: [program], outfile, bundle: true, packages: 'external', logLevel: 'warning', ...format });
+}
+
 async function timed(project: string, name: string, action: () => Promise<void>): Promise<Result> {
   const start = performance.now();
   const failure = await action().then(
@@ -127,9 +137,10 @@ async function check(project: string, tarball: string, env: NodeJS.ProcessEnv): 
     }),
   ];
   if (results[0]?.failure !== undefined) return results;
-  for (const { name, args, prints } of projects[project] ?? [])
+  for (const { name, args, program, prints } of projects[project] ?? [])
     results.push(
       await timed(project, name, async () => {
+        if (program !== undefined) await bundleProgram(program, join(folder, 'program.mjs'));
         const options = { cwd: folder, env, timeout: LIMIT_MS, killSignal: 'SIGKILL' } as const;
         const printed = await execute(name, process.execPath, args, options);
         const expected = prints?.map((line) => `${line}\n`).join('');
