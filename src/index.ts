@@ -24,12 +24,8 @@ export {
   ThrottleTimeoutError,
 } from './core/errors.js';
 export type { AcquireOptions, CorrectOptions, Gate, KeyedGate } from './core/gate.js';
-export {
-  KeyedThrottle,
-  type KeyedThrottleData,
-  type KeyedThrottleOptions,
-  type KeyedThrottleSettings,
-} from './compose/keyed-throttle.js';
+export { KeyedThrottle } from './compose/keyed-throttle.js';
+export type { KeyedThrottleData, KeyedThrottleOptions, KeyedThrottleSettings } from './compose/keyed-options.js';
 export type { JointCost, ResourcesPermit } from './compose/joint-permit.js';
 export {
   Limiter,

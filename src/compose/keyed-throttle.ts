@@ -18,74 +18,15 @@ import type { Cost } from '../core/cost.js';
 import type { WatchedThrottle } from '../core/events.js';
 import type { AcquireOptions, CorrectOptions, KeyedGate } from '../core/gate.js';
 import { IdleListeners, type IdleOptions, readBelow } from '../core/idle.js';
-import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
+import { addInspection, readFields } from '../core/inspect.js';
 import type { ThrottlePermit } from '../core/permit.js';
-import { Throttle, type ThrottleOwner } from '../core/throttle.js';
-import type { ThrottleOptions, ThrottleSettings } from '../core/throttle-options.js';
-import { type HeapItem, IndexedHeap } from './indexed-heap.js';
-
-/** Options of a {@link KeyedThrottle}: the options of each key's throttle, and a bound on the number of keys. */
-export interface KeyedThrottleOptions<Name extends string = string> extends ThrottleOptions<Name> {
-  /**
-   * The maximum number of live keys: an integer >= 1, or `Infinity`. Default 100,000, which is about 100 MB with short
-   * keys. A key is live until its throttle equals a new one. The gate refuses a further key with a
-   * {@link QueueFullError}. A late debt of an evicted key is stored even beyond `maxKeys`.
-   */
-  maxKeys?: number | undefined;
-}
-
-/** All settings of a {@link KeyedThrottle} by name: the limits of each key, and the {@link KeyedThrottleOptions}. */
-export interface KeyedThrottleSettings<Name extends string = string>
-  extends ThrottleSettings<Name>, Pick<KeyedThrottleOptions<Name>, 'maxKeys'> {}
+import { Throttle } from '../core/throttle.js';
+import { IndexedHeap } from './indexed-heap.js';
+import { type EntryOwner, KeyedEntry } from './keyed-entry.js';
+import type { KeyedThrottleData, KeyedThrottleOptions, KeyedThrottleSettings } from './keyed-options.js';
 
 /** The default bound: clients may choose the keys, and a client can send any number of different keys. */
 const DEFAULT_MAX_KEYS = 100_000;
-
-/** The state of a {@link KeyedThrottle}: the limits of each key, and the sums over all live keys. */
-export interface KeyedThrottleData extends Omit<ThrottleData, 'tokens' | 'levels' | 'pausedFor'> {
-  /** The number of live keys. The keys are left out, because a key may be a secret. */
-  size: number;
-  /** The maximum number of live keys. */
-  maxKeys: number;
-}
-
-/** The record of one live key. */
-class Entry<K, Name extends string> implements ThrottleOwner, HeapItem {
-  readonly key: K;
-  readonly throttle: Throttle<Name>;
-  /** The instant from which the throttle equals a new one. Valid only while it has no permit out and no waiter. */
-  evictableAt = -Infinity;
-  heapIndex = -1;
-  readonly #owner: EntryOwner<K, Name>;
-
-  constructor(key: K, owner: EntryOwner<K, Name>, template: Throttle<Name>) {
-    this.key = key;
-    this.#owner = owner;
-    this.throttle = new Throttle<Name>(template, this);
-  }
-
-  onIdle(evictableAt: number): void {
-    this.evictableAt = evictableAt;
-    this.#owner.onEntryIdle(this);
-  }
-
-  onResize(change: 1 | -1): void {
-    this.#owner.onResize(change);
-  }
-
-  /** A permit of an evicted throttle may settle late. The current throttle of the key takes that debt. */
-  currentThrottle(): Throttle<string> {
-    return this.#owner.currentEntry(this).throttle;
-  }
-}
-
-/** The private methods of a {@link KeyedThrottle} that its entries call. */
-interface EntryOwner<K, Name extends string> {
-  onEntryIdle(entry: Entry<K, Name>): void;
-  onResize(change: 1 | -1): void;
-  /** The live entry for the key of `entry`. If there is none, `entry` becomes live again. */
-  currentEntry(entry: Entry<K, Name>): Entry<K, Name>;
-}
 
 /**
  * A {@link Throttle} for each key, created on first use and evicted when it equals a new one.
@@ -106,9 +47,9 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
   readonly #maxKeys: number;
   /** Issues no permits. The throttle of each entry copies it. After `close`, it refuses the calls for new keys. */
   readonly #template: Throttle<Name>;
-  readonly #entries = new Map<K, Entry<K, Name>>();
+  readonly #entries = new Map<K, KeyedEntry<K, Name>>();
   /** The entries that were idle when last seen, by the instant at which they may be evicted. */
-  readonly #evictionQueue = new IndexedHeap<Entry<K, Name>>();
+  readonly #evictionQueue = new IndexedHeap<KeyedEntry<K, Name>>();
   readonly #entryOwner: EntryOwner<K, Name>;
   /** The number of waiters of all keys. */
   #waiting = 0;
@@ -385,7 +326,7 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
     if (this.#template.closed) return this.#template;
     if (key === undefined || key === null) throw invalid('key', 'neither undefined nor null', key);
     while (this.#entries.size >= this.#maxKeys) if (!this.#evictDue(16)) throw this.#tooManyKeys(cost);
-    const entry = new Entry(key, this.#entryOwner, this.#template);
+    const entry = new KeyedEntry(key, this.#entryOwner, this.#template);
     this.#entries.set(key, entry);
     // The new throttle is idle. If the call fails (a bad argument), the next eviction removes the entry.
     this.#onEntryIdle(entry);
@@ -393,7 +334,7 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
   }
 
   /** Schedules the eviction of an idle entry. */
-  #onEntryIdle(entry: Entry<K, Name>): void {
+  #onEntryIdle(entry: KeyedEntry<K, Name>): void {
     // A caller may still use an evicted throttle that it got from `peek`.
     if (this.#entries.get(entry.key) !== entry) return;
     if (this.#template.closed) this.#evict(entry);
@@ -416,12 +357,12 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
     return count > 0;
   }
 
-  #evict(entry: Entry<K, Name>): void {
+  #evict(entry: KeyedEntry<K, Name>): void {
     this.#entries.delete(entry.key);
     this.#evictionQueue.remove(entry);
   }
 
-  #isEvictable({ throttle, evictableAt }: Entry<K, Name>, now: number): boolean {
+  #isEvictable({ throttle, evictableAt }: KeyedEntry<K, Name>, now: number): boolean {
     const template = this.#template;
     return (
       throttle.active === 0 &&
