@@ -65,7 +65,7 @@ export class KeyedThrottle<K = string, Name extends string = never> implements K
    * @example
    * import { KeyedThrottle } from 'headgate';
    *
-   * const exports = new KeyedThrottle({ concurrency: 2, maxKeys: 10_000 }); // each key: any rate, 2 at a time
+   * const exportLimit = new KeyedThrottle({ concurrency: 2, maxKeys: 10_000 }); // each key: any rate, 2 at a time
    */
   constructor(settings: KeyedThrottleSettings<Name>);
   /**

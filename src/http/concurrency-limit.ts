@@ -56,19 +56,19 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
  * import { concurrencyLimit, express } from 'headgate/http';
  *
  * const app = createApp();
- * const exports = express(concurrencyLimit({ key: 'user', maxConcurrent: 5, ttl: 600 }));
- * app.get('/export', exports, (req, res) => void res.send('all of it'));
+ * const exportLimit = express(concurrencyLimit({ key: 'user', maxConcurrent: 5, ttl: 600 }));
+ * app.get('/export', exportLimit, (req, res) => void res.send('all of it'));
  *
  * @example
  * import { concurrencyLimit, express } from 'headgate/http';
  * import { RedisKeyedThrottle } from 'headgate/redis';
  *
  * const client = { url: process.env.REDIS_URL ?? 'redis://localhost:6379' };
- * const exports = express(concurrencyLimit({
+ * const exportLimit = express(concurrencyLimit({
  *   key: 'user',
  *   maxConcurrent: 5, // in all processes together
  *   ttl: 60, // a crashed process loses its slots after 60 s
- *   backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl }),
+ *   backend: ({ concurrency, ttl }) => new RedisKeyedThrottle({ client, concurrency, ttl, prefix: 'exports' }),
  * }));
  */
 export function concurrencyLimit<A extends unknown[]>(

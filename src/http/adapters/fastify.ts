@@ -219,8 +219,8 @@ export interface FastifyRoute {
    * import { fastify } from 'headgate/http';
    *
    * const server = createServer();
-   * const exports = fastify.route({ gate: new Throttle(Infinity, 2), hold: 'handler' }); // two exports at a time
-   * server.get('/export', { preHandler: exports }, async () => 'all of it');
+   * const exportLimit = fastify.route({ gate: new Throttle(Infinity, 2), hold: 'handler' }); // two exports at a time
+   * server.get('/export', { preHandler: exportLimit }, async () => 'all of it');
    */
   (
     options: LimitOptions<[request: FastifyRequest, reply: FastifyReply]>,
