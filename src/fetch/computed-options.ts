@@ -51,7 +51,8 @@ export function isSkipped(skip: Settings['skip'], request: SentRequest, signal: 
   return isPromiseLike(result) ? rejectOnAbort(signal, result).then(checkedSkip) : checkedSkip(result);
 }
 
-function checkedSkip(result: unknown): boolean {
+/** The result of a `skip` function. @throws {TypeError} The result is not a boolean. */
+export function checkedSkip(result: unknown): boolean {
   if (typeof result !== 'boolean') throw invalid('skip', 'a function that returns a boolean', result);
   return result;
 }

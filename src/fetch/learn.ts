@@ -18,7 +18,7 @@ import { invalid } from '../core/validation.js';
 import { warnOnce } from '../core/warning.js';
 import { readRemaining } from '../web/remaining.js';
 import type { CalledGate } from './keyed-gate.js';
-import type { Settings } from './options.js';
+import type { ResponseLike, Settings } from './options.js';
 
 /** A request that was sent and has no response yet. */
 export interface CountedRequest<K> {
@@ -27,6 +27,9 @@ export interface CountedRequest<K> {
   /** The position in the order of sending. */
   readonly position: number;
 }
+
+/** The response of a sender, with the type that the caller's `learn` expects. */
+type Learned = Pick<ResponseLike, 'headers'>;
 
 /** The requests in flight by key, and the levels that their responses report. */
 export class Learner<K> {
@@ -61,10 +64,10 @@ export class Learner<K> {
    *
    * @param key The key of the origin that responded. It differs from the key of the request after a redirect.
    */
-  learn(request: CountedRequest<K>, response: Response, key: () => K): void {
+  learn(request: CountedRequest<K>, response: Learned, key: () => K): void {
     this.end(request);
     try {
-      const reported = this.#learn === true ? this.#read(request, response) : this.#learn(response);
+      const reported = this.#learn === true ? this.#read(request, response) : this.#learn(response as Response);
       if (isPromiseLike(reported)) {
         reported.then(undefined, () => {});
         throw invalid('learn', 'a function that returns levels or undefined', reported);
@@ -80,7 +83,7 @@ export class Learner<K> {
   }
 
   /** The reported levels of the rates that the gate has. The permit knows the names of the rates. */
-  #read({ permit }: CountedRequest<K>, { headers }: Response): Cost | undefined {
+  #read({ permit }: CountedRequest<K>, { headers }: Learned): Cost | undefined {
     const names = new Set(['cost', ...Object.keys(permit.costs ?? {})]);
     const known = Object.entries(headers ? readRemaining(headers) : {}).filter(([name]) => names.has(name));
     return known.length === 0 ? undefined : Object.fromEntries(known);

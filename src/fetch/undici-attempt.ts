@@ -5,6 +5,7 @@
 import type { Permit } from '../core/permit.js';
 import { createLookup } from '../web/retry-after.js';
 import { type Engine, type Outcome, pauseAfterRefusal, type Retry } from './engine.js';
+import type { CountedRequest, Learner } from './learn.js';
 import type { ResponseLike } from './options.js';
 import type { Flight } from './pause-log.js';
 import { NOT_REFUSED, readRefusal } from './refusal.js';
@@ -20,6 +21,7 @@ export interface AttemptOf<K> {
   readonly key: K;
   readonly request: UndiciRequest;
   readonly refusal: UndiciThrottleOptions<K>['refusal'];
+  readonly learner: Learner<K> | undefined;
   readonly controller: RequestController;
   /** The number of earlier attempts. */
   readonly number: number;
@@ -31,6 +33,7 @@ export class UndiciAttempt<K> implements DispatchHandler {
   readonly #attempt: AttemptOf<K>;
   readonly #permit: Permit;
   readonly #flight: Flight;
+  readonly #counted: CountedRequest<K> | undefined;
   #resolve!: (outcome: Outcome<K, void>) => void;
   #reject!: (error: unknown) => void;
   /** Whether the upstream does not count the request. */
@@ -46,6 +49,7 @@ export class UndiciAttempt<K> implements DispatchHandler {
     this.#attempt = attempt;
     this.#permit = permit;
     this.#flight = engine.pauses.begin();
+    this.#counted = attempt.learner?.begin(attempt.key, permit);
   }
 
   /** Dispatches the request. Resolves when the response is passed on, or the request is to be sent again. */
@@ -84,16 +88,21 @@ export class UndiciAttempt<K> implements DispatchHandler {
     const pass = (): void => controller.forward('onResponseStart', status, headers, message);
     // An informational response precedes the response.
     if (status < 200) return pass();
+    let lookup: ReturnType<typeof createLookup> | undefined;
+    const get = (name: string): string | undefined => (lookup ??= createLookup(headers))(name.toLowerCase());
+    const response: ResponseLike = { status, headers: { get } };
     if (refusal === undefined && !this.#engine.settings.statuses.has(status)) {
+      this.#learn(response);
       this.#accept();
       return pass();
     }
     this.#waiting = [pass];
     target.pause();
-    const lookup = createLookup(headers);
-    const response = { status, headers: { get: (name: string) => lookup(name.toLowerCase()) } };
     this.#judge(response).then(
-      (retry) => this.#continue(target, retry),
+      (retry) => {
+        this.#learn(response);
+        this.#continue(target, retry);
+      },
       (error: unknown) => {
         this.#fail(error);
         target.abort(error);
@@ -145,6 +154,12 @@ export class UndiciAttempt<K> implements DispatchHandler {
     return retry;
   }
 
+  /** Lowers the levels of the gate to what the response reports. A refund comes before, as in `throttledFetch`. */
+  #learn(response: ResponseLike): void {
+    const { learner, key } = this.#attempt;
+    if (this.#counted !== undefined) learner?.learn(this.#counted, response, () => key);
+  }
+
   /** Passes the response on, or discards it. */
   #continue(target: DispatchController, retry: Retry<K> | undefined): void {
     if (this.#state === 'end') return;
@@ -166,7 +181,7 @@ export class UndiciAttempt<K> implements DispatchHandler {
   /** The response goes to the caller. */
   #accept(): void {
     this.#state = 'passing';
-    this.#engine.pauses.end(this.#flight);
+    this.#endFlight();
     if (this.#engine.settings.hold === 'headers') this.#release();
     this.#resolve({ value: undefined });
   }
@@ -187,8 +202,14 @@ export class UndiciAttempt<K> implements DispatchHandler {
     this.#reject(error);
   }
 
-  #release(): void {
+  /** The request has its response, or has failed. */
+  #endFlight(): void {
     this.#engine.pauses.end(this.#flight);
+    if (this.#counted !== undefined) this.#attempt.learner?.end(this.#counted);
+  }
+
+  #release(): void {
+    this.#endFlight();
     if (isSignal(this.#permit.signal)) this.#permit.signal.removeEventListener('abort', this.#lose);
     this.#permit.release();
   }

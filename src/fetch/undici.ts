@@ -5,9 +5,10 @@ import type { Gate, KeyedGate } from '../core/gate.js';
 import { checkOptionNames } from '../core/option-names.js';
 import { isPromiseLike } from '../core/promise-like.js';
 import { checkFunction, checkObject } from '../core/validation.js';
-import { readCost } from './computed-options.js';
+import { checkedSkip, readCost } from './computed-options.js';
 import { createEngine, sendWithRetries } from './engine.js';
 import { createKeyResolver } from './key.js';
+import { Learner } from './learn.js';
 import type { RateName } from './names.js';
 import { type Refusal, resolveOptions, type ResponseLike } from './options.js';
 import { canReplay } from './request-copy.js';
@@ -23,6 +24,8 @@ const NAMES: readonly (keyof UndiciThrottleOptions)[] = [
   'retries',
   'maxPause',
   'refundRefused',
+  'learn',
+  'skip',
   'hold',
   'clock',
 ];
@@ -69,6 +72,17 @@ export interface UndiciThrottleOptions<K = string, Name extends string = string>
   maxPause?: number | undefined;
   /** Whether a refused attempt is refunded. Default `true`. */
   refundRefused?: boolean | undefined;
+  /**
+   * Lowers the levels of the gate to the tokens that the upstream reports in each response, refusals included, as the
+   * option of `throttledFetch` does: `true`, or a function that returns what remains of each rate. The response has no
+   * body yet. Default: the gate does not learn.
+   */
+  learn?: true | ((response: ResponseLike) => Cost<Name> | undefined) | undefined;
+  /**
+   * Returns `true` for a request that needs no permit. It is dispatched unchanged. The function is synchronous. Its error
+   * fails the request.
+   */
+  skip?: ((request: UndiciRequest) => boolean) | undefined;
   /**
    * The event that releases the slot: the headers of the response arrive (default), or its body has been received. An
    * upgraded connection counts as a body.
@@ -123,11 +137,22 @@ export function undiciThrottle<K>(
 ): UndiciInterceptor {
   checkObject('options', options);
   checkOptionNames('undiciThrottle', options, NAMES);
-  const { cost, refusal, statuses, wait, retries, maxPause, refundRefused, hold, clock } = options;
-  if (refusal !== undefined) checkFunction('refusal', refusal);
-  const common = { cost: cost as Cost | undefined, statuses, wait, retries, maxPause, refundRefused, hold, clock };
+  const { cost, refusal, statuses, wait, retries, maxPause, refundRefused, learn, skip, hold, clock } = options;
+  for (const [name, value] of Object.entries({ refusal, skip })) if (value !== undefined) checkFunction(name, value);
+  const common = {
+    cost: cost as Cost | undefined,
+    statuses,
+    wait,
+    retries,
+    maxPause,
+    refundRefused,
+    learn,
+    hold,
+    clock,
+  };
   const settings = resolveOptions(gate, common);
   const engine = createEngine(gate, settings);
+  const learner = learn && new Learner(engine.gate, learn);
   const keyOf = createKeyResolver(gate, options.key, originOf as (request: UndiciRequest) => K);
 
   async function send(dispatch: Dispatch, request: UndiciRequest, controller: RequestController): Promise<void> {
@@ -137,7 +162,11 @@ export function undiciThrottle<K>(
     const tokens = isPromiseLike(computed) ? await computed : computed;
     const maxRetries = canReplay(request.body) ? settings.retries : 0;
     await sendWithRetries(engine, key, tokens, signal, (number) => (permit) => {
-      const attempt = new UndiciAttempt(engine, { key, request, refusal, controller, number, maxRetries }, permit);
+      const attempt = new UndiciAttempt(
+        engine,
+        { key, request, refusal, learner, controller, number, maxRetries },
+        permit,
+      );
       return attempt.run((handler) => void dispatch(request, handler));
     });
   }
@@ -145,6 +174,12 @@ export function undiciThrottle<K>(
   const interceptor = (dispatch: Dispatch): Dispatch =>
     function headgate(request, handler) {
       const controller = new RequestController(handler);
+      try {
+        if (checkedSkip(skip?.(request) ?? false)) return dispatch(request, handler);
+      } catch (error) {
+        controller.fail(error);
+        return true;
+      }
       // Before the wait, so that the caller can abort it.
       controller.forward('onRequestStart', {});
       send(dispatch, request, controller).catch((error: unknown) => controller.fail(error));
