@@ -68,6 +68,22 @@ for (const chapter of ['core', 'redis']) {
   });
 }
 
+test('core: a job that hangs ends with the process, by the exit code 1', async () => {
+  const program = recipe('core', 100).replace('25_000', '300');
+  // The promise keeps no process alive: without the last timer, the process would end with the exit code 0.
+  const child = await runProgram(
+    `${program}
+    throttle.run(() => new Promise(() => console.log('ready')));
+    const producer = setTimeout(() => {}, 60_000);
+    process.once('SIGTERM', () => clearTimeout(producer));`,
+    [],
+  );
+  await child.started;
+  child.kill('SIGTERM');
+  const { code, errors } = await child.ended;
+  expect([code, errors]).toEqual([1, '']);
+});
+
 test('http: SIGTERM finishes the accepted requests, and refuses later ones on open connections with 503', async () => {
   const program = `${recipe('http', 20_000)
     .replace('new Throttle(Infinity, 50)', 'new Throttle(Infinity, 1)')
