@@ -99,10 +99,7 @@ export class UndiciAttempt<K> implements DispatchHandler {
     this.#waiting = [pass];
     target.pause();
     this.#judge(response).then(
-      (retry) => {
-        this.#learn(response);
-        this.#continue(target, retry);
-      },
+      (retry) => this.#continue(target, retry),
       (error: unknown) => {
         this.#fail(error);
         target.abort(error);
@@ -138,19 +135,23 @@ export class UndiciAttempt<K> implements DispatchHandler {
     else if (this.#state === 'passing') event();
   }
 
-  /** Decides on a response, and pauses the gate for a refusal. */
+  /** Decides on a response, pauses the gate for a refusal, and learns from the response. */
   async #judge(response: ResponseLike): Promise<Retry<K> | undefined> {
     const { settings } = this.#engine;
     const { refusal, request, controller, key: pausedKey, number, maxRetries } = this.#attempt;
     const stated = await untilAborted(controller.signal, () =>
       readRefusal(response, request, refusal, settings.statuses),
     );
-    if (stated === NOT_REFUSED) return undefined;
+    if (stated === NOT_REFUSED) {
+      this.#learn(response);
+      return undefined;
+    }
     this.#isUncounted = settings.refundRefused;
     const isServerError = response.status >= 500;
     const refused = { flight: this.#flight, pausedKey, stated, isServerError, number, maxRetries };
     const retry = await pauseAfterRefusal(this.#engine, refused);
     if (this.#isUncounted) this.#permit.refund();
+    this.#learn(response);
     return retry;
   }
 

@@ -21,11 +21,12 @@ async function setUp(
   beforeReply: (path: string) => Promise<void> | undefined = () => undefined,
 ): Promise<{ gate: Throttle<'tokens'>; send: (path?: string) => Promise<number>; paths: string[] }> {
   const paths: string[] = [];
-  const server = http.createServer(async (req, res) => {
+  const server = http.createServer((req, res) => {
     paths.push(req.url ?? '');
-    await beforeReply(req.url ?? '');
-    const { status = 200, headers = {} } = replies.shift() ?? {};
-    res.writeHead(status, headers).end('body');
+    void Promise.resolve(beforeReply(req.url ?? '')).then(() => {
+      const { status = 200, headers = {} } = replies.shift() ?? {};
+      return res.writeHead(status, headers).end('body');
+    });
   });
   onTestFinished(() => stop(server));
   const url = `http://127.0.0.1:${await listen(server)}`;
