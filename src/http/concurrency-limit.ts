@@ -28,7 +28,7 @@ export interface ConcurrencyLimitOptions<A extends unknown[]> extends CommonOpti
   backend?: KeyedGate | ((needs: BackendNeeds) => KeyedGate) | undefined;
   /**
    * The maximum number of keys with running requests: an integer >= 1. Default 100,000. A request with one more key is
-   * refused with 503. Not with `backend`, which has its own bound.
+   * refused with 503. Not with `backend`.
    */
   maxKeys?: number | undefined;
   /**
