@@ -3,6 +3,7 @@
  * of a test has a client of its own, whose requests, replies and messages the test can lose.
  */
 import type { RedisCommands } from 'headgate/redis';
+import { wordsOf } from './batch-words.js';
 import { FakeGate, Step } from './fake-gate.js';
 
 /** The connections of one process to a {@link FakeRedis}. */
@@ -20,7 +21,7 @@ export class FakeClient implements RedisCommands {
   }
 
   async eval(_script: string, keys: string[], args: string[]): Promise<string> {
-    this.calls.push(args.slice(9).join(' '));
+    this.calls.push(wordsOf(args).join(' '));
     if (this.losesRequests) throw new Error('the connection is closed');
     const reply = this.#redis.step(keys[0] as string, args);
     if (this.losesReplies) throw new Error('the connection was closed');
@@ -58,7 +59,7 @@ export class FakeRedis {
 
   /** Applies a batch. */
   step(key: string, args: string[]): string {
-    const [owner = '', number, ttl, limit, rate = '', flags = '', , maxQueue, , ...words] = args;
+    const [owner = '', number, ttl, limit, rate = '', flags = '', , maxQueue] = args;
     if (!rate.startsWith('-1 ')) throw new Error('ERR the fake has no rate');
     const now = Math.round(this.#clock.now() * 1e6);
     const gate = this.#gates.get(key) ?? new FakeGate(now);
@@ -69,7 +70,7 @@ export class FakeRedis {
       messages.set(receiver, events);
       if (event !== undefined) events.push(event);
     });
-    const reply = step.run(Number(number), Number(ttl), Number(limit), flags, words);
+    const reply = step.run(Number(number), Number(ttl), Number(limit), flags, wordsOf(args));
     for (const [receiver, events] of messages) this.#send(receiver, events);
     return reply;
   }

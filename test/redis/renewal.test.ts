@@ -12,6 +12,7 @@ import {
 import { ManualClock } from 'headgate/testing';
 import { afterEach, expect, test } from 'vitest';
 import { Outcomes } from '../support/support.js';
+import { wordsOf } from './batch-words.js';
 import { later } from './support.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
@@ -43,7 +44,7 @@ class FakeRedis implements RedisCommands {
     return new Promise((resolve, reject) => {
       this.#calls.push({
         sequence,
-        commands: args.slice(9),
+        commands: wordsOf(args),
         confirmedTime,
         reply(wakeup, ...events) {
           resolve([`A 1 0 ${wakeup}`.trimEnd(), ...events].join('\n'));

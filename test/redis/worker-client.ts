@@ -9,6 +9,7 @@ import {
 } from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
+import { COMMANDS } from './batch-words.js';
 
 /** The kinds of clients of a worker. With `url`, the throttle creates the client. */
 export type Kind = 'ioredis' | 'node-redis' | 'url';
@@ -57,9 +58,6 @@ export function randomFrom(seed: number): () => number {
   };
 }
 
-/** The index of the first command in the arguments of the step script. Other scripts have fewer arguments. */
-export const OPERATIONS = 9;
-
 /** The grant as Redis stores it: slot, instant in microseconds, cost and number. The property is not public. */
 export const grantOf = (permit: RedisPermit): string =>
   (permit as RedisPermit & { grant: { item: string } }).grant.item;
@@ -70,7 +68,7 @@ const observeMessage = (observer: Observer, message: string, channel: string): v
 };
 
 const observeCall = async (observer: Observer, args: string[], call: () => Promise<unknown>): Promise<unknown> => {
-  if (args.length < OPERATIONS) return call();
+  if (args.length < COMMANDS) return call();
   observer.beforeSend?.(args);
   const sentAt = now();
   const answer = call();

@@ -3,11 +3,11 @@
  */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { RedisPermit } from 'headgate/redis';
+import { wordsOf } from './batch-words.js';
 import {
   grantOf,
   now,
   onCommand,
-  OPERATIONS,
   disconnectFromTest,
   randomFrom,
   report,
@@ -65,9 +65,14 @@ const record = (owner: string, events: string[]): void => {
 
 const { throttle, client } = throttleFor(own, {
   beforeSend(args) {
-    args.forEach((arg, index) => {
-      if (arg === 'A' && index >= OPERATIONS)
-        account.events.push({ kind: 'requested', id: `${args[0]}.${args[index + 1]}`, cost: Number(args[index + 2]) });
+    const words = wordsOf(args);
+    words.forEach((word, index) => {
+      if (word === 'A')
+        account.events.push({
+          kind: 'requested',
+          id: `${args[0]}.${words[index + 1]}`,
+          cost: Number(words[index + 2]),
+        });
     });
   },
   onReply: (args, events) => record(args[0] ?? '', events),

@@ -1,10 +1,10 @@
 /** A process that acquires and releases permits on command, and kills itself in a given phase. */
 import type { RedisPermit } from 'headgate/redis';
+import { wordsOf } from './batch-words.js';
 import {
   grantOf,
   now,
   onCommand,
-  OPERATIONS,
   disconnectFromTest,
   report,
   settings,
@@ -58,7 +58,7 @@ const block = (seconds: number): void =>
 let blockSeconds = 0;
 
 const hasEvent = (events: string[], kind: string): boolean => events.some((event) => event.startsWith(`${kind} `));
-const hasCommand = (args: string[], kind: string): boolean => args.includes(kind, OPERATIONS);
+const hasCommand = (args: string[], kind: string): boolean => wordsOf(args).includes(kind);
 
 const { throttle, client } = throttleFor(own, {
   onConnect() {

@@ -1,7 +1,7 @@
 -- Decides whether the batch is applied: not for an unknown owner, and not if an earlier batch is missing. Renews the
 -- owner.
 --
--- Needs all above. Defines `self`, the record of the caller, and `is_duplicate`.
+-- Needs all above. Defines `self`, the record of the caller, `is_duplicate`, and `words`.
 if find(flags, 'p', 1, true) then
   local connection, instance = match(owner, '^(.-)%.(.*)$')
   local echo = pcall('PUBLISH', 'headgate:' .. connection, instance)
@@ -10,7 +10,9 @@ if find(flags, 'p', 1, true) then
     return redis.error_reply(text)
   end
 end
--- The number of words of each command.
+-- The words of all commands, and the number of words of each command.
+local words = {}
+for word in string.gmatch(ARGV[10], '([^\n]*)\n') do words[#words + 1] = word end
 local WORDS = { A = 4, B = 4, C = 3, E = 2, K = 3, P = 2, R = 2, S = 5, T = 3, U = 1, W = 4 }
 local self = find_owner(owner)
 local is_dying = dying ~= '' and find(dying .. '\n', '\n' .. owner .. '\n', 1, true)
@@ -33,13 +35,13 @@ end
 -- Whether the permissions of earlier replies become void.
 local is_withdrawn = false
 do
-  local members, index = {}, 10
-  while ARGV[index] do
-    local word = ARGV[index]
+  local members, index = {}, 1
+  while words[index] do
+    local word = words[index]
     if not WORDS[word] then return redis.error_reply('ERR headgate: no such command: ' .. word) end
     -- A request of a new batch is a new request, so it is searched only in a duplicate.
     if word == 'C' or word == 'W' or ((word == 'A' or word == 'B') and is_duplicate) then
-      members[#members + 1] = owner .. '.' .. ARGV[index + 1] .. ' ' .. ARGV[index + 2]
+      members[#members + 1] = owner .. '.' .. words[index + 1] .. ' ' .. words[index + 2]
     end
     index = index + WORDS[word]
   end

@@ -3,24 +3,24 @@
 -- Needs all above. Defines `has_ended`: whether the caller was removed, because it holds nothing and its flags have an
 -- `e`.
 -- Without a change, no waiter fits that did not fit before.
-local index, changed = 10, true
+local index, changed = 1, true
 -- The instant of the latest reset; nil before it was read.
 local reset_at
-while is_duplicate and ARGV[index] do
-  local word, serial = ARGV[index], ARGV[index + 1]
+while is_duplicate and words[index] do
+  local word, serial = words[index], words[index + 1]
   if word == 'A' or word == 'B' or word == 'W' then
     local id = owner .. '.' .. serial
-    local item, place = find_lease(id), find_ticket(id .. ' ' .. ARGV[index + 2], self)
+    local item, place = find_lease(id), find_ticket(id .. ' ' .. words[index + 2], self)
     if item then notify(owner, 'g ' .. serial .. ' ' .. item)
     elseif place then notify(owner, format('Q %s %.0f', serial, place))
     else notify(owner, 'N ' .. serial) end
   end
   index = index + WORDS[word]
 end
-while ARGV[index] do
-  local word, serial = ARGV[index], ARGV[index + 1]
+while words[index] do
+  local word, serial = words[index], words[index + 1]
   if word == 'A' or word == 'B' then
-    local written, timeout = ARGV[index + 2], tonumber(ARGV[index + 3])
+    local written, timeout = words[index + 2], tonumber(words[index + 3])
     local costs = parse(written)
     -- A request without a timeout joins behind all waiters, so it needs no drain.
     if changed and waiting > 0 and (timeout >= 0 or max_queue >= 0) then
@@ -52,9 +52,9 @@ while ARGV[index] do
     changed = true
   elseif word == 'C' then
     local id = owner .. '.' .. serial
-    local member = id .. ' ' .. ARGV[index + 2]
+    local member = id .. ' ' .. words[index + 2]
     local item = find_lease(id)
-    if find_ticket(member, self) then leave_queue(member, self, parse(ARGV[index + 2]))
+    if find_ticket(member, self) then leave_queue(member, self, parse(words[index + 2]))
     elseif item then
       local _, granted, cost, number = match(item, '^(%S+) (%S+) (%S+) (%S+)')
       remove_lease(id, item)
@@ -64,13 +64,13 @@ while ARGV[index] do
     changed = true
   elseif word == 'S' then
     if settle then
-      settle(serial, ARGV[index + 2], tonumber(ARGV[index + 3]), tonumber(ARGV[index + 4]))
+      settle(serial, words[index + 2], tonumber(words[index + 3]), tonumber(words[index + 4]))
     end
     changed = true
   elseif word == 'T' then
     -- The waiters that fit before the correction are granted by the old level.
     drain()
-    if correct then (ARGV[index + 2] == '1' and lower or correct)(serial) end
+    if correct then (words[index + 2] == '1' and lower or correct)(serial) end
     changed = true
   elseif word == 'P' then
     drain()
@@ -78,7 +78,7 @@ while ARGV[index] do
   elseif word == 'U' then
     paused, changed = 0, true
   elseif word == 'K' then
-    local id, item = owner .. '.' .. serial, ARGV[index + 2]
+    local id, item = owner .. '.' .. serial, words[index + 2]
     local text, granted = match(item, '^(%S+) (%d+)')
     if not reset_at then
       local last = call('ZRANGE', RESET, -1, -1)[1]
@@ -98,7 +98,7 @@ while ARGV[index] do
       else notify(owner, 'X ' .. serial) end
     end
   elseif word == 'W' then
-    local id, written, place = owner .. '.' .. serial, ARGV[index + 2], tonumber(ARGV[index + 3])
+    local id, written, place = owner .. '.' .. serial, words[index + 2], tonumber(words[index + 3])
     local item, member, costs = find_lease(id), id .. ' ' .. written, parse(written)
     local present = find_ticket(member, self)
     if item then notify(owner, 'g ' .. serial .. ' ' .. item)

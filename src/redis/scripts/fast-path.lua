@@ -31,7 +31,7 @@ do
       local leases_at = 235 + owners_size
       local slots_at = leases_at + leases_size
       local permissions_at = slots_at + slots_size
-      local leases, slots = sub(packed, leases_at, slots_at - 1), sub(packed, slots_at, permissions_at - 1)
+      local slots = sub(packed, slots_at, permissions_at - 1)
       local limited = kind ~= 'headgate1q'
       local rates, needed, log, tokens, since, rate, burst, grants, folded, keys_expiry
       -- Six values for each of several rates: tokens, since, rate, burst, queued, tag. `levels_at`: their place.
@@ -51,37 +51,54 @@ do
         end
       end
       -- The commands. Texts that grow with the batch are built in parts: each change copies the whole text.
-      local prefix, index, word, instant = '\n' .. owner .. '.', 10, ARGV[10], nil
-      local granted, granted_part, events, events_part = '', '', '', ''
-      -- The places of released lines. `released` has their ids if there are several.
-      local cut_from, cut_till, first_id, released
-      while word do
-        if word ~= 'R' and word ~= 'A' and not (levels and word == 'B') then break end
-        local serial = ARGV[index + 1]
-        local id = prefix .. serial .. ' '
+      local commands, at_word, prefix, grant_instant = ARGV[10], 1, '\n' .. owner .. '.', nil
+      local granted, granted_parts, events, event_parts = '', nil, '', nil
+      -- The released lines: the first and the last place of each, in order. Most releases come in this order.
+      local cuts, cut_till
+      -- The numbers of the released slots, as texts in order: those from `next_freed` on are not taken again. `slots`
+      -- still marks all of them as taken.
+      local freed, next_freed
+      while at_word <= #commands do
+        -- A release has no cost: the next word of the batch stands there.
+        local _, till, word, serial, at_cost, cost =
+          find(commands, '^([ABR])\n([^\n]*)\n()([^\n]*)\n?[^\n]*\n?', at_word)
+        if not word or (word == 'B' and not levels) then break end
         if word == 'R' then
-          local from = find(leases, id, 1, true)
-          if from and id ~= first_id and not (released and released[id]) then
-            local slot
-            if first_id then
-              released = released or { [first_id] = true }
-              released[id] = true
-            else first_id, cut_from = id, from end
-            from, cut_till, slot = find(leases, '^(%d+) [^\n]*', from + #id)
-            if not from or slot == '0' then break end
-            slots = sub(slots, 1, slot - 1) .. '0' .. sub(slots, slot + 1)
+          local id = prefix .. serial .. ' '
+          local from = cuts and find(packed, id, cut_till + 1, true) or find(packed, id, leases_at, true)
+          if from and from < slots_at then
+            local _, line_till, slot = find(packed, '^(%d+) [^\n]*', from + #id)
+            if not slot or slot == '0' then break end
+            -- The slots follow the last line.
+            if line_till >= slots_at then line_till = slots_at - 1 end
+            cut_till, leases_size = line_till, leases_size - (line_till - from + 1)
+            if cuts then
+              local index = #cuts
+              while index > 0 and cuts[index - 1] > from do
+                cuts[index + 1], cuts[index + 2], index = cuts[index - 1], cuts[index], index - 2
+              end
+              if cuts[index - 1] == from then break end
+              cuts[index + 1], cuts[index + 2], index = from, cut_till, #freed
+              while index >= next_freed and freed[index] - slot > 0 do
+                freed[index + 1], index = freed[index], index - 1
+              end
+              freed[index + 1] = slot
+            else cuts, freed, next_freed = { from, cut_till }, { slot }, 1 end
             active, held = active - 1, held - 1
-          elseif not from and instant then break end
-          index = index + 2
+          elseif grant_instant then break end
+          at_word = at_cost
         else
           if limit >= 0 and active >= limit then break end
-          local slot, cost, number = find(slots, '0', 1, true) or #slots + 1, ARGV[index + 2], ' 0'
-          if slot > 64 then break end
+          local slot, number = find(slots, '0', 1, true) or #slots + 1, ' 0'
+          local freed_slot = freed and freed[next_freed]
+          if freed_slot and freed_slot - slot < 0 then slot, next_freed = freed_slot, next_freed + 1
+          elseif slot > 64 then break
+          else slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1) end
           if levels then
             local spent = tonumber(cost)
             local main, fits = spent or tonumber(match(cost, '^[^;]*')), grants - folded < 128
             if not main then break end
-            log, grants, number = log .. pack('>d', now), grants + 1, string.format(' %.0f', grants + 1)
+            log, grants, number = log .. pack('>d', now), grants + 1, ' ' .. grants + 1
             for index = 1, #levels, 6 do
               local price, size, tag = main, levels[index + 3], levels[index + 5]
               if not spent and tag ~= '' then
@@ -104,22 +121,21 @@ do
             if spent ~= 0 and spent - tokens > burst * 1e-12 or grants - folded >= 128 then break end
             tokens, grants = tokens - spent, grants + 1
             log = log .. pack('>dd', since, spent)
-            number = string.format(' %.0f', grants)
+            number = ' ' .. grants
           end
-          instant = instant or string.format('%.0f', now)
-          local item = slot .. ' ' .. instant .. ' ' .. cost .. number
-          granted_part = granted_part .. id .. item
-          events_part = events_part .. '\nG ' .. serial .. ' ' .. item
-          if #events_part > 400 then
-            granted, granted_part, events, events_part = granted .. granted_part, '', events .. events_part, ''
+          grant_instant = grant_instant or string.format(' %.0f ', now)
+          local item = ' ' .. slot .. grant_instant .. cost .. number
+          granted, events = granted .. prefix .. serial .. item, events .. '\nG ' .. serial .. item
+          if #events > 100 then
+            granted_parts, event_parts = granted_parts or {}, event_parts or {}
+            granted_parts[#granted_parts + 1], event_parts[#event_parts + 1] = granted, events
+            granted, events = '', ''
           end
-          slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
-          active, held = active + 1, held + 1
-          index = index + 4
+          active, held, at_word = active + 1, held + 1, till + 1
         end
-        word = ARGV[index]
       end
-      if not word and limited then
+      local is_served = at_word > #commands
+      if is_served and limited then
         if levels then
           for index = 1, #levels, 6 do
             local full = levels[index + 1] + (levels[index + 3] - levels[index]) / levels[index + 2]
@@ -129,28 +145,40 @@ do
           local full = since + (burst - tokens) / rate
           if full > needed then needed = full end
         end
-        if needed > keys_expiry then word = 'extend'
+        if needed > keys_expiry then is_served = false
         else rates = pack('>ddddddd', tokens, since, rate, burst, grants, folded, keys_expiry) end
       end
       -- Released slots may linger if the owner is or comes on record: at most 64 names.
       local permissions, outcome = sub(packed, permissions_at, permissions_at + permissions_size - 1), 'A '
       local lingers = flags == 'l' and not limited and (limit < 0 or active <= limit)
-      if not word and (lingers or permissions_size > 0) then
+      if is_served and (lingers or permissions_size > 0) then
         local record = '\nL' .. owner .. '\n'
         local on_record = find(permissions, record, 1, true)
         if lingers and on_record then outcome = 'L '
-        elseif lingers or on_record or find(permissions, '\nU' .. owner .. '\n', 1, true) then word = 'permission' end
+        elseif lingers or on_record or find(permissions, '\nU' .. owner .. '\n', 1, true) then is_served = false end
       end
-      if not word then
+      if is_served then
+        for index = next_freed or 1, freed and #freed or 0 do
+          local slot = freed[index]
+          slots = sub(slots, 1, slot - 1) .. '0' .. sub(slots, slot + 1)
+        end
         if active == 0 then slots = '' end
-        if released then
-          local kept = {}
-          for line in string.gmatch(leases, '\n[^\n]+') do
-            if not released[match(line, '^\n%S+ ')] then kept[#kept + 1] = line end
+        if granted_parts then
+          granted = table.concat(granted_parts) .. granted
+          events = table.concat(event_parts) .. events
+        end
+        -- From `place + 32` on, the string has the rest of the owners, then the leases.
+        local head, kept_from = '', place + 32
+        if cuts then
+          head, kept_from = sub(packed, kept_from, cuts[1] - 1), cuts[2] + 1
+          if cuts[3] then
+            local kept = { head }
+            for index = 3, #cuts, 2 do
+              kept[#kept + 1], kept_from = sub(packed, kept_from, cuts[index] - 1), cuts[index + 1] + 1
+            end
+            head = table.concat(kept)
           end
-          leases = table.concat(kept)
-        elseif first_id then leases = sub(leases, 1, cut_from - 1) .. sub(leases, cut_till + 1) end
-        leases = leases .. granted .. granted_part
+        end
         local rest
         if levels and log ~= '' then
           local parts = {}
@@ -160,17 +188,18 @@ do
           end
           rest = sub(packed, permissions_at, levels_at - 1) .. table.concat(parts) .. sub(packed, -4)
         else rest = sub(packed, permissions_at) end
-        call('SET', KEYS[1], sub(packed, 1, 10)
+        call('SET', KEYS[1], kind
           .. pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active,
-            owners_size, #leases, #slots, permissions_size)
-          .. version .. rates .. sub(packed, 131, place - 1) .. pack('>dddd', next_batch + 1, expiry, limit, held)
-          .. sub(packed, place + 32, leases_at - 1) .. leases .. slots .. rest,
+            owners_size, leases_size + #granted, #slots, permissions_size)
+          .. version .. rates .. sub(packed, 131, place - 1)
+          .. pack('>dddd', next_batch + 1, expiry, limit, held)
+          .. head .. sub(packed, kept_from, slots_at - 1) .. granted .. slots .. rest,
           'PX', math.ceil((needed - now) / 1000) + 1)
         if log ~= '' and call('APPEND', KEYS[2], log) ~= stride * (grants - folded) then
           -- Redis has lost the log. A settlement notices that by its length.
           call('PEXPIRE', KEYS[2], math.ceil((keys_expiry - now) / 1000) + 1)
         end
-        return outcome .. version .. events .. events_part
+        return outcome .. version .. events
       end
     end
   end

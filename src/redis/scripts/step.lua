@@ -18,7 +18,9 @@
 --   6 flags: `c` replace the rates in Redis by argument 5, `e` remove the owner if it holds nothing after the batch,
 --     `l` released slots may linger in the process, `p` check the permission to publish first
 --   7 the server instant that the timer of the process has confirmed (0: none)   8 maxQueue (-1: any)
---   9 the clock of a test (empty: TIME)   from 10 on the commands:
+--   9 the clock of a test (empty: TIME)
+--   10 the commands: their words, each with a line feed at its end. One argument takes less time than many, in the
+--     client and in Redis.
 --   `E owner`                 removes an earlier owner. Only first in batch 0.
 --   `K serial item`           states a lease. Only in batch 0.
 --   `W serial cost ticket`    states a waiter.

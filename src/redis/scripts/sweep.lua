@@ -29,4 +29,4 @@ if expired_at >= next_expiry then
   is_unfinished = is_unfinished or not is_complete
 end
 -- A new epoch of a process replaces an earlier one.
-if not is_duplicate and ARGV[10] == 'E' and ARGV[11] ~= owner and find_owner(ARGV[11]) then remove_owner(ARGV[11]) end
+if not is_duplicate and words[1] == 'E' and words[2] ~= owner and find_owner(words[2]) then remove_owner(words[2]) end

@@ -1,10 +1,10 @@
 -- Writes the new state, and returns the reply.
 --
 -- Needs all above.
-local words = {}
+local fields = {}
 for name, record in pairs(records) do
   if record and record.is_changed then
-    if owners_apart then words[#words + 1], words[#words + 2] = name, pack_record(record) .. PADDING
+    if owners_apart then fields[#fields + 1], fields[#fields + 2] = name, pack_record(record) .. PADDING
     else
       local place = find(owners, '\n' .. name .. ' ', 1, true) + #name + 2
       owners = sub(owners, 1, place - 1) .. pack_record(record) .. sub(owners, place + RECORD_SIZE)
@@ -12,7 +12,7 @@ for name, record in pairs(records) do
   end
 end
 if owners_apart then
-  call_in_parts('HSET', OWNERS, words)
+  call_in_parts('HSET', OWNERS, fields)
 end
 if owners_apart and owner_count <= FEW_OWNERS then
   local texts, all = {}, call('HGETALL', OWNERS)

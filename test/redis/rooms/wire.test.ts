@@ -77,7 +77,7 @@ describe('settings', () => {
     const first = scene.batch(0);
     expect(await scene.exchange(first)).toBe('applied');
     expect([first.settings.flags, scene.wire.flags()]).toEqual(['cp', '']);
-    expect(scene.calls[0]!.args).toEqual(['c.0', '0', '60000000', '2', '10 1000000 10', 'cp', '0', '5', '']);
+    expect(scene.calls[0]!.args).toEqual(['c.0', '0', '60000000', '2', '10 1000000 10', 'cp', '0', '5', '', '']);
   });
 
   test('a new rate is sent until the reply to a batch with this rate', async () => {

@@ -28,7 +28,7 @@ const run = (
   terms = '- 5 1000000 5 w;=tokens 8 1 8',
 ): Promise<unknown> => {
   const keys = keyNames('headgate', freshKey());
-  const args = ['hub.a', '0', '60000000', '-1', terms, '', '0', '-1', String(START)];
+  const args = ['hub.a', '0', '60000000', '-1', terms, '', '0', '-1', String(START), ''];
   return client.eval(withParts(parts, lines), keys.length, ...keys, ...args);
 };
 const numbers = async (lines: string, parts?: readonly string[]): Promise<number[]> =>

@@ -5,6 +5,7 @@ import type { Redis } from 'ioredis';
 import { readLua, type Replacements } from '../../support/lua-loader.js';
 import { readState, type RedisState, resetState } from '../../../src/redis/inspect.js';
 import { keyNames } from '../../../src/redis/key-names.js';
+import { joinWords } from '../batch-words.js';
 import { freshKey } from '../support.js';
 
 export const scriptFile = (name: string): string =>
@@ -99,7 +100,7 @@ export class TestGate {
     const next = number ?? this.#numbers.get(owner) ?? 0;
     if (number === undefined) this.#numbers.set(owner, next + 1);
     const settings = [next, ttl, limit, rate, flags, confirmed, maxQueue, START + at];
-    return [owner, ...settings.map(String), ...words];
+    return [owner, ...settings.map(String), joinWords(words)];
   }
 
   /** Sets the number of the next batch of an owner. */
