@@ -123,7 +123,7 @@ function encodeCommand(command: Command): string {
       return `E\n${command.owner}\n`;
     case 'hold':
       return `K\n${command.serial}\n${command.item}\n`;
-    case 'wait':
+    default:
       return `W\n${command.serial}\n${command.cost}\n${command.ticket}\n`;
   }
 }

@@ -11,8 +11,11 @@ if find(flags, 'p', 1, true) then
   end
 end
 -- The words of all commands, and the number of words of each command.
-local words = {}
-for word in string.gmatch(ARGV[10], '([^\n]*)\n') do words[#words + 1] = word end
+local words, word_count = {}, 0
+for word in string.gmatch(ARGV[10], '([^\n]*)\n') do
+  word_count = word_count + 1
+  words[word_count] = word
+end
 local WORDS = { A = 4, B = 4, C = 3, E = 2, K = 3, P = 2, R = 2, S = 5, T = 3, U = 1, W = 4 }
 local self = find_owner(owner)
 local is_dying = dying ~= '' and find(dying .. '\n', '\n' .. owner .. '\n', 1, true)

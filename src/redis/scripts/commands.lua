@@ -53,8 +53,9 @@ while words[index] do
   elseif word == 'C' then
     local id = owner .. '.' .. serial
     local member = id .. ' ' .. words[index + 2]
-    local item = find_lease(id)
-    if find_ticket(member, self) then leave_queue(member, self, parse(words[index + 2]))
+    local is_waiting = find_ticket(member, self)
+    local item = not is_waiting and find_lease(id)
+    if is_waiting then leave_queue(member, self, parse(words[index + 2]))
     elseif item then
       local _, granted, cost, number = match(item, '^(%S+) (%S+) (%S+) (%S+)')
       remove_lease(id, item)

@@ -49,8 +49,10 @@ local function next_ticket()
 end
 local function flush_queue()
   if joined[1] then
+    -- The last one first: Redis searches the place of each from the head of a short queue.
     local words = {}
-    for _, member in ipairs(joined) do
+    for index = #joined, 1, -1 do
+      local member = joined[index]
       if tickets[member] then words[#words + 1], words[#words + 2] = tickets[member], member end
     end
     call_in_parts('ZADD', QUEUE, words)
