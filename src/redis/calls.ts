@@ -3,6 +3,7 @@ import { addAbortListener, removeAbortListener } from '../core/abort-listeners.j
 import type { AcquireOptions } from '../core/gate.js';
 import type { Terms } from '../core/cost.js';
 import type { Charge } from './charge.js';
+import { ChurnMap } from './churn-map.js';
 import { ignore } from './drivers/driver.js';
 import type { Lease } from './lease.js';
 import type { SteadyClock } from './steady-clock.js';
@@ -50,7 +51,7 @@ export class PendingCalls {
   readonly #sink: CallSink;
   /** Called with 1 for each added call, and with -1 for each removed call. */
   readonly #onResize: (change: 1 | -1) => void;
-  readonly #calls = new Map<string, Call>();
+  readonly #calls = new ChurnMap<string, Call>();
   /** The ends of the list of calls. To find the first entry, a map passes all entries that were removed before it. */
   #first: Call | undefined;
   #last: Call | undefined;

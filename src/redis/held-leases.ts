@@ -1,4 +1,5 @@
 /** The leases of one throttle object: those of holders, and the released ones that linger. */
+import { ChurnMap } from './churn-map.js';
 import type { Lease, RedisGrant } from './lease.js';
 
 /** A released lease that stays with the process, until its deadline or a recall. */
@@ -10,7 +11,7 @@ interface Lingering {
 
 export class HeldLeases {
   /** By the serial of the grant. */
-  readonly #leases = new Map<string, Lease>();
+  readonly #leases = new ChurnMap<string, Lease>();
   /** In the order of their deadlines. */
   #lingering: Lingering[] = [];
 

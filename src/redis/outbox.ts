@@ -129,7 +129,8 @@ export class Outbox {
       const commands = isLast ? this.#commands : this.#commands.splice(0, most);
       if (isLast) {
         this.#commands = [];
-        this.#requests.clear();
+        // A cleared set would keep its former tables, see `churn-map.ts`.
+        this.#requests = new Set();
       } else for (const command of commands) if (command.kind === 'acquire') this.#requests.delete(command.serial);
       this.#send(this.#createBatch(commands, isLast ? this.#confirmations.splice(0) : []));
       if (isLast) return;

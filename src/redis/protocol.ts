@@ -179,26 +179,31 @@ const FIELDS: ReadonlyMap<string, readonly [least: number, most: number]> = new 
 /** Whether a field is a number from 0, such as a script prints it. */
 const isNumber = (field: string): boolean => field !== '' && Number(field) >= 0 && Number(field) < Infinity;
 
+const WHOLE_NUMBER = /^\d{1,16}$/;
+
 /** Whether a field of an event, other than its serial, can be what it must be. Most fields are numbers. */
 function isField(kind: string, field: string, index: number): boolean {
   if (kind === 'O' && index === 1) return true;
   if (kind !== 'G' && kind !== 'g') return isNumber(field);
+  // Most grants have one slot, and a whole number as their cost.
+  if (WHOLE_NUMBER.test(field)) return true;
   return index === 0 ? field.split(',').every(isNumber) : index === 2 ? isCharge(field) : isNumber(field);
 }
 
 /** Parses one event. Returns `undefined` for a line that is no event: any program may publish on a channel. */
 export function decodeEvent(line: string): Event | undefined {
-  const [kind = '', ...all] = line.split(' ');
+  const words = line.split(' ');
+  const [kind = '', serial = ''] = words;
   const [least, most] = FIELDS.get(kind) ?? [Infinity, 0];
-  if (all.length < least || all.length > most) return undefined;
-  const checked = kind === 'H' || kind === 'V' ? all : all.slice(1);
-  if (!checked.every((field, index) => isField(kind, field, index))) return undefined;
-  const [serial = '', ...fields] = all;
-  const number = (index: number): number => Number(fields[index] ?? 0);
+  if (words.length <= least || words.length > most + 1) return undefined;
+  const first = kind === 'H' || kind === 'V' ? 1 : 2;
+  for (let index = first; index < words.length; index++)
+    if (!isField(kind, words[index] as string, index - first)) return undefined;
+  const number = (index: number): number => Number(words[index + 2] ?? 0);
   switch (kind) {
     case 'G':
     case 'g': {
-      const item = fields.join(' ');
+      const item = line.slice(kind.length + serial.length + 2);
       const slot = Number.parseInt(item, 10);
       return { kind: 'granted', serial, slot, grantedAt: number(1), item, isRepeated: kind === 'g' };
     }
@@ -210,7 +215,7 @@ export function decodeEvent(line: string): Event | undefined {
       return { kind: kind === 'L' ? 'late' : 'queue full', serial, wait, active: number(1), waiting: number(2) };
     }
     case 'O':
-      return { kind: 'oversize', serial, burst: number(0), rate: fields[1] ?? '' };
+      return { kind: 'oversize', serial, burst: number(0), rate: words[3] ?? '' };
     case 'N':
       return { kind: 'refused earlier', serial };
     case 'X':
