@@ -18,6 +18,7 @@ import { readLua } from '../support/lua-loader.js';
 import { sendCommand } from '../support/redis-clusters.js';
 import { guarded } from '../support/processes.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
+import { wordsOf } from './batch-words.js';
 import { scriptFile } from './scripts/support.js';
 import { bundle, connections, evalThrough, freshKey, later, makeFolder, subscribeThrough, until } from './support.js';
 
@@ -384,9 +385,10 @@ class Sentinel extends EventEmitter {
   });
   readonly unsubscribe = vi.fn(async (_channel: string, _listener: (message: string) => void) => {});
   /** The reply puts every caller into the queue: a reply without an event for a request would be rejected. */
-  readonly evalSha = vi.fn(async (_: string, { arguments: words }: { arguments: string[] }): Promise<unknown> =>
-    ['A', ...words.flatMap((word, index) => (word === 'A' ? [`Q ${words[index + 1]} 1`] : []))].join('\n'),
-  );
+  readonly evalSha = vi.fn(async (_: string, { arguments: args }: { arguments: string[] }): Promise<unknown> => {
+    const words = wordsOf(args);
+    return ['A', ...words.flatMap((word, index) => (word === 'A' ? [`Q ${words[index + 1]} 1`] : []))].join('\n');
+  });
   readonly eval = this.evalSha;
   duplicate(): unknown {
     throw new Error('a second sentinel is not needed');

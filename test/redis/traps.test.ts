@@ -18,6 +18,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readLuaLines } from '../support/lua-loader.js';
 import { Outcomes } from '../support/support.js';
+import { wordsOf } from './batch-words.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
 import {
   busyKeys,
@@ -536,8 +537,8 @@ describe('trap 38: waiters are notified', () => {
       // One renewal per third of ttl.
       expect(calls.length).toBeGreaterThanOrEqual(2);
       expect(calls.length).toBeLessThanOrEqual(4);
-      const renewals = calls.filter((args) => args.includes('W'));
-      for (const args of renewals) expect(args.filter((word) => word === 'W')).toHaveLength(10);
+      const renewals = calls.map(wordsOf).filter((words) => words.includes('W'));
+      for (const words of renewals) expect(words.filter((word) => word === 'W')).toHaveLength(10);
       // Once per ttl, the owner of the head checks whether the holder's lease has expired.
       expect(calls.length - renewals.length).toBeLessThanOrEqual(1);
     }
