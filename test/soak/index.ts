@@ -1,16 +1,20 @@
 /**
  * `npm run test:soak -- --minutes N` plays random histories with fresh seeds for N minutes: over the core, keyed
- * throttles, HTTP servers and Redis. The parts take turns. After each turn, the soak measures the heap and counts the
- * open resources of the process. The first failure ends the run, and prints its seed and the command that repeats it.
+ * throttles, HTTP servers and Redis, in this process and in several. The parts take turns. After each turn, the soak
+ * measures the heap and counts the open resources of the process. The first failure ends the run, and prints its seed
+ * and the command that repeats it.
  *
- * `--seed S` plays the history of one seed once. `--only core|keyed|http|redis` selects parts, separated by commas.
+ * `--seed S` plays the history of one seed once. `--only core|keyed|http|redis|processes|crowd` selects parts,
+ * separated by commas.
  */
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { core } from './core.js';
+import { crowd } from './crowd.js';
 import { overHttp } from './http.js';
 import { keyed } from './keyed.js';
 import { HistoryFailed, newTally, type Part, type Tally, within } from './part.js';
+import { processes } from './processes.js';
 import { onRedis } from './redis.js';
 import {
   processErrors,
@@ -24,11 +28,11 @@ import {
   Watchdog,
 } from './watch.js';
 
-const PARTS: readonly Part[] = [core, keyed, overHttp, onRedis];
+const PARTS: readonly Part[] = [core, keyed, overHttp, onRedis, processes, crowd];
 
 /** A round gives every part a turn. A short run has shorter rounds, so that it takes enough samples of the heap. */
 const MAX_ROUND_SECONDS = 10;
-/** The limit for one history. */
+/** The usual limit for one history. */
 const MAX_HISTORY_SECONDS = 120;
 
 interface Running {
@@ -67,9 +71,12 @@ const stop = new AbortController();
 
 /** Plays one history. If the history fails, prints the command that repeats it. */
 async function play({ part, index, tally }: Running, historySeed: number): Promise<boolean> {
-  watchdog.beat(index, historySeed);
+  const beat = (): void => watchdog.beat(index, historySeed);
+  beat();
+  // The event loop may run a history for longer than it may be blocked.
+  const beating = setInterval(beat, 1_000);
   try {
-    await within(MAX_HISTORY_SECONDS, part.play(historySeed, tally), 'the history');
+    await within(part.historySeconds ?? MAX_HISTORY_SECONDS, part.play(historySeed, tally), 'the history');
     tally.histories++;
     if (processErrors.length === 0) return true;
     throw new Error(processErrors.join('\n'));
@@ -85,6 +92,8 @@ async function play({ part, index, tally }: Running, historySeed: number): Promi
       );
     print(`repeat: npm run test:soak -- --only ${part.name} --seed ${historySeed}`);
     return false;
+  } finally {
+    clearInterval(beating);
   }
 }
 
@@ -97,7 +106,7 @@ async function turnOf(running: Running, seconds: number): Promise<boolean> {
   do {
     last = randomBytes(4).readUInt32LE();
     if (!(await play(running, last))) return false;
-  } while (!stop.signal.aborted && performance.now() - from < seconds * 1_000);
+  } while (part.once !== true && !stop.signal.aborted && performance.now() - from < seconds * 1_000);
   const rest = running.before === undefined ? undefined : await unreleased(running.before);
   running.seconds += (performance.now() - from) / 1_000;
   const after = await Growth.heap();
@@ -165,6 +174,7 @@ function summarize(from: number, total: Growth): void {
         .map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
         .join('  '),
     );
+  for (const { part } of chosen) if (part.summary !== undefined) print(part.summary());
   const [first, last] = total.ends;
   print(`The heap of all: from ${mega(first)} to ${mega(last)}; the median grew by ${mega(total.bytes)} from the`);
   print(
@@ -190,6 +200,7 @@ async function soak(): Promise<boolean> {
   for (let round = 0; !stop.signal.aborted && (performance.now() < end || round < MIN_SAMPLES); round++) {
     for (const running of chosen) {
       if (stop.signal.aborted) break;
+      if (running.part.once === true && round > 0) continue;
       if (!(await turnOf(running, ((minutes * 60) / rounds) * (running.part.weight / weights)))) return false;
     }
     // The garbage of one part may be collected in the turn of another, so only the sum over all parts counts.
@@ -209,6 +220,7 @@ async function soak(): Promise<boolean> {
       );
       return false;
     }
+    if (chosen.every(({ part }) => part.once)) break;
     const passed = Math.floor((performance.now() - from) / 60_000);
     if (passed > reported) report(from);
     reported = passed;
@@ -221,13 +233,15 @@ async function once(): Promise<boolean> {
   let passed = true;
   for (const running of chosen) {
     passed = (await play(running, seed as number)) && passed;
+    const { part } = running;
     const { histories, ...counts } = running.tally;
     if (histories > 0)
       print(
-        `${running.part.name}, seed ${seed}: passed; ${Object.entries(counts)
+        `${part.name}, seed ${seed}: passed; ${Object.entries(counts)
           .map(([name, count]) => `${count} ${name}`)
           .join(', ')}`,
       );
+    if (part.summary !== undefined) print(part.summary());
   }
   return passed;
 }

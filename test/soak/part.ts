@@ -21,11 +21,17 @@ export interface Part {
   readonly exact: boolean;
   /** The relative share of the time. */
   readonly weight: number;
+  /** Whether a soak plays one history of the part only, since it takes long. */
+  readonly once?: boolean;
+  /** The limit for one history, in seconds. The default is 120. */
+  readonly historySeconds?: number;
   /** Prepares the part. Resolves with the ids of the processes that it started. */
   open?(): Promise<number[]>;
   close?(): Promise<void>;
   /** Plays the history of a seed. Rejects if an invariant is broken. */
   play(seed: number, tally: Tally): Promise<void>;
+  /** Further figures of all histories so far. */
+  summary?(): string;
 }
 
 /** A history broke an invariant. */

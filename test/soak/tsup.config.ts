@@ -3,7 +3,8 @@ import { defineConfig } from 'tsup';
 import { luaForEsbuild } from '../support/lua-loader.js';
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
-  entry: { soak: 'test/soak/index.ts' },
+  entry: { soak: 'test/soak/index.ts', worker: 'test/soak/fleet/worker.ts' },
+  splitting: false,
   outDir: 'test/soak/.out',
   format: 'esm',
   target: 'node20',
