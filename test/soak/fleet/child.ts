@@ -1,6 +1,7 @@
 /** The worker processes of a history, as their parent sees them. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { endProcess, guarded } from '../../support/processes.js';
 import type { Life } from './holds-judge.js';
@@ -24,6 +25,8 @@ export class Child {
   constructor(name: string, settings: WorkerSettings) {
     this.#name = name;
     this.#settings = settings;
+    // The process may be killed before it opens the file.
+    writeFileSync(settings.reports, '');
     const child = guarded(
       fork(program, [JSON.stringify(settings)], {
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
