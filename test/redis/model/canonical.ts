@@ -117,6 +117,8 @@ function setOrigins(state: State, index: ProcessId): void {
 }
 
 function putProcess(process: Process, resends: boolean): void {
+  put(2 * Number(process.restores) + Number(process.listsNext));
+  put(process.statedAge);
   put(process.epoch - epoch);
   put(process.sequence - sequence);
   put(process.age);
@@ -151,6 +153,7 @@ function putLink({ requests, late, replies, messages }: Link): void {
     putNumbers(reply.lost);
     putNumbers(reply.row);
     put(Number(reply.linger));
+    put(reply.life);
   }
   put(messages.length);
   for (const message of messages) {
@@ -176,12 +179,19 @@ function write(state: State, resends: boolean): void {
   put(redis.pausedAge);
   put(redis.version - version);
   put(redis.queue.length);
-  for (const { call, age } of redis.queue) {
+  for (const { call, age, isLate } of redis.queue) {
     put(call);
-    put(age);
+    put(age + 4 * Number(isLate));
   }
   putNumbers(redis.slots);
-  for (const { status, lease, slot } of calls) {
+  put(redis.life);
+  put(redis.lostAge);
+  put(redis.silence);
+  put(redis.lag);
+  put(redis.grace);
+  for (const { status, lease, slot, ticket, isOld } of calls) {
+    // Only the order of tickets matters.
+    put(calls.reduce((rank, other) => rank + Number(ticket > 0 && other.ticket < ticket), Number(isOld) * 16));
     put(STATUSES[status]);
     put(lease);
     put(slot);
@@ -209,6 +219,9 @@ function write(state: State, resends: boolean): void {
   put(budget.pause);
   put(budget.ownPause);
   put(budget.lower);
+  put(budget.lose);
+  put(budget.forward);
+  put(budget.back);
   put(budget.slow);
   put(budget.total);
 }

@@ -5,14 +5,14 @@
  */
 import { afterAll, describe, expect, test } from 'vitest';
 import { explore, type Exploration } from './explorer.js';
-import type { Scenario } from './protocol.js';
 import { type Fault, FAULTS } from './rules.js';
+import type { Scenario } from './scenario.js';
 import type { Budget } from './state.js';
 
 /** More states than any scenario has. */
 const MOST_STATES = 150_000;
-/** Of all scenarios and faults together: some fifteen seconds of one slow core. */
-const MOST_STATES_TOGETHER = 350_000;
+/** Of all scenarios and faults together: some thirty seconds of one slow core. */
+const MOST_STATES_TOGETHER = 500_000;
 
 interface Setup {
   readonly owners: readonly number[];
@@ -25,8 +25,15 @@ interface Setup {
 
 function scenarioOf(setup: Setup, fault?: Fault): Scenario {
   const { owners, holding, concurrency, pipeline = 1, linger = false, budget } = setup;
+  const { lose = 0, forward = 0, back = 0 } = budget ?? {};
+  const [forgets, setsBack] = [lose + forward > 0, back > 0];
   const calls = [0, 1].map((process) => owners.flatMap((owner, call) => (owner === process ? [call] : [])));
-  return { rules: { owners, calls, pipeline, linger, fault }, holding, concurrency, budget: { total: 1, ...budget } };
+  return {
+    rules: { owners, calls, pipeline, linger, fault, forgets, setsBack },
+    holding,
+    concurrency,
+    budget: { total: 1, ...budget },
+  };
 }
 
 const threeWaiters: Setup = { owners: [0, 1, 0, 0, 1], holding: 2, concurrency: 2 };
@@ -50,6 +57,11 @@ const scenarios = {
   'a slot that lingers, and late messages': { ...lingering, budget: { slow: 1 } },
   'slots that linger, and a crash': { ...oneWaiter, linger: true, budget: { crash: 1 } },
   'a pause by one of the processes': { ...oneWaiter, budget: { ownPause: 1 } },
+  'a loss of all data': { ...oneWaiter, budget: { lose: 1 } },
+  'a loss of all data, and waiters for one slot': { ...oneSlot, budget: { lose: 1 } },
+  'a clock that is set forwards': { ...oneWaiter, budget: { forward: 1 } },
+  'a clock that is set back, and a late message': { ...oneWaiter, budget: { back: 1, slow: 1 } },
+  'a clock that is set back, and a crash': { ...oneWaiter, budget: { back: 1, crash: 1, total: 2 } },
   'slots that linger, and a pause': { ...oneWaiter, linger: true, budget: { pause: 1 } },
 } as const satisfies Record<string, Setup>;
 
@@ -67,6 +79,12 @@ const deepScenarios: Record<string, Setup> = {
   'two waiters, and late messages': { ...twoWaiters, budget: { slow: 2 } },
   'two waiters, and a broken connection': { ...twoWaiters, budget: { break: 1 } },
   'two waiters, and a pause': { ...twoWaiters, budget: { pause: 1 } },
+  'a loss of all data, and two waiters for one slot': {
+    owners: [0, 1, 0, 1],
+    holding: 1,
+    concurrency: 1,
+    budget: { lose: 1 },
+  },
   'two waiters, and a lower limit': { ...twoWaiters, budget: { lower: 1 } },
   'two connection faults, and a cancellation': {
     ...oneWaiter,
@@ -92,6 +110,8 @@ const SLOT_GIVEN_AWAY = 'Redis gave away the slot of a living holder';
 const LEASE_LEFT = 'Redis keeps a lease that its process does not know';
 const PLACE_LEFT = 'Redis keeps the place of a call that does not wait';
 const OWN_PAUSE_IGNORED = 'a process acted against its own pause';
+const PLACE_LOST = 'a waiter lost its place by a loss of all data';
+const WAITER_FORGOTTEN = 'Redis forgot a waiter';
 const STUCK = 'a waiter waits, or a slot is kept, for ever';
 const LINGER_PAST_BOUND = 'a lingering slot was used past the bound while a waiter stood in Redis';
 const OWN_WAITER_PASSED = 'a process passed over its own waiter';
@@ -120,6 +140,14 @@ const plantedFaults: Readonly<Record<Fault, readonly [setup: Setup, violation: s
   grantNotRepeated: [{ ...oneWaiter, budget: { loseMessage: 1 } }, STUCK],
   lingerNotRecalled: [lingering, LINGER_PAST_BOUND],
   recallByMessageOnly: [scenarios['a slot that lingers, and a lost message'], STUCK],
+  lostLeaseKept: [scenarios['a loss of all data'], SLOT_GIVEN_AWAY],
+  waitersNotStated: [scenarios['a loss of all data'], WAITER_FORGOTTEN],
+  firstBatchUnchanged: [scenarios['a loss of all data, and waiters for one slot'], SLOT_GIVEN_AWAY],
+  placesLost: [scenarios['a loss of all data, and waiters for one slot'], PLACE_LOST],
+  permissionAfterLoss: [scenarios['a loss of all data, and waiters for one slot'], HANDED_ON_PAST],
+  unknownOwnerServed: [scenarios['a clock that is set forwards'], SLOT_GIVEN_AWAY],
+  clockStandsStill: [scenarios['a clock that is set back, and a crash'], STUCK],
+  noGrace: [scenarios['a clock that is set back, and a late message'], SLOT_GIVEN_AWAY],
   lingerPastOwnWaiters: [scenarios['slots that linger'], OWN_WAITER_PASSED],
 };
 

@@ -1,5 +1,6 @@
 /** Breadth-first search over all states of a scenario, and the shortest trace of what it finds. */
-import { type Action, actionsOf, initialState, type Scenario, take } from './protocol.js';
+import { type Action, actionsOf, take } from './protocol.js';
+import { initialState, type Scenario } from './scenario.js';
 import { isSettled, violationOfState, violationOfStep } from './properties.js';
 import { StateIndex } from './canonical.js';
 import type { State } from './state.js';
@@ -74,7 +75,8 @@ export function explore(scenario: Scenario, bound: number): Exploration {
           if (violation !== undefined) return end(false, { violation, trace: traceTo(target) });
           if (target >= bound) return end(false);
         }
-        if (ordinal === 0 && !settled) successors[index] = target;
+        // A state that leads to itself and is not settled never settles.
+        if (ordinal === 0 && !settled) successors[index] = target === index ? -1 : target;
       }
     }
     first += frontier.length;

@@ -3,6 +3,9 @@ import type { Note } from './redis.js';
 import { BOUND, type Rules, SAFE } from './rules.js';
 import type { Batch, CallId, Command, Lease, Message, Permission, Process, ProcessId, Reply, State } from './state.js';
 
+/** A call without a lease and without a place. */
+export const NO_LEASE = { lease: -1, slot: -1, ticket: 0, isOld: false } as const;
+
 export const waitersOf = (state: State, process: ProcessId, { calls }: Rules): CallId[] =>
   calls[process]!.filter((call) => state.calls[call]!.status === 'waiting');
 
@@ -25,11 +28,11 @@ function enqueueCommands(process: Process, ...commands: Command[]): void {
 }
 
 function hold(state: State, call: CallId, { lease, slot }: Lease): void {
-  state.calls[call] = { status: 'holding', lease, slot };
+  state.calls[call] = { ...NO_LEASE, status: 'holding', lease, slot };
 }
 
 function end(state: State, call: CallId): void {
-  state.calls[call] = { status: 'ended', lease: -1, slot: -1 };
+  state.calls[call] = { ...NO_LEASE, status: 'ended' };
 }
 
 /** The permission, if it is young enough. */
@@ -54,6 +57,7 @@ export function processTick(state: State, process: ProcessId, rules: Rules): voi
   if (self.permission !== undefined)
     self.permission = { ...self.permission, age: Math.min(BOUND, self.permission.age + 1) };
   if (validPermission(self, rules) === undefined) self.permission = undefined;
+  if (self.statedAge >= 0) self.statedAge = self.statedAge >= BOUND + SAFE ? -1 : self.statedAge + 1;
   if (self.age < SAFE || rules.fault === 'lateLeaseKept') return;
   for (const call of rules.calls[process]!) {
     const { status, lease } = state.calls[call]!;
@@ -81,7 +85,7 @@ export function acquire(state: State, process: ProcessId, call: CallId, rules: R
     self.sequence = 0;
   }
   returnLingering(self);
-  state.calls[call] = { status: 'waiting', lease: -1, slot: -1 };
+  state.calls[call] = { ...NO_LEASE, status: 'waiting' };
   enqueueCommands(self, { kind: 'acquire', call });
 }
 
@@ -132,14 +136,18 @@ const isRenewal = ({ commands }: Batch): boolean => commands.some(({ kind }) => 
 
 /** The batch that the process has to send. */
 function nextBatch(state: State, process: ProcessId, rules: Rules): Batch | undefined {
-  const { age, epoch, sequence, outbox, unanswered } = state.processes[process]!;
+  const { age, epoch, sequence, outbox, unanswered, listsNext } = state.processes[process]!;
   if (unanswered.length >= rules.pipeline) return undefined;
   const commands = outbox.slice();
-  if (age > 0 && !unanswered.some(isRenewal) && hasStake(state, process, rules)) {
+  if ((age > 0 || listsNext) && !unanswered.some(isRenewal) && hasStake(state, process, rules)) {
     const requested = new Set(outbox.flatMap((command) => (command.kind === 'acquire' ? [command.call] : [])));
     const calls = waitersOf(state, process, rules).filter((call) => !requested.has(call));
     const leases = leasesOf(state, process, rules);
-    if (calls.length + leases.length > 0) commands.push({ kind: 'renew', leases, calls });
+    const renewal = { kind: 'renew', leases, calls } as const;
+    // Requests that were never confirmed come behind the waiters that have a place.
+    if (calls.length + leases.length > 0)
+      if (sequence > 0) commands.push(renewal);
+      else commands.unshift(rules.fault === 'waitersNotStated' ? { ...renewal, calls: [] } : renewal);
   }
   return commands.length > 0 ? { epoch, sequence, commands } : undefined;
 }
@@ -151,6 +159,7 @@ export function send(state: State, process: ProcessId, rules: Rules): void {
   const batch = nextBatch(state, process, rules);
   if (batch === undefined) return;
   self.outbox = [];
+  if (batch.commands.some(({ kind }) => kind === 'renew')) self.listsNext = false;
   self.sequence++;
   self.unanswered = [...self.unanswered, batch];
   link.requests = [...link.requests, { batch, age: 0 }];
@@ -161,7 +170,7 @@ export function receiveReply(state: State, process: ProcessId, reply: Reply, rul
   const link = state.links[process]!;
   const { batch } = reply;
   if (batch.epoch !== self.epoch) return;
-  if (reply.outcome === 'unknown owner') return beginEpoch(self);
+  if (reply.outcome === 'unknown owner') return beginEpoch(state, process, rules);
   if (!self.unanswered.some(({ sequence }) => sequence === batch.sequence)) return;
   if (reply.outcome === 'refused') {
     link.requests = [...link.requests, { batch, age: 0 }];
@@ -170,12 +179,16 @@ export function receiveReply(state: State, process: ProcessId, reply: Reply, rul
   self.unanswered = self.unanswered.filter(({ sequence }) => sequence !== batch.sequence);
   const age = rules.fault === 'ageFromReceipt' ? 0 : reply.age;
   self.age = Math.min(self.age, age);
+  if (reply.life === state.redis.life) self.restores = false;
   for (const grant of reply.grants) takeGrant(state, grant, age, rules);
   for (const lease of reply.lost) loseLease(state, process, lease, rules);
   const isStale = reply.version < self.seenVersion && rules.fault !== 'staleReply';
   if (isStale) return;
   self.seenVersion = Math.max(self.seenVersion, reply.version);
   if (isPausing(self) && rules.fault !== 'ownPauseForgotten') return;
+  // Other processes may still state earlier waiters.
+  const wasStating = self.statedAge >= 0 && self.statedAge - reply.age < BOUND;
+  if (wasStating && rules.fault !== 'permissionAfterLoss') return;
   const waiters = waitersOf(state, process, rules);
   const row =
     rules.fault === 'rowWithoutNames'
@@ -201,12 +214,17 @@ function loseLease(state: State, process: ProcessId, lease: CallId, rules: Rules
 /**
  * Redis does not know the process: its next batch states all that it has. A pause concerns others, so it is sent again.
  */
-function beginEpoch(self: Process): void {
+function beginEpoch(state: State, process: ProcessId, rules: Rules): void {
+  const self = state.processes[process]!;
   self.epoch++;
   self.sequence = 0;
   self.age = SAFE;
   const unconfirmed = [...self.unanswered.flatMap(({ commands }) => commands), ...self.outbox];
-  self.outbox = unconfirmed.filter(isPause);
+  const waiters = waitersOf(state, process, rules);
+  const isKept = (command: Command): boolean =>
+    command.kind === 'acquire' ? rules.forgets && waiters.includes(command.call) : isPause(command);
+  self.outbox = unconfirmed.filter(isKept);
+  if (rules.forgets && waiters.length > 0) self.statedAge = 0;
   self.unanswered = [];
   self.permission = undefined;
 }

@@ -69,21 +69,26 @@
  * - A reply without the permission has the effect of a recall, so the next renewal makes up for a lost message.
  * - In the model a lingering slot has no deadline of its own, so that recalls alone must free it.
  *
+ * Loss of all data, and changes of the clock of the server
+ * - A process states its leases and the waiters that have a ticket in batch 0 of its next epoch. A ticket of an earlier
+ *   life of Redis keeps its place in the queue.
+ * - Before that, Redis may give the slot of a holder to another call. The reply to batch 0 reports the lease as lost.
+ * - A process that has stated waiters takes no permission for the bound: other processes may still state earlier
+ *   waiters. A waiter that returns later voids all permissions, and its place counts from the bound on.
+ * - A process sends batch 0 again with the leases that messages have brought since: batch 0 creates the owner again.
+ * - A process whose connection was lost lists its leases and waiters at once.
+ * - If the clock is set forwards by more than `ttl`, the state expires. Connections and batches stay in flight.
+ * - If the clock is set back, time goes on from the latest batch. The time in between is lost until a process confirms
+ *   it. Owners live longer by that time, since their renewals were recorded too early.
+ *
  * Time passes in ticks: `TTL`, `SAFE` and `BOUND` in `rules.ts` are counts of ticks. A tick that passes while something
  * is on its way counts as slow, and a scenario limits the number of slow ticks as it limits the faults.
  */
 import { type Note, applyBatch, redisTick, withdrawAll } from './redis.js';
 import * as processes from './process.js';
+import { type Disaster, disastersOf, strike } from './disasters.js';
 import { BOUND, type Rules, SAFE, TTL } from './rules.js';
 import { copyState, type Budget, type CallId, type ProcessId, type Request, type State } from './state.js';
-
-export interface Scenario {
-  readonly rules: Rules;
-  /** How many of the first calls hold a slot at the start. */
-  readonly holding: number;
-  readonly concurrency: number;
-  readonly budget: Partial<Budget>;
-}
 
 export type ActionKind =
   | 'Redis applies a batch of'
@@ -102,7 +107,8 @@ export type ActionKind =
   | 'a crash ends'
   | 'a call of pause in'
   | 'an administrator pauses'
-  | 'an administrator lowers the limit';
+  | 'an administrator lowers the limit'
+  | Disaster;
 
 export interface Action {
   readonly kind: ActionKind;
@@ -113,51 +119,6 @@ export interface Action {
 export interface Step {
   readonly state: State;
   readonly notes: readonly Note[];
-}
-
-export function initialState({ rules, holding, concurrency, budget }: Scenario): State {
-  const { owners } = rules;
-  const slots = Array.from({ length: concurrency }, (_, slot) => (slot < holding ? slot : -1));
-  const hasLease = (process: ProcessId): boolean => owners.slice(0, holding).includes(process);
-  return {
-    redis: {
-      owners: [0, 1].map((process) => (hasLease(process) ? { epoch: 0, next: 1, age: 0, lingers: false } : undefined)),
-      queue: [],
-      slots,
-      limit: concurrency,
-      loweredAge: 0,
-      pausedAge: -1,
-      version: 0,
-    },
-    processes: [0, 1].map((process) => ({
-      crashed: false,
-      epoch: 0,
-      sequence: hasLease(process) ? 1 : 0,
-      age: 0,
-      outbox: [],
-      unanswered: [],
-      permission: undefined,
-      seenVersion: 0,
-      lingering: [],
-    })),
-    links: [0, 1].map(() => ({ requests: [], replies: [], messages: [], late: undefined })),
-    calls: owners.map((_, call) =>
-      call < holding ? { status: 'holding', lease: call, slot: call } : { status: 'idle', lease: -1, slot: -1 },
-    ),
-    budget: {
-      crash: 0,
-      cancel: 0,
-      loseMessage: 0,
-      bounce: 0,
-      break: 0,
-      pause: 0,
-      ownPause: 0,
-      lower: 0,
-      slow: 0,
-      total: 0,
-      ...budget,
-    },
-  };
 }
 
 /**
@@ -199,6 +160,7 @@ export function actionsOf(state: State, rules: Rules): Action[] {
   }
   if (budget.total > 0 && budget.pause > 0) add('an administrator pauses', -1);
   if (budget.total > 0 && budget.lower > 0) add('an administrator lowers the limit', -1);
+  for (const disaster of disastersOf(state)) add(disaster, -1);
   return actions;
 }
 
@@ -257,11 +219,11 @@ export function take(before: State, { kind, process, call }: Action, rules: Rule
     case 'Redis refuses unread a batch of': {
       const [request, ...rest] = link.requests as [Request];
       link.requests = rest;
-      const { version } = redis;
+      const { version, life } = redis;
       const { batch, age } = request;
       link.replies = [
         ...link.replies,
-        { outcome: 'refused', batch, age, version, grants: [], lost: [], row: [], linger: false },
+        { outcome: 'refused', batch, age, version, grants: [], lost: [], row: [], linger: false, life },
       ];
       break;
     }
@@ -286,6 +248,8 @@ export function take(before: State, { kind, process, call }: Action, rules: Rule
       redis.loweredAge = 0;
       withdrawAll(state);
       break;
+    default:
+      strike(state, kind, rules);
   }
   for (let index = 0; index < state.processes.length; index++)
     if ((process < 0 || process === index) && !state.processes[index]!.crashed) processes.send(state, index, rules);
@@ -312,6 +276,9 @@ const SPENDS: Readonly<Partial<Record<ActionKind, keyof Budget>>> = {
   'a call of pause in': 'ownPause',
   'an administrator pauses': 'pause',
   'an administrator lowers the limit': 'lower',
+  'Redis loses all data and all connections': 'lose',
+  'the clock of the server is set forwards by more than ttl': 'forward',
+  'the clock of the server is set back': 'back',
 };
 
 function spent(budget: Budget, part: keyof Budget): Budget {
@@ -320,9 +287,10 @@ function spent(budget: Budget, part: keyof Budget): Budget {
 }
 
 function tick(state: State, rules: Rules): void {
-  redisTick(state);
+  redisTick(state, rules);
   const { redis } = state;
-  if (rules.linger) redis.queue = redis.queue.map(({ call, age }) => ({ call, age: Math.min(BOUND, age + 1) }));
+  if (rules.linger || rules.forgets)
+    redis.queue = redis.queue.map(({ call, age, isLate }) => ({ call, age: Math.min(BOUND, age + 1), isLate }));
   for (const [process, self] of state.processes.entries()) {
     if (!self.crashed) processes.processTick(state, process, rules);
     const link = state.links[process]!;
@@ -350,7 +318,10 @@ function crash(state: State, process: ProcessId, rules: Rules): void {
     permission: undefined,
     seenVersion: 0,
     lingering: [],
+    restores: false,
+    listsNext: false,
+    statedAge: -1,
   };
   for (const [call, owner] of rules.owners.entries())
-    if (owner === process) state.calls[call] = { status: 'ended', lease: -1, slot: -1 };
+    if (owner === process) state.calls[call] = { ...processes.NO_LEASE, status: 'ended' };
 }

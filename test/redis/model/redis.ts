@@ -1,6 +1,18 @@
 /** How Redis applies a batch. Each function changes the state that it is given. */
 import { PAUSE, type Rules, BOUND, TTL } from './rules.js';
-import type { Batch, CallId, Command, Lease, Message, Owner, ProcessId, Reply, Request, State } from './state.js';
+import type {
+  Batch,
+  CallId,
+  Command,
+  Lease,
+  Message,
+  Owner,
+  Place,
+  ProcessId,
+  Reply,
+  Request,
+  State,
+} from './state.js';
 
 /** Something that the properties judge. */
 export type Note =
@@ -16,8 +28,12 @@ export type Note =
 
 const activeCount = (slots: readonly CallId[]): number => slots.reduce((count, lease) => count + Number(lease >= 0), 0);
 
-export function redisTick({ redis }: State): void {
-  redis.owners = redis.owners.map((owner) => owner && { ...owner, age: Math.min(TTL, owner.age + 1) });
+export function redisTick({ redis }: State, { setsBack, fault }: Rules): void {
+  redis.lostAge = Math.min(BOUND, redis.lostAge + 1);
+  if (setsBack) redis.silence = Math.min(TTL, redis.silence + 1);
+  if (fault === 'clockStandsStill' && redis.lag > 0) return;
+  const oldest = TTL + redis.lag + redis.grace;
+  redis.owners = redis.owners.map((owner) => owner && { ...owner, age: Math.min(oldest, owner.age + 1) });
   if (redis.pausedAge >= 0) redis.pausedAge = redis.pausedAge + 1 >= PAUSE ? -1 : redis.pausedAge + 1;
   redis.loweredAge = Math.min(BOUND, redis.loweredAge + 1);
 }
@@ -26,6 +42,9 @@ export function redisTick({ redis }: State): void {
 export function applyBatch(state: State, process: ProcessId, request: Request, rules: Rules, notes: Note[]): Reply {
   return new Application(state, process, rules, notes).apply(request);
 }
+
+/** Ticks after which an owner has expired. */
+export const lifetime = ({ redis }: State, { fault }: Rules): number => (fault === 'noGrace' ? TTL : TTL + redis.grace);
 
 export function publish(state: State, process: ProcessId, message: Message): void {
   const link = state.links[process]!;
@@ -55,7 +74,8 @@ class Application {
   apply({ batch, age }: Request): Reply {
     const { state, process, rules } = this;
     for (const [other, owner] of state.redis.owners.entries())
-      if (other !== process && owner !== undefined && owner.age >= TTL) this.#removeOwner(other);
+      if (other !== process && owner !== undefined && owner.age >= lifetime(state, rules)) this.#removeOwner(other);
+    state.redis.silence = 0;
     const outcome = this.#accept(batch);
     this.#grantHeads();
     const linger = rules.linger && this.#mayLinger();
@@ -71,6 +91,7 @@ class Application {
       lost: this.#lost,
       row: outcome === 'applied' ? this.#row() : [],
       linger: outcome === 'applied' && linger,
+      life: state.redis.life,
     };
   }
 
@@ -83,7 +104,7 @@ class Application {
       this.#removeOwner(process);
       owner = { epoch: batch.epoch, next: 0, age: 0, lingers: false };
     }
-    if (owner === undefined && fault === 'transferToLapsed')
+    if (owner === undefined && (fault === 'transferToLapsed' || fault === 'unknownOwnerServed'))
       owner = { epoch: batch.epoch, next: batch.sequence, age: 0, lingers: false };
     if (owner === undefined || batch.epoch !== owner.epoch) return 'unknown owner';
     if (batch.sequence > owner.next && !this.#ignoresOrder(batch)) return 'refused';
@@ -136,11 +157,11 @@ class Application {
         for (const { lease, slot } of command.leases) {
           if (redis.slots.includes(lease)) continue;
           if (redis.slots[slot] === -1) this.#occupy(lease, slot);
-          else this.#lost.push(lease);
+          else if (fault !== 'lostLeaseKept') this.#lost.push(lease);
         }
         for (const call of command.calls)
           if (fault === 'grantNotRepeated' && redis.slots.includes(call)) continue;
-          else if (!this.#repeatGrant(call) && !this.#waits(call)) this.#join(call);
+          else if (!this.#repeatGrant(call) && !this.#waits(call)) this.#return(call);
         return;
     }
   }
@@ -163,7 +184,24 @@ class Application {
 
   #join(call: CallId): void {
     const { redis } = this.state;
-    redis.queue = [...redis.queue, { call, age: 0 }];
+    redis.queue = [...redis.queue, { call, age: 0, isLate: false }];
+    if (!this.rules.forgets) return;
+    const { calls } = this.state;
+    const ticket = Math.max(...calls.map((other) => other.ticket)) + 1;
+    calls[call] = { ...calls[call]!, ticket, isOld: false };
+  }
+
+  /** A waiter with a ticket of an earlier life of Redis takes its old place. Others may have to wait longer then. */
+  #return(call: CallId): void {
+    const { redis, calls } = this.state;
+    const { ticket, isOld } = calls[call]!;
+    if (!isOld) return this.#join(call);
+    const isLate = redis.lostAge >= BOUND;
+    const end = redis.queue.findIndex(
+      (place) => calls[place.call]!.ticket > ticket && this.rules.fault !== 'placesLost',
+    );
+    redis.queue = redis.queue.toSpliced(end < 0 ? redis.queue.length : end, 0, { call, age: 0, isLate });
+    withdrawAll(this.state, this.process);
   }
 
   #leave(call: CallId): void {
@@ -197,7 +235,7 @@ class Application {
   #grantHeads(): void {
     const { redis } = this.state;
     while (redis.queue.length > 0 && this.#isOpen()) {
-      const [head, ...rest] = redis.queue as [{ call: CallId; age: number }];
+      const [head, ...rest] = redis.queue as [Place, ...Place[]];
       redis.queue = rest;
       const slot = redis.slots.indexOf(-1);
       this.#occupy(head.call, slot);

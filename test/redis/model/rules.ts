@@ -1,4 +1,4 @@
-/** The initial state of a run of the model, the time bounds of the protocol, and the faults that a run can plant. */
+/** The time bounds of the protocol, and the faults that a run can plant. */
 
 /** Ticks after which Redis presumes a silent owner dead. */
 export const TTL = 2;
@@ -32,6 +32,14 @@ export const FAULTS = {
   grantNotRepeated: 'a renewal does not repeat a grant whose message was lost',
   lingerNotRecalled: 'Redis sends no recall and lets slots linger while others wait',
   recallByMessageOnly: 'a process returns lingering slots for a message and not for a reply',
+  lostLeaseKept: 'Redis does not report a stated lease as lost whose slot it has given away',
+  waitersNotStated: 'a process states its leases and not its waiters in a new epoch',
+  firstBatchUnchanged: 'batch 0 is sent again without the leases that messages have brought since',
+  placesLost: 'waiters that return after a loss of all data join the tail of the queue',
+  permissionAfterLoss: 'a process takes a permission as soon as it has stated its waiters in a new epoch',
+  unknownOwnerServed: 'Redis applies a batch of a process that it has forgotten',
+  clockStandsStill: 'the time of Redis stands still until a clock that was set back has caught up',
+  noGrace: 'a confirmed instant makes renewals of the time before too old',
   lingerPastOwnWaiters: 'a new call takes a lingering slot before an earlier call of its process',
 } as const;
 
@@ -39,6 +47,10 @@ export type Fault = keyof typeof FAULTS;
 
 export interface Rules {
   readonly linger: boolean;
+  /** Whether Redis may forget its state, so that the order of arrival must be known. */
+  readonly forgets: boolean;
+  /** Whether the clock may be set back. */
+  readonly setsBack: boolean;
   /** How many batches of a process may be unanswered at a time. */
   readonly pipeline: number;
   readonly fault?: Fault | undefined;

@@ -13,6 +13,10 @@ export interface Call {
   /** The lease that the call holds; -1 while it holds none. */
   readonly lease: CallId;
   readonly slot: number;
+  /** The place in the order of arrival, in a scenario where Redis forgets its state; 0 before the arrival. */
+  readonly ticket: number;
+  /** Whether Redis has assigned the ticket in an earlier life. */
+  readonly isOld: boolean;
 }
 
 export interface Lease {
@@ -53,6 +57,8 @@ export interface Reply {
   readonly row: readonly CallId[];
   /** Whether a released slot may stay with the process. */
   readonly linger: boolean;
+  /** The life of Redis that has written the reply. */
+  readonly life: number;
 }
 
 export type Message =
@@ -74,6 +80,8 @@ export interface Place {
   readonly call: CallId;
   /** Ticks since the call joined the queue, up to the bound. */
   readonly age: number;
+  /** Whether the waiter returned to its old place past the bound after a loss. */
+  readonly isLate: boolean;
 }
 
 export interface Redis {
@@ -88,6 +96,16 @@ export interface Redis {
   pausedAge: number;
   /** Counts the withdrawals of permissions. */
   version: number;
+  /** Counts how often Redis has forgotten its state. */
+  life: number;
+  /** Ticks since the latest loss, up to the bound. */
+  lostAge: number;
+  /** Ticks since the latest batch, in a scenario where the clock is set back. */
+  silence: number;
+  /** Ticks that the time of Redis is behind, after the clock was set back. */
+  lag: number;
+  /** Ticks for which owners live longer, after a process has confirmed the lost time. */
+  grace: number;
 }
 
 /** The permission of the latest reply: actions of the process without a round trip. */
@@ -111,6 +129,12 @@ export interface Process {
   /** The highest version that a reply or a message has brought. */
   seenVersion: number;
   lingering: readonly Lease[];
+  /** Whether Redis may have forgotten the leases, and the process has had no reply since. */
+  restores: boolean;
+  /** Whether the process has to list its leases and waiters, since its connection was lost. */
+  listsNext: boolean;
+  /** Ticks since the process stated its waiters in a new epoch; -1 if that was long ago. */
+  statedAge: number;
 }
 
 /** The connections of one process. */
@@ -133,6 +157,11 @@ export interface Budget {
   readonly pause: number;
   readonly ownPause: number;
   readonly lower: number;
+  /** Losses of all data, with all connections. */
+  readonly lose: number;
+  /** The clock of the server is set forwards, or back. */
+  readonly forward: number;
+  readonly back: number;
   /** Ticks that pass while something is on its way. */
   readonly slow: number;
   /** Faults and outside commands, together; neither `cancel` nor `slow`. */
