@@ -15,6 +15,8 @@ interface Place {
   readonly id: string;
   readonly call: number;
   readonly ticket: number;
+  /** When the waiter returned to a place before others; -Infinity for never. In microseconds of the server. */
+  readonly returnedAt: number;
 }
 
 export interface ServerVerdict {
@@ -48,6 +50,8 @@ export class ServerJudge {
   #grants = 0;
   #expired = 0;
   #pausedUntil = 0;
+  /** In microseconds. */
+  #ttl = 0;
   #index = -1;
   #entry: TraceEntry | undefined;
 
@@ -96,7 +100,8 @@ export class ServerJudge {
     const record = this.#owners.get(owner);
     if (head.startsWith('U') && record !== undefined) this.#fail(`Redis has forgotten ${owner}`);
     if (!head.startsWith('A') && !head.startsWith('L')) return;
-    const expiry = at + Number(ttl);
+    this.#ttl = Number(ttl);
+    const expiry = at + this.#ttl;
     if (record !== undefined && Number(batch) < record.next) {
       record.expiry = expiry;
       for (const event of events) this.#checkRepeated(owner, event);
@@ -164,14 +169,15 @@ export class ServerJudge {
   }
 
   /** A call joins the queue at its end, whatever its ticket. A call that is granted at once has no ticket. */
-  #arrive(id: string, call: number, ticket: number = this.#queue.at(-1)?.ticket ?? 0): void {
+  #arrive(id: string, call: number, ticket: number = this.#queue.at(-1)?.ticket ?? 0, returnedAt = -Infinity): void {
     if (this.#leases.has(id) || this.#queue.some((place) => place.id === id)) return;
-    this.#queue.push({ id, call, ticket });
+    this.#queue.push({ id, call, ticket, returnedAt });
   }
 
   /** A waiter returns, after Redis has forgotten its owner. If Redis has forgotten all owners, the ticket decides. */
   #return(id: string, call: number, ticket: number): void {
-    this.#arrive(id, call, ticket);
+    const isAhead = ticket < (this.#queue.at(-1)?.ticket ?? 0);
+    this.#arrive(id, call, ticket, isAhead ? this.#entry?.at : undefined);
     this.#queue.sort((one, other) => one.ticket - other.ticket);
   }
 
@@ -181,10 +187,12 @@ export class ServerJudge {
       this.#leases.delete(id);
       return;
     }
-    const first = this.#queue[0]?.call;
+    // A process learns by a message that a waiter has returned before its own waiters. Until then it hands on to those.
+    const now = this.#entry?.at ?? 0;
+    const passed = this.#queue.slice(0, index).find(({ returnedAt }) => now - returnedAt > this.#ttl);
     this.#removed.set(
       call,
-      index > 0 ? this.#describe(`call ${call} was handed a slot before call ${first}`) : undefined,
+      passed === undefined ? undefined : this.#describe(`call ${call} was handed a slot before call ${passed.call}`),
     );
     this.#queue.splice(index, 1);
   }

@@ -38,14 +38,15 @@ local function step()
 ${step}
 end
 local reply = step()
-server.call('RPUSH', '${TRACE}', cjson.encode({ time[1] * 1000000 + time[2], ARGV, reply, messages }))
+local at = string.format('%.0f', time[1] * 1000000 + time[2])
+server.call('RPUSH', '${TRACE}', cjson.encode({ at, ARGV, reply, messages }))
 return reply
 `;
 
 function parseEntry(text: string): TraceEntry {
-  const [at, args, reply, messages] = JSON.parse(text) as [number, string[], unknown, unknown];
+  const [at, args, reply, messages] = JSON.parse(text) as [string, string[], unknown, unknown];
   // Lua has one empty table for an empty list and an empty object.
-  return { at, args, reply, messages: Array.isArray(messages) ? (messages as [string, string][]) : [] };
+  return { at: Number(at), args, reply, messages: Array.isArray(messages) ? (messages as [string, string][]) : [] };
 }
 
 const sha = (script: string): string => createHash('sha1').update(script).digest('hex');
