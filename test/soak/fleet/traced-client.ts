@@ -21,10 +21,12 @@ export interface TraceEntry {
   readonly messages: readonly (readonly [channel: string, text: string])[];
 }
 
-/** The step script with a trace. The step publishes with `redis.pcall` or `redis.call`. */
+/** The step script with a trace. The step uses the time of the entry. */
 const traced = (step: string): string => `local server, messages = redis, {}
+local time = server.call('TIME')
 local function recorded(run)
   return function(name, ...)
+    if name == 'TIME' then return time end
     if name == 'PUBLISH' then messages[#messages + 1] = { ... } end
     return run(name, ...)
   end
@@ -33,7 +35,6 @@ local redis = {
   call = recorded(server.call), pcall = recorded(server.pcall),
   error_reply = server.error_reply, status_reply = server.status_reply,
 }
-local time = server.call('TIME')
 local function step()
 ${step}
 end
