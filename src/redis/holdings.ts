@@ -13,6 +13,7 @@ import { labelOf } from './options.js';
 import type { Outbox } from './outbox.js';
 import type { ParticipantParts } from './participant.js';
 import type { Permission } from './permission.js';
+import type { Reply } from './protocol.js';
 import { type Renewal, SAFE_SHARE } from './renewal.js';
 
 export class Holdings implements LeaseIssuer {
@@ -89,6 +90,19 @@ export class Holdings implements LeaseIssuer {
       );
     }
     this.#outbox.enqueue({ kind: 'settle', cost: charge, item: grant.item });
+  }
+
+  /**
+   * Whether Redis has lost a lease that came by message, and the reply is to a repeated first batch: this batch has
+   * created the owner again and has requested the call again.
+   */
+  isForgotten({ version, events }: Reply): boolean {
+    return events.some((event) => {
+      const isRequested = event.kind === 'queued' || (event.kind === 'granted' && !event.isRepeated);
+      const lease = isRequested ? this.leases.get(event.serial) : undefined;
+      // The version begins as the instant of the new state, which is later than the lost grant.
+      return lease !== undefined && Number(lease.grant.item.split(' ')[1]) < version;
+    });
   }
 
   checkExpiry(): void {

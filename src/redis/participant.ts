@@ -299,6 +299,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     const now = this.#clock.now();
     // A grant in such a late reply may have expired. The list of waiters repeats it, or puts the waiter back.
     const isLate = now >= batch.sentAt + SAFE_SHARE * this.#renewal.ttl;
+    const isForgotten = batch.sequence === 0 && this.#holdings.isForgotten(reply);
     this.#renewal.confirm(batch.sentAt);
     this.#permission.take(reply, batch.sentAt);
     if (!reply.linger) this.#holdings.returnLingering();
@@ -310,7 +311,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
         this.#events.apply(event);
       }
     }
-    if (isLate) this.reconcile();
+    if (isForgotten) this.#outbox.restart(true);
+    else if (isLate) this.reconcile();
   }
 
   /** Redis may or may not have applied the batch. */
