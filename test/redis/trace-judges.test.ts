@@ -182,6 +182,18 @@ describe('the judge of the trace finds a server that', () => {
     for (const each of entries) judge.add(each);
     expect(judge.verdict(new Set()).violations).toMatchObject([expect.stringContaining(violation)]);
   });
+
+  it('renews an expired owner after a batch of another owner', () => {
+    const late = entry(5_000, 1, [], 'A 0');
+    const other = { ...entry(4_000, 0, [], 'A 0'), args: ['b.0', '0', '1000', '2', '-1 1 1', '', '0', '-1', ''] };
+    const violationsOf = (entries: TraceEntry[]): number => {
+      const judge = new ServerJudge(LIMIT);
+      for (const each of entries) judge.add(each);
+      return judge.verdict(new Set()).violations.length;
+    };
+    expect(violationsOf([first, late])).toBe(0);
+    expect(violationsOf([first, other, late])).toBe(1);
+  });
 });
 
 describe('the judge of the reports finds', () => {

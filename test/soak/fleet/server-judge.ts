@@ -96,7 +96,9 @@ export class ServerJudge {
     if (typeof reply !== 'string') return this.#fail(`the reply is an error: ${JSON.stringify(reply)}`);
     const [owner = '', batch = '', ttl = '', , , flags = ''] = args;
     const [head = '', ...events] = reply.split('\n');
-    for (const [name, { expiry }] of this.#owners) if (expiry <= at) this.#remove(name, true);
+    // The batch of an expired owner renews it, if that batch comes before any other.
+    const renewed = /^[AL]/.test(head) && batch !== '0' ? owner : undefined;
+    for (const [name, { expiry }] of this.#owners) if (expiry <= at && name !== renewed) this.#remove(name, true);
     const record = this.#owners.get(owner);
     if (head.startsWith('U') && record !== undefined) this.#fail(`Redis has forgotten ${owner}`);
     if (!head.startsWith('A') && !head.startsWith('L')) return;
