@@ -26,8 +26,6 @@ interface Origin {
    * corrected; `null` once the replaced bucket is dropped.
    */
   earlier: TokenBucket | null | undefined;
-  /** The number of replacements up to this bucket. */
-  readonly depth: number;
 }
 
 export class TokenBucket implements Budget, BucketLimits {
@@ -35,7 +33,7 @@ export class TokenBucket implements Budget, BucketLimits {
   /** Tokens per second. */
   readonly rate: number;
   #tokens: number;
-  /** The instant of `#tokens`; `-Infinity` for a bucket that starts full. */
+  /** The instant of `#tokens`; `-Infinity` for a new bucket. */
   #at: number;
   #log: GrantLog;
   /** `undefined` for the first bucket of a throttle, unless its level has been corrected. */
@@ -59,12 +57,11 @@ export class TokenBucket implements Budget, BucketLimits {
     this.burst = typeof capacity === 'number' ? burst : capacity.burst;
     this.rate = typeof capacity === 'number' ? capacity / period : capacity.rate;
     this.#tokens = Math.min(this.burst, earlier?.level(now) ?? Infinity);
-    this.#at = earlier === undefined ? -Infinity : now;
+    this.#at = now;
     this.#log = earlier === undefined ? new GrantLog(serial) : new GrantLog(serial, this.#tokens, now);
-    if (serial === 0 && earlier === undefined) return;
-    const depth = earlier === undefined ? 1 : (earlier.#origin?.depth ?? 0) + 1;
-    this.#origin = { serial, earlier, depth };
-    if (depth > MAX_EARLIER) this.#dropEarlier(MAX_EARLIER);
+    if (now === -Infinity) return;
+    this.#origin = { serial, earlier };
+    this.#dropEarlier(MAX_EARLIER);
   }
 
   /** Drops the buckets that lie more than `depth` replacements back. */
@@ -143,7 +140,7 @@ export class TokenBucket implements Budget, BucketLimits {
   lower(now: number, level: number | undefined, serial: number): void {
     const present = this.level(now);
     this.#tokens = Math.min(present, level ?? present);
-    if (now > this.#at) this.#at = now;
+    this.#at = Math.max(this.#at, now);
     this.#log.add(this.#at, present - this.#tokens, serial, this);
   }
 
@@ -153,7 +150,7 @@ export class TokenBucket implements Budget, BucketLimits {
     this.#at = Math.max(this.#at, now);
     // The history begins again.
     this.#log = new GrantLog(serial, this.#tokens, this.#at);
-    this.#origin = { serial, earlier: undefined, depth: 1 };
+    this.#origin = { serial, earlier: undefined };
   }
 
   fresh(): TokenBucket {

@@ -70,6 +70,55 @@ describe('TokenBucket', () => {
     expect(new TokenBucket(10, 1, 4, 2, 1, earlier).level(2)).toBe(4);
   });
 
+  test('a lowered level starts to refill at the latest instant, also if the clock goes back', () => {
+    const bucket = new TokenBucket(1, 1, 10);
+    bucket.take(100, 10, 1);
+    bucket.lower(50, -2, 2);
+    expect([bucket.level(50), bucket.level(101)]).toEqual([-2, -1]);
+  });
+
+  test('a debt is exact across eight changes of the limits, and charged in full across nine', () => {
+    let bucket = new TokenBucket(1, 1, 16);
+    bucket.take(0, 4, 1);
+    // The true cost 10 leaves 6 tokens. That is more than the smaller burst holds, so the debt has no effect.
+    const levels = Array.from({ length: 9 }, (_, index) => {
+      bucket = new TokenBucket(1, 1, index % 2 === 0 ? 2 : 16, 0, 1, bucket);
+      bucket.settle(0, 6, 1);
+      const level = bucket.level(0);
+      bucket.settle(0, -6, 1);
+      return level;
+    });
+    expect(levels).toEqual([...Array.from({ length: 8 }, () => 2), -4]);
+  });
+
+  test('a grant from a time without a limit has no effect, also after hundreds of later grants', () => {
+    const bucket = new TokenBucket(1, 1, 8, 0, 1);
+    for (let now = 1; now <= 600; now++) bucket.take(now, 1, now + 1);
+    bucket.settle(600, 4, 1);
+    expect(bucket.level(600)).toBe(7);
+  });
+
+  test('a debt of an evicted bucket from before a time without a limit has no effect', () => {
+    const evicted = new TokenBucket(1, 1, 8);
+    evicted.take(0, 0, 1);
+    // The limits of the evicted bucket became infinite, and finite again at 1.
+    const bucket = new TokenBucket(1, 1, 8, 1, 0);
+    bucket.settleEarlier(1, evicted, 3, 1);
+    expect(bucket.level(1)).toBe(8);
+  });
+
+  test('a smaller burst since an eviction limits the effect of an older debt', () => {
+    const evicted = new TokenBucket(1, 1, 8);
+    evicted.take(0, 0, 1);
+    const smaller = new TokenBucket(1, 1, 2, 0, 0, evicted.fresh());
+    const larger = new TokenBucket(1, 1, 8, 0, 0, smaller);
+    // The true cost 3 leaves 5 tokens, more than the smaller burst holds.
+    larger.settleEarlier(0, evicted, 3, 1);
+    expect(larger.level(0)).toBe(2);
+    larger.settleEarlier(0, evicted, 4, 1);
+    expect(larger.level(0)).toBe(1);
+  });
+
   describe('settle leaves the level that a request of the true cost would have left', () => {
     test.each([...SETTLE_TABLE])('%s', (_name, first, t, second, cost, level) => {
       const bucket = new TokenBucket(1, 1, 10);
