@@ -48,7 +48,11 @@ export class SlidingWindow implements Budget {
     this.#span = span;
     this.#slack = capacity * 1e-11;
     this.#expiredSerial = serial;
-    if (earlier === undefined) return;
+    if (earlier === undefined) {
+      // A window that follows a time without a limit ignores all grants before that time, as after a correction.
+      if (now > -Infinity) this.#correctedSerial = serial;
+      return;
+    }
     // Remove the expired grants first: a grant that has left a shorter window must not return to a longer window.
     earlier.#expire(now);
     this.#times = earlier.#times;
@@ -176,7 +180,8 @@ export class SlidingWindow implements Budget {
   #add(now: number, cost: number, serial: number): void {
     this.#total += cost;
     const last = this.#times.length - 1;
-    if (last >= this.#first && now <= (this.#times[last] as number)) {
+    // The last entry is live, because `#expire` removes the entries once all of them have expired.
+    if (now <= (this.#times[last] ?? -Infinity)) {
       (this.#costs[last] as number) += cost;
       (this.#sums[last] as number) += cost;
       this.#serials[last] = serial;

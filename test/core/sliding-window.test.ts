@@ -418,4 +418,40 @@ describe('a sliding window', () => {
     window.settleEarlier(4, earlier, 3, 1);
     expect(window.level(4)).toBe(4);
   });
+
+  test('a debt of an evicted window from before a time without a limit has no effect', () => {
+    const evicted = new SlidingWindow(4, 2);
+    evicted.take(0, 0, 1);
+    // The limits of the evicted window became infinite, and finite again at 1.
+    const window = new SlidingWindow(4, 2, 1, 0);
+    window.settleEarlier(1, evicted, 3, 1);
+    expect(window.level(1)).toBe(4);
+  });
+
+  test('debts of a replaced full window keep the order of their grants, before the grants of the new window', () => {
+    const earlier = new SlidingWindow(8, 4);
+    for (const now of [0, 1, 2]) earlier.take(now, 0, now + 1);
+    const window = earlier.fresh();
+    window.take(3, 1, 1);
+    window.take(3.5, 1, 2);
+    window.settleEarlier(3.75, earlier, 2, 2);
+    window.settleEarlier(3.75, earlier, 1, 3);
+    window.settleEarlier(3.75, earlier, 0.5, 1);
+    window.settle(3.75, 1, 1);
+    window.settle(3.75, 2, 2);
+    // The true costs are 0.5 at 0, 2 at 1, 1 at 2, 2 at 3 and 3 at 3.5.
+    expect([3.75, 4, 5, 6, 7, 7.5].map((now) => window.level(now))).toEqual([-0.5, 0, 2, 3, 5, 8]);
+  });
+
+  test('a correction to a full window forgets all grants, despite rounding errors in their sum', () => {
+    const window = new SlidingWindow(1, 1);
+    window.take(0, 0.1, 1);
+    window.take(0.5, 0.2, 2);
+    window.take(0.75, 0.3, 3);
+    // Without the first grant, the total is 0.5000000000000001. The two costs add up to 0.5.
+    window.level(1);
+    window.correct(1, 1, 3);
+    expect(window.level(1)).toBeCloseTo(1, 12);
+    expect(window.take(1, 1, 4)).toBe(true);
+  });
 });
