@@ -87,6 +87,31 @@ export const survivors: readonly Survivor[] = [
     reason: 'Equivalent: the assignment stores an equal value.',
   },
   {
+    file: 'core/token-bucket',
+    within: 'TokenBucket.readyAt',
+    changes: ['cost - level <= burst * SLACK → cost - level < burst * SLACK'],
+    reason: 'Rounding only: the cost differs from the level by exactly the tolerated error.',
+  },
+  {
+    file: 'core/token-bucket',
+    within: 'TokenBucket.take',
+    changes: ['cost > level → true', 'cost > level → cost >= level'],
+    reason: 'Speed only: `readyAt` returns `now` for a cost up to the level.',
+  },
+  {
+    file: 'core/token-bucket',
+    within: 'TokenBucket.settle',
+    changes: ['origin?.earlier → origin.earlier'],
+    reason:
+      'Unreachable: without an origin, every serial number is greater than 0. The `?.` satisfies the type checker.',
+  },
+  {
+    file: 'core/token-bucket',
+    within: 'TokenBucket.#settleBefore',
+    changes: ['difference > 0 → difference >= 0'],
+    reason: 'Equivalent: a difference of 0 changes no level.',
+  },
+  {
     file: 'core/sliding-window',
     within: 'SlidingWindow.readyAt',
     changes: ['over > this.#slack → over >= this.#slack'],
@@ -103,6 +128,66 @@ export const survivors: readonly Survivor[] = [
     within: 'SlidingWindow.#expire',
     changes: ['first > length / 2 → first >= length / 2'],
     reason: 'Speed only: the window removes expired grants a little earlier or later.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.#expiryOf',
+    changes: ['this.#times.length - 1 → this.#times.length + 1'],
+    reason: 'Equivalent: the live grants add up to the cost, so the search ends at one of them.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.#expiryOf',
+    changes: ['this.#sumBefore(middle + 1) - expired < cost → this.#sumBefore(middle + 1) - expired <= cost'],
+    reason: 'Equivalent unless the sum is off by exactly the slack, which allows for rounding.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.fullAt',
+    changes: ['last >= this.#first → true'],
+    reason: 'Speed only: the loop also visits expired entries, and the next line ignores them.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.fullAt',
+    changes: ['(this.#costs[last] as number) <= this.#slack → this.#costs[last] as number < this.#slack'],
+    reason: 'Rounding only: the cost equals the tolerated error.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.take',
+    changes: ['this.#total + cost - this.burst > 2 * this.#slack → this.#total + cost - this.burst >= 2 * this.#slack'],
+    reason: 'Rounding only: the sum is off by exactly the tolerated error.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.#indexOf',
+    changes: ['this.#serials.length - 1 → this.#serials.length + 1'],
+    reason: 'Equivalent: the window contains the grant, so the search ends at its entry.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.settleEarlier',
+    changes: ['index < this.#times.length → true', 'index < this.#times.length → index <= this.#times.length'],
+    reason: 'Equivalent: past the last entry the comparison of instants is false.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.settleEarlier',
+    changes: ['(this.#times[index] as number) < time → this.#times[index] as number <= time'],
+    reason: 'Equivalent: entries of one instant may have any order.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.correct',
+    changes: ['excess < 0 → excess <= 0'],
+    reason: 'Memory only: the window stores an entry with a cost of 0.',
+  },
+  {
+    file: 'core/sliding-window',
+    within: 'SlidingWindow.correct',
+    changes: ['excess > 0 → true', 'excess > 0 → excess >= 0'],
+    reason: 'Speed only: the loop continues, and takes 0 from each later entry.',
   },
   {
     file: 'core/map',
