@@ -99,7 +99,7 @@ export class GrantLog {
   /** Adds `difference` to the first level of the history. `at` is the first instant of a history that began full. */
   correctBeginning(at: number, difference: number, limits: BucketLimits): void {
     this.#base ??= { beganAt: at, level: limits.burst, at, peaks: [] };
-    correctFolded(this.#base, -1, -difference);
+    correctFolded(this.#base, this.#before, -difference);
   }
 
   /** The level directly after the latest grant. */
@@ -115,7 +115,7 @@ export class GrantLog {
     for (let serial = this.#folded + 1; serial <= last; serial++) {
       const offset = this.#offsetOf(serial);
       const time = ring[offset] as number;
-      if (time > at) level = Math.min(burst, level + (time - at) * rate);
+      level = Math.min(burst, level + (time - at) * rate);
       rooms[serial - this.#folded - 1] = burst - level;
       level -= ring[offset + 1] as number;
       at = time;
@@ -127,7 +127,7 @@ export class GrantLog {
   #fold(limits: BucketLimits): void {
     const last = this.#folded + MAX_GRANTS / 2;
     const level = this.#replay(limits, last);
-    const beganAt = this.#base?.beganAt ?? this.#ring[0] ?? -Infinity;
+    const beganAt = this.beganAt as number;
     const older = this.#base?.peaks ?? [];
     // From the end: a grant has a peak before it if the room there is smaller than at all later peaks.
     const peaks: number[] = [];

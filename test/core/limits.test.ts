@@ -73,6 +73,17 @@ describe('checks of limits', () => {
     expect(describeLimits([{ capacity: Infinity }, { capacity: 2 }], 3)).toBe('2 per 1 s, 3 at a time');
   });
 
+  test.each([undefined, 5])(
+    'a named rate without a limit grants every finite cost, also with a burst of %s',
+    (burst) => {
+      const { throttle } = setUp(10, 0, 1, { also: [{ name: 'tokens', capacity: Infinity, burst }] });
+      expect(throttle.tryAcquire({ tokens: Number.MAX_VALUE })?.costs).toEqual({ tokens: Number.MAX_VALUE });
+      expect(() => throttle.tryAcquire({ tokens: Infinity })).toThrow(
+        new RangeError('cost.tokens must be a finite number >= 0, received Infinity'),
+      );
+    },
+  );
+
   test('an undefined option keeps its default, and later changes of the `also` array have no effect', async () => {
     const also = [{ capacity: 2, period: undefined as number | undefined }];
     const { throttle } = setUp(10, 0, 1, { also, window: undefined, margin: undefined, burst: undefined });
