@@ -147,7 +147,7 @@ test.each([
   ['a sliding window', window],
 ])('%s equals the replay of its log after every step', (_name, rates) => {
   // Several histories per run, because the mutation tests allow few runs.
-  const histories = fc.array(historyOf(rates), { minLength: 1, maxLength: 40, size: 'max' });
+  const histories = fc.array(historyOf(rates), { minLength: 1, maxLength: 25, size: 'max' });
   fc.assert(
     fc.property(histories, (each) => each.forEach(play)),
     { numRuns: 100 },

@@ -76,7 +76,7 @@ describe('checks of limits', () => {
   test.each([undefined, 5])(
     'a named rate without a limit grants every finite cost, also with a burst of %s',
     (burst) => {
-      const { throttle } = setUp(10, 0, 1, { also: [{ name: 'tokens', capacity: Infinity, burst }] });
+      const throttle = new Throttle(10, 0, 1, { also: [{ name: 'tokens', capacity: Infinity, burst }] });
       expect(throttle.tryAcquire({ tokens: Number.MAX_VALUE })?.costs).toEqual({ tokens: Number.MAX_VALUE });
       expect(() => throttle.tryAcquire({ tokens: Infinity })).toThrow(
         new RangeError('cost.tokens must be a finite number >= 0, received Infinity'),

@@ -107,6 +107,17 @@ describe('TokenBucket', () => {
     expect(bucket.level(1)).toBe(8);
   });
 
+  test('a debt of an evicted bucket counts from the first grant on, also after hundreds of grants', () => {
+    const evicted = new TokenBucket(1, 1, 8);
+    evicted.take(0, 0, 1);
+    const bucket = evicted.fresh();
+    bucket.take(6, 8, 1);
+    for (let now = 7; now <= 700; now++) bucket.take(now, 1, now - 5);
+    // Of the debt of 8 tokens, the refill until 6 has paid 6.
+    bucket.settleEarlier(700, evicted, 8, 1);
+    expect(bucket.level(700)).toBe(-2);
+  });
+
   test('a smaller burst since an eviction limits the effect of an older debt', () => {
     const evicted = new TokenBucket(1, 1, 8);
     evicted.take(0, 0, 1);

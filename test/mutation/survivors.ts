@@ -40,43 +40,43 @@ export const survivors: readonly Survivor[] = [
   },
   {
     file: 'core/wait-queue',
-    within: 'WaitQueue.join',
+    within: 'WaitQueue.enqueue',
     changes: ['fn === undefined → true'],
     reason: 'Memory only: a job would also store a reject function.',
   },
   {
     file: 'core/wait-queue',
     within: 'WaitQueue.refuseAll',
-    changes: ['this.#places.slice(this.#first) → this.#places'],
-    reason: 'Speed only: the loop skips the empty places before the head one by one.',
+    changes: ['this.#entries.slice(this.#first) → this.#entries'],
+    reason: 'Speed only: the loop skips the holes before the head one by one.',
   },
   {
     file: 'core/wait-queue',
-    within: 'WaitQueue.#leave',
-    changes: ['this.#places.length > 2 * this.#size + 64 → false'],
+    within: 'WaitQueue.#remove',
+    changes: ['this.#entries.length > 2 * this.#size + 64 → false'],
     reason:
-      'Memory only: the queue keeps its empty places while it has a waiter. ' +
+      'Memory only: the queue keeps its holes while it has a waiter. ' +
       'A test with half a million waiters kills this mutant. The runner skips that test.',
   },
   {
     file: 'core/wait-queue',
-    within: 'WaitQueue.#leave',
+    within: 'WaitQueue.#remove',
     changes: [
-      'this.#places.length > 2 * this.#size + 64 → this.#places.length >= 2 * this.#size + 64',
+      'this.#entries.length > 2 * this.#size + 64 → this.#entries.length >= 2 * this.#size + 64',
       '2 * this.#size + 64 → 2 * this.#size - 64',
-      'this.#places.length > 2 * this.#size + 64 → true',
+      'this.#entries.length > 2 * this.#size + 64 → true',
     ],
-    reason: 'Speed only: the queue removes its empty places a little earlier or later.',
+    reason: 'Speed only: the queue removes its holes a little earlier or later.',
   },
   {
     file: 'core/wait-queue',
-    within: 'WaitQueue.#connect.leave',
+    within: 'WaitQueue.#watch.onAbort',
     changes: ['signal?.reason → signal.reason'],
     reason: 'Unreachable: an abort needs a signal. The `?.` satisfies the type checker.',
   },
   {
     file: 'core/wait-queue',
-    within: 'WaitQueue.#connect',
+    within: 'WaitQueue.#watch',
     changes: ['signal !== undefined → true'],
     reason: 'Equivalent: undefined has no listeners to remove.',
   },
@@ -188,6 +188,90 @@ export const survivors: readonly Survivor[] = [
     within: 'SlidingWindow.correct',
     changes: ['excess > 0 → true', 'excess > 0 → excess >= 0'],
     reason: 'Speed only: the loop continues, and takes 0 from each later entry.',
+  },
+  {
+    file: 'core/budget',
+    within: 'CombinedBudget.readyAt',
+    changes: ['ready > at → ready >= at'],
+    reason: 'Equivalent: the assignment stores an equal value.',
+  },
+  {
+    file: 'core/budget',
+    within: 'CombinedBudget.settle',
+    changes: ['own !== 0 → true'],
+    reason: 'Speed only: a difference of 0 changes no level.',
+  },
+  {
+    file: 'core/budget',
+    within: 'CombinedBudget.settleEarlier',
+    changes: ['own !== 0 → true'],
+    reason: 'Speed only: a difference of 0 changes no level.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'GrantLog.#fold',
+    changes: ['[] → ["Stryker was here"]'],
+    reason: 'Equivalent: the loop over the older peaks needs two numbers per peak.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'GrantLog.#fold',
+    changes: ['leastRoom > 0 → true', 'leastRoom > 0 → leastRoom >= 0'],
+    reason: 'Speed only: no peak is higher than a full bucket.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'GrantLog.#fold',
+    changes: [
+      'room >= leastRoom → room > leastRoom',
+      '(older[index + 1] as number) < leastRoom → older[index + 1] as number <= leastRoom',
+    ],
+    reason: 'Memory only: the log keeps several peaks of the same height.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'mergePeaks',
+    changes: ['peaks.length > 2 * MAX_PEAKS → false', 'peaks.length > 2 * MAX_PEAKS → peaks.length >= 2 * MAX_PEAKS'],
+    reason: 'Memory only: the log merges its peaks never, or a little earlier.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'mergePeaks',
+    changes: ['last >= 0 → true'],
+    reason: 'Equivalent: without an earlier peak, the difference is NaN. The check satisfies the type checker.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'mergePeaks',
+    changes: ['last >= 0 → last > 0'],
+    reason: 'Memory only: the log keeps the first peak apart.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'mergePeaks',
+    changes: [
+      '(peaks[index + 1] as number) - (merged[l … number) < grain → (peaks[index + 1] as number) - (merged[l … umber) <= grain',
+    ],
+    reason: 'Memory only: the log also merges peaks that differ by exactly the limit.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'correctFolded',
+    changes: ['next < peaks.length → true', 'next < peaks.length → true'],
+    reason: 'Equivalent: past the last peak, the comparison with undefined is false.',
+  },
+  {
+    file: 'core/limits',
+    within: 'spanOf',
+    changes: ['capacity < 1 → capacity <= 1'],
+    reason: 'Equivalent: a period divided by 1 is the period.',
+  },
+  {
+    file: 'core/limits',
+    within: 'combineBudgets',
+    changes: ['name === undefined → false'],
+    reason:
+      'Equivalent: no rate of the list has the name undefined, so the index is -1. The check satisfies the type checker.',
   },
   {
     file: 'core/map',
