@@ -145,7 +145,7 @@ function play({ rate: first, steps }: { rate: Rate; steps: readonly Step[] }): v
 test.each([
   ['a token bucket', bucket],
   ['a sliding window', window],
-])('%s equals the replay of its log after every step', (_name, rates) => {
+])('%s equals the replay of its log after every step', { timeout: 60_000 }, (_name, rates) => {
   // Several histories per run, because the mutation tests allow few runs.
   const histories = fc.array(historyOf(rates), { minLength: 1, maxLength: 25, size: 'max' });
   fc.assert(
