@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
 import { Callers } from '../soak/fleet/callers.js';
 import { type HoldsVerdict, judgeHolds, type Life, servedByProcess } from '../soak/fleet/holds-judge.js';
 import { type Report, writeReport } from '../soak/fleet/reports.js';
+import { joinWords } from './batch-words.js';
 import { ServerJudge, type ServerVerdict } from '../soak/fleet/server-judge.js';
 import { type TraceEntry, tracedClient, TraceReader } from '../soak/fleet/traced-client.js';
 import { readLua, type Replacements } from '../support/lua-loader.js';
@@ -157,7 +158,7 @@ describe('the judge of the trace finds a script that', () => {
 describe('the judge of the trace finds a server that', () => {
   const entry = (at: number, batch: number, commands: string[], reply: string): TraceEntry => ({
     at,
-    args: ['a.0', String(batch), '1000', '2', '-1 1 1', '', '0', '-1', '', ...commands],
+    args: ['a.0', String(batch), '1000', '2', '-1 1 1', '', '0', '-1', '', joinWords(commands)],
     reply,
     messages: [],
   });

@@ -3,6 +3,7 @@
  * grant with it. The promises: never more leases than the limit, no slot twice, grants in the order of arrival, and no
  * free slot while a caller waits. A cost is the number of its call.
  */
+import { wordsOf } from '../../redis/batch-words.js';
 import type { TraceEntry } from './traced-client.js';
 
 interface Owner {
@@ -153,8 +154,9 @@ export class ServerJudge {
       if (kind === 'Q') tickets.set(serial, Number(ticket));
       if ('LFOX'.includes(kind)) refused.add(serial);
     }
-    for (let at = 9; at < args.length;) {
-      const [word = '', serial = '', cost = ''] = args.slice(at, at + 3);
+    const words = wordsOf(args);
+    for (let at = 0; at < words.length;) {
+      const [word = '', serial = '', cost = ''] = words.slice(at, at + 3);
       const size = WORDS[word];
       if (size === undefined) return this.#fail(`the judge does not know the command ${word}`);
       at += size;
