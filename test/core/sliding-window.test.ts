@@ -428,6 +428,18 @@ describe('a sliding window', () => {
     expect(window.level(1)).toBe(4);
   });
 
+  test('a debt from before a correction of an evicted window has no effect, and a later debt has', () => {
+    const evicted = new SlidingWindow(4, 2);
+    evicted.take(0, 0, 1);
+    evicted.correct(0.5, 4, 1);
+    evicted.take(0.5, 0, 2);
+    const window = evicted.fresh();
+    window.settleEarlier(1, evicted, 3, 1);
+    expect(window.level(1)).toBe(4);
+    window.settleEarlier(1, evicted, 3, 2);
+    expect(window.level(1)).toBe(1);
+  });
+
   test('debts of a replaced full window keep the order of their grants, before the grants of the new window', () => {
     const earlier = new SlidingWindow(8, 4);
     for (const now of [0, 1, 2]) earlier.take(now, 0, now + 1);
