@@ -8,14 +8,12 @@ import { clonesOf, discard } from '../web/response-body.js';
 import { type AttemptSignal, createAttemptSignal } from './attempt-signal.js';
 import { deliver } from './hold.js';
 import { type Engine, type Outcome, pauseAfterRefusal, type Retry } from './engine.js';
-import type { Learner } from './learn.js';
 import { NOT_REFUSED, readRefusal } from './refusal.js';
 import { type Fetch, type FetchInput, initFor, type SentRequest } from './request-copy.js';
 import { untilAborted } from './until-aborted.js';
 
 /** What all requests of a `throttledFetch` share. */
 export interface Client<K> extends Engine<K> {
-  readonly learner: Learner<K> | undefined;
   /** The key of the origin that responded. It differs from the key of the request after a redirect. */
   readonly keyOf: (response: Response, key: K) => K;
 }

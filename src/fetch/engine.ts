@@ -6,6 +6,7 @@ import type { Cost } from '../core/cost.js';
 import type { AcquireOptions, Gate, KeyedGate } from '../core/gate.js';
 import type { Permit } from '../core/permit.js';
 import { acquireInOrder, type CalledGate, canLosePermits, toKeyedGate } from './keyed-gate.js';
+import { Learner } from './learn.js';
 import type { Settings } from './options.js';
 import { type Flight, PauseLog } from './pause-log.js';
 import { isSignal, sleep } from './until-aborted.js';
@@ -17,15 +18,19 @@ export interface Engine<K> {
   /** Whether a permit may be lost before its release. */
   readonly canLosePermits: boolean;
   readonly pauses: PauseLog<K>;
+  /** Absent if the gate does not learn. */
+  readonly learner: Learner<K> | undefined;
 }
 
 /** Creates the engine of one sender. */
 export function createEngine<K>(gate: Gate | KeyedGate<K>, settings: Settings): Engine<K> {
+  const called = toKeyedGate(gate);
   return {
     settings,
-    gate: toKeyedGate(gate),
+    gate: called,
     canLosePermits: canLosePermits(gate),
     pauses: new PauseLog<K>(),
+    learner: settings.learn && new Learner(called, settings.learn),
   };
 }
 

@@ -8,7 +8,6 @@ import { type Call, type Client, runAttempt } from './attempt.js';
 import { computeCost, isSkipped } from './computed-options.js';
 import { createEngine, sendWithRetries } from './engine.js';
 import { createKeyResolver, originOf } from './key.js';
-import { Learner } from './learn.js';
 import type { RateName } from './names.js';
 import { type FetchLike, resolveOptions, type ThrottledFetchOptions } from './options.js';
 import { asRequest, canReplay, copyInit, copyInput, describeRequest, type Fetch } from './request-copy.js';
@@ -96,12 +95,11 @@ export function throttledFetch<K, G extends KeyedGate<K>, F extends FetchLike>(
 export function throttledFetch<K>(gate: Gate | KeyedGate<K>, options: ThrottledFetchOptions<K> = {}): Fetch {
   const settings = resolveOptions(gate, options);
   checkOptionNames('throttledFetch', options, NAMES);
-  const { fetch, cost, skip, learn, retries } = settings;
+  const { fetch, cost, skip, retries } = settings;
   const resolveKey = createKeyResolver(gate, options.key, originOf as (...args: Parameters<Fetch>) => K | undefined);
   const engine = createEngine(gate, settings);
   const client: Client<K> = {
     ...engine,
-    learner: learn && new Learner(engine.gate, learn),
     keyOf: ({ redirected, url }, key) => (redirected && resolveKey === originOf ? resolveKey(url) : undefined) ?? key,
   };
 

@@ -5,7 +5,7 @@
 import type { Permit } from '../core/permit.js';
 import { createLookup } from '../web/retry-after.js';
 import { type Engine, type Outcome, pauseAfterRefusal, type Retry } from './engine.js';
-import type { CountedRequest, Learner } from './learn.js';
+import type { CountedRequest } from './learn.js';
 import type { ResponseLike } from './options.js';
 import type { Flight } from './pause-log.js';
 import { NOT_REFUSED, readRefusal } from './refusal.js';
@@ -21,7 +21,6 @@ export interface AttemptOf<K> {
   readonly key: K;
   readonly request: UndiciRequest;
   readonly refusal: UndiciThrottleOptions<K>['refusal'];
-  readonly learner: Learner<K> | undefined;
   readonly controller: RequestController;
   /** The number of earlier attempts. */
   readonly number: number;
@@ -49,7 +48,7 @@ export class UndiciAttempt<K> implements DispatchHandler {
     this.#attempt = attempt;
     this.#permit = permit;
     this.#flight = engine.pauses.begin();
-    this.#counted = attempt.learner?.begin(attempt.key, permit);
+    this.#counted = engine.learner?.begin(attempt.key, permit);
   }
 
   /** Dispatches the request. Resolves when the response is passed on, or the request is to be sent again. */
@@ -142,23 +141,21 @@ export class UndiciAttempt<K> implements DispatchHandler {
     const stated = await untilAborted(controller.signal, () =>
       readRefusal(response, request, refusal, settings.statuses),
     );
-    if (stated === NOT_REFUSED) {
-      this.#learn(response);
-      return undefined;
+    let retry: Retry<K> | undefined;
+    if (stated !== NOT_REFUSED) {
+      this.#isUncounted = settings.refundRefused;
+      const isServerError = response.status >= 500;
+      const refused = { flight: this.#flight, pausedKey, stated, isServerError, number, maxRetries };
+      retry = await pauseAfterRefusal(this.#engine, refused);
+      if (this.#isUncounted) this.#permit.refund();
     }
-    this.#isUncounted = settings.refundRefused;
-    const isServerError = response.status >= 500;
-    const refused = { flight: this.#flight, pausedKey, stated, isServerError, number, maxRetries };
-    const retry = await pauseAfterRefusal(this.#engine, refused);
-    if (this.#isUncounted) this.#permit.refund();
     this.#learn(response);
     return retry;
   }
 
   /** Lowers the levels of the gate to what the response reports. A refund comes before, as in `throttledFetch`. */
   #learn(response: ResponseLike): void {
-    const { learner, key } = this.#attempt;
-    if (this.#counted !== undefined) learner?.learn(this.#counted, response, () => key);
+    if (this.#counted !== undefined) this.#engine.learner?.learn(this.#counted, response, () => this.#attempt.key);
   }
 
   /** Passes the response on, or discards it. */
@@ -206,7 +203,7 @@ export class UndiciAttempt<K> implements DispatchHandler {
   /** The request has its response, or has failed. */
   #endFlight(): void {
     this.#engine.pauses.end(this.#flight);
-    if (this.#counted !== undefined) this.#attempt.learner?.end(this.#counted);
+    if (this.#counted !== undefined) this.#engine.learner?.end(this.#counted);
   }
 
   #release(): void {

@@ -8,7 +8,6 @@ import { checkFunction, checkObject } from '../core/validation.js';
 import { checkedSkip, readCost } from './computed-options.js';
 import { createEngine, sendWithRetries } from './engine.js';
 import { createKeyResolver } from './key.js';
-import { Learner } from './learn.js';
 import type { RateName } from './names.js';
 import { type Refusal, resolveOptions, type ResponseLike } from './options.js';
 import { canReplay } from './request-copy.js';
@@ -152,7 +151,6 @@ export function undiciThrottle<K>(
   };
   const settings = resolveOptions(gate, common);
   const engine = createEngine(gate, settings);
-  const learner = learn && new Learner(engine.gate, learn);
   const keyOf = createKeyResolver(gate, options.key, originOf as (request: UndiciRequest) => K);
 
   async function send(dispatch: Dispatch, request: UndiciRequest, controller: RequestController): Promise<void> {
@@ -162,11 +160,7 @@ export function undiciThrottle<K>(
     const tokens = isPromiseLike(computed) ? await computed : computed;
     const maxRetries = canReplay(request.body) ? settings.retries : 0;
     await sendWithRetries(engine, key, tokens, signal, (number) => (permit) => {
-      const attempt = new UndiciAttempt(
-        engine,
-        { key, request, refusal, learner, controller, number, maxRetries },
-        permit,
-      );
+      const attempt = new UndiciAttempt(engine, { key, request, refusal, controller, number, maxRetries }, permit);
       return attempt.run((handler) => void dispatch(request, handler));
     });
   }
@@ -174,12 +168,14 @@ export function undiciThrottle<K>(
   const interceptor = (dispatch: Dispatch): Dispatch =>
     function headgate(request, handler) {
       const controller = new RequestController(handler);
+      let isSkipped;
       try {
-        if (checkedSkip(skip?.(request) ?? false)) return dispatch(request, handler);
+        isSkipped = checkedSkip(skip?.(request) ?? false);
       } catch (error) {
         controller.fail(error);
         return true;
       }
+      if (isSkipped) return dispatch(request, handler);
       // Before the wait, so that the caller can abort it.
       controller.forward('onRequestStart', {});
       send(dispatch, request, controller).catch((error: unknown) => controller.fail(error));

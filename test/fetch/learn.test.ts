@@ -13,31 +13,22 @@ import {
   type Reply,
   URL_A,
 } from './fake-upstream.js';
+import { also, createLlm, levels, openaiHeaders } from './llm-gate.js';
 import { expectNoWarning, recordWarnings } from './warnings.js';
 
 registerHooks();
 const warnings = recordWarnings();
 
-const also = [{ name: 'tokens' as const, capacity: 1_000, period: 1e12 + 1 }];
-/** 100 requests and 1,000 tokens. The rates refill nothing during a test. */
 const setUpLlm = (
   replies: Reply[],
   options: ThrottledFetchOptions<string, typeof fetch, 'tokens'> = {},
 ): { clock: ManualClock; throttle: Throttle<'tokens'>; limitedFetch: typeof fetch } => {
   const clock = new ManualClock();
-  const throttle = new Throttle(100, 0, 1e12 + 1, { clock, also });
+  const throttle = createLlm(clock);
   const { fetch } = new FakeUpstream(clock, ...replies);
   const limitedFetch = throttledFetch(throttle, { fetch, clock, learn: true, cost: { tokens: 10 }, ...options });
   return { clock, throttle, limitedFetch };
 };
-const openaiHeaders = (requests: number, tokens: number): HeadersInit => ({
-  'x-ratelimit-remaining-requests': String(requests),
-  'x-ratelimit-remaining-tokens': String(tokens),
-});
-const levels = (throttle: Throttle<'tokens'>): [number, number] => [
-  Math.round(throttle.tokens),
-  Math.round(throttle.levels.tokens),
-];
 
 describe('learn: true', () => {
   test('lowers the main rate by requests, and the rate named tokens by tokens', async () => {

@@ -2,9 +2,10 @@
 import http from 'node:http';
 import { Throttle } from 'headgate';
 import { undiciThrottle, type UndiciThrottleOptions } from 'headgate/fetch';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Agent, type Dispatcher, request } from 'undici';
 import { Latch, listen, stop, until } from '../support/http-client.js';
+import { createLlm, levels, openaiHeaders } from './llm-gate.js';
 import { expectNoWarning, recordWarnings } from './warnings.js';
 
 const warnings = recordWarnings();
@@ -14,7 +15,7 @@ interface Reply {
   readonly headers?: Record<string, string>;
 }
 
-/** 100 requests and 1,000 tokens, which refill nothing during a test, in front of a server with these replies. */
+/** A gate for a language model in front of a server with these replies. */
 async function setUp(
   replies: Reply[],
   options: UndiciThrottleOptions<string, 'tokens'>,
@@ -30,7 +31,7 @@ async function setUp(
   });
   onTestFinished(() => stop(server));
   const url = `http://127.0.0.1:${await listen(server)}`;
-  const gate = new Throttle(100, 0, 1e12 + 1, { also: [{ name: 'tokens', capacity: 1_000, period: 1e12 + 1 }] });
+  const gate = createLlm();
   const dispatcher: Dispatcher = new Agent().compose(undiciThrottle(gate, { cost: { tokens: 10 }, ...options }));
   onTestFinished(() => dispatcher.destroy());
   const send = async (path = '/'): Promise<number> => {
@@ -41,20 +42,14 @@ async function setUp(
   return { gate, send, paths };
 }
 
-const remaining = (requests: number, tokens: number): Record<string, string> => ({
-  'x-ratelimit-remaining-requests': String(requests),
-  'x-ratelimit-remaining-tokens': String(tokens),
-});
-const levels = (gate: Throttle<'tokens'>): [number, number] => [
-  Math.round(gate.tokens),
-  Math.round(gate.levels.tokens),
-];
-
 describe('learn', () => {
   test('lowers each rate to what the response reports, and never raises a level', async () => {
-    const { gate, send } = await setUp([{ headers: remaining(40, 700) }, { headers: remaining(5_000, 9_000) }], {
-      learn: true,
-    });
+    const { gate, send } = await setUp(
+      [{ headers: openaiHeaders(40, 700) }, { headers: openaiHeaders(5_000, 9_000) }],
+      {
+        learn: true,
+      },
+    );
     await send();
     expect(levels(gate)).toEqual([40, 700]);
     await send();
@@ -63,7 +58,7 @@ describe('learn', () => {
   });
 
   test('learns from a refusal after its refund', async () => {
-    const { gate, send } = await setUp([{ status: 429, headers: remaining(0, 50) }], { learn: true, retries: 0 });
+    const { gate, send } = await setUp([{ status: 429, headers: openaiHeaders(0, 50) }], { learn: true, retries: 0 });
     expect(await send()).toBe(429);
     expect(levels(gate)).toEqual([0, 50]);
   });
@@ -142,6 +137,16 @@ describe('skip', () => {
     const { gate, send, paths } = await setUp([], { skip: skip as never });
     await expect(send()).rejects.toThrow(message);
     expect([paths, gate.active, gate.tokens]).toEqual([[], 0, 100]);
+  });
+
+  test('an error of the dispatcher for a skipped request reaches its caller alone', () => {
+    const onResponseError = vi.fn();
+    const inner = (_options: never, _handler: never): boolean => {
+      throw new TypeError('invalid handler');
+    };
+    const dispatch = undiciThrottle(new Throttle(1), { skip: () => true })(inner);
+    expect(() => dispatch({} as never, { onResponseError } as never)).toThrow('invalid handler');
+    expect(onResponseError).not.toHaveBeenCalled();
   });
 
   test('anything but a function is refused', () => {
