@@ -13,7 +13,7 @@ import { labelOf } from './options.js';
 import type { Outbox } from './outbox.js';
 import type { ParticipantParts } from './participant.js';
 import type { Permission } from './permission.js';
-import type { Reply } from './protocol.js';
+import { decodeItem, type Reply } from './protocol.js';
 import { type Renewal, SAFE_SHARE } from './renewal.js';
 
 export class Holdings implements LeaseIssuer {
@@ -81,7 +81,7 @@ export class Holdings implements LeaseIssuer {
     let charge: Charge = cost;
     if (rates !== undefined) {
       // The rates that this call does not settle keep the cost of the grant, also if an earlier call has settled them.
-      const granted = decodeCharge(grant.item.split(' ')[2] ?? '', rates.names);
+      const granted = decodeCharge(decodeItem(grant.item).cost, rates.names);
       const after = [cost, ...rates.names.map((name) => costs[name])] as number[];
       const before = [granted.cost, ...rates.names.map((name) => granted.costs?.[name])] as number[];
       charge = encodeCosts(
@@ -101,7 +101,7 @@ export class Holdings implements LeaseIssuer {
       const isRequested = event.kind === 'queued' || (event.kind === 'granted' && !event.isRepeated);
       const lease = isRequested ? this.leases.get(event.serial) : undefined;
       // The version begins as the instant of the new state, which is later than the lost grant.
-      return lease !== undefined && Number(lease.grant.item.split(' ')[1]) < version;
+      return lease !== undefined && Number(decodeItem(lease.grant.item).grantedAt) < version;
     });
   }
 

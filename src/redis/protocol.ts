@@ -98,6 +98,12 @@ export function encodeBatch(settings: BatchSettings, commands: readonly Command[
   ];
 }
 
+/** The fields of the record of a grant, as texts. `charge.ts` reads the slots, its first field. */
+export function decodeItem(item: string): { grantedAt: string; cost: string; number: string } {
+  const [, grantedAt = '', cost = '', number = ''] = item.split(' ');
+  return { grantedAt, cost, number };
+}
+
 /** The words of a command, each with a line feed at its end. */
 function encodeCommand(command: Command): string {
   switch (command.kind) {
@@ -110,8 +116,8 @@ function encodeCommand(command: Command): string {
     case 'cancel':
       return `C\n${command.serial}\n${command.cost}\n`;
     case 'settle': {
-      const [, granted = '', requested = '', number = ''] = command.item.split(' ');
-      return `S\n${command.cost}\n${requested}\n${granted}\n${number}\n`;
+      const { grantedAt, cost, number } = decodeItem(command.item);
+      return `S\n${command.cost}\n${cost}\n${grantedAt}\n${number}\n`;
     }
     case 'correct':
       return `T\n${command.levels}\n${command.onlyLower ? '1' : '0'}\n`;
