@@ -1,11 +1,11 @@
 /** A test with a Redis server of its own, and helpers that observe the state in the server. */
-import { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
 import { Redis } from 'ioredis';
 import { Throttle } from 'headgate';
 import { type RedisConnection, type RedisPermit, RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
-import { closeTogether, freshKey, nodeRedis, until } from './support.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
+import { freshKey, nodeRedis, until } from './support.js';
 
 const unhandled: unknown[] = [];
 const note = (reason: unknown): void => void unhandled.push(reason);
@@ -70,33 +70,11 @@ export class Scene {
     return goOn;
   }
 
-  /** A proxy between a client and the server. It can drop replies, cut connections and refuse new ones. */
-  async network(): Promise<{ url: string; dropsReplies: boolean; closed: boolean; cut(): void }> {
-    const sockets = new Set<Socket>();
-    const state = {
-      url: '',
-      dropsReplies: false,
-      closed: false,
-      cut: () => sockets.forEach((socket) => socket.destroy()),
-    };
-    const proxy = createServer((near) => {
-      if (state.closed) {
-        near.destroy();
-        return;
-      }
-      const far = createConnection({ host: '127.0.0.1', port: this.server.port });
-      sockets.add(near);
-      near.on('data', (data) => void far.write(data));
-      far.on('data', (data) => void (state.dropsReplies || near.write(data)));
-      closeTogether(near, far, () => void sockets.delete(near));
-    });
-    await new Promise<void>((resolve) => void proxy.listen(0, '127.0.0.1', resolve));
-    state.url = `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
-    this.ending(() => {
-      state.cut();
-      proxy.close();
-    });
-    return state;
+  /** A proxy between a client and the server. */
+  async network(): Promise<TcpProxy> {
+    const proxy = await new TcpProxy(this.server.port).start();
+    this.ending(() => proxy.stop());
+    return proxy;
   }
 }
 

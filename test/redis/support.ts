@@ -2,7 +2,6 @@
 import { randomUUID } from 'node:crypto';
 import type { EventEmitter } from 'node:events';
 import { mkdirSync } from 'node:fs';
-import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { Redis } from 'ioredis';
@@ -118,20 +117,6 @@ export async function connections(url: string): Promise<number> {
   const list = String(await client.client('LIST'));
   await close();
   return list.trim().split('\n').length - 1;
-}
-
-/** Destroys each of two sockets when the other one closes. Calls `onClose` each time. */
-export function closeTogether(near: Socket, far: Socket, onClose: () => void): void {
-  for (const [socket, other] of [
-    [near, far],
-    [far, near],
-  ] as const) {
-    socket.on('error', () => {});
-    socket.on('close', () => {
-      onClose();
-      other.destroy();
-    });
-  }
 }
 
 /** The positions of two numbers in the state of a throttle, see src/redis/scripts/state.lua. */

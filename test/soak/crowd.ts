@@ -10,7 +10,7 @@ import { removePath, temporaryFolder } from '../support/processes.js';
 import { startRedis } from '../support/redis-server.js';
 import { Child } from './fleet/child.js';
 import { judgeHolds, servedByProcess } from './fleet/holds-judge.js';
-import { ServerJudge } from './fleet/server-judge.js';
+import { ServerJudge, violationsAtEnd } from './fleet/server-judge.js';
 import { TraceReader } from './fleet/traced-client.js';
 import { Dice, type Part, type Tally, within } from './part.js';
 
@@ -63,12 +63,10 @@ async function playCrowd(seed: number, tally: Tally): Promise<void> {
     const longest = LONGEST_WAIT * 1_000;
     const terms = { limit: LIMIT, calmFrom: 0, longestWait: longest, longestCalmWait: longest, items: verdict.items };
     const holds = judgeHolds(lives, terms);
-    const violations = [...verdict.violations, ...holds.violations];
+    const violations = [...violationsAtEnd(verdict), ...holds.violations];
     if (holds.held !== CALLS) violations.push(`${holds.held} calls were granted, of ${CALLS}`);
     if (verdict.grants + verdict.handedOn < CALLS)
       violations.push(`the trace has ${verdict.grants} grants and ${verdict.handedOn} that were handed on`);
-    const { leases, waiters } = verdict.left;
-    if (leases + waiters > 0) violations.push(`the trace ends with ${leases} leases and ${waiters} waiters`);
     if (violations.length > 0) throw new Error(violations.join('\n'));
     tally.operations += CALLS;
     tally.grants += holds.held;

@@ -9,11 +9,11 @@ import { RedisThrottle, type RedisThrottleOptions } from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { removePath, temporaryFolder } from '../support/processes.js';
 import { type RedisServer, startRedis } from '../support/redis-server.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
 import { Child } from './fleet/child.js';
 import { FAULT_NAMES, type FaultName, type Fleet, injectFaults } from './fleet/faults.js';
 import { judgeHolds, servedByProcess } from './fleet/holds-judge.js';
-import { Proxy } from './fleet/proxy.js';
-import { ServerJudge } from './fleet/server-judge.js';
+import { ServerJudge, violationsAtEnd } from './fleet/server-judge.js';
 import { TraceReader } from './fleet/traced-client.js';
 import type { WorkerSettings } from './fleet/worker.js';
 import { Dice, HistoryFailed, type Part, sleep, StepLog, type Tally, until, within } from './part.js';
@@ -69,7 +69,7 @@ async function playProcesses(seed: number, tally: Tally): Promise<void> {
   steps.note(JSON.stringify(throttle));
   const shape = { callers: dice.pick([2, 6, 12]), longestHold: dice.pick([2, 15]), longestRest: dice.pick([0, 5, 30]) };
   const proxies = await Promise.all(
-    Array.from({ length: PROCESSES }, () => new Proxy((server as RedisServer).port).start()),
+    Array.from({ length: PROCESSES }, () => new TcpProxy((server as RedisServer).port).start()),
   );
   const all: Child[] = [];
   const children: Child[] = [];
@@ -77,7 +77,7 @@ async function playProcesses(seed: number, tally: Tally): Promise<void> {
     const number = all.length;
     const settings: WorkerSettings = {
       kind: (index + seed) % 2 === 0 ? 'ioredis' : 'node-redis',
-      url: (proxies[index] as Proxy).url,
+      url: (proxies[index] as TcpProxy).url,
       throttle,
       reports: join(folder, `process${number}`),
       seed: dice.next(),
@@ -134,12 +134,10 @@ async function playProcesses(seed: number, tally: Tally): Promise<void> {
       longestCalmWait: LONGEST_CALM_WAIT * 1_000 + (shape.callers * PROCESSES * shape.longestHold) / limit,
       items: verdict.items,
     });
-    const violations = [...verdict.violations, ...holds.violations];
+    const violations = [...violationsAtEnd(verdict), ...holds.violations];
     for (const { name, reports, wasKilled } of lives)
       if (!wasKilled && !reports.some(({ kind, at }) => kind === 'held' && at > calmFrom))
         violations.push(`${name} has held nothing after the faults`);
-    const { leases, waiters } = verdict.left;
-    if (leases + waiters > 0) violations.push(`the trace ends with ${leases} leases and ${waiters} waiters`);
     if (violations.length > 0) throw new Error(violations.join('\n'));
     tally.operations += verdict.entries;
     tally.grants += holds.held;

@@ -1,8 +1,8 @@
 /** The faults that a history injects: into the processes, their connections, and Redis. */
 import type { Redis } from 'ioredis';
+import type { TcpProxy } from '../../support/tcp-proxy.js';
 import { type Dice, sleep } from '../part.js';
 import type { Child } from './child.js';
-import type { Proxy } from './proxy.js';
 
 /** The processes and the server under test. */
 export interface Fleet {
@@ -10,7 +10,7 @@ export interface Fleet {
   readonly serverPid: number;
   readonly ttl: number;
   readonly children: readonly Child[];
-  readonly proxies: readonly Proxy[];
+  readonly proxies: readonly TcpProxy[];
   /** Kills a process, and starts its successor after some time. */
   replace(index: number, milliseconds: number): Promise<void>;
   note(step: string): void;
@@ -52,17 +52,17 @@ const faults: Readonly<Record<FaultName, (fleet: Fleet, dice: Dice) => Promise<v
     const index = dice.below(fleet.proxies.length);
     const milliseconds = dice.pick([0, 0, 200, 1_000 * fleet.ttl]);
     fleet.note(`the connections of process ${index} are cut, and refused for ${milliseconds} ms`);
-    const proxy = fleet.proxies[index] as Proxy;
-    proxy.isClosed = milliseconds > 0;
+    const proxy = fleet.proxies[index] as TcpProxy;
+    proxy.closed = milliseconds > 0;
     proxy.cut();
     await sleep(milliseconds);
-    proxy.isClosed = false;
+    proxy.closed = false;
   },
   async 'frozen connections'(fleet, dice) {
     const index = dice.below(fleet.proxies.length);
     const milliseconds = dice.pick([50, 300, 900 * fleet.ttl]);
     fleet.note(`the connections of process ${index} lose all packets for ${milliseconds} ms, and are cut`);
-    const proxy = fleet.proxies[index] as Proxy;
+    const proxy = fleet.proxies[index] as TcpProxy;
     proxy.freeze();
     await sleep(milliseconds);
     proxy.cut();

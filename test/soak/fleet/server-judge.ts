@@ -20,6 +20,12 @@ interface Place {
   readonly returnedAt: number;
 }
 
+/** The violations of a history whose calls have all ended: nothing may be left. */
+export function violationsAtEnd({ violations, left: { leases, waiters } }: ServerVerdict): string[] {
+  const isEmpty = leases + waiters === 0;
+  return [...violations, ...(isEmpty ? [] : [`the trace ends with ${leases} leases and ${waiters} waiters`])];
+}
+
 export interface ServerVerdict {
   /** The first violations, with the index of their entry. */
   readonly violations: readonly string[];
