@@ -4,8 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { RedisThrottle } from 'headgate/redis';
-import { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import { Callers } from '../soak/fleet/callers.js';
 import { type HoldsVerdict, judgeHolds, type Life, servedByProcess } from '../soak/fleet/holds-judge.js';
 import { type Report, writeReport } from '../soak/fleet/reports.js';
@@ -13,20 +12,9 @@ import { joinWords } from './batch-words.js';
 import { ServerJudge, type ServerVerdict } from '../soak/fleet/server-judge.js';
 import { type TraceEntry, tracedClient, TraceReader } from '../soak/fleet/traced-client.js';
 import { readLua, type Replacements } from '../support/lua-loader.js';
-import { type RedisServer, startRedis } from '../support/redis-server.js';
+import { client as admin, server } from './own-server.js';
 import { NO_FAST_PATH, scriptFile, STEP } from './scripts/support.js';
 import { until } from './support.js';
-
-let server: RedisServer;
-let admin: Redis;
-beforeAll(async () => {
-  server = await startRedis();
-  admin = new Redis(server.url);
-});
-afterAll(async () => {
-  admin.disconnect();
-  await server.stop();
-});
 
 const CALLS = 150;
 const LIMIT = 2;

@@ -6,6 +6,22 @@ import type { Batch, CallId, Command, Lease, Message, Permission, Process, Proce
 /** A call without a lease and without a place. */
 export const NO_LEASE = { lease: -1, slot: -1, ticket: 0, isOld: false } as const;
 
+/** A process that has sent nothing and holds nothing. */
+export const newProcess = (): Process => ({
+  crashed: false,
+  epoch: 0,
+  sequence: 0,
+  age: 0,
+  outbox: [],
+  unanswered: [],
+  permission: undefined,
+  seenVersion: 0,
+  lingering: [],
+  restores: false,
+  listsNext: false,
+  statedAge: -1,
+});
+
 export const waitersOf = (state: State, process: ProcessId, { calls }: Rules): CallId[] =>
   calls[process]!.filter((call) => state.calls[call]!.status === 'waiting');
 

@@ -308,20 +308,7 @@ function older<T extends { readonly age: number }>(sent: T): T {
 function crash(state: State, process: ProcessId, rules: Rules): void {
   const { requests, late } = state.links[process]!;
   state.links[process] = { requests, replies: [], messages: [], late };
-  state.processes[process] = {
-    crashed: true,
-    epoch: 0,
-    sequence: 0,
-    age: 0,
-    outbox: [],
-    unanswered: [],
-    permission: undefined,
-    seenVersion: 0,
-    lingering: [],
-    restores: false,
-    listsNext: false,
-    statedAge: -1,
-  };
+  state.processes[process] = { ...processes.newProcess(), crashed: true };
   for (const [call, owner] of rules.owners.entries())
     if (owner === process) state.calls[call] = { ...processes.NO_LEASE, status: 'ended' };
 }
