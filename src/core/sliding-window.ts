@@ -180,7 +180,7 @@ export class SlidingWindow implements Budget {
   #add(now: number, cost: number, serial: number): void {
     this.#total += cost;
     const last = this.#times.length - 1;
-    // The last entry is live, because `#expire` removes the entries once all of them have expired.
+    // If there is a last entry, it is live: `#expire` removes all entries once the last one has expired.
     if (now <= (this.#times[last] ?? -Infinity)) {
       (this.#costs[last] as number) += cost;
       (this.#sums[last] as number) += cost;

@@ -34,7 +34,7 @@ export class ThrottleLimits implements NamedRates {
   maxCosts: readonly number[] = [];
   readonly isNamed: boolean;
 
-  /** Full budgets for the limits that are given or, with `model`, for the limits of `model`. */
+  /** Creates a full budget for each rate. With `model`, copies the budgets of `model`, which takes less time. */
   constructor(settings: Settings, current: CheckedLimits, model?: ThrottleLimits) {
     this.settings = settings;
     this.current = current;

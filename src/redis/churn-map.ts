@@ -1,5 +1,5 @@
 /**
- * A map whose entries leave it soon.
+ * A map for entries that stay for a short time.
  *
  * When a `Map` of V8 grows or shrinks, its former table refers to the new one. Once a former table is in the old
  * generation, each later collection of young objects keeps all later tables with their entries, until the next full

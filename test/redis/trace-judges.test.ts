@@ -266,9 +266,10 @@ describe('the judge of the reports finds', () => {
   ])('%s', (_, one, others, violation) => {
     expect(judge(one, others)).toEqual([violation]);
   });
+});
 
-  it('no fault of the format: a line has every field of its report', () => {
-    expect(writeReport(held(1, 20.5))).toBe('held 1 20.5000 1 1 7 1 0\n');
-    expect(writeReport(called(1, 2))).toBe('called 1 2.0000\n');
-  });
+test('a line of the file of reports has every field of its report', () => {
+  const held: Report = { kind: 'held', call: 1, at: 20.5, slot: 1, item: '1 7 1 0' };
+  expect(writeReport(held)).toBe('held 1 20.5000 1 1 7 1 0\n');
+  expect(writeReport({ kind: 'called', call: 1, at: 2 })).toBe('called 1 2.0000\n');
 });

@@ -73,7 +73,7 @@ const stop = new AbortController();
 async function play({ part, index, tally }: Running, historySeed: number): Promise<boolean> {
   const beat = (): void => watchdog.beat(index, historySeed);
   beat();
-  // The event loop may run a history for longer than it may be blocked.
+  // A history may last longer than the watchdog waits, so a timer reports that the event loop is alive.
   const beating = setInterval(beat, 1_000);
   try {
     await within(part.historySeconds ?? MAX_HISTORY_SECONDS, part.play(historySeed, tally), 'the history');

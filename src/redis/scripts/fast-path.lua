@@ -59,7 +59,7 @@ do
       -- still marks all of them as taken.
       local freed, next_freed
       while at_word <= #commands do
-        -- A release has no cost: the next word of the batch stands there.
+        -- A release has no cost, so for a release `at_cost` is the place of the next command.
         local _, till, word, serial, at_cost, cost =
           find(commands, '^([ABR])\n([^\n]*)\n()([^\n]*)\n?[^\n]*\n?', at_word)
         if not word or (word == 'B' and not levels) then break end
@@ -69,7 +69,7 @@ do
           if from and from < slots_at then
             local _, line_till, slot = find(packed, '^(%d+) [^\n]*', from + #id)
             if not slot or slot == '0' then break end
-            -- The slots follow the last line.
+            -- The last line ends where the slots begin.
             if line_till >= slots_at then line_till = slots_at - 1 end
             cut_till, leases_size = line_till, leases_size - (line_till - from + 1)
             if cuts then

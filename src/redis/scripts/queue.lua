@@ -49,7 +49,7 @@ local function next_ticket()
 end
 local function flush_queue()
   if joined[1] then
-    -- The last one first: Redis searches the place of each from the head of a short queue.
+    -- In reverse order, which is faster: Redis searches the place of a waiter from the head of a short queue.
     local words = {}
     for index = #joined, 1, -1 do
       local member = joined[index]

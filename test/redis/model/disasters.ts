@@ -35,7 +35,7 @@ export function strike(state: State, disaster: Disaster, rules: Rules): void {
       forget(state);
       return;
     case 'the clock of the server is set back':
-      // Nothing has happened in Redis since the latest batch, so all is at least as old.
+      // The clock goes back to the instant of the latest batch. Redis has recorded nothing since that batch.
       advance(redis, -redis.silence);
       redis.lag = redis.silence;
       redis.silence = 0;

@@ -72,8 +72,8 @@ export function violationOfStep(before: State, notes: readonly Note[], rules: Ru
 }
 
 /**
- * Whether a call may be served before a waiter. A waiter that returns after a loss of all data is passed by calls that
- * came after the loss, and if it returns late by all calls, until the bound.
+ * Whether a call may be served before a waiter. After a loss of all data, a waiter returns to its place. Until the
+ * bound, calls that arrived after the loss may pass this waiter. If the waiter returns late, every call may pass it.
  */
 function mayPass(call: CallId, { call: waiting, age, isLate }: Place, { calls }: State): boolean {
   return calls[waiting]!.isOld && age < BOUND && (isLate || !calls[call]!.isOld);
