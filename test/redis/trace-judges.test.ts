@@ -102,6 +102,7 @@ describe('the judge of the trace finds a script that', () => {
       'leaves the last waiter in the queue',
       /a slot is free while call \d+ waits/,
       () => planted('grants', 'while waiting > 0 do', 'while waiting > 1 do'),
+      { longestRest: 20 },
     ],
     [
       'loses some releases',
