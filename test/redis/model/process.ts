@@ -6,11 +6,11 @@ import type { Batch, CallId, Command, Lease, Message, Permission, Process, Proce
 /** A call without a lease and without a place. */
 export const NO_LEASE = { lease: -1, slot: -1, ticket: 0, isOld: false } as const;
 
-/** A process that has sent nothing and holds nothing. */
-export const newProcess = (): Process => ({
+/** A process that holds nothing. `sequence`: the number of its next batch. */
+export const newProcess = (sequence = 0): Process => ({
   crashed: false,
   epoch: 0,
-  sequence: 0,
+  sequence,
   age: 0,
   outbox: [],
   unanswered: [],

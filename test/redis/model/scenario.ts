@@ -1,5 +1,5 @@
 /** The initial state of a run of the model, and what may happen in the run. */
-import { newProcess, NO_LEASE } from './process.js';
+import { newProcess } from './process.js';
 import type { Rules } from './rules.js';
 import type { Budget, ProcessId, State } from './state.js';
 
@@ -30,10 +30,12 @@ export function initialState({ rules, holding, concurrency, budget }: Scenario):
       lag: 0,
       grace: 0,
     },
-    processes: [0, 1].map((process) => ({ ...newProcess(), sequence: hasLease(process) ? 1 : 0 })),
+    processes: [0, 1].map((process) => newProcess(hasLease(process) ? 1 : 0)),
     links: [0, 1].map(() => ({ requests: [], replies: [], messages: [], late: undefined })),
     calls: owners.map((_, call) =>
-      call < holding ? { ...NO_LEASE, status: 'holding', lease: call, slot: call } : { ...NO_LEASE, status: 'idle' },
+      call < holding
+        ? { status: 'holding', lease: call, slot: call, ticket: 0, isOld: false }
+        : { status: 'idle', lease: -1, slot: -1, ticket: 0, isOld: false },
     ),
     budget: {
       crash: 0,
