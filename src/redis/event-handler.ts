@@ -5,7 +5,7 @@ import { tooLargeError } from '../core/cost.js';
 import { readName } from './charge.js';
 import { labelOf, queueFullError, timeoutError } from './options.js';
 import type { Outbox } from './outbox.js';
-import type { ParticipantParts } from './participant.js';
+import type { ParticipantParts } from './participant-parts.js';
 import type { Permission } from './permission.js';
 import { type Event, FOREVER } from './protocol.js';
 

@@ -11,7 +11,7 @@ import { HeldLeases } from './held-leases.js';
 import { Lease, type LeaseIssuer, type RedisGrant } from './lease.js';
 import { labelOf } from './options.js';
 import type { Outbox } from './outbox.js';
-import type { ParticipantParts } from './participant.js';
+import type { ParticipantParts } from './participant-parts.js';
 import type { Permission } from './permission.js';
 import { decodeItem, type Reply } from './protocol.js';
 import { type Renewal, SAFE_SHARE } from './renewal.js';

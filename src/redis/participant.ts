@@ -10,9 +10,8 @@
  * not know this participant any more, `restate` states all leases and waiters anew. So every loss of a message, a
  * connection or a server ends there, and needs no further handling.
  */
-import type { NamedRates, Terms } from '../core/cost.js';
+import type { Terms } from '../core/cost.js';
 import { development } from '../core/development.js';
-import type { EventPublisher } from '../core/events.js';
 import type { AcquireOptions } from '../core/gate.js';
 import { Alarm } from './alarm.js';
 import { type Batch, type BatchTerms, type OutboxOwner, serialsOf } from './batch.js';
@@ -23,41 +22,14 @@ import { EventHandler } from './event-handler.js';
 import type { Fallback } from './fallback.js';
 import { Holdings } from './holdings.js';
 import type { Lease } from './lease.js';
-import { type Labelled, timeoutError } from './options.js';
+import { timeoutError } from './options.js';
 import { Outbox } from './outbox.js';
+import type { ParticipantParts } from './participant-parts.js';
 import { Permission } from './permission.js';
 import { type Command, decodeEvent, Flag, FOREVER, type Reply } from './protocol.js';
 import { Renewal, SAFE_SHARE } from './renewal.js';
 import type { EventSink } from './shared-connection.js';
 import type { SteadyClock } from './steady-clock.js';
-import type { Wire } from './wire.js';
-
-/** The objects and settings that a participant needs. */
-export interface ParticipantParts {
-  /** The throttle object, for messages. */
-  readonly face: Labelled;
-  readonly clock: SteadyClock;
-  readonly wire: Wire;
-  readonly publisher: EventPublisher;
-  /** Grants permits while Redis fails; `undefined` without `failOpen`. */
-  readonly fallback: Fallback | undefined;
-  /** The named rates; `undefined` without names. */
-  readonly rates?: NamedRates | undefined;
-  readonly ttl: number;
-  /** Seconds; 0 once the throttle object accepts no calls. */
-  readonly linger: number;
-  readonly maxQueue: number;
-  /** Called when nothing is held, no call waits and Redis has confirmed everything. */
-  readonly onIdle: () => void;
-  /** Whether the throttle object is used no more once it is idle. */
-  readonly isLeaving: () => boolean;
-  /** Whether the throttle object is closed and idle. */
-  readonly isDisposed: () => boolean;
-  /** Called with 1 when a call waits, and with -1 when it does not wait any more. */
-  readonly onResize?: (change: 1 | -1) => void;
-  /** Ends a call that gets no permit. */
-  readonly settleWithoutPermit: (call: Call, error: unknown, reason?: 'aborted') => void;
-}
 
 /** The most waiters in one list. A larger batch would delay other clients. */
 const WAITERS_PER_BATCH = 500;
