@@ -26,13 +26,11 @@ import { timeoutError } from './options.js';
 import { Outbox } from './outbox.js';
 import type { ParticipantParts } from './participant-parts.js';
 import { Permission } from './permission.js';
-import { type Command, decodeEvent, Flag, FOREVER, type Reply } from './protocol.js';
+import { type Command, decodeEvent, Flag, type Reply } from './protocol.js';
 import { Renewal, SAFE_SHARE } from './renewal.js';
 import type { EventSink } from './shared-connection.js';
+import { listWaiters, repeatFirst, stateAll, withoutEnded } from './statement.js';
 import type { SteadyClock } from './steady-clock.js';
-
-/** The most waiters in one list. A larger batch would delay other clients. */
-const WAITERS_PER_BATCH = 500;
 
 export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #parts: ParticipantParts;
@@ -157,12 +155,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   close(error: Error): void {
     this.#permission.block();
     this.#holdings.returnLingering();
-    for (const call of this.#calls.list()) {
-      // A subscriber of a refusal may abort other calls.
-      if (!this.#calls.has(call)) continue;
-      this.#cancel(call);
-      this.#parts.settleWithoutPermit(call, call.tries ? undefined : error);
-    }
+    this.refuse(() => error);
   }
 
   /** Returns lingering slots, and calls `onIdle` as soon as nothing is left. */
@@ -237,12 +230,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   restate(): Command[] {
     this.#holdings.checkExpiry();
-    const commands = this.#holds();
-    for (const call of this.#calls.list()) {
-      const { serial, charge: cost, ticket } = call;
-      if (ticket > 0 && ticket < FOREVER) commands.push({ kind: 'wait', serial, cost, ticket });
-      else commands.push({ kind: 'acquire', serial, cost, timeout: call.timeout });
-    }
+    const commands = stateAll(this.#holdings.leases.grants(), this.#calls.list());
     const now = this.#clock.now();
     this.#renewal.listed(now);
     if (commands.some(({ kind }) => kind === 'wait')) this.#permission.suspend(now);
@@ -250,20 +238,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   }
 
   repeatFirst(commands: readonly Command[]): Command[] {
-    return [
-      ...commands.filter(({ kind }) => kind === 'replace'),
-      ...this.#holds(),
-      ...commands.filter((command) => command.kind !== 'replace' && command.kind !== 'hold' && this.#isNeeded(command)),
-    ];
-  }
-
-  /** Whether a command is still to be sent. The request of a call that has ended is not. */
-  #isNeeded(command: Command): boolean {
-    return command.kind !== 'acquire' || this.#calls.get(command.serial) !== undefined;
-  }
-
-  #holds(): Command[] {
-    return this.#holdings.leases.grants().map(({ serial, item }) => ({ kind: 'hold', serial, item }));
+    return repeatFirst(commands, this.#holdings.leases.grants(), this.#calls);
   }
 
   onReply(batch: Batch, reply: Reply): void {
@@ -307,7 +282,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       this.#cancel(call);
       this.#parts.settleWithoutPermit(call, error);
     }
-    batch.commands = batch.commands.filter((command) => this.#isNeeded(command));
+    batch.commands = withoutEnded(batch.commands, this.#calls);
     const isGone = this.#calls.size === 0 && this.#holdings.leases.isEmpty;
     if (isGone && (now >= this.#renewal.expiredAt || (this.#parts.isLeaving() && this.#outbox.isFailing)))
       this.#outbox.abandon(error);
@@ -394,13 +369,10 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   /** Sends the list of all waiters. Redis repeats the grants whose messages were lost. */
   #listWaiters(now: number): void {
-    const commands: Command[] = [];
-    for (const { serial, charge: cost, ticket } of this.#calls.list())
-      if (ticket > 0) commands.push({ kind: 'wait', serial, cost, ticket });
     this.#renewal.listed(now);
-    for (let from = 0; from === 0 || from < commands.length; from += WAITERS_PER_BATCH)
+    for (const waiters of listWaiters(this.#calls.list()))
       // The list is still due: it follows as soon as Redis replies again.
-      if (!this.#outbox.sendNow(commands.slice(from, from + WAITERS_PER_BATCH))) return this.#renewal.listed(-Infinity);
+      if (!this.#outbox.sendNow(waiters)) return this.#renewal.listed(-Infinity);
   }
 
   /** Moves all calls to the fallback, in order. */
