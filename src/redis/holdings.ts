@@ -14,6 +14,7 @@ import type { Outbox } from './outbox.js';
 import type { ParticipantParts } from './participant-parts.js';
 import type { Permission } from './permission.js';
 import { decodeItem, type Reply } from './protocol.js';
+import type { Registration } from './registration.js';
 import { type Renewal, SAFE_SHARE } from './renewal.js';
 
 export class Holdings implements LeaseIssuer {
@@ -23,15 +24,13 @@ export class Holdings implements LeaseIssuer {
   readonly #outbox: Outbox;
   readonly #renewal: Renewal;
   readonly #permission: Permission;
-  /** Receives messages, before a command is sent. */
-  readonly #register: () => void;
+  readonly #registration: Registration;
   /** A deadline has changed. */
   readonly #onChange: () => void;
 
   constructor(
     parts: ParticipantParts,
-    { calls, outbox, renewal, permission }: HoldingsParts,
-    register: () => void,
+    { calls, outbox, renewal, permission, registration }: HoldingsParts,
     onChange: () => void,
   ) {
     this.#parts = parts;
@@ -39,7 +38,7 @@ export class Holdings implements LeaseIssuer {
     this.#outbox = outbox;
     this.#renewal = renewal;
     this.#permission = permission;
-    this.#register = register;
+    this.#registration = registration;
     this.#onChange = onChange;
   }
 
@@ -76,7 +75,7 @@ export class Holdings implements LeaseIssuer {
     const { cost, costs, grant } = permit as Lease;
     // The number 0 belongs to a grant without a rate.
     if (grant.item.endsWith(' 0') || this.#parts.isDisposed()) return;
-    this.#register();
+    this.#registration.begin(this.now());
     const { rates } = this.#parts;
     let charge: Charge = cost;
     if (rates !== undefined) {
@@ -175,4 +174,5 @@ interface HoldingsParts {
   readonly outbox: Outbox;
   readonly renewal: Renewal;
   readonly permission: Permission;
+  readonly registration: Registration;
 }

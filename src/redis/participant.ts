@@ -27,6 +27,7 @@ import { Outbox } from './outbox.js';
 import type { ParticipantParts } from './participant-parts.js';
 import { Permission } from './permission.js';
 import { type Command, decodeEvent, Flag, type Reply } from './protocol.js';
+import { Registration } from './registration.js';
 import { Renewal, SAFE_SHARE } from './renewal.js';
 import type { EventSink } from './shared-connection.js';
 import { listWaiters, repeatFirst, stateAll, withoutEnded } from './statement.js';
@@ -39,13 +40,10 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #outbox: Outbox;
   readonly #renewal: Renewal;
   readonly #permission: Permission;
+  readonly #registration: Registration;
   readonly #holdings: Holdings;
   readonly #events: EventHandler;
   readonly #alarm: Alarm;
-  /** Whether messages are received: while the participant has a lease, a pending call or an unanswered batch. */
-  #isRegistered = false;
-  /** The owner name whose messages are received; empty for none. */
-  #channel = '';
   /** Whether a caller waits for the end of all work, so that the alarm must keep the process alive. */
   #isAwaited = false;
   /** The error of the last call of the script, if it failed. */
@@ -55,15 +53,13 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#parts = parts;
     this.#clock = parts.clock;
     this.#calls = new PendingCalls(parts.clock, this, parts.onResize);
-    this.#outbox = new Outbox(this, parts.ttl);
-    this.#renewal = new Renewal(parts.ttl);
-    this.#permission = new Permission(parts.ttl);
-    this.#holdings = new Holdings(
-      parts,
-      { calls: this.#calls, outbox: this.#outbox, renewal: this.#renewal, permission: this.#permission },
-      () => this.#register(this.#clock.now()),
-      () => this.onChange(),
-    );
+    const outbox = (this.#outbox = new Outbox(this, parts.ttl));
+    const renewal = (this.#renewal = new Renewal(parts.ttl));
+    const permission = (this.#permission = new Permission(parts.ttl));
+    const registration = new Registration(this, parts.wire.connection, outbox, renewal, permission);
+    this.#registration = registration;
+    const own = { calls: this.#calls, outbox, renewal, permission, registration };
+    this.#holdings = new Holdings(parts, own, () => this.onChange());
     const cancel = (call: Call): void => this.#cancel(call);
     this.#events = new EventHandler(parts, this.#calls, this.#holdings, this.#permission, this.#outbox, cancel);
     this.#alarm = new Alarm(parts.clock, () => this.#onAlarm());
@@ -77,13 +73,14 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     return this.#calls.size;
   }
 
+  /** Whether messages are received: while the participant has a lease, a pending call or an unanswered batch. */
   get isRegistered(): boolean {
-    return this.#isRegistered;
+    return this.#registration.isActive;
   }
 
   /** Whether Redis may still know the owner. */
   get isKnown(): boolean {
-    return this.#isRegistered || (this.#outbox.name !== '' && this.#clock.now() < this.#renewal.safeUntil);
+    return this.isRegistered || (this.#outbox.name !== '' && this.#clock.now() < this.#renewal.safeUntil);
   }
 
   /** Requests a permit. The promise of a refused `tryAcquire` resolves with `undefined`. */
@@ -106,7 +103,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       }
       if (this.#holdings.reuseLingering(call, now)) return;
       if (options.timeout !== 0) development.aids?.checkNested(this.#parts.face, terms?.slots ?? 1);
-      this.#register(now);
+      this.#registration.begin(now);
       if (this.#calls.size === 0) this.#renewal.listed(now);
       try {
         // The signal may abort inside its own `addEventListener`.
@@ -125,7 +122,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   /** Sends a command, or only the limits, and waits for the reply. The permission is void until then. */
   confirm(command: Command | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#register(this.#clock.now());
+      this.#registration.begin(this.#clock.now());
       const unblock = this.#permission.block();
       const onDone = (): void => {
         unblock();
@@ -214,9 +211,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   }
 
   beginEpoch(): string {
-    this.#listenTo(this.#parts.wire.connection.createOwner());
-    this.#permission.drop();
-    return this.#channel;
+    return this.#registration.beginEpoch();
   }
 
   terms(): BatchTerms {
@@ -296,9 +291,9 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   onChange(): void {
     const waits = this.#calls.size > 0;
     const holds = !this.#holdings.leases.isEmpty;
-    if (!waits && !holds && this.#outbox.isEmpty) this.#unregister();
+    if (!waits && !holds && this.#outbox.isEmpty) this.#end();
     const isFailing = this.#outbox.isFailing;
-    const next = !this.#isRegistered
+    const next = !this.isRegistered
       ? Infinity
       : Math.min(
           waits && !isFailing ? this.#parts.wire.wakeup.at : Infinity,
@@ -327,42 +322,20 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   /** Retries at once: Redis has replied again, though too late for the call. */
   readonly #onLateReply = (): void => {
-    if (!this.#isRegistered) return;
+    if (!this.isRegistered) return;
     this.#outbox.retry();
     this.onChange();
   };
 
   /** Tries whether Redis replies again. */
   #probe(): void {
-    this.#register(this.#clock.now());
+    this.#registration.begin(this.#clock.now());
     if (this.#outbox.isEmpty) this.#outbox.sendNow([]);
     else this.#outbox.retry();
   }
 
-  /** Receives messages, before the first command is sent. */
-  #register(now: number): void {
-    if (this.#isRegistered) return;
-    this.#isRegistered = true;
-    // After a long silence, Redis has forgotten the owner, or is about to.
-    if (now >= this.#renewal.safeUntil) this.#outbox.forget();
-    if (this.#outbox.name !== '') this.#listenTo(this.#outbox.name);
-    this.#renewal.begin(now);
-  }
-
-  /** Receives the messages for the owner `name` from now on, and no others. */
-  #listenTo(name: string): void {
-    const { connection } = this.#parts.wire;
-    if (this.#channel !== '') connection.unregister(this.#channel);
-    this.#channel = name;
-    if (name !== '') connection.register(name, this);
-  }
-
-  #unregister(): void {
-    if (this.#isRegistered) {
-      this.#isRegistered = false;
-      this.#permission.drop();
-      this.#listenTo('');
-    }
+  #end(): void {
+    this.#registration.end();
     this.#isAwaited = false;
     this.#parts.onIdle();
   }
