@@ -2,18 +2,13 @@
  * One throttle object as a participant of the fleet: its calls, its leases, and the decisions of this process. Redis
  * makes all other decisions (`scripts/step.lua`).
  *
- * No polling: Redis notifies a waiter when it is granted. The alarm has five reasons only: the head of the queue is
- * due, leases and waiters must be renewed, a lingering slot must be returned, a failed batch must be sent again, and
- * the last renewal is so long ago that the leases are lost.
- *
- * A renewal also repairs. It lists the waiters, and Redis repeats the grants whose messages were lost. If Redis does
+ * A renewal (`schedule.ts`) also repairs. It lists the waiters, and Redis repeats the grants whose messages were lost. If Redis does
  * not know this participant any more, `restate` states all leases and waiters anew. So every loss of a message, a
  * connection or a server ends there, and needs no further handling.
  */
 import type { Terms } from '../core/cost.js';
 import { development } from '../core/development.js';
 import type { AcquireOptions } from '../core/gate.js';
-import { Alarm } from './alarm.js';
 import { type Batch, type BatchTerms, type OutboxOwner, serialsOf } from './batch.js';
 import type { Charge } from './charge.js';
 import { abortReasonOf, type Call, type CallSink, PendingCalls } from './calls.js';
@@ -29,8 +24,9 @@ import { Permission } from './permission.js';
 import { type Command, decodeEvent, Flag, type Reply } from './protocol.js';
 import { Registration } from './registration.js';
 import { Renewal, SAFE_SHARE } from './renewal.js';
+import { Schedule } from './schedule.js';
 import type { EventSink } from './shared-connection.js';
-import { listWaiters, repeatFirst, stateAll, withoutEnded } from './statement.js';
+import { repeatFirst, stateAll, withoutEnded } from './statement.js';
 import type { SteadyClock } from './steady-clock.js';
 
 export class Participant implements CallSink, EventSink, OutboxOwner {
@@ -43,9 +39,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #registration: Registration;
   readonly #holdings: Holdings;
   readonly #events: EventHandler;
-  readonly #alarm: Alarm;
-  /** Whether a caller waits for the end of all work, so that the alarm must keep the process alive. */
-  #isAwaited = false;
+  readonly #schedule: Schedule;
   /** The error of the last call of the script, if it failed. */
   #failure: ThrottleBackendError | undefined;
 
@@ -62,7 +56,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#holdings = new Holdings(parts, own, () => this.onChange());
     const cancel = (call: Call): void => this.#cancel(call);
     this.#events = new EventHandler(parts, this.#calls, this.#holdings, this.#permission, this.#outbox, cancel);
-    this.#alarm = new Alarm(parts.clock, () => this.#onAlarm());
+    const due = { ...own, holdings: this.#holdings, wakeup: parts.wire.wakeup };
+    this.#schedule = new Schedule(parts.clock, due, () => this.onChange());
   }
 
   get held(): number {
@@ -157,7 +152,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   /** Returns lingering slots, and calls `onIdle` as soon as nothing is left. */
   awaitIdle(): void {
-    this.#isAwaited = true;
+    this.#schedule.isAwaited = true;
     this.#holdings.returnLingering();
     this.onChange();
   }
@@ -199,7 +194,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   /** Messages may have been lost. */
   reconcile(): void {
-    if (this.#calls.size > 0) this.#listWaiters(this.#clock.now());
+    if (this.#calls.size > 0) this.#schedule.sendWaiters(this.#clock.now());
     // The reply shows whether Redis still knows the leases, and whether released slots may still linger.
     else if (!this.#holdings.leases.isEmpty) this.#outbox.sendNow([]);
   }
@@ -287,37 +282,10 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     return this.#clock.now();
   }
 
-  /** Sets the alarm to the next instant at which something is due. */
+  /** Something may be due at another instant, or everything may be done. */
   onChange(): void {
-    const waits = this.#calls.size > 0;
-    const holds = !this.#holdings.leases.isEmpty;
-    if (!waits && !holds && this.#outbox.isEmpty) this.#end();
-    const isFailing = this.#outbox.isFailing;
-    const next = !this.isRegistered
-      ? Infinity
-      : Math.min(
-          waits && !isFailing ? this.#parts.wire.wakeup.at : Infinity,
-          (holds || waits) && !isFailing ? this.#renewal.dueAt(waits) : Infinity,
-          holds ? this.#renewal.safeUntil : Infinity,
-          this.#holdings.leases.lingersUntil,
-          this.#outbox.retryAt,
-        );
-    this.#alarm.set(next, holds || waits || this.#isAwaited);
-  }
-
-  #onAlarm(): void {
-    const now = this.#clock.now();
-    this.#holdings.checkExpiry();
-    this.#holdings.returnLingering(now);
-    const waits = this.#calls.size > 0;
-    if (now >= this.#outbox.retryAt) this.#outbox.retry();
-    else if (now >= this.#renewal.dueAt(waits)) {
-      if (waits && this.#renewal.isListDue(now)) this.#listWaiters(now);
-      else this.#outbox.sendNow([]);
-      this.#renewal.sent();
-    }
-    if (this.#parts.wire.wakeup.take(now)) this.#outbox.sendNow([]);
-    this.onChange();
+    if (this.#calls.size === 0 && this.#holdings.leases.isEmpty && this.#outbox.isEmpty) this.#end();
+    this.#schedule.update();
   }
 
   /** Retries at once: Redis has replied again, though too late for the call. */
@@ -336,16 +304,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   #end(): void {
     this.#registration.end();
-    this.#isAwaited = false;
+    this.#schedule.isAwaited = false;
     this.#parts.onIdle();
-  }
-
-  /** Sends the list of all waiters. Redis repeats the grants whose messages were lost. */
-  #listWaiters(now: number): void {
-    this.#renewal.listed(now);
-    for (const waiters of listWaiters(this.#calls.list()))
-      // The list is still due: it follows as soon as Redis replies again.
-      if (!this.#outbox.sendNow(waiters)) return this.#renewal.listed(-Infinity);
   }
 
   /** Moves all calls to the fallback, in order. */
