@@ -58,11 +58,10 @@ import { IdleListeners, type IdleOptions, readBelow } from './idle.js';
 import { addInspection, readFields, type ThrottleData } from './inspect.js';
 import { checkLimits, checkSettings, type Rate, type Settings } from './limits.js';
 import { clearedMessage, DRAINS, refusal } from './refusals.js';
-import { checkFunction, checkNumber, checkObject, invalid } from './validation.js';
+import { checkFunction, checkNumber, invalid, readOnlyLower } from './validation.js';
 import type { AcquireOptions, CorrectOptions, Gate } from './gate.js';
 import { mapItems, type MapOptions, wrapFunction } from './map.js';
 import { addDisposal } from './dispose.js';
-import { checkOptionNames } from './option-names.js';
 import { Grant, runWithPermit, type ThrottlePermit } from './permit.js';
 import { readSettings, THROTTLE_SETTINGS } from './settings.js';
 import { ThrottleLimits } from './throttle-limits.js';
@@ -443,10 +442,7 @@ export class Throttle<Name extends string = never> implements Gate {
    * console.log(Math.round(llm.levels.tokens));             // → 150000
    */
   correct(levels: Cost<Name>, options: CorrectOptions = {}): void {
-    checkObject('options', options);
-    checkOptionNames('correct', options, ['onlyLower']);
-    const { onlyLower = false } = options;
-    if (typeof onlyLower !== 'boolean') throw invalid('onlyLower', 'a boolean', onlyLower);
+    const onlyLower = readOnlyLower(options);
     const vector = readLevels(levels, this.#limits);
     const now = this.#now();
     if (onlyLower) this.#limits.budget?.lower(now, vector[0], ++this.#serial, vector);

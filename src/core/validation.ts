@@ -74,6 +74,15 @@ export function checkAcquireOptions(options: {
   checkSignal(signal);
 }
 
+/** Throws unless `options` are valid {@link CorrectOptions}. Returns `onlyLower`. */
+export function readOnlyLower(options: { onlyLower?: boolean | undefined }): boolean {
+  checkObject('options', options);
+  checkOptionNames('correct', options, ['onlyLower']);
+  const { onlyLower = false } = options;
+  if (typeof onlyLower !== 'boolean') throw invalid('onlyLower', 'a boolean', onlyLower);
+  return onlyLower;
+}
+
 /** Throws unless `signal` is an `AbortSignal`. Throws the reason of a signal that has already aborted. */
 export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal === undefined) return;

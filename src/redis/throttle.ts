@@ -8,11 +8,10 @@ import { IdleListeners, type IdleOptions, readBelow } from '../core/idle.js';
 import { addInspection, readFields, type ThrottleData } from '../core/inspect.js';
 import type { Rate } from '../core/limits.js';
 import { mapItems, type MapOptions, wrapFunction } from '../core/map.js';
-import { checkOptionNames } from '../core/option-names.js';
 import { runWithPermit } from '../core/permit.js';
 import { Throttle } from '../core/throttle.js';
 import type { Limits } from '../core/throttle-options.js';
-import { checkAcquireOptions, checkFunction, checkNumber, checkObject, invalid } from '../core/validation.js';
+import { checkAcquireOptions, checkFunction, checkNumber, readOnlyLower } from '../core/validation.js';
 import type { Call } from './calls.js';
 import { encodeCharge } from './charge.js';
 import { ignore } from './drivers/driver.js';
@@ -330,10 +329,7 @@ export class RedisThrottle<Name extends string = never> implements Gate {
    * await llm.close();
    */
   async correct(levels: Cost<Name>, options: CorrectOptions = {}): Promise<void> {
-    checkObject('options', options);
-    checkOptionNames('correct', options, ['onlyLower']);
-    const { onlyLower = false } = options;
-    if (typeof onlyLower !== 'boolean') throw invalid('onlyLower', 'a boolean', onlyLower);
+    const onlyLower = readOnlyLower(options);
     const text = this.#rates.readLevels(levels);
     const command: Command = { kind: 'correct', levels: text, onlyLower };
     await this.#confirm(command, () => this.#fallback.correct(levels, options));
