@@ -138,6 +138,18 @@ export function checkOptions(options: RedisThrottleOptions): CheckedOptions {
   return { key, ttl, prefix, failOpen, linger, commandTimeout, maxQueue, clock };
 }
 
+/** The names of the options that a throttle of this process has, too. */
+type LocalOptionName =
+  'capacity' | 'concurrency' | 'period' | 'burst' | 'window' | 'margin' | 'also' | 'maxQueue' | 'name' | 'clock';
+
+/** The options of the throttle of this process. It publishes no events, since the gate on Redis does. */
+export function localOptions(
+  options: RedisKeyedThrottleOptions,
+): Pick<RedisKeyedThrottleOptions, LocalOptionName> & { silent: true } {
+  const { capacity, concurrency, period, burst, window, margin, also, maxQueue, name, clock } = options;
+  return { capacity, concurrency, period, burst, window, margin, also, maxQueue, name, clock, silent: true };
+}
+
 /** The properties of a throttle that error messages show. */
 export interface Labelled {
   readonly key: string;

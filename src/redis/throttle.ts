@@ -19,7 +19,14 @@ import { Fallback, type LocalGate } from './fallback.js';
 import { readState, type RedisState, resetState, type RunScript } from './inspect.js';
 import { keyNames } from './key-names.js';
 import type { Lease, RedisPermit } from './lease.js';
-import { checkOptions, clearedError, closedError, labelOf, type RedisThrottleOptions } from './options.js';
+import {
+  checkOptions,
+  clearedError,
+  closedError,
+  labelOf,
+  localOptions,
+  type RedisThrottleOptions,
+} from './options.js';
 import { Participant } from './participant.js';
 import type { Command } from './protocol.js';
 import { FleetRates } from './rates.js';
@@ -100,10 +107,9 @@ export class RedisThrottle<Name extends string = never> implements Gate {
     addDisposal(RedisThrottle.prototype, 'asyncDispose', disposeRedisThrottle);
     addInspection(RedisThrottle.prototype, 'RedisThrottle');
     const { key, ttl, prefix, failOpen, linger, commandTimeout, maxQueue, clock: source } = checkOptions(options);
-    const { capacity, concurrency, period, burst, window, margin, also, name } = options;
-    const settings = { capacity, concurrency, period, burst, window, margin, also };
-    this.#local = new Throttle<string>({ ...settings, maxQueue, name, clock: source, silent: true });
-    this.#rates = new FleetRates(this.#local, { burst, window, margin }, () => labelOf(this));
+    const settings = localOptions(options);
+    this.#local = new Throttle<string>(settings);
+    this.#rates = new FleetRates(this.#local, settings, () => labelOf(this));
     const rates = this.#rates.names.length === 0 ? undefined : this.#rates;
     const clock = new SteadyClock(source);
     const publisher = new EventPublisher(this, clock, this.#rates.names);
