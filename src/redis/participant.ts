@@ -284,7 +284,11 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   /** Something may be due at another instant, or everything may be done. */
   onChange(): void {
-    if (this.#calls.size === 0 && this.#holdings.leases.isEmpty && this.#outbox.isEmpty) this.#end();
+    if (this.#calls.size === 0 && this.#holdings.leases.isEmpty && this.#outbox.isEmpty) {
+      this.#registration.end();
+      this.#schedule.isAwaited = false;
+      this.#parts.onIdle();
+    }
     this.#schedule.update();
   }
 
@@ -300,12 +304,6 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#registration.begin(this.#clock.now());
     if (this.#outbox.isEmpty) this.#outbox.sendNow([]);
     else this.#outbox.retry();
-  }
-
-  #end(): void {
-    this.#registration.end();
-    this.#schedule.isAwaited = false;
-    this.#parts.onIdle();
   }
 
   /** Moves all calls to the fallback, in order. */

@@ -42,7 +42,7 @@ export class Registration {
     this.#isActive = true;
     // After a long silence, Redis has forgotten the owner, or is about to.
     if (now >= this.#renewal.safeUntil) this.#outbox.forget();
-    if (this.#outbox.name !== '') this.#listenTo(this.#outbox.name);
+    this.#listenTo(this.#outbox.name);
     this.#renewal.begin(now);
   }
 
@@ -61,6 +61,7 @@ export class Registration {
     this.#listenTo('');
   }
 
+  /** @param owner Empty to receive no messages. */
   #listenTo(owner: string): void {
     if (this.#owner !== '') this.#connection.unregister(this.#owner);
     this.#owner = owner;
