@@ -56,8 +56,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#holdings = new Holdings(parts, own, () => this.onChange());
     const cancel = (call: Call): void => this.#cancel(call);
     this.#events = new EventHandler(parts, this.#calls, this.#holdings, this.#permission, this.#outbox, cancel);
-    const due = { ...own, holdings: this.#holdings, wakeup: parts.wire.wakeup };
-    this.#schedule = new Schedule(parts.clock, due, () => this.onChange());
+    this.#schedule = new Schedule(parts.clock, parts.wire.wakeup, this.#holdings, own, () => this.onChange());
   }
 
   get held(): number {

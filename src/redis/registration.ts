@@ -55,7 +55,6 @@ export class Registration {
 
   /** Receives no more messages. Without them, a permission could be withdrawn unnoticed, so it is dropped. */
   end(): void {
-    if (!this.#isActive) return;
     this.#isActive = false;
     this.#permission.drop();
     this.#listenTo('');

@@ -16,23 +16,31 @@ import type { Wakeup } from './wakeup.js';
 /** The parts of a participant that have something due. */
 interface ScheduleParts {
   readonly calls: Pick<PendingCalls, 'size' | 'list'>;
-  readonly holdings: Pick<Holdings, 'leases' | 'checkExpiry' | 'returnLingering'>;
   readonly outbox: Pick<Outbox, 'isFailing' | 'retryAt' | 'retry' | 'sendNow'>;
   readonly renewal: Renewal;
   readonly registration: Pick<Registration, 'isActive'>;
-  readonly wakeup: Wakeup;
 }
 
 export class Schedule {
   readonly #clock: SteadyClock;
+  readonly #wakeup: Wakeup;
+  readonly #holdings: Pick<Holdings, 'leases' | 'checkExpiry' | 'returnLingering'>;
   readonly #parts: ScheduleParts;
   readonly #alarm: Alarm;
   /** Whether a caller waits for the end of all work, so that the alarm must keep the process alive. */
   isAwaited = false;
 
   /** @param onDone Called after the work of an alarm. */
-  constructor(clock: SteadyClock, parts: ScheduleParts, onDone: () => void) {
+  constructor(
+    clock: SteadyClock,
+    wakeup: Wakeup,
+    holdings: Pick<Holdings, 'leases' | 'checkExpiry' | 'returnLingering'>,
+    parts: ScheduleParts,
+    onDone: () => void,
+  ) {
     this.#clock = clock;
+    this.#wakeup = wakeup;
+    this.#holdings = holdings;
     this.#parts = parts;
     this.#alarm = new Alarm(clock, () => {
       this.#work();
@@ -42,17 +50,18 @@ export class Schedule {
 
   /** Sets the alarm to the next instant at which something is due. */
   update(): void {
-    const { calls, holdings, outbox, renewal, registration, wakeup } = this.#parts;
+    const { calls, outbox, renewal, registration } = this.#parts;
+    const { leases } = this.#holdings;
     const waits = calls.size > 0;
-    const holds = !holdings.leases.isEmpty;
+    const holds = !leases.isEmpty;
     const { isFailing } = outbox;
     const next = !registration.isActive
       ? Infinity
       : Math.min(
-          waits && !isFailing ? wakeup.at : Infinity,
+          waits && !isFailing ? this.#wakeup.at : Infinity,
           (holds || waits) && !isFailing ? renewal.dueAt(waits) : Infinity,
           holds ? renewal.safeUntil : Infinity,
-          holdings.leases.lingersUntil,
+          leases.lingersUntil,
           outbox.retryAt,
         );
     this.#alarm.set(next, holds || waits || this.isAwaited);
@@ -68,10 +77,10 @@ export class Schedule {
   }
 
   #work(): void {
-    const { calls, holdings, outbox, renewal, wakeup } = this.#parts;
+    const { calls, outbox, renewal } = this.#parts;
     const now = this.#clock.now();
-    holdings.checkExpiry();
-    holdings.returnLingering(now);
+    this.#holdings.checkExpiry();
+    this.#holdings.returnLingering(now);
     const waits = calls.size > 0;
     if (now >= outbox.retryAt) outbox.retry();
     else if (now >= renewal.dueAt(waits)) {
@@ -79,6 +88,6 @@ export class Schedule {
       else outbox.sendNow([]);
       renewal.sent();
     }
-    if (wakeup.take(now)) outbox.sendNow([]);
+    if (this.#wakeup.take(now)) outbox.sendNow([]);
   }
 }

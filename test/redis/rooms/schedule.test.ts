@@ -34,21 +34,21 @@ class Scene {
     const { waiters, outbox } = this;
     const note = (text: string): void => void this.log.push(`${text} at ${Math.round(this.clock.now() * 1e3) / 1e3}`);
     this.renewal.begin(100);
+    const holdings = {
+      leases: this.leases,
+      checkExpiry: () => {
+        if (this.clock.now() >= this.renewal.safeUntil && this.leases.removeAll().length > 0) note('expired');
+      },
+      returnLingering: (now?: number) => {
+        for (const { serial } of this.leases.removeLingering(now)) note(`returned ${serial}`);
+      },
+    };
     const parts = {
       calls: {
         get size() {
           return waiters.length;
         },
         list: () => waiters,
-      },
-      holdings: {
-        leases: this.leases,
-        checkExpiry: () => {
-          if (this.clock.now() >= this.renewal.safeUntil && this.leases.removeAll().length > 0) note('expired');
-        },
-        returnLingering: (now?: number) => {
-          for (const { serial } of this.leases.removeLingering(now)) note(`returned ${serial}`);
-        },
       },
       outbox: Object.assign(outbox, {
         retry: () => {
@@ -62,9 +62,10 @@ class Scene {
       }),
       renewal: this.renewal,
       registration: this.registration,
-      wakeup: this.wakeup,
     };
-    this.schedule = new Schedule(new SteadyClock(this.clock), parts, () => this.schedule.update());
+    this.schedule = new Schedule(new SteadyClock(this.clock), this.wakeup, holdings, parts, () =>
+      this.schedule.update(),
+    );
   }
 
   hold(): void {
