@@ -54,17 +54,17 @@ export class Schedule {
     const { leases } = this.#holdings;
     const waits = calls.size > 0;
     const holds = !leases.isEmpty;
-    const { isFailing } = outbox;
+    const isBusy = waits || holds;
     const next = !registration.isActive
       ? Infinity
       : Math.min(
-          waits && !isFailing ? this.#wakeup.at : Infinity,
-          (holds || waits) && !isFailing ? renewal.dueAt(waits) : Infinity,
+          waits && !outbox.isFailing ? this.#wakeup.at : Infinity,
+          isBusy && !outbox.isFailing ? renewal.dueAt(waits) : Infinity,
           holds ? renewal.safeUntil : Infinity,
           leases.lingersUntil,
           outbox.retryAt,
         );
-    this.#alarm.set(next, holds || waits || this.isAwaited);
+    this.#alarm.set(next, isBusy || this.isAwaited);
   }
 
   /** Sends the list of all waiters. Redis repeats the grants whose messages were lost. */
