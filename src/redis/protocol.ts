@@ -78,24 +78,17 @@ export function encodeRate(capacity: number, period: number, burst: number): str
 }
 
 /**
- * The arguments of the script for one batch. All commands are one argument, since a client encodes each argument by
- * itself: 64 releases and requests as arguments of their own take twice the time.
+ * The argument of the script for one batch: the header, a line feed and the commands. It is one argument, since a client
+ * encodes each argument by itself, and Redis parses it by itself. A single request takes a tenth longer with ten
+ * arguments, and a batch of 64 releases and requests takes twice the time with an argument for each word.
  */
-export function encodeBatch(settings: BatchSettings, commands: readonly Command[]): string[] {
-  let words = '';
-  for (const command of commands) words += encodeCommand(command);
-  return [
-    settings.owner,
-    settings.sequence.toString(),
-    micros(settings.ttl),
-    encodeCount(settings.concurrency),
-    settings.rate,
-    settings.flags,
-    settings.confirmed.toString(),
-    encodeCount(settings.maxQueue),
-    settings.serverTime,
-    words,
-  ];
+export function encodeBatch(settings: BatchSettings, commands: readonly Command[]): string {
+  const { owner, sequence, ttl, concurrency, flags, serverTime, confirmed, maxQueue, rate } = settings;
+  let text =
+    `${owner} ${sequence} ${micros(ttl)} ${encodeCount(concurrency)} ${flags || '-'} ${serverTime || '-'} ` +
+    `${confirmed} ${encodeCount(maxQueue)} ${rate}\n`;
+  for (const command of commands) text += encodeCommand(command);
+  return text;
 }
 
 /** The fields of the record of a grant, as texts. `charge.ts` reads the slots, its first field. */

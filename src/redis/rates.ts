@@ -83,7 +83,7 @@ export class FleetRates implements NamedRates {
     if ('burst' in limits) this.#burst = limits.burst;
   }
 
-  /** Argument 5 of the step. */
+  /** The rates as the header of a batch states them. */
   encode(): string {
     const [main, ...also] = this.#checkedRates();
     const rates = [main, ...also].filter(({ capacity }) => capacity < Infinity);

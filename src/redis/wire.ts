@@ -88,7 +88,7 @@ export class Wire {
     batch.sentAt = now;
     const { messages } = this.wakeup;
     const { flags, rate } = batch.settings;
-    const args = encodeBatch(
+    const argument = encodeBatch(
       {
         owner: batch.owner,
         sequence: batch.sequence,
@@ -104,7 +104,7 @@ export class Wire {
     );
     // A later reply may bring a lease that has expired.
     const timeout = Math.min(commandTimeout, SAFE_SHARE * ttl);
-    const request = { script: this.#script, keys, args, clock: this.#clock, timeout, onLateReply };
+    const request = { script: this.#script, keys, args: [argument], clock: this.#clock, timeout, onLateReply };
     return this.connection.call(request).then(
       (text) => {
         try {

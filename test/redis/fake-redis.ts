@@ -3,7 +3,7 @@
  * of a test has a client of its own, whose requests, replies and messages the test can lose.
  */
 import type { RedisCommands } from 'headgate/redis';
-import { wordsOf } from './batch-words.js';
+import { headerOf, wordsOf } from './batch-words.js';
 import { FakeGate, Step } from './fake-gate.js';
 
 /** The connections of one process to a {@link FakeRedis}. */
@@ -59,7 +59,7 @@ export class FakeRedis {
 
   /** Applies a batch. */
   step(key: string, args: string[]): string {
-    const [owner = '', number, ttl, limit, rate = '', flags = '', , maxQueue] = args;
+    const { owner, number, ttl, limit, rate, flags, maxQueue } = headerOf(args);
     if (!rate.startsWith('-1 ')) throw new Error('ERR the fake has no rate');
     const now = Math.round(this.#clock.now() * 1e6);
     const gate = this.#gates.get(key) ?? new FakeGate(now);

@@ -12,7 +12,7 @@ import {
 import { ManualClock } from 'headgate/testing';
 import { afterEach, expect, test } from 'vitest';
 import { Outcomes } from '../support/support.js';
-import { wordsOf } from './batch-words.js';
+import { headerOf, wordsOf } from './batch-words.js';
 import { later } from './support.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
@@ -39,7 +39,7 @@ class FakeRedis implements RedisCommands {
 
   eval(_: string, __: string[], args: string[]): Promise<unknown> {
     if (this.down) return Promise.reject(new Error('down'));
-    const [owner = '', sequence = '', , , , , confirmedTime = ''] = args;
+    const { owner, number: sequence, confirmed: confirmedTime } = headerOf(args);
     this.#instance = owner.slice(owner.indexOf('.') + 1);
     return new Promise((resolve, reject) => {
       this.#calls.push({

@@ -8,7 +8,7 @@ import { describe, expect, it, test } from 'vitest';
 import { Callers } from '../soak/fleet/callers.js';
 import { type HoldsVerdict, judgeHolds, type Life, servedByProcess } from '../soak/fleet/holds-judge.js';
 import { type Report, writeReport } from '../soak/fleet/reports.js';
-import { joinWords } from './batch-words.js';
+import { batchArgument } from './batch-words.js';
 import { ServerJudge, type ServerVerdict } from '../soak/fleet/server-judge.js';
 import { type TraceEntry, tracedClient, TraceReader } from '../soak/fleet/traced-client.js';
 import { readLua, type Replacements } from '../support/lua-loader.js';
@@ -145,9 +145,10 @@ describe('the judge of the trace finds a script that', () => {
 });
 
 describe('the judge of the trace finds a server that', () => {
+  const HEADER = { ttl: '1000', limit: '2', flags: '', clock: '', confirmed: '0', maxQueue: '-1', rate: '-1 1 1' };
   const entry = (at: number, batch: number, commands: string[], reply: string): TraceEntry => ({
     at,
-    args: ['a.0', String(batch), '1000', '2', '-1 1 1', '', '0', '-1', '', joinWords(commands)],
+    args: [batchArgument({ ...HEADER, owner: 'a.0', number: String(batch) }, commands)],
     reply,
     messages: [],
   });
@@ -175,7 +176,10 @@ describe('the judge of the trace finds a server that', () => {
 
   it('renews an expired owner after a batch of another owner', () => {
     const late = entry(5_000, 1, [], 'A 0');
-    const other = { ...entry(4_000, 0, [], 'A 0'), args: ['b.0', '0', '1000', '2', '-1 1 1', '', '0', '-1', ''] };
+    const other = {
+      ...entry(4_000, 0, [], 'A 0'),
+      args: [batchArgument({ ...HEADER, owner: 'b.0', number: '0' }, [])],
+    };
     const violationsOf = (entries: TraceEntry[]): number => {
       const judge = new ServerJudge(LIMIT);
       for (const each of entries) judge.add(each);

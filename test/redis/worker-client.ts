@@ -9,7 +9,7 @@ import {
 } from 'headgate/redis';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
-import { COMMANDS } from './batch-words.js';
+import { isBatch } from './batch-words.js';
 
 /** The kinds of clients of a worker. With `url`, the throttle creates the client. */
 export type Kind = 'ioredis' | 'node-redis' | 'url';
@@ -68,7 +68,7 @@ const observeMessage = (observer: Observer, message: string, channel: string): v
 };
 
 const observeCall = async (observer: Observer, args: string[], call: () => Promise<unknown>): Promise<unknown> => {
-  if (args.length < COMMANDS) return call();
+  if (!isBatch(args)) return call();
   observer.beforeSend?.(args);
   const sentAt = now();
   const answer = call();

@@ -3,7 +3,7 @@
  */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { RedisPermit } from 'headgate/redis';
-import { wordsOf } from './batch-words.js';
+import { headerOf, wordsOf } from './batch-words.js';
 import {
   grantOf,
   now,
@@ -70,12 +70,12 @@ const { throttle, client } = throttleFor(own, {
       if (word === 'A')
         account.events.push({
           kind: 'requested',
-          id: `${args[0]}.${words[index + 1]}`,
+          id: `${headerOf(args).owner}.${words[index + 1]}`,
           cost: Number(words[index + 2]),
         });
     });
   },
-  onReply: (args, events) => record(args[0] ?? '', events),
+  onReply: (args, events) => record(headerOf(args).owner, events),
   onMessage: record,
 });
 

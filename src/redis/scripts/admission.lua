@@ -12,7 +12,7 @@ if find(flags, 'p', 1, true) then
 end
 -- The words of all commands, and the number of words of each command.
 local words, word_count = {}, 0
-for word in string.gmatch(ARGV[10], '([^\n]*)\n') do
+for word in string.gmatch(sub(ARGV[1], commands_at), '([^\n]*)\n') do
   word_count = word_count + 1
   words[word_count] = word
 end

@@ -3,42 +3,42 @@
 -- Redis. Any other batch is left to the full step, and nothing is changed for it: also a request or a release of
 -- several slots, and a gate with a sliding window.
 --
--- Defines `packed`, the state as Redis stores it, and `clock`, the time of the server (nil if it was not read).
+-- Needs the arguments. Defines `packed`, the state as Redis stores it, and `clock`, the time of the server (nil if it
+-- was not read).
 -- `state.lua` describes the string. Its tenth character says whether the fast path may serve: `q` without a rate, `r`
 -- with one bucket and a log, `m` with several buckets and a log, see `rates.lua`.
 local packed, clock = redis.call('GET', KEYS[1]), nil
 do
-  local ARGV, call, find, match, sub = ARGV, redis.call, string.find, string.match, string.sub
-  local kind, flags, owner = packed and sub(packed, 1, 10), ARGV[6], ARGV[1]
-  local place = (kind == 'headgate1q' or kind == 'headgate1r' or kind == 'headgate1m') and (flags == '' or flags == 'l')
-    and find(packed, '\n' .. owner .. ' ', 235, true)
+  local call, find, match, sub = redis.call, string.find, string.match, string.sub
+  local kind = packed and sub(packed, 1, 10)
+  local place = (kind == 'headgate1q' or kind == 'headgate1r' or kind == 'headgate1m')
+    and (flags == '-' or flags == 'l') and find(packed, '\n' .. owner .. ' ', 235, true)
   if place then
     local unpack, pack = struct.unpack, struct.pack
     local at, next_expiry, last_expiry, active, owners_size, leases_size, slots_size, permissions_size, version =
       unpack('>ddddI4I4I4I4c16', packed, 11)
     place = place + #owner + 2
     local next_batch, expiry, limit, held = unpack('>dddd', packed, place)
-    clock = tonumber(ARGV[9])
+    clock = given_clock
     if not clock then
       local time = call('TIME')
       clock = time[1] * 1000000 + time[2]
     end
-    local now, confirmed = clock, tonumber(ARGV[2]) == next_batch
-    if confirmed and now >= at and now < next_expiry then
-      local ttl = tonumber(ARGV[3])
-      limit, expiry = tonumber(ARGV[4]), now + ttl
+    local now = clock
+    if batch == next_batch and now >= at and now < next_expiry then
+      limit, expiry = concurrency, now + ttl
       if expiry > last_expiry then last_expiry = expiry end
       local leases_at = 235 + owners_size
       local slots_at = leases_at + leases_size
       local permissions_at = slots_at + slots_size
       local slots = sub(packed, slots_at, permissions_at - 1)
       local limited = kind ~= 'headgate1q'
-      local rates, needed, log, tokens, since, rate, burst, grants, folded, keys_expiry
+      local rates, needed, log, keys_expiry = sub(packed, 75, 130), last_expiry, '', unpack('>d', packed, 123)
+      local tokens, since, rate, burst, grants, folded
       -- Six values for each of several rates: tokens, since, rate, burst, queued, tag. `levels_at`: their place.
       local levels, levels_at, stride
-      needed, rates, log = last_expiry, sub(packed, 75, 130), ''
       if limited then
-        tokens, since, rate, burst, grants, folded, keys_expiry = unpack('>ddddddd', rates)
+        tokens, since, rate, burst, grants, folded = unpack('>dddddd', rates)
         stride = 16
         if kind == 'headgate1m' then
           levels, levels_at, stride = {}, #packed - 3 - unpack('>I4', packed, #packed - 3), 8
@@ -51,7 +51,7 @@ do
         end
       end
       -- The commands. Texts that grow with the batch are built in parts: each change copies the whole text.
-      local commands, at_word, prefix, grant_instant = ARGV[10], 1, '\n' .. owner .. '.', nil
+      local commands, at_word, prefix, grant_instant = ARGV[1], commands_at, '\n' .. owner .. '.', nil
       local granted, granted_parts, events, event_parts = '', nil, '', nil
       -- The released lines: the first and the last place of each, in order. Most releases come in this order.
       local cuts, cut_till
@@ -145,9 +145,10 @@ do
           local full = since + (burst - tokens) / rate
           if full > needed then needed = full end
         end
-        if needed > keys_expiry then is_served = false
-        else rates = pack('>ddddddd', tokens, since, rate, burst, grants, folded, keys_expiry) end
+        rates = pack('>ddddddd', tokens, since, rate, burst, grants, folded, keys_expiry)
       end
+      -- The full step prolongs the keys.
+      if needed > keys_expiry then is_served = false end
       -- Released slots may linger if the owner is or comes on record: at most 64 names.
       local permissions, outcome = sub(packed, permissions_at, permissions_at + permissions_size - 1), 'A '
       local lingers = flags == 'l' and not limited and (limit < 0 or active <= limit)
@@ -194,7 +195,7 @@ do
           .. version .. rates .. sub(packed, 131, place - 1)
           .. pack('>dddd', next_batch + 1, expiry, limit, held)
           .. head .. sub(packed, kept_from, slots_at - 1) .. granted .. slots .. rest,
-          'PX', math.ceil((needed - now) / 1000) + 1)
+          'KEEPTTL')
         if log ~= '' and call('APPEND', KEYS[2], log) ~= stride * (grants - folded) then
           -- Redis has lost the log. A settlement notices that by its length.
           call('PEXPIRE', KEYS[2], math.ceil((keys_expiry - now) / 1000) + 1)

@@ -7,7 +7,8 @@
 --        a state, `now` alone. The second one: the arguments 2 and 3 of the next call, or empty at the end. Then
 --        `L owner slots granted cost` for each lease, and `W owner ticket cost` for each waiter, in order. An owner
 --        that has expired is left out.
-local packed, clock = redis.call('GET', KEYS[1]), tonumber(ARGV[1])
+local packed, clock = redis.call('GET', KEYS[1]), nil
+local given_clock, confirmed, ttl = tonumber(ARGV[1]), 0, nil
 --- @include state
 local PAGE = 200
 if not packed or not known then return format('%.0f\n', now) end

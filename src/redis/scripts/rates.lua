@@ -1,6 +1,6 @@
 -- The rates of a gate, and the costs of a request.
 --
--- Argument 5 of the step states the rates. Most gates have one bucket without a name, or no rate (capacity -1):
+-- The header of a batch states the rates. Most gates have one bucket without a name, or no rate (capacity -1):
 -- `capacity period burst`. All other gates have one `name capacity period burst` for each rate, separated by `;`. The
 -- name is `=name`, or `-` for a rate without one. A name has no other characters than letters, digits and `%_.-`. A
 -- sliding window has another word, `w`: its `burst` tokens start in any `period`.
@@ -10,7 +10,7 @@
 -- of its own, 0 if there is none. Without `slots`, a permit has one slot. So a cost stays valid when the rates change.
 --
 -- A gate with one bucket without a name keeps the bucket in the fields of the state, as most gates do. Any other gate
--- keeps its rates at the end of the state: `terms`, argument 5 as above, and `levels`, for each rate the doubles
+-- keeps its rates at the end of the state: `terms`, the text as above, and `levels`, for each rate the doubles
 -- `tokens`, `since`, `rate`, `burst`, `queued`, and `tag` (ends with a zero byte), then the size of all these as an
 -- integer. The fast path reads and writes only `levels`, of gates without a window.
 --

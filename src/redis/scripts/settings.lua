@@ -3,7 +3,7 @@
 -- Needs all above. Sets the rates.
 
 -- The latest new rates apply to all.
-local text = ARGV[5]
+local text = given_rates
 if not known or (find(flags, 'c', 1, true) and not is_duplicate and text ~= terms) then
   local old, old_burst, is_single = rates, rates[1] and rates[1].burst or burst, not find(text, '^[=-]%D')
   local new, new_buckets, windows = read_terms(text)

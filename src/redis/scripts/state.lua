@@ -9,23 +9,21 @@
 --   the names head_owner, row_owner, dying (each ends with a zero byte), offset, grace, surplus (doubles), terms (ends
 --   with a zero byte), settlement, see `settlement-log.lua`, and levels, see `rates.lua`.
 --
--- Needs `packed`, and `clock` unless the time was not read. Defines `now`, `expired_at` (an owner has expired if its
--- expiry is not later), `known` (whether the state was found), and:
+-- Needs `packed`, `clock` unless the time was not read, and the arguments. Defines `now`, `expired_at` (an owner has
+-- expired if its expiry is not later), `known` (whether the state was found), and:
 local call, pcall = redis.call, redis.pcall
 local format, match, find, sub = string.format, string.match, string.find, string.sub
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
 local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES, RESET = unpack(KEYS)
-local owner, batch, ttl, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local flags, max_queue = ARGV[6], tonumber(ARGV[8])
 
 -- `at`: the latest instant. `next_expiry`: no owner expires before it. `last_expiry`: all owners have expired by then.
 -- `active`: the number of slots in use. `surplus`: how many more these are than the leases; most leases have one slot.
--- `keys_expiry`: until when Redis keeps the other keys.
+-- `keys_expiry`: until when Redis keeps the keys.
 local at, next_expiry, last_expiry, active, surplus, keys_expiry
 -- The one bucket of most gates: the level `tokens` at the instant `since`. A capacity of -1 means no such bucket.
 local capacity, period, rate, burst, tokens, since
--- The limits of a gate that has other rates than one bucket without a name: argument 5 of the step. Empty for others.
+-- The limits of a gate that has other rates than one bucket without a name, see `rates.lua`. Empty for others.
 local terms
 -- The number of grants that the log has had since `created_at`, and how many of them it no longer has one by one.
 local grants, folded, created_at
@@ -85,7 +83,7 @@ end
 -- it. A clock that is only a little behind stands still until it has caught up: leases have a larger margin. More time
 -- than a ttl at once is another change of the clock: living owners call more often.
 if not clock then
-  clock = tonumber(ARGV[9])
+  clock = given_clock
   if not clock then
     local time = call('TIME')
     clock = time[1] * 1000000 + time[2]
@@ -96,7 +94,6 @@ if packed and at > clock then
   local elapsed, most = clock + offset - at, ttl or FOREVER
   now = at
   if elapsed > most or elapsed < -most / 16 then offset = at - clock elseif elapsed > 0 then now = at + elapsed end
-  local confirmed = tonumber(ARGV[7]) or 0
   if confirmed > now then
     grace = max(grace, confirmed - now)
     if offset > 0 then offset = confirmed - clock end

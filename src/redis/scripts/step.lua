@@ -13,14 +13,14 @@
 --   Few leases and owners are a part of the state. Keys 4 to 7 exist only for many.
 --
 -- ARGV
---   1 owner   2 the number of the batch   3 ttl   4 concurrency (-1: any)
---   5 the rates, see `rates.lua`: `capacity period burst` for one bucket (capacity -1: no rate)
---   6 flags: `c` replace the rates in Redis by argument 5, `e` remove the owner if it holds nothing after the batch,
---     `l` released slots may linger in the process, `p` check the permission to publish first
---   7 the server instant that the timer of the process has confirmed (0: none)   8 maxQueue (-1: any)
---   9 the clock of a test (empty: TIME)
---   10 the commands: their words, each with a line feed at its end. One argument takes less time than many, in the
---     client and in Redis.
+--   One argument: a client, and Redis, need more time for many. Its first line is the header, with a space between its
+--   words:
+--   owner   the number of the batch   ttl   concurrency (-1: any)
+--   flags (`-`: none): `c` replace the rates in Redis by those of the header, `e` remove the owner if it holds nothing
+--     after the batch, `l` released slots may linger in the process, `p` check the permission to publish first
+--   the clock of a test (`-`: TIME)   the server instant that the timer of the process has confirmed (0: none)
+--   maxQueue (-1: any)   the rates, see `rates.lua`: `capacity period burst` for one bucket (capacity -1: no rate)
+--   Then the words of the commands, each with a line feed at its end:
 --   `E owner`                 removes an earlier owner. Only first in batch 0.
 --   `K serial item`           states a lease. Only in batch 0.
 --   `W serial cost ticket`    states a waiter.
@@ -57,7 +57,9 @@
 --
 -- A call of Redis from Lua costs as much as much other work. So the script keeps changes in tables, and writes them at
 -- its end. What could be long is swept in parts: then the wake-up time is at once.
+--- @include arguments
 --- @include fast-path
+--- @include further-arguments
 --- @include state
 --- @include events
 --- @include rates

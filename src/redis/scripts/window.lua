@@ -11,7 +11,7 @@
 --
 -- Needs the rates. Defines, if the gate has a window or may get one:
 local window_level, window_ready_at, window_take, window_settle, window_correct, window_full_at
-if has_windows or (has_rates and find(ARGV[5], ' w', 1, true)) then
+if has_windows or (has_rates and find(given_rates, ' w', 1, true)) then
   local PARTS = 63
   local function expire(rate, instant)
     local lasts, sums, count = rate.lasts, rate.sums, 0

@@ -22,7 +22,7 @@ if owners_apart and owner_count <= FEW_OWNERS then
   owners, owners_apart = table.concat(texts), false
   call('UNLINK', OWNERS, EXPIRIES)
 end
--- A state that equals a new one is deleted; any other expires when it would equal a new one.
+-- A state that equals a new one is deleted; any other expires soon after it would equal a new one.
 local needed = max(now, paused, last_expiry + grace)
 for _, rate in ipairs(rates) do
   if rate.lasts then needed = max(needed, window_full_at(rate))
@@ -42,11 +42,13 @@ if queue_length > 0 then names[1] = QUEUE end
 if leases_apart then names[#names + 1], names[#names + 2] = LEASES, SLOTS end
 if owners_apart then names[#names + 1], names[#names + 2] = OWNERS, EXPIRIES end
 if has_log then names[#names + 1] = LOG end
--- The other keys live a little longer, so that few calls must prolong them. They also expire while the clock is behind.
-if not names[1] then keys_expiry = 0
-elseif keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now then
+-- The keys live a little longer than needed, so that few calls must prolong them: a new expiry takes as long as another
+-- command of Redis. They also expire while the clock is behind.
+local lifetime
+if keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now then
   keys_expiry = min(FOREVER, needed + floor(ttl / 8))
-  for _, name in ipairs(names) do call('PEXPIRE', name, format('%.0f', ceil((keys_expiry - now) / 1000) + 1)) end
+  lifetime = format('%.0f', ceil((keys_expiry - now) / 1000) + 1)
+  for _, name in ipairs(names) do call('PEXPIRE', name, lifetime) end
 end
 local kind = 'f'
 if queue_length == 0 and not leases_apart and not owners_apart and paused <= now and dying == '' then
@@ -72,7 +74,7 @@ else
   end
   levels = levels .. struct.pack('>I4', #levels)
 end
-call('SET', STATE, 'headgate1' .. kind
+local text = 'headgate1' .. kind
   .. struct.pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active, #owners, #leases, #slots, #permissions)
   .. version_text
   .. struct.pack('>dddddddddddddddddddd', one.tokens, one.since, one.rate, one.burst, grants, folded, keys_expiry,
@@ -81,6 +83,6 @@ call('SET', STATE, 'headgate1' .. kind
     (leases_apart and 1 or 0) + (owners_apart and 2 or 0))
   .. owners .. leases .. slots .. permissions
   .. struct.pack('>sssddds', head_owner, row_owner, dying, offset, grace, surplus, terms)
-  .. settlement .. levels,
-  'PX', format('%.0f', ceil((needed - now) / 1000) + 1))
+  .. settlement .. levels
+if lifetime then call('SET', STATE, text, 'PX', lifetime) else call('SET', STATE, text, 'KEEPTTL') end
 return table.concat(reply, '\n')

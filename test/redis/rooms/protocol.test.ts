@@ -181,7 +181,7 @@ describe('commands', () => {
   test('a decoder gets back every command', () => {
     fc.assert(
       fc.property(fc.array(command), (commands) => {
-        const words = wordsOf(encodeBatch(settings, commands));
+        const words = wordsOf([encodeBatch(settings, commands)]);
         const decoded: Command[] = [];
         while (words.length > 0) decoded.push(decodeCommand(words));
         expect(decoded).toEqual(commands);
@@ -192,7 +192,7 @@ describe('commands', () => {
   test('durations are whole microseconds, at most the largest safe integer', () => {
     fc.assert(
       fc.property(fc.double({ min: 0, noNaN: true }), (seconds) => {
-        const span = Number(wordsOf(encodeBatch(settings, [{ kind: 'pause', seconds }])).at(-1));
+        const span = Number(wordsOf([encodeBatch(settings, [{ kind: 'pause', seconds }])]).at(-1));
         expect(Number.isSafeInteger(span)).toBe(true);
         if (seconds < 1e9) expect(Math.abs(span - seconds * 1e6)).toBeLessThanOrEqual(0.5);
       }),
@@ -200,9 +200,13 @@ describe('commands', () => {
   });
 
   test('the settings have their places, and -1 stands for any number', () => {
-    expect(encodeBatch({ ...settings, ttl: 1.5, maxQueue: 0, confirmed: 12, serverTime: '99' }, [])).toEqual(
-      'abcdefghij.0|7|1500000|-1|-1 1 1.7976931348623157e+308|cl|12|0|99|'.split('|'),
+    expect(encodeBatch({ ...settings, ttl: 1.5, maxQueue: 0, confirmed: 12, serverTime: '99' }, [])).toBe(
+      'abcdefghij.0 7 1500000 -1 cl 99 12 0 -1 1 1.7976931348623157e+308\n',
     );
+  });
+
+  test('a dash stands for no flags, and for the clock of the server', () => {
+    expect(encodeBatch({ ...settings, flags: '', serverTime: '' }, [])).toMatch(/^\S+ 7 \d+ -1 - - /);
   });
 
   test('a rate has three finite numbers', () => {

@@ -1,4 +1,5 @@
 /** The calls of the script for one throttle: their settings, their replies, and the wake-up time. */
+import { headerOf } from '../batch-words.js';
 import { Throttle } from '../../../src/core/throttle.js';
 import type { Batch } from '../../../src/redis/batch.js';
 import type { ScriptCall } from '../../../src/redis/call-queue.js';
@@ -77,7 +78,7 @@ describe('settings', () => {
     const first = scene.batch(0);
     expect(await scene.exchange(first)).toBe('applied');
     expect([first.settings.flags, scene.wire.flags()]).toEqual(['cp', '']);
-    expect(scene.calls[0]!.args).toEqual(['c.0', '0', '60000000', '2', '10 1000000 10', 'cp', '0', '5', '', '']);
+    expect(scene.calls[0]!.args).toEqual(['c.0 0 60000000 2 cp - 0 5 10 1000000 10\n']);
   });
 
   test('a new rate is sent until the reply to a batch with this rate', async () => {
@@ -90,7 +91,7 @@ describe('settings', () => {
     await sending;
     expect(scene.wire.flags()).toBe('c');
     await scene.exchange(scene.batch(1));
-    expect([scene.wire.flags(), scene.calls[1]!.args[4]]).toEqual(['', '20 1000000 20']);
+    expect([scene.wire.flags(), headerOf(scene.calls[1]!.args).rate]).toEqual(['', '20 1000000 20']);
   });
 
   test('a batch that is sent again keeps its rate, and does not confirm a newer one', async () => {
@@ -102,7 +103,7 @@ describe('settings', () => {
     scene.limits.configure({ capacity: 20 });
     scene.wire.configure();
     await scene.exchange(batch);
-    expect([scene.calls[1]!.args[4], scene.wire.flags()]).toEqual(['10 1000000 10', 'c']);
+    expect([headerOf(scene.calls[1]!.args).rate, scene.wire.flags()]).toEqual(['10 1000000 10', 'c']);
   });
 
   test('a refused batch configures nothing', async () => {
@@ -115,7 +116,7 @@ describe('settings', () => {
     const scene = new Scene();
     await scene.exchange(scene.batch(0, true));
     await scene.exchange(scene.batch(1, false));
-    expect(scene.calls.map(({ args }) => args[5])).toEqual(['cpe', '']);
+    expect(scene.calls.map(({ args }) => headerOf(args).flags)).toEqual(['cpe', '']);
   });
 
   test('a call waits for its reply no longer than nine tenths of the ttl', () => {

@@ -1,5 +1,6 @@
 /** The functions of the parts, each called alone on a real server. */
 import { describe, expect, test } from 'vitest';
+import { batchArgument } from '../batch-words.js';
 import { client } from '../shared-client.js';
 import { keyNames } from '../../../src/redis/key-names.js';
 import { BUCKET_SCENARIOS, READY_TABLE, SETTLE_TABLE } from '../../core/token-bucket-tables.js';
@@ -7,7 +8,9 @@ import { freshKey } from '../support.js';
 import { START, withParts } from './support.js';
 
 const PARTS = [
+  'arguments',
   'fast-path',
+  'further-arguments',
   'state',
   'events',
   'rates',
@@ -28,8 +31,9 @@ const run = (
   terms = '- 5 1000000 5 w;=tokens 8 1 8',
 ): Promise<unknown> => {
   const keys = keyNames('headgate', freshKey());
-  const args = ['hub.a', '0', '60000000', '-1', terms, '', '0', '-1', String(START), ''];
-  return client.eval(withParts(parts, lines), keys.length, ...keys, ...args);
+  const header = { owner: 'hub.a', number: '0', ttl: '60000000', limit: '-1', confirmed: '0', maxQueue: '-1' };
+  const argument = batchArgument({ ...header, flags: '', clock: String(START), rate: terms }, []);
+  return client.eval(withParts(parts, lines), keys.length, ...keys, argument);
 };
 const numbers = async (lines: string, parts?: readonly string[]): Promise<number[]> =>
   ((await run(lines, parts)) as string[]).map(Number);

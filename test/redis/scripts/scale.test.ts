@@ -16,8 +16,7 @@ function send(
   words: readonly string[],
   rate = NO_RATE,
 ): Promise<unknown> {
-  const args = gate.args(owner, { limit, ttl: LONG_TTL, rate }, words);
-  args[8] = '';
+  const args = gate.args(owner, { limit, ttl: LONG_TTL, rate, at: 'server' }, words);
   return client.eval(gate.script, gate.keys.length, ...gate.keys, ...args);
 }
 

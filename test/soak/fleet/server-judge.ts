@@ -3,7 +3,7 @@
  * grant with it. The promises: never more leases than the limit, no slot twice, grants in the order of arrival, and no
  * free slot while a caller waits. A cost is the number of its call.
  */
-import { wordsOf } from '../../redis/batch-words.js';
+import { headerOf, wordsOf } from '../../redis/batch-words.js';
 import type { TraceEntry } from './traced-client.js';
 
 interface Owner {
@@ -101,7 +101,7 @@ export class ServerJudge {
 
   #replay({ at, args, reply, messages }: TraceEntry): void {
     if (typeof reply !== 'string') return this.#fail(`the reply is an error: ${JSON.stringify(reply)}`);
-    const [owner = '', batch = '', ttl = '', , , flags = ''] = args;
+    const { owner, number: batch, ttl, flags } = headerOf(args);
     const [head = '', ...events] = reply.split('\n');
     // The batch of an expired owner renews it, if that batch comes before any other.
     const renewed = /^[AL]/.test(head) && batch !== '0' ? owner : undefined;
