@@ -182,7 +182,8 @@ describe('a Redis Cluster', () => {
     const clients = await Promise.all(kinds.map((kind) => kind.connect()));
     const key = await cluster.keyOn(1);
     const slot = String(await cluster.slotOf(key));
-    const throttles = clients.map((client) => open(client, key));
+    // A rate has a key of its own, beside the state.
+    const throttles = clients.map((client) => open(client, key, { capacity: 1e6 }));
     const held = await (throttles[0] as RedisThrottle).acquire();
     const waiting = later((throttles[1] as RedisThrottle).acquire());
     await until('a waiter', async () => (await (throttles[0] as RedisThrottle).inspect()).waiting.length === 1);

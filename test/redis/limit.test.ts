@@ -238,12 +238,15 @@ test('wrong_type', async () => {
   expect(((await failure(full.acquire())).cause as Error).message).toContain(`WRONGTYPE the key ${name}:queue`);
   expect(await client.getdel(`${name}:queue`)).toBe('not ours');
   const only = await full.acquire();
-  // The queue exists only while callers wait, so only a waiter meets a foreign value there.
+  // A key of its own for the queue exists only while many callers wait, so only they meet a foreign value there.
+  const many = Array.from({ length: 64 }, () => full.acquire().then((permit) => permit.release()));
+  await until('64 waiters', async () => (await full.inspect()).waiting.length === 64);
   await client.set(`${name}:queue`, 'not ours');
   expect(((await failure(full.acquire())).cause as Error).message).toContain('WRONGTYPE');
   expect(await client.get(`${name}:queue`)).toBe('not ours');
   await client.del(`${name}:queue`);
   only.release();
+  await Promise.all(many);
   await full.close();
   const waiting = other.acquire();
   held.release();

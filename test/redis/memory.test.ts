@@ -141,14 +141,14 @@ describe('keys', () => {
     const { client: living, die } = killableClient(withoutMessages(client));
     const throttle = open({ client: living, ttl: 0.5, concurrency: 1, commandTimeout: 0.1 });
     await throttle.acquire();
-    const place = throttle.acquire().catch(() => {});
-    await until('one waiter is queued', async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === 1);
+    // The state contains the lease and up to 64 waiters.
+    const places = Array.from({ length: 65 }, () => throttle.acquire().catch(() => {}));
+    await until('65 waiters are queued', async () => (await client.zcard(`{headgate:${throttle.key}}:queue`)) === 65);
     die();
-    // The state, with the lease, and the queue.
     expect((await left()).keys.length).toBe(2);
     expect((await left()).eternal).toEqual([]);
     await gone();
-    await place;
+    await Promise.all(places);
   });
 
   test('a long pause and a slow rate are kept until they end', async () => {

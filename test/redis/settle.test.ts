@@ -364,7 +364,7 @@ describe('the log of grants is bounded', () => {
     const [, , , granted = '', , number = ''] = (events[0] as string).split(' ');
     expect(number).toBe('0');
     await gate.send(OWNER, {}, 'S', '0', '1', granted, number);
-    expect(await gate.present()).toEqual(['state', 'queue', 'leases', 'slots']);
+    expect(await gate.present()).toEqual(['state', 'leases', 'slots']);
     await client.del(...gate.keys);
   });
 

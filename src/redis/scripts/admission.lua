@@ -10,16 +10,21 @@ if find(flags, 'p', 1, true) then
     return redis.error_reply(text)
   end
 end
--- The words of all commands, and the number of words of each command.
-local words, word_count = {}, 0
-for word in string.gmatch(sub(ARGV[1], commands_at), '([^\n]*)\n') do
-  word_count = word_count + 1
-  words[word_count] = word
+-- The words of all commands.
+local words = {}
+do
+  local count = 0
+  for word in string.gmatch(sub(ARGV[1], commands_at), '([^\n]*)\n') do
+    count = count + 1
+    words[count] = word
+  end
 end
+-- The number of words of each command.
 local WORDS = { A = 4, B = 4, C = 3, E = 2, K = 3, P = 2, R = 2, S = 5, T = 3, U = 1, W = 4 }
 local self = find_owner(owner)
-local is_dying = dying ~= '' and find(dying .. '\n', '\n' .. owner .. '\n', 1, true)
-if not self and (batch ~= 0 or is_dying) then return format('U %016.0f', version) end
+if not self and (batch ~= 0 or find(dying .. '\n', '\n' .. owner .. '\n', 1, true)) then
+  return format('U %016.0f', version)
+end
 if self and batch > self.next then return format('R %016.0f', version) end
 local is_duplicate = self and batch < self.next
 if not known and call('EXISTS', LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES) > 0 then
@@ -43,12 +48,12 @@ do
     local word = words[index]
     if not WORDS[word] then return redis.error_reply('ERR headgate: no such command: ' .. word) end
     -- A request of a new batch is a new request, so it is searched only in a duplicate.
-    if word == 'C' or word == 'W' or ((word == 'A' or word == 'B') and is_duplicate) then
+    if queue_apart and (word == 'C' or word == 'W' or ((word == 'A' or word == 'B') and is_duplicate)) then
       members[#members + 1] = owner .. '.' .. words[index + 1] .. ' ' .. words[index + 2]
     end
     index = index + WORDS[word]
   end
-  for from = 1, queue_length > 0 and #members or 0, 4000 do
+  for from = 1, #members, 4000 do
     local part = call('ZMSCORE', QUEUE, unpack(members, from, min(from + 3999, #members)))
     for place, found in ipairs(part) do tickets[members[from + place - 1]] = tonumber(found or nil) or false end
   end

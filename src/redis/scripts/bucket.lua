@@ -4,7 +4,7 @@
 local level, ready_at, all_ready_at
 if has_rates then
   function level(rate, instant)
-    if rate.lasts then return window_level(rate, instant) end
+    if rate.lasts then return sliding.level(rate, instant) end
     if instant > rate.since then return min(rate.burst, rate.tokens + (instant - rate.since) * rate.rate) end
     return rate.tokens
   end
@@ -12,7 +12,7 @@ if has_rates then
   function ready_at(rate, from, cost)
     -- A cost of 0 takes no token, so it never waits for a debt.
     if cost == 0 then return from end
-    if rate.lasts then return window_ready_at(rate, from, cost) end
+    if rate.lasts then return sliding.ready_at(rate, from, cost) end
     local have, burst = level(rate, from), rate.burst
     if cost - have <= burst * 1e-12 then return from end
     if have < burst then return min(FOREVER, ceil(rate.since + (cost - rate.tokens) / rate.rate)) end

@@ -38,8 +38,8 @@ while words[index] do
         notify(owner, format('%s %s %.0f %d %d', late and 'L' or 'F', serial, wait, active, waiting))
       else
         local place = next_ticket()
-        join_queue(owner .. '.' .. serial .. ' ' .. written, self, costs, place)
-        notify(owner, format('Q %s %.0f', serial, place))
+        local text = join_queue(owner .. '.' .. serial .. ' ' .. written, self, costs, place)
+        notify(owner, 'Q ' .. serial .. ' ' .. text)
       end
     end
   elseif word == 'R' then
@@ -51,10 +51,10 @@ while words[index] do
     end
     changed = true
   elseif word == 'C' then
-    local id = owner .. '.' .. serial
-    local member = id .. ' ' .. words[index + 2]
+    local member = owner .. '.' .. serial .. ' ' .. words[index + 2]
     local is_waiting = find_ticket(member, self)
-    local item = not is_waiting and find_lease(id)
+    local id = not is_waiting and owner .. '.' .. serial
+    local item = id and find_lease(id)
     if is_waiting then leave_queue(member, self, parse(words[index + 2]))
     elseif item then
       local _, granted, cost, number = match(item, '^(%S+) (%S+) (%S+) (%S+)')
@@ -82,7 +82,7 @@ while words[index] do
     local id, item = owner .. '.' .. serial, words[index + 2]
     local text, granted = match(item, '^(%S+) (%d+)')
     if not reset_at then
-      local last = call('ZRANGE', RESET, -1, -1)[1]
+      local last = call('ZRANGE', KEYS[8], -1, -1)[1]
       reset_at = tonumber(last and match(last, '^@(%d+)') or -1)
     end
     -- The message of the reset may be late, or lost.

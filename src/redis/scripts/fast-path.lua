@@ -61,7 +61,7 @@ do
       while at_word <= #commands do
         -- A release has no cost, so for a release `at_cost` is the place of the next command.
         local _, till, word, serial, at_cost, cost =
-          find(commands, '^([ABR])\n([^\n]*)\n()([^\n]*)\n?[^\n]*\n?', at_word)
+          find(commands, '^([ABR])\n(%S+)\n()(%S*)\n?%S*\n?', at_word)
         if not word or (word == 'B' and not levels) then break end
         if word == 'R' then
           local id = prefix .. serial .. ' '
@@ -123,7 +123,8 @@ do
             log = log .. pack('>dd', since, spent)
             number = ' ' .. grants
           end
-          grant_instant = grant_instant or string.format(' %.0f ', now)
+          -- To print a double in one piece takes twice as long.
+          grant_instant = grant_instant or string.format(' %d%06d ', now / 1000000, now % 1000000)
           local item = ' ' .. slot .. grant_instant .. cost .. number
           granted, events = granted .. prefix .. serial .. item, events .. '\nG ' .. serial .. item
           if #events > 100 then

@@ -2,7 +2,7 @@
 --
 -- Needs all above. Defines:
 local MOST_GRANTS = 500
-local head_record, head_costs, head_name, head_ticket
+local head_record, head_costs, head_name, head_ticket, now_text
 -- The waiters that were read from the head on: the entries of `row` from `row_from` on.
 local row, row_from
 local function fits(limit, costs)
@@ -13,7 +13,8 @@ local function grant(recipient, record, serial, cost, costs)
   prepare_lease(costs.slots)
   local slot = take_slots(costs.slots)
   if rates[1] then spend(costs) end
-  local item = format('%s %.0f %s %.0f', slot, now, cost, rates[1] and grants or 0)
+  now_text = now_text or digits(now)
+  local item = slot .. ' ' .. now_text .. ' ' .. cost .. ' ' .. (rates[1] and digits(grants) or '0')
   add_lease(recipient .. '.' .. serial, item, costs.slots)
   record.leases, record.is_changed = record.leases + 1, true
   notify(recipient, 'G ' .. serial .. ' ' .. item)
@@ -28,7 +29,7 @@ local function drain()
     local found, passed = front, 0
     if not found then
       local free_slots = concurrency < 0 and 32 or max(1, min(32, concurrency - active))
-      found = call('ZRANGE', QUEUE, 0, free_slots + 1, 'WITHSCORES')
+      found = read_front(free_slots + 2)
     end
     front = nil
     for index = 1, #found, 2 do
@@ -51,7 +52,7 @@ local function drain()
         grant(name, record, serial, cost, costs)
       end
     end
-    if passed > 0 then call('ZREMRANGEBYRANK', QUEUE, 0, passed - 1) elseif head_name then front = found end
+    if passed > 0 then drop_front(passed) elseif head_name then front = found end
     if head_name then return end
     if passed_in_all >= MOST_GRANTS and waiting > 0 then
       is_unfinished = true

@@ -42,8 +42,14 @@ if part ~= 'waiters' then
   end
   following = count == PAGE and 'leases ' .. found[PAGE] or queue_length > 0 and 'waiters -inf' or ''
 else
-  local found = call('ZRANGEBYSCORE', QUEUE, last == '-inf' and last or '(' .. last, '+inf', 'WITHSCORES', 'LIMIT', 0,
-    PAGE)
+  local found = {}
+  if queue_apart then
+    found = call('ZRANGEBYSCORE', QUEUE, last == '-inf' and last or '(' .. last, '+inf', 'WITHSCORES', 'LIMIT', 0, PAGE)
+  else
+    for member, place in string.gmatch(sub(queue, head_at, queue_till), '\n(%S+ %S+) (%d+)') do
+      found[#found + 1], found[#found + 2] = member, place
+    end
+  end
   for index = 1, #found, 2 do
     local name, cost = match(found[index], '^(%S+)%.%S+ (%S+)')
     local birth, place = birth_of(name), tonumber(found[index + 1])

@@ -3,7 +3,6 @@
 -- stand before, between and after the lines. A withdrawal makes all of them void.
 --
 -- Needs all above, after all grants. Defines `up_to` and `lingers`, the permissions of the caller.
-local MOST_PERMISSIONS = 64
 -- The waiters of the queue may need a slot that lingers with another owner.
 if waiting > 0 and not is_withdrawn and find(permissions, '\nL', 1, true) then
   for name in string.gmatch(permissions, '\nL(%S+)') do
@@ -31,7 +30,7 @@ if not rates[1] and now >= paused and (self.limit < 0 or active <= self.limit) a
         if not row[index] then
           local count = #row < 32 and 16 or 64
           if #row >= 128 or (#row - row_from + 1) / 2 >= queue_length then break end
-          row, row_from, index = call('ZRANGE', QUEUE, 0, count - 1, 'WITHSCORES'), 1, #row - row_from + 2
+          row, row_from, index = read_front(count), 1, #row - row_from + 2
         end
         local name = row[index] and match(row[index], '^(.*)%.')
         if not name or (name ~= owner and find_owner(name)) then break end
@@ -53,6 +52,7 @@ end
 if lingers or up_to > 0 then
   if permissions == '' then permissions = '\n' end
   local _, count = string.gsub(permissions, '\n', '')
-  if count > MOST_PERMISSIONS then up_to, lingers = 0, false
+  -- At most 64 permissions are on record.
+  if count > 64 then up_to, lingers = 0, false
   else permissions = permissions .. (lingers and 'L' or 'U') .. owner .. '\n' end
 end

@@ -3,13 +3,12 @@
 -- Needs all above. Sets the rates.
 
 -- The latest new rates apply to all.
-local text = given_rates
-if not known or (find(flags, 'c', 1, true) and not is_duplicate and text ~= terms) then
-  local old, old_burst, is_single = rates, rates[1] and rates[1].burst or burst, not find(text, '^[=-]%D')
-  local new, new_buckets, windows = read_terms(text)
+if not known or (find(flags, 'c', 1, true) and not is_duplicate and given_rates ~= terms) then
+  local old, old_burst, is_single = rates, rates[1] and rates[1].burst or burst, not find(given_rates, '^[=-]%D')
+  local new, new_buckets, windows = read_terms(given_rates)
   local one, other = old[1], new[1]
   local keeps_shape = known and terms == '' and is_single and #old == #new
-  if not other then burst = tonumber(match(text, '%S+$')) end
+  if not other then burst = tonumber(match(given_rates, '%S+$')) end
   if keeps_shape and one then
     one.capacity, one.period = other.capacity, other.period
     if one.rate ~= other.rate or one.burst ~= other.burst then
@@ -40,11 +39,13 @@ if not known or (find(flags, 'c', 1, true) and not is_duplicate and text ~= term
       is_withdrawn, is_read = other and not one, true
     end
     rates, buckets, has_windows, parsed = new, new_buckets, windows, {}
-    terms, stride = is_single and '' or text, 8 + 8 * buckets
+    terms, stride = is_single and '' or given_rates, 8 + 8 * buckets
   end
   if waiting > 0 and (not keeps_shape or (rates[1] and rates[1].burst or burst) < old_burst) then purge_from = 0 end
 end
+if queue_length == 0 then purge_from = -1 end
 if purge_from >= 0 then
+  move_queue_apart()
   local found = call('ZRANGEBYSCORE', QUEUE, '(' .. format('%.0f', purge_from), '+inf', 'WITHSCORES', 'LIMIT', 0,
     MOST_SWEPT)
   for index = 1, #found, 2 do

@@ -188,7 +188,7 @@ if has_rates then
       local ignored = (rate.memory or rate).ignored
       -- A forgotten grant can leave a debt, but gets no refund.
       if cost ~= requested and (is_forgotten and cost > requested or not is_forgotten and number > ignored) then
-        if rate.lasts then window_settle(rate, cost - requested, granted)
+        if rate.lasts then sliding.settle(rate, cost - requested, granted)
         else settle_bucket(rate, cost, requested, is_forgotten and -1 or number) end
       end
     end
@@ -198,7 +198,7 @@ if has_rates then
     grants = grants + 1
     local entry = ''
     for index, rate in ipairs(rates) do
-      if rate.lasts then window_take(rate, now, costs[index])
+      if rate.lasts then sliding.take(rate, now, costs[index])
       else
         rate.tokens, rate.since = level(rate, now) - costs[index], max(now, rate.since)
         entry = entry .. struct.pack('>d', costs[index])
@@ -222,7 +222,7 @@ if has_rates then
     for _, rate in ipairs(rates) do
       local value = stated_level(text, rate)
       if value and rate.lasts then
-        window_correct(rate, value)
+        sliding.correct(rate, value)
         rate.ignored = grants
       elseif value then
         rate.tokens, rate.since = value, now

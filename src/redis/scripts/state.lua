@@ -6,8 +6,9 @@
 --   capacity, period, ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
 --   apart (doubles),
 --   the texts owners, leases, slots, permissions,
---   the names head_owner, row_owner, dying (each ends with a zero byte), offset, grace, surplus (doubles), terms (ends
---   with a zero byte), settlement, see `settlement-log.lua`, and levels, see `rates.lua`.
+--   the names head_owner, row_owner, dying (each ends with a zero byte), offset, grace, surplus (doubles), the size of
+--   the queue (integer), terms (ends with a zero byte), the queue, see `queue.lua`, settlement, see
+--   `settlement-log.lua`, and levels, see `rates.lua`.
 --
 -- Needs `packed`, `clock` unless the time was not read, and the arguments. Defines `now`, `expired_at` (an owner has
 -- expired if its expiry is not later), `known` (whether the state was found), and:
@@ -15,7 +16,7 @@ local call, pcall = redis.call, redis.pcall
 local format, match, find, sub = string.format, string.match, string.find, string.sub
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local FOREVER = 9007199254740991
-local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES, RESET = unpack(KEYS)
+local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES = unpack(KEYS)
 
 -- `at`: the latest instant. `next_expiry`: no owner expires before it. `last_expiry`: all owners have expired by then.
 -- `active`: the number of slots in use. `surplus`: how many more these are than the leases; most leases have one slot.
@@ -34,9 +35,11 @@ local head_owner, due
 -- All waiters up to the ticket `row_end` are of `row_owner`. Waiters up to `purge_from` fit into the burst.
 local row_owner, row_end, purge_from
 local paused, version, owner_count
--- Whether the leases with their slots, and the owners, are in structures of their own.
-local leases_apart, owners_apart
+-- Whether the leases with their slots, the owners, and the queue are in structures of their own.
+local leases_apart, owners_apart, queue_apart
 local owners, leases, slots, permissions, dying, settlement, levels
+-- The text of the queue, see `queue.lua`.
+local queue, head_at, queue_till = '', 1, 0
 -- While the clock is behind: what is added to it, and the span for which owners live longer.
 local offset, grace = 0, 0
 -- The first waiters with their tickets; nil if they were not read, or may have changed since.
@@ -54,22 +57,24 @@ if packed then
   tokens, since, rate, burst, grants, folded, keys_expiry, capacity, period, ticket, paused, created_at, waiting,
     queued, queue_length, owner_count, due, row_end, purge_from, apart =
       struct.unpack('>dddddddddddddddddddd', packed, 75)
-  leases_apart, owners_apart = apart % 2 == 1, apart >= 2
+  leases_apart, owners_apart, queue_apart = apart % 2 == 1, apart % 4 >= 2, apart >= 4
   local leases_at = 235 + owners_size
   local slots_at = leases_at + leases_size
   local permissions_at = slots_at + slots_size
   owners, leases = sub(packed, 235, leases_at - 1), sub(packed, leases_at, slots_at - 1)
   slots = sub(packed, slots_at, permissions_at - 1)
   permissions = sub(packed, permissions_at, permissions_at + permissions_size - 1)
-  head_owner, row_owner, dying, offset, grace, surplus, terms, place =
-    struct.unpack('>sssddds', packed, permissions_at + permissions_size)
+  local queue_size
+  head_owner, row_owner, dying, offset, grace, surplus, queue_size, terms, place =
+    struct.unpack('>sssdddI4s', packed, permissions_at + permissions_size)
+  queue, head_at, queue_till, place = packed, place, place + queue_size - 1, place + queue_size
   if terms == '' then settlement = sub(packed, place)
   else
     local levels_at = #packed - 3 - struct.unpack('>I4', packed, #packed - 3)
     settlement, levels = sub(packed, place, levels_at - 1), sub(packed, levels_at, -5)
   end
   -- Redis may have evicted a structure. Then all is lost, and every owner states again what it holds.
-  if queue_length > 0 then
+  if queue_apart then
     front = call('ZRANGE', QUEUE, 0, 2, 'WITHSCORES')
     known = front[1] ~= nil
   end
@@ -107,7 +112,8 @@ if not known then
   grants, folded, created_at = 0, 0, now
   ticket, waiting, queued, queue_length = 0, 0, 0, 0
   head_owner, due, row_owner, row_end, purge_from = '', 0, '', 0, -1
-  paused, owner_count, leases_apart, owners_apart, grace = 0, 0, false, false, 0
+  paused, owner_count, leases_apart, owners_apart, queue_apart, grace = 0, 0, false, false, false, 0
   version = max(version and version + 1 or 0, now)
   owners, leases, slots, permissions, dying, settlement, terms, front = '', '', '', '', '', '', '', nil
+  queue, head_at, queue_till = '', 1, 0
 end

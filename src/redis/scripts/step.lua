@@ -10,7 +10,7 @@
 --   1 the state, a string, see `state.lua`   2 the log of grants, see `settlement-log.lua`
 --   3 the queue, see `queue.lua`   4 the leases, see `leases.lua`   5 the slots, see `slots.lua`
 --   6 and 7 the owners, see `owners.lua`   8 the latest reset, see `reset.lua`
---   Few leases and owners are a part of the state. Keys 4 to 7 exist only for many.
+--   Few waiters, leases and owners are a part of the state. Keys 3 to 7 exist only for many.
 --
 -- ARGV
 --   One argument: a client, and Redis, need more time for many. Its first line is the header, with a space between its

@@ -13,7 +13,7 @@ if head_name then
   if head_name ~= owner then
     wake = max(now + 1, head_record.expiry + grace)
     if head_name ~= head_owner or instant ~= due then
-      notify(head_name, format('H %.0f %.0f', instant - now, instant))
+      notify(head_name, 'H ' .. digits(instant - now) .. ' ' .. digits(instant))
     end
   end
   head_owner, due = head_name, instant
@@ -21,8 +21,8 @@ else head_owner, due = '', 0 end
 if is_unfinished then wake = now + 1 end
 local version_text = format('%016.0f', version)
 reply[1] = (lingers and 'L ' or 'A ') .. version_text
-if wake then reply[1] = reply[1] .. format(' %.0f %.0f %.0f', up_to, wake - now, wake)
-elseif up_to > 0 then reply[1] = reply[1] .. format(' %.0f', up_to) end
+if wake then reply[1] = reply[1] .. ' ' .. digits(up_to) .. ' ' .. digits(wake - now) .. ' ' .. digits(wake)
+elseif up_to > 0 then reply[1] = reply[1] .. ' ' .. digits(up_to) end
 -- A failure to publish must not interrupt the step.
 for recipient, events in pairs(messages) do
   local connection, instance = match(recipient, '^(.-)%.(.*)$')

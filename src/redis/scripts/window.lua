@@ -10,7 +10,7 @@
 -- first grant of the newest counter. The cost of a grant up to the number `ignored` is not corrected any more.
 --
 -- Needs the rates. Defines, if the gate has a window or may get one:
-local window_level, window_ready_at, window_take, window_settle, window_correct, window_full_at
+local sliding = {}
 if has_windows or (has_rates and find(given_rates, ' w', 1, true)) then
   local PARTS = 63
   local function expire(rate, instant)
@@ -21,13 +21,13 @@ if has_windows or (has_rates and find(given_rates, ' w', 1, true)) then
     for index = count + 1, #lasts do kept_lasts[index - count], kept_sums[index - count] = lasts[index], sums[index] end
     rate.lasts, rate.sums = kept_lasts, kept_sums
   end
-  function window_level(rate, instant)
+  function sliding.level(rate, instant)
     expire(rate, instant)
     local left = rate.burst
     for _, sum in ipairs(rate.sums) do left = left - sum end
     return left
   end
-  function window_ready_at(rate, from, cost)
+  function sliding.ready_at(rate, from, cost)
     local burst, total, slack = rate.burst, 0, rate.burst * 1e-11
     for _, sum in ipairs(rate.sums) do total = total + sum end
     -- A queue needs one more period for each full `burst` ahead of its last cost.
@@ -42,7 +42,7 @@ if has_windows or (has_rates and find(given_rates, ' w', 1, true)) then
     return min(FOREVER, ceil(instant + periods * rate.period))
   end
   -- Adds a cost at the newest instant.
-  function window_take(rate, instant, cost)
+  function sliding.take(rate, instant, cost)
     expire(rate, instant)
     local lasts, sums = rate.lasts, rate.sums
     local count = #lasts
@@ -51,7 +51,7 @@ if has_windows or (has_rates and find(given_rates, ' w', 1, true)) then
     else lasts[count + 1], sums[count + 1], rate.start = instant, cost, instant end
   end
   -- Adds to the counter of the grant at `granted`, if that still counts.
-  function window_settle(rate, difference, granted)
+  function sliding.settle(rate, difference, granted)
     expire(rate, now)
     if granted + rate.period <= now then return end
     for index, last in ipairs(rate.lasts) do
@@ -60,19 +60,19 @@ if has_windows or (has_rates and find(given_rates, ' w', 1, true)) then
         return
       end
     end
-    window_take(rate, granted, max(0, difference))
+    sliding.take(rate, granted, max(0, difference))
   end
   -- Sets the level. A lower one counts from now on; a higher one takes from the oldest counters.
-  function window_correct(rate, value)
-    local more = window_level(rate, now) - value
+  function sliding.correct(rate, value)
+    local more = sliding.level(rate, now) - value
     for index, sum in ipairs(rate.sums) do
       local taken = max(0, min(sum, -more))
       rate.sums[index], more = sum - taken, more + taken
     end
-    if more > 0 then window_take(rate, now, more) end
+    if more > 0 then sliding.take(rate, now, more) end
   end
   -- The instant from which the window is empty.
-  function window_full_at(rate)
+  function sliding.full_at(rate)
     local instant = 0
     for index, last in ipairs(rate.lasts) do
       if rate.sums[index] > rate.burst * 1e-11 then instant = last + rate.period end

@@ -1,18 +1,29 @@
 -- Writes the new state, and returns the reply.
 --
 -- Needs all above.
-local fields = {}
-for name, record in pairs(records) do
-  if record and record.is_changed then
-    if owners_apart then fields[#fields + 1], fields[#fields + 2] = name, pack_record(record) .. PADDING
-    else
-      local place = find(owners, '\n' .. name .. ' ', 1, true) + #name + 2
-      owners = sub(owners, 1, place - 1) .. pack_record(record) .. sub(owners, place + RECORD_SIZE)
+do
+  -- The records that have changed: their places in the text with their new values, or the fields of OWNERS.
+  local places, values, fields = {}, {}, {}
+  for name, record in pairs(records) do
+    if record and record.is_changed then
+      if owners_apart then fields[#fields + 1], fields[#fields + 2] = name, pack_record(record) .. PADDING
+      else
+        local place = find(owners, '\n' .. name .. ' ', 1, true) + #name + 2
+        places[#places + 1], values[place] = place, pack_record(record)
+      end
     end
   end
-end
-if owners_apart then
-  call_in_parts('HSET', OWNERS, fields)
+  if owners_apart then call_in_parts('HSET', OWNERS, fields)
+  else
+    -- One new text for all of them: each text takes time for each of its bytes.
+    local parts, from = {}, 1
+    table.sort(places)
+    for _, place in ipairs(places) do
+      parts[#parts + 1], parts[#parts + 2], from = sub(owners, from, place - 1), values[place], place + RECORD_SIZE
+    end
+    parts[#parts + 1] = sub(owners, from)
+    owners = table.concat(parts)
+  end
 end
 if owners_apart and owner_count <= FEW_OWNERS then
   local texts, all = {}, call('HGETALL', OWNERS)
@@ -22,10 +33,17 @@ if owners_apart and owner_count <= FEW_OWNERS then
   owners, owners_apart = table.concat(texts), false
   call('UNLINK', OWNERS, EXPIRIES)
 end
+if queue_apart and queue_length <= FEW then
+  local found, lines = call('ZRANGE', QUEUE, 0, -1, 'WITHSCORES'), {}
+  for index = 1, #found, 2 do lines[#lines + 1] = '\n' .. found[index] .. ' ' .. found[index + 1] end
+  call('UNLINK', QUEUE)
+  set_queue(table.concat(lines))
+  queue_apart = false
+end
 -- A state that equals a new one is deleted; any other expires soon after it would equal a new one.
 local needed = max(now, paused, last_expiry + grace)
 for _, rate in ipairs(rates) do
-  if rate.lasts then needed = max(needed, window_full_at(rate))
+  if rate.lasts then needed = max(needed, sliding.full_at(rate))
   elseif level(rate, now) < rate.burst then
     needed = max(needed, rate.since + (rate.burst - rate.tokens) / rate.rate)
   end
@@ -37,18 +55,22 @@ end
 if active > surplus and needed <= now then needed = now + ttl end
 needed = min(FOREVER, ceil(needed))
 local has_log = buckets > 0 and grants > folded
-local names = {}
-if queue_length > 0 then names[1] = QUEUE end
-if leases_apart then names[#names + 1], names[#names + 2] = LEASES, SLOTS end
-if owners_apart then names[#names + 1], names[#names + 2] = OWNERS, EXPIRIES end
-if has_log then names[#names + 1] = LOG end
 -- The keys live a little longer than needed, so that few calls must prolong them: a new expiry takes as long as another
 -- command of Redis. They also expire while the clock is behind.
 local lifetime
 if keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now then
   keys_expiry = min(FOREVER, needed + floor(ttl / 8))
   lifetime = format('%.0f', ceil((keys_expiry - now) / 1000) + 1)
-  for _, name in ipairs(names) do call('PEXPIRE', name, lifetime) end
+  if queue_apart then call('PEXPIRE', QUEUE, lifetime) end
+  if leases_apart then
+    call('PEXPIRE', LEASES, lifetime)
+    call('PEXPIRE', SLOTS, lifetime)
+  end
+  if owners_apart then
+    call('PEXPIRE', OWNERS, lifetime)
+    call('PEXPIRE', EXPIRIES, lifetime)
+  end
+  if has_log then call('PEXPIRE', LOG, lifetime) end
 end
 local kind = 'f'
 if queue_length == 0 and not leases_apart and not owners_apart and paused <= now and dying == '' then
@@ -74,15 +96,17 @@ else
   end
   levels = levels .. struct.pack('>I4', #levels)
 end
-local text = 'headgate1' .. kind
+packed = 'headgate1' .. kind
   .. struct.pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active, #owners, #leases, #slots, #permissions)
   .. version_text
   .. struct.pack('>dddddddddddddddddddd', one.tokens, one.since, one.rate, one.burst, grants, folded, keys_expiry,
     one.capacity, one.period,
     ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
-    (leases_apart and 1 or 0) + (owners_apart and 2 or 0))
+    (leases_apart and 1 or 0) + (owners_apart and 2 or 0) + (queue_apart and 4 or 0))
   .. owners .. leases .. slots .. permissions
-  .. struct.pack('>sssddds', head_owner, row_owner, dying, offset, grace, surplus, terms)
+  .. struct.pack('>sssdddI4s', head_owner, row_owner, dying, offset, grace, surplus,
+    queue_till - head_at + 1 + #tail, terms)
+  .. sub(queue, head_at, queue_till) .. tail
   .. settlement .. levels
-if lifetime then call('SET', STATE, text, 'PX', lifetime) else call('SET', STATE, text, 'KEEPTTL') end
+if lifetime then call('SET', STATE, packed, 'PX', lifetime) else call('SET', STATE, packed, 'KEEPTTL') end
 return table.concat(reply, '\n')

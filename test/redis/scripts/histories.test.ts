@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { client } from '../shared-client.js';
 
 import { ReferenceStep } from './reference-step.js';
-import { type Answer, HISTORY_FULL_STEP, HISTORY_STEP, START, TestGate } from './support.js';
+import { type Answer, HISTORY_FULL_STEP, HISTORY_STEP, SMALL_HISTORY_STEP, START, TestGate } from './support.js';
 
 /** Instants are multiples of this, since the keys live as long in real time. */
 const UNIT = 60_000;
@@ -139,8 +139,8 @@ async function notePresence(gate: TestGate): Promise<void> {
   }
 }
 
-async function compare(history: readonly Move[]): Promise<void> {
-  const gate = new TestGate(client, {}, HISTORY_STEP);
+async function compare(history: readonly Move[], step: string = HISTORY_STEP): Promise<void> {
+  const gate = new TestGate(client, {}, step);
   const reference = new ReferenceStep();
   let version = -1;
   let withdrawals = 0;
@@ -198,17 +198,34 @@ async function compare(history: readonly Move[]): Promise<void> {
 }
 
 test('the step follows the reference: few owners, few slots', async () => {
-  await fc.assert(fc.asyncProperty(moves(3, 6, [1, 2, 2, 2, -1]), compare), { numRuns: 150, endOnFailure: false });
+  await fc.assert(
+    fc.asyncProperty(moves(3, 6, [1, 2, 2, 2, -1]), (history) => compare(history)),
+    { numRuns: 150, endOnFailure: false },
+  );
   expect(Object.keys(seen).toSorted()).toEqual(
     expect.arrayContaining(['A', 'F', 'G', 'L', 'N', 'Q', 'R', 'U', 'g', 'message G', 'message V', 'row']),
   );
 });
 
 test('the step follows the reference: more leases and owners than the text of the state holds', async () => {
-  await fc.assert(fc.asyncProperty(moves(30, 30, [70, 90, 120, -1], GROWING_WORDS), compare), {
-    numRuns: 80,
-  });
+  await fc.assert(
+    fc.asyncProperty(moves(30, 30, [70, 90, 120, -1], GROWING_WORDS), (history) => compare(history)),
+    {
+      numRuns: 80,
+    },
+  );
   expect(Object.keys(seen)).toEqual(expect.arrayContaining(['with leases', 'with owners', 'with slots', 'with queue']));
+});
+
+test('the step follows the reference: leases and waiters move between the text and other structures', async () => {
+  for (const name of Object.keys(seen)) delete seen[name];
+  await fc.assert(
+    fc.asyncProperty(moves(3, 8, [2, 4, 6]), (history) => compare(history, SMALL_HISTORY_STEP)),
+    { numRuns: 150, endOnFailure: false },
+  );
+  expect(Object.keys(seen)).toEqual(
+    expect.arrayContaining(['with queue', 'without queue', 'with leases', 'without leases', 'g', 'N', 'message V']),
+  );
 });
 
 test('the fast path and the full step reply and leave the same', async () => {

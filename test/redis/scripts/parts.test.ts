@@ -131,7 +131,7 @@ describe('window.lua', () => {
           `${WINDOW}
            local most = 0
            for instant = 0, 300000, ${distance} do
-             window_take(window, instant, 1)
+             sliding.take(window, instant, 1)
              most = max(most, #window.lasts)
            end
            return most`,
@@ -142,22 +142,22 @@ describe('window.lua', () => {
 
   test('a queue waits one more period for each full window ahead of its last cost', async () => {
     const lines = `local window = read_terms('- 4 64000 4 w')[1]
-      window_take(window, 0, 3)
-      return { window_ready_at(window, 10, 1), window_ready_at(window, 10, 2), window_ready_at(window, 10, 5),
-        window_ready_at(window, 10, 6), window_ready_at(window, 70000, 4) }`;
+      sliding.take(window, 0, 3)
+      return { sliding.ready_at(window, 10, 1), sliding.ready_at(window, 10, 2), sliding.ready_at(window, 10, 5),
+        sliding.ready_at(window, 10, 6), sliding.ready_at(window, 70000, 4) }`;
     expect(await run(lines)).toEqual([10, 64_000, 64_010, 128_000, 70_000]);
   });
 
   test('a grant between two counters settles in its own', async () => {
     const lines = `now = 5000
       local window = read_terms('- 100 64000 100 w')[1]
-      window_take(window, 0, 3)
-      window_take(window, 1000, 4)
-      window_take(window, 1100, 5)
-      window_settle(window, -2, 500)
-      window_settle(window, 2, 1000)
-      window_settle(window, 6, 3000)
-      return { #window.lasts, window.sums[1], window.sums[2], window.sums[3], window_level(window, 65000) }`;
+      sliding.take(window, 0, 3)
+      sliding.take(window, 1000, 4)
+      sliding.take(window, 1100, 5)
+      sliding.settle(window, -2, 500)
+      sliding.settle(window, 2, 1000)
+      sliding.settle(window, 6, 3000)
+      return { #window.lasts, window.sums[1], window.sums[2], window.sums[3], sliding.level(window, 65000) }`;
     expect(await run(lines)).toEqual([3, 7, 5, 6, 89]);
   });
 });
@@ -292,18 +292,71 @@ describe('queue.lua', () => {
     ).toEqual([START, START + 1, START + 1, START + 1]);
   });
 
-  test('a waiter joins, is found, and leaves', async () => {
+  const FORMS = [
+    ['the text', ''],
+    ['the sorted set', 'move_queue_apart()'],
+  ] as const;
+  /** Lua that lets four waiters join, and writes them. */
+  const joinFour = (form: string): string =>
+    `local record = { waiters = 0, cost = 0, birth = 0 }
+     ${form}
+     for number, name in ipairs({ 'w', 'x', 'y', 'z' }) do
+       join_queue('hub.a.' .. name .. ' ' .. number, record, parse(format('%d', number)), number + 4)
+     end
+     flush_queue()`;
+  const SUM = "return { table.concat(read_front(9), ','), waiting, queued, record.waiters, record.cost, queue_length }";
+
+  test.each(FORMS)('a waiter joins %s, is found, and leaves before it is written', async (_, form) => {
+    const lines = `local record = { waiters = 0, cost = 0, birth = 0 }
+      ${form}
+      join_queue('hub.a.x 2', record, parse('2'), 5)
+      join_queue('hub.a.y 3', record, parse('3'), 6)
+      leave_queue('hub.a.x 2', record, parse('2'))
+      flush_queue()`;
+    expect(await run(`${lines} ${SUM}`)).toEqual(['hub.a.y 3,6', 1, 3, 1, 3, 1]);
+  });
+
+  test.each(FORMS)('waiters leave %s at its head, in its middle and at its tail', async (_, form) => {
+    const leave = (name: string, cost: number): string =>
+      `leave_queue('hub.a.${name} ${cost}', record, parse('${cost}')) flush_queue()`;
+    const all = 'hub.a.w 1,5,hub.a.x 2,6,hub.a.y 3,7,hub.a.z 4,8';
+    expect(await run(`${joinFour(form)} ${SUM}`)).toEqual([all, 4, 10, 4, 10, 4]);
+    expect(await run(`${joinFour(form)} ${leave('w', 1)} ${SUM}`)).toEqual([all.slice(12), 3, 9, 3, 9, 3]);
+    expect(await run(`${joinFour(form)} ${leave('y', 3)} ${leave('w', 1)} ${SUM}`)).toEqual([
+      'hub.a.x 2,6,hub.a.z 4,8',
+      ...[2, 6, 2, 6, 2],
+    ]);
+    expect(await run(`${joinFour(form)} ${leave('z', 4)} ${SUM}`)).toEqual([all.slice(0, 35), 3, 6, 3, 6, 3]);
+  });
+
+  test.each(FORMS)('the first waiters are read from %s, and dropped', async (_, form) => {
+    const rest = "local rest = table.concat(read_front(9), ',')";
     expect(
       await run(
-        `local record = { waiters = 0, cost = 0, birth = 0 }
-         join_queue('hub.a.x 2', record, parse('2'), 5)
-         join_queue('hub.a.y 3', record, parse('3'), 6)
-         leave_queue('hub.a.x 2', record, parse('2'))
-         flush_queue()
-         local present = call('ZRANGE', QUEUE, 0, -1)
-         return { present[1], #present, waiting, queued, record.waiters, record.cost, queue_length }`,
+        `${joinFour(form)} local front = table.concat(read_front(2), ',') drop_front(3) ${rest} return { front, rest }`,
       ),
-    ).toEqual(['hub.a.y 3', 1, 1, 3, 1, 3, 1]);
+    ).toEqual(['hub.a.w 1,5,hub.a.x 2,6', 'hub.a.z 4,8']);
+  });
+
+  test('a waiter with an earlier ticket than the last one joins in its place', async () => {
+    const lines = `${joinFour('')} ticket = 8
+      join_queue('hub.a.v 1', record, parse('1'), 6)
+      flush_queue()
+      return { queue_apart and 1 or 0, table.concat(read_front(3), ',') }`;
+    expect(await run(lines)).toEqual([1, 'hub.a.w 1,5,hub.a.v 1,6,hub.a.x 2,6']);
+  });
+
+  test('more than 64 waiters are in the sorted set, and the queue that has become empty is a text again', async () => {
+    const lines = `local record, counts = { waiters = 0, cost = 0, birth = 0 }, {}
+      for number = 1, 65 do
+        join_queue('hub.a.' .. number .. ' 1', record, parse('1'), next_ticket())
+        flush_queue()
+        if number >= 64 then counts[#counts + 1] = call('ZCARD', QUEUE) end
+      end
+      for number = 1, 65 do leave_queue('hub.a.' .. number .. ' 1', record, parse('1')) end
+      flush_queue()
+      return { counts[1], counts[2], queue_apart and 1 or 0, call('EXISTS', QUEUE), queue_length }`;
+    expect(await run(lines)).toEqual([0, 65, 0, 0, 0]);
   });
 });
 

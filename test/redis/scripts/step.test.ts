@@ -341,7 +341,7 @@ describe('large states', () => {
     'without the evicted %s, all is lost at once, and owners state again what they hold (FAULTS 63)',
     async (part) => {
       const gate = open({ limit: 100 });
-      for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(6)));
+      for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(9)));
       const { version } = await gate.send('hub.0', {});
       await client.del(gate.keys.find((key) => key.endsWith(`:${part}`))!);
       const lost = await gate.send('hub.1', { at: 1 });

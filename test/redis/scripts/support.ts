@@ -46,6 +46,10 @@ export const HISTORY_FULL_STEP: string = readLua(scriptFile('step'), {
   ...NO_FAST_PATH,
 });
 
+/** The same, with leases and waiters that move into structures of their own from the fourth one on. */
+export const SMALL_HISTORY_STEP: string = HISTORY_STEP.replace('=64, 32\n', '=3, 1\n');
+if (SMALL_HISTORY_STEP === HISTORY_STEP) throw new Error('leases.lua states its limits in another way');
+
 /** Some lines of Lua after a list of parts of the step. The lines see what the parts define. */
 export const withParts = (parts: readonly string[], lines: string): string =>
   readLua(scriptFile('step'), {
