@@ -249,6 +249,19 @@ describe.each(sites)('%s', (name, serve) => {
     });
   });
 
+  test('a refusal captures no stack trace, which would take half of its time (FAULTS 45)', async () => {
+    const errors: unknown[] = [];
+    const onLimited = ({ error }: { error: unknown }): void => void errors.push(error);
+    const keyed = new KeyedThrottle(1, 0, 60, { clock: new ManualClock() });
+    keyed.tryAcquire('ada');
+    await get(await serve({ gate: fullGate(), onLimited }));
+    await get(await serve({ keyed, key: () => 'ada', onLimited }));
+    const unqueued = new Throttle({ concurrency: 1, maxQueue: 0 });
+    unqueued.tryAcquire();
+    await get(await serve({ gate: unqueued, wait: 5, onLimited }));
+    expect(errors.map((error) => (error as Error).stack?.split('\n').length)).toEqual([1, 1, 1]);
+  });
+
   describe("onLimited: 'throw'", () => {
     test('passes an error with the properties of http-errors to the error handler (FAULTS 31)', async () => {
       const site = await serve([{ gate: tenTokens(0, 'one') }, { gate: fullGate(), onLimited: 'throw' }]);
