@@ -102,7 +102,8 @@ function readVector<Value>(
   }
   for (const key of Object.keys(cost)) {
     const value = (cost as Readonly<Record<string, unknown>>)[key];
-    const index = key === 'cost' ? 0 : names.indexOf(key) + 1;
+    // No rate has the name `cost`, so its index is 0.
+    const index = names.indexOf(key) + 1;
     if (index === 0 && key !== 'cost') throw unknownRate(argument, key, rates);
     if (value === undefined) continue;
     // Any of the checks accepts a cost that can be granted. The name of the entry is needed only for an error.
@@ -148,7 +149,7 @@ export function costsByName(names: readonly string[], costs: readonly number[]):
 
 /** A cost as error messages show it: `1`, or `1 ("tokens": 4000)`. */
 export function describeCost(cost: number, names: readonly string[], terms: Terms | undefined): string {
-  const named = names.map((name, index) => `${printable(name)}: ${terms?.costs?.[index + 1]}`).join(', ');
+  const named = names.map((name, index) => `${printable(name)}: ${terms?.costs[index + 1]}`).join(', ');
   return named === '' ? `${cost}` : `${cost} (${named})`;
 }
 
@@ -178,9 +179,11 @@ export class Terms {
   settle(trueCosts: readonly (number | undefined)[]): number[] {
     const before = this.costs;
     const { settled } = (this.extra ??= new PermitExtra());
-    const after = before.map((cost, index) => (settled[index] === true ? cost : (trueCosts[index] ?? cost)));
-    trueCosts.forEach((cost, index) => {
-      if (cost !== undefined) settled[index] = true;
+    const after = before.map((cost, index) => {
+      const trueCost = trueCosts[index];
+      if (trueCost === undefined || settled[index] === true) return cost;
+      settled[index] = true;
+      return trueCost;
     });
     this.costs = after;
     return after.map((cost, index) => cost - (before[index] as number));

@@ -7,6 +7,18 @@ import { describe, expect, test } from 'vitest';
 const llm = (clock = new ManualClock()): Throttle<'tokens'> =>
   new Throttle(4, 2, 100, { name: 'llm', clock, also: [{ name: 'tokens', capacity: 8, period: 100 }] });
 
+/** A throttle with two named rates. The bursts are 4, 8 and 6. */
+const model = (): Throttle<'input' | 'output'> =>
+  new Throttle(4, 0, 100, {
+    name: 'model',
+    clock: new ManualClock(),
+    also: [
+      { name: 'input', capacity: 8, period: 100 },
+      { name: 'output', capacity: 6, period: 100 },
+    ],
+  });
+const MODEL = 'Throttle "model" (4 per 100 s and 8 per 100 s and 6 per 100 s, any number at a time)';
+
 describe('the names of rates', () => {
   test.each([
     [[{ name: '', capacity: 1 }], RangeError, 'also[0].name must be a non-empty string other than "cost", received ""'],
@@ -68,6 +80,17 @@ describe('the names of rates', () => {
     expect(() => throttle.tryAcquire({ 'a\nb': 1 } as never)).toThrow(String.raw`cost.a\u000ab`.replace('u000a', 'n'));
   });
 
+  test('messages list several names in the order of the rates', async () => {
+    const throttle = model();
+    expect(() => throttle.tryAcquire({ outptu: 1 } as never)).toThrow(
+      `cost.outptu is not a rate of ${MODEL}: its named rates are "input", "output"`,
+    );
+    throttle.tryAcquire({ output: 6 });
+    await expect(throttle.acquire({ input: 2, output: 3 }, { timeout: 1 })).rejects.toThrow(
+      'for a cost of 1 ("input": 2, "output": 3) within the timeout of 1 s',
+    );
+  });
+
   test('a record is read once, own enumerable string keys only', () => {
     let reads = 0;
     const cost = Object.create(
@@ -97,6 +120,35 @@ describe('the names of rates', () => {
 });
 
 describe('a throttle with names', () => {
+  test.each([4, { cost: 4 }, { input: 8 }, { output: 6 }, { cost: 0, input: 0, output: 0 }])(
+    'a cost up to the burst of each rate is granted: %j',
+    (cost) => {
+      expect(model().tryAcquire(cost)).toBeDefined();
+    },
+  );
+
+  test.each([
+    [4.5, `cost must be at most 4, the burst of ${MODEL}, received 4.5`],
+    [{ cost: 5 }, `cost.cost must be at most 4, the burst of ${MODEL}, received 5`],
+    [{ input: 9 }, `cost.input must be at most 8, the burst of the rate "input" of ${MODEL}, received 9`],
+    [{ input: 8, output: 7 }, `cost.output must be at most 6, the burst of the rate "output" of ${MODEL}, received 7`],
+  ])('a cost above the burst of a rate is refused with the name of the rate: %j', (cost, message) => {
+    const throttle = model();
+    expect(() => throttle.tryAcquire(cost)).toThrow(new RangeError(message));
+    expect([throttle.tokens, throttle.levels]).toEqual([4, { input: 8, output: 6 }]);
+  });
+
+  test('a number above the burst of a named rate is refused with the name of the rate', () => {
+    const throttle = new Throttle(9, 0, 100, { also: [{ name: 'tokens', capacity: 3, period: 100 }] });
+    expect(() => throttle.tryAcquire(4)).toThrow(/^cost must be at most 3, the burst of the rate "tokens" of Throttle/);
+  });
+
+  test.each([-Infinity, NaN])('a level of %d is refused', (level) => {
+    const range = `must be a number above -Infinity, received ${level}`;
+    expect(() => model().correct(level)).toThrow(new RangeError(`levels ${range}`));
+    expect(() => model().correct({ output: level })).toThrow(new RangeError(`levels.output ${range}`));
+  });
+
   test('tokens and burst exclude the named rates', () => {
     const throttle = llm();
     throttle.tryAcquire({ tokens: 8 });
