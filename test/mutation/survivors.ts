@@ -80,6 +80,60 @@ export const survivors: readonly Survivor[] = [
     reason: 'Equivalent: undefined has no listeners to remove.',
   },
   {
+    file: 'core/wait-queue',
+    within: 'WaitQueue.#watch.startTimer',
+    changes: ['elapsed < seconds - timeout * ROUNDING → elapsed <= seconds - timeout * ROUNDING'],
+    reason: 'Rounding only: the rest of the timer equals the tolerated error.',
+  },
+  {
+    file: 'core/wait-queue',
+    within: 'WaitQueue.#addCosts',
+    changes: ['index < costs.length → index <= costs.length'],
+    reason: 'Equivalent: `sumWith` reads as many sums as a vector has entries.',
+  },
+  {
+    file: 'core/wait-queue',
+    within: 'WaitQueue.#compact',
+    changes: ['this.#costs.length > 0 → true', 'this.#costs.length > 0 → this.#costs.length >= 0'],
+    reason: 'Speed only: an empty array replaces an empty array.',
+  },
+  {
+    file: 'core/wait-queue',
+    within: 'ignoreErrors',
+    changes: ['cancel?.() → cancel()'],
+    reason: 'Speed only: the function ignores the error of a call of undefined.',
+  },
+  {
+    file: 'core/cost',
+    within: 'readVector',
+    changes: [
+      "typeof value === 'number' && value >= 0  … dex] as number) → false",
+      `'number' → ""`,
+      'value >= 0 → value > 0',
+      'value <= (rates.maxCosts[index] as number) → value < (rates.maxCosts[index] as number)',
+      '!isOrdinary → true',
+    ],
+    reason: 'Speed only: each check accepts a cost that can be granted.',
+  },
+  {
+    file: 'core/cost',
+    within: 'readCosts',
+    changes: ['count === 2 → false'],
+    reason: 'Memory only: the array has the same entries, and may have room for more.',
+  },
+  {
+    file: 'core/cost',
+    within: 'describeCost',
+    changes: ['terms?.costs → terms.costs'],
+    reason: 'Unreachable: in a gate with names, every call has terms. The `?.` satisfies the type checker.',
+  },
+  {
+    file: 'core/cost',
+    within: 'PermitExtra.settled',
+    changes: ['[] → ["Stryker was here"]'],
+    reason: 'Equivalent: only the value true marks a settled entry.',
+  },
+  {
     file: 'core/token-bucket',
     within: 'TokenBucket.take',
     changes: ['now > this.#at → now >= this.#at'],
@@ -229,6 +283,18 @@ export const survivors: readonly Survivor[] = [
   },
   {
     file: 'core/settlement-log',
+    within: 'GrantLog.#fold',
+    changes: ['[] → ["Stryker was here"]'],
+    reason: 'Equivalent: `reversePairs` reads pairs from the end, so it skips a text in front of them.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'GrantLog.#fold',
+    changes: ['older.length - 2 → older.length + 2'],
+    reason: 'Equivalent: past the last peak, the comparison with undefined is false.',
+  },
+  {
+    file: 'core/settlement-log',
     within: 'mergePeaks',
     changes: ['peaks.length > 2 * MAX_PEAKS → false', 'peaks.length > 2 * MAX_PEAKS → peaks.length >= 2 * MAX_PEAKS'],
     reason: 'Memory only: the log merges its peaks never, or a little earlier.',
@@ -256,8 +322,25 @@ export const survivors: readonly Survivor[] = [
   {
     file: 'core/settlement-log',
     within: 'correctFolded',
-    changes: ['next < peaks.length → true', 'next < peaks.length → true'],
-    reason: 'Equivalent: past the last peak, the comparison with undefined is false.',
+    changes: [
+      'next < peaks.length → true',
+      'next < peaks.length → true',
+      'next < peaks.length → next <= peaks.length',
+      'next < peaks.length → next <= peaks.length',
+      'next < peaks.length && hidden > 0 → true',
+      'next < peaks.length && hidden > 0 → next < peaks.length || hidden > 0',
+      'hidden > 0 → true',
+      'hidden > 0 → hidden >= 0',
+    ],
+    reason: 'Equivalent: before the first peak and past the last one, the comparison with undefined is false.',
+  },
+  {
+    file: 'core/settlement-log',
+    within: 'correctFolded',
+    changes: [
+      '(peaks[hidden - 1] as number) >= (peaks[next + 1] as number) → peaks[hidden - 1] as number > (peaks[next + 1] as number)',
+    ],
+    reason: 'Memory only: the log keeps an earlier peak of the same height.',
   },
   {
     file: 'core/limits',
