@@ -2,8 +2,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Terms } from '../../src/core/cost.js';
 import { EventPublisher } from '../../src/core/events.js';
-import { KeyedThrottle, Limiter, type Permit, Resource, Throttle } from '../../src/index.js';
+import { KeyedThrottle, Limiter, type Permit, Resource, Throttle, ThrottleError } from '../../src/index.js';
 import { ManualClock } from '../../src/testing/index.js';
 import { recordEvents, type RecordedEvent, listen, NAMES, outcome } from '../support/record-events.js';
 
@@ -429,6 +430,53 @@ test('without a subscriber, the publisher reads no clock and creates no message'
   const recorded = recordEvents();
   publisher.paused(1);
   expect([recorded.length, read.mock.calls.length]).toEqual([1, 1]);
+});
+
+test('a message has costs only if the gate has named rates and the call has a vector', () => {
+  const throttle = new Throttle(1);
+  const clock = new ManualClock();
+  const recorded = recordEvents();
+  const permit = { cost: 1, waited: 0, costs: { tokens: 2 }, slots: 1 };
+  new EventPublisher(throttle, clock).granted(permit);
+  new EventPublisher(throttle, clock).queued({}, 1, new Terms([1, 2], 1));
+  const publisher = new EventPublisher(throttle, clock, ['tokens']);
+  publisher.granted(permit);
+  publisher.queued({}, 1, new Terms([1, 2], 1));
+  publisher.queued({}, 1);
+  const costs = recorded.map((message) => ('costs' in message ? message.costs : undefined));
+  expect(costs).toEqual([undefined, undefined, { tokens: 2 }, { tokens: 2 }, undefined]);
+});
+
+test.each([
+  ['ERR_THROTTLE_TIMEOUT', 'timeout'],
+  ['ERR_THROTTLE_QUEUE_FULL', 'queue full'],
+  ['ERR_THROTTLE_CLOSED', 'closed'],
+  ['ERR_THROTTLE_CLEARED', 'cleared'],
+  ['ERR_THROTTLE_BACKEND', 'backend'],
+])('an error with the code %s is the reason "%s"', (code, reason) => {
+  const recorded = recordEvents();
+  new EventPublisher(new Throttle(1), new ManualClock(), []).refused({}, 1, new ThrottleError(code, 'no'));
+  expect(recorded).toMatchObject([{ kind: 'refused', reason }]);
+});
+
+describe('the number of a call', () => {
+  const CALLS = Symbol.for('headgate.calls');
+  const shared = globalThis as { [CALLS]?: unknown };
+
+  test('is 1 for the first call of a process, and counts on over all copies of the package', async () => {
+    const before = shared[CALLS];
+    onTestFinished(() => void (shared[CALLS] = before));
+    delete shared[CALLS];
+    const recorded = recordEvents();
+    for (let copy = 0; copy < 2; copy++) {
+      vi.resetModules();
+      const { Throttle: Copy } = await import('../../src/core/throttle.js');
+      const throttle = new Copy(2, 0, 60, { clock: new ManualClock() });
+      throttle.tryAcquire()?.release();
+      throttle.tryAcquire();
+    }
+    expect(recorded.map((message) => ('id' in message ? message.id : 0))).toEqual([1, 1, 2, 3, 3, 4]);
+  });
 });
 
 test('a gate with the option silent publishes no events', async () => {

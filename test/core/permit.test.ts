@@ -1,4 +1,5 @@
 /** Permits: release, settlement, disposal, and the calls to the gate that issued the permit. */
+import { inspect } from 'node:util';
 import { describe, expect, test, vi } from 'vitest';
 import { Grant } from '../../src/core/permit.js';
 import { setUp, take } from '../support/support.js';
@@ -39,7 +40,33 @@ test('any of release, dispose and asyncDispose releases once', async () => {
   }
 });
 
+test('a permit has no age if its gate read no clock for the grant, or has no clock', () => {
+  const issuer = { onRelease: vi.fn(), onSettle: vi.fn() };
+  expect(new Grant({ ...issuer, now: () => 5 }, 1, 0, 1).toJSON()).toEqual({ cost: 1, slots: 1, released: false });
+  expect(new Grant(issuer, 1, 0, 1, undefined, 3).age).toBeUndefined();
+  expect(new Grant({ ...issuer, now: () => 5 }, 1, 0, 1, undefined, 3).age).toBe(2);
+});
+
+test('the first permit of a process has both methods of `using`, and shows its class', async () => {
+  vi.resetModules();
+  const { Grant: Fresh } = await import('../../src/core/permit.js');
+  const release = vi.fn();
+  const [first, second] = [1, 2].map((serial) => new Fresh({ onRelease: release, onSettle() {} }, 1, 0, serial));
+  expect(inspect(first)).toBe('Permit { cost: 1, slots: 1, released: false }');
+  first?.[Symbol.dispose]();
+  await second?.[Symbol.asyncDispose]();
+  expect(release.mock.calls).toEqual([[first], [second]]);
+});
+
 describe('permits', () => {
+  test('a settlement by name is refused if the gate has no named rates', () => {
+    const permit = take(setUp().throttle, 3);
+    expect(() => permit.settle({ tokens: 1 } as never)).toThrow(
+      new TypeError('cost.tokens is not a rate of this throttle: it has no named rates'),
+    );
+    expect(permit.cost).toBe(3);
+  });
+
   test('using and await using release the permit, also when the block throws', async () => {
     const { throttle } = setUp(10, 1);
     {
