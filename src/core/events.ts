@@ -66,7 +66,7 @@ export interface GrantedMessage extends CallMessage {
   readonly waited: number;
 }
 
-/** `headgate:released`: a holder has released a permit. On Redis, also: a permit was lost. */
+/** `headgate:released`: a holder has released a permit. Also: a permit was lost, by its `ttl` or on Redis. */
 export interface ReleasedMessage extends CallMessage {}
 
 /**
