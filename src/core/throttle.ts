@@ -724,9 +724,13 @@ export class Throttle<Name extends string = never> implements Gate {
     );
   }
 
-  /** Frees the slots of the permits that have expired. Grants the waiters, then notifies the holders. */
+  /**
+   * Frees the slots of the permits that have expired. Grants the waiters, then notifies the holders. Called only with a
+   * `ttl`.
+   */
   #expirePermits(now: number): void {
-    const expired = this.#expiry?.takeExpired(now) ?? [];
+    const expiry = this.#expiry as Expiry;
+    const expired = expiry.takeExpired(now);
     for (const permit of expired) {
       permit.expire();
       this.#active -= permit.slots as number;
@@ -735,8 +739,8 @@ export class Throttle<Name extends string = never> implements Gate {
     this.#reschedule();
     // Sets the timer for the oldest permit. If the clock throws, the next call tries again.
     ignoreErrors(() => {
-      this.#expiry?.prepare(this.#nowOrLatest());
-      this.#expiry?.cancelIfUnused();
+      expiry.prepare(this.#nowOrLatest());
+      expiry.cancelIfUnused();
     });
     // A listener of the user may call the throttle, so the state is complete before the first one runs.
     for (const permit of expired) ignoreErrors(() => permit.abortSignal());
