@@ -1,7 +1,9 @@
 /** Permits that expire after the `ttl` of their throttle. */
-import { type Clock, KeyedThrottle, Resource, Throttle } from 'headgate';
+import { type Clock, KeyedThrottle, QueueClearedError, Resource, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
+import { recordEvents } from '../support/record-events.js';
+import { SkewedClock } from '../support/support.js';
 
 const setUp = (concurrency = 1, ttl = 5): { clock: ManualClock; throttle: Throttle } => {
   const clock = new ManualClock();
@@ -193,6 +195,93 @@ describe('a permit with a ttl', () => {
     await expect(throttle.acquire()).resolves.toMatchObject({ released: false });
     await clock.advance(10);
     expect([throttle.active, clock.pending]).toEqual([0, 0]);
+  });
+
+  test('a clock that clears the queue inside schedule, and then throws, refuses each waiter once', async () => {
+    const { clock, throttle } = setUp(2);
+    await throttle.acquire();
+    await clock.advance(1);
+    await throttle.acquire();
+    const waiting = throttle.acquire(1, { slots: 2 });
+    const outcome = expect(waiting).rejects.toThrow(QueueClearedError);
+    vi.spyOn(clock, 'schedule').mockImplementationOnce(() => {
+      throttle.clear();
+      throw new Error('no timers');
+    });
+    await clock.advance(4);
+    await outcome;
+    expect([throttle.waiting, new Throttle(1).waiting]).toEqual([0, 0]);
+    await clock.advance(10);
+    expect([throttle.active, clock.pending]).toEqual([0, 0]);
+  });
+
+  test('a call passes no waiter that a clock has added inside schedule', async () => {
+    const clock = new ManualClock();
+    const throttle = new Throttle(4, 0, 1, { ttl: 5, clock });
+    const order: string[] = [];
+    const follow = (name: string, cost: number): void =>
+      void throttle.acquire(cost).then((permit) => {
+        order.push(name);
+        permit.release();
+      });
+    throttle.tryAcquire(2)?.release();
+    vi.spyOn(clock, 'schedule').mockImplementationOnce((...call) => {
+      follow('large', 4);
+      return clock.schedule(...call);
+    });
+    follow('small', 1);
+    await clock.advance(1);
+    expect(order).toEqual(['large', 'small']);
+  });
+
+  test('a permit that expires at the deadline of a waiter is granted to the waiter', async () => {
+    const { clock, throttle } = setUp(2);
+    await throttle.acquire();
+    await clock.advance(1);
+    await throttle.acquire();
+    await clock.advance(1);
+    // The timer of the deadline is older than the timer of the second permit, which is set at 5 s. Both fire at 6 s.
+    const waiting = throttle.acquire(1, { slots: 2, timeout: 4 });
+    await clock.advance(4);
+    expect((await waiting).waited).toBe(4);
+  });
+
+  test('an expiry publishes the release of the permit', async () => {
+    const { clock, throttle } = setUp();
+    const recorded = recordEvents();
+    const permit = await throttle.acquire();
+    await clock.advance(5);
+    permit.release();
+    expect(recorded.map(({ kind, at }) => [kind, at])).toEqual([
+      ['granted', 0],
+      ['released', 5],
+    ]);
+  });
+
+  test('an expiry counts as passed time on a clock that steps back', async () => {
+    const clock = new SkewedClock();
+    const throttle = new Throttle(Infinity, 1, 1, { ttl: 5, clock });
+    await throttle.acquire();
+    const waiting = throttle.acquire();
+    clock.skew = -100;
+    await clock.passing.advance(5);
+    expect((await waiting).waited).toBe(5);
+  });
+
+  test('an expiry that comes late never sets the time back', async () => {
+    const clock = new SkewedClock();
+    clock.fires = (seconds) => seconds + 5;
+    const throttle = new Throttle(Infinity, 1, 1, { ttl: 5, clock });
+    const permit = await throttle.acquire();
+    await clock.passing.advance(9);
+    throttle.pause(10);
+    clock.skew = -4;
+    await clock.passing.advance(1);
+    expect([permit.released, throttle.pausedFor]).toEqual([true, 10]);
+  });
+
+  test('the ttl of a throttle is Infinity unless it is set', () => {
+    expect([setUp(1, 5).throttle.ttl, new Throttle(1).ttl]).toEqual([5, Infinity]);
   });
 
   test('a timer that fires early or twice expires no permit early', async () => {
