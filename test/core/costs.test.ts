@@ -242,6 +242,46 @@ describe('a throttle with names', () => {
     expect([keyed.peek('bob')?.tokens, keyed.peek('bob')?.levels]).toEqual([4, { tokens: 3 }]);
   });
 
+  test.each([
+    [{ cost: 0, tokens: 6 }, 1],
+    [{ cost: 3, tokens: 6 }, 1],
+    [{ cost: 0, tokens: 0 }, 5],
+  ])(
+    'a late settlement of %j charges only its debts to the throttle that has replaced an evicted one',
+    async (cost, left) => {
+      const clock = new ManualClock();
+      const keyed = new KeyedThrottle<string, 'tokens'>(4, 0, 1, {
+        clock,
+        also: [{ name: 'tokens', capacity: 8, period: 8 }],
+      });
+      const first = keyed.tryAcquire('ada', { cost: 2, tokens: 2 });
+      first?.release();
+      await clock.advance(2);
+      expect(keyed.size).toBe(0);
+      keyed.tryAcquire('ada', { cost: 3, tokens: 3 });
+      first?.settle(cost);
+      // The main rate has refilled since. A debt of 4 tokens leaves 1 of 5.
+      expect([keyed.peek('ada')?.tokens, keyed.peek('ada')?.levels]).toEqual([1, { tokens: left }]);
+    },
+  );
+
+  test.each([
+    ['an unlimited throttle', Infinity, 4],
+    ['a limited throttle', 4, Infinity],
+  ])('a late debt of %s has no effect after an eviction, where the limits differ now', async (_, capacity, later) => {
+    const clock = new ManualClock();
+    const keyed = new KeyedThrottle(capacity, 0, 1, { clock, window: 'sliding' });
+    const first = keyed.tryAcquire('ada', 2);
+    first?.release();
+    await clock.advance(1);
+    expect(keyed.size).toBe(0);
+    keyed.tryAcquire('ada', 1);
+    keyed.peek('ada')?.configure({ capacity: later });
+    const before = keyed.peek('ada')?.tokens;
+    first?.settle(9);
+    expect([first?.cost, keyed.peek('ada')?.tokens]).toEqual([9, before]);
+  });
+
   test('a KeyedThrottle corrects the rates of one key', () => {
     const keyed = new KeyedThrottle<string, 'tokens'>(4, 0, 100, {
       also: [{ name: 'tokens', capacity: 8, period: 100 }],
