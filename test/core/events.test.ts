@@ -161,6 +161,15 @@ describe('the channels', () => {
     });
   });
 
+  test('a call for one key too many publishes its costs by name, and nothing for an invalid cost', async () => {
+    const recorded = recordEvents();
+    const keyed = new KeyedThrottle(4, 0, 1, { maxKeys: 1, also: [{ name: 'tokens', capacity: 8 }] });
+    keyed.tryAcquire('ada', { tokens: 5 });
+    expect(keyed.tryAcquire('bob', { cost: 2, tokens: 3 })).toBeUndefined();
+    await expect(keyed.acquire('bob', { tokens: 9 })).rejects.toThrow('maxKeys');
+    expect(recorded.slice(1)).toMatchObject([{ kind: 'refused', cost: 2, costs: { tokens: 3 }, slots: 1 }]);
+  });
+
   test('publish the remaining seconds of each pause, and 0 for resume', () => {
     const recorded = recordEvents();
     const throttle = new Throttle(1, 0, 1, { clock: new ManualClock(7) });
@@ -445,6 +454,22 @@ test('a message has costs only if the gate has named rates and the call has a ve
   publisher.queued({}, 1);
   const costs = recorded.map((message) => ('costs' in message ? message.costs : undefined));
   expect(costs).toEqual([undefined, undefined, { tokens: 2 }, { tokens: 2 }, undefined]);
+});
+
+test('a message has the number of slots that the call requests, or that its permit has', () => {
+  const recorded = recordEvents();
+  const publisher = new EventPublisher(new Throttle(1), new ManualClock());
+  const terms = new Terms([1], 3);
+  publisher.queued({}, 1, terms);
+  publisher.queued({}, 1);
+  publisher.granted({ cost: 1, waited: 0, costs: {}, slots: 3 });
+  // On Redis, a permit has the numbers of its slots.
+  publisher.granted({ cost: 1, waited: 0, costs: {}, slots: [2, 5] });
+  publisher.released({ cost: 1, waited: 0, costs: {}, slots: [2, 5] });
+  publisher.refused({}, 1, undefined, 'busy', terms);
+  publisher.refused({}, 1, undefined);
+  const slots = recorded.map((message) => ('slots' in message ? message.slots : 0));
+  expect(slots).toEqual([3, 1, 3, 2, 2, 3, 1]);
 });
 
 test.each([

@@ -1,6 +1,7 @@
 /** Permits: release, settlement, disposal, and the calls to the gate that issued the permit. */
 import { inspect } from 'node:util';
 import { describe, expect, test, vi } from 'vitest';
+import { Terms } from '../../src/core/cost.js';
 import { Grant } from '../../src/core/permit.js';
 import { setUp, take } from '../support/support.js';
 
@@ -45,6 +46,16 @@ test('a permit has no age if its gate read no clock for the grant, or has no clo
   expect(new Grant({ ...issuer, now: () => 5 }, 1, 0, 1).toJSON()).toEqual({ cost: 1, slots: 1, released: false });
   expect(new Grant(issuer, 1, 0, 1, undefined, 3).age).toBeUndefined();
   expect(new Grant({ ...issuer, now: () => 5 }, 1, 0, 1, undefined, 3).age).toBe(2);
+});
+
+test('a permit tells nobody of its expiry if no holder has read its signal', () => {
+  const issuer = { onRelease: vi.fn(), onSettle: vi.fn(), expiredError: vi.fn() };
+  for (const terms of [undefined, new Terms([1], 2)]) {
+    const permit = new Grant(issuer, 1, 0, 1, terms);
+    permit.expire();
+    permit.abortSignal();
+    expect([permit.released, issuer.expiredError.mock.calls.length]).toEqual([true, 0]);
+  }
 });
 
 test('the first permit of a process has both methods of `using`, and shows its class', async () => {
@@ -166,6 +177,10 @@ describe('permits', () => {
     const permit = await throttle.acquire(5);
     permit.settle(7);
     expect([permit.cost, throttle.tokens]).toEqual([7, Infinity]);
+  });
+
+  test('a permit of a throttle without named rates has no named costs', () => {
+    expect(take(setUp().throttle).costs).toEqual({});
   });
 
   test('a permit is not a thenable', async () => {

@@ -5,6 +5,28 @@ import { setUp } from '../support/support.js';
 
 const untyped = (value: unknown): never => value as never;
 
+test.each([NaN, Infinity, -Infinity, undefined])('a clock that returns %s rejects the first call', async (instant) => {
+  const throttle = new Throttle(1, 0, 1, { clock: { now: () => untyped(instant), schedule: () => () => {} } });
+  await expect(throttle.acquire()).rejects.toThrow(`clock.now() must be a finite number, received ${instant}`);
+  expect(throttle.waiting).toBe(0);
+});
+
+describe('correct', () => {
+  test.each([
+    [null, 'options must be an object, received null'],
+    [{ onlyLowr: true }, 'unknown option "onlyLowr" of correct; did you mean "onlyLower"?'],
+    [{ onlyLower: 1 }, 'onlyLower must be a boolean, received 1'],
+  ])('refuses the options %j', (options, message) => {
+    expect(() => setUp().throttle.correct(1, untyped(options))).toThrow(new TypeError(message));
+  });
+
+  test.each([undefined, { onlyLower: true }])('changes nothing without a rate, with the options %j', (options) => {
+    const { throttle } = setUp(Infinity);
+    throttle.correct(1, options);
+    expect(throttle.tokens).toBe(Infinity);
+  });
+});
+
 const FORMS =
   '; write new Throttle(10, 2, 1, { burst: 5 }) or new Throttle({ capacity: 10, concurrency: 2, burst: 5 })';
 

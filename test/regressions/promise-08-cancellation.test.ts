@@ -279,6 +279,39 @@ describe('deadlines and timers', () => {
     expect([throttle.active, throttle.waiting]).toEqual([0, 0]);
   });
 
+  test('a scheduler that throws once refuses the waiter whose timer it was, and the next waiter has a timer', async () => {
+    const clock = new BreakableClock();
+    const throttle = new Throttle(1, 0, 1, { clock });
+    take(throttle);
+    const outcomes = new Outcomes();
+    for (const name of ['first', 'second', 'third']) outcomes.follow(name, throttle.acquire());
+    const schedule = vi.spyOn(clock, 'schedule').mockImplementationOnce(() => {
+      throw new Error('no timers left');
+    });
+    await clock.advance(1);
+    expect(outcomes.order).toEqual(['first', 'second!']);
+    expect(outcomes.error('second').message).toBe('no timers left');
+    schedule.mockRestore();
+    await clock.advance(1);
+    expect(outcomes.order).toEqual(['first', 'second!', 'third']);
+    expect(outcomes.permit('third').waited).toBe(2);
+  });
+
+  test('a release grants the head at the latest known instant while the clock throws', async () => {
+    const { clock, throttle } = setUp(10, 1);
+    const held = take(throttle);
+    await clock.advance(1);
+    const waiting = throttle.acquire();
+    await clock.advance(2);
+    const now = vi.spyOn(clock, 'now').mockImplementation(() => {
+      throw new Error('no time');
+    });
+    held.release();
+    now.mockRestore();
+    // The clock was last read when the waiter called.
+    expect((await waiting).waited).toBe(0);
+  });
+
   test('a waiter whose early timer cannot be set again is rejected with the error of the clock', async () => {
     const clock = new BreakableClock(0.5);
     const throttle = new Throttle(Infinity, 1, 1, { clock });

@@ -1,9 +1,36 @@
 /** Promise 9, close: bounded queues, closing, idling and nested calls. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
-import { QueueFullError, Throttle, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
+import { type Permit, QueueFullError, Throttle, ThrottleClosedError, ThrottleTimeoutError } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
-import { Outcomes, setUp, take } from '../support/support.js';
+import { Outcomes, setUp, setUpKeyed, take } from '../support/support.js';
 import { expectNothingHeld, HOUR } from './expectations.js';
+
+test.each<[string, (throttle: Throttle, permit: Permit) => void]>([
+  ['releases a permit', (_, permit) => permit.release()],
+  ['raises the concurrency', (throttle) => throttle.configure({ concurrency: 5 })],
+])('close refuses every waiter, also if a subscriber %s at the first refusal', async (_, onRefused) => {
+  const { throttle } = setUp(Infinity, 1);
+  const permit = take(throttle);
+  const outcomes = new Outcomes();
+  for (const name of ['a', 'b', 'c']) outcomes.follow(name, throttle.acquire());
+  const listener = (): void => onRefused(throttle, permit);
+  subscribe('headgate:refused', listener);
+  throttle.close();
+  unsubscribe('headgate:refused', listener);
+  await new Promise(setImmediate);
+  expect(outcomes.order).toEqual(['a!', 'b!', 'c!']);
+  permit.release();
+  expectNothingHeld(throttle);
+});
+
+test('a key whose throttle is closed stays closed', async () => {
+  const { clock, keyed } = setUpKeyed(1);
+  keyed.tryAcquire('ada')?.release();
+  keyed.peek('ada')?.close();
+  await clock.advance(60);
+  expect([keyed.size, keyed.tryAcquire('ada'), keyed.tryAcquire('bob')?.cost]).toEqual([1, undefined, 1]);
+});
 
 describe('trap 14: a nested acquire on a full throttle [p-limit#91]', () => {
   const nested = (throttle: Throttle, timeout?: number): Promise<string> =>
