@@ -97,7 +97,8 @@ export function mapItems<T, R>(
     } catch (error) {
       fail(error);
     }
-    callFrom(readItems).then(done, fail);
+    // The signal may have thrown, or called its new listener at once. No item is read then.
+    if (!end.signal.aborted) callFrom(readItems).then(done, fail);
   });
 }
 

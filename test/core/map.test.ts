@@ -1,7 +1,8 @@
 /** The `wrap` and `map` methods. */
 import { getEventListeners } from 'node:events';
-import { ThrottleClosedError } from 'headgate';
+import { type Gate, type Permit, ThrottleClosedError } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
+import { mapItems } from '../../src/core/map.js';
 import { setUp } from '../support/support.js';
 
 const untyped = (value: unknown): never => value as never;
@@ -40,7 +41,72 @@ describe('wrap', () => {
   });
 });
 
+test.each([-1, NaN, '1'])('wrap refuses the cost %j before the first call', (cost) => {
+  expect(() => setUp().throttle.wrap(() => 1, untyped(cost))).toThrow(/^cost must be a finite number >= 0/);
+});
+
+test('a wrapper has the name and the length of its function, as configurable as on any function', () => {
+  const wrapped = setUp().throttle.wrap(function send(to: string, text: string) {
+    return to + text;
+  });
+  expect(Object.getOwnPropertyDescriptors(wrapped)).toMatchObject({
+    name: { value: 'send', writable: false, configurable: true, enumerable: false },
+    length: { value: 2, writable: false, configurable: true, enumerable: false },
+  });
+});
+
 describe('map', () => {
+  test('returns a permit that arrives after the first failure, and starts no function', async () => {
+    const grants: ((permit: Permit) => void)[] = [];
+    const gate = { acquire: () => new Promise<Permit>((resolve) => grants.push(resolve)) };
+    const [first, second] = [1, 2].map(() => ({ refund: vi.fn(), release: vi.fn() }) as unknown as Permit);
+    let failFirst = (_: Error): void => {};
+    const fn = vi.fn(() => new Promise<void>((_, reject) => (failFirst = reject)));
+    const mapped = mapItems(gate as unknown as Gate, [1, 2], fn);
+    await new Promise(setImmediate);
+    grants[0]?.(first as Permit);
+    await new Promise(setImmediate);
+    failFirst(new Error('first'));
+    await expect(mapped).rejects.toThrow('first');
+    grants[1]?.(second as Permit);
+    await new Promise(setImmediate);
+    expect(fn.mock.calls).toEqual([[1, 0]]);
+    expect(first?.refund).not.toHaveBeenCalled();
+    expect(first?.release).toHaveBeenCalledOnce();
+    expect(second?.refund).toHaveBeenCalledOnce();
+    expect(second?.release).toHaveBeenCalledOnce();
+  });
+
+  const reason = new Error('stop');
+  test.each([
+    [
+      'throws for its listener',
+      () => {
+        throw reason;
+      },
+    ],
+    ['calls its listener at once', (listener: () => void) => listener()],
+  ])('reads no item if the signal %s, and closes the source once', async (_, onListener) => {
+    const signal = {
+      aborted: false,
+      reason,
+      addEventListener: (__: string, listener: () => void) => onListener(listener),
+      removeEventListener() {},
+    };
+    const iterator = { next: vi.fn(() => ({ done: true })), return: vi.fn(() => ({})) };
+    const { throttle } = setUp();
+    const items = { [Symbol.iterator]: () => iterator };
+    await expect(throttle.map(untyped(items), () => 1, { signal: untyped(signal) })).rejects.toBe(reason);
+    await new Promise(setImmediate);
+    expect([iterator.next.mock.calls.length, iterator.return.mock.calls.length]).toEqual([0, 1]);
+  });
+
+  test('names itself in the message of an unknown option', async () => {
+    await expect(setUp().throttle.map([], () => 1, untyped({ limit: 1 }))).rejects.toThrow(
+      'unknown option "limit" of map; its options are cost, signal',
+    );
+  });
+
   test('a signal that aborts without its listeners stops the next item before its function starts', async () => {
     const { throttle } = setUp(10, 1);
     const held = throttle.tryAcquire(0);
