@@ -45,7 +45,7 @@ function unknownOption(where: string, option: string, names: readonly string[]):
  */
 function countEdits(a: string, b: string, most: number): number {
   if (Math.abs(a.length - b.length) > most) return Infinity;
-  if (a === '' || b === '') return a.length + b.length;
+  if (a === b) return 0;
   const [restA, restB] = [a.slice(1), b.slice(1)];
   if (a[0] === b[0]) return countEdits(restA, restB, most);
   const isSwapped = a[0] === b[1] && a[1] === b[0];

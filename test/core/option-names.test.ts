@@ -73,6 +73,30 @@ describe('an unknown option', () => {
     },
   );
 
+  test.each([
+    ['tlt', 'ttl'],
+    ['anme', 'name'],
+    ['xnae', undefined],
+    ['axme', undefined],
+  ])('%s: a swap of neighbours is one edit, which leads to %s', (option, nearest) => {
+    expect(messageOf(() => checkOptionNames('it', { [option]: 1 }, ['ttl', 'name']))).toBe(
+      `unknown option "${option}" of it; ` +
+        (nearest === undefined ? 'its options are ttl, name' : `did you mean "${nearest}"?`),
+    );
+  });
+
+  test.each<[string, (throttle: Throttle) => unknown]>([
+    ['acquire or run; its options are signal, timeout, slots', (t) => t.acquire(1, untyped({ limit: 1 }))],
+    ['acquire or run; its options are signal, timeout, slots', (t) => t.run(() => 1, 1, untyped({ limit: 1 }))],
+    ['configure; did you mean "capacity"?', (t) => t.configure(untyped({ capcity: 1 }))],
+    ['idle; its options are below', (t) => t.idle(untyped({ limit: 1 }))],
+    ['new Throttle; did you mean "ttl"?', () => new Throttle(1, 0, 1, untyped({ tlt: 1 }))],
+    ['new Throttle; its options are burst, window, margin', () => new Throttle(1, 0, 1, untyped({ capacity: 1 }))],
+  ])('the message names the call and its options: %s', async (end, call) => {
+    const attempt = async (): Promise<unknown> => call(new Throttle(1));
+    await expect(attempt()).rejects.toThrow(new RegExp(`^unknown option "\\w+" of ${end.replaceAll('?', '[?]')}`));
+  });
+
   test('the suggestion has the fewest edits, and at most one for each four letters of the name', () => {
     const letters = fc.constantFrom('a', 'b', 'c', 'd', 'e');
     const word = fc.array(letters, { minLength: 1, maxLength: 9 }).map((all) => all.join(''));

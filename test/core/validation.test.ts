@@ -11,6 +11,12 @@ test.each([NaN, Infinity, -Infinity, undefined])('a clock that returns %s reject
   expect(throttle.waiting).toBe(0);
 });
 
+test.each([-1, 1.5, '1'])('slots of %j are refused', async (slots) => {
+  await expect(setUp().throttle.acquire(1, { slots: untyped(slots) })).rejects.toThrow(
+    `slots must be an integer >= 0, received ${JSON.stringify(slots)}`,
+  );
+});
+
 describe('correct', () => {
   test.each([
     [null, 'options must be an object, received null'],
