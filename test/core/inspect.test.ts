@@ -3,7 +3,8 @@ import { format, inspect } from 'node:util';
 import { KeyedThrottle, Limiter, Resource, Throttle } from 'headgate';
 import { RedisKeyedThrottle, RedisThrottle } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { addInspection } from '../../src/core/inspect.js';
 import { setUp, setUpKeyed, take } from '../support/support.js';
 
 const oneLine = { breakLength: Infinity } as const;
@@ -18,6 +19,51 @@ class BreakableClock extends ManualClock {
     return super.now();
   }
 }
+
+test('fields of the normal case are left out, and numbers that change with the time are rounded', async () => {
+  vi.resetModules();
+  const { readFields } = await import('../../src/core/inspect.js');
+  const normal = { burst: Infinity, tokens: Infinity, pausedFor: 0, closed: false };
+  expect(readFields(normal, 'burst tokens pausedFor closed')).toStrictEqual({});
+  expect(readFields({ burst: undefined, cost: undefined, costs: {} }, 'burst cost costs')).toStrictEqual({});
+  const times = {
+    tokens: 0.12345,
+    levels: { a: 1.00049 },
+    pausedFor: 2.9996,
+    age: 7.0001,
+    burst: 0.12345,
+    closed: true,
+  };
+  expect(readFields(times, 'tokens levels pausedFor age burst closed')).toStrictEqual({
+    tokens: 0.123,
+    levels: { a: 1 },
+    pausedFor: 3,
+    age: 7,
+    burst: 0.12345,
+    closed: true,
+  });
+});
+
+describe('the method for `console.log`', () => {
+  const INSPECT = Symbol.for('nodejs.util.inspect.custom');
+
+  test('returns the fields on a platform that passes no function', () => {
+    const throttle = new Throttle(1, 0, 1, { clock: new ManualClock() });
+    const show = (throttle as unknown as Record<symbol, (...args: unknown[]) => unknown>)[INSPECT];
+    expect(show?.call(throttle, 2, { stylize: String })).toEqual(throttle.toJSON());
+  });
+
+  test('is a method of its class: replaceable, not enumerable, and kept if a program has replaced it', () => {
+    const prototype = { toJSON: () => ({}) } as { toJSON(): object; [INSPECT]?: unknown };
+    addInspection(prototype, 'Test');
+    const { writable, configurable, enumerable } = Object.getOwnPropertyDescriptor(prototype, INSPECT) ?? {};
+    expect([writable, configurable, enumerable]).toEqual([true, true, false]);
+    const own = (): string => 'own';
+    prototype[INSPECT] = own;
+    addInspection(prototype, 'Test');
+    expect(prototype[INSPECT]).toBe(own);
+  });
+});
 
 describe('a throttle', () => {
   test('shows its name, limits, levels and callers, in this order', async () => {
@@ -66,6 +112,7 @@ describe('a throttle', () => {
     expect(inspect([[[throttle]]], { ...oneLine, depth: 2 })).toBe('[ [ [ [Throttle] ] ] ]');
     expect(inspect(throttle, { ...oneLine, depth: 0 })).toContain('levels: [Object]');
     expect(inspect([throttle], { ...oneLine, depth: null })).toContain('levels: { tokens: 100 }');
+    expect(inspect([throttle], { ...oneLine, depth: 0, colors: true })).toBe('[ \u001B[36m[Throttle]\u001B[39m ]');
   });
 
   test('follows the colors and the line length of the output', () => {

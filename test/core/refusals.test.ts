@@ -20,6 +20,24 @@ describe('the error of a refused call', () => {
     expect([throttle.waiting, clock.pending]).toEqual([0, 0]);
   });
 
+  test('the error of a refused call shows where it was created', async () => {
+    const { throttle } = setUp(1, 0, 60);
+    take(throttle);
+    const error = await throttle.acquire(1, { timeout: 0 }).catch((reason: unknown) => reason as Error);
+    expect((error as Error).stack).toContain('refusals.test');
+  });
+
+  test('the error of a cleared call shows the gate and the remedy', async () => {
+    const { throttle } = setUp(1, 0, 60, { name: 'api' });
+    take(throttle);
+    const waiting = throttle.acquire();
+    throttle.clear();
+    await expect(waiting).rejects.toThrow(
+      'clear() removed this call from the queue of Throttle "api" (1 per 60 s, any number at a time); call again to ' +
+        'wait again',
+    );
+  });
+
   test.each([0, 0.1, 0.7, 1e3, 1e6])('a timeout equal to the wait is granted, with the clock at %d', async (start) => {
     const clock = new ManualClock(start);
     const throttle = new Throttle(10, 0, 1, { clock });
@@ -126,6 +144,7 @@ describe('the text of a key in a message', () => {
     ['a\r\nb', String.raw`"a\r\nb"`],
     ['\u001B[31m', String.raw`"\u001b[31m"`],
     ['ä', String.raw`"\u00e4"`],
+    ['x'.repeat(80), `"${'x'.repeat(80)}"`],
     ['x'.repeat(81), `"${'x'.repeat(80)}…"`],
   ])('%j is printed as %s', (text, printed) => {
     expect(printable(text)).toBe(printed);
@@ -154,6 +173,7 @@ describe('an error without a stack trace', () => {
     delete (Error as { stackTraceLimit?: number }).stackTraceLimit;
     try {
       expect(withoutStack(() => new Error('refused')).message).toBe('refused');
+      expect('stackTraceLimit' in Error).toBe(false);
     } finally {
       restore();
     }
