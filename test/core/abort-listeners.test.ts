@@ -4,6 +4,39 @@ import { Throttle } from 'headgate';
 import { describe, expect, test, vi } from 'vitest';
 import { setUp, take } from '../support/support.js';
 
+describe('a signal of a user', () => {
+  test('that accepts no listener rejects each call with its error', async () => {
+    const { throttle } = setUp(10, 1);
+    take(throttle);
+    const error = new Error('no listeners');
+    const addEventListener = vi.fn(() => {
+      throw error;
+    });
+    const signal = { aborted: false, addEventListener, removeEventListener() {} } as unknown as AbortSignal;
+    for (let call = 0; call < 2; call++) await expect(throttle.acquire(1, { signal })).rejects.toBe(error);
+    expect([addEventListener.mock.calls.length, throttle.waiting]).toEqual([2, 0]);
+  });
+
+  test('that calls a new listener before it stores it keeps no listener', async () => {
+    const { throttle } = setUp(10, 1);
+    take(throttle);
+    const listeners = new Set<() => void>();
+    const reason = new Error('stop');
+    const signal = {
+      aborted: false,
+      reason,
+      addEventListener(_: string, listener: () => void) {
+        signal.aborted = true;
+        listener();
+        listeners.add(listener);
+      },
+      removeEventListener: (_: string, listener: () => void) => listeners.delete(listener),
+    };
+    await expect(throttle.acquire(1, { signal: signal as unknown as AbortSignal })).rejects.toBe(reason);
+    expect([listeners.size, throttle.waiting]).toEqual([0, 0]);
+  });
+});
+
 describe('a signal that many waiters share', () => {
   test('has one listener, causes no warning, and its abort unblocks every queue', async () => {
     const warned = vi.fn();

@@ -282,6 +282,13 @@ describe('a throttle with names', () => {
     expect([first?.cost, keyed.peek('ada')?.tokens]).toEqual([9, before]);
   });
 
+  test('each key has a copy of an unlimited rate', () => {
+    const also = [{ name: 'tokens', capacity: Infinity }, { capacity: 8 }] as const;
+    const keyed = new KeyedThrottle<string, 'tokens'>(4, 0, 100, { clock: new ManualClock(), also });
+    expect(keyed.tryAcquire('ada', { tokens: 1e9 })?.costs).toEqual({ tokens: 1e9 });
+    expect(keyed.peek('ada')?.levels).toEqual({ tokens: Infinity });
+  });
+
   test('a KeyedThrottle corrects the rates of one key', () => {
     const keyed = new KeyedThrottle<string, 'tokens'>(4, 0, 100, {
       also: [{ name: 'tokens', capacity: 8, period: 100 }],

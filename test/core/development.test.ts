@@ -1,11 +1,25 @@
 /** The calls of gates to the hooks of the development aids. The aids themselves have a folder of their own. */
 import { KeyedThrottle, Limiter, Throttle } from 'headgate';
 import { ManualClock } from 'headgate/testing';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
 import { development } from '../../src/core/development.js';
 
 afterEach(() => {
   development.aids = undefined;
+});
+
+test('all copies of the package share the hooks', async () => {
+  const KEY = Symbol.for('headgate.development');
+  const shared = globalThis as { [KEY]?: unknown };
+  expect(shared[KEY]).toBe(development);
+  onTestFinished(() => void (shared[KEY] = development));
+  delete shared[KEY];
+  vi.resetModules();
+  const { development: first } = await import('../../src/core/development.js');
+  vi.resetModules();
+  const { development: second } = await import('../../src/core/development.js');
+  expect(first).toEqual({ aids: undefined });
+  expect([second === first, shared[KEY] === first]).toEqual([true, true]);
 });
 
 /** Records the calls of all hooks that gates call. */
