@@ -2,7 +2,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { KeyedThrottle, QueueClearedError, type RefusedMessage, Throttle, ThrottleClosedError } from 'headgate';
 import { record } from 'headgate/testing';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { IdleListeners } from '../../src/core/idle.js';
 import { Outcomes, setUp, setUpKeyed, take } from '../support/support.js';
 
 const onRefused = (listener: (message: RefusedMessage) => void): void => {
@@ -20,7 +21,31 @@ const withWaiters = (...names: string[]): ReturnType<typeof setUp> & { outcomes:
   return { ...scene, outcomes, release: () => holder.release() };
 };
 
+test('listeners are empty until one is added, and again after the notification', async () => {
+  const listeners = new IdleListeners();
+  expect(listeners.isEmpty).toBe(true);
+  const idle = listeners.add(2);
+  listeners.notify(false, 2);
+  expect(listeners.isEmpty).toBe(false);
+  listeners.notify(false, 1);
+  expect(listeners.isEmpty).toBe(true);
+  await idle;
+});
+
 describe('drain', () => {
+  test('a copy of the package that is loaded later refuses calls with the same message', async () => {
+    vi.resetModules();
+    const { Throttle: Copy } = await import('headgate');
+    const messages = [Throttle, Copy].map(async (Kind) => {
+      const throttle = new Kind(1);
+      void throttle.drain();
+      return throttle.acquire().catch((error: Error) => error.message);
+    });
+    const [first, later] = await Promise.all(messages);
+    expect(later).toBe(first);
+    expect(later).toContain('is draining: it finishes the calls that it has accepted, and refuses new calls');
+  });
+
   test('an acquire in the tick of the drain is refused, with and without a queue', async () => {
     const { clock, throttle } = setUp(Infinity, 2);
     const drained = throttle.drain();

@@ -97,6 +97,14 @@ describe('a throttle', () => {
     expect(Object.keys(throttle.toJSON()).slice(-2)).toEqual(['pausedFor', 'closed']);
   });
 
+  test('shows the same fields in a copy of the package that is loaded later', async () => {
+    vi.resetModules();
+    const { Throttle: Copy } = await import('headgate');
+    const [first, later] = [Throttle, Copy].map((Kind) => new Kind(10, 2, 1, { clock: new ManualClock(), also }));
+    expect(later?.toJSON()).toEqual(first?.toJSON());
+    expect(Object.keys(later?.toJSON() ?? {})).toContain('levels');
+  });
+
   test('leaves out what it does not have, and keeps Infinity, which JSON writes as null', () => {
     const throttle = new Throttle(Infinity);
     expect(inspect(throttle, oneLine)).toBe(

@@ -218,6 +218,20 @@ describe('map', () => {
     expect(throttle.active).toBe(0);
   });
 
+  test('a second failure closes the source no second time', async () => {
+    const { throttle } = setUp(Infinity);
+    let value = 0;
+    const iterator = { next: () => ({ done: false, value: value++ }), return: vi.fn(() => ({})) };
+    const fails: ((error: Error) => void)[] = [];
+    const fn = (): Promise<never> => new Promise((_, reject) => fails.push(reject));
+    const mapped = throttle.map(untyped({ [Symbol.iterator]: () => iterator }), fn);
+    while (fails.length < 2) await Promise.resolve();
+    for (const fail of fails) fail(new Error('failed'));
+    await expect(mapped).rejects.toThrow('failed');
+    await new Promise(setImmediate);
+    expect(iterator.return).toHaveBeenCalledOnce();
+  });
+
   test('removes its listener from the signal, after success and after failure', async () => {
     const { throttle } = setUp(Infinity, 1);
     const { signal } = new AbortController();

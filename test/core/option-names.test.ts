@@ -76,7 +76,7 @@ describe('an unknown option', () => {
   test.each([
     ['tlt', 'ttl'],
     ['anme', 'name'],
-    ['xnae', undefined],
+    ['xnme', undefined],
     ['axme', undefined],
   ])('%s: a swap of neighbours is one edit, which leads to %s', (option, nearest) => {
     expect(messageOf(() => checkOptionNames('it', { [option]: 1 }, ['ttl', 'name']))).toBe(
@@ -91,10 +91,13 @@ describe('an unknown option', () => {
     ['configure; did you mean "capacity"?', (t) => t.configure(untyped({ capcity: 1 }))],
     ['idle; its options are below', (t) => t.idle(untyped({ limit: 1 }))],
     ['new Throttle; did you mean "ttl"?', () => new Throttle(1, 0, 1, untyped({ tlt: 1 }))],
-    ['new Throttle; its options are burst, window, margin', () => new Throttle(1, 0, 1, untyped({ capacity: 1 }))],
+    [
+      'new Throttle; its options are burst, window, margin, also, maxQueue, ttl, clock, name',
+      () => new Throttle(1, 0, 1, untyped({ capacity: 1 })),
+    ],
   ])('the message names the call and its options: %s', async (end, call) => {
     const attempt = async (): Promise<unknown> => call(new Throttle(1));
-    await expect(attempt()).rejects.toThrow(new RegExp(`^unknown option "\\w+" of ${end.replaceAll('?', '[?]')}`));
+    await expect(attempt()).rejects.toThrow(new RegExp(`^unknown option "\\w+" of ${end.replaceAll('?', '[?]')}$`));
   });
 
   test('the suggestion has the fewest edits, and at most one for each four letters of the name', () => {

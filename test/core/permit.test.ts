@@ -58,6 +58,17 @@ test('a permit tells nobody of its expiry if no holder has read its signal', () 
   }
 });
 
+test('the first permit of a process has the keys that compilers use on a platform without the symbols', async () => {
+  vi.resetModules();
+  const { Grant: Fresh } = await import('../../src/core/permit.js');
+  vi.stubGlobal('Symbol', Object.create(Symbol, { dispose: {}, asyncDispose: {} }));
+  const permit = new Fresh({ onRelease() {}, onSettle() {} }, 1, 0, 1);
+  vi.unstubAllGlobals();
+  const methods = permit as unknown as Record<symbol, unknown>;
+  const keys = ['dispose', 'asyncDispose'].map((kind) => Symbol.for(`Symbol.${kind}`));
+  expect(keys.map((key) => typeof methods[key])).toEqual(['function', 'function']);
+});
+
 test('the first permit of a process has both methods of `using`, and shows its class', async () => {
   vi.resetModules();
   const { Grant: Fresh } = await import('../../src/core/permit.js');
@@ -70,12 +81,16 @@ test('the first permit of a process has both methods of `using`, and shows its c
 });
 
 describe('permits', () => {
-  test('a settlement by name is refused if the gate has no named rates', () => {
-    const permit = take(setUp().throttle, 3);
+  test('a settlement by name is refused if the gate has no named rates', async () => {
+    vi.resetModules();
+    const { Throttle: Fresh } = await import('headgate');
+    const permit = take(new Fresh(10, 0, 60), 3);
     expect(() => permit.settle({ tokens: 1 } as never)).toThrow(
       new TypeError('cost.tokens is not a rate of this throttle: it has no named rates'),
     );
     expect(permit.cost).toBe(3);
+    permit.settle({ cost: 2 });
+    expect(permit.cost).toBe(2);
   });
 
   test('using and await using release the permit, also when the block throws', async () => {

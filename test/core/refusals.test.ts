@@ -27,6 +27,14 @@ describe('the error of a refused call', () => {
     expect((error as Error).stack).toContain('refusals.test');
   });
 
+  test('the wait counts every waiter ahead, also for a call with several slots and several rates', async () => {
+    const { throttle } = setUp(1, 4, 1, { burst: 10, also: [{ capacity: 100 }] });
+    take(throttle, 10).release();
+    void throttle.acquire(5);
+    void throttle.acquire(2, { slots: 2 });
+    await expect(throttle.acquire(3, { slots: 2, timeout: 0 })).rejects.toMatchObject({ retryAfter: 10 });
+  });
+
   test('the error of a cleared call shows the gate and the remedy', async () => {
     const { throttle } = setUp(1, 0, 60, { name: 'api' });
     take(throttle);
