@@ -219,11 +219,7 @@ describe('a permit with a ttl', () => {
     const clock = new ManualClock();
     const throttle = new Throttle(4, 0, 1, { ttl: 5, clock });
     const order: string[] = [];
-    const follow = (name: string, cost: number): void =>
-      void throttle.acquire(cost).then((permit) => {
-        order.push(name);
-        permit.release();
-      });
+    const follow = (name: string, cost: number): void => void throttle.run(() => order.push(name), cost);
     throttle.tryAcquire(2)?.release();
     vi.spyOn(clock, 'schedule').mockImplementationOnce((...call) => {
       follow('large', 4);

@@ -1,9 +1,9 @@
 /** The sources of `map` by themselves: what closes an iterator, a stream or a reader. */
-import { expect, test, vi } from 'vitest';
+import { expect, type Mock, test, vi } from 'vitest';
 import { openSource } from '../../src/core/item-source.js';
 
 /** An iterator over 1 and 2 that fails in place of its end if `fails`, and counts the calls of `return`. */
-function iteratorOf(fails: boolean): { next(): IteratorResult<number>; return: ReturnType<typeof vi.fn> } {
+function iteratorOf(fails: boolean): { next(): IteratorResult<number>; return: Mock<() => IteratorResult<number>> } {
   let value = 0;
   return {
     next() {
@@ -11,14 +11,14 @@ function iteratorOf(fails: boolean): { next(): IteratorResult<number>; return: R
       if (fails && value > 2) throw new Error('no more');
       return value > 2 ? { done: true, value: undefined } : { done: false, value };
     },
-    return: vi.fn(() => ({ done: true, value: undefined })),
+    return: vi.fn<() => IteratorResult<number>>(() => ({ done: true, value: undefined })),
   };
 }
 
 const kinds: Record<string, (iterator: ReturnType<typeof iteratorOf>) => Iterable<number> | AsyncIterable<number>> = {
-  'a synchronous source': (iterator) => ({ [Symbol.iterator]: () => iterator as Iterator<number> }),
+  'a synchronous source': (iterator) => ({ [Symbol.iterator]: () => iterator }),
   'an asynchronous source': ({ next, return: close }) => ({
-    [Symbol.asyncIterator]: () => ({ next: async () => next(), return: close }),
+    [Symbol.asyncIterator]: () => ({ next: async () => next(), return: async () => close() }),
   }),
 };
 

@@ -60,7 +60,7 @@ describe('map', () => {
     const grants: ((permit: Permit) => void)[] = [];
     const gate = { acquire: () => new Promise<Permit>((resolve) => grants.push(resolve)) };
     const [first, second] = [1, 2].map(() => ({ refund: vi.fn(), release: vi.fn() }) as unknown as Permit);
-    let failFirst = (_: Error): void => {};
+    let failFirst: (error: Error) => void = () => {};
     const fn = vi.fn(() => new Promise<void>((_, reject) => (failFirst = reject)));
     const mapped = mapItems(gate as unknown as Gate, [1, 2], fn);
     await new Promise(setImmediate);
@@ -77,26 +77,26 @@ describe('map', () => {
     expect(second?.release).toHaveBeenCalledOnce();
   });
 
-  const reason = new Error('stop');
+  const stop = new Error('stop');
   test.each([
     [
       'throws for its listener',
       () => {
-        throw reason;
+        throw stop;
       },
     ],
     ['calls its listener at once', (listener: () => void) => listener()],
   ])('reads no item if the signal %s, and closes the source once', async (_, onListener) => {
     const signal = {
       aborted: false,
-      reason,
+      reason: stop,
       addEventListener: (__: string, listener: () => void) => onListener(listener),
       removeEventListener() {},
     };
     const iterator = { next: vi.fn(() => ({ done: true })), return: vi.fn(() => ({})) };
     const { throttle } = setUp();
     const items = { [Symbol.iterator]: () => iterator };
-    await expect(throttle.map(untyped(items), () => 1, { signal: untyped(signal) })).rejects.toBe(reason);
+    await expect(throttle.map(untyped(items), () => 1, { signal: untyped(signal) })).rejects.toBe(stop);
     await new Promise(setImmediate);
     expect([iterator.next.mock.calls.length, iterator.return.mock.calls.length]).toEqual([0, 1]);
   });

@@ -85,7 +85,7 @@ describe('permits', () => {
     vi.resetModules();
     const { Throttle: Fresh } = await import('headgate');
     const permit = take(new Fresh(10, 0, 60), 3);
-    expect(() => permit.settle({ tokens: 1 } as never)).toThrow(
+    expect(() => permit.settle({ tokens: 1 })).toThrow(
       new TypeError('cost.tokens is not a rate of this throttle: it has no named rates'),
     );
     expect(permit.cost).toBe(3);

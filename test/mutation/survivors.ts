@@ -84,6 +84,12 @@ export const survivors: readonly Survivor[] = [
   },
   {
     file: 'core/throttle',
+    within: 'Throttle.constructor',
+    changes: ['this.#owner !== undefined → true'],
+    reason: 'Speed only: without a listener and without an owner, nobody is notified.',
+  },
+  {
+    file: 'core/throttle',
     within: 'Throttle.onRelease',
     changes: ['this.#hasIdleListeners → true'],
     reason: 'Speed only: without a listener and without an owner, nobody is notified.',
