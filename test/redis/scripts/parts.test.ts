@@ -324,7 +324,11 @@ describe('queue.lua', () => {
     expect(await run(`${joinFour(form)} ${leave('w', 1)} ${SUM}`)).toEqual([all.slice(12), 3, 9, 3, 9, 3]);
     expect(await run(`${joinFour(form)} ${leave('y', 3)} ${leave('w', 1)} ${SUM}`)).toEqual([
       'hub.a.x 2,6,hub.a.z 4,8',
-      ...[2, 6, 2, 6, 2],
+      2,
+      6,
+      2,
+      6,
+      2,
     ]);
     expect(await run(`${joinFour(form)} ${leave('z', 4)} ${SUM}`)).toEqual([all.slice(0, 35), 3, 6, 3, 6, 3]);
   });
