@@ -47,22 +47,32 @@ do
   while words[index] do
     local word = words[index]
     if not WORDS[word] then return redis.error_reply('ERR headgate: no such command: ' .. word) end
-    -- A request of a new batch is a new request, so it is searched only in a duplicate.
-    if queue_apart and (word == 'C' or word == 'W' or ((word == 'A' or word == 'B') and is_duplicate)) then
+    -- A request of a new batch is a new request, so it is searched only in a duplicate, and while QUEUE has waiters of
+    -- removed owners.
+    if queue_apart and (word == 'C' or word == 'W'
+      or ((word == 'A' or word == 'B') and (is_duplicate or queue_length > waiting))) then
       members[#members + 1] = owner .. '.' .. words[index + 1] .. ' ' .. words[index + 2]
     end
     index = index + WORDS[word]
   end
+  local is_new = not self
+  if is_new then
+    self = { next = 0, limit = concurrency, leases = 0, waiters = 0, cost = 0, birth = ticket, expiry = now + ttl }
+    add_owner(owner, self)
+  end
   for from = 1, #members, 4000 do
     local part = call('ZMSCORE', QUEUE, unpack(members, from, min(from + 3999, #members)))
-    for place, found in ipairs(part) do tickets[members[from + place - 1]] = tonumber(found or nil) or false end
+    for place, found in ipairs(part) do
+      local member = members[from + place - 1]
+      tickets[member] = not left[member] and tonumber(found or nil) or false
+      -- A waiter of a removed owner of the same name.
+      if tickets[member] and (is_new or not find_ticket(member, self)) then
+        tickets[member], left[member], queue_length, front = false, true, queue_length - 1, nil
+        add_queued(parse(match(member, '%S+$')), -1)
+      end
+    end
   end
 end
-if self then
-  self.expiry, self.is_changed = now + ttl, true
-else
-  self = { next = 0, expiry = now + ttl, limit = concurrency, leases = 0, waiters = 0, cost = 0, birth = ticket }
-  add_owner(owner, self)
-end
+self.expiry, self.is_changed = now + ttl, true
 if not is_duplicate then self.next, self.limit = batch + 1, concurrency end
 last_expiry = max(last_expiry, self.expiry)

@@ -1,12 +1,15 @@
 -- The queue of waiters. A waiter is the member `owner.serial cost` with its ticket. A ticket is an instant, made
--- unique, so waiters that return after a loss of all data return in their old order. A waiter whose owner was removed
--- stays until it reaches the head, and counts only in `queue_length`.
+-- unique, so waiters that return after a loss of all data return in their old order.
 --
 -- Most queues are a text of a line for each waiter, in order: a line feed, the member, a space and the ticket. The text
 -- is a part of `queue`, from `head_at` to `queue_till`: a copy would take as long as another command of Redis. Waiters
--- of this batch are in `tail`. More than MOST_INLINE waiters move into QUEUE, a sorted set of the members by ticket.
+-- that this batch adds are in `tail`. More than MOST_INLINE waiters move into QUEUE, a sorted set of the members by
+-- ticket.
 --
--- Needs the owners. Defines:
+-- A waiter whose owner was removed leaves the text at once. In QUEUE, it stays until it reaches the head, and counts
+-- only in `queue_length`: a removal of all waiters of an owner would take time for each waiter in QUEUE.
+--
+-- Needs the rates and the owners. Defines:
 -- The ticket of each waiter that this batch has read or has changed, a number or a text (false: it does not wait).
 local tickets = {}
 -- The members to write, in order, with their tickets as texts, and the members to remove from QUEUE.
@@ -63,23 +66,13 @@ local function move_queue_apart()
   set_queue('')
   queue_apart, keys_expiry = true, 0
 end
-local function remove_line(member)
-  add_tail()
-  local from, till = find_line(member)
-  if not from then return end
-  till = till + #match(queue, '^%d+', till + 1)
-  if from == head_at then head_at = till + 1
-  else set_queue(sub(queue, head_at, from - 1) .. sub(queue, till + 1, queue_till)) end
-end
 -- Returns the ticket as a text.
 local function join_queue(member, record, costs, place)
   local cost, text = costs.main, digits(place)
   -- The text is in the order of the tickets, so an earlier ticket needs a sorted set.
   if queue_length >= MOST_INLINE or place < ticket then move_queue_apart() end
   if place < created_at then front = nil end
-  if not tickets[member] then queue_length = queue_length + 1
-  elseif not queue_apart then remove_line(member) end
-  tickets[member], left[member] = place, nil
+  tickets[member], left[member], queue_length = place, nil, queue_length + 1
   joined[#joined + 1], joined_tickets[member] = member, text
   record.waiters, record.cost, record.is_changed = record.waiters + 1, record.cost + cost, true
   waiting, queued = waiting + 1, queued + cost
@@ -87,7 +80,17 @@ local function join_queue(member, record, costs, place)
   return text
 end
 local function leave_queue(member, record, costs)
-  if queue_apart then left[member] = true else remove_line(member) end
+  if queue_apart then left[member] = true
+  else
+    add_tail()
+    local from, till = find_line(member)
+    -- A waiter that has just joined may not be in the text yet.
+    if from then
+      till = till + #match(queue, '^%d+', till + 1)
+      if from == head_at then head_at = till + 1
+      else set_queue(sub(queue, head_at, from - 1) .. sub(queue, till + 1, queue_till)) end
+    end
+  end
   tickets[member], queue_length, front = false, queue_length - 1, nil
   if rates[1] then add_queued(costs, -1) end
   subtract_waiter(record, costs)
@@ -106,6 +109,22 @@ local function read_front(count)
     found[index], found[index + 1], from, index = member, place, till + 1, index + 2
   end
   return found
+end
+-- Writes the living waiters into the text.
+local function write_text()
+  local found, lines = read_front(MOST_INLINE), {}
+  for index = 1, #found, 2 do
+    local member, place = found[index], found[index + 1]
+    local name, cost = match(member, '^(%S+)%.%S+ (%S+)')
+    local record = find_owner(name)
+    tickets[member] = place
+    if record and find_ticket(member, record) then lines[#lines + 1] = '\n' .. member .. ' ' .. place
+    else
+      queue_length = queue_length - 1
+      add_queued(parse(cost), -1)
+    end
+  end
+  set_queue(table.concat(lines))
 end
 -- Removes the first `count` waiters that were written.
 local function drop_front(count)

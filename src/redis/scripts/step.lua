@@ -69,8 +69,8 @@
 --- @include slots
 --- @include leases
 --- @include owners
---- @include owner-changes
 --- @include queue
+--- @include owner-changes
 --- @include grants
 --- @include admission
 --- @include sweep

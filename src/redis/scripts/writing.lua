@@ -34,10 +34,8 @@ if owners_apart and owner_count <= FEW_OWNERS then
   call('UNLINK', OWNERS, EXPIRIES)
 end
 if queue_apart and queue_length <= FEW then
-  local found, lines = call('ZRANGE', QUEUE, 0, -1, 'WITHSCORES'), {}
-  for index = 1, #found, 2 do lines[#lines + 1] = '\n' .. found[index] .. ' ' .. found[index + 1] end
+  write_text()
   call('UNLINK', QUEUE)
-  set_queue(table.concat(lines))
   queue_apart = false
 end
 -- A state that equals a new one is deleted; any other expires soon after it would equal a new one.

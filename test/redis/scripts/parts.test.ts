@@ -20,9 +20,10 @@ const PARTS = [
   'slots',
   'leases',
   'owners',
+  'queue',
   'owner-changes',
 ];
-const ALL_PARTS = [...PARTS, 'queue', 'grants'];
+const ALL_PARTS = [...PARTS, 'grants'];
 
 /** Runs lines of Lua on an empty state. `ARGV` is that of the first batch of an owner. */
 const run = (

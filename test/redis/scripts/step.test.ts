@@ -4,6 +4,8 @@ import { client } from '../shared-client.js';
 import { ioredis } from '../support.js';
 import { acquire, type BatchOptions, release, START, TestGate, TTL } from './support.js';
 
+/** The place of `queue_length` in the state, see `state.lua`. */
+const QUEUE_LENGTH_AT = 186;
 const open = (defaults: BatchOptions = {}): TestGate => new TestGate(client, defaults);
 const range = (count: number, prefix = 's'): string[] => Array.from({ length: count }, (_, index) => prefix + index);
 const short = (events: readonly string[]): string[] => events.map((event) => event.split(' ').slice(0, 3).join(' '));
@@ -258,6 +260,74 @@ describe('dead owners', () => {
     await gate.send('hub.a', { at: TTL + 2 }, ...release('x'));
     await gate.send('hub.a', { at: TTL + 2 }, ...release('y'));
     expect(await gate.inspect(TTL + 2)).toMatchObject({ active: [], waiting: [] });
+  });
+
+  test('a waiter of a dead owner does not conceal a waiter of the same name and serial', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', { ttl: 9 * TTL }, ...acquire('x', 'y'));
+    await gate.send('hub.b', {}, ...acquire('p', 'q'));
+    await gate.send('hub.a', { at: TTL, ttl: 9 * TTL });
+    await gate.send('hub.b', { at: TTL + 1, number: 0 }, ...acquire('p', 'q'));
+    const { events } = await gate.send('hub.b', { at: TTL + 2, number: 0 }, ...acquire('p'));
+    expect(short(events)).toEqual([`Q p ${START + TTL + 1}`]);
+    await gate.send('hub.b', { at: TTL + 3, number: 1 }, 'C', 'p', '1');
+    expect((await gate.inspect(TTL + 3)).waiting).toHaveLength(2);
+  });
+
+  test.each([
+    ['the text', 5],
+    ['the sorted set', 100],
+  ])('in %s, a dead waiter whose name returns takes no other waiter along', async (_, others) => {
+    const gate = open({ limit: 3, ttl: 9 * TTL });
+    await gate.send('hub.a', {}, 'P', String(99 * TTL), ...acquire('y'));
+    await gate.send('hub.b', { ttl: TTL }, ...acquire('p'));
+    await gate.send('hub.a', {}, ...acquire(...range(others)));
+    await gate.send('hub.a', { at: TTL });
+    // The pause reads the first waiters. Then the dead one returns behind all.
+    const { messages } = await gate.send('hub.b', { at: TTL, number: 0 }, 'P', '1', ...acquire('p'), 'U');
+    const [, ...events] = messages.join().split('\n');
+    expect(short(events)).toEqual(expect.arrayContaining(['G y 1', 'G s0 2', 'G s1 3']));
+    const { waiting } = await gate.inspect(TTL);
+    expect(waiting.map(({ owner }) => owner)).toEqual([...range(others - 2).map(() => 'hub.a'), 'hub.b']);
+  });
+
+  test('a dead waiter whose name returns counts once, also after the queue was empty in between', async () => {
+    const gate = open({ ttl: 9 * TTL });
+    await gate.send('hub.a', {}, 'P', String(99 * TTL), ...acquire(...range(71)));
+    await gate.send('hub.b', { ttl: TTL }, ...acquire('p'));
+    await gate.send('hub.a', { at: TTL });
+    // The first pause grants all waiters that are alive. Then the dead one returns.
+    const returned = ['W', 'p', '1', String(START)];
+    await gate.send('hub.b', { at: TTL, number: 0, limit: 5 }, 'U', 'P', '1', ...returned, 'U');
+    expect((await gate.inspect(TTL)).waiting.map(({ owner }) => owner)).toEqual(['hub.b']);
+  });
+
+  test('a dead waiter that returns and leaves in one batch is counted out once', async () => {
+    const gate = open({ limit: 1, ttl: 9 * TTL });
+    await gate.send('hub.a', {}, ...acquire('x', ...range(70)));
+    await gate.send('hub.b', { ttl: TTL }, ...acquire('p'));
+    await gate.send('hub.a', { at: TTL });
+    await gate.send('hub.b', { at: TTL, number: 0 }, ...acquire('p'), 'C', 'p', '1');
+    const state = await client.getBuffer(gate.keys[0]!);
+    expect(state!.readDoubleBE(QUEUE_LENGTH_AT)).toBe(70);
+    expect(await client.zcard(gate.keys[2]!)).toBe(70);
+  });
+
+  test.each([
+    ['the text', 1],
+    ['the sorted set', 100],
+  ])('in %s, a dead waiter of an earlier life whose name returns counts once', async (_, others) => {
+    const gate = open({ limit: 1, ttl: 9 * TTL });
+    const earlier = range(others).flatMap((serial, index) => ['W', serial, '1', String(START - 200 + index)]);
+    await gate.send('hub.a', {}, ...acquire('x'), ...earlier);
+    await gate.send('hub.b', { ttl: TTL }, 'W', 'p', '1', String(START - 5));
+    await gate.send('hub.a', { at: TTL });
+    await gate.send('hub.b', { at: TTL, number: 0 }, 'W', 'p', '1', String(START - 5));
+    const calls = [];
+    for (let index = -1; index < others; index++)
+      calls.push(await gate.send('hub.a', { at: TTL }, ...release(index < 0 ? 'x' : `s${index}`)));
+    expect(calls.flatMap(({ events }) => short(events))).toEqual(range(others).map((serial) => `G ${serial} 1`));
+    expect((await gate.inspect(TTL)).active.map(({ owner }) => owner)).toEqual(['hub.b']);
   });
 
   test('leases of a dead owner are freed in parts of 200, and the wake-up time is at once', async () => {
