@@ -74,7 +74,7 @@ local function flush_leases()
   flush_slots()
   -- Moves few leases back into the text. The moment is chosen so that a steady number of leases is seldom read.
   local count = active - surplus
-  if count > FEW or active > MOST_INLINE or dying ~= '' or (count > 0 and floor(count / 8) == floor(count_before / 8))
+  if count > 0 and (count > FEW or active > MOST_INLINE or dying ~= '' or floor(count / 8) == floor(count_before / 8))
     then return end
   local lines, texts, highest = call('ZRANGE', LEASES, 0, -1), {}, 0
   local used = {}

@@ -400,6 +400,26 @@ describe('large states', () => {
     expect(await gate.present()).toEqual([]);
   });
 
+  test('leases that come right after the sweep of the last ones expire', async () => {
+    const gate = open({ ttl: 9 * TTL });
+    await gate.send('hub.a', { ttl: TTL }, ...acquire(...range(250)));
+    await gate.send('hub.b', {});
+    await gate.send('hub.b', { at: TTL });
+    await gate.send('hub.b', { at: TTL }, ...acquire(...range(70)));
+    expect(await gate.present()).toEqual(['state', 'leases', 'slots']);
+    expect(await client.pttl(gate.keys[3]!)).toBeGreaterThan(0);
+  });
+
+  test('a sweep that frees as many leases as one call can loses nothing else', async () => {
+    const gate = open();
+    await gate.send('hub.a', {}, ...acquire(...range(400)));
+    await gate.send('hub.b', {});
+    await gate.send('hub.c', {}, 'E', 'hub.a');
+    await gate.send('hub.b', {});
+    expect(await gate.send('hub.b', {}, ...acquire('x'))).toMatchObject({ outcome: 'A' });
+    expect((await gate.inspect(0)).active).toHaveLength(1);
+  });
+
   test('the lowest free slot is taken, in the text and in the bitmap', async () => {
     const gate = open();
     await gate.send('hub.a', {}, ...acquire(...range(100)));
