@@ -40,11 +40,10 @@ if has_rates then
   function flush_log()
     if not logged[1] then return end
     local entries = table.concat(logged)
-    -- An expired log may outlive its state by a millisecond.
-    if grants - folded == #logged then
-      call('SET', LOG, entries)
-      keys_expiry = 0
-    else call('APPEND', LOG, entries) end
+    -- An expired log may outlive its state by a millisecond, and Redis may have evicted the log.
+    local is_first = grants - folded == #logged
+    if is_first then call('SET', LOG, entries) end
+    if is_first or call('APPEND', LOG, entries) == #entries then keys_expiry = 0 end
     logged = {}
   end
   -- Returns the log, or nil if Redis has lost it.

@@ -445,6 +445,14 @@ describe('large states', () => {
     },
   );
 
+  test('a log that begins again after its eviction expires', async () => {
+    const gate = open({ limit: 1, rate: '100 1000000 100' });
+    await gate.send('hub.a', {}, ...acquire('x', 'y'));
+    await client.del(gate.keys[1]!);
+    await gate.send('hub.a', {}, ...release('x'));
+    expect(await client.pttl(gate.keys[1]!)).toBeGreaterThan(0);
+  });
+
   test('every key expires with the owners', async () => {
     const gate = open({ limit: 90 });
     for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(6)));
