@@ -7,8 +7,8 @@
 --   apart (doubles),
 --   the texts owners, leases, slots, permissions,
 --   the names head_owner, row_owner, dying (each ends with a zero byte), offset, grace, surplus (doubles), the size of
---   the queue (integer), terms (ends with a zero byte), the queue, see `queue.lua`, settlement, see
---   `settlement-log.lua`, and levels, see `rates.lua`.
+--   the queue (integer), the queue, see `queue.lua`, terms (ends with a zero byte; it begins with no digit, so the last
+--   ticket of the queue ends there), settlement, see `settlement-log.lua`, and levels, see `rates.lua`.
 --
 -- Needs `packed`, `clock` unless the time was not read, and the arguments. Defines `now`, `expired_at` (an owner has
 -- expired if its expiry is not later), `known` (whether the state was found), and:
@@ -64,10 +64,10 @@ if packed then
   owners, leases = sub(packed, 235, leases_at - 1), sub(packed, leases_at, slots_at - 1)
   slots = sub(packed, slots_at, permissions_at - 1)
   permissions = sub(packed, permissions_at, permissions_at + permissions_size - 1)
-  local queue_size
-  head_owner, row_owner, dying, offset, grace, surplus, queue_size, terms, place =
-    struct.unpack('>sssdddI4s', packed, permissions_at + permissions_size)
-  queue, head_at, queue_till, place = packed, place, place + queue_size - 1, place + queue_size
+  head_owner, row_owner, dying, offset, grace, surplus, queue_till, head_at =
+    struct.unpack('>sssdddI4', packed, permissions_at + permissions_size)
+  queue, queue_till = packed, head_at + queue_till - 1
+  terms, place = struct.unpack('>s', packed, queue_till + 1)
   if terms == '' then settlement = sub(packed, place)
   else
     local levels_at = #packed - 3 - struct.unpack('>I4', packed, #packed - 3)

@@ -102,9 +102,7 @@ packed = 'headgate1' .. kind
     ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
     (leases_apart and 1 or 0) + (owners_apart and 2 or 0) + (queue_apart and 4 or 0))
   .. owners .. leases .. slots .. permissions
-  .. struct.pack('>sssdddI4s', head_owner, row_owner, dying, offset, grace, surplus,
-    queue_till - head_at + 1 + #tail, terms)
-  .. sub(queue, head_at, queue_till) .. tail
-  .. settlement .. levels
+  .. struct.pack('>sssdddI4', head_owner, row_owner, dying, offset, grace, surplus, queue_till - head_at + 1 + #tail)
+  .. sub(queue, head_at, queue_till) .. tail .. terms .. '\0' .. settlement .. levels
 if lifetime then call('SET', STATE, packed, 'PX', lifetime) else call('SET', STATE, packed, 'KEEPTTL') end
 return table.concat(reply, '\n')

@@ -453,6 +453,15 @@ describe('large states', () => {
     expect(await client.pttl(gate.keys[1]!)).toBeGreaterThan(0);
   });
 
+  test('the last ticket of the queue ends there, whatever the number behind it', async () => {
+    // The first byte of a double of this size is a digit.
+    const gate = open({ limit: 1, rate: '=t 1e-40 1000000 1e-40' });
+    const words = ['B', 'x', '0;t=1e-41', '-1', 'B', 'y', '0;t=1e-41', '-1'];
+    await gate.send('hub.a', {}, ...words);
+    const { events } = await gate.send('hub.a', { number: 0 }, ...words);
+    expect(events[1]).toBe(`Q y ${START}`);
+  });
+
   test('every key expires with the owners', async () => {
     const gate = open({ limit: 90 });
     for (const name of range(20, 'hub.')) await gate.send(name, {}, ...acquire(...range(6)));
