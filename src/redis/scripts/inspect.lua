@@ -53,8 +53,9 @@ else
   for index = 1, #found, 2 do
     local name, cost = match(found[index], '^(%S+)%.%S+ (%S+)')
     local birth, place = birth_of(name), tonumber(found[index + 1])
-    -- A waiter from before its owner joined is of an owner of the same name that was removed.
-    if birth and (place > birth or place < created_at) then
+    -- A waiter from before its owner joined is of an owner of the same name that was removed. The queue may have become
+    -- a text since the previous page.
+    if birth and place > tonumber(last) and (place > birth or place < created_at) then
       lines[#lines + 1] = table.concat({ 'W', name, found[index + 1], cost }, ' ')
     end
   end

@@ -2,10 +2,12 @@
 import { describe, expect, test } from 'vitest';
 import { client } from '../shared-client.js';
 import { ioredis } from '../support.js';
-import { acquire, type BatchOptions, release, START, TestGate, TTL } from './support.js';
+import { readLua } from '../../support/lua-loader.js';
+import { acquire, type BatchOptions, release, scriptFile, START, TestGate, TTL } from './support.js';
 
 /** The place of `queue_length` in the state, see `state.lua`. */
 const QUEUE_LENGTH_AT = 186;
+const INSPECT = readLua(scriptFile('inspect'));
 const open = (defaults: BatchOptions = {}): TestGate => new TestGate(client, defaults);
 const range = (count: number, prefix = 's'): string[] => Array.from({ length: count }, (_, index) => prefix + index);
 const short = (events: readonly string[]): string[] => events.map((event) => event.split(' ').slice(0, 3).join(' '));
@@ -483,6 +485,17 @@ describe('inspect and reset', () => {
       Array.from({ length: 450 }, (_, index) => index + 1),
     );
     expect(waiting).toHaveLength(401);
+  });
+
+  test('inspect lists a waiter once, also if the queue becomes a text between two pages', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', {}, ...acquire('x', ...range(210)));
+    // The caller has received the waiters up to this ticket.
+    const last = ['waiters', String(START + 190)];
+    await gate.send('hub.a', {}, ...range(180).flatMap((serial) => ['C', serial, '1']));
+    const page = await client.eval(INSPECT, gate.keys.length, ...gate.keys, String(START), ...last);
+    const [, , ...lines] = String(page).split('\n');
+    expect(lines.map((line) => Number(line.split(' ')[2]))).toEqual(range(19).map((_, index) => START + 191 + index));
   });
 
   test('reset deletes all keys but its own instant, and notifies every owner', async () => {
