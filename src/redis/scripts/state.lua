@@ -20,7 +20,7 @@ local STATE, LOG, QUEUE, LEASES, SLOTS, OWNERS, EXPIRIES = unpack(KEYS)
 
 -- `at`: the latest instant. `next_expiry`: no owner expires before it. `last_expiry`: all owners have expired by then.
 -- `active`: the number of slots in use. `surplus`: how many more these are than the leases; most leases have one slot.
--- `keys_expiry`: until when Redis keeps the keys.
+-- `keys_expiry`: until when Redis keeps the keys, by the clock of the server.
 local at, next_expiry, last_expiry, active, surplus, keys_expiry
 -- The one bucket of most gates: the level `tokens` at the instant `since`. A capacity of -1 means no such bucket.
 local capacity, period, rate, burst, tokens, since

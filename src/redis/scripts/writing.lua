@@ -69,6 +69,8 @@ if keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now then
     call('PEXPIRE', EXPIRIES, lifetime)
   end
   if has_log then call('PEXPIRE', LOG, lifetime) end
+  -- Redis expires the keys by the clock, also after the clock has caught up.
+  keys_expiry = keys_expiry - now + clock
 end
 local kind = 'f'
 if queue_length == 0 and not leases_apart and not owners_apart and paused <= now and dying == '' then

@@ -107,3 +107,14 @@ test('time goes on by the clock again once the clock has caught up', async () =>
   expect(await scene.send('waiter.a', 2 * RENEWAL)).toMatchObject({ events: [], wakeAt: START + TTL });
   expect(await scene.watch(TTL, START + TTL, 100 * TTL)).toBe(2 * RENEWAL + TTL);
 });
+
+test('once the clock has caught up, the keys live as long as they are needed', async () => {
+  const gate = new TestGate(client, { ttl: 60_000_000 });
+  await gate.send('holder.a', {}, ...acquire('x'));
+  const behind = 30_000_000;
+  await gate.send('holder.a', { at: -behind });
+  // Until the next call, the clock catches up, and Redis has kept the key for that time.
+  await client.pexpire(gate.keys[0]!, (await client.pttl(gate.keys[0]!)) - behind / 1_000);
+  await gate.send('holder.a', {});
+  expect(await client.pttl(gate.keys[0]!)).toBeGreaterThan(59_000);
+});
