@@ -73,7 +73,9 @@ if keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now then
   keys_expiry = keys_expiry - now + clock
 end
 local kind = 'f'
-if queue_length == 0 and not leases_apart and not owners_apart and paused <= now and dying == '' then
+-- The fast path keeps `offset` and `grace`, which end once the clock has caught up.
+if queue_length == 0 and not leases_apart and not owners_apart and paused <= now and dying == ''
+  and offset + grace == 0 then
   kind = not rates[1] and 'q' or has_log and not has_windows and (terms == '' and 'r' or 'm') or 'f'
 end
 if has_windows then read_settlement() end

@@ -108,6 +108,15 @@ test('time goes on by the clock again once the clock has caught up', async () =>
   expect(await scene.watch(TTL, START + TTL, 100 * TTL)).toBe(2 * RENEWAL + TTL);
 });
 
+test('a clock that has caught up and steps back a little adds no time', async () => {
+  const gate = new TestGate(client, { rate: '1 10000000 1' });
+  await gate.send('holder.a', {}, ...acquire('x'));
+  await gate.send('holder.a', { at: -30e6 });
+  await gate.send('holder.a', { at: 1e6 });
+  const { events } = await gate.send('holder.a', { at: 1e6 - 1_000 }, 'A', 'y', '1', '0');
+  expect(events).toEqual(['L y 9000000 1 0']);
+});
+
 test('once the clock has caught up, the keys live as long as they are needed', async () => {
   const gate = new TestGate(client, { ttl: 60_000_000 });
   await gate.send('holder.a', {}, ...acquire('x'));
