@@ -15,7 +15,7 @@ do
   end
   if owners_apart then call_in_parts('HSET', OWNERS, fields)
   else
-    -- One new text for all of them: each text takes time for each of its bytes.
+    -- The parts are joined once: each concatenation copies all bytes.
     local parts, from = {}, 1
     table.sort(places)
     for _, place in ipairs(places) do
