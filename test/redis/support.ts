@@ -133,7 +133,7 @@ export async function busyKeys(client: Redis, pattern = '*'): Promise<string[]> 
     const expires = (await client.pttl(key)) !== -1;
     // A key without a buffer has expired meanwhile.
     if (state === null) continue;
-    const isIdle = state?.toString('latin1', 0, 9) === 'headgate1' && expires;
+    const isIdle = state?.toString('latin1', 0, 9) === 'headgate2' && expires;
     if (!isIdle || state.readDoubleBE(ACTIVE_AT) > 0 || state.readDoubleBE(WAITING_AT) > 0) busy.push(key);
   }
   return busy;

@@ -11,7 +11,7 @@ local packed, clock = redis.call('GET', KEYS[1]), nil
 do
   local call, find, match, sub = redis.call, string.find, string.match, string.sub
   local kind = packed and sub(packed, 1, 10)
-  local place = (kind == 'headgate1q' or kind == 'headgate1r' or kind == 'headgate1m')
+  local place = (kind == 'headgate2q' or kind == 'headgate2r' or kind == 'headgate2m')
     and (flags == '-' or flags == 'l') and find(packed, '\n' .. owner .. ' ', 235, true)
   if place then
     local unpack, pack = struct.unpack, struct.pack
@@ -32,7 +32,7 @@ do
       local slots_at = leases_at + leases_size
       local permissions_at = slots_at + slots_size
       local slots = sub(packed, slots_at, permissions_at - 1)
-      local limited = kind ~= 'headgate1q'
+      local limited = kind ~= 'headgate2q'
       local rates, needed, log, keys_expiry = sub(packed, 75, 130), last_expiry, '', unpack('>d', packed, 123)
       local tokens, since, rate, burst, grants, folded
       -- Six values for each of several rates: tokens, since, rate, burst, queued, tag. `levels_at`: their place.
@@ -40,7 +40,7 @@ do
       if limited then
         tokens, since, rate, burst, grants, folded = unpack('>dddddd', rates)
         stride = 16
-        if kind == 'headgate1m' then
+        if kind == 'headgate2m' then
           levels, levels_at, stride = {}, #packed - 3 - unpack('>I4', packed, #packed - 3), 8
           local from, count = levels_at, 0
           while from < #packed - 3 do

@@ -9,7 +9,7 @@ local call, sub, match, format = redis.call, string.sub, string.match, string.fo
 local RESET, names = KEYS[8], {}
 if ARGV[2] ~= 'more' then
   local packed = call('GET', KEYS[1])
-  if packed and sub(packed, 1, 9) ~= 'headgate1' then
+  if packed and sub(packed, 1, 9) ~= 'headgate2' then
     return redis.error_reply('WRONGTYPE the key does not hold the state of a throttle')
   end
   if call('EXISTS', KEYS[7]) == 1 then

@@ -1,6 +1,7 @@
 -- The state of a gate, read from its string.
 --
--- The string begins with `headgate1` and a letter for the fast path: `q`, `r`, `m`, or `f` for none. Then follow
+-- The string begins with `headgate2` and a letter for the fast path: `q`, `r`, `m`, or `f` for none. The digit
+-- names the layout: a script of another layout refuses the key instead of misreading it. Then follow
 --   at, next_expiry, last_expiry, active (doubles), the sizes of the four texts below (integers), version (16 digits),
 --   tokens, since, rate, burst, grants, folded, keys_expiry (doubles),
 --   capacity, period, ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,
@@ -47,7 +48,7 @@ local front
 
 local known = packed
 if packed then
-  if sub(packed, 1, 9) ~= 'headgate1' then
+  if sub(packed, 1, 9) ~= 'headgate2' then
     return redis.error_reply('WRONGTYPE the key does not hold the state of a throttle')
   end
   local owners_size, leases_size, slots_size, permissions_size, place, apart

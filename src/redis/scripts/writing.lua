@@ -98,7 +98,7 @@ else
   end
   levels = levels .. struct.pack('>I4', #levels)
 end
-packed = 'headgate1' .. kind
+packed = 'headgate2' .. kind
   .. struct.pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active, #owners, #leases, #slots, #permissions)
   .. version_text
   .. struct.pack('>dddddddddddddddddddd', one.tokens, one.since, one.rate, one.burst, grants, folded, keys_expiry,

@@ -55,15 +55,18 @@ describe('batches', () => {
     expect(await gate.present()).toEqual([]);
   });
 
-  test('a key with another value is left alone', async () => {
-    const gate = open();
-    await client.set(gate.keys[0]!, 'precious');
-    await expect(gate.send('hub.a', {}, ...acquire('x'))).rejects.toThrow('WRONGTYPE');
-    await expect(gate.inspect(0)).rejects.toThrow('WRONGTYPE');
-    await expect(gate.reset(0)).rejects.toThrow('WRONGTYPE');
-    expect(await client.get(gate.keys[0]!)).toBe('precious');
-    await client.del(gate.keys[0]!);
-  });
+  test.each(['precious', 'headgate1q, a state of an earlier layout'])(
+    'a key with the value %j is left alone',
+    async (value) => {
+      const gate = open();
+      await client.set(gate.keys[0]!, value);
+      await expect(gate.send('hub.a', {}, ...acquire('x'))).rejects.toThrow('WRONGTYPE');
+      await expect(gate.inspect(0)).rejects.toThrow('WRONGTYPE');
+      await expect(gate.reset(0)).rejects.toThrow('WRONGTYPE');
+      expect(await client.get(gate.keys[0]!)).toBe(value);
+      await client.del(gate.keys[0]!);
+    },
+  );
 
   test('flag e removes an owner that holds nothing, and keeps an owner that holds something', async () => {
     const gate = open();
