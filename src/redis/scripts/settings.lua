@@ -52,7 +52,8 @@ if purge_from >= 0 then
     local member, place = found[index], tonumber(found[index + 1])
     local name, serial, cost = match(member, '^(.*)%.(%S+) (.*)$')
     local record = find_owner(name)
-    tickets[member], purge_from, cost = place, place, parse(cost)
+    -- A waiter in `left` is dead, and leaves QUEUE with the next write.
+    tickets[member], purge_from, cost = not left[member] and place, place, parse(cost)
     if is_oversize(cost) and record and find_ticket(member, record) then
       leave_queue(member, record, cost)
       notify(name, oversize_event(serial, cost))

@@ -335,6 +335,21 @@ describe('dead owners', () => {
     expect((await gate.inspect(TTL)).active.map(({ owner }) => owner)).toEqual(['hub.b']);
   });
 
+  test('a smaller burst does not refuse a dead waiter whose name returns', async () => {
+    const gate = open({ limit: 1, ttl: 9 * TTL, rate: '-1 1 9' });
+    const earlier = range(70).flatMap((serial, index) => ['W', serial, '1', String(START - 200 + index)]);
+    await gate.send('hub.a', {}, ...acquire('x'), ...earlier);
+    await gate.send('hub.b', { ttl: TTL }, 'W', 'p', '2', String(START - 5));
+    await gate.send('hub.a', { at: TTL });
+    const returned = ['W', 'p', '2', String(START - 5)];
+    const { events } = await gate.send('hub.b', { at: TTL, number: 0, flags: 'c', rate: '-1 1 1' }, ...returned);
+    expect(events).toEqual(['O p 1']);
+    const state = await client.getBuffer(gate.keys[0]!);
+    expect(state!.readDoubleBE(QUEUE_LENGTH_AT)).toBe(70);
+    await gate.send('hub.a', { at: TTL }, 'C', 's0', '1');
+    expect((await gate.inspect(TTL)).waiting).toHaveLength(69);
+  });
+
   test('leases of a dead owner are freed in parts of 200, and the wake-up time is at once', async () => {
     const gate = open();
     await gate.send('hub.a', {}, ...acquire(...range(500)));
