@@ -30,6 +30,8 @@ local function drain()
     if not found then
       local free_slots = concurrency < 0 and 32 or max(1, min(32, concurrency - active))
       found = read_front(free_slots + 2)
+      -- The counts contradict the queue. Without this exit, the script would never end.
+      if not found[1] then return end
     end
     front = nil
     for index = 1, #found, 2 do

@@ -78,7 +78,7 @@ if packed then
   if queue_apart then
     front = call('ZRANGE', QUEUE, 0, 2, 'WITHSCORES')
     known = front[1] ~= nil
-  end
+  elseif waiting > 0 and head_at > queue_till then known = false end
   if leases_apart then known = known and call('EXISTS', LEASES, SLOTS) == 2 end
   if owners_apart then known = known and call('EXISTS', OWNERS, EXPIRIES) == 2 end
 end
