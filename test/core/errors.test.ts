@@ -16,6 +16,16 @@ import {
   ThrottleTimeoutError,
 } from '../../src/core/errors.js';
 
+test.each([
+  [new ThrottleError('ERR_CUSTOM', 'no'), 'ThrottleError'],
+  [new ThrottleTimeoutError('late'), 'ThrottleTimeoutError'],
+  [new ServerBusyError(), 'ServerBusyError'],
+  [new QueueFullError('full'), 'QueueFullError'],
+  [new ThrottleClosedError('closed'), 'ThrottleClosedError'],
+])('%s has the name of its class', (error, name) => {
+  expect(error.name).toBe(name);
+});
+
 describe('each function recognises its errors and no other value', () => {
   const functions = { isThrottleError, isTimeoutError, isServerBusyError, isQueueFullError, isRangeError };
   test.each<[unknown, (keyof typeof functions)[]]>([
