@@ -1,7 +1,7 @@
 -- Owners that join and leave, in bounded parts. Most batches need none of these functions, and to make a function takes
 -- time.
 --
--- Needs the owners, the leases, the queue, `batch`, `flags`. Defines:
+-- Needs the owners, the leases, `batch`, `flags`. Defines:
 local inline_names, add_owner, forget_owner, sweep_leases, remove_owner
 if expired_at >= next_expiry or dying ~= '' or batch == 0 or find(flags, 'e', 1, true) then
   -- The names in the text `owners`.
@@ -64,13 +64,13 @@ if expired_at >= next_expiry or dying ~= '' or batch == 0 or find(flags, 'e', 1,
     flush_leases()
     return is_done
   end
-  -- Removes an owner with its waiters and its leases. Its leases count until they are freed.
+  -- Removes an owner with its waiters and its leases. Its waiters stay in the queue until the sweep ends. Its leases
+  -- count until they are freed.
   function remove_owner(name)
     local record = find_owner(name)
     waiting, queued = waiting - record.waiters, queued - record.cost
     if waiting == 0 then queued = 0 end
     forget_owner(name)
-    if record.waiters > 0 and not queue_apart then write_text() end
     if record.leases > 0 and (to_sweep <= 0 or not sweep_leases(name)) then
       dying, is_unfinished = dying .. '\n' .. name, true
     end

@@ -2,12 +2,12 @@
 -- unique, so waiters that return after a loss of all data return in their old order.
 --
 -- Most queues are a text of a line for each waiter, in order: a line feed, the member, a space and the ticket. The text
--- is a part of `queue`, from `head_at` to `queue_till`: a copy would take as long as another command of Redis. Waiters
+-- is a part of `queue`, from `head_at` to `queue_till`: to copy it would take as long as a command of Redis. Waiters
 -- that this batch adds are in `tail`. More than MOST_INLINE waiters move into QUEUE, a sorted set of the members by
 -- ticket.
 --
--- A waiter whose owner was removed leaves the text at once. In QUEUE, it stays until it reaches the head, and counts
--- only in `queue_length`: a removal of all waiters of an owner would take time for each waiter in QUEUE.
+-- A waiter whose owner was removed leaves the text at the end of the sweep. In QUEUE, it stays until it reaches the
+-- head, and counts only in `queue_length`: to remove all waiters of an owner would take time for each waiter in QUEUE.
 --
 -- Needs the rates and the owners. Defines:
 -- The ticket of each waiter that this batch has read or has changed, a number or a text (false: it does not wait).

@@ -69,8 +69,8 @@
 --- @include slots
 --- @include leases
 --- @include owners
---- @include queue
 --- @include owner-changes
+--- @include queue
 --- @include grants
 --- @include admission
 --- @include sweep

@@ -30,3 +30,5 @@ if expired_at >= next_expiry then
 end
 -- A new epoch of a process replaces an earlier one.
 if not is_duplicate and words[1] == 'E' and words[2] ~= owner and find_owner(words[2]) then remove_owner(words[2]) end
+-- Waiters of removed owners leave the text at once.
+if queue_length > waiting and not queue_apart then write_text() end

@@ -20,10 +20,9 @@ const PARTS = [
   'slots',
   'leases',
   'owners',
-  'queue',
   'owner-changes',
 ];
-const ALL_PARTS = [...PARTS, 'grants'];
+const ALL_PARTS = [...PARTS, 'queue', 'grants'];
 
 /** Runs lines of Lua on an empty state. `ARGV` is that of the first batch of an owner. */
 const run = (
