@@ -13,7 +13,7 @@ import { ServerJudge, type ServerVerdict } from '../soak/fleet/server-judge.js';
 import { type TraceEntry, tracedClient, TraceReader } from '../soak/fleet/traced-client.js';
 import { readLua, type Replacements } from '../support/lua-loader.js';
 import { client as admin, server } from './own-server.js';
-import { NO_FAST_PATH, scriptFile, STEP } from './scripts/support.js';
+import { NO_FAST_PATH, replaceLua, scriptFile, STEP } from './scripts/support.js';
 import { until } from './support.js';
 
 const CALLS = 150;
@@ -68,9 +68,7 @@ test('the judges accept a history without a fault', async () => {
 
 /** The step with a part in which `from` is replaced by `to`. */
 function planted(part: string, from: string, to: string, others: Replacements = {}): string {
-  const lua = readFileSync(scriptFile(part), 'utf8');
-  const changed = lua.replace(from, to);
-  if (changed === lua) throw new Error(`${part}.lua has no ${from}`);
+  const changed = replaceLua(readFileSync(scriptFile(part), 'utf8'), from, to);
   return readLua(scriptFile('step'), { ...others, [part]: changed });
 }
 

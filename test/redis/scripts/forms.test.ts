@@ -5,24 +5,27 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { client } from '../shared-client.js';
-import { type Answer, type BatchOptions, HISTORY_FULL_STEP, HISTORY_STEP, START, TestGate } from './support.js';
-
-/** Instants are multiples of this, since the keys live as long in real time. */
-const UNIT = 60_000;
-const TTL = 1_000 * UNIT;
+import {
+  type Answer,
+  type BatchOptions,
+  HISTORY_FULL_STEP,
+  HISTORY_STEP,
+  HISTORY_TTL as TTL,
+  HISTORY_UNIT as UNIT,
+  replaceLua,
+  START,
+  TestGate,
+} from './support.js';
 
 /** The step with a queue that moves into a sorted set at `most` waiters, and back at `few`. */
-function stepWith(most: number, few: number): string {
-  const step = HISTORY_STEP.replace('queue_length>=MOST_INLINE', `queue_length>=${most}`).replace(
+const stepWith = (most: number, few: number): string =>
+  replaceLua(
+    replaceLua(HISTORY_STEP, 'queue_length>=MOST_INLINE', `queue_length>=${most}`),
     'queue_length<=FEW',
     `queue_length<=${few}`,
   );
-  if (!step.includes(`queue_length>=${most}`) || !step.includes(`queue_length<=${few}`))
-    throw new Error('queue.lua or writing.lua states its limits in another way');
-  return step;
-}
 
-const STEPS = [stepWith(64, 32), stepWith(3, 1), stepWith(0, -1), HISTORY_FULL_STEP];
+const STEPS = [HISTORY_STEP, stepWith(3, 1), stepWith(0, -1), HISTORY_FULL_STEP];
 
 const UNNAMED_RATES = [
   '-1 1 1e300',
@@ -76,7 +79,7 @@ interface Batch {
   readonly commands: readonly string[];
 }
 
-/** The processes of one history, as far as they matter for their batches. */
+/** What the next batch of a process depends on: its epoch, its calls, and the batches that it has sent. */
 class Processes {
   readonly #rates: readonly string[];
   readonly #epochs: Map<number, number> = new Map();
@@ -139,7 +142,7 @@ class Processes {
     return commands;
   }
 
-  /** Takes up the reply and the messages. */
+  /** Records what the reply and the messages report. */
   receive({ owner, options }: Batch, { outcome, events, messages }: Answer): void {
     if (outcome === 'U') this.#unknown.add(owner);
     else if (outcome !== 'R') this.#next.set(owner, Math.max(this.#next.get(owner) ?? 0, options.number! + 1));

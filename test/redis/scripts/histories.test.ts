@@ -4,11 +4,16 @@ import { expect, test } from 'vitest';
 import { client } from '../shared-client.js';
 
 import { ReferenceStep } from './reference-step.js';
-import { type Answer, HISTORY_FULL_STEP, HISTORY_STEP, SMALL_HISTORY_STEP, START, TestGate } from './support.js';
-
-/** Instants are multiples of this, since the keys live as long in real time. */
-const UNIT = 60_000;
-const TTL = 1_000 * UNIT;
+import {
+  type Answer,
+  HISTORY_FULL_STEP,
+  HISTORY_STEP,
+  SMALL_HISTORY_STEP,
+  START,
+  TestGate,
+  HISTORY_TTL as TTL,
+  HISTORY_UNIT as UNIT,
+} from './support.js';
 
 interface Move {
   readonly owner: number;

@@ -11,13 +11,19 @@ import { freshKey } from '../support.js';
 export const scriptFile = (name: string): string =>
   fileURLToPath(new URL(`../../../src/redis/scripts/${name}.lua`, import.meta.url));
 
-const WAKE_UP = readFileSync(scriptFile('wake-up'), 'utf8');
+/** Replaces the first `from` in a text of Lua. Throws if the text has none. */
+export function replaceLua(lua: string, from: string | RegExp, to: string): string {
+  const changed = lua.replace(from, to);
+  if (changed === lua) throw new Error(`the script has no ${from}`);
+  return changed;
+}
+
 /** The messages go into a list beside the state, so that a test reads them in order. */
-const LISTED = WAKE_UP.replace(
+const LISTED = replaceLua(
+  readFileSync(scriptFile('wake-up'), 'utf8'),
   "pcall('PUBLISH', 'headgate:' .. connection, instance .. '\\n' .. ",
   "call('RPUSH', KEYS[1] .. ':messages', connection .. '.' .. instance .. '\\n' .. ",
 );
-if (LISTED === WAKE_UP) throw new Error('wake-up.lua publishes in another way than this test expects');
 
 /** A part of the script in which the keys live for ten minutes. */
 function withFixedLifetime(part: string): string {
@@ -47,8 +53,7 @@ export const HISTORY_FULL_STEP: string = readLua(scriptFile('step'), {
 });
 
 /** The same, with leases and waiters that move into structures of their own from the fourth one on. */
-export const SMALL_HISTORY_STEP: string = HISTORY_STEP.replace('=64, 32\n', '=3, 1\n');
-if (SMALL_HISTORY_STEP === HISTORY_STEP) throw new Error('leases.lua states its limits in another way');
+export const SMALL_HISTORY_STEP: string = replaceLua(HISTORY_STEP, '=64, 32\n', '=3, 1\n');
 
 /** Some lines of Lua after a list of parts of the step. The lines see what the parts define. */
 export const withParts = (parts: readonly string[], lines: string): string =>
@@ -59,6 +64,9 @@ export const withParts = (parts: readonly string[], lines: string): string =>
 
 export const START = 1e15;
 export const TTL = 60_000_000;
+/** Microseconds. The instants and the spans of random histories are multiples of this. */
+export const HISTORY_UNIT = 60_000;
+export const HISTORY_TTL: number = 1_000 * HISTORY_UNIT;
 
 export interface BatchOptions {
   /** The number of the batch. Without it, the batches of an owner are numbered in order. */
