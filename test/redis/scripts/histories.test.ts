@@ -76,15 +76,20 @@ interface Sent {
   readonly commands: readonly string[][];
 }
 
-/** Turns moves into batches, as processes would send them. */
-function* batchesOf(history: readonly Move[], next: (owner: string) => number): Generator<Sent> {
+/** Turns moves into batches, as processes would send them. `ahead`: by how much the clock was set forward until now. */
+function* batchesOf(
+  history: readonly Move[],
+  next: (owner: string) => number,
+  ahead: () => number = () => 0,
+): Generator<Sent> {
   const epochs = new Map<number, number>();
   const open = new Map<string, string[]>();
   const lastWords = new Map<string, string[][]>();
-  let at = 0;
+  let waited = 0;
   let serials = 0;
   for (const { owner: index, kind, wait, limit, flags, maxQueue, words } of history) {
-    at += wait * UNIT;
+    waited += wait * UNIT;
+    const at = waited + ahead();
     const commands: string[][] = [];
     if (kind === 'epoch') {
       const epoch = epochs.get(index) ?? 0;
@@ -134,14 +139,15 @@ const withoutTimes = (messages: readonly string[]): string[] =>
 
 const seen: Record<string, number> = {};
 
-/** Counts the structures that appear, and those that disappear. */
-async function notePresence(gate: TestGate): Promise<void> {
+/** Counts the structures that appear, and those that disappear. Returns whether the state exists. */
+async function notePresence(gate: TestGate): Promise<boolean> {
   const present = new Set(await gate.present());
   for (const part of ['queue', 'leases', 'slots', 'owners']) {
     const name = `with ${part}`;
     if (present.has(part)) seen[name] = (seen[name] ?? 0) + 1;
     else if (seen[name] !== undefined && present.has('state')) seen[`without ${part}`] = 1;
   }
+  return present.has('state');
 }
 
 async function compare(history: readonly Move[], step: string = HISTORY_STEP): Promise<void> {
@@ -150,7 +156,14 @@ async function compare(history: readonly Move[], step: string = HISTORY_STEP): P
   let version = -1;
   let withdrawals = 0;
   let last = 0;
-  for (const sent of batchesOf(history, (owner) => reference.next(owner))) {
+  // A new state begins with its instant as its version. The real clock is past all versions of the state before it. In a
+  // history, the clock may stand meanwhile, so it is set forward to the last version.
+  let ahead = 0;
+  for (const sent of batchesOf(
+    history,
+    (owner) => reference.next(owner),
+    () => ahead,
+  )) {
     const { owner, number, at, limit, flags, maxQueue, commands } = sent;
     last = at;
     const expected = reference.apply({ ttl: TTL, ...sent });
@@ -174,7 +187,7 @@ async function compare(history: readonly Move[], step: string = HISTORY_STEP): P
     ])
       seen[name] = (seen[name] ?? 0) + 1;
     if (outcome === 'U' || outcome === 'R') continue;
-    await notePresence(gate);
+    const exists = await notePresence(gate);
     // A row is permitted if, and only if, the head is of the caller. It names no waiter of another owner.
     const rowBelongsToCaller = reference.permitted.has(owner) && reference.queue[0]?.owner === owner;
     expect(answer.upTo > 0).toBe(rowBelongsToCaller);
@@ -187,6 +200,7 @@ async function compare(history: readonly Move[], step: string = HISTORY_STEP): P
     expect(answer.version).toBeGreaterThanOrEqual(version);
     if (reference.withdrawals > withdrawals && version >= 0) expect(answer.version).toBeGreaterThan(version);
     ({ version } = answer);
+    if (!exists) ahead += Math.max(0, version - START - at);
     ({ withdrawals } = reference);
   }
   const state = await gate.inspect(last);
