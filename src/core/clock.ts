@@ -43,7 +43,7 @@ const MAX_EARLY_COARSE = 0.25;
 /** Seconds by which fake timers have run ahead of `performance`. Zero unless a test fakes only the timers. */
 let ahead = 0;
 
-/** Whether a test has replaced the timers, or the clock that runs with the timers of the platform. */
+/** Whether a test has replaced `setTimeout`, or `now` of the original `performance`. */
 function isFaked(): boolean {
   return setTimeout !== originalSetTimeout || (originalPerformance as { now: unknown }).now !== originalNow;
 }

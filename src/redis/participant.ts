@@ -2,9 +2,9 @@
  * One throttle object as a participant of the fleet: its calls, its leases, and the decisions of this process. Redis
  * makes all other decisions (`scripts/step.lua`).
  *
- * A renewal (`schedule.ts`) also repairs. It lists the waiters, and Redis repeats the grants whose messages were lost. If Redis does
- * not know this participant any more, `restate` states all leases and waiters anew. So every loss of a message, a
- * connection or a server ends there, and needs no further handling.
+ * A renewal (`schedule.ts`) also repairs. It lists the waiters, and Redis repeats the grants whose messages were lost.
+ * If Redis does not know this participant any more, `restate` states all leases and waiters anew. So every loss of a
+ * message, a connection or a server ends there, and needs no further handling.
  */
 import type { Terms } from '../core/cost.js';
 import { development } from '../core/development.js';

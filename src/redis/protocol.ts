@@ -78,9 +78,9 @@ export function encodeRate(capacity: number, period: number, burst: number): str
 }
 
 /**
- * The argument of the script for one batch: the header, a line feed and the commands. It is one argument, since a client
- * encodes each argument by itself, and Redis parses it by itself. A single request takes a tenth longer with ten
- * arguments, and a batch of 64 releases and requests takes twice the time with an argument for each word.
+ * The argument of the script for one batch: the header, a line feed and the commands. A client encodes each argument
+ * separately, and Redis parses each argument separately. So a single request takes a tenth longer with ten arguments,
+ * and a batch of 64 releases and requests takes twice the time with an argument for each word.
  */
 export function encodeBatch(settings: BatchSettings, commands: readonly Command[]): string {
   const { owner, sequence, ttl, concurrency, flags, serverTime, confirmed, maxQueue, rate } = settings;

@@ -53,7 +53,7 @@ export class Registration {
     return this.#owner;
   }
 
-  /** Receives no more messages. Without them, a permission could be withdrawn unnoticed, so it is dropped. */
+  /** Receives no more messages. Redis could then withdraw a permission unnoticed, so the permission is dropped. */
   end(): void {
     this.#isActive = false;
     this.#permission.drop();

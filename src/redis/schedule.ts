@@ -1,5 +1,5 @@
 /**
- * The work that one throttle object does when its time has come. No polling: Redis notifies a waiter when it is granted.
+ * The work that one throttle object does at certain instants. No polling: Redis notifies a waiter when it is granted.
  * The alarm has five reasons only: the head of the queue is due, leases and waiters must be renewed, a lingering slot
  * must be returned, a failed batch must be sent again, and the last renewal is so long ago that the leases are lost.
  */

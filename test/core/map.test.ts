@@ -218,7 +218,7 @@ describe('map', () => {
     expect(throttle.active).toBe(0);
   });
 
-  test('a second failure closes the source no second time', async () => {
+  test('the source is closed once, also after a second failure', async () => {
     const { throttle } = setUp(Infinity);
     let value = 0;
     const iterator = { next: () => ({ done: false, value: value++ }), return: vi.fn(() => ({})) };

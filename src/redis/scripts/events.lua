@@ -10,7 +10,7 @@ local function notify(recipient, event)
   end
   events[#events + 1] = event
 end
--- Returns a whole number as a text. To print a double in one piece takes twice as long.
+-- Returns a whole number as a text. Most instants are printed in two halves: that takes half the time of `%.0f`.
 local function digits(number)
   if number < 1000000000 then return format('%d', number) end
   if number < 2000000000000000 then return format('%d%06d', number / 1000000, number % 1000000) end

@@ -123,7 +123,7 @@ do
             log = log .. pack('>dd', since, spent)
             number = ' ' .. grants
           end
-          -- To print a double in one piece takes twice as long.
+          -- In two halves, as `digits` of the full step prints it.
           grant_instant = grant_instant or string.format(' %d%06d ', now / 1000000, now % 1000000)
           local item = ' ' .. slot .. grant_instant .. cost .. number
           granted, events = granted .. prefix .. serial .. item, events .. '\nG ' .. serial .. item

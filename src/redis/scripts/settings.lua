@@ -52,7 +52,7 @@ if purge_from >= 0 then
     local member, place = found[index], tonumber(found[index + 1])
     local name, serial, cost = match(member, '^(.*)%.(%S+) (.*)$')
     local record = find_owner(name)
-    -- A waiter in `left` is dead, and leaves QUEUE with the next write.
+    -- The owner of a waiter in `left` was removed. The next write removes the waiter from QUEUE.
     tickets[member], purge_from, cost = not left[member] and place, place, parse(cost)
     if is_oversize(cost) and record and find_ticket(member, record) then
       leave_queue(member, record, cost)

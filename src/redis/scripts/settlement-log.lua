@@ -40,7 +40,8 @@ if has_rates then
   function flush_log()
     if not logged[1] then return end
     local entries = table.concat(logged)
-    -- An expired log may outlive its state by a millisecond, and Redis may have evicted the log.
+    -- The first entries replace a log that has outlived its state by a millisecond. If APPEND creates the log, Redis
+    -- has evicted the earlier one. A new log has no expiry yet.
     local is_first = grants - folded == #logged
     if is_first then call('SET', LOG, entries) end
     if is_first or call('APPEND', LOG, entries) == #entries then keys_expiry = 0 end

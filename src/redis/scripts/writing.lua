@@ -54,7 +54,7 @@ if active > surplus and needed <= now then needed = now + ttl end
 needed = min(FOREVER, ceil(needed))
 local has_log = buckets > 0 and grants > folded
 -- The keys live a little longer than needed, so that few calls must prolong them: a new expiry takes as long as another
--- command of Redis. They also expire while the clock is behind.
+-- command of Redis. While the clock is behind, each call sets the expiry again.
 local lifetime
 if keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now then
   keys_expiry = min(FOREVER, needed + floor(ttl / 8))
@@ -69,7 +69,7 @@ if keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now then
     call('PEXPIRE', EXPIRIES, lifetime)
   end
   if has_log then call('PEXPIRE', LOG, lifetime) end
-  -- Redis expires the keys by the clock, also after the clock has caught up.
+  -- Redis expires the keys by its clock. While this clock is behind, it shows less than `now`.
   keys_expiry = keys_expiry - now + clock
 end
 local kind = 'f'

@@ -64,7 +64,7 @@ describe('the list of waiters', () => {
     ]);
   });
 
-  test('is one empty part without a waiter, so that a renewal is sent all the same', () => {
+  test('has one empty part if no call waits, so that the renewal is still sent', () => {
     expect(listWaiters([])).toEqual([[]]);
     expect(listWaiters([callOf('a', 0)])).toEqual([[]]);
   });

@@ -317,7 +317,7 @@ describe('dead owners', () => {
     expect((await gate.inspect(TTL)).waiting.map(({ owner }) => owner)).toEqual(['hub.b']);
   });
 
-  test('a dead waiter that returns and leaves in one batch is counted out once', async () => {
+  test('a dead waiter that returns and leaves in one batch is subtracted from the counts once', async () => {
     const gate = open({ limit: 1, ttl: 9 * TTL });
     await gate.send('hub.a', {}, ...acquire('x', ...range(70)));
     await gate.send('hub.b', { ttl: TTL }, ...acquire('p'));
@@ -430,7 +430,7 @@ describe('large states', () => {
     expect(await gate.present()).toEqual([]);
   });
 
-  test('leases that come right after the sweep of the last ones expire', async () => {
+  test('the key of the leases expires, also if it is created again right after a sweep', async () => {
     const gate = open({ ttl: 9 * TTL });
     await gate.send('hub.a', { ttl: TTL }, ...acquire(...range(250)));
     await gate.send('hub.b', {});
@@ -440,7 +440,7 @@ describe('large states', () => {
     expect(await client.pttl(gate.keys[3]!)).toBeGreaterThan(0);
   });
 
-  test('a sweep that frees as many leases as one call can loses nothing else', async () => {
+  test('a gate keeps its state after a sweep of exactly as many leases as one call frees', async () => {
     const gate = open();
     await gate.send('hub.a', {}, ...acquire(...range(400)));
     await gate.send('hub.b', {});
@@ -483,7 +483,7 @@ describe('large states', () => {
     expect(await client.pttl(gate.keys[1]!)).toBeGreaterThan(0);
   });
 
-  test('the last ticket of the queue ends there, whatever the number behind it', async () => {
+  test('the last ticket is read exactly, whatever bytes follow the queue in the state', async () => {
     // The first byte of a double of this size is a digit.
     const gate = open({ limit: 1, rate: '=t 1e-40 1000000 1e-40' });
     const words = ['B', 'x', '0;t=1e-41', '-1', 'B', 'y', '0;t=1e-41', '-1'];
@@ -492,7 +492,7 @@ describe('large states', () => {
     expect(events[1]).toBe(`Q y ${START}`);
   });
 
-  test('a count of waiters without a queue is a loss of the state, and no endless loop', async () => {
+  test('a state that counts waiters and has no queue is taken for lost, and the script ends', async () => {
     const written = /created_at,waiting,queued,queue_length(?=,owner_count,due,row_end,purge_from,\n\()/;
     const broken = replaceLua(LISTED_STEP, written, 'created_at,1,1,1');
     const gate = open({ limit: 1 });
