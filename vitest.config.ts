@@ -3,6 +3,7 @@ import { transform } from 'esbuild';
 import { defineConfig } from 'vitest/config';
 import { luaForVitest } from './test/support/lua-loader.js';
 import { entryPoints } from './test/support/entry-points.js';
+import { retriedTests } from './test/support/retried-tests.js';
 
 const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
@@ -45,8 +46,9 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     // Two workers suffice, because many tests mostly wait.
     maxWorkers: 2,
     // Tests with servers and processes run in real time, and a busy machine can delay them. So a failed test runs
-    // again.
-    retry: 1,
+    // again, after a pause, because the machine may stay busy for seconds.
+    retry: { count: 2, delay: 2_000 },
+    reporters: ['default', retriedTests],
     execArgv: ['--expose-gc'],
     coverage: {
       provider: 'v8',

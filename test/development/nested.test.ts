@@ -286,12 +286,12 @@ test('on Redis, a nested call rejects, and a call that can be granted is untouch
   const two = new RedisThrottle({ client, key: 'two', prefix, concurrency: 2 });
   const keyed = new RedisKeyedThrottle({ client, prefix, concurrency: 1 });
   for (const call of [
-    one.run(() => one.acquire()),
-    one.map([1], () => one.run(() => 0)),
-    keyed.run('ada', () => keyed.acquire('ada')),
-    two.run(() => two.run(() => two.acquire())),
+    () => one.run(() => one.acquire()),
+    () => one.map([1], () => one.run(() => 0)),
+    () => keyed.run('ada', () => keyed.acquire('ada')),
+    () => two.run(() => two.run(() => two.acquire())),
   ]) {
-    const error = await errorOf(call);
+    const error = await errorOf(call());
     expect(error.code).toBe('ERR_THROTTLE_NESTED');
     expect(error.message).toMatch(/the call at .*nested\.test\.ts:\d+.* of the calls? at .*nested\.test\.ts:\d+/);
   }

@@ -87,7 +87,7 @@ describe('a throttle equals the model after every step of a random history', () 
     const cases = new CaseCounts();
     await fc.assert(
       fc.asyncProperty(oneBucket, async (history) => expectWithinRate(await cases.play(history))),
-      { numRuns: 1_200 },
+      { numRuns: 1_800 },
     );
     cases.expect(
       100,
@@ -136,7 +136,7 @@ describe('a throttle equals the model after every step of a random history', () 
     const cases = new CaseCounts();
     await fc.assert(
       fc.asyncProperty(backlog, async (history) => void (await cases.play(history))),
-      { numRuns: 300 },
+      { numRuns: 450 },
     );
     cases.expect(200, ...LATE);
     cases.expect(30, ...REFUNDS, ...DEBTS, ...WINDOW);

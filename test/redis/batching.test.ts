@@ -1,5 +1,5 @@
 /** The calls of Redis: one call per tick, and commands and replies that cross. */
-import type { RedisThrottle } from 'headgate/redis';
+import type { RedisThrottle, RedisThrottleOptions } from 'headgate/redis';
 import { ManualClock } from 'headgate/testing';
 import { describe, expect, test, vi } from 'vitest';
 import {
@@ -16,6 +16,10 @@ import {
 import { sleep, until } from './support.js';
 
 describe('one call per tick', () => {
+  /** Opens a throttle that renews and repeats nothing, even if the machine stands still for seconds. */
+  const openPatient = (options: Partial<RedisThrottleOptions>): RedisThrottle =>
+    open({ ttl: 60, commandTimeout: 20, ...options });
+
   /** Counts the calls of Redis for `throttle` from now on. */
   const count = (throttle: RedisThrottle): { (): number; inFull(): number; names(): unknown[] } => {
     const key = `{headgate:${throttle.key}}`;
@@ -27,7 +31,7 @@ describe('one call per tick', () => {
   };
 
   test('acquires, releases, refunds, aborts and a pause of one tick travel together', async () => {
-    const throttle = open({ capacity: 100, period: 1_000, concurrency: 20 });
+    const throttle = openPatient({ capacity: 100, period: 1_000, concurrency: 20 });
     const held = await takeAll(throttle, 20);
     const leaver = new AbortController();
     const left = Array.from({ length: 5 }, () => errorOf(throttle.acquire(1, { signal: leaver.signal })));
@@ -47,7 +51,7 @@ describe('one call per tick', () => {
   });
 
   test('a hundred acquires of one tick travel in one call, and so do their releases', async () => {
-    const throttle = open({ concurrency: 100 });
+    const throttle = openPatient({ concurrency: 100 });
     const calls = count(throttle);
     const permits = await Promise.all(Array.from({ length: 100 }, () => throttle.acquire()));
     expect(calls()).toBe(1);
@@ -57,7 +61,7 @@ describe('one call per tick', () => {
   });
 
   test('acquires from continuations of the same tick travel in the same call', async () => {
-    const throttle = open({ concurrency: 100 });
+    const throttle = openPatient({ concurrency: 100 });
     const calls = count(throttle);
     const permits = await Promise.all(
       Array.from({ length: 10 }, async (_, index) => {
@@ -71,7 +75,7 @@ describe('one call per tick', () => {
 
   test('the renewals of all leases and waiters travel in one call', async () => {
     const clock = new ManualClock();
-    const throttle = open({ clock, ttl: 30, concurrency: 50 });
+    const throttle = openPatient({ clock, ttl: 30, concurrency: 50 });
     const held = await takeAll(throttle, 50);
     const waiting = Array.from({ length: 50 }, () => throttle.acquire());
     await until('the waiters are queued', async () => (await waitingIn(throttle)) === 50);
@@ -86,7 +90,7 @@ describe('one call per tick', () => {
   });
 
   test('a release is sent by the end of the same tick', async () => {
-    const throttle = open({ concurrency: 1 });
+    const throttle = openPatient({ concurrency: 1 });
     const held = await take(throttle);
     const calls = count(throttle);
     const sent = new Promise<number>((resolve) => void setImmediate(() => resolve(calls())));
@@ -96,7 +100,7 @@ describe('one call per tick', () => {
   });
 
   test('a tryAcquire after a release in the same tick gets the slot', async () => {
-    const throttle = open({ concurrency: 1, capacity: 1, period: 1_000 });
+    const throttle = openPatient({ concurrency: 1, capacity: 1, period: 1_000 });
     const held = await take(throttle);
     const calls = count(throttle);
     held.refund();
@@ -107,7 +111,7 @@ describe('one call per tick', () => {
   });
 
   test('the script is called by its SHA-1 once Redis has cached it', async () => {
-    const throttle = open({ concurrency: 1 });
+    const throttle = openPatient({ concurrency: 1 });
     (await take(throttle)).release();
     await throttle.idle();
     const calls = count(throttle);

@@ -159,7 +159,7 @@ class SharedReference extends Reference {
 const signalOf = (caller: 0 | 1, index: number): number => 3 * caller + index;
 
 const anyCaller = fc.constantFrom(0 as const, 1 as const);
-const history = fc.record({
+const parts = {
   capacity: capacities,
   concurrency: fc.tuple(concurrencies, concurrencies),
   period: periods,
@@ -168,7 +168,32 @@ const history = fc.record({
   /** Whether Redis forgets both owners as soon as the state equals a new one, as after a ttl without calls. */
   forgets: fc.boolean(),
   operations: fc.array(fc.tuple(anyCaller, anyOperation), { maxLength: 40, size: 'max' }),
+};
+const fewSlots = fc.constantFrom(1, 2);
+const request = fc.record({
+  do: fc.constant('acquire' as const),
+  cost: fc.constant(1),
+  timeout: fc.constant(Infinity),
+  signal: fc.constant(undefined),
 });
+const release = fc.record({ do: fc.constant('release' as const), which: fc.nat(10) });
+const history = fc.oneof(
+  { weight: 4, arbitrary: fc.record(parts) },
+  // Without a rate and with few slots, a process often hands a permit on.
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      ...parts,
+      capacity: fc.constant(Infinity),
+      concurrency: fc.tuple(fewSlots, fewSlots),
+      maxQueue: fc.constant(Infinity),
+      operations: fc.array(
+        fc.tuple(fc.constantFrom(0 as const, 0 as const, 1 as const), fc.oneof(anyOperation, request, release)),
+        { maxLength: 40, size: 'max' },
+      ),
+    }),
+  },
+);
 
 /** Converts the limits of a history to real seconds. */
 const inSeconds = ({ period, ...limits }: Limits): Limits =>
