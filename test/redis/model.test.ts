@@ -172,7 +172,7 @@ const parts = {
 const fewSlots = fc.constantFrom(1, 2);
 const request = fc.record({
   do: fc.constant('acquire' as const),
-  cost: fc.constant(1),
+  cost: fc.constantFrom(1, 0.25),
   timeout: fc.constant(Infinity),
   signal: fc.constant(undefined),
 });

@@ -32,7 +32,7 @@ if not rates[1] and now >= paused and (self.limit < 0 or active <= self.limit) a
           if #row >= 128 or (#row - row_from + 1) / 2 >= queue_length then break end
           row, row_from, index = read_front(count), 1, #row - row_from + 2
         end
-        local name = row[index] and match(row[index], '^(.*)%.')
+        local name = row[index] and match(row[index], '^(%S+)%.')
         if not name or (name ~= owner and find_owner(name)) then break end
         row_end, index = tonumber(row[index + 1]), index + 2
       end

@@ -76,6 +76,9 @@ interface Sent {
   readonly commands: readonly string[][];
 }
 
+/** A fraction has a point, which also stands between the words of a member of the queue. */
+const costOf = (call: string): string => ['1', '0.25', '0'][(Number(call.slice(1)) || 0) % 3]!;
+
 /** Turns moves into batches, as processes would send them. `ahead`: by how much the clock was set forward until now. */
 function* batchesOf(
   history: readonly Move[],
@@ -109,12 +112,12 @@ function* batchesOf(
       if (word === 'W' && commands.some(([earlier, serial]) => earlier === 'C' && serial === call)) continue;
       if (word === 'A') {
         calls.push(`s${++serials}`);
-        commands.push(['A', `s${serials}`, '1', String(span < 1 ? span : span * UNIT)]);
+        commands.push(['A', `s${serials}`, costOf(`s${serials}`), String(span < 1 ? span : span * UNIT)]);
       } else if (word === 'P') {
         if (span > 0) commands.push(['P', String(7 * UNIT)]);
       } else if (word === 'U') commands.push(['U']);
       else if (word === 'R') commands.push(['R', call]);
-      else commands.push(word === 'C' ? ['C', call, '1'] : ['W', call, '1', String(START + at)]);
+      else commands.push(word === 'C' ? ['C', call, costOf(call)] : ['W', call, costOf(call), String(START + at)]);
       if (word === 'R' || word === 'C') calls.splice(calls.indexOf(call), 1);
     }
     const number = next(owner) + Number(kind === 'gap');

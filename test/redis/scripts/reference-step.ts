@@ -30,6 +30,8 @@ export class ReferenceStep {
   /** The slot and the instant of the grant, by id. */
   readonly leases: Map<string, { slot: number; granted: number; owner: string }> = new Map();
   readonly permitted: Map<string, string> = new Map();
+  /** The cost of each request, by id. */
+  readonly #costs: Map<string, string> = new Map();
   #caller = '';
   #now = 0;
   #ticket = 0;
@@ -100,7 +102,7 @@ export class ReferenceStep {
 
   #item(id: string): string {
     const { slot, granted } = this.leases.get(id)!;
-    return `${slot} ${granted} 1 0`;
+    return `${slot} ${granted} ${this.#costs.get(id) ?? '1'} 0`;
   }
 
   #repeat(owner: string, [word = '', serial = '']: readonly string[]): void {
@@ -115,6 +117,7 @@ export class ReferenceStep {
   #command(batch: ReferenceBatch, [word = '', serial = '', third = '', fourth = '']: readonly string[]): boolean {
     const { owner } = batch;
     const id = `${owner}.${serial}`;
+    if (word === 'A' || word === 'W') this.#costs.set(id, third);
     switch (word) {
       case 'E':
         if (this.owners.has(serial)) this.#remove(serial);

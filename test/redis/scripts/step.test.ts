@@ -209,6 +209,16 @@ describe('permissions', () => {
     expect((await gate.send('hub.b', {})).upTo).toBe(START + 2);
   });
 
+  test('the row ends before a waiter of another owner whose cost is a fraction', async () => {
+    const gate = open({ limit: 1 });
+    await gate.send('hub.a', {}, ...acquire('x', 'p'));
+    await gate.send('hub.b', {}, ...acquire('q'));
+    await gate.send('hub.a', {}, 'A', 'r', '0.25', '-1');
+    await gate.send('hub.b', {}, ...acquire('s'));
+    await gate.send('hub.a', {}, 'C', 'p', '1');
+    expect((await gate.send('hub.b', {})).upTo).toBe(START + 1);
+  });
+
   test('no row is permitted during a pause, above the limit, or with a rate', async () => {
     const gate = open({ limit: 1 });
     await gate.send('hub.a', {}, ...acquire('x', 'y'));
