@@ -27,6 +27,8 @@ export interface Batch {
   confirmations: Confirmation[];
   /** The instant of the latest sending. */
   sentAt: number;
+  /** The number of gaps in the messages before the latest sending. */
+  gapsBefore: number;
   /** Whether Redis had replied to all earlier batches at the latest sending. */
   wasFirst: boolean;
   /** Whether the owner ends with this copy of the batch. */

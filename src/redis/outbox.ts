@@ -232,6 +232,7 @@ export class Outbox {
       commands,
       confirmations,
       sentAt: 0,
+      gapsBefore: 0,
       wasFirst: false,
       endsNow: false,
       inFlight: false,

@@ -42,6 +42,8 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #schedule: Schedule;
   /** The error of the last call of the script, if it failed. */
   #failure: ThrottleBackendError | undefined;
+  /** How often messages may have been lost. */
+  #gaps = 0;
 
   constructor(parts: ParticipantParts) {
     this.#parts = parts;
@@ -193,14 +195,16 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
 
   /** Messages may have been lost. */
   reconcile(): void {
-    if (this.#calls.size > 0) this.#schedule.sendWaiters(this.#clock.now());
+    this.#gaps++;
+    if (this.#calls.list().some(({ ticket }) => ticket > 0)) this.#schedule.sendWaiters(this.#clock.now());
     // The reply shows whether Redis still knows the leases, and whether released slots may still linger.
-    else if (!this.#holdings.leases.isEmpty) this.#outbox.sendNow([]);
+    else if (!this.#holdings.leases.isEmpty || this.#outbox.isFailing) this.#outbox.sendNow([]);
   }
 
   // The batches, for `Outbox`.
 
   send(batch: Batch): Promise<Reply> {
+    batch.gapsBefore = this.#gaps;
     return this.#parts.wire.send(batch, this.#clock.now(), this.#onLateReply);
   }
 
@@ -248,7 +252,9 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       }
     }
     if (isForgotten) this.#outbox.restart(true);
-    else if (isLate) this.reconcile();
+    // The grant of a call that Redis has queued before the gap may be lost.
+    else if (isLate || (batch.gapsBefore < this.#gaps && reply.events.some(({ kind }) => kind === 'queued')))
+      this.reconcile();
   }
 
   /** Redis may or may not have applied the batch. */

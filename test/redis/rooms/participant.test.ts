@@ -125,6 +125,35 @@ describe('renewals', () => {
     expect(scene.batches).toEqual(['c.0 1:']);
   });
 
+  test('a gap in the messages before the reply to a request lists the call once Redis has queued it', async () => {
+    const scene = new Scene();
+    await scene.acquire('a');
+    scene.participant.reconcile();
+    expect(scene.batches).toEqual(['c.0 0: A0']);
+    await scene.reply('A 1', 'Q 0 11');
+    expect(scene.batches).toEqual(['c.0 1: W0']);
+    await scene.reply('A 1', 'Q 0 11');
+    expect(scene.batches).toEqual([]);
+  });
+
+  test('a gap in the messages before the reply that grants a request causes no call', async () => {
+    const scene = new Scene();
+    await scene.acquire('a');
+    scene.participant.reconcile();
+    await scene.reply('A 1', grant('0'));
+    expect([scene.order, scene.batches]).toEqual(['a', []]);
+  });
+
+  test('a failed batch is sent again as soon as messages arrive', async () => {
+    const scene = new Scene();
+    await scene.acquire('a');
+    await scene.reply('A 1', grant('0'));
+    await scene.release('a');
+    await scene.fail();
+    scene.participant.reconcile();
+    expect(scene.batches).toEqual(['c.0 1: R0']);
+  });
+
   test('a gap in the messages causes no call of a process that holds nothing', async () => {
     const scene = new Scene();
     await scene.acquire('a');

@@ -50,6 +50,7 @@ class Scene {
       commands: [],
       confirmations: [],
       sentAt: 0,
+      gapsBefore: 0,
       wasFirst: true,
       inFlight: true,
     };
