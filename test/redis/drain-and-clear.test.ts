@@ -5,7 +5,7 @@ import { RedisKeyedThrottle, ThrottleBackendError } from 'headgate/redis';
 import { describe, expect } from 'vitest';
 import { Outcomes } from '../support/support.js';
 import { clients, scene, untilKnown, watch } from './server-scene.js';
-import { freshKey, until } from './support.js';
+import { freshKey, sleep, until } from './support.js';
 
 const connect = clients[0]![1];
 
@@ -88,6 +88,8 @@ describe('drain', () => {
     outcomes.follow('drain', throttle.drain());
     await throttle.inspect();
     await it.hang();
+    // After a second, the process may hand no permit on any more.
+    await sleep(1_050);
     holder.release();
     await until('the first waiter is granted', () => outcomes.order.includes('a'));
     outcomes.permit('a').release();

@@ -15,8 +15,10 @@ export async function checkSearch(site: Site): Promise<string[]> {
         await page.keyboard.press('Control+k');
         await page.waitForFunction(`document.activeElement?.tagName === 'INPUT'`, undefined, { timeout: STEP_MS });
         await page.keyboard.type(word);
-        await page.waitForFunction(`document.querySelectorAll('.VPLocalSearchBox .result').length > 0`, undefined, {
-          timeout: STEP_MS,
+        // While the word is typed, the first result is that of a part of the word.
+        const selected = `document.querySelector('.VPLocalSearchBox .result.selected')?.href ?? ''`;
+        await page.waitForFunction(`${target}.test(${selected})`, undefined, { timeout: STEP_MS }).catch(async () => {
+          fail(`selects ${await page.evaluate(selected)}`);
         });
         await page.keyboard.press('Enter');
         await page.waitForFunction(`!location.pathname.includes('http')`, undefined, { timeout: STEP_MS });
