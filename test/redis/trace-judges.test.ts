@@ -124,6 +124,11 @@ describe('the judge of the trace finds a script that', () => {
         ),
     ],
     [
+      'passes over a waiter whose cost is a fraction',
+      /was handed a slot before call/,
+      () => planted('permissions', "'^(%S+)%.'", "'^(.*)%.'"),
+    ],
+    [
       'forgets a process long before its ttl',
       /Redis has forgotten|was given to/,
       () =>

@@ -1,7 +1,7 @@
 /** Callers that acquire and release permits, and report each event. */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { RedisPermit, RedisThrottle } from 'headgate/redis';
-import type { Report } from './reports.js';
+import { costOf, type Report } from './reports.js';
 
 export interface CallerSettings {
   readonly seed: number;
@@ -74,8 +74,7 @@ export class Callers {
       const leaving = this.#oneIn(abortOneIn) ? new AbortController() : undefined;
       this.#report({ kind: 'called', call, at: now() });
       try {
-        // The cost names the call in the trace of the server. Without a rate it has no other effect.
-        const waiting = this.#throttle.acquire(call, { signal: leaving?.signal });
+        const waiting = this.#throttle.acquire(costOf(call), { signal: leaving?.signal });
         if (leaving !== undefined) setTimeout(() => leaving.abort(), this.#random() * 50);
         await this.#use(call, await waiting);
       } catch (error) {

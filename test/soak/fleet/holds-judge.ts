@@ -2,7 +2,7 @@
  * Judges the reports of the processes: never more holders than the limit, no slot twice at a time, every call settles,
  * and no process starves.
  */
-import type { Report } from './reports.js';
+import { callOf, type Report } from './reports.js';
 
 /** The reports of one process, from its start to its end. */
 export interface Life {
@@ -47,7 +47,7 @@ export function servedByProcess(lives: readonly Life[]): Set<number> {
   const calls = new Set<number>();
   for (const { reports } of lives)
     for (const report of reports)
-      if (report.kind === 'held' && Number(report.item.split(' ')[2]) !== report.call) calls.add(report.call);
+      if (report.kind === 'held' && callOf(report.item.split(' ')[2]) !== report.call) calls.add(report.call);
   return calls;
 }
 

@@ -4,6 +4,13 @@
  */
 import { readFileSync } from 'node:fs';
 
+/**
+ * The cost that names a call in the trace of the server. Without a rate it has no other effect. Most of these costs are
+ * fractions: the script must read the point of a fraction as a part of the number.
+ */
+export const costOf = (call: number): number => call / 4;
+export const callOf = (cost: string | undefined): number => Number(cost) * 4;
+
 export type Report =
   | { readonly kind: 'called'; readonly call: number; readonly at: number }
   /** The holder has read a signal that was not aborted, after this instant. `item`: the record of the grant. */

@@ -1,9 +1,10 @@
 /**
  * Judges the trace of the server: replays every batch in a small model of a gate without a rate, and compares each
  * grant with it. The promises: never more leases than the limit, no slot twice, grants in the order of arrival, and no
- * free slot while a caller waits. A cost is the number of its call.
+ * free slot while a caller waits. A cost names its call.
  */
 import { headerOf, wordsOf } from '../../redis/batch-words.js';
+import { callOf } from './reports.js';
 import type { TraceEntry } from './traced-client.js';
 
 interface Owner {
@@ -168,11 +169,11 @@ export class ServerJudge {
       at += size;
       const id = `${owner}.${serial}`;
       if (word === 'E') this.#remove(serial, false);
-      else if (word === 'A' && !refused.has(serial)) this.#arrive(id, Number(cost), tickets.get(serial));
-      else if (word === 'W' && tickets.has(serial)) this.#return(id, Number(cost), tickets.get(serial) as number);
+      else if (word === 'A' && !refused.has(serial)) this.#arrive(id, callOf(cost), tickets.get(serial));
+      else if (word === 'W' && tickets.has(serial)) this.#return(id, callOf(cost), tickets.get(serial) as number);
       else if (word === 'K' && !refused.has(serial)) this.#occupy(id, Number.parseInt(cost, 10));
       else if (word === 'R') this.#leases.delete(id);
-      else if (word === 'C') this.#cancel(id, Number(cost));
+      else if (word === 'C') this.#cancel(id, callOf(cost));
       else if (word === 'P') this.#pausedUntil = Infinity;
       else if (word === 'U') this.#pausedUntil = 0;
     }
