@@ -70,6 +70,24 @@ describe('messages and errors', () => {
   });
 });
 
+describe('the name of the only limited rate', () => {
+  test.each([
+    ['1m', undefined],
+    ['24h', 'sliding'],
+    ['-1', undefined],
+    ['=1', 'sliding'],
+    ['a b;c=d/e', undefined],
+  ] as const)('%j is any text, also one that begins with a digit', async (name, window) => {
+    const throttle = open({ also: [{ name, capacity: 3, period: 1_000, window }] });
+    const permit = await throttle.acquire({ [name]: 2 });
+    expect(await throttle.tryAcquire({ [name]: 2 })).toBeUndefined();
+    permit.settle({ [name]: 1 });
+    (await throttle.acquire({ [name]: 2 }, { timeout: 10 })).release();
+    expect((await throttle.inspect()).levels[name]).toBeCloseTo(0, 1);
+    permit.release();
+  });
+});
+
 describe('weighted slots', () => {
   test('a lower concurrency refuses the waiters that need more slots, and no others', async () => {
     const throttle = open({ concurrency: 4 });

@@ -23,7 +23,7 @@
 local rates, buckets, has_windows = {}, 0, false
 local function read_terms(text)
   local found, columns, windows = {}, 0, false
-  if not find(text, '^[=-]%D') then text = '- ' .. text end
+  if find(text, '^-?%d') then text = '- ' .. text end
   for name, size, span, most, kind in string.gmatch(text, '([=-][^ ;]*) (%S+) (%S+) ([^ ;]+) ?(w?)') do
     size = tonumber(size)
     if size >= 0 then

@@ -4,7 +4,7 @@
 
 -- The latest new rates apply to all.
 if not known or (find(flags, 'c', 1, true) and not is_duplicate and given_rates ~= terms) then
-  local old, old_burst, is_single = rates, rates[1] and rates[1].burst or burst, not find(given_rates, '^[=-]%D')
+  local old, old_burst, is_single = rates, rates[1] and rates[1].burst or burst, find(given_rates, '^-?%d')
   local new, new_buckets, windows = read_terms(given_rates)
   local one, other = old[1], new[1]
   local keeps_shape = known and terms == '' and is_single and #old == #new
