@@ -26,7 +26,7 @@ local function drain()
   local passed_in_all = 0
   flush_queue()
   while waiting > 0 do
-    local found, passed = front, 0
+    local found, passed, is_over = front, 0, passed_in_all >= MOST_GRANTS
     if not found then
       local free_slots = concurrency < 0 and 32 or max(1, min(32, concurrency - active))
       found = read_front(free_slots + 2)
@@ -56,7 +56,8 @@ local function drain()
     end
     if passed > 0 then drop_front(passed) elseif head_name then front = found end
     if head_name then return end
-    if passed_in_all >= MOST_GRANTS and waiting > 0 then
+    -- A part without a living waiter: the head stays unknown.
+    if is_over then
       is_unfinished = true
       return
     end

@@ -8,7 +8,7 @@ if head_name then
   if rates[1] then instant = all_ready_at(instant, head_costs) end
   -- Without a free slot, the head can be due when the next owner expires.
   if limit >= 0 and active + head_costs.slots > limit then instant = max(instant, next_expiry + grace) end
-  instant = max(instant, now + 1)
+  instant = is_unfinished and now + 1 or max(instant, now + 1)
   wake = instant
   if head_name ~= owner then
     wake = max(now + 1, head_record.expiry + grace)

@@ -187,6 +187,28 @@ describe('the queue', () => {
     expect(await gate.send('hub.a', { at: 20 })).toMatchObject({ wakeSpan: 999_980, wakeAt: START + 1e6 });
   });
 
+  test('the owner of the waiters that a call could not grant any more is woken at once', async () => {
+    const gate = open();
+    await gate.send('hub.a', {}, 'P', '60000000');
+    // One call grants at most 500 slots. The 34th waiter is also the last one that the script reads at once.
+    await gate.send('hub.b', {}, ...range(40).flatMap((serial) => ['B', serial, '15/1', '-1']));
+    const { messages } = await gate.send('hub.a', {}, 'U');
+    const events = messages.flatMap((message) => message.split('\n').slice(1));
+    expect(events.filter((event) => event.startsWith('G '))).toHaveLength(34);
+    expect(events.at(-1)).toBe(`H 1 ${START + 1}`);
+    expect((await gate.send('hub.b', { at: 1 })).events).toHaveLength(6);
+  });
+
+  test('the owner of the head is woken at once if a call has not refused all waiters that can never fit', async () => {
+    const gate = open({ rate: '1 1000000 8' });
+    await gate.send('hub.b', {}, ...range(300).flatMap((serial) => ['A', serial, '6', '-1']));
+    const { messages } = await gate.send('hub.a', { rate: '1 1000000 4', flags: 'c' });
+    const events = messages.flatMap((message) => message.split('\n').slice(1));
+    expect(events.filter((event) => event.startsWith('O '))).toHaveLength(200);
+    expect(events.at(-1)).toBe(`H 1 ${START + 1}`);
+    expect((await gate.send('hub.b', { at: 1, rate: '1 1000000 4' })).events).toHaveLength(99);
+  });
+
   test('a clock that steps back changes no wake-up time and grants nothing extra (FAULTS 60)', async () => {
     const gate = open({ rate: '1 1000000 1' });
     await gate.send('hub.a', { at: 1_000 }, ...acquire('x', 'y'));
