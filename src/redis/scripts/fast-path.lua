@@ -5,8 +5,8 @@
 --
 -- Needs the arguments. Defines `packed`, the state as Redis stores it, and `clock`, the time of the server (nil if it
 -- was not read).
--- `state.lua` describes the string. Its tenth character says whether the fast path may serve: `q` without a rate, `r`
--- with one bucket and a log, `m` with several buckets and a log, see `rates.lua`.
+-- `state.lua` describes the string. Its tenth character says whether the fast path may serve: `q` without a rate and a
+-- burst, `r` with one bucket and a log, `m` with several buckets and a log, see `rates.lua`.
 local packed, clock = redis.call('GET', KEYS[1]), nil
 do
   local call, find, match, sub = redis.call, string.find, string.match, string.sub

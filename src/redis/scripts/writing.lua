@@ -76,7 +76,8 @@ local kind = 'f'
 -- The fast path keeps `offset` and `grace`, which end once the clock has caught up.
 if queue_length == 0 and not leases_apart and not owners_apart and paused <= now and dying == ''
   and offset + grace == 0 then
-  kind = not rates[1] and 'q' or has_log and not has_windows and (terms == '' and 'r' or 'm') or 'f'
+  -- Without a rate, the fast path compares no cost with the burst.
+  kind = not rates[1] and burst >= 1e300 and 'q' or has_log and not has_windows and (terms == '' and 'r' or 'm') or 'f'
 end
 if has_windows then read_settlement() end
 if is_read then

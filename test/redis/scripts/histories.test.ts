@@ -254,7 +254,7 @@ test('the fast path and the full step reply and leave the same', async () => {
   await fc.assert(
     fc.asyncProperty(
       moves(2, 4, [3, 3, 3, -1]),
-      fc.constantFrom('-1 1 1e300', '2 60000000 8', '0.5 6000000 4'),
+      fc.constantFrom('-1 1 1e300', '-1 1 0.5', '2 60000000 8', '0.5 6000000 4'),
       async (history, rate) => {
         const gates = [new TestGate(client, {}, HISTORY_STEP), new TestGate(client, {}, HISTORY_FULL_STEP)] as const;
         const numbers = new Map<string, number>();

@@ -178,6 +178,13 @@ describe('the queue', () => {
     expect((await gate.inspect(0)).waiting.map(({ cost }) => cost)).toEqual([2]);
   });
 
+  test('a cost above the burst of a gate without a rate is refused, also while no caller waits', async () => {
+    const gate = open({ rate: '-1 1 3' });
+    await gate.send('hub.a', {}, ...acquire('x'));
+    expect((await gate.send('hub.a', {}, 'A', 'y', '4', '-1')).events).toEqual(['O y 3']);
+    expect(short((await gate.send('hub.a', {}, 'A', 'z', '3', '-1')).events)).toEqual(['G z 2']);
+  });
+
   test('the wake-up time is sent to the owner of the head once, and named by later replies', async () => {
     const gate = open({ rate: '1 1000000 1' });
     await gate.send('hub.a', {}, ...acquire('x'));
