@@ -256,9 +256,12 @@ export class Outbox {
     batch.inFlight = false;
     this.#inFlight--;
     const index = this.#unanswered.indexOf(batch);
-    // A batch of an earlier epoch, or one that was given up, counts no more.
-    if (index >= 0) this.#applyReply(batch, reply, index);
-    this.flush();
+    // A batch may overtake earlier ones. Their replies decide: Redis then replies otherwise to the next copy.
+    if (index <= 0 || reply.outcome === 'applied') {
+      // A batch of an earlier epoch, or one that was given up, counts no more.
+      if (index >= 0) this.#applyReply(batch, reply, index);
+      this.flush();
+    }
     this.#owner.onChange();
   }
 
@@ -266,8 +269,6 @@ export class Outbox {
     const isApplied = reply.outcome === 'applied';
     // Redis has forgotten an owner that has ended: it may have applied the batch before. Releases need no repetition.
     const isOver = batch.ends && batch.confirmations.length === 0 && !batch.commands.some(isKept);
-    // A batch may overtake earlier ones. Their replies decide: Redis then replies otherwise to the next copy.
-    if (!isApplied && index > 0) return;
     this.#backoff.succeeded();
     if (isApplied || (isOver && reply.outcome === 'unknown owner')) {
       this.#unanswered.splice(index, 1);

@@ -322,6 +322,24 @@ describe('order on a pool of connections (FAULTS 57)', () => {
     },
   );
 
+  test.each(['refused', 'unknown owner'] as const)(
+    'after the reply "%s", a batch waits for the reply to its predecessor, though a new request waits behind both',
+    async (outcome) => {
+      const owner = new FakeOwner();
+      await owner.release('a');
+      await owner.release('b');
+      const [first, second] = owner.take();
+      await first!.fail();
+      await second!.reply('refused');
+      await owner.acquire('c');
+      const [firstAgain, secondAgain] = owner.take();
+      await secondAgain!.reply(outcome);
+      expect(owner.texts).toEqual([]);
+      await firstAgain!.reply();
+      expect(owner.texts).toEqual(['n0 1: release b', 'n0 2: acquire c']);
+    },
+  );
+
   test('the reply to a later batch proves that Redis is back, and the earlier batches are sent again', async () => {
     const owner = new FakeOwner();
     await owner.release('a');
