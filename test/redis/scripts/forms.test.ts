@@ -35,8 +35,13 @@ const UNNAMED_RATES = [
   '9 60000000 9',
   '- 9 30000000 9;- 3 6000000 3',
 ];
-const NAMED_RATES = ['=a 4 60000000 4;- 9 30000000 9', '=a 2 60000000 2 w;=b 5 60000000 5;- 9 30000000 9 w'];
-const COSTS = ['1', '1', '2', '0', '3', '0.5', '2/1', '0/1', '1;a=2', '3/1;a=1;b=2', '5/1;b=3'];
+/** The name of the only rate of a gate can be a number. */
+const NAMED_RATES = [
+  '=a 4 60000000 4;- 9 30000000 9',
+  '=a 2 60000000 2 w;=b 5 60000000 5;- 9 30000000 9 w',
+  '=1 4 60000000 4',
+];
+const COSTS = ['1', '1', '2', '0', '3', '0.5', '2/1', '0/1', '1;a=2', '3/1;a=1;b=2', '5/1;b=3', '1;1=2'];
 const WORDS = ['A', 'A', 'A', 'A', 'A', 'A', 'R', 'R', 'R', 'C', 'C', 'W', 'W early', 'P', 'U', 'T', 'S'] as const;
 
 const moveArbitrary = fc.record({
@@ -188,6 +193,9 @@ async function checkState(gate: TestGate): Promise<number | undefined> {
   return waiting;
 }
 
+/** The number of the grants, by the rates of the gate. */
+const grants = new Map<string, number>();
+
 async function compare(history: readonly Move[], isNamed: boolean): Promise<void> {
   const gates = STEPS.map((step) => new TestGate(client, {}, step));
   const processes = new Processes(isNamed ? NAMED_RATES : UNNAMED_RATES);
@@ -201,6 +209,9 @@ async function compare(history: readonly Move[], isNamed: boolean): Promise<void
     for (const answer of answers)
       expect(comparable(answer, isNamed), JSON.stringify(batch)).toEqual(comparable(answers[0]!, isNamed));
     processes.receive(batch, answers[0]!);
+    const rate = batch.options.rate!;
+    const granted = answers[0]!.events.filter((event) => event.startsWith('G '));
+    grants.set(rate, (grants.get(rate) ?? 0) + granted.length);
     const states = await Promise.all(gates.map((gate) => gate.inspect(at - behind)));
     const inOrder = states.map(({ active, ...rest }) => [
       rest,
@@ -218,4 +229,5 @@ test('a queue as a text and as a sorted set, and the fast path and the full step
     fc.asyncProperty(fc.array(moveArbitrary, { minLength: 10, maxLength: 40, size: 'max' }), fc.boolean(), compare),
     { numRuns: 40, endOnFailure: false },
   );
+  for (const rate of NAMED_RATES) expect(grants.get(rate)).toBeGreaterThan(5);
 });
