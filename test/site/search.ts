@@ -18,7 +18,7 @@ export async function checkSearch(site: Site): Promise<string[]> {
         // While the word is typed, the first result is that of a part of the word.
         const selected = `document.querySelector('.VPLocalSearchBox .result.selected')?.href ?? ''`;
         await page.waitForFunction(`${target}.test(${selected})`, undefined, { timeout: STEP_MS }).catch(async () => {
-          fail(`selects ${await page.evaluate(selected)}`);
+          fail(`selects ${String(await page.evaluate(selected))}`);
         });
         await page.keyboard.press('Enter');
         await page.waitForFunction(`!location.pathname.includes('http')`, undefined, { timeout: STEP_MS });
