@@ -196,6 +196,10 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   /** Messages may have been lost. */
   reconcile(): void {
     this.#gaps++;
+    this.#listWaiters();
+  }
+
+  #listWaiters(): void {
     if (this.#calls.list().some(({ ticket }) => ticket > 0)) this.#schedule.sendWaiters(this.#clock.now());
     // The reply shows whether Redis still knows the leases, and whether released slots may still linger.
     else if (!this.#holdings.leases.isEmpty || this.#outbox.isFailing) this.#outbox.sendNow([]);
@@ -254,7 +258,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     if (isForgotten) this.#outbox.restart(true);
     // The grant of a call that Redis has queued before the gap may be lost.
     else if (isLate || (batch.gapsBefore < this.#gaps && reply.events.some(({ kind }) => kind === 'queued')))
-      this.reconcile();
+      this.#listWaiters();
   }
 
   /** Redis may or may not have applied the batch. */

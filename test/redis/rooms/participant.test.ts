@@ -136,6 +136,19 @@ describe('renewals', () => {
     expect(scene.batches).toEqual([]);
   });
 
+  test('a gap in the messages causes one list, though several requests are on their way', async () => {
+    const scene = new Scene();
+    await scene.acquire('a');
+    scene.participant.reconcile();
+    await scene.acquire('b');
+    await scene.reply('A 1', 'Q 0 11');
+    expect(scene.batches).toEqual(['c.0 1: A1', 'c.0 2: W0']);
+    await scene.reply('A 1', 'Q 1 12');
+    expect(scene.batches).toEqual(['c.0 2: W0']);
+    await scene.reply('A 1', 'Q 0 11');
+    expect(scene.batches).toEqual([]);
+  });
+
   test('a gap in the messages before the reply that grants a request causes no call', async () => {
     const scene = new Scene();
     await scene.acquire('a');
