@@ -22,6 +22,8 @@ scene('a lease that came by message survives when the client itself repeats the 
   net.dropsReplies = true;
   const acquiring = throttle.acquire();
   await untilKnown(known, [1, 2], 1);
+  // The grant comes by message only.
+  await until('both subscriptions', async () => ((await it.admin.pubsub('CHANNELS')) as string[]).length === 2);
   second.release();
   const permit = await acquiring;
   expect(permit.slot).toBe(2);
