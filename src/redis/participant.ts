@@ -42,7 +42,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
   readonly #schedule: Schedule;
   /** The error of the last call of the script, if it failed. */
   #failure: ThrottleBackendError | undefined;
-  /** How often messages may have been lost. */
+  /** The number of gaps in the messages: starts of the subscription, before which messages may have been lost. */
   #gaps = 0;
 
   constructor(parts: ParticipantParts) {
@@ -199,6 +199,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     this.#listWaiters();
   }
 
+  /** Lists the waiters: Redis repeats lost grants. Without a waiter, a call checks the leases. */
   #listWaiters(): void {
     if (this.#calls.list().some(({ ticket }) => ticket > 0)) this.#schedule.sendWaiters(this.#clock.now());
     // The reply shows whether Redis still knows the leases, and whether released slots may still linger.
@@ -256,7 +257,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       }
     }
     if (isForgotten) this.#outbox.restart(true);
-    // The grant of a call that Redis has queued before the gap may be lost.
+    // Redis may have queued and granted a call before the gap, so the message of the grant may be lost.
     else if (isLate || (batch.gapsBefore < this.#gaps && reply.events.some(({ kind }) => kind === 'queued')))
       this.#listWaiters();
   }

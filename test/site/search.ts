@@ -15,7 +15,7 @@ export async function checkSearch(site: Site): Promise<string[]> {
         await page.keyboard.press('Control+k');
         await page.waitForFunction(`document.activeElement?.tagName === 'INPUT'`, undefined, { timeout: STEP_MS });
         await page.keyboard.type(word);
-        // While the word is typed, the first result is that of a part of the word.
+        // While the word is typed, the site shows the results for a part of the word.
         const selected = `document.querySelector('.VPLocalSearchBox .result.selected')?.href ?? ''`;
         await page.waitForFunction(`${target}.test(${selected})`, undefined, { timeout: STEP_MS }).catch(async () => {
           fail(`selects ${String(await page.evaluate(selected))}`);

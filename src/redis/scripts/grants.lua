@@ -56,7 +56,7 @@ local function drain()
     end
     if passed > 0 then drop_front(passed) elseif head_name then front = found end
     if head_name then return end
-    -- A part without a living waiter: the head stays unknown.
+    -- The bound was reached before this part of the queue, and the part has no living waiter.
     if is_over then
       is_unfinished = true
       return
