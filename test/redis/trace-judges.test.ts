@@ -77,12 +77,23 @@ describe('the judge of the trace finds a script that', () => {
     [
       'lets a call join the queue before earlier ones',
       /was passed by the grants/,
-      () => planted('queue', 'return ticket\nend', 'return ticket - (ticket % 3 == 0 and 5000 or 0)\nend'),
+      () =>
+        planted('queue', 'return ticket\nend', 'return ticket - (ticket % 3 == 0 and 5000 or 0)\nend', NO_FAST_PATH),
     ],
     [
       'grants one permit too many',
       /has slot 3/,
-      () => planted('grants', 'active + costs.slots <= limit', 'active + costs.slots <= limit + 1'),
+      () => planted('grants', 'active + costs.slots <= limit', 'active + costs.slots <= limit + 1', NO_FAST_PATH),
+    ],
+    [
+      'gives a slot to two holders on its queue path',
+      /slot 1 of \S+ was given to/,
+      () =>
+        planted(
+          'queue-path',
+          "item\n    slots = sub(slots, 1, slot - 1) .. '1'",
+          "item\n    slots = sub(slots, 1, slot - 1) .. '0'",
+        ),
     ],
     [
       'grants one permit too many on its fast path',
@@ -99,7 +110,7 @@ describe('the judge of the trace finds a script that', () => {
     [
       'leaves the last waiter in the queue',
       /a slot is free while call \d+ waits/,
-      () => planted('grants', 'while waiting > 0 do', 'while waiting > 1 do'),
+      () => planted('grants', 'while waiting > 0 do', 'while waiting > 1 do', NO_FAST_PATH),
       { longestRest: 20 },
     ],
     [
@@ -121,12 +132,18 @@ describe('the judge of the trace finds a script that', () => {
           'permissions',
           'if not name or (name ~= owner and find_owner(name)) then break end',
           'if not name then break end',
+          NO_FAST_PATH,
         ),
+    ],
+    [
+      'lets a process hand on past the waiters of another one on its queue path',
+      /was handed a slot before call/,
+      () => planted('queue-path', 'if name ~= owner then break end', 'if not name then break end'),
     ],
     [
       'passes over a waiter whose cost is a fraction',
       /was handed a slot before call/,
-      () => planted('permissions', "'^(%S+)%.'", "'^(.*)%.'"),
+      () => planted('permissions', "'^(%S+)%.'", "'^(.*)%.'", NO_FAST_PATH),
     ],
     [
       'forgets a process long before its ttl',

@@ -1,4 +1,4 @@
--- The one decision: which waiter is granted.
+-- The one decision: which waiter is granted. The fast path and the queue path decide in the same way.
 --
 -- Needs all above. Defines:
 local MOST_GRANTS = 500

@@ -1,7 +1,8 @@
 -- The state of a gate, read from its string.
 --
--- The string begins with `headgate2` and a letter for the fast path: `q`, `r`, `m`, or `f` for none. The digit
--- names the layout: a script of another layout refuses the key instead of misreading it. Then follow
+-- The string begins with `headgate2` and a letter: `q`, `r` or `m` for the fast path, `w` for the queue path, `f` for
+-- the full step alone. The digit names the layout: a script of another layout refuses the key instead of misreading it.
+-- Then follow
 --   at, next_expiry, last_expiry, active (doubles), the sizes of the four texts below (integers), version (16 digits),
 --   tokens, since, rate, burst, grants, folded, keys_expiry (doubles),
 --   capacity, period, ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end, purge_from,

@@ -73,11 +73,14 @@ if keys_expiry < needed or keys_expiry > needed + 2 * ttl or clock < now then
   keys_expiry = keys_expiry - now + clock
 end
 local kind = 'f'
--- The fast path keeps `offset` and `grace`, which end once the clock has caught up.
-if queue_length == 0 and not leases_apart and not owners_apart and paused <= now and dying == ''
+-- The fast path and the queue path keep `offset` and `grace`, which end once the clock has caught up.
+if not leases_apart and not owners_apart and not queue_apart and paused <= now and dying == ''
   and offset + grace == 0 then
-  -- Without a rate, the fast path compares no cost with the burst.
-  kind = not rates[1] and burst >= 1e300 and 'q' or has_log and not has_windows and (terms == '' and 'r' or 'm') or 'f'
+  -- Without a rate, these paths compare no cost with the burst.
+  local has_limits = rates[1] or burst < 1e300
+  if queue_length == 0 then
+    kind = not has_limits and 'q' or has_log and not has_windows and (terms == '' and 'r' or 'm') or 'f'
+  elseif not has_limits and queue_length == waiting then kind = 'w' end
 end
 if has_windows then read_settlement() end
 if is_read then

@@ -18,12 +18,14 @@ export function replaceLua(lua: string, from: string | RegExp, to: string): stri
   return changed;
 }
 
-/** The messages go into a list beside the state, so that a test reads them in order. */
-const LISTED = replaceLua(
-  readFileSync(scriptFile('wake-up'), 'utf8'),
-  "pcall('PUBLISH', 'headgate:' .. connection, instance .. '\\n' .. ",
-  "call('RPUSH', KEYS[1] .. ':messages', connection .. '.' .. instance .. '\\n' .. ",
-);
+/** A part of the script that publishes into a list beside the state, so that a test reads the messages in order. */
+const listed = (part: string): string =>
+  replaceLua(
+    readFileSync(scriptFile(part), 'utf8'),
+    /pcall\('PUBLISH', 'headgate:' \.\. connection, /,
+    "call('RPUSH', KEYS[1] .. ':messages', connection .. '.' .. ",
+  );
+export const LISTED: Replacements = { 'wake-up': listed('wake-up'), 'queue-path': listed('queue-path') };
 
 /** A part of the script in which the keys live for ten minutes. */
 function withFixedLifetime(part: string): string {
@@ -40,14 +42,17 @@ export const FIXED_LIFETIMES: Replacements = {
   'fast-path': withFixedLifetime('fast-path'),
 };
 
-/** The script as users run it, and the full step without the fast path. */
+/** The script as users run it, and the full step without the fast path and the queue path. */
 export const STEP: string = readLua(scriptFile('step'));
-export const NO_FAST_PATH: Replacements = { 'fast-path': "local packed, clock = redis.call('GET', KEYS[1]), nil" };
-export const LISTED_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED });
+export const NO_FAST_PATH: Replacements = {
+  'fast-path': "local packed, clock = redis.call('GET', KEYS[1]), nil",
+  'queue-path': '',
+};
+export const LISTED_STEP: string = readLua(scriptFile('step'), LISTED);
 /** The script for histories with a clock of their own. */
-export const HISTORY_STEP: string = readLua(scriptFile('step'), { 'wake-up': LISTED, ...FIXED_LIFETIMES });
+export const HISTORY_STEP: string = readLua(scriptFile('step'), { ...LISTED, ...FIXED_LIFETIMES });
 export const HISTORY_FULL_STEP: string = readLua(scriptFile('step'), {
-  'wake-up': LISTED,
+  ...LISTED,
   ...FIXED_LIFETIMES,
   ...NO_FAST_PATH,
 });
