@@ -9,7 +9,7 @@
 -- burst, `r` with one bucket and a log, `m` with several buckets and a log, see `rates.lua`.
 local packed, clock = redis.call('GET', KEYS[1]), nil
 do
-  local call, find, match, sub = redis.call, string.find, string.match, string.sub
+  local call, byte, find, match, sub = redis.call, string.byte, string.find, string.match, string.sub
   local kind = packed and sub(packed, 1, 10)
   local place = (kind == 'headgate2q' or kind == 'headgate2r' or kind == 'headgate2m')
     and (flags == '-' or flags == 'l') and find(packed, '\n' .. owner .. ' ', 235, true)
@@ -52,18 +52,17 @@ do
       end
       -- The commands. Texts that grow with the batch are built in parts: each change copies the whole text.
       local commands, at_word, prefix, grant_instant = ARGV[1], commands_at, '\n' .. owner .. '.', nil
-      local granted, granted_parts, events, event_parts = '', nil, '', nil
+      -- The serials and items of the grants: a text of the only one, or a table of several.
+      local only, several
       -- The released lines: the first and the last place of each, in order. Most releases come in this order.
       local cuts, cut_till
       -- The numbers of the released slots, as texts in order: those from `next_freed` on are not taken again. `slots`
       -- still marks all of them as taken.
       local freed, next_freed
       while at_word <= #commands do
-        -- A release has no cost, so for a release `at_cost` is the place of the next command.
-        local _, till, word, serial, at_cost, cost =
-          find(commands, '^([ABR])\n(%S+)\n()(%S*)\n?%S*\n?', at_word)
-        if not word or (word == 'B' and not levels) then break end
-        if word == 'R' then
+        local word = byte(commands, at_word)
+        if word == 82 then -- R
+          local _, till, serial = find(commands, '^(%S+)\n', at_word + 2)
           local id = prefix .. serial .. ' '
           local from = cuts and find(packed, id, cut_till + 1, true) or find(packed, id, leases_at, true)
           if from and from < slots_at then
@@ -86,8 +85,9 @@ do
             else cuts, freed, next_freed = { from, cut_till }, { slot }, 1 end
             active, held = active - 1, held - 1
           elseif grant_instant then break end
-          at_word = at_cost
-        else
+          at_word = till + 1
+        elseif word == 65 or word == 66 and levels then -- A, B
+          local _, till, serial, cost = find(commands, '^(%S+)\n(%S+)\n%S+\n', at_word + 2)
           if limit >= 0 and active >= limit then break end
           local slot, number = find(slots, '0', 1, true) or #slots + 1, ' 0'
           local freed_slot = freed and freed[next_freed]
@@ -125,15 +125,12 @@ do
           end
           -- In two halves, as `digits` of the full step prints it.
           grant_instant = grant_instant or string.format(' %d%06d ', now / 1000000, now % 1000000)
-          local item = ' ' .. slot .. grant_instant .. cost .. number
-          granted, events = granted .. prefix .. serial .. item, events .. '\nG ' .. serial .. item
-          if #events > 100 then
-            granted_parts, event_parts = granted_parts or {}, event_parts or {}
-            granted_parts[#granted_parts + 1], event_parts[#event_parts + 1] = granted, events
-            granted, events = '', ''
-          end
+          local line = serial .. ' ' .. slot .. grant_instant .. cost .. number
+          if several then several[#several + 1] = line
+          elseif only then several = { only, line }
+          else only = line end
           active, held, at_word = active + 1, held + 1, till + 1
-        end
+        else break end
       end
       local is_served = at_word > #commands
       if is_served and limited then
@@ -165,10 +162,10 @@ do
           slots = sub(slots, 1, slot - 1) .. '0' .. sub(slots, slot + 1)
         end
         if active == 0 then slots = '' end
-        if granted_parts then
-          granted = table.concat(granted_parts) .. granted
-          events = table.concat(event_parts) .. events
-        end
+        local granted, events = '', ''
+        if several then
+          granted, events = prefix .. table.concat(several, prefix), '\nG ' .. table.concat(several, '\nG ')
+        elseif only then granted, events = prefix .. only, '\nG ' .. only end
         -- From `place + 32` on, the string has the rest of the owners, then the leases.
         local head, kept_from = '', place + 32
         if cuts then
@@ -193,7 +190,7 @@ do
         call('SET', KEYS[1], kind
           .. pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active,
             owners_size, leases_size + #granted, #slots, permissions_size)
-          .. version .. rates .. sub(packed, 131, place - 1)
+          .. (limited and version .. rates .. sub(packed, 131, place - 1) or sub(packed, 59, place - 1))
           .. pack('>dddd', next_batch + 1, expiry, limit, held)
           .. head .. sub(packed, kept_from, slots_at - 1) .. granted .. slots .. rest,
           'KEEPTTL')
