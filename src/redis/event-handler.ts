@@ -36,15 +36,17 @@ export class EventHandler {
     this.#cancel = cancel;
   }
 
-  /** Applies one event. Events for a call that has ended meanwhile are ignored: the call has sent its cancellation. */
-  apply(event: Event): void {
+  /**
+   * Applies one event at the instant `now`. Events for a call that has ended meanwhile are ignored: the call has sent its
+   * cancellation.
+   */
+  apply(event: Event, now: number): void {
     const { face, maxQueue } = this.#parts;
     switch (event.kind) {
       case 'granted': {
         const call = this.#calls.get(event.serial);
         // A grant that is older than the waiter's return to the queue is void, even if it arrives late.
-        if (call !== undefined && event.grantedAt >= call.voidBefore)
-          this.#holdings.grant(call, event, this.#parts.clock.now());
+        if (call !== undefined && event.grantedAt >= call.voidBefore) this.#holdings.grant(call, event, now);
         return;
       }
       case 'queued':
@@ -74,7 +76,7 @@ export class EventHandler {
         if (this.#permission.withdraw(event.version)) this.#holdings.returnLingering();
         return;
       case 'wake':
-        return this.#parts.wire.wakeup.setByMessage(this.#parts.clock.now(), event.span, event.at);
+        return this.#parts.wire.wakeup.setByMessage(now, event.span, event.at);
       case 'reset':
         this.#holdings.leases.removeLingering();
         this.#holdings.loseLeases(this.#holdings.leases.removeAll(), LOST_BY_RESET);

@@ -53,8 +53,8 @@ export class Holdings implements LeaseIssuer {
   }
 
   /** Gives the caller a permit with a grant of Redis. */
-  grant(call: Call, { serial, slot, item }: RedisGrant, now: number): void {
-    const lease = new Lease(this, call.cost, Math.max(0, now - call.since), { serial, slot, item }, call.terms, now);
+  grant(call: Call, grant: RedisGrant, now: number): void {
+    const lease = new Lease(this, call.cost, Math.max(0, now - call.since), grant, call.terms, now);
     this.leases.add(lease);
     this.#calls.remove(call);
     this.#parts.publisher.grantedWaiter(lease, call);

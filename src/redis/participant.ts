@@ -188,7 +188,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
     for (const line of lines) {
       const event = decodeEvent(line);
       if (event === undefined || (isLate && event.kind === 'granted')) continue;
-      this.#events.apply(event);
+      this.#events.apply(event, now);
     }
     this.onChange();
   }
@@ -253,7 +253,7 @@ export class Participant implements CallSink, EventSink, OutboxOwner {
       else {
         if (event.kind === 'granted' && event.isRepeated && (this.#calls.get(event.serial)?.ticket ?? 0) > 0)
           this.#parts.wire.connection.distrustMessages();
-        this.#events.apply(event);
+        this.#events.apply(event, now);
       }
     }
     if (isForgotten) this.#outbox.restart(true);
