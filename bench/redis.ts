@@ -19,8 +19,11 @@ const BATCH = 200;
 /** Milliseconds. The compiler of V8 takes some 5,000 permits, half a second, until it has optimised all of their code. */
 const EFFORT: Effort = { time: 1_500 };
 const WORKERS = 64;
-/** Permits that all workers share: first to warm up, then to measure. */
-const WARM_UP = 6_400;
+/**
+ * Permits that all workers share: first to warm up, then to measure. V8 compiles the code of both libraries again for
+ * many workers, and this takes more than half a second.
+ */
+const WARM_UP = 38_400;
 const PERMITS = 19_200;
 const HANDOVERS = 300;
 /** Permits of each library while Redis counts its own time. */
