@@ -1,8 +1,8 @@
--- The queue path: a batch of a known owner while callers wait, or with requests that must wait, for a gate without a
--- rate. The batch has only releases, requests, and cancellations of grants and of the waiter at the head of the queue.
--- Each permit has one slot. The queue path decides as the full step does. Like the fast path, it reads and writes only
--- the string of the state, and makes no function. Any other batch is left to the full step, and nothing is changed for
--- it.
+-- The queue path, for a gate without a rate: a batch of a known owner while callers wait, or with requests that must
+-- wait or are refused. The batch has only releases, requests, and cancellations of grants and of the waiter at the head
+-- of the queue. Each permit has one slot. The queue path decides as the full step does. Like the fast path, it reads
+-- and writes only the string of the state, and makes no function. Any other batch is left to the full step, and nothing
+-- is changed for it.
 --
 -- Needs the arguments and `packed`. May set `clock`.
 repeat
@@ -59,10 +59,13 @@ repeat
         leases, events[#events + 1] = leases .. prefix .. serial .. item, '\nG ' .. serial .. item
         slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
         active, held = active + 1, held + 1
+      elseif changed and waiting > 0 and (max_queue or timeout ~= '-1') then
+        -- The waiters that fit are granted before the request is decided.
+        break
+      elseif timeout == '0' or max_queue and waiting >= max_queue then
+        events[#events + 1] = format('\n%s %s 0 %d %d', timeout == '0' and 'L' or 'F', serial, active, waiting)
+      elseif queue_length >= 64 then break
       else
-        -- The full step grants the waiters that fit before it refuses a request, and refuses.
-        if timeout == '0' or changed and waiting > 0 and (max_queue or timeout ~= '-1') then break end
-        if queue_length >= 64 or max_queue and waiting >= max_queue then break end
         local earlier = ticket
         ticket = ticket + 1
         if ticket < now then ticket = now end
