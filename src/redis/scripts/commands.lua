@@ -22,8 +22,9 @@ while words[index] do
   if word == 'A' or word == 'B' then
     local written, timeout = words[index + 2], tonumber(words[index + 3])
     local costs = parse(written)
-    -- A request without a timeout joins behind all waiters, so it needs no drain.
-    if changed and waiting > 0 and (timeout >= 0 or max_queue >= 0) then
+    -- A request that is not refused joins behind all waiters, so it needs no drain. Without a rate, only the pause
+    -- decides whether a timeout is too short.
+    if changed and waiting > 0 and (timeout == 0 or max_queue >= 0 or timeout > 0 and rates[1]) then
       drain()
       changed = false
     end

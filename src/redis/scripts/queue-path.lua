@@ -4,7 +4,7 @@
 -- and writes only the string of the state, and makes no function. Any other batch is left to the full step, and nothing
 -- is changed for it.
 --
--- Needs the arguments and `packed`. May set `clock`.
+-- Needs the arguments, `packed` and `clock`. May set `clock`.
 repeat
   local byte, find, match, sub, format = string.byte, string.find, string.match, string.sub, string.format
   local unpack, pack = struct.unpack, struct.pack
@@ -18,7 +18,7 @@ repeat
   local keys_expiry, _, _, ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end =
     unpack('>dddddddddddd', packed, 123)
   local next_batch, _, earlier_limit, held, waiters, cost_of_waiters = unpack('>dddddd', packed, own_at)
-  clock = given_clock
+  clock = clock or given_clock
   if not clock then
     local time = redis.call('TIME')
     clock = time[1] * 1000000 + time[2]
@@ -59,7 +59,7 @@ repeat
         leases, events[#events + 1] = leases .. prefix .. serial .. item, '\nG ' .. serial .. item
         slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
         active, held = active + 1, held + 1
-      elseif changed and waiting > 0 and (max_queue or timeout ~= '-1') then
+      elseif changed and waiting > 0 and (max_queue or timeout == '0') then
         -- The waiters that fit are granted before the request is decided.
         break
       elseif timeout == '0' or max_queue and waiting >= max_queue then

@@ -124,8 +124,8 @@ export class ReferenceStep {
         return false;
       case 'A': {
         const timeout = Number(fourth);
-        // A request that can only wait joins the queue before the waiters that fit leave it.
-        if (timeout >= 0 || batch.maxQueue >= 0) this.#drain();
+        // A request that is not refused joins the queue before the waiters that fit leave it.
+        if (timeout === 0 || batch.maxQueue >= 0) this.#drain();
         const wait = Math.max(0, this.#paused - this.#now);
         if (this.queue.length === 0 && this.#fits(batch.limit)) this.#grant(owner, serial);
         else if (timeout === 0 || (timeout > 0 && timeout < wait))
