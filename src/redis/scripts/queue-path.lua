@@ -64,6 +64,7 @@ repeat
         break
       elseif timeout == '0' or max_queue and waiting >= max_queue then
         events[#events + 1] = format('\n%s %s 0 %d %d', timeout == '0' and 'L' or 'F', serial, active, waiting)
+      -- The full step moves more waiters into QUEUE, see MOST_INLINE.
       elseif queue_length >= 64 then break
       else
         local earlier = ticket

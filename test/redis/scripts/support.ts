@@ -58,7 +58,15 @@ export const HISTORY_FULL_STEP: string = readLua(scriptFile('step'), {
 });
 
 /** The same, with leases and waiters that move into structures of their own from the fourth one on. */
-export const SMALL_HISTORY_STEP: string = replaceLua(HISTORY_STEP, '=64, 32\n', '=3, 1\n');
+export const SMALL_HISTORY_STEP: string = replaceLua(
+  readLua(scriptFile('step'), {
+    ...FIXED_LIFETIMES,
+    ...LISTED,
+    'queue-path': replaceLua(LISTED['queue-path']!, 'queue_length >= 64', 'queue_length >= 3'),
+  }),
+  '=64, 32\n',
+  '=3, 1\n',
+);
 
 /** Some lines of Lua after a list of parts of the step. The lines see what the parts define. */
 export const withParts = (parts: readonly string[], lines: string): string =>
