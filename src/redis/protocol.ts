@@ -178,14 +178,10 @@ const FIELDS: ReadonlyMap<string, readonly [least: number, most: number]> = new 
 /** Whether a field is a number from 0, such as a script prints it. */
 const isNumber = (field: string): boolean => field !== '' && Number(field) >= 0 && Number(field) < Infinity;
 
-const WHOLE_NUMBER = /^\d{1,16}$/;
-
 /** Whether a field of an event, other than its serial, can be what it must be. Most fields are numbers. */
 function isField(kind: string, field: string, index: number): boolean {
   if (kind === 'O' && index === 1) return true;
   if (kind !== 'G' && kind !== 'g') return isNumber(field);
-  // Most grants have one slot, and a whole number as their cost.
-  if (WHOLE_NUMBER.test(field)) return true;
   return index === 0 ? field.split(',').every(isNumber) : index === 2 ? isCharge(field) : isNumber(field);
 }
 

@@ -1,4 +1,4 @@
--- The arguments that only the full step needs: the last words of the header.
+-- The arguments that the fast path does not need: the last words of the header.
 --
 -- Needs the arguments. Defines:
 -- The server instant that the timer of the process has confirmed (0: none), how many may wait (-1: any), and the rates.

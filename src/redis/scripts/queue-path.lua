@@ -4,7 +4,7 @@
 -- and writes only the string of the state, and makes no function. Any other batch is left to the full step, and nothing
 -- is changed for it.
 --
--- Needs the arguments, `packed` and `clock`. May set `clock`.
+-- Needs all arguments, `packed` and `clock`. May set `clock`.
 repeat
   local byte, find, match, sub, format = string.byte, string.find, string.match, string.sub, string.format
   local unpack, pack = struct.unpack, struct.pack
@@ -15,7 +15,8 @@ repeat
   own_at = own_at + #owner + 2
   local at, next_expiry, last_expiry, active, owners_size, leases_size, slots_size, permissions_size, version =
     unpack('>ddddI4I4I4I4c16', packed, 11)
-  local keys_expiry, _, _, ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end =
+  -- No waiter is of a removed owner, so `waiting` is also the length of the queue.
+  local keys_expiry, _, _, ticket, paused, created_at, waiting, queued, _, owner_count, due, row_end =
     unpack('>dddddddddddd', packed, 123)
   local next_batch, _, earlier_limit, held, waiters, cost_of_waiters = unpack('>dddddd', packed, own_at)
   clock = clock or given_clock
@@ -40,8 +41,6 @@ repeat
     unpack('>sssdddI4', packed, permissions_at + permissions_size)
   local owners, leases = sub(packed, 235, leases_at - 1), sub(packed, leases_at, slots_at - 1)
   local slots, queue_till = sub(packed, slots_at, permissions_at - 1), head_at + queue_size - 1
-  local _, max_queue = match(ARGV[1], '^(%S+) (%S+)', further_at)
-  max_queue = max_queue ~= '-1' and tonumber(max_queue)
 
   local commands, at_word, prefix, now_text = ARGV[1], commands_at, '\n' .. owner .. '.', format('%.0f', now)
   -- The waiters that join: their serials, costs and tickets. The events of the reply. Whether a waiter may fit now.
@@ -59,13 +58,13 @@ repeat
         leases, events[#events + 1] = leases .. prefix .. serial .. item, '\nG ' .. serial .. item
         slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
         active, held = active + 1, held + 1
-      elseif changed and waiting > 0 and (max_queue or timeout == '0') then
+      elseif changed and waiting > 0 and (max_queue >= 0 or timeout == '0') then
         -- The waiters that fit are granted before the request is decided.
         break
-      elseif timeout == '0' or max_queue and waiting >= max_queue then
+      elseif timeout == '0' or max_queue >= 0 and waiting >= max_queue then
         events[#events + 1] = format('\n%s %s 0 %d %d', timeout == '0' and 'L' or 'F', serial, active, waiting)
       -- The full step moves more waiters into QUEUE, see MOST_INLINE.
-      elseif queue_length >= 64 then break
+      elseif waiting >= 64 then break
       else
         local earlier = ticket
         ticket = ticket + 1
@@ -75,8 +74,7 @@ repeat
         -- In two halves, as `digits` of the full step prints it.
         local text = format('%d%06d', ticket / 1000000, ticket % 1000000)
         joined[#joined + 1], events[#events + 1] = serial .. ' ' .. cost .. ' ' .. text, '\nQ ' .. serial .. ' ' .. text
-        waiting, queued, queue_length = waiting + 1, queued + price, queue_length + 1
-        waiters, cost_of_waiters = waiters + 1, cost_of_waiters + price
+        waiting, queued, waiters, cost_of_waiters = waiting + 1, queued + price, waiters + 1, cost_of_waiters + price
       end
     elseif word == 67 then -- C
       local _, till, serial, cost = find(commands, '^(%S+)\n(%S+)\n', at_word + 2)
@@ -86,7 +84,7 @@ repeat
       next_word, changed = till + 1, true
       if from == head_at then
         _, line_till = find(packed, '^%d+', line_till + 1)
-        head_at, waiting, queue_length, waiters = line_till + 1, waiting - 1, queue_length - 1, waiters - 1
+        head_at, waiting, waiters = line_till + 1, waiting - 1, waiters - 1
         queued, cost_of_waiters = waiting > 0 and queued - price or 0, waiters > 0 and cost_of_waiters - price or 0
       elseif joined[1] or from and from <= queue_till then break
       else released = serial end
@@ -129,8 +127,7 @@ repeat
     local event = '\nG ' .. serial .. item
     leases = leases .. '\n' .. name .. '.' .. serial .. item
     slots = sub(slots, 1, slot - 1) .. '1' .. sub(slots, slot + 1)
-    active, queue_at = active + 1, till + 1
-    waiting, queued, queue_length = waiting - 1, waiting > 1 and queued - price or 0, queue_length - 1
+    active, queue_at, waiting, queued = active + 1, till + 1, waiting - 1, waiting > 1 and queued - price or 0
     if record_at then
       messages[name] = (messages[name] or '') .. event
       cost_of = waiters_of > 1 and cost_of - price or 0
@@ -142,7 +139,7 @@ repeat
       held, waiters, cost_of_waiters = held + 1, waiters - 1, waiters > 1 and cost_of_waiters - price or 0
     end
   end
-  -- Permits with other numbers of slots, more than 64 slots, and a limit that was lowered.
+  -- The full step grants permits of several slots and more than 64 slots, and waits for a limit that was lowered.
   if waiting > 0 and not head_name or concurrency >= 0 and active > concurrency then break end
   if flags == 'l' and waiting > waiters then break end
 
@@ -190,7 +187,7 @@ repeat
   redis.call('SET', KEYS[1], (waiting > 0 and 'headgate2w' or 'headgate2q')
     .. pack('>ddddI4I4I4I4', now, next_expiry, last_expiry, active, owners_size, #leases, #slots, #permissions)
     .. version .. sub(packed, 75, 146)
-    .. pack('>ddddddddd', ticket, paused, created_at, waiting, queued, queue_length, owner_count, due, row_end)
+    .. pack('>ddddddddd', ticket, paused, created_at, waiting, queued, waiting, owner_count, due, row_end)
     .. (waiting > 0 and sub(packed, 219, 226) or pack('>d', -1)) .. sub(packed, 227, 234)
     .. sub(owners, 1, own_place - 1)
     .. pack('>dddddd', next_batch + 1, expiry, concurrency, held, waiters, cost_of_waiters)

@@ -56,13 +56,13 @@
 --   `Z`           the state was reset.
 --
 -- The fast path and the queue path serve the common batches without a helper function. All other batches take the full
--- step, which is the rest of the script. Tests compare the replies and the bytes of the state.
+-- step, which is the rest of the script. Tests compare their replies and the bytes of the state with the full step.
 -- A call of Redis from Lua costs as much as much other work. So the script keeps changes in tables, and writes them at
 -- its end. What could be long is swept in parts: then the wake-up time is at once.
 --- @include arguments
 --- @include fast-path
---- @include queue-path
 --- @include further-arguments
+--- @include queue-path
 --- @include state
 --- @include events
 --- @include rates

@@ -136,7 +136,7 @@ describe('renewals', () => {
     expect(scene.batches).toEqual([]);
   });
 
-  test('a gap in the messages causes one list, though several requests are on their way', async () => {
+  test('after a gap in the messages, the waiters are listed once, though several requests are unanswered', async () => {
     const scene = new Scene();
     await scene.acquire('a');
     scene.participant.reconcile();

@@ -3,32 +3,23 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { client } from '../shared-client.js';
 
-import { readLua } from '../../support/lua-loader.js';
 import {
   type Answer,
   type BatchOptions,
-  FIXED_LIFETIMES,
   HISTORY_FULL_STEP,
-  LISTED,
-  replaceLua,
-  scriptFile,
+  historyStepWithQueuePath,
   TestGate,
   HISTORY_TTL as TTL,
   HISTORY_UNIT as UNIT,
 } from './support.js';
 
 /** Counts the batches that the queue path serves. */
-const COUNTED_STEP = readLua(scriptFile('step'), {
-  ...FIXED_LIFETIMES,
-  ...LISTED,
-  'queue-path': replaceLua(
-    LISTED['queue-path']!,
-    "redis.call('SET', KEYS[1], (waiting",
-    "redis.call('INCR', KEYS[1] .. ':served') redis.call('SET', KEYS[1], (waiting",
-  ),
-});
+const COUNTED_STEP = historyStepWithQueuePath(
+  "redis.call('SET', KEYS[1], (waiting",
+  "redis.call('INCR', KEYS[1] .. ':served') redis.call('SET', KEYS[1], (waiting",
+);
 
-/** `crowd`: only the counts of the move. Another kind: a batch that differs from those of most processes. */
+/** `crowd`: a batch as most processes send it. Each other kind adds an unusual command, or repeats a batch number. */
 type Kind = 'crowd' | 'pause' | 'cancels a grant' | 'cancels its second waiter' | 'cancels its request' | 'duplicate';
 
 interface Move {
@@ -140,7 +131,7 @@ class Process {
   }
 }
 
-/** The bytes of the state of a gate, with the permissions in alphabetical order: the paths may add them in another one. */
+/** The bytes of the state of a gate, with the permissions sorted: the two paths may add them in different orders. */
 async function stateOf(gate: TestGate): Promise<string | undefined> {
   const state = await client.getBuffer(gate.keys[0]!);
   if (state === null) return undefined;
@@ -151,7 +142,7 @@ async function stateOf(gate: TestGate): Promise<string | undefined> {
 }
 type Sizes = [owners: number, leases: number, slots: number, permissions: number];
 
-/** The gates of both scripts, and what they reply. */
+/** Sends each batch to a gate of either script, and compares the replies and the states. */
 class Pair {
   readonly #fast = new TestGate(client, {}, COUNTED_STEP);
   readonly #full = new TestGate(client, {}, HISTORY_FULL_STEP);
@@ -170,7 +161,7 @@ class Pair {
     return fast;
   }
 
-  /** The share of the batches that the queue path has served. */
+  /** Returns the number of batches that the queue path has served, and the number of all batches. */
   async close(): Promise<{ served: number; batches: number }> {
     const counter = `${this.#fast.keys[0]!}:served`;
     const served = Number(await client.get(counter));
@@ -191,7 +182,7 @@ test('the queue path and the full step reply the same, and leave the same bytes'
         const processes = ['huba.0', 'hubb.0', 'huba.1'].map((owner) => new Process(owner));
         let [at, serials] = [0, 0];
         // The other process may expire while the first one sends its batches.
-        const arrival: Move = { ...IDLE, process: 1, kind: 'crowd', requested: 1 };
+        const arrival: Move = { ...IDLE, process: 1, requested: 1 };
         for (const each of isOld ? [arrival, { ...IDLE, wait: 980 }, ...history] : history) {
           at += each.wait * UNIT;
           const process = processes[each.process]!;

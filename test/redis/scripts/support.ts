@@ -25,7 +25,7 @@ const listed = (part: string): string =>
     /pcall\('PUBLISH', 'headgate:' \.\. connection, /,
     "call('RPUSH', KEYS[1] .. ':messages', connection .. '.' .. ",
   );
-export const LISTED: Replacements = { 'wake-up': listed('wake-up'), 'queue-path': listed('queue-path') };
+const LISTED: Replacements = { 'wake-up': listed('wake-up'), 'queue-path': listed('queue-path') };
 
 /** A part of the script in which the keys live for ten minutes. */
 function withFixedLifetime(part: string): string {
@@ -49,21 +49,18 @@ export const NO_FAST_PATH: Replacements = {
   'queue-path': '',
 };
 export const LISTED_STEP: string = readLua(scriptFile('step'), LISTED);
-/** The script for histories with a clock of their own. */
-export const HISTORY_STEP: string = readLua(scriptFile('step'), { ...LISTED, ...FIXED_LIFETIMES });
-export const HISTORY_FULL_STEP: string = readLua(scriptFile('step'), {
-  ...LISTED,
-  ...FIXED_LIFETIMES,
-  ...NO_FAST_PATH,
-});
+/** The script for histories with a clock of their own, with other replacements too. */
+const historyStep = (others: Replacements = {}): string =>
+  readLua(scriptFile('step'), { ...LISTED, ...FIXED_LIFETIMES, ...others });
+/** The same with a change of its queue path. */
+export const historyStepWithQueuePath = (from: string, to: string): string =>
+  historyStep({ 'queue-path': replaceLua(LISTED['queue-path']!, from, to) });
+export const HISTORY_STEP: string = historyStep();
+export const HISTORY_FULL_STEP: string = historyStep(NO_FAST_PATH);
 
 /** The same, with leases and waiters that move into structures of their own from the fourth one on. */
 export const SMALL_HISTORY_STEP: string = replaceLua(
-  readLua(scriptFile('step'), {
-    ...FIXED_LIFETIMES,
-    ...LISTED,
-    'queue-path': replaceLua(LISTED['queue-path']!, 'queue_length >= 64', 'queue_length >= 3'),
-  }),
+  historyStepWithQueuePath('waiting >= 64', 'waiting >= 3'),
   '=64, 32\n',
   '=3, 1\n',
 );
